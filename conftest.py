@@ -1,0 +1,58 @@
+"""Settings every test shares: seeds, devices, and where test data of others may lie."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Triton reads this when its kernels are decorated, so it has to be set before any import of them.
+try:
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("TRITON_INTERPRET", "1")
+except ImportError:
+    pass
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def text_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with real texts (FASTLM_TEXT, else shared/data beside the checkout), decompressed.
+
+    Tests that use it are skipped where no such folder exists: the texts are not ours to ship.
+    """
+    given = os.environ.get("FASTLM_TEXT")
+    if given:
+        return Path(given)
+    root = Path(__file__).resolve().parent
+    for shared in (root / "shared" / "data", root.parent / "shared" / "data"):
+        if shared.is_dir():
+            return _decompressed(shared, tmp_path_factory)
+    pytest.skip("no real texts here: set FASTLM_TEXT to a folder that holds them")
+
+
+def _decompressed(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import lzma
+    import shutil
+    import tarfile
+
+    folder = tmp_path_factory.mktemp("text")
+    for name in ("tinystories_train", "tinystories_valid", "owt_sample", "mix_valid"):
+        packed = shared / f"{name}.txt.xz"
+        if packed.exists():
+            with lzma.open(packed) as source, open(folder / f"{name}.txt", "wb") as out:
+                shutil.copyfileobj(source, out)
+    if (shared / "unicode.tar.xz").exists():
+        with tarfile.open(shared / "unicode.tar.xz") as archive:
+            archive.extractall(folder, filter="data")
+    if (shared / "gpt2").is_dir():
+        shutil.copytree(shared / "gpt2", folder / "gpt2")
+    return folder
