@@ -1,0 +1,266 @@
+"""What the network is (ModelConfig) and how it is trained (the rest), as frozen dataclasses.
+
+Level 0: imports neither torch nor fastlm. Every field is plain data, so a configuration goes to
+JSON and back unchanged, and the command line can override any of them as --section.field.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+
+import tyro
+
+C = TypeVar("C")
+
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in "90m", "1.5h", "45s", "300" or "1:30:00".
+
+    Raises:
+        ValueError: for anything else, or a time that is not positive.
+    """
+    clock = re.fullmatch(r"(\d+):(\d\d)(?::(\d\d))?", text)
+    number = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if clock:
+        parts = [int(part) for part in clock.groups() if part is not None]
+        seconds = sum(part * scale for part, scale in zip(parts[::-1], (1, 60, 3600), strict=False))
+        seconds = float(seconds if len(parts) == 3 else seconds * 60)
+    elif number:
+        seconds = float(number.group(1)) * _SECONDS[number.group(2)]
+    else:
+        raise ValueError(f"expected a duration such as 90m, 1.5h, 45s or 1:30:00, got {text!r}")
+    if seconds <= 0:
+        raise ValueError(f"expected a duration above zero, got {text!r}")
+    return seconds
+
+
+Duration = Annotated[
+    float,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="90m",
+        instance_from_str=lambda words: parse_duration(words[0]),
+        is_instance=lambda value: isinstance(value, int | float),
+        str_from_instance=lambda value: [f"{value:g}s"],
+    ),
+]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: everything needed to rebuild it and load its weights, nothing else."""
+
+    vocab_size: int = 4096
+    """entries of the vocabulary (training takes it from the prepared data)"""
+    context_length: int = 256
+    """tokens a training window holds"""
+    n_layers: int = 4
+    d_model: int = 256
+    n_heads: int = 4
+    d_ff: int | Literal["auto"] = "auto"
+    """width of the feed-forward part; auto: 8/3 d_model rounded to 64 (swiglu), 4 d_model (silu)"""
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-5
+    tie_weights: bool = True
+    """the output projection is the embedding matrix itself"""
+    norm: Literal["pre", "post", "none"] = "pre"
+    position: Literal["rope", "none"] = "rope"
+    ffn: Literal["swiglu", "silu"] = "swiglu"
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "context_length", "n_layers", "d_model", "n_heads"):
+            value = getattr(self, name)
+            _require(value >= 1, f"{name} must be at least 1: got {value}")
+        _require(
+            self.d_model % self.n_heads == 0,
+            f"n_heads must divide d_model: got n_heads={self.n_heads}, d_model={self.d_model}",
+        )
+        _require(
+            self.position != "rope" or self.d_head % 2 == 0,
+            f"RoPE turns pairs, so d_model / n_heads must be even: got d_model={self.d_model}, "
+            f"n_heads={self.n_heads}, d_head={self.d_head}",
+        )
+        _require(
+            self.d_ff == "auto" or self.d_ff >= 1,
+            f"d_ff must be at least 1 or auto: got {self.d_ff}",
+        )
+        _require(self.rope_theta > 0, f"rope_theta must be above 0: got {self.rope_theta}")
+        _require(self.norm_eps > 0, f"norm_eps must be above 0: got {self.norm_eps}")
+
+    @property
+    def d_head(self) -> int:
+        return self.d_model // self.n_heads
+
+    @property
+    def ffn_width(self) -> int:
+        """d_ff, or what "auto" stands for."""
+        if self.d_ff != "auto":
+            return self.d_ff
+        if self.ffn == "silu":
+            return 4 * self.d_model
+        return max(64, round(self.d_model * 8 / 3 / 64) * 64)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """The optimizer, its schedule and clipping."""
+
+    name: Literal["adamw", "muon", "sgd", "adagrad"] = "adamw"
+    """muon: Muon for the matrices of the blocks, AdamW for all the rest"""
+    lr: float = 3e-3
+    """peak learning rate (of the AdamW part under muon)"""
+    muon_lr: float = 0.02
+    """peak learning rate of the block matrices under muon"""
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    weight_decay: float = 0.1
+    """decoupled; on matrices of the blocks and the untied head, never on norms or embeddings"""
+    momentum: float = 0.95
+    """of muon and sgd"""
+    max_grad_norm: float = 1.0
+    """gradients are scaled down to this global l2 norm; inf leaves them alone"""
+    schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
+    warmup_fraction: float = 0.05
+    """share of the run in which the learning rate rises from 0"""
+    decay_fraction: float = 0.3
+    """share of the run in which wsd falls at its end"""
+    final_lr_ratio: float = 0.1
+    """learning rate at the end over the peak"""
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "muon_lr", "eps", "max_grad_norm"):
+            value = getattr(self, name)
+            _require(value > 0, f"optim.{name} must be above 0: got {value}")
+        for name in ("warmup_fraction", "decay_fraction", "final_lr_ratio"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, f"optim.{name} must lie in [0, 1]: got {value}")
+        _require(
+            self.warmup_fraction + self.decay_fraction <= 1 or self.schedule != "wsd",
+            "optim.warmup_fraction and optim.decay_fraction must not pass 1 together: got "
+            f"{self.warmup_fraction} + {self.decay_fraction}",
+        )
+        _require(
+            all(0 <= beta < 1 for beta in (*self.betas, self.momentum)),
+            f"betas and momentum must lie in [0, 1): got {self.betas}, {self.momentum}",
+        )
+        _require(
+            self.weight_decay >= 0, f"optim.weight_decay must be >= 0: got {self.weight_decay}"
+        )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the tokens are and how windows are drawn from them."""
+
+    path: Annotated[str, tyro.conf.arg(name="data", prefix_name=False, metavar="DIR")] = ""
+    """folder made by `fastlm.data prepare`; empty: generated stories are prepared and used"""
+    sampling: Literal["shuffled", "random"] = "shuffled"
+    """shuffled: every token once an epoch; random: every start equally likely, with replacement"""
+    vocab_size: int = 1024
+    """of the tokenizer trained on generated stories when there is no --data"""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained. The first budget reached ends the run; at least one is needed."""
+
+    recipe: str = "custom"
+    """named starting point; every other flag changes it"""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    batch_size: int = 16
+    """windows an optimizer step sees"""
+    micro_batch: int | Literal["auto"] = "auto"
+    """windows that go through the network at once; gradients of the parts are added up"""
+    max_steps: int | None = None
+    max_tokens: int | None = None
+    time_budget: Duration | None = None
+    """wall-clock from the process's start to its last validation, making of data aside"""
+    eval_every: int = 200
+    """steps between validations"""
+    eval_tokens: int = 65_536
+    """tokens of a validation on the way; the last one covers the whole file"""
+    checkpoint_every: int = 1000
+    """steps between checkpoints; one is always written at the end"""
+    log_every: int = 10
+    """steps between log rows"""
+    seed: int = 0
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    compile: bool = False
+    """torch.compile the training step"""
+    bf16: bool = False
+    """compute in bfloat16 (weights stay float32)"""
+    deterministic: bool = False
+    """repeatable arithmetic, at some cost in speed"""
+    triton_ops: str = "auto"
+    """auto, none, or names of Triton ops to use, comma-separated"""
+
+    def __post_init__(self) -> None:
+        _require(self.batch_size >= 1, f"batch_size must be at least 1: got {self.batch_size}")
+        _require(
+            self.micro_batch == "auto"
+            or (self.micro_batch >= 1 and self.batch_size % self.micro_batch == 0),
+            f"micro_batch must divide batch_size: got micro_batch={self.micro_batch}, "
+            f"batch_size={self.batch_size}",
+        )
+        for name in ("eval_every", "eval_tokens", "checkpoint_every", "log_every"):
+            value = getattr(self, name)
+            _require(value >= 1, f"{name} must be at least 1: got {value}")
+        for name in ("max_steps", "max_tokens", "time_budget"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"{name} must be above 0: got {value}")
+        _require(
+            any(v is not None for v in (self.max_steps, self.max_tokens, self.time_budget)),
+            "a run needs an end: give --max-steps, --max-tokens or --time-budget",
+        )
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch_size * self.model.context_length
+
+    @property
+    def total_steps(self) -> int | None:
+        """Steps the step and token budgets allow; None when only the clock ends the run."""
+        limits = []
+        if self.max_steps is not None:
+            limits.append(self.max_steps)
+        if self.max_tokens is not None:
+            limits.append(max(1, self.max_tokens // self.tokens_per_step))
+        return min(limits) if limits else None
+
+
+def to_json(config: Any) -> str:
+    """A configuration as indented JSON."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_dict(kind: type[C], values: Mapping[str, Any]) -> C:
+    """The inverse of dataclasses.asdict, for the classes of this file.
+
+    Raises:
+        ValueError: for a field that the class does not have, or a value that it refuses.
+    """
+    fields = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    foreign = sorted(set(values) - fields)
+    if foreign:
+        raise ValueError(f"{kind.__name__} has no field {foreign[0]!r}; it has {sorted(fields)}")
+    hints = get_type_hints(kind)
+    converted: dict[str, Any] = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(hints[name]):
+            value = from_dict(hints[name], value)  # type: ignore[arg-type]
+        elif isinstance(value, list):
+            value = tuple(value)
+        converted[name] = value
+    return kind(**converted)

@@ -1,0 +1,200 @@
+"""Textbook mathematics: the truth that every faster version is tested against.
+
+Level 0. Basic tensor operations only, axes moved by einops, so that each formula can be read.
+Leading dimensions ("...") are batch-like and arbitrary. Statistics (norms, softmax, losses) are
+computed in float32, or in float64 when that is what comes in.
+"""
+
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+IGNORE_INDEX = -100
+
+
+def _accurate(x: Tensor) -> Tensor:
+    """x in the dtype that sums are taken in: float64 stays, all else becomes float32."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def linear(
+    x: Float[Tensor, "... d_in"], weight: Float[Tensor, "d_out d_in"]
+) -> Float[Tensor, "... d_out"]:
+    """y = x W^T, without bias."""
+    return einsum(x, weight, "... d_in, d_out d_in -> ... d_out")
+
+
+def embedding(
+    token_ids: Int[Tensor, "..."], weight: Float[Tensor, "vocab_size d_model"]
+) -> Float[Tensor, "... d_model"]:
+    """Rows of the weight matrix."""
+    return weight[token_ids]
+
+
+def softmax(x: Float[Tensor, "..."], dim: int) -> Float[Tensor, "..."]:
+    """exp(x_i) / sum_j exp(x_j) over one dimension; the maximum is subtracted first.
+
+    Computed in float32, returned in x.dtype. A row of -inf only gives NaN, as division 0/0 does.
+    """
+    accurate = _accurate(x)
+    exps = torch.exp(accurate - accurate.amax(dim=dim, keepdim=True))
+    return (exps / exps.sum(dim=dim, keepdim=True)).to(x.dtype)
+
+
+def silu(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """x * sigmoid(x)."""
+    return x * torch.sigmoid(x)
+
+
+def rms_norm(
+    x: Float[Tensor, "... d_model"], weight: Float[Tensor, " d_model"], eps: float = 1e-5
+) -> Float[Tensor, "... d_model"]:
+    """Scale each row by its root mean square: y = x / sqrt(mean(x^2) + eps) * weight.
+
+    Computed in float32, returned in x.dtype.
+
+    Args:
+        eps: added to the mean square, not to the root.
+    Raises:
+        ValueError: if weight is not one value per feature.
+    Source: Zhang and Sennrich 2019, arXiv:1910.07467, eq. 4.
+    """
+    if weight.shape != x.shape[-1:]:
+        raise ValueError(
+            f"rms_norm needs one weight per feature: got weight {tuple(weight.shape)} for x "
+            f"{tuple(x.shape)}"
+        )
+    accurate = _accurate(x)
+    mean_square = accurate.square().mean(dim=-1, keepdim=True)
+    return (accurate * torch.rsqrt(mean_square + eps) * weight).to(x.dtype)
+
+
+def swiglu(
+    x: Float[Tensor, "... d_model"],
+    w1: Float[Tensor, "d_ff d_model"],
+    w2: Float[Tensor, "d_model d_ff"],
+    w3: Float[Tensor, "d_ff d_model"],
+) -> Float[Tensor, "... d_model"]:
+    """W2 (SiLU(W1 x) * W3 x). Source: Shazeer 2020, arXiv:2002.05202."""
+    return linear(silu(linear(x, w1)) * linear(x, w3), w2)
+
+
+def silu_ffn(
+    x: Float[Tensor, "... d_model"],
+    w1: Float[Tensor, "d_ff d_model"],
+    w2: Float[Tensor, "d_model d_ff"],
+) -> Float[Tensor, "... d_model"]:
+    """W2 SiLU(W1 x): the feed-forward part without a gate."""
+    return linear(silu(linear(x, w1)), w2)
+
+
+def rope_table(
+    positions: Int[Tensor, "... seq"], d_head: int, theta: float = 10_000.0
+) -> tuple[Float[Tensor, "... seq half"], Float[Tensor, "... seq half"]]:
+    """Cosine and sine, float32, of pos * theta^(-2k / d_head) for k = 0 ... d_head/2 - 1.
+
+    Angles are made in float64: in float32 a position of 10^6 would be off by 0.06 radians.
+    """
+    steps = torch.arange(0, d_head, 2, device="cpu", dtype=torch.float64)
+    rates = torch.pow(torch.tensor(theta, dtype=torch.float64), -steps / d_head)
+    angles = positions.to("cpu", torch.float64)[..., None] * rates
+    return (
+        angles.cos().float().to(positions.device),
+        angles.sin().float().to(positions.device),
+    )
+
+
+def rotate_pairs(
+    x: Float[Tensor, "... seq d_head"],
+    cos: Float[Tensor, "... seq half"],
+    sin: Float[Tensor, "... seq half"],
+) -> Float[Tensor, "... seq d_head"]:
+    """Turn each pair (x[2k], x[2k+1]) by its angle; float32 inside, x.dtype out."""
+    even, odd = _accurate(x).unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    return rearrange(turned, "... half two -> ... (half two)").to(x.dtype)
+
+
+def rope(
+    x: Float[Tensor, "... seq d_head"],
+    positions: Int[Tensor, "... seq"],
+    theta: float = 10_000.0,
+) -> Float[Tensor, "... seq d_head"]:
+    """Rotary position embedding: pairs (x[2k], x[2k+1]) turned by pos * theta^(-2k / d_head).
+
+    Raises:
+        ValueError: if the last dimension of x is odd.
+    Source: Su et al. 2021, arXiv:2104.09864, eq. 34.
+    """
+    if x.shape[-1] % 2:
+        raise ValueError(f"rope turns pairs, so d_head must be even: got {x.shape[-1]}")
+    cos, sin = rope_table(positions, x.shape[-1], theta)
+    return rotate_pairs(x, cos, sin)
+
+
+def causal_mask(n_queries: int, n_keys: int, device: torch.device) -> Bool[Tensor, "q k"]:
+    """True where a query may attend: the last query sees all keys, each earlier one fewer."""
+    query_positions = torch.arange(n_queries, device=device) + (n_keys - n_queries)
+    return torch.arange(n_keys, device=device) <= query_positions[:, None]
+
+
+def attention(
+    q: Float[Tensor, "... q d_head"],
+    k: Float[Tensor, "... k d_head"],
+    v: Float[Tensor, "... k d_value"],
+    mask: Bool[Tensor, "... q k"] | None = None,
+    *,
+    is_causal: bool = False,
+) -> Float[Tensor, "... q d_value"]:
+    """softmax(Q K^T / sqrt(d_head)) V, the softmax in float32.
+
+    Args:
+        mask: True = may attend. Every query must have at least one key, else its row is NaN.
+        is_causal: attend to earlier keys and the own one; with more keys than queries the
+            queries are the last ones of the sequence.
+    Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
+    """
+    scores = einsum(q, k, "... q d, ... k d -> ... q k") * q.shape[-1] ** -0.5
+    if is_causal:
+        causal = causal_mask(q.shape[-2], k.shape[-2], q.device)
+        mask = causal if mask is None else mask & causal
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return einsum(softmax(scores, dim=-1), v, "... q k, ... k d -> ... q d")
+
+
+def cross_entropy(
+    logits: Float[Tensor, "... vocab_size"],
+    targets: Int[Tensor, "..."],
+    *,
+    ignore_index: int = IGNORE_INDEX,
+) -> Float[Tensor, ""]:
+    """Mean of logsumexp(logits) - logits[target] over the targets that are not ignore_index.
+
+    Computed and returned in float32. No counted target at all gives 0, not NaN.
+    """
+    counted = targets != ignore_index
+    losses = token_losses(logits, torch.where(counted, targets, 0))
+    return (losses * counted).sum() / counted.sum().clamp(min=1)
+
+
+def token_losses(
+    logits: Float[Tensor, "... vocab_size"], targets: Int[Tensor, "..."]
+) -> Float[Tensor, "..."]:
+    """logsumexp(logits) - logits[target] for each token, in nats, float32."""
+    accurate = _accurate(logits)
+    shifted = accurate - accurate.amax(dim=-1, keepdim=True)
+    chosen = shifted.gather(-1, targets[..., None]).squeeze(-1)
+    return torch.log(torch.exp(shifted).sum(dim=-1)) - chosen
+
+
+def linear_cross_entropy(
+    hidden: Float[Tensor, "... d_model"],
+    weight: Float[Tensor, "vocab_size d_model"],
+    targets: Int[Tensor, "..."],
+    *,
+    ignore_index: int = IGNORE_INDEX,
+) -> Float[Tensor, ""]:
+    """cross_entropy of the logits hidden W^T."""
+    return cross_entropy(linear(hidden, weight), targets, ignore_index=ignore_index)

@@ -1,0 +1,278 @@
+"""Children's stories made from a seed: the text fastlm trains on when it is given no other.
+
+Level 0: imports nothing of fastlm but its own words and plots. A story is one plot of
+story_plots, told with words of story_words by the rules of a little language:
+
+    [a|b|]      one of the alternatives, an empty one too
+    {toy}       a word of the rule "toy", drawn once and then the same in the whole story
+    {toy+}      its plural; {toy#n} its plural unless the number bound to n is one
+    <toy>       a fresh word of the rule, not used before in this story while there is another
+    <try*>      one to three different alternatives of the rule, one after the other
+    <spot@place>  an alternative of the rule named "spot" and the word bound to place
+    {^he} <^bug>  the same with a capital letter
+    //          a new paragraph
+
+Capitals after full stops and the choice between "a" and "an" are mended in the finished text.
+"""
+
+import functools
+import hashlib
+import random
+import re
+from collections.abc import Callable, Iterator
+
+from fastlm.story_plots import PLOTS, SENTENCES
+from fastlm.story_words import IRREGULAR_PLURALS, PEOPLE, SCENES, THINGS
+
+SEPARATOR = "<|endoftext|>"
+"""Stands between documents; what follows a story in a text file is "\\n" + SEPARATOR + "\\n"."""
+
+_NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_PRONOUNS = {"girl": ("she", "her", "her", "hers"), "boy": ("he", "him", "his", "his")}
+_MARK = re.compile(r"([\[\]|]|\{[^{}]*\}|<[^<>]*>)")
+_LOWER_START = re.compile(r"(?:[.!?] \"?|\." r"\" )[a-z]")
+_VOWEL_AFTER_A = re.compile(r"\b([Aa]) (?=[aeio]|un[^i]|u[^ns]|hour|honest)(?!one\b|once\b)")
+_DOUBTFUL_SPACE = re.compile(r"  +")
+
+
+def story(seed: int, index: int) -> str:
+    """Tell story number `index` of a seed: ASCII text, paragraphs separated by one newline.
+
+    A pure function of its arguments, the same on every platform and Python version. Which
+    stories are told in between does not matter, so ranges of indices can be told in parallel.
+    """
+    return _Telling(seed, index).tell()
+
+
+def generate_stories(seed: int, n_bytes: int, *, first: int = 0) -> Iterator[str]:
+    """Yield stories first, first + 1 ... until they fill n_bytes of a text file.
+
+    Each story counts with the "\\n<|endoftext|>\\n" that follows it there, so the file ends
+    within one story after n_bytes.
+
+    Raises:
+        ValueError: if n_bytes is below 1 or first below 0.
+    """
+    if n_bytes < 1:
+        raise ValueError(f"n_bytes must be at least 1: got {n_bytes}")
+    if first < 0:
+        raise ValueError(f"first must be at least 0: got {first}")
+    return _until_full(seed, n_bytes, first)
+
+
+def _until_full(seed: int, n_bytes: int, index: int) -> Iterator[str]:
+    while n_bytes > 0:
+        text = story(seed, index)
+        yield text
+        n_bytes -= len(text) + len(SEPARATOR) + 2
+        index += 1
+
+
+def plural(noun: str) -> str:
+    """Give the plural of a noun of the word lists.
+
+    >>> plural("cherry tree"), plural("piece of cheese"), plural("bunch")
+    ('cherry trees', 'pieces of cheese', 'bunches')
+    """
+    if noun in IRREGULAR_PLURALS:
+        return IRREGULAR_PLURALS[noun]
+    head, of, rest = noun.partition(" of ")
+    if of:
+        return plural(head) + of + rest
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return noun + "es"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return noun[:-1] + "ies"
+    return noun + "s"
+
+
+class _Telling:
+    """What one story has settled so far: who is in it, what was named, what was said."""
+
+    __slots__ = ("_rules", "_told", "random", "words")
+
+    def __init__(self, seed: int, index: int) -> None:
+        # An integer seed and random() are the parts of random.Random that never change.
+        digest = hashlib.blake2b(f"{seed}:{index}".encode(), digest_size=8).digest()
+        self.random = random.Random(int.from_bytes(digest, "little")).random
+        self._rules = _rules()
+        self._told: dict[str, set[int]] = {}
+        self.words: dict[str, str] = {"was": "was", "is": "is", "it": "it"}
+        self._cast()
+
+    def tell(self) -> str:
+        rule = "plot" if self.random() < 0.6 or self.words["world"] == "animal" else "child plot"
+        text = _DOUBTFUL_SPACE.sub(" ", self.draw(rule))
+        text = "\n".join([part.strip() for part in text.split("//")])
+        text = _VOWEL_AFTER_A.sub(r"\1n ", text)
+        text = _LOWER_START.sub(_upper, text)
+        return re.sub(r"(?<=\n)[a-z]", _upper, text[0].upper() + text[1:])
+
+    def draw(self, rule: str) -> str:
+        """Tell an alternative of a rule that this story has not told yet."""
+        alternatives = self._rules[rule]
+        n = len(alternatives)
+        told = self._told.setdefault(rule, set())
+        if len(told) == n:
+            told.clear()
+        at = int(self.random() * n)
+        while at in told:
+            at = (at + 1) % n
+        told.add(at)
+        alternative = alternatives[at]
+        return alternative if alternative.__class__ is str else alternative(self)
+
+    def bind(self, name: str) -> str:
+        """Give the word bound to a name, drawing it at the first use."""
+        if name not in self.words:
+            if name in ("n", "k", "left"):
+                self._count()
+            else:
+                # toy2 is another word of the rule toy.
+                self.words[name] = self.draw(name.rstrip("23"))
+        return self.words[name]
+
+    def _count(self) -> None:
+        n = 3 + int(self.random() * 7)
+        k = 1 + int(self.random() * (n - 1))
+        self.words.update(n=_NUMBERS[n], k=_NUMBERS[k], left=_NUMBERS[n - k])
+
+    def _cast(self) -> None:
+        """Choose the hero, the friend (2), the elder (3) and the helper (4)."""
+        words = self.words
+        animals = self.random() < 0.4
+        words["world"] = "animal" if animals else "child"
+        for person, name in (("", "N"), ("2", "F"), ("3", "E"), ("4", "H")):
+            sex = "girl" if self.random() < 0.5 else "boy"
+            for form, word in zip(("he", "him", "his", "hers"), _PRONOUNS[sex], strict=True):
+                words[form + person] = word
+            words["himself" + person] = words["him" + person] + "self"
+            if person == "3":
+                words[name] = self.draw("she-elder" if sex == "girl" else "he-elder")
+            elif person == "4":
+                words[name] = self.draw("helper")
+                words["man"] = "woman" if sex == "girl" else "man"
+            else:
+                named = ("she-animal" if sex == "girl" else "he-animal") if animals else sex
+                words[name] = self.draw(named if self.random() < 0.7 else sex)
+                words["noun" + person] = self.draw("species") if animals else sex
+                looks = "[<size>|<coat>|<size> <coat>]" if animals else "[little|little|young|small|]"
+                words["kind" + person] = f"{_compiled(looks)(self)} {words['noun' + person]}".strip()
+        # Two names from one list may be the same word in another: the friend is drawn again.
+        while words["F"] == words["N"]:
+            words["F"] = self.draw("girl" if words["he2"] == "she" else "boy")
+
+
+def _upper(match: re.Match[str]) -> str:
+    return match.group().upper()
+
+
+_Piece = str | Callable[[_Telling], str]
+
+
+@functools.cache
+def _rules() -> dict[str, tuple[_Piece, ...]]:
+    """Read the word lists, sentences and plots; done once, at the first story."""
+    rules: dict[str, tuple[_Piece, ...]] = {}
+    for block in (PEOPLE, THINGS, SCENES):
+        for line in block.replace("\n ", " ").strip().splitlines():
+            name, _, words = line.partition(": ")
+            rules[name] = tuple(_piece(word) for word in words.split(", "))
+    for block in (SENTENCES, PLOTS):
+        for part in block.strip().split("\n= ")[1:]:
+            name, *lines = part.replace("\n ", " ").splitlines()
+            rules[name] = rules.get(name, ()) + tuple(_piece(line) for line in lines if line)
+    return rules
+
+
+def _piece(template: str) -> _Piece:
+    return _compiled(template) if _MARK.search(template) else template
+
+
+@functools.cache
+def _compiled(template: str) -> Callable[[_Telling], str]:
+    tokens = [token for token in _MARK.split(template) if token]
+    piece, end = _sequence(tokens, 0)
+    if end != len(tokens):
+        raise ValueError(f"expected [ and ] in pairs, got {template!r}")
+    return piece if callable(piece) else lambda telling: piece
+
+
+def _sequence(tokens: list[str], at: int) -> tuple[_Piece, int]:
+    """Compile tokens up to the | or ] that ends this sequence, or to the end."""
+    parts: list[_Piece] = []
+    while at < len(tokens) and tokens[at] not in ("|", "]"):
+        token = tokens[at]
+        if token == "[":
+            part, at = _choice(tokens, at + 1)
+        elif token[0] == "{":
+            part = _capital(token[1:-1], _bound)
+        elif token[0] == "<":
+            part = _capital(token[1:-1], _fresh)
+        else:
+            part = token
+        parts.append(part)
+        at += 1
+    if not parts:
+        return "", at
+    if len(parts) == 1:
+        return parts[0], at
+    return lambda t: "".join([p if p.__class__ is str else p(t) for p in parts]), at
+
+
+def _choice(tokens: list[str], at: int) -> tuple[_Piece, int]:
+    options: list[_Piece] = []
+    while True:
+        option, at = _sequence(tokens, at)
+        options.append(option)
+        if at == len(tokens):
+            raise ValueError(f"expected ] at the end of {''.join(tokens)!r}")
+        if tokens[at] == "]":
+            break
+        at += 1
+    n = len(options)
+
+    def choose(telling: _Telling) -> str:
+        option = options[int(telling.random() * n)]
+        return option if option.__class__ is str else option(telling)
+
+    return choose, at
+
+
+def _capital(
+    name: str, make: Callable[[str], Callable[[_Telling], str]]
+) -> Callable[[_Telling], str]:
+    if not name.startswith("^"):
+        return make(name)
+    plain = make(name[1:])
+
+    def capital(telling: _Telling) -> str:
+        text = plain(telling)
+        return text[:1].upper() + text[1:]
+
+    return capital
+
+
+def _bound(name: str) -> Callable[[_Telling], str]:
+    if name.endswith("+"):
+        return lambda t: plural(t.bind(name[:-1]))
+    noun, mark, number = name.partition("#")
+    if mark:
+        return lambda t: t.bind(noun) if t.bind(number) == "one" else plural(t.bind(noun))
+
+    def bound(telling: _Telling) -> str:
+        word = telling.words.get(name)
+        return telling.bind(name) if word is None else word
+
+    return bound
+
+
+def _fresh(name: str) -> Callable[[_Telling], str]:
+    if name.endswith("+"):
+        return lambda t: plural(t.draw(name[:-1]))
+    if name.endswith("*"):
+        return lambda t: " ".join([t.draw(name[:-1]) for _ in range(1 + int(t.random() * 3))])
+    rule, mark, of = name.partition("@")
+    if mark:
+        return lambda t: t.draw(f"{rule} {t.bind(of)}")
+    return lambda t: t.draw(name)
