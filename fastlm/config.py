@@ -199,6 +199,9 @@ class TrainConfig:
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     compile: bool = False
     """torch.compile the training step"""
+    compile_scope: Literal["step", "block"] = "step"
+    """what is compiled as one graph: the whole step, or one block used for all layers, which
+    starts sooner and runs a little slower"""
     bf16: bool = False
     """compute in bfloat16 (weights stay float32)"""
     deterministic: bool = False

@@ -198,9 +198,7 @@ def _split_qkv(
         state[f"{prefix}{name}.weight"] = part
 
 
-def _join_qkv(
-    module: nn.Module, state: dict[str, Tensor], prefix: str, *args: object
-) -> None:
+def _join_qkv(module: nn.Module, state: dict[str, Tensor], prefix: str, *args: object) -> None:
     names = [f"{prefix}{name}.weight" for name in ("q_proj", "k_proj", "v_proj")]
     if all(name in state for name in names):
         state[prefix + "qkv_weight"] = torch.stack([state.pop(name) for name in names])

@@ -7,7 +7,6 @@ the functions of the Ops it was built with.
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
@@ -121,6 +120,8 @@ def load_ops(triton_ops: str = "auto") -> Ops:
     for name in triton_ops.split(","):
         if name not in OPS:
             known = ", ".join(sorted(OPS)) or "none in this version"
-            raise ValueError(f"no Triton op is called {name!r}: expected auto, none, or of: {known}")
+            raise ValueError(
+                f"no Triton op is called {name!r}: expected auto, none, or of: {known}"
+            )
         table = table._replace(**{name: OPS[name]})
     return table

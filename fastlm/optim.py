@@ -31,7 +31,7 @@ class _Stepper(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Closure = None) -> float | None:  # type: ignore[override]
-        """Update every parameter that has a gradient; returns the closure's loss if one is given."""
+        """Update every parameter that has a gradient; returns the closure's loss, if any."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -254,12 +254,17 @@ def clip_gradients(
 
 
 def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Every trainable parameter in exactly one of: matrices (of the blocks), head, embedding, norms.
+    """Every trainable parameter in one of: matrices (of the blocks), head, embedding, norms.
 
     Raises:
         ValueError: if a parameter fits nowhere.
     """
-    groups: dict[str, list[nn.Parameter]] = {"matrices": [], "head": [], "embedding": [], "norms": []}
+    groups: dict[str, list[nn.Parameter]] = {
+        "matrices": [],
+        "head": [],
+        "embedding": [],
+        "norms": [],
+    }
     for name, p in model.named_parameters():
         if not p.requires_grad:
             continue

@@ -7,9 +7,7 @@ import math
 from collections.abc import Callable
 
 
-def cosine_lr(
-    it: int, max_lr: float, min_lr: float, warmup_iters: int, cosine_iters: int
-) -> float:
+def cosine_lr(it: int, max_lr: float, min_lr: float, warmup_iters: int, cosine_iters: int) -> float:
     """Linear warm-up, then half a cosine from max_lr to min_lr, then min_lr.
 
     it < warmup_iters: it / warmup_iters * max_lr. Up to cosine_iters (a step number, not a

@@ -1,0 +1,61 @@
+"""What a person sees while a model trains: one live line, or plain lines where there is no terminal.
+
+Level 0. Everything goes to standard error.
+"""
+
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+
+class StatusLine:
+    """A line that is written over on a terminal; elsewhere each update is a line of its own."""
+
+    def __init__(self) -> None:
+        self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self.live: Live | None = None
+
+    def __enter__(self) -> "StatusLine":
+        if self.console.is_terminal:
+            self.live = Live(console=self.console, auto_refresh=False, transient=False)
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def update(self, text: str) -> None:
+        """Show the present state."""
+        if self.live is None:
+            self.say(text)
+        else:
+            self.live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+
+    def say(self, text: str) -> None:
+        """Show a line that stays."""
+        self.console.print(text, markup=False)
+
+
+def human_bytes(n_bytes: float) -> str:
+    """1536 -> "1.5 KiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n_bytes < 1024:
+            return f"{n_bytes:.1f} {unit}" if unit != "B" else f"{n_bytes:.0f} B"
+        n_bytes /= 1024
+    return f"{n_bytes:.1f} TiB"
+
+
+def human_seconds(seconds: float) -> str:
+    """3725 -> "1:02:05"."""
+    whole = max(0, round(seconds))
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

@@ -1,0 +1,352 @@
+"""From text to token files, and opening them again.
+
+Level 2. A prepared folder holds train.bin and val.bin (little-endian unsigned integers, nothing
+else), meta.json that says what they are, and the tokenizer that made them.
+"""
+
+import hashlib
+import itertools
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from fastlm import cli
+from fastlm.corpus import find_splits, iter_documents
+from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
+from fastlm.windows import get_batch
+
+__all__ = ["END_OF_TEXT", "PreparedData", "Split", "get_batch", "open_prepared", "prepare"]
+
+END_OF_TEXT = "<|endoftext|>"
+FORMAT = 1
+
+
+class Split(NamedTuple):
+    """One token file, memory-mapped."""
+
+    tokens: NDArray[Any]
+    text_bytes: int
+    """UTF-8 bytes of the text these tokens stand for, separators not counted"""
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A prepared folder, checked and open."""
+
+    folder: Path
+    vocab_size: int
+    tokenizer_hash: str
+    train: Split
+    val: Split
+
+
+def open_prepared(folder: Path | str) -> PreparedData:
+    """Open a folder that prepare() made.
+
+    Raises:
+        FileNotFoundError: if it is not there or not such a folder.
+        ValueError: if a file is not what meta.json says, with the file's name.
+    """
+    folder = Path(folder)
+    meta_path = folder / "meta.json"
+    if not meta_path.is_file():
+        raise FileNotFoundError(
+            f"no prepared data in {folder}: expected {meta_path}; make it with "
+            f"python -m fastlm.data prepare TEXT --vocab-size N --out {folder}"
+        )
+    try:
+        meta = json.loads(meta_path.read_text(encoding="utf-8"))
+        splits, vocab_size = meta["splits"], int(meta["vocab_size"])
+        opened = [_open_split(folder, splits[name], vocab_size) for name in ("train", "val")]
+        tokenizer_hash = str(meta["tokenizer_hash"])
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{meta_path} is not a description of token files: {error!r}") from error
+    return PreparedData(folder, vocab_size, tokenizer_hash, *opened)
+
+
+def _open_split(folder: Path, described: dict[str, Any], vocab_size: int) -> Split:
+    path = folder / described["file"]
+    dtype = np.dtype(described["dtype"]).newbyteorder("<")
+    if dtype not in (np.dtype("<u2"), np.dtype("<u4")):
+        raise ValueError(f"{path}: expected dtype uint16 or uint32, meta.json says {dtype}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; prepare the data again")
+    n_bytes = path.stat().st_size
+    if n_bytes != described["count"] * dtype.itemsize:
+        raise ValueError(
+            f"{path} holds {n_bytes} bytes, meta.json says {described['count']} tokens of "
+            f"{dtype.itemsize} bytes; prepare the data again"
+        )
+    if n_bytes == 0:
+        raise ValueError(f"{path} is empty; prepare the data again")
+    tokens = np.memmap(path, dtype=dtype, mode="r")
+    check_ids(tokens, vocab_size, path)
+    return Split(tokens, int(described["text_bytes"]))
+
+
+def check_ids(tokens: NDArray[Any], vocab_size: int, name: Path | str) -> None:
+    """Read all token ids once and refuse one that is not below vocab_size.
+
+    Raises:
+        ValueError: that names the file, the id and its position.
+    """
+    block = 1 << 24
+    for start in range(0, len(tokens), block):
+        part = tokens[start : start + block]
+        if part.max() >= vocab_size:
+            position = start + int(np.argmax(part >= vocab_size))
+            raise ValueError(
+                f"{name}: token {tokens[position]} at position {position} does not belong to a "
+                f"vocabulary of {vocab_size}; the file was made with another tokenizer"
+            )
+
+
+class _Texts:
+    """Training and validation documents of a corpus, as often as they are asked for."""
+
+    def __init__(self, corpus: Path, val_fraction: float) -> None:
+        self.corpus = corpus
+        self.splits = find_splits(corpus) if corpus.is_dir() else None
+        self.period = max(2, round(1 / val_fraction))
+        self.files = list(self.splits) if self.splits else [corpus]
+        self.n_documents = 0
+        if self.splits is None:
+            # Counted as far as the first period only: enough to know which rule applies.
+            self.n_documents = sum(1 for _ in itertools.islice(iter_documents(corpus), self.period))
+
+    def train(self) -> Iterator[str]:
+        return self._held(False) if self.splits is None else iter_documents(self.splits[0])
+
+    def val(self) -> Iterator[str]:
+        return self._held(True) if self.splits is None else iter_documents(self.splits[1])
+
+    def _held(self, wanted: bool) -> Iterator[str]:
+        """Every period-th document is for validation; of fewer the last one; of one its end."""
+        if self.n_documents == 1:
+            (text,) = iter_documents(self.corpus)
+            cut = len(text) - max(1, len(text) // self.period)
+            line_end = text.rfind("\n", 0, cut) + 1
+            cut = line_end or cut
+            yield text[cut:] if wanted else text[:cut]
+            return
+        period = min(self.period, self.n_documents)
+        for i, document in enumerate(iter_documents(self.corpus)):
+            if (i % period == period - 1) == wanted:
+                yield document
+
+
+def prepare(
+    corpus: Path,
+    out: Path,
+    *,
+    vocab_size: int,
+    tokenizer: Path | None = None,
+    val_fraction: float = 0.01,
+    n_threads: int | None = None,
+    report: Any = None,
+) -> Path:
+    """Make the token files of a text, once; a second call with the same arguments reuses them.
+
+    Args:
+        corpus: a text file, or a folder with a train and a valid file, or with documents.
+        tokenizer: folder of a tokenizer to use in place of training one on the training text.
+        val_fraction: share of the documents kept for validation where there is no valid file.
+        report: called with a line of progress.
+    Raises:
+        FileNotFoundError, ValueError: for texts that cannot be used; nothing is written then.
+        FileExistsError: if out holds something else.
+    """
+    say = report or (lambda line: None)
+    if not 0 < val_fraction <= 0.5:
+        raise ValueError(f"val_fraction must lie in (0, 0.5]: got {val_fraction}")
+    if not corpus.exists():
+        raise FileNotFoundError(f"no such text file or folder: {corpus}")
+    if vocab_size < 257 and tokenizer is None:
+        raise ValueError(
+            f"vocab_size must be at least 257 (256 bytes and {END_OF_TEXT}): got {vocab_size}"
+        )
+    texts = _Texts(corpus, val_fraction)
+    next(texts.train())  # unusable text is refused before anything is written
+    source = {
+        "files": [[f.name, *_fingerprint(f)] for f in texts.files],
+        "vocab_size": vocab_size,
+        "val_fraction": val_fraction,
+        "tokenizer": Tokenizer.load(tokenizer).hash if tokenizer else "trained on the text",
+    }
+    if _same_source(out, source):
+        say(f"data in {out} is up to date")
+        return out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        _write_prepared(texts, partial, vocab_size, tokenizer, n_threads, source, say)
+        if out.is_dir():
+            out.rmdir()  # empty, or _same_source would have refused it
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return out
+
+
+def _fingerprint(path: Path) -> tuple[int, int]:
+    """Bytes and time of the last change of a file, or of all files of a folder."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    stats = [f.stat() for f in files]
+    return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
+
+
+def _same_source(out: Path, source: dict[str, Any]) -> bool:
+    if not out.exists():
+        return False
+    if not out.is_dir():
+        raise FileExistsError(f"--out must be a folder: {out} is a file")
+    if not any(out.iterdir()):
+        return False
+    try:
+        found = json.loads((out / "meta.json").read_text(encoding="utf-8"))["source"]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = None
+    if found is None:
+        raise FileExistsError(f"{out} is not empty and holds no prepared data; give another --out")
+    if found != source:
+        changed = [key for key in source if found.get(key) != source[key]]
+        raise FileExistsError(
+            f"{out} holds data prepared with another {', '.join(changed)}; "
+            "give another --out or remove it"
+        )
+    open_prepared(out)
+    return True
+
+
+def _write_prepared(
+    texts: _Texts,
+    folder: Path,
+    vocab_size: int,
+    tokenizer_folder: Path | None,
+    n_threads: int | None,
+    source: dict[str, Any],
+    say: Any,
+) -> None:
+    threads = {} if n_threads is None else {"n_threads": n_threads}
+    if tokenizer_folder is None:
+        say(f"training a tokenizer of {vocab_size} entries")
+        vocab, merges = train_bpe_from_documents(
+            texts.train(), vocab_size, [END_OF_TEXT], **threads
+        )
+        tokenizer = Tokenizer(vocab, merges, [END_OF_TEXT])
+    else:
+        tokenizer = Tokenizer.load(tokenizer_folder)
+        if END_OF_TEXT not in tokenizer.special_tokens:
+            raise ValueError(f"the tokenizer in {tokenizer_folder} has no {END_OF_TEXT} token")
+    splits = {}
+    for name, documents in (("train", texts.train()), ("val", texts.val())):
+        say(f"encoding {name}.bin")
+        splits[name] = _write_split(tokenizer, documents, folder / f"{name}.bin", threads)
+    tokenizer.save(folder / "tokenizer")
+    meta = {
+        "format": FORMAT,
+        "vocab_size": tokenizer.vocab_size,
+        "tokenizer_hash": tokenizer.hash,
+        "end_of_text_id": tokenizer.special_tokens[END_OF_TEXT],
+        "splits": splits,
+        "source": source,
+    }
+    (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+    for name, split in splits.items():
+        ratio = split["text_bytes"] / split["count"]
+        say(
+            f"{name}: {split['count']:,} tokens, {split['documents']:,} documents, {ratio:.2f} bytes a token"
+        )
+
+
+class _Counted:
+    """Iterates documents and counts them and their UTF-8 bytes on the way."""
+
+    def __init__(self, documents: Iterable[str]) -> None:
+        self.documents = documents
+        self.n_documents = 0
+        self.n_bytes = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for document in self.documents:
+            self.n_documents += 1
+            self.n_bytes += len(document.encode("utf-8"))
+            yield document
+
+
+def _write_split(
+    tokenizer: Tokenizer, documents: Iterable[str], path: Path, threads: dict[str, int]
+) -> dict[str, Any]:
+    counted = _Counted(documents)
+    dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
+    digest = hashlib.sha256()
+    count = 0
+    with open(path, "wb") as out:
+        for part in tokenizer.encode_documents(counted, end_of_text=END_OF_TEXT, **threads):
+            raw = part.astype(np.dtype(dtype).newbyteorder("<"), copy=False).tobytes()
+            digest.update(raw)
+            out.write(raw)
+            count += len(part)
+    return {
+        "file": path.name,
+        "dtype": dtype,
+        "count": count,
+        "text_bytes": counted.n_bytes,
+        "documents": counted.n_documents,
+        "sha256": digest.hexdigest(),
+    }
+
+
+def prepare_command(
+    corpus: Annotated[Path, tyro.conf.Positional],
+    *,
+    out: Path,
+    vocab_size: int,
+    tokenizer: Path | None = None,
+    val_fraction: float = 0.01,
+    threads: int | None = None,
+) -> None:
+    """Turn a text into train.bin, val.bin, meta.json and a tokenizer.
+
+    Args:
+        corpus: text file (.txt, .jsonl, compressed or not) or folder of them
+        out: folder to make
+        vocab_size: entries of the tokenizer, special token included
+        tokenizer: folder of a tokenizer to use in place of training one
+        val_fraction: share of the documents kept for validation if there is no valid file
+        threads: of the tokenizer; all cores when not given
+    """
+    prepare(
+        corpus,
+        out,
+        vocab_size=vocab_size,
+        tokenizer=tokenizer,
+        val_fraction=val_fraction,
+        n_threads=threads,
+        report=lambda line: print(line, file=sys.stderr),
+    )
+    print(f"next: python -m fastlm.train --data {out} --compile --bf16", file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line of this module."""
+    cli.run_command(
+        {"prepare": prepare_command},
+        argv,
+        prog="python -m fastlm.data",
+        description="Token files for training.",
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

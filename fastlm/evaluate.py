@@ -1,0 +1,151 @@
+"""Exact validation loss over a token file.
+
+Level 3. The file is cut into windows side by side; each token but the first is a target once.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fastlm import cli
+from fastlm.data import open_prepared
+from fastlm.functional import IGNORE_INDEX
+from fastlm.hardware import choose_compute_dtype, choose_device
+from fastlm.pretrained import load_pretrained
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A measured loss."""
+
+    loss: float
+    """nats per token"""
+    n_tokens: int
+    seconds: float
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(self.loss) if self.loss < 700 else math.inf
+
+    def bits_per_byte(self, text_bytes: int) -> float:
+        """Loss per UTF-8 byte of the text that the tokens stand for, in bits."""
+        return self.loss * self.n_tokens / text_bytes / math.log(2)
+
+
+def evaluate_loss(
+    loss: Callable[[Tensor, Tensor], Tensor],
+    tokens: NDArray[Any],
+    *,
+    context_length: int,
+    batch_size: int,
+    device: torch.device,
+    max_tokens: int | None = None,
+) -> Evaluation:
+    """Mean loss over windows that cover the tokens once, weights unchanged.
+
+    All batches have the shape (batch_size, context_length): what is missing at the end is filled
+    with targets that do not count, so that a compiled loss is not compiled anew.
+
+    Args:
+        loss: mean cross-entropy of (inputs, targets) over targets that are not -100.
+        max_tokens: look at about this many, in windows spread evenly over the file.
+    Raises:
+        ValueError: if there is nothing to predict.
+    """
+    if len(tokens) < 2:
+        raise ValueError(f"a validation loss needs at least 2 tokens: got {len(tokens)}")
+    started = time.perf_counter()
+    starts = np.arange(0, len(tokens) - 1, context_length)
+    if max_tokens is not None and max_tokens < len(tokens) - 1:
+        n_windows = max(1, max_tokens // context_length)
+        starts = starts[np.linspace(0, len(starts) - 1, n_windows).astype(np.int64)]
+    losses, counts = [], []
+    for i in range(0, len(starts), batch_size):
+        inputs, targets, count = _batch(
+            tokens, starts[i : i + batch_size], batch_size, context_length
+        )
+        losses.append(loss(inputs.to(device), targets.to(device)).detach())
+        counts.append(count)
+    # One transfer at the end: the device is not waited for batch by batch.
+    per_batch = torch.stack(losses).cpu().double()
+    total = float((per_batch * torch.tensor(counts, dtype=torch.float64)).sum())
+    n_tokens = sum(counts)
+    return Evaluation(total / n_tokens, n_tokens, time.perf_counter() - started)
+
+
+def _batch(
+    tokens: NDArray[Any], starts: NDArray[np.int64], batch_size: int, context_length: int
+) -> tuple[Tensor, Tensor, int]:
+    inputs = np.zeros((batch_size, context_length), np.int64)
+    targets = np.full((batch_size, context_length), IGNORE_INDEX, np.int64)
+    count = 0
+    for row, start in enumerate(starts):
+        window = np.asarray(tokens[start : start + context_length + 1], np.int64)
+        inputs[row, : len(window) - 1] = window[:-1]
+        targets[row, : len(window) - 1] = window[1:]
+        count += len(window) - 1
+    return torch.from_numpy(inputs), torch.from_numpy(targets), count
+
+
+@dataclass(frozen=True)
+class EvaluateArguments:
+    """Validation loss, perplexity and bits per byte of a trained model."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """folder of the run"""
+    data: Path | None = None
+    """folder of prepared data, made with the same tokenizer; the run's own when not given"""
+    split: Literal["val", "train"] = "val"
+    batch_size: int = 16
+    context_length: int | None = None
+    """window length, at most the model's; the model's when not given"""
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    bf16: bool = False
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line of this module."""
+    arguments = cli.parse(EvaluateArguments, argv, prog="python -m fastlm.evaluate")
+    device = choose_device(arguments.device)
+    dtype, _ = choose_compute_dtype(device, arguments.bf16)
+    pretrained = load_pretrained(arguments.run, device=device, compute_dtype=dtype)
+    folder = arguments.data or Path(pretrained.config.data.path)
+    prepared = open_prepared(folder)
+    if prepared.tokenizer_hash != pretrained.tokenizer.hash:
+        raise ValueError(
+            f"{folder} was made with another tokenizer than {arguments.run}: "
+            "its token ids mean other text; prepare it with --tokenizer RUN/tokenizer"
+        )
+    split = prepared.val if arguments.split == "val" else prepared.train
+    longest = pretrained.config.model.context_length
+    context_length = arguments.context_length or longest
+    if not 1 <= context_length <= longest:
+        raise ValueError(f"context_length must lie in [1, {longest}]: got {context_length}")
+    with torch.no_grad():
+        result = evaluate_loss(
+            pretrained.model.loss,
+            split.tokens,
+            context_length=context_length,
+            batch_size=arguments.batch_size,
+            device=device,
+        )
+    told = asdict(result) | {
+        "perplexity": result.perplexity,
+        "bits_per_byte": result.bits_per_byte(split.text_bytes),
+        "context_length": context_length,
+    }
+    print(json.dumps(told, indent=2))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,202 @@
+"""Text from a trained model, token by token, with a KV cache.
+
+Level 3.
+"""
+
+import codecs
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+from jaxtyping import Float
+from torch import Tensor
+
+from fastlm import cli
+from fastlm.hardware import choose_device
+from fastlm.model import TransformerLM
+from fastlm.pretrained import load_pretrained
+from fastlm.tokenizer import Tokenizer
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+def next_token_probabilities(
+    logits: Float[Tensor, " vocab_size"],
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+) -> Float[Tensor, " vocab_size"]:
+    """softmax(logits / temperature), cut to the most likely tokens and scaled to sum 1.
+
+    Args:
+        temperature: 0 puts everything on the most likely token (the first of equals).
+        top_k: how many tokens may stay; None keeps all.
+        top_p: the smallest set of most likely tokens whose probability reaches this stays.
+    """
+    logits = logits.double().cpu()
+    if temperature == 0:
+        return torch.nn.functional.one_hot(logits.argmax(), logits.numel()).double()
+    # The maximum is subtracted before the division, so that a small temperature cannot overflow.
+    probabilities = torch.softmax((logits - logits.max()) / temperature, dim=-1)
+    ordered, order = probabilities.sort(descending=True, stable=True)
+    if top_k is not None:
+        ordered[top_k:] = 0
+    ordered /= ordered.sum()
+    before = ordered.cumsum(0) - ordered
+    ordered[before >= top_p] = 0
+    kept = torch.zeros_like(probabilities).scatter(0, order, ordered)
+    return kept / kept.sum()
+
+
+def check_sampling(temperature: float, top_k: int | None, top_p: float, max_tokens: int) -> None:
+    """Refuse settings that no distribution follows from."""
+    if not temperature >= 0:
+        raise ValueError(f"temperature must be at least 0: got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1: got {top_k}")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p must lie in (0, 1]: got {top_p}")
+    if max_tokens < 0:
+        raise ValueError(f"max_tokens must be at least 0: got {max_tokens}")
+
+
+@torch.no_grad()
+def generate(
+    model: TransformerLM,
+    prompt_ids: Sequence[int],
+    *,
+    max_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    seed: int = 0,
+    stop_id: int | None = None,
+) -> Iterator[int]:
+    """Yield token ids that continue the prompt, until stop_id (not yielded) or max_tokens.
+
+    A text longer than the model's context goes on from its last half.
+
+    Raises:
+        ValueError: for an empty prompt or settings out of range.
+    """
+    check_sampling(temperature, top_k, top_p, max_tokens)
+    if not prompt_ids:
+        raise ValueError("generation needs at least one token to start from")
+    context_length = model.config.context_length
+    device = model.token_embeddings.weight.device
+    rng = torch.Generator().manual_seed(seed)
+    ids = list(prompt_ids)[-context_length:]
+    caches = model.new_caches(1, context_length)
+    unread = len(ids)
+    for _ in range(max_tokens):
+        if len(ids) > context_length:
+            ids = ids[-max(1, context_length // 2) :]
+            caches = model.new_caches(1, context_length)
+            unread = len(ids)
+        positions = torch.arange(len(ids) - unread, len(ids), device=device)
+        inputs = torch.tensor([ids[len(ids) - unread :]], device=device)
+        logits = model(inputs, positions, caches=caches)[0, -1]
+        probabilities = next_token_probabilities(
+            logits, temperature=temperature, top_k=top_k, top_p=top_p
+        )
+        token = int(torch.multinomial(probabilities, 1, generator=rng))
+        if token == stop_id:
+            return
+        yield token
+        ids.append(token)
+        unread = 1
+
+
+def generate_text(
+    model: TransformerLM,
+    tokenizer: Tokenizer,
+    prompt: str,
+    *,
+    max_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> Iterator[str]:
+    """Yield the continuation of a prompt as text, whole characters at a time.
+
+    An empty prompt starts a new document.
+    """
+    stop_id = tokenizer.special_tokens.get(END_OF_TEXT)
+    prompt_ids = tokenizer.encode(prompt)
+    if not prompt_ids and stop_id is not None:
+        prompt_ids = [stop_id]
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for token in generate(
+        model,
+        prompt_ids,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        stop_id=stop_id,
+    ):
+        piece = decoder.decode(tokenizer.decode_bytes([token]))
+        if piece:
+            yield piece
+    rest = decoder.decode(b"", final=True)
+    if rest:
+        yield rest
+
+
+@dataclass(frozen=True)
+class GenerateArguments:
+    """Continue a prompt with a trained model; the text streams to standard output."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """folder of the run"""
+    prompt: str = ""
+    """text to continue; empty starts a new document"""
+    temperature: float = 0.8
+    """0 always takes the most likely token"""
+    top_p: float = 0.95
+    """sample among the most likely tokens that together reach this probability"""
+    top_k: int | None = None
+    """sample among this many most likely tokens"""
+    max_tokens: int = 256
+    seed: int = 0
+    n: int = 1
+    """texts to make, with seeds seed, seed + 1 ..."""
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line of this module."""
+    arguments = cli.parse(GenerateArguments, argv, prog="python -m fastlm.generate")
+    check_sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.max_tokens)
+    if arguments.n < 1:
+        raise ValueError(f"n must be at least 1: got {arguments.n}")
+    device = choose_device(arguments.device)
+    pretrained = load_pretrained(arguments.run, device=device)
+    for i in range(arguments.n):
+        if i:
+            sys.stdout.write("\n---\n")
+        sys.stdout.write(arguments.prompt)
+        for piece in generate_text(
+            pretrained.model,
+            pretrained.tokenizer,
+            arguments.prompt,
+            max_tokens=arguments.max_tokens,
+            temperature=arguments.temperature,
+            top_k=arguments.top_k,
+            top_p=arguments.top_p,
+            seed=arguments.seed + i,
+        ):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,153 @@
+"""The machine a run is on: device, precision it can compute in, memory, and what to write down.
+
+Level 1.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastlm.accounting import peak_flops
+
+
+def choose_device(wanted: str = "auto") -> torch.device:
+    """The device to train on: cuda, else mps, else cpu, or the wanted one.
+
+    Raises:
+        ValueError: if the wanted one is not there.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if wanted == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    if not available.get(wanted, False):
+        here = ", ".join(name for name, there in available.items() if there)
+        raise ValueError(f"device {wanted} is not available: this machine has {here}")
+    return torch.device(wanted)
+
+
+def choose_compute_dtype(device: torch.device, bf16: bool) -> tuple[torch.dtype, str]:
+    """The dtype of activations and, where it is not what was asked for, why.
+
+    A CPU without bfloat16 instructions emulates them many times slower than it computes in
+    float32, which is the more precise of the two: there float32 is used.
+
+    Raises:
+        ValueError: for a GPU that cannot compute in bfloat16.
+    """
+    if not bf16:
+        return torch.float32, ""
+    if device.type == "cpu" and not cpu_has_bf16():
+        return torch.float32, "this CPU has no bfloat16 instructions: --bf16 computes in float32"
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        name = torch.cuda.get_device_name(device)
+        raise ValueError(
+            f"--bf16 needs a GPU of compute capability 8.0 or newer: {name} is older; leave it out"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_macos_or_newer(14, 0):
+        raise ValueError("--bf16 on mps needs macOS 14 or newer: leave it out")
+    return torch.bfloat16, ""
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices in hardware."""
+    if platform.machine() in ("x86_64", "AMD64"):
+        # oneDNN's own check is true for any AVX-512, which still emulates bfloat16.
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def chip_peak_flops(device: torch.device) -> float | None:
+    """Dense bf16 peak of the GPU in FLOP/s; None where it is not known."""
+    if device.type != "cuda":
+        return None
+    return peak_flops(torch.cuda.get_device_name(device))
+
+
+def peak_memory(device: torch.device) -> int:
+    """Largest number of bytes held so far: on CUDA by tensors, else by the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):  # macOS and Windows do not tell
+        return 4 << 30
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """What a record has to say about the machine and the software."""
+    versions = {}
+    for name in ("torch", "triton", "numpy", "numba", "safetensors"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "absent"
+    told: dict[str, Any] = {
+        "python": platform.python_version(),
+        "versions": versions,
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "commit": _commit(),
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        told["gpu"] = properties.name
+        told["gpu_memory_bytes"] = properties.total_memory
+        told["cuda"] = torch.version.cuda
+    if "SLURM_JOB_ID" in os.environ:
+        told["slurm_job"] = os.environ["SLURM_JOB_ID"]
+    return told
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def _commit() -> str:
+    """Commit of the sources, "+changed" when they differ from it; "unknown" outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*words: str) -> str:
+        run = subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10
+        )
+        return run.stdout.strip() if run.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        changed = git("status", "--porcelain", "--", "fastlm", "kernels")
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return (commit + ("+changed" if changed else "")) or "unknown"

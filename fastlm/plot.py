@@ -1,0 +1,59 @@
+"""Learning curves as pictures.
+
+Level 3. matplotlib is imported where it is used: it is slow to load.
+"""
+
+from pathlib import Path
+from typing import Any
+
+AXES = (("step", "steps"), ("tokens", "tokens"), ("seconds", "seconds of training"))
+
+
+def plot_curves(rows: list[dict[str, Any]], out: Path, *, title: str) -> None:
+    """Draw training and validation loss of one run against steps, tokens and seconds.
+
+    Args:
+        rows: log rows as RunRecord.rows gives them.
+        out: PNG to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    train = [r for r in rows if r.get("kind") == "train" and r.get("loss") is not None]
+    val = [r for r in rows if r.get("kind") == "eval" and r.get("val_loss") is not None]
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for i, (key, label) in enumerate(AXES):
+        axes = figure.add_subplot(1, 3, i + 1)
+        axes.plot(
+            [r[key] for r in train],
+            [r["loss"] for r in train],
+            color="tab:blue",
+            alpha=0.5,
+            linewidth=1,
+            label="training",
+        )
+        axes.plot(
+            [r[key] for r in val],
+            [r["val_loss"] for r in val],
+            color="tab:orange",
+            marker="o",
+            markersize=3,
+            label="validation",
+        )
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.3)
+        if i == 0:
+            axes.set_ylabel("loss, nats per token")
+        if val:
+            last = val[-1]
+            axes.annotate(
+                f"{last['val_loss']:.3f}",
+                (last[key], last["val_loss"]),
+                xytext=(-4, 8),
+                textcoords="offset points",
+                ha="right",
+            )
+    figure.axes[0].legend()
+    figure.suptitle(title)
+    figure.savefig(out, dpi=110)

@@ -1,0 +1,333 @@
+"""A run in progress: model, optimizers, data and clock, and the loop over steps.
+
+Level 4.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastlm.accounting import training_flops_per_token, training_memory
+from fastlm.checkpoint import read_run_checkpoint, write_run_checkpoint
+from fastlm.clock import Clock
+from fastlm.config import TrainConfig
+from fastlm.console import StatusLine, human_bytes, human_seconds
+from fastlm.data import PreparedData
+from fastlm.evaluate import Evaluation, evaluate_loss
+from fastlm.hardware import (
+    chip_peak_flops,
+    choose_compute_dtype,
+    choose_device,
+    free_memory,
+    peak_memory,
+)
+from fastlm.model import TransformerLM, init_weights
+from fastlm.ops import load_ops
+from fastlm.optim import build_optimizers, clip_gradients, set_learning_rate
+from fastlm.record import RunRecord
+from fastlm.schedule import multiplier
+from fastlm.windows import Batch, batches
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a number."""
+
+
+class Trainer:
+    """What changes from step to step, and the step itself."""
+
+    def __init__(
+        self, config: TrainConfig, data: PreparedData, record: RunRecord, clock: Clock
+    ) -> None:
+        self.config, self.data, self.record, self.clock = config, data, record, clock
+        self.device = choose_device(config.device)
+        dtype, self.notice = choose_compute_dtype(self.device, config.bf16)
+        torch.use_deterministic_algorithms(config.deterministic)
+        self.model = TransformerLM(
+            config.model, ops=load_ops(config.triton_ops), compute_dtype=dtype
+        )
+        init_weights(self.model, config.seed)
+        self.model.to(self.device)
+        self.optimizers = build_optimizers(self.model, config.optim)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.micro_batch = choose_micro_batch(config, self.device)
+        self.loss = self._compiled_loss() if config.compile else self.model.loss
+        self.peak_flops = chip_peak_flops(self.device)
+        self.step = 0
+        self.speeds: list[float] = []
+        """tokens per second of each log interval"""
+        self.stop_signal: str | None = None
+        self.compile_seconds = 0.0
+        self.step_seconds = 0.0
+        """of a usual step, from the last log interval"""
+        self.eval_seconds_per_token = 0.0
+        self.save_seconds = 1.0
+        self.side_seconds = 0.0
+        """spent on validation and saving since the last log row"""
+
+    def _compiled_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        if self.config.compile_scope == "step":
+            return torch.compile(self.model.loss, fullgraph=True, dynamic=False)
+        for layer in self.model.layers:
+            layer.compile(fullgraph=True, dynamic=False)
+        head = torch.compile(self.model.ops.linear_cross_entropy, fullgraph=True, dynamic=False)
+        self.model.ops = self.model.ops._replace(linear_cross_entropy=head)
+        return self.model.loss
+
+    @property
+    def tokens(self) -> int:
+        return self.step * self.config.tokens_per_step
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done: of its steps or of its time, whichever is further.
+
+        Time counts from the first step on, so that a slow start does not cut the warm-up.
+        """
+        shares = [0.0]
+        if self.config.total_steps is not None:
+            shares.append(self.step / self.config.total_steps)
+        if self.config.time_budget is not None:
+            seconds = self.clock.seconds
+            start_up = self.clock.elapsed - seconds
+            available = self.config.time_budget - self.reserve - start_up
+            shares.append(seconds / available if available > 0 else 1.0)
+        return min(1.0, max(shares))
+
+    @property
+    def reserve(self) -> float:
+        """Seconds to keep for the last validation and checkpoint, from what they took so far."""
+        final_eval = self.eval_seconds_per_token * len(self.data.val.tokens) * 1.1
+        return final_eval + self.save_seconds + 2 * self.step_seconds
+
+    def should_stop(self) -> str | None:
+        """Why training is over, or None."""
+        if self.stop_signal:
+            return self.stop_signal
+        total_steps, budget = self.config.total_steps, self.config.time_budget
+        if total_steps is not None and self.step >= total_steps:
+            return "step budget" if self.config.max_steps == total_steps else "token budget"
+        if budget is not None and self.clock.elapsed >= budget - self.reserve:
+            return "time budget"
+        return None
+
+    def warm_up(self) -> None:
+        """Compile, and learn how long a step takes, without changing anything."""
+        shape = (self.micro_batch, self.config.model.context_length)
+        inputs = torch.zeros(shape, dtype=torch.int64, device=self.device)
+        times = []
+        for _ in range(2):
+            began = time.perf_counter()
+            loss = self.loss(inputs, inputs)
+            loss.backward()
+            loss.item()
+            times.append(time.perf_counter() - began)
+        for p in self.parameters:
+            p.grad = None
+        self.compile_seconds = max(0.0, times[0] - times[1])
+        self.step_seconds = times[1] * (self.config.batch_size // self.micro_batch)
+        self.eval_seconds_per_token = self.step_seconds / self.config.tokens_per_step
+
+    def train_step(self, stream: Iterator[Batch]) -> tuple[Tensor, Tensor]:
+        """One optimizer step; returns loss and gradient norm without waiting for the device."""
+        n_parts = self.config.batch_size // self.micro_batch
+        total = torch.zeros((), device=self.device)
+        for _ in range(n_parts):
+            inputs, targets = next(stream)
+            loss = self.loss(inputs, targets) / n_parts
+            loss.backward()
+            total += loss.detach()
+        norm = clip_gradients(self.parameters, self.config.optim.max_grad_norm)
+        set_learning_rate(self.optimizers, self._multiplier())
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return total, norm
+
+    def _multiplier(self) -> float:
+        optim, progress = self.config.optim, self.progress
+        if self.config.total_steps is not None:
+            # Counted at the step's end, so that the first one has a rate above 0.
+            progress = max(progress, (self.step + 1) / self.config.total_steps)
+        return multiplier(
+            progress,
+            kind=optim.schedule,
+            warmup=optim.warmup_fraction,
+            decay=optim.decay_fraction,
+            final=optim.final_lr_ratio,
+        )
+
+    def evaluate(self, max_tokens: int | None) -> Evaluation:
+        """Validation loss on the way (max_tokens) or over the whole file (None), logged."""
+        # With gradients enabled, so that the graph compiled for training serves here as well.
+        result = evaluate_loss(
+            self.loss,
+            self.data.val.tokens,
+            context_length=self.config.model.context_length,
+            batch_size=self.micro_batch,
+            device=self.device,
+            max_tokens=max_tokens,
+        )
+        self.eval_seconds_per_token = result.seconds / result.n_tokens
+        self.side_seconds += result.seconds
+        row = {
+            "kind": "eval",
+            "val_loss": result.loss,
+            "val_tokens": result.n_tokens,
+            "whole_file": result.n_tokens == len(self.data.val.tokens) - 1,
+        }
+        self.record.log(self._where() | row)
+        return result
+
+    def _where(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "tokens": self.tokens,
+            "seconds": round(self.clock.seconds, 3),
+            "elapsed_seconds": round(self.clock.elapsed, 3),
+        }
+
+    def log(self, loss: float, norm: float, n_steps: int, interval: float) -> str:
+        """Log the last n_steps, which took `interval` seconds; returns a line for people."""
+        busy = max(1e-9, interval - self.side_seconds)
+        self.side_seconds = 0.0
+        self.step_seconds = busy / n_steps
+        speed = n_steps * self.config.tokens_per_step / busy
+        self.speeds.append(speed)
+        mfu, memory = self.mfu(speed), peak_memory(self.device)
+        row = {
+            "kind": "train",
+            "loss": loss,
+            "lr": self.optimizers[0].param_groups[0]["lr"],
+            "grad_norm": norm,
+            "tokens_per_second": round(speed, 1),
+            "mfu": mfu,
+            "memory_bytes": memory,
+        }
+        self.record.log(self._where() | row)
+        parts = [
+            f"step {self.step:,}",
+            f"loss {loss:.4f}",
+            f"{speed:,.0f} tokens/s",
+            *([f"MFU {mfu:.1%}"] if mfu is not None else []),
+            human_bytes(memory),
+            f"{human_seconds(self.clock.elapsed)} gone",
+            f"{human_seconds(self.clock.seconds / self.progress * (1 - self.progress))} left",
+        ]
+        return " · ".join(parts)
+
+    def mfu(self, tokens_per_second: float) -> float | None:
+        """Share of the chip's bf16 peak that the model's FLOPs use; None where it is not known."""
+        if self.peak_flops is None:
+            return None
+        per_token = training_flops_per_token(self.config.model, self.config.model.context_length)
+        return tokens_per_second * per_token / self.peak_flops
+
+    def save(self) -> Path:
+        """Write a checkpoint of everything that the next step depends on."""
+        began = time.perf_counter()
+        state = {
+            "seconds": self.clock.seconds,
+            "elapsed_seconds": self.clock.elapsed,
+            "tokens": self.tokens,
+            "next_window": self.step * self.config.batch_size,
+            "tokenizer_hash": self.data.tokenizer_hash,
+            "config": dataclasses.asdict(self.config),
+            "cpu_rng": torch.get_rng_state(),
+        }
+        if self.device.type == "cuda":
+            state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        path = write_run_checkpoint(
+            self.record.checkpoints, self.step, self.model, self.optimizers, state
+        )
+        self.save_seconds = time.perf_counter() - began
+        self.side_seconds += self.save_seconds
+        return path
+
+    def resume(self, checkpoint: Path) -> None:
+        """Go on from a checkpoint as if never stopped.
+
+        Raises:
+            ValueError: if it is damaged, or of another network, data or batch size.
+        """
+        self.step, state = read_run_checkpoint(checkpoint, self.model, self.optimizers)
+        if state["tokenizer_hash"] != self.data.tokenizer_hash:
+            raise ValueError(
+                f"{self.data.folder} was made with another tokenizer than {checkpoint} was "
+                "trained with: give the --data of the run"
+            )
+        if state["next_window"] != self.step * self.config.batch_size:
+            raise ValueError(
+                f"{checkpoint} was trained with batch_size {state['next_window'] // self.step}: "
+                f"it cannot go on with {self.config.batch_size}"
+            )
+        self.clock.continue_from(state["elapsed_seconds"], state["seconds"])
+        torch.set_rng_state(state["cpu_rng"])
+        if self.device.type == "cuda" and "cuda_rng" in state:
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+
+    def run(self, status: StatusLine) -> str:
+        """Train until a budget or a signal ends it; returns why."""
+        config = self.config
+        stream = batches(
+            self.data.train.tokens,
+            first_window=self.step * config.batch_size,
+            micro_batch=self.micro_batch,
+            context_length=config.model.context_length,
+            sampling=config.data.sampling,
+            seed=config.seed,
+            device=self.device,
+        )
+        if config.compile:
+            status.say("compiling ...")
+        self.warm_up()
+        if self.step == 0:
+            loss_before = self.evaluate(config.eval_tokens).loss
+            status.say(f"step 0: validation loss {loss_before:.4f}")
+        self.side_seconds = 0.0
+        self.clock.begin_steps()
+        mark, logged_step = time.perf_counter(), self.step
+        while (reason := self.should_stop()) is None:
+            loss, norm = self.train_step(stream)
+            if self.step == 1 or self.step % config.log_every == 0:
+                value = self._finite(loss)
+                now = time.perf_counter()
+                status.update(self.log(value, norm.item(), self.step - logged_step, now - mark))
+                mark, logged_step = now, self.step
+            if self.step % config.eval_every == 0:
+                val_loss = self.evaluate(config.eval_tokens).loss
+                status.say(f"step {self.step:,}: validation loss {val_loss:.4f}")
+            if self.step % config.checkpoint_every == 0:
+                self.save()
+        return reason
+
+    def _finite(self, loss: Tensor) -> float:
+        value = loss.item()
+        if not math.isfinite(value):
+            raise Diverged(
+                f"the loss is {value} at step {self.step}: the last checkpoint is kept; try a "
+                "smaller --optim.lr (and --optim.muon-lr) or a longer warm-up"
+            )
+        return value
+
+
+def choose_micro_batch(config: TrainConfig, device: torch.device) -> int:
+    """Windows that go through the network at once: as many as half of the free memory holds."""
+    if config.micro_batch != "auto":
+        return config.micro_batch
+    room = free_memory(device) / 2
+    for n_parts in range(1, config.batch_size + 1):
+        if config.batch_size % n_parts:
+            continue
+        micro_batch = config.batch_size // n_parts
+        needed = sum(training_memory(config.model, micro_batch, bf16=config.bf16).values())
+        if needed <= room:
+            return micro_batch
+    return 1

@@ -1,0 +1,150 @@
+"""Training windows over token files: which ones, in which order, and on which device.
+
+Level 0. Everything is a function of seed and window number, so that a run can stop anywhere and
+go on with the next window, whatever its batch size then is.
+"""
+
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+Sampling = Literal["shuffled", "random"]
+Batch = tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]
+
+
+def window_starts(
+    first: int,
+    n: int,
+    *,
+    n_tokens: int,
+    context_length: int,
+    sampling: Sampling,
+    seed: int,
+) -> NDArray[np.int64]:
+    """Where windows first ... first + n - 1 of a run begin: a pure function of its arguments.
+
+    random: each start 0 ... n_tokens - context_length - 1 equally likely. shuffled: each epoch
+    cuts the tokens into windows side by side from a random offset and goes through them in a
+    random order, so that every token is a target once (but for less than two windows at the ends).
+
+    Raises:
+        ValueError: if the tokens do not fill one window.
+    """
+    check_length(n_tokens, context_length)
+    if sampling == "random":
+        return _hash_below(np.arange(first, first + n), n_tokens - context_length, seed)
+    starts = []
+    per_epoch = max(1, (n_tokens - 1) // context_length - 1)
+    while n > 0:
+        epoch, index = divmod(first, per_epoch)
+        taken = min(n, per_epoch - index)
+        starts.append(_epoch_starts(epoch, n_tokens, context_length, seed)[index : index + taken])
+        first, n = first + taken, n - taken
+    return np.concatenate(starts)
+
+
+def _epoch_starts(epoch: int, n_tokens: int, context_length: int, seed: int) -> NDArray[np.int64]:
+    rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    per_epoch = max(1, (n_tokens - 1) // context_length - 1)
+    offset = int(rng.integers(0, n_tokens - per_epoch * context_length))
+    return offset + context_length * rng.permutation(per_epoch)
+
+
+def _hash_below(indices: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
+    """Uniform numbers below limit from (seed, index): the SplitMix64 output function."""
+    with np.errstate(over="ignore"):
+        z = indices.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z += np.uint64((seed * 0xD1342543DE82EF95 + 1) & (2**64 - 1))
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z ^= z >> np.uint64(31)
+    # The remainder favours small results by less than limit / 2^64.
+    return (z % np.uint64(limit)).astype(np.int64)
+
+
+def check_length(n_tokens: int, context_length: int) -> None:
+    """Refuse tokens that do not fill one window and its last target."""
+    if n_tokens < context_length + 1:
+        raise ValueError(
+            f"the data is shorter than one window: {n_tokens} tokens, needed "
+            f"{context_length + 1} (context_length + 1); use more text or a smaller "
+            "--model.context-length"
+        )
+
+
+def take_windows(tokens: NDArray[Any], starts: NDArray[np.int64], context_length: int) -> Batch:
+    """Inputs tokens[s : s + T] and targets tokens[s + 1 : s + T + 1], int64, on the CPU."""
+    windows = tokens[starts[:, None] + np.arange(context_length + 1)]
+    both = torch.from_numpy(windows.astype(np.int64))
+    return both[:, :-1], both[:, 1:]
+
+
+def get_batch(
+    tokens: NDArray[Any],
+    batch_size: int,
+    context_length: int,
+    device: str | torch.device = "cpu",
+    *,
+    rng: np.random.Generator | None = None,
+) -> Batch:
+    """Windows that start anywhere, with replacement: inputs and the tokens that follow them.
+
+    Args:
+        rng: source of the starts; without one they differ from call to call.
+    Raises:
+        ValueError: if the tokens do not fill one window.
+    """
+    check_length(len(tokens), context_length)
+    rng = rng or np.random.default_rng()
+    starts = rng.integers(0, len(tokens) - context_length, size=batch_size)
+    inputs, targets = take_windows(np.asarray(tokens), starts, context_length)
+    return inputs.to(device), targets.to(device)
+
+
+def batches(
+    tokens: NDArray[Any],
+    *,
+    first_window: int,
+    micro_batch: int,
+    context_length: int,
+    sampling: Sampling,
+    seed: int,
+    device: torch.device,
+) -> Iterator[Batch]:
+    """Micro-batches without end, from a window number on.
+
+    On CUDA they are gathered and pinned by a thread one batch ahead and copied without waiting.
+    """
+
+    def gather(first: int) -> Batch:
+        starts = window_starts(
+            first,
+            micro_batch,
+            n_tokens=len(tokens),
+            context_length=context_length,
+            sampling=sampling,
+            seed=seed,
+        )
+        inputs, targets = take_windows(tokens, starts, context_length)
+        if device.type == "cuda":
+            return inputs.contiguous().pin_memory(), targets.contiguous().pin_memory()
+        return inputs, targets
+
+    firsts = itertools.count(first_window, micro_batch)
+    if device.type != "cuda":
+        for first in firsts:
+            inputs, targets = gather(first)
+            yield inputs.to(device), targets.to(device)
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        ahead = thread.submit(gather, next(firsts))
+        while True:
+            inputs, targets = ahead.result()
+            ahead = thread.submit(gather, next(firsts))
+            yield inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
