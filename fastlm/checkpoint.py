@@ -12,9 +12,8 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -194,24 +193,28 @@ def read_model_tensors(folder: Path) -> dict[str, Tensor]:
     return load_tensors(_verified(folder, "model.safetensors"))
 
 
-def read_run_checkpoint(
-    folder: Path, model: nn.Module, optimizers: Sequence[Optimizer]
-) -> tuple[int, dict[str, Any]]:
-    """Load a checkpoint into model and optimizers; returns its step and the state given to it.
+class SavedRun(NamedTuple):
+    """A checkpoint of a run, on the CPU."""
+
+    step: int
+    state: dict[str, Any]
+    model: dict[str, Tensor]
+    optimizers: list[dict[str, Any]]
+
+
+def read_run_checkpoint(folder: Path) -> SavedRun:
+    """Everything write_run_checkpoint was given.
 
     Raises:
-        ValueError: if a file is missing or damaged, or another number of optimizers was saved.
+        ValueError: if a file is missing or damaged, or of another format.
     """
     packed = json.loads(_verified(folder, "state.json"))
     if packed["format"] != FORMAT:
         raise ValueError(f"checkpoint {folder} has format {packed['format']}, expected {FORMAT}")
     tensors = load_tensors(_verified(folder, "optim.safetensors"))
-    saved = unpack(packed["optimizers"], tensors)
-    if len(saved) != len(optimizers):
-        raise ValueError(
-            f"checkpoint {folder} holds {len(saved)} optimizers, this run has {len(optimizers)}"
-        )
-    model.load_state_dict(read_model_tensors(folder))
-    for optimizer, state in zip(optimizers, saved, strict=True):
-        optimizer.load_state_dict(state)
-    return int(packed["step"]), unpack(packed["state"], tensors)
+    return SavedRun(
+        step=int(packed["step"]),
+        state=unpack(packed["state"], tensors),
+        model=read_model_tensors(folder),
+        optimizers=unpack(packed["optimizers"], tensors),
+    )

@@ -54,7 +54,7 @@ def run_command(
         raise BadArguments(unknown("command", arguments[0], commands))
     deferred = {name: _deferred(command) for name, command in commands.items()}
     return _one_line(
-        lambda: tyro.extras.subcommand_cli_from_dict(deferred, args=arguments, **options)  # type: ignore[arg-type]
+        lambda: tyro.extras.subcommand_cli_from_dict(deferred, args=arguments, **options)
     )()
 
 

@@ -28,8 +28,8 @@ def parse_duration(text: str) -> float:
     number = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if clock:
         parts = [int(part) for part in clock.groups() if part is not None]
-        seconds = sum(part * scale for part, scale in zip(parts[::-1], (1, 60, 3600), strict=False))
-        seconds = float(seconds if len(parts) == 3 else seconds * 60)
+        hours, minutes, rest = (*parts, 0) if len(parts) == 2 else parts
+        seconds = float(hours * 3600 + minutes * 60 + rest)
     elif number:
         seconds = float(number.group(1)) * _SECONDS[number.group(2)]
     else:
@@ -39,14 +39,17 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
+# None is spelled "none" on the command line.
 Duration = Annotated[
-    float,
+    float | None,
     tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="90m",
-        instance_from_str=lambda words: parse_duration(words[0]),
-        is_instance=lambda value: isinstance(value, int | float),
-        str_from_instance=lambda value: [f"{value:g}s"],
+        instance_from_str=lambda words: (
+            None if words[0].lower() == "none" else parse_duration(words[0])
+        ),
+        is_instance=lambda value: value is None or isinstance(value, int | float),
+        str_from_instance=lambda value: ["none" if value is None else f"{value:g}s"],
     ),
 ]
 
@@ -185,7 +188,7 @@ class TrainConfig:
     """windows that go through the network at once; gradients of the parts are added up"""
     max_steps: int | None = None
     max_tokens: int | None = None
-    time_budget: Duration | None = None
+    time_budget: Duration = None
     """wall-clock from the process's start to its last validation, making of data aside"""
     eval_every: int = 200
     """steps between validations"""
@@ -262,7 +265,7 @@ def from_dict(kind: type[C], values: Mapping[str, Any]) -> C:
     converted: dict[str, Any] = {}
     for name, value in values.items():
         if dataclasses.is_dataclass(hints[name]):
-            value = from_dict(hints[name], value)  # type: ignore[arg-type]
+            value = from_dict(hints[name], value)
         elif isinstance(value, list):
             value = tuple(value)
         converted[name] = value

@@ -237,11 +237,10 @@ def _write_prepared(
     source: dict[str, Any],
     say: Any,
 ) -> None:
-    threads = {} if n_threads is None else {"n_threads": n_threads}
     if tokenizer_folder is None:
         say(f"training a tokenizer of {vocab_size} entries")
         vocab, merges = train_bpe_from_documents(
-            texts.train(), vocab_size, [END_OF_TEXT], **threads
+            texts.train(), vocab_size, [END_OF_TEXT], n_threads=n_threads
         )
         tokenizer = Tokenizer(vocab, merges, [END_OF_TEXT])
     else:
@@ -251,7 +250,7 @@ def _write_prepared(
     splits = {}
     for name, documents in (("train", texts.train()), ("val", texts.val())):
         say(f"encoding {name}.bin")
-        splits[name] = _write_split(tokenizer, documents, folder / f"{name}.bin", threads)
+        splits[name] = _write_split(tokenizer, documents, folder / f"{name}.bin", n_threads)
     tokenizer.save(folder / "tokenizer")
     meta = {
         "format": FORMAT,
@@ -285,14 +284,16 @@ class _Counted:
 
 
 def _write_split(
-    tokenizer: Tokenizer, documents: Iterable[str], path: Path, threads: dict[str, int]
+    tokenizer: Tokenizer, documents: Iterable[str], path: Path, n_threads: int | None
 ) -> dict[str, Any]:
     counted = _Counted(documents)
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
     digest = hashlib.sha256()
     count = 0
     with open(path, "wb") as out:
-        for part in tokenizer.encode_documents(counted, end_of_text=END_OF_TEXT, **threads):
+        for part in tokenizer.encode_documents(
+            counted, end_of_text=END_OF_TEXT, n_threads=n_threads
+        ):
             raw = part.astype(np.dtype(dtype).newbyteorder("<"), copy=False).tobytes()
             digest.update(raw)
             out.write(raw)

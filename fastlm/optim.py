@@ -30,7 +30,9 @@ class _Stepper(Optimizer):
     """Gathers each group's parameters and gradients and hands them to update()."""
 
     @torch.no_grad()
-    def step(self, closure: Closure = None) -> float | None:  # type: ignore[override]
+    def step(  # type: ignore[override]
+        self, closure: Closure = None
+    ) -> float | None:
         """Update every parameter that has a gradient; returns the closure's loss, if any."""
         loss = None
         if closure is not None:
@@ -39,7 +41,7 @@ class _Stepper(Optimizer):
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if params:
-                self.update(group, params, [p.grad for p in params])  # type: ignore[misc]
+                self.update(group, params, [p.grad for p in params])
         return loss
 
     def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:

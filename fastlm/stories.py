@@ -21,18 +21,22 @@ import random
 import re
 from collections.abc import Callable, Iterator
 
-from fastlm.story_plots import PLOTS, SENTENCES
-from fastlm.story_words import IRREGULAR_PLURALS, PEOPLE, SCENES, THINGS
+from fastlm.story_phrases import SENTENCES
+from fastlm.story_plots import PLOTS
+from fastlm.story_words import IRREGULAR_PLURALS, PEOPLE, SCENES, SYNONYMS, THINGS
 
 SEPARATOR = "<|endoftext|>"
 """Stands between documents; what follows a story in a text file is "\\n" + SEPARATOR + "\\n"."""
 
-_NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
-_PRONOUNS = {"girl": ("she", "her", "her", "hers"), "boy": ("he", "him", "his", "his")}
+_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_PRONOUNS = {
+    "girl": ("she", "her", "her", "herself"),
+    "boy": ("he", "him", "his", "himself"),
+}
 _MARK = re.compile(r"([\[\]|]|\{[^{}]*\}|<[^<>]*>)")
-_LOWER_START = re.compile(r"(?:[.!?] \"?|\." r"\" )[a-z]")
+_LOWER_START = re.compile(r"(?:[.!?] \"?|\.\" )[a-z]")
 _VOWEL_AFTER_A = re.compile(r"\b([Aa]) (?=[aeio]|un[^i]|u[^ns]|hour|honest)(?!one\b|once\b)")
-_DOUBTFUL_SPACE = re.compile(r"  +")
+_SPACES = re.compile(r"  +")
 
 
 def story(seed: int, index: int) -> str:
@@ -74,11 +78,12 @@ def plural(noun: str) -> str:
     >>> plural("cherry tree"), plural("piece of cheese"), plural("bunch")
     ('cherry trees', 'pieces of cheese', 'bunches')
     """
-    if noun in IRREGULAR_PLURALS:
-        return IRREGULAR_PLURALS[noun]
     head, of, rest = noun.partition(" of ")
     if of:
         return plural(head) + of + rest
+    before, space, last = noun.rpartition(" ")
+    if last in IRREGULAR_PLURALS:
+        return before + space + IRREGULAR_PLURALS[last]
     if noun.endswith(("s", "x", "ch", "sh")):
         return noun + "es"
     if noun.endswith("y") and noun[-2] not in "aeiou":
@@ -101,8 +106,7 @@ class _Telling:
         self._cast()
 
     def tell(self) -> str:
-        rule = "plot" if self.random() < 0.6 or self.words["world"] == "animal" else "child plot"
-        text = _DOUBTFUL_SPACE.sub(" ", self.draw(rule))
+        text = _SPACES.sub(" ", self.draw("plot"))
         text = "\n".join([part.strip() for part in text.split("//")])
         text = _VOWEL_AFTER_A.sub(r"\1n ", text)
         text = _LOWER_START.sub(_upper, text)
@@ -120,7 +124,7 @@ class _Telling:
             at = (at + 1) % n
         told.add(at)
         alternative = alternatives[at]
-        return alternative if alternative.__class__ is str else alternative(self)
+        return alternative if isinstance(alternative, str) else alternative(self)
 
     def bind(self, name: str) -> str:
         """Give the word bound to a name, drawing it at the first use."""
@@ -141,26 +145,27 @@ class _Telling:
         """Choose the hero, the friend (2), the elder (3) and the helper (4)."""
         words = self.words
         animals = self.random() < 0.4
-        words["world"] = "animal" if animals else "child"
         for person, name in (("", "N"), ("2", "F"), ("3", "E"), ("4", "H")):
             sex = "girl" if self.random() < 0.5 else "boy"
-            for form, word in zip(("he", "him", "his", "hers"), _PRONOUNS[sex], strict=True):
+            for form, word in zip(("he", "him", "his", "himself"), _PRONOUNS[sex], strict=True):
                 words[form + person] = word
-            words["himself" + person] = words["him" + person] + "self"
-            if person == "3":
+            if name == "E":
                 words[name] = self.draw("she-elder" if sex == "girl" else "he-elder")
-            elif person == "4":
+            elif name == "H":
                 words[name] = self.draw("helper")
-                words["man"] = "woman" if sex == "girl" else "man"
             else:
-                named = ("she-animal" if sex == "girl" else "he-animal") if animals else sex
-                words[name] = self.draw(named if self.random() < 0.7 else sex)
-                words["noun" + person] = self.draw("species") if animals else sex
-                looks = "[<size>|<coat>|<size> <coat>]" if animals else "[little|little|young|small|]"
-                words["kind" + person] = f"{_compiled(looks)(self)} {words['noun' + person]}".strip()
-        # Two names from one list may be the same word in another: the friend is drawn again.
+                self._introduce(name, person, sex, animals)
+        # Some names are in two lists.
         while words["F"] == words["N"]:
             words["F"] = self.draw("girl" if words["he2"] == "she" else "boy")
+
+    def _introduce(self, name: str, person: str, sex: str, animal: bool) -> None:
+        pet_names = "she-animal" if sex == "girl" else "he-animal"
+        self.words[name] = self.draw(pet_names if animal and self.random() < 0.7 else sex)
+        noun = self.draw("species") if animal else sex
+        looks = _compiled("[little|young|] [<coat>|]" if animal else "[little|little|young|]")
+        self.words["noun" + person] = noun
+        self.words["kind" + person] = " ".join([*looks(self).split(), noun])
 
 
 def _upper(match: re.Match[str]) -> str:
@@ -179,10 +184,36 @@ def _rules() -> dict[str, tuple[_Piece, ...]]:
             name, _, words = line.partition(": ")
             rules[name] = tuple(_piece(word) for word in words.split(", "))
     for block in (SENTENCES, PLOTS):
-        for part in block.strip().split("\n= ")[1:]:
+        for part in block.split("\n= ")[1:]:
             name, *lines = part.replace("\n ", " ").splitlines()
-            rules[name] = rules.get(name, ()) + tuple(_piece(line) for line in lines if line)
+            rules[name] = tuple(_piece(_with_synonyms(line)) for line in lines)
     return rules
+
+
+def _with_synonyms(template: str) -> str:
+    """Let the words of SYNONYMS outside marks be told as others."""
+    tokens = _MARK.split(template)
+    return "".join(
+        token if _MARK.fullmatch(token) else _synonym_pattern().sub(_synonym_choice, token)
+        for token in tokens
+    )
+
+
+@functools.cache
+def _synonyms() -> dict[str, str]:
+    lines = (line.partition(": ") for line in SYNONYMS.strip().splitlines())
+    return {word: "[" + others.replace(", ", "|") + "]" for word, _, others in lines}
+
+
+@functools.cache
+def _synonym_pattern() -> re.Pattern[str]:
+    longest_first = sorted(_synonyms(), key=len, reverse=True)
+    # "Then, crash!" may not be "Next, crash!".
+    return re.compile(r"\b(?:" + "|".join(longest_first) + r")\b(?![',])")
+
+
+def _synonym_choice(match: re.Match[str]) -> str:
+    return _synonyms()[match.group()]
 
 
 def _piece(template: str) -> _Piece:
@@ -217,7 +248,7 @@ def _sequence(tokens: list[str], at: int) -> tuple[_Piece, int]:
         return "", at
     if len(parts) == 1:
         return parts[0], at
-    return lambda t: "".join([p if p.__class__ is str else p(t) for p in parts]), at
+    return lambda t: "".join([p if isinstance(p, str) else p(t) for p in parts]), at
 
 
 def _choice(tokens: list[str], at: int) -> tuple[_Piece, int]:
@@ -234,7 +265,7 @@ def _choice(tokens: list[str], at: int) -> tuple[_Piece, int]:
 
     def choose(telling: _Telling) -> str:
         option = options[int(telling.random() * n)]
-        return option if option.__class__ is str else option(telling)
+        return option if isinstance(option, str) else option(telling)
 
     return choose, at
 

@@ -205,7 +205,7 @@ def _next_commands(run: Path, config: TrainConfig) -> str:
             f"curve: {run / 'curve.png'}   log: {run / 'log.jsonl'}   next:",
             f'  python -m fastlm.generate {run} --prompt "Once upon a time"',
             f"  python -m fastlm.evaluate {run}",
-            f"  python -m fastlm.train --data {config.data.path} --compile --bf16 --time-budget 10m",
+            f"  python -m fastlm.train --data {config.data.path} --time-budget 10m --compile",
         ]
     )
 
@@ -245,7 +245,7 @@ def _starting_point(argv: Sequence[str]) -> TrainArguments:
     words = {word.split("=")[0].replace("_", "-") for word in argv}
     given = [b for b in budgets if f"--{b.replace('_', '-')}" in words]
     # A placeholder keeps the configuration valid until the flag's own value takes its place.
-    cleared = {b: (1 if b in given else None) for b in budgets} if given else {}
+    cleared: dict[str, Any] = {b: (1 if b in given else None) for b in budgets} if given else {}
     return TrainArguments(dataclasses.replace(config, **cleared), folder)
 
 

@@ -120,11 +120,14 @@ class Trainer:
     def warm_up(self) -> None:
         """Compile, and learn how long a step takes, without changing anything."""
         shape = (self.micro_batch, self.config.model.context_length)
-        inputs = torch.zeros(shape, dtype=torch.int64, device=self.device)
+        # Two tensors: one in both places would be compiled for that case alone.
+        inputs, targets = (
+            torch.zeros(shape, dtype=torch.int64, device=self.device) for _ in range(2)
+        )
         times = []
         for _ in range(2):
             began = time.perf_counter()
-            loss = self.loss(inputs, inputs)
+            loss = self.loss(inputs, targets)
             loss.backward()
             loss.item()
             times.append(time.perf_counter() - began)
@@ -237,7 +240,6 @@ class Trainer:
             "seconds": self.clock.seconds,
             "elapsed_seconds": self.clock.elapsed,
             "tokens": self.tokens,
-            "next_window": self.step * self.config.batch_size,
             "tokenizer_hash": self.data.tokenizer_hash,
             "config": dataclasses.asdict(self.config),
             "cpu_rng": torch.get_rng_state(),
@@ -255,19 +257,26 @@ class Trainer:
         """Go on from a checkpoint as if never stopped.
 
         Raises:
-            ValueError: if it is damaged, or of another network, data or batch size.
+            ValueError: if it is damaged, or of another network, optimizer, data or batch size.
         """
-        self.step, state = read_run_checkpoint(checkpoint, self.model, self.optimizers)
+        saved = read_run_checkpoint(checkpoint)
+        state = saved.state
         if state["tokenizer_hash"] != self.data.tokenizer_hash:
             raise ValueError(
                 f"{self.data.folder} was made with another tokenizer than {checkpoint} was "
                 "trained with: give the --data of the run"
             )
-        if state["next_window"] != self.step * self.config.batch_size:
-            raise ValueError(
-                f"{checkpoint} was trained with batch_size {state['next_window'] // self.step}: "
-                f"it cannot go on with {self.config.batch_size}"
-            )
+        now, then = dataclasses.asdict(self.config), state["config"]
+        for name in ("model", "optim", "batch_size", "seed"):
+            if now[name] != then[name]:
+                raise ValueError(
+                    f"a run cannot change its {name} on the way: {checkpoint} has {then[name]}, "
+                    f"asked for {now[name]}; start a new run with another --out"
+                )
+        self.step = saved.step
+        self.model.load_state_dict(saved.model)
+        for optimizer, optimizer_state in zip(self.optimizers, saved.optimizers, strict=True):
+            optimizer.load_state_dict(optimizer_state)
         self.clock.continue_from(state["elapsed_seconds"], state["seconds"])
         torch.set_rng_state(state["cpu_rng"])
         if self.device.type == "cuda" and "cuda_rng" in state:

@@ -83,7 +83,8 @@ def take_windows(tokens: NDArray[Any], starts: NDArray[np.int64], context_length
     """Inputs tokens[s : s + T] and targets tokens[s + 1 : s + T + 1], int64, on the CPU."""
     windows = tokens[starts[:, None] + np.arange(context_length + 1)]
     both = torch.from_numpy(windows.astype(np.int64))
-    return both[:, :-1], both[:, 1:]
+    # Contiguous: a compiled step is compiled again for other strides.
+    return both[:, :-1].contiguous(), both[:, 1:].contiguous()
 
 
 def get_batch(
@@ -134,7 +135,7 @@ def batches(
         )
         inputs, targets = take_windows(tokens, starts, context_length)
         if device.type == "cuda":
-            return inputs.contiguous().pin_memory(), targets.contiguous().pin_memory()
+            return inputs.pin_memory(), targets.pin_memory()
         return inputs, targets
 
     firsts = itertools.count(first_window, micro_batch)

@@ -59,7 +59,10 @@ def test_silu_equals_torch():
 
 
 def test_swiglu_equals_its_formula_in_float64():
-    x, w1, w2, w3 = (randn(*s, seed=i, dtype=torch.float64) for i, s in enumerate([(3, 5, 8), (11, 8), (8, 11), (11, 8)]))
+    x, w1, w2, w3 = (
+        randn(*s, seed=i, dtype=torch.float64)
+        for i, s in enumerate([(3, 5, 8), (11, 8), (8, 11), (11, 8)])
+    )
     gate = x @ w1.T
     expected = (gate / (1 + torch.exp(-gate)) * (x @ w3.T)) @ w2.T
     torch.testing.assert_close(functional.swiglu(x, w1, w2, w3), expected)
@@ -73,7 +76,9 @@ def test_rope_turns_the_pairs_of_complex_numbers():
     turns = torch.polar(torch.ones(9, 8, dtype=torch.float64), positions[:, None] * rates)
     as_complex = torch.view_as_complex(x.double().unflatten(-1, (8, 2)))
     expected = torch.view_as_real(as_complex * turns).flatten(-2).float()
-    torch.testing.assert_close(functional.rope(x, positions, 10_000.0), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        functional.rope(x, positions, 10_000.0), expected, atol=1e-6, rtol=1e-5
+    )
 
 
 def test_rope_scores_depend_on_distance_only():
@@ -93,11 +98,17 @@ def test_rope_refuses_an_odd_width():
 @pytest.mark.parametrize("table", [reference_ops, torch_ops], ids=["reference", "torch"])
 @pytest.mark.parametrize(("n_queries", "n_keys"), [(1, 1), (7, 7), (1, 9), (4, 9), (33, 33)])
 def test_attention_equals_its_formula(table, n_queries, n_keys):
-    q, k, v = randn(2, 3, n_queries, 16), randn(2, 3, n_keys, 16, seed=1), randn(2, 3, n_keys, 16, seed=2)
+    q, k, v = (
+        randn(2, 3, n_queries, 16),
+        randn(2, 3, n_keys, 16, seed=1),
+        randn(2, 3, n_keys, 16, seed=2),
+    )
     allowed = torch.ones(n_queries, n_keys, dtype=torch.bool).tril(n_keys - n_queries)
     scores = (q.double() @ k.double().mT / 4).masked_fill(~allowed, -math.inf)
     expected = (scores.softmax(-1) @ v.double()).float()
-    torch.testing.assert_close(table.attention(q, k, v, is_causal=True), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        table.attention(q, k, v, is_causal=True), expected, atol=1e-5, rtol=1e-5
+    )
     torch.testing.assert_close(table.attention(q, k, v, allowed), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -114,7 +125,9 @@ def test_cross_entropy_of_two_tokens_by_hand():
     logits = torch.tensor([[0.0, math.log(3.0)], [math.log(4.0), 0.0]])
     # Probabilities of the targets: 3/4 and 1/5.
     expected = (math.log(4 / 3) + math.log(5.0)) / 2
-    assert functional.cross_entropy(logits, torch.tensor([1, 1])).item() == pytest.approx(expected, abs=1e-6)
+    assert functional.cross_entropy(logits, torch.tensor([1, 1])).item() == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("table", [reference_ops, torch_ops], ids=["reference", "torch"])
@@ -124,7 +137,9 @@ def test_linear_cross_entropy_and_its_gradients_equal_torch(table):
     targets = torch.randint(0, 31, (2, 7), generator=torch.Generator().manual_seed(2))
     targets[0, :3] = -100
     loss = table.linear_cross_entropy(hidden, weight, targets)
-    expected = F.cross_entropy((hidden @ weight.T).flatten(0, 1), targets.flatten(), ignore_index=-100)
+    expected = F.cross_entropy(
+        (hidden @ weight.T).flatten(0, 1), targets.flatten(), ignore_index=-100
+    )
     torch.testing.assert_close(loss, expected)
     grads = torch.autograd.grad(loss, (hidden, weight))
     torch.testing.assert_close(grads, torch.autograd.grad(expected, (hidden, weight)))
@@ -161,19 +176,26 @@ def test_gradients_of_the_truth_equal_finite_differences():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_torch_ops_equal_the_truth(dtype):
     x = randn(2, 9, 32).to(dtype)
-    w1, w2, w3 = (randn(*s, seed=i).to(dtype) * 0.2 for i, s in enumerate([(48, 32), (32, 48), (48, 32)]))
+    w1, w2, w3 = (
+        randn(*s, seed=i).to(dtype) * 0.2 for i, s in enumerate([(48, 32), (32, 48), (48, 32)])
+    )
     gain = randn(32, seed=5)
     cos, sin = functional.rope_table(torch.arange(9), 32)
     pairs = [
         (torch_ops.linear(x, w1), reference_ops.linear(x, w1)),
-        (torch_ops.embedding(torch.tensor([[1, 3]]), w1), reference_ops.embedding(torch.tensor([[1, 3]]), w1)),
+        (
+            torch_ops.embedding(torch.tensor([[1, 3]]), w1),
+            reference_ops.embedding(torch.tensor([[1, 3]]), w1),
+        ),
         (torch_ops.rms_norm(x, gain, 1e-5), reference_ops.rms_norm(x, gain, 1e-5)),
         (torch_ops.rotate_pairs(x, cos, sin), reference_ops.rotate_pairs(x, cos, sin)),
         (torch_ops.swiglu(x, w1, w2, w3), reference_ops.swiglu(x, w1, w2, w3)),
         (torch_ops.silu_ffn(x, w1, w2), reference_ops.silu_ffn(x, w1, w2)),
     ]
     # In bf16 two ways of rounding the products between may differ by a few units of 2^-8.
-    tolerance = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 3e-2, "rtol": 2e-2}
+    tolerance = (
+        {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 3e-2, "rtol": 2e-2}
+    )
     for fast, truth in pairs:
         assert fast.dtype == truth.dtype == dtype
         torch.testing.assert_close(fast, truth, **tolerance)

@@ -81,7 +81,9 @@ def test_logits_equal_those_of_llama(tied, ops):
             weight = state[f"{ours}attn.{name}_proj.weight"]
             if name != "v":
                 # Ours turns neighbours (2k, 2k+1), Llama's turns (k, k + d_head/2).
-                weight = rearrange(weight, "(head k two) d -> (head two k) d", head=config.n_heads, two=2)
+                weight = rearrange(
+                    weight, "(head k two) d -> (head two k) d", head=config.n_heads, two=2
+                )
             renamed[f"{theirs}self_attn.{name}_proj.weight"] = weight
         renamed[f"{theirs}self_attn.o_proj.weight"] = state[f"{ours}attn.output_proj.weight"]
         renamed[f"{theirs}mlp.gate_proj.weight"] = state[f"{ours}ffn.w1.weight"]
@@ -112,7 +114,9 @@ def test_fast_operations_give_the_same_loss_and_gradients(change):
 
 @pytest.mark.compiled
 @pytest.mark.slow
-@pytest.mark.parametrize("change", [{}, {"norm": "post", "ffn": "silu", "tie_weights": False}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{}, {"norm": "post", "ffn": "silu", "tie_weights": False}], ids=str
+)
 def test_compiled_loss_is_one_graph_and_equal(change):
     model = build(dataclasses.replace(SMALL, n_layers=1, **change), torch_ops)
     compiled = torch.compile(model.loss, fullgraph=True, dynamic=False)
@@ -177,7 +181,9 @@ def test_given_positions_replace_the_default_ones():
     with torch.no_grad():
         torch.testing.assert_close(model(ids, torch.arange(10).expand(2, 10)), model(ids))
         # Only distances matter to RoPE, so a common shift changes nothing but rounding.
-        torch.testing.assert_close(model(ids, torch.arange(9, 19)), model(ids), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            model(ids, torch.arange(9, 19)), model(ids), rtol=1e-4, atol=1e-4
+        )
         assert not torch.allclose(model(ids, torch.arange(0, 20, 2)), model(ids), atol=1e-3)
 
 
@@ -288,7 +294,9 @@ def test_modules_stand_alone_as_in_the_handout():
     assert Linear(16, 7)(x).shape == (2, 5, 7)
     assert Embedding(11, 16)(torch.tensor([[3]])).shape == (1, 1, 16)
     assert SwiGLU(16, 64)(x).shape == x.shape
-    torch.testing.assert_close(RMSNorm(16, 1e-5)(x).square().mean(-1), torch.ones(2, 5), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        RMSNorm(16, 1e-5)(x).square().mean(-1), torch.ones(2, 5), rtol=1e-3, atol=1e-3
+    )
     rope = RotaryPositionalEmbedding(10_000.0, 8, 64)
     attention = MultiHeadSelfAttention(16, 2, rope=rope)
     positions = torch.arange(5)

@@ -1,0 +1,174 @@
+"""Blocks of text that can be tokenized apart, and on threads.
+
+An ASCII space after a character that is no space always starts a pre-token, and what comes before
+it does not depend on what comes after. So a text may be cut there, unless a special token covers
+the place.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from jaxtyping import Int64
+
+from fastlm.bpe.errors import InvalidUtf8
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+BLOCK_BYTES = 1 << 23
+
+_IS_ASCII_SPACE = np.zeros(256, np.bool_)
+_IS_ASCII_SPACE[list(b"\t\n\v\f\r ")] = True
+
+_TAIL_BYTES = 4096  # where a cut is looked for first
+
+
+class Block(NamedTuple):
+    """Document i is text[bounds[i] : bounds[i + 1]]; text begins at byte offset of source."""
+
+    text: bytes
+    bounds: Int64[np.ndarray, " n_documents_plus_1"]
+    source: str
+    offset: int
+
+
+def last_cut(data: bytes, special_tokens: Sequence[bytes]) -> int:
+    """Greatest position at which data may be cut whatever follows it; 0 when there is none."""
+    longest = max(map(len, special_tokens), default=1)
+    # A special token that begins before the cut must be seen whole.
+    end = len(data) - longest
+    for begin in (max(end - _TAIL_BYTES, 0), 0):
+        is_space = _IS_ASCII_SPACE[np.frombuffer(data[begin : max(end, begin)], np.uint8)]
+        places = np.flatnonzero(is_space[1:] & ~is_space[:-1]) + begin + 1
+        for place in places[::-1]:
+            if _may_cut(data, int(place), special_tokens):
+                return int(place)
+    return 0
+
+
+def _may_cut(data: bytes, place: int, special_tokens: Sequence[bytes]) -> bool:
+    # str.isspace knows four more characters than the pattern: that refuses a few good places.
+    if data[max(place - 4, 0) : place].decode("utf-8", "ignore")[-1:].isspace():
+        return False
+    return not any(
+        token in data[max(place - len(token) + 1, 0) : place + len(token) - 1]
+        for token in special_tokens
+    )
+
+
+def cut_blocks(
+    chunks: Iterable[bytes],
+    special_tokens: Sequence[bytes],
+    *,
+    n_bytes: int,
+    n_first_bytes: int | None = None,
+) -> Iterator[bytes]:
+    """Join a stream of chunks and cut it into blocks that can be tokenized apart.
+
+    Args:
+        n_bytes: about the size of a block; one without any place to cut grows until it has one.
+        n_first_bytes: size of the first block, doubled from block to block; n_bytes when not given.
+    """
+    wanted = n_bytes if n_first_bytes is None else n_first_bytes
+    held: list[bytes] = []
+    n_held = n_uncut = 0
+    for chunk in chunks:
+        held.append(chunk)
+        n_held += len(chunk)
+        if n_held < max(wanted, 2 * n_uncut):
+            continue
+        data = b"".join(held)
+        place = last_cut(data, special_tokens)
+        if place > 0:
+            yield data[:place]
+            wanted = min(2 * wanted, n_bytes)
+        held = [data[place:]]
+        n_held = n_uncut = len(held[0])
+    if n_held > 0:
+        yield b"".join(held)
+
+
+def stream_blocks(
+    chunks: Iterable[bytes], special_tokens: Sequence[bytes], source: str, *, errors: str
+) -> Iterator[Block]:
+    """One document, which comes in chunks, in blocks of about BLOCK_BYTES.
+
+    Args:
+        errors: "strict" leaves invalid UTF-8 for the scan to refuse, "replace" puts U+FFFD there.
+    """
+    offset = 0
+    for text in cut_blocks(chunks, special_tokens, n_bytes=BLOCK_BYTES):
+        read = text.decode("utf-8", errors="replace").encode() if errors == "replace" else text
+        yield Block(read, np.array([0, len(read)], np.int64), source, offset)
+        offset += len(text)
+
+
+def document_blocks(documents: Iterable[bytes]) -> Iterator[Block]:
+    """Documents, joined into blocks of about BLOCK_BYTES."""
+    held: list[bytes] = []
+    n_held = offset = 0
+    for document in documents:
+        held.append(document)
+        n_held += len(document)
+        if n_held >= BLOCK_BYTES:
+            yield _join(held, offset)
+            offset += n_held
+            held, n_held = [], 0
+    if held:
+        yield _join(held, offset)
+
+
+def _join(documents: list[bytes], offset: int) -> Block:
+    bounds = np.cumsum([0, *map(len, documents)], dtype=np.int64)
+    return Block(b"".join(documents), bounds, "the documents", offset)
+
+
+def map_blocks(
+    function: Callable[[bytes, Int64[np.ndarray, " n_documents_plus_1"]], R],
+    blocks: Iterable[Block],
+    n_threads: int | None,
+) -> Iterator[R]:
+    """Call function(text, bounds) for each block, as map_in_order.
+
+    Raises:
+        InvalidUtf8: with the place in the block's source.
+    """
+
+    def call(block: Block) -> R:
+        try:
+            return function(block.text, block.bounds)
+        except InvalidUtf8 as error:
+            raise InvalidUtf8(block.offset + error.position, block.source) from None
+
+    return map_in_order(call, blocks, n_threads)
+
+
+def map_in_order(
+    function: Callable[[T], R], items: Iterable[T], n_threads: int | None
+) -> Iterator[R]:
+    """map() on threads (None: on all cores), with at most two items for each thread under way."""
+    n_threads = n_threads or n_cores()
+    if n_threads == 1:
+        yield from map(function, items)
+        return
+    pending: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(n_threads) as executor:
+        try:
+            for item in items:
+                pending.append(executor.submit(function, item))
+                if len(pending) == 2 * n_threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def n_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

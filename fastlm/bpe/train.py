@@ -1,0 +1,85 @@
+"""Learning a vocabulary from blocks of text."""
+
+import functools
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Int64
+
+from fastlm.bpe.blocks import Block, map_blocks, n_cores
+
+if TYPE_CHECKING:
+    from fastlm.bpe.count import Words
+
+Vocab = dict[int, bytes]
+Merges = list[tuple[bytes, bytes]]
+# Called with what is counted ("bytes" read, "merges" learned) and how many so far.
+Progress = Callable[[str, int], None]
+
+
+def learn_vocabulary(
+    blocks: Iterable[Block],
+    vocab_size: int,
+    special_tokens: Sequence[bytes],
+    *,
+    n_threads: int | None,
+    on_progress: Progress | None,
+    source: str,
+) -> tuple[Vocab, Merges]:
+    """Vocabulary of 256 bytes, merges and special tokens, in this order; and the merges.
+
+    Args:
+        n_threads: None takes all cores.
+        source: names the text in errors.
+    Raises:
+        InvalidUtf8: naming the place.
+        ValueError: if the blocks hold no text beside special tokens.
+    """
+    from fastlm.bpe.merge import learn_merges
+
+    words = _count_blocks(blocks, special_tokens, n_threads or n_cores(), on_progress)
+    if len(words.counts) == 0:
+        raise ValueError(f"{source}: no text to learn from beside special tokens; give some")
+    n_merges = vocab_size - 256 - len(special_tokens)
+    merges = learn_merges(words, n_merges, on_progress and functools.partial(on_progress, "merges"))
+    tokens = [bytes([byte]) for byte in range(256)]
+    tokens += [left + right for left, right in merges]
+    tokens += special_tokens
+    if len(merges) < n_merges:
+        warnings.warn(
+            f"the text has no more pairs to merge: the vocabulary has {len(tokens)} tokens, not "
+            f"vocab_size={vocab_size}; give more text or a smaller vocab_size",
+            stacklevel=3,
+        )
+    return dict(enumerate(tokens)), merges
+
+
+def _count_blocks(
+    blocks: Iterable[Block],
+    special_tokens: Sequence[bytes],
+    n_threads: int,
+    on_progress: Progress | None,
+) -> "Words":
+    from fastlm.bpe.count import WordCounter
+
+    counters = [WordCounter(special_tokens) for _ in range(n_threads)]
+    # Taking from and giving back to a list is atomic: no two threads hold the same counter.
+    idle = counters.copy()
+
+    def count(text: bytes, bounds: Int64[np.ndarray, " n_documents_plus_1"]) -> int:
+        counter = idle.pop()
+        counter.add(text, bounds)
+        idle.append(counter)
+        return len(text)
+
+    n_bytes = 0
+    for n_block_bytes in map_blocks(count, blocks, n_threads):
+        n_bytes += n_block_bytes
+        if on_progress is not None:
+            on_progress("bytes", n_bytes)
+    total, *others = counters
+    for counter in others:
+        total.merge(counter.words())
+    return total.words()

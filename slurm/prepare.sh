@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=fastlm-prepare
+#SBATCH --time=02:00:00
+#SBATCH --cpus-per-task=16
+#SBATCH --mem=64G
+#SBATCH --output=%x-%j.out
+#
+# Download a corpus, train its tokenizer, write the token files. Needs no GPU; run it once:
+#   sbatch slurm/prepare.sh
+# From the environment: CORPUS (owt or tinystories), VOCAB_SIZE, DATA (folder to make), PYTHON.
+set -euo pipefail
+
+cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}"
+corpus=${CORPUS:-owt}
+vocab_size=${VOCAB_SIZE:-32000}
+data=${DATA:-data/$corpus-v$vocab_size}
+python=${PYTHON:-.venv/bin/python}
+
+echo "$(date -u +%FT%TZ) prepare: $corpus, vocab_size $vocab_size, into $data"
+if [ ! -e "$data/meta.json" ]; then
+  text=${TEXT:-data/$corpus}
+  if [ -z "${TEXT:-}" ]; then
+    "$python" -m fastlm.corpus "$corpus" --out "$text"
+  fi
+  "$python" -m fastlm.data prepare "$text" --vocab-size "$vocab_size" --out "$data"
+fi
+echo "$(date -u +%FT%TZ) prepare: done"

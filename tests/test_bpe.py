@@ -1,0 +1,359 @@
+"""The compiled tokenizer cores against the plain ones, the `regex` package and Python's decoder."""
+
+import random
+import unicodedata
+from collections import Counter
+
+import numpy as np
+import pytest
+import regex
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastlm.bpe import blocks, encode, reference
+from fastlm.bpe.count import WordCounter
+from fastlm.bpe.encode import NO_TOKEN, Encoder
+from fastlm.bpe.errors import InvalidUtf8, UnknownByte
+from fastlm.bpe.make_unicode_table import SURROGATES, UNICODE_16_COUNTS
+from fastlm.bpe.merge import learn_merges
+from fastlm.bpe.pretokenize import WINDOW_BYTES, class_table, token_bounds
+from fastlm.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE
+
+SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+NOT_SPACES = "\x1c\x1d\x1e\x1f\u200b\u180e\ufeff\0"
+CONTRACTIONS = [
+    "'s",
+    "'d",
+    "'m",
+    "'t",
+    "'ll",
+    "'ve",
+    "'re",
+    "'S",
+    "'LL",
+    "''s",
+    "' s",
+    "'l",
+    "'v",
+    "'",
+]
+CHARACTERS = list('abstrevlm 019.,!?-_"éßЖ中文字あ한ा́½Ⅷ²৪😀🇩🏽\u200d𝔘') + [" "] * 6 + ["\n"] * 3
+TRICKY = [*CHARACTERS, *SPACES, *NOT_SPACES, *CONTRACTIONS]
+
+PROPERTY = settings(max_examples=150, deadline=None, derandomize=True)
+
+
+def known_in_unicode_16(text: str) -> bool:
+    """regex is newer than Unicode 16: leave out code points it alone knows."""
+    return all(
+        class_table()[ord(c)] != OTHER or not regex.match(r"[\p{L}\p{N}]", c)
+        for c in text
+        if ord(c) > 127
+    )
+
+
+any_text = st.text(alphabet=st.characters(exclude_categories=["Cs"])).filter(known_in_unicode_16)
+tricky_text = st.lists(st.one_of(st.sampled_from(TRICKY), any_text), max_size=40).map("".join)
+
+
+def random_tricky(rng: random.Random, n_pieces: int) -> str:
+    return "".join(rng.choices(TRICKY, k=n_pieces))
+
+
+def pretokenize(text: str) -> list[bytes]:
+    data = text.encode()
+    bounds = token_bounds(data).tolist()
+    return [data[begin:end] for begin, end in zip(bounds, bounds[1:], strict=False)]
+
+
+def count_words(counter: WordCounter) -> dict[bytes, int]:
+    words = counter.words()
+    bounds = words.bounds.tolist()
+    tokens = [words.text[a:b].tobytes() for a, b in zip(bounds, bounds[1:], strict=False)]
+    assert len(set(tokens)) == len(tokens)
+    return dict(zip(tokens, words.counts.tolist(), strict=True))
+
+
+def learn(text: str, n_merges: int, special_tokens: list[str] | None = None):
+    counter = WordCounter([token.encode() for token in special_tokens or []])
+    counter.add(text.encode())
+    return learn_merges(counter.words(), n_merges)
+
+
+def make_encoder(merges, special_tokens: list[str] | None = None) -> tuple[Encoder, list[bytes]]:
+    """An encoder with ids in the order learned, and the bytes of each id."""
+    tokens = [bytes([byte]) for byte in range(256)] + [left + right for left, right in merges]
+    ids = {token: token_id for token_id, token in enumerate(tokens)}
+    rows = [(ids[left], ids[right], ids[left + right]) for left, right in merges]
+    special = {}
+    for token in special_tokens or []:
+        special[token.encode()] = len(tokens)
+        tokens.append(token.encode())
+    merge_rows = np.array(rows, np.int64).reshape(-1, 3)
+    return Encoder(np.arange(256), merge_rows, special, np.dtype(np.uint32)), tokens
+
+
+class TestUnicodeTable:
+    def test_table_has_the_counts_of_unicode_16(self):
+        classes = class_table()
+        assert len(classes) == 0x110000
+        for label in (LETTER, NUMBER, SPACE):
+            assert np.count_nonzero(classes == label) == UNICODE_16_COUNTS[label]
+
+    def test_table_differs_from_regex_only_on_unassigned_code_points(self):
+        text = "".join(chr(point) for point in range(0x110000) if point not in SURROGATES)
+        expected = np.full(0x110000, OTHER, np.uint8)
+        for label, pattern in ((LETTER, r"\p{L}"), (NUMBER, r"\p{N}"), (SPACE, r"\s")):
+            expected[[ord(c) for c in regex.findall(pattern, text)]] = label
+        for point in np.flatnonzero(expected != class_table()).tolist():
+            assert class_table()[point] == OTHER
+            assert unicodedata.category(chr(point)) == "Cn"
+
+    def test_spaces_are_the_25_of_the_pattern(self):
+        assert len(SPACES) == 25
+        assert "".join(map(chr, np.flatnonzero(class_table() == SPACE))) == SPACES
+
+
+class TestPretokenize:
+    @PROPERTY
+    @given(tricky_text)
+    def test_bounds_equal_the_pattern(self, text):
+        assert pretokenize(text) == reference.pretokenize(text)
+
+    def test_bounds_equal_the_pattern_on_all_short_strings(self):
+        alphabet = ["a", "s", "l", "e", "r", "1", ".", "'", " ", "\n", "\u3000", "é"]
+        for length in range(4):
+            for number in range(len(alphabet) ** length):
+                text = "".join(
+                    alphabet[number // len(alphabet) ** k % len(alphabet)] for k in range(length)
+                )
+                assert pretokenize(text) == reference.pretokenize(text)
+
+    def test_bounds_equal_the_pattern_across_windows(self):
+        rng = random.Random(0)
+        for shift in range(24):
+            # The same edge of the window falls on every byte of what stands there.
+            edge = random_tricky(rng, 30)
+            text = "a" * shift + "b " * ((WINDOW_BYTES - 40) // 2) + edge + random_tricky(rng, 8000)
+            assert pretokenize(text) == reference.pretokenize(text)
+
+    @pytest.mark.parametrize("unit", ["a", " ", "\n", "'", "é", "中", "\u3000", "'s", "1"])
+    def test_one_token_longer_than_many_windows(self, unit):
+        text = unit * 100_003 + "x y"
+        assert pretokenize(text) == reference.pretokenize(text)
+
+    def test_worked_example(self):
+        assert token_bounds(b"It's 5").tolist() == [0, 2, 4, 6]
+        assert token_bounds(b"").tolist() == [0]
+        assert pretokenize("we'll  go\n\n now ") == [
+            b"we", b"'ll", b" ", b" go", b"\n\n", b" now", b" ",
+        ]  # fmt: skip
+
+    def test_bounds_equal_the_pattern_on_real_texts(self, text_dir):
+        for name in (
+            "owt_sample",
+            "tinystories_valid",
+            "zhwiki_3M",
+            "udhr_all",
+            "blns",
+            "emoji-test",
+        ):
+            for path in text_dir.rglob(f"{name}.txt"):
+                text = path.read_bytes()[:1_000_000].decode("utf-8", "ignore")
+                if name == "udhr_all":
+                    text = "".join(c for c in text if known_in_unicode_16(c))
+                assert pretokenize(text) == reference.pretokenize(text), path.name
+
+    @PROPERTY
+    @given(st.binary(max_size=12), st.integers(0, 3))
+    def test_invalid_utf8_is_found_where_python_finds_it(self, garbage, shift):
+        data = "é😀 a".encode()[shift:] + garbage + b" tail"
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            with pytest.raises(InvalidUtf8) as caught:
+                token_bounds(data)
+            assert caught.value.position == error.start
+        else:
+            token_bounds(data)
+
+
+class TestCount:
+    @PROPERTY
+    @given(tricky_text, st.sampled_from([[], ["a"], ["ab", " a", "a b"], ["'s", "'s '"]]))
+    def test_counts_equal_plain_counts(self, text, special):
+        expected: Counter[bytes] = Counter()
+        for piece, is_special in reference.split_special(text, special):
+            if not is_special:
+                expected.update(reference.pretokenize(piece))
+        counter = WordCounter([token.encode() for token in special])
+        counter.add(text.encode())
+        assert count_words(counter) == expected
+        counter.merge(counter.words())
+        assert count_words(counter) == {word: 2 * n for word, n in expected.items()}
+
+    def test_counts_survive_growth(self):
+        words = [f"w{'x' * (number % 40)}{number}" for number in range(40_000)]
+        counter = WordCounter([])
+        counter.add("\n".join(words).encode())
+        expected = Counter(token for word in words for token in reference.pretokenize(word))
+        expected[b"\n"] = len(words) - 1
+        assert count_words(counter) == expected
+
+    def test_nul_bytes_tell_words_apart(self):
+        counter = WordCounter([])
+        for word in (b"\0", b"\0\0", b"." + b"\0" * 14, b"." + b"\0" * 15, b"." + b"\0" * 16):
+            counter.add(word)
+        assert sorted(count_words(counter).values()) == [1, 1, 1, 1, 1]
+
+
+class TestLearnMerges:
+    def test_handout_example(self):
+        words = ["low"] * 5 + ["lower"] * 2 + ["widest"] * 3 + ["newest"] * 6
+        text = "<|endoftext|>".join(words)
+        pairs = [
+            (b"s", b"t"),
+            (b"e", b"st"),
+            (b"o", b"w"),
+            (b"l", b"ow"),
+            (b"w", b"est"),
+            (b"n", b"e"),
+        ]
+        assert learn(text, 6, ["<|endoftext|>"]) == pairs
+
+    def test_ties_take_the_greater_pair_of_byte_strings(self):
+        # By hand: all four words once; (BA, A) is greater than (B, ZZ), which "BAA" < "BZZ" hides.
+        assert max([(b"A", b"B"), (b"A", b"C"), (b"B", b"ZZ"), (b"BA", b"A")]) == (b"BA", b"A")
+        text = "\n".join(["BAA", "BAA", "BZZ", "BZZ"])
+        assert learn(text, 6) == reference.learn_merges([text], 6, [])
+
+    def test_overlapping_pairs_count_at_every_position(self):
+        # aaa holds (a, a) twice: 2 * 2 = 4 beats (b, c) 3 times.
+        text = "aaa<s>aaa<s>bc<s>bc<s>bc"
+        assert learn(text, 3, ["<s>"]) == [(b"a", b"a"), (b"b", b"c"), (b"aa", b"a")]
+
+    @PROPERTY
+    @given(
+        st.sampled_from(["a", "ab", "ab ", "abc' ", "aé\u3000", "0123. "]).flatmap(
+            lambda alphabet: st.text(alphabet=alphabet, max_size=120)
+        )
+    )
+    def test_merges_equal_plain_merges(self, text):
+        assert learn(text, 25) == reference.learn_merges([text], 25, [])
+
+    def test_merges_equal_plain_merges_on_made_text(self):
+        rng = random.Random(1)
+        words = ["".join(rng.choices("aeinrstlo", k=rng.randrange(1, 9))) for _ in range(150)]
+        text = " ".join(rng.choices(words, weights=[1 / (n + 1) for n in range(150)], k=3000))
+        assert learn(text, 300) == reference.learn_merges([text], 300, [])
+
+    def test_merges_equal_plain_merges_on_real_text(self, text_dir):
+        text = (text_dir / "tinystories_valid.txt").read_text(encoding="utf-8")[:60_000]
+        special = ["<|endoftext|>"]
+        assert learn(text, 120, special) == reference.learn_merges([text], 120, special)
+
+    def test_one_long_run_doubles(self):
+        merges = learn("a" * 1_000_000, 10)
+        assert merges == [(b"a" * 2**k, b"a" * 2**k) for k in range(10)]
+
+
+class TestBlocks:
+    @PROPERTY
+    @given(st.lists(tricky_text, max_size=8), st.integers(1, 30))
+    def test_blocks_have_the_pre_tokens_of_the_whole(self, chunks, n_bytes):
+        special = ["'s '", "a b", "\n"]
+        text = "".join(chunks)
+        cut = blocks.cut_blocks(
+            [chunk.encode() for chunk in chunks], [t.encode() for t in special], n_bytes=n_bytes
+        )
+        pieces = [piece.decode() for piece in cut]
+        assert "".join(pieces) == text
+        assert sum((reference.encode(p, [], special) for p in pieces), []) == reference.encode(
+            text, [], special
+        )
+
+    def test_a_stream_with_spaces_is_cut_near_the_size_asked(self):
+        chunks = [b"some words here\n"] * 1000
+        sizes = [len(piece) for piece in blocks.cut_blocks(chunks, [b"<s>"], n_bytes=100)]
+        assert max(sizes) <= 130
+
+    def test_first_blocks_grow(self):
+        cut = blocks.cut_blocks([b"abcd "] * 400, [], n_bytes=500, n_first_bytes=10)
+        assert len(next(cut)) <= 15
+        assert max(map(len, cut)) <= 510
+
+    def test_map_in_order_keeps_order_and_stops_early(self):
+        taken = []
+
+        def numbers():
+            for number in range(1000):
+                taken.append(number)
+                yield number
+
+        results = blocks.map_in_order(lambda number: number * 2, numbers(), 3)
+        assert [next(results) for _ in range(5)] == [0, 2, 4, 6, 8]
+        results.close()
+        assert len(taken) < 20
+
+
+class TestEncoder:
+    @PROPERTY
+    @given(tricky_text)
+    def test_ids_equal_plain_encoding(self, text):
+        encoder, tokens = ENCODER
+        ids = encoder.encode(text.encode())
+        assert [tokens[i] for i in ids] == reference.encode(text, MERGES, SPECIAL)
+
+    @PROPERTY
+    @given(st.text(alphabet="ab ", min_size=60, max_size=400))
+    def test_long_words_equal_plain_encoding(self, text):
+        merges = reference.learn_merges([text.replace(" ", "") + "aaaaab"], 30, [])
+        encoder, tokens = make_encoder(merges)
+        word = text.replace(" ", "") or "a"
+        ids = encoder.encode(word.encode())
+        assert [tokens[i] for i in ids] == reference.encode(word, merges)
+
+    def test_cache_that_overflows_gives_the_same_ids(self, monkeypatch):
+        rng = random.Random(2)
+        text = " ".join("".join(rng.choices("theaq", k=rng.randrange(1, 60))) for _ in range(6000))
+        encoder, _ = make_encoder(MERGES)
+        expected = encoder.encode(text.encode())
+        monkeypatch.setattr(encode, "_MAX_SLOTS", 1 << 12)
+        monkeypatch.setattr(encode, "_MAX_ARENA", 1 << 12)
+        monkeypatch.setattr(encode, "_MAX_OUT", 1)
+        small, _ = make_encoder(MERGES)
+        for _ in range(2):
+            np.testing.assert_array_equal(small.encode(text.encode()), expected)
+
+    def test_documents_end_with_their_token_and_do_not_touch(self):
+        encoder, tokens = make_encoder([(b"a", b"b")], ["<s>"])
+        data = b"a" + b"b" + b"" + b"ab<s>"
+        ids = encoder.encode(data, np.array([0, 1, 2, 2, 7]), end_of_text=257)
+        assert [tokens[i] for i in ids] == [
+            b"a", b"<s>", b"b", b"<s>", b"<s>", b"ab", b"<s>", b"<s>",
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("unit", ["a", " ", "thequickbrownfox", "中", "\n"])
+    def test_a_megabyte_without_a_cut_completes(self, unit):
+        encoder, tokens = ENCODER
+        data = unit.encode() * (1_000_000 // len(unit.encode()))
+        ids = encoder.encode(data)
+        assert b"".join(tokens[i] for i in ids.tolist()) == data
+
+    def test_a_byte_without_a_token_is_named(self):
+        byte_ids = np.full(256, NO_TOKEN)
+        byte_ids[ord("a")] = 0
+        encoder = Encoder(byte_ids, np.empty((0, 3), np.int64), {}, np.dtype(np.uint16))
+        for _ in range(2):
+            with pytest.raises(UnknownByte, match=r"no token is byte 0x62, found at byte 2"):
+                encoder.encode(b"aab")
+        assert encoder.encode(b"aaa").tolist() == [0, 0, 0]
+
+
+SPECIAL = ["<|endoftext|>", "<|end|>", "<|endoftext|><|endoftext|>", "a b", "'s"]
+MERGES = reference.learn_merges(
+    ["the theatre's quick 中文 foxes aaaa we'll  see, it's the end\n\nthe end é é the quick"],
+    60,
+    [],
+)
+ENCODER = make_encoder(MERGES, SPECIAL)

@@ -1,0 +1,409 @@
+"""Claims about fetching: whatever a server does, what arrives is one whole file or an error."""
+
+import gzip
+import hashlib
+import json
+import lzma
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fastlm.cli import run
+from fastlm.corpus import main
+from fastlm.download import DATASETS, DownloadError, decompress, fetch, fetch_dataset, read_blocks
+
+CONTENT = bytes(range(256)) * 40
+
+
+@dataclass
+class Plan:
+    """What the server does; requests collects the headers it was sent."""
+
+    files: dict[str, bytes] = field(default_factory=lambda: {"/file": CONTENT})
+    etag: str | None = '"one"'
+    last_modified: str | None = None
+    statuses: list[int] = field(default_factory=list)
+    break_after: list[int] = field(default_factory=list)
+    silent_seconds: list[float] = field(default_factory=list)
+    heeds_range: bool = True
+    heeds_if_range: bool = True
+    extra_length: int = 0
+    requests: list[dict[str, str]] = field(default_factory=list)
+    url: str = ""
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        plan: Plan = self.server.plan  # type: ignore[attr-defined]
+        plan.requests.append({"path": self.path, **self.headers})
+        if plan.silent_seconds:
+            time.sleep(plan.silent_seconds.pop(0))
+        if plan.statuses:
+            self.send_error(plan.statuses.pop(0))
+            return
+        if self.path not in plan.files:
+            self.send_error(404)
+            return
+        content = plan.files[self.path]
+        start, wanted = 0, self.headers.get("Range")
+        if_range = self.headers.get("If-Range")
+        current = if_range in (None, plan.etag, plan.last_modified) or not plan.heeds_if_range
+        if wanted and plan.heeds_range and current:
+            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(content):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(content)}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        else:
+            self.send_response(200)
+        if plan.etag:
+            self.send_header("ETag", plan.etag)
+        if plan.last_modified:
+            self.send_header("Last-Modified", plan.last_modified)
+        self.send_header("Content-Length", str(len(content) - start + plan.extra_length))
+        self.end_headers()
+        body = content[start:]
+        if plan.break_after:
+            body = body[: plan.break_after.pop(0)]
+        self.wfile.write(body)
+        self.close_connection = True
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def plan() -> Iterator[Plan]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.plan = Plan()  # type: ignore[attr-defined]
+    server.plan.url = f"http://127.0.0.1:{server.server_port}"  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server.plan  # type: ignore[attr-defined]
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def get(plan: Plan, out: Path, **options: object) -> bytes:
+    return fetch(plan.url + "/file", out, **{"first_wait": 0.0, **options}).read_bytes()  # type: ignore[arg-type]
+
+
+def test_fetched_file_is_what_the_server_has_and_is_recorded(plan: Plan, tmp_path: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+    out = tmp_path / "new" / "file.bin"
+    assert get(plan, out, progress=lambda done, total: seen.append((done, total))) == CONTENT
+    record = json.loads((out.parent / "sources.json").read_text())["file.bin"]
+    assert record.pop("date").endswith("+00:00")
+    assert record == {
+        "url": plan.url + "/file",
+        "bytes": len(CONTENT),
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        "etag": '"one"',
+    }
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert sorted(path.name for path in out.parent.iterdir()) == ["file.bin", "sources.json"]
+
+
+def test_empty_file_is_fetched(plan: Plan, tmp_path: Path) -> None:
+    plan.files["/file"] = b""
+    assert get(plan, tmp_path / "f") == b""
+
+
+def test_finished_file_is_not_asked_for_again(plan: Plan, tmp_path: Path) -> None:
+    get(plan, tmp_path / "f")
+    get(plan, tmp_path / "f")
+    assert len(plan.requests) == 1
+
+
+def test_damaged_finished_file_is_fetched_again(plan: Plan, tmp_path: Path) -> None:
+    get(plan, tmp_path / "f")
+    (tmp_path / "f").write_bytes(b"cut")
+    assert get(plan, tmp_path / "f") == CONTENT
+
+
+def test_break_is_resumed_within_the_call(plan: Plan, tmp_path: Path) -> None:
+    plan.break_after = [1000, 500]
+    assert get(plan, tmp_path / "f") == CONTENT
+    assert [request.get("Range") for request in plan.requests] == [
+        None,
+        "bytes=1000-",
+        "bytes=1500-",
+    ]
+    assert plan.requests[1]["If-Range"] == '"one"'
+
+
+def test_part_of_an_earlier_call_is_continued(plan: Plan, tmp_path: Path) -> None:
+    plan.break_after = [777]
+    with pytest.raises(
+        DownloadError,
+        match=r"777 of 10240 after 1 attempt.s. in a row; run again to go on from byte 777$",
+    ):
+        get(plan, tmp_path / "f", retries=0)
+    assert not (tmp_path / "f").exists()
+    assert get(plan, tmp_path / "f") == CONTENT
+    assert plan.requests[-1]["Range"] == "bytes=777-"
+
+
+def test_part_of_another_address_is_not_continued(plan: Plan, tmp_path: Path) -> None:
+    plan.files["/other"] = CONTENT[::-1]
+    plan.break_after = [777]
+    with pytest.raises(DownloadError):
+        fetch(plan.url + "/other", tmp_path / "f", retries=0)
+    assert get(plan, tmp_path / "f", retries=0) == CONTENT
+
+
+@pytest.mark.parametrize("heeds_if_range", [True, False])
+def test_changed_file_is_never_glued(plan: Plan, tmp_path: Path, heeds_if_range: bool) -> None:
+    plan.break_after = [1000]
+    plan.heeds_if_range = heeds_if_range
+    with pytest.raises(DownloadError):
+        get(plan, tmp_path / "f", retries=0)
+    plan.files["/file"] = CONTENT[::-1] + b"more"
+    plan.etag = '"two"'
+    assert get(plan, tmp_path / "f") == CONTENT[::-1] + b"more"
+
+
+def test_last_modified_serves_where_the_etag_is_weak(plan: Plan, tmp_path: Path) -> None:
+    plan.etag, plan.last_modified = 'W/"weak"', "Wed, 21 Oct 2015 07:28:00 GMT"
+    plan.break_after = [1000]
+    assert get(plan, tmp_path / "f") == CONTENT
+    assert plan.requests[1]["If-Range"] == plan.last_modified
+
+
+def test_without_a_validator_a_part_is_continued_only_under_a_known_hash(
+    plan: Plan, tmp_path: Path
+) -> None:
+    plan.etag = None
+    plan.break_after = [1000]
+    assert get(plan, tmp_path / "f") == CONTENT
+    assert "Range" not in plan.requests[1]
+    plan.break_after = [1000]
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    assert get(plan, tmp_path / "g", expected_sha256=sha256) == CONTENT
+    assert plan.requests[3]["Range"] == "bytes=1000-"
+
+
+def test_server_that_ignores_ranges_gets_one_whole_answer(plan: Plan, tmp_path: Path) -> None:
+    plan.heeds_range = False
+    plan.break_after = [5000, 3000]
+    assert get(plan, tmp_path / "f") == CONTENT
+
+
+def test_server_that_ignores_ranges_and_always_breaks_is_given_up(
+    plan: Plan, tmp_path: Path
+) -> None:
+    plan.heeds_range = False
+    plan.break_after = [5000] * 50
+    with pytest.raises(DownloadError, match=r"5000 of 10240 after 4 attempt"):
+        get(plan, tmp_path / "f", retries=3)
+
+
+def test_416_on_a_complete_part_finishes_it(plan: Plan, tmp_path: Path) -> None:
+    plan.extra_length = 10
+    assert get(plan, tmp_path / "f") == CONTENT
+    assert plan.requests[-1]["Range"] == f"bytes={len(CONTENT)}-"
+
+
+def test_part_longer_than_the_file_is_thrown_away(plan: Plan, tmp_path: Path) -> None:
+    plan.break_after = [1000]
+    with pytest.raises(DownloadError):
+        get(plan, tmp_path / "f", retries=0)
+    (tmp_path / "f.part").write_bytes(bytes(len(CONTENT) + 1))
+    assert get(plan, tmp_path / "f") == CONTENT
+
+
+def test_length_that_never_comes_true_is_an_error(plan: Plan, tmp_path: Path) -> None:
+    plan.extra_length = 10
+    plan.heeds_range = False
+    with pytest.raises(DownloadError, match="ended at byte 10240 of 10250"):
+        get(plan, tmp_path / "f", retries=2)
+    assert len(plan.requests) == 3
+    assert not (tmp_path / "f").exists()
+
+
+def test_404_is_not_tried_again_and_names_the_address(plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError) as raised:
+        fetch(plan.url + "/nothing", tmp_path / "f")
+    assert str(raised.value) == f"{plan.url}/nothing: HTTP 404 Not Found"
+    assert len(plan.requests) == 1
+
+
+def test_server_errors_that_pass_are_outlived(plan: Plan, tmp_path: Path) -> None:
+    plan.statuses = [500, 503, 429]
+    assert get(plan, tmp_path / "f") == CONTENT
+    assert len(plan.requests) == 4
+
+
+def test_server_errors_that_stay_are_told(plan: Plan, tmp_path: Path) -> None:
+    plan.statuses = [500] * 9
+    with pytest.raises(
+        DownloadError, match=r"HTTP 500 Internal Server Error after 3 attempt.s. in a row$"
+    ):
+        get(plan, tmp_path / "f", retries=2)
+
+
+def test_silent_server_is_asked_again(plan: Plan, tmp_path: Path) -> None:
+    plan.silent_seconds = [0.6]
+    assert get(plan, tmp_path / "f", timeout=0.2) == CONTENT
+    plan.silent_seconds = [0.6]
+    with pytest.raises(DownloadError, match="fell silent"):
+        get(plan, tmp_path / "g", timeout=0.2, retries=0)
+
+
+def test_server_that_is_not_there_is_an_error_of_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match=r"http://127.0.0.1:9/f: .*refused.* after 1 attempt"):
+        fetch("http://127.0.0.1:9/f", tmp_path / "f", retries=0)
+
+
+def test_wrong_hash_is_an_error_and_leaves_nothing(plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match=r"expected SHA-256 00, got .*removed"):
+        get(plan, tmp_path / "f", expected_sha256="00")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_size_is_an_error_before_the_body(plan: Plan, tmp_path: Path) -> None:
+    seen: list[int] = []
+    with pytest.raises(DownloadError, match="expected 5 bytes, the server has 10240"):
+        get(plan, tmp_path / "f", expected_bytes=5, progress=lambda done, _: seen.append(done))
+    assert seen == []
+
+
+def test_right_expectations_are_met(plan: Plan, tmp_path: Path) -> None:
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    assert get(plan, tmp_path / "f", expected_sha256=sha256, expected_bytes=10240) == CONTENT
+
+
+def test_full_disk_is_not_mistaken_for_a_broken_connection(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        get(plan, tmp_path / "f")
+    assert len(plan.requests) == 1
+    assert not (tmp_path / "f").exists()
+
+
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://x/y", "no address"])
+def test_other_schemes_are_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected an http"):
+        fetch(url, tmp_path / "f")
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    breaks=st.lists(st.integers(0, 4000), max_size=8),
+    statuses=st.lists(st.sampled_from([500, 503]), max_size=2),
+    heeds_range=st.booleans(),
+)
+def test_any_row_of_breaks_gives_the_file(
+    plan: Plan,
+    tmp_path_factory: pytest.TempPathFactory,
+    breaks: list[int],
+    statuses: list[int],
+    heeds_range: bool,
+) -> None:
+    plan.break_after, plan.statuses, plan.heeds_range = breaks, statuses, heeds_range
+    assert get(plan, tmp_path_factory.mktemp("any") / "f", retries=12) == CONTENT
+
+
+PACK = {
+    ".gz": gzip.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda data: zstandard.ZstdCompressor().compress(data),
+}
+
+
+@pytest.mark.parametrize("suffix", PACK)
+@pytest.mark.parametrize("block_bytes", [1, 7, 1 << 20])
+@pytest.mark.parametrize("data", [b"", b"x", CONTENT])
+def test_compressed_blocks_join_to_the_original(
+    suffix: str, block_bytes: int, data: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / ("text" + suffix)
+    # Members written one after the other are one file to all three programs.
+    path.write_bytes(PACK[suffix](data) + PACK[suffix](b"end"))
+    assert b"".join(read_blocks(path, block_bytes)) == data + b"end"
+    assert decompress(path, tmp_path / "text").read_bytes() == data + b"end"
+
+
+@pytest.mark.parametrize("suffix", PACK)
+@pytest.mark.parametrize("damage", ["cut", "garbage"])
+def test_damaged_compressed_files_are_errors(suffix: str, damage: str, tmp_path: Path) -> None:
+    path = tmp_path / ("text" + suffix)
+    packed = PACK[suffix](CONTENT)
+    path.write_bytes(packed[: len(packed) // 2] if damage == "cut" else b"no such format at all")
+    with pytest.raises(ValueError, match=f"text{suffix}: expected a whole {suffix} file"):
+        decompress(path, tmp_path / "text")
+    assert not (tmp_path / "text").exists()
+
+
+def test_decompressing_another_suffix_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected a file ending in .gz, .xz, .zst, got .*a.zip"):
+        decompress(tmp_path / "a.zip", tmp_path / "a")
+
+
+def serve_datasets(plan: Plan) -> dict[str, bytes]:
+    texts = {}
+    for name, files in DATASETS.items():
+        for file_name, path in files.items():
+            texts[f"{name}/{file_name}"] = text = f"{name} {file_name}\n".encode() * 500
+            plan.files["/" + path] = gzip.compress(text) if path.endswith(".gz") else text
+    return texts
+
+
+@pytest.mark.parametrize("name", ["tinystories", "owt"])
+def test_dataset_arrives_unpacked_and_once(plan: Plan, tmp_path: Path, name: str) -> None:
+    texts = serve_datasets(plan)
+    plan.break_after = [20]
+    for _ in range(2):
+        main([name, "--out", str(tmp_path / "d"), "--base-url", plan.url + "/"])
+        names = sorted(path.name for path in (tmp_path / "d").iterdir())
+        assert names == ["sources.json", "train.txt", "valid.txt"]
+        for file_name in ("train.txt", "valid.txt"):
+            assert (tmp_path / "d" / file_name).read_bytes() == texts[f"{name}/{file_name}"]
+    assert len(plan.requests) == 3
+    records = json.loads((tmp_path / "d" / "sources.json").read_text())
+    assert sorted(records) == ["train.txt", "valid.txt"]
+    text = texts[f"{name}/train.txt"]
+    assert records["train.txt"]["sha256"] == hashlib.sha256(text).hexdigest()
+    assert records["train.txt"]["url"] == f"{plan.url}/{DATASETS[name]['train.txt']}"
+
+
+def test_damaged_archive_is_fetched_again_by_the_next_call(plan: Plan, tmp_path: Path) -> None:
+    texts = serve_datasets(plan)
+    path = "/" + DATASETS["owt"]["train.txt"]
+    whole, plan.files[path] = plan.files[path], plan.files[path][:-9]
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        fetch_dataset("owt", tmp_path, base_url=plan.url)
+    plan.files[path] = whole
+    fetch_dataset("owt", tmp_path, base_url=plan.url)
+    assert (tmp_path / "train.txt").read_bytes() == texts["owt/train.txt"]
+
+
+def test_missing_dataset_is_one_line_and_exit_2(
+    plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["owt", "--out", str(tmp_path), "--base-url", plan.url]
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: main(arguments))
+    assert stop.value.code == 2
+    path = DATASETS["owt"]["train.txt"]
+    assert capsys.readouterr().err == f"error: {plan.url}/{path}: HTTP 404 Not Found\n"

@@ -1,0 +1,95 @@
+"""Imports go downward only: each file of fastlm imports from lower levels, kernels from none."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+LEVELS = [
+    {
+        "cli", "clock", "config", "console", "functional", "schedule", "windows", "stories",
+        "story_words", "story_phrases", "story_plots", "download", "__init__",
+    },
+    {"accounting", "checkpoint", "corpus", "ops", "optim", "record", "tokenizer"},
+    {"data", "hardware", "model", "pretrained"},
+    {"evaluate", "generate", "plot", "recipes"},
+    {"trainer"},
+    {"train"},
+]  # fmt: skip
+
+# Within a level only these: one builds on the other, and nothing goes back.
+SIDEWAYS = {
+    ("stories", "story_plots"), ("stories", "story_words"), ("stories", "story_phrases"),
+    ("story_plots", "story_words"), ("story_plots", "story_phrases"),
+    ("story_phrases", "story_words"), ("pretrained", "model"), ("data", "corpus"),
+}  # fmt: skip
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Dotted names that a file imports, at its top or inside its functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def fastlm_imports(path: Path) -> set[str]:
+    parts = [name.split(".") for name in imported_modules(path)]
+    return {p[1] for p in parts if p[0] == "fastlm" and len(p) > 1}
+
+
+def level_of(name: str) -> int:
+    return next(i for i, level in enumerate(LEVELS) if name in level)
+
+
+FILES = sorted(p.stem for p in (ROOT / "fastlm").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_come_from_lower_levels(name):
+    assert any(name in level for level in LEVELS), f"{name}.py has no level: give it one here"
+    for other in fastlm_imports(ROOT / "fastlm" / f"{name}.py") & set(FILES):
+        allowed = level_of(other) < level_of(name) or (name, other) in SIDEWAYS
+        assert allowed, f"{name} (level {level_of(name)}) imports {other} (level {level_of(other)})"
+
+
+def test_tokenizer_cores_import_only_each_other():
+    for path in (ROOT / "fastlm" / "bpe").glob("*.py"):
+        assert fastlm_imports(path) <= {"bpe"}, path.name
+
+
+def test_kernels_never_import_fastlm_and_only_ops_imports_kernels():
+    for path in (ROOT / "kernels").glob("*.py"):
+        assert not fastlm_imports(path), path.name
+    for path in (ROOT / "fastlm").rglob("*.py"):
+        if path.stem != "ops":
+            assert not any(n.split(".")[0] == "kernels" for n in imported_modules(path)), path.name
+
+
+def test_light_files_import_no_torch():
+    for name in (
+        "cli",
+        "clock",
+        "config",
+        "console",
+        "schedule",
+        "stories",
+        "download",
+        "corpus",
+        "tokenizer",
+    ):
+        roots = {n.split(".")[0] for n in imported_modules(ROOT / "fastlm" / f"{name}.py")}
+        assert "torch" not in roots, name
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_stay_small_enough_to_read(name):
+    n_lines = len((ROOT / "fastlm" / f"{name}.py").read_text(encoding="utf-8").splitlines())
+    assert n_lines <= 900 if name.startswith("story_") else n_lines <= 450
