@@ -283,6 +283,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         path = str(_story_data(config))
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=path))
         started += time.perf_counter() - began  # making data is not training
+    asked = _flag(argv, "model.vocab-size") or _flag(argv, "model.vocab_size")
+    if asked and config.model.vocab_size != open_prepared(config.data.path).vocab_size:
+        raise ValueError(
+            f"the vocabulary's size comes from the data: {config.data.path} was made for another "
+            f"one than {asked}; leave the flag out or prepare the text with --vocab-size {asked}"
+        )
     run_dir = arguments.out or _next_run_folder(config.recipe)
     try:
         summary = train(config, run_dir, resume=arguments.resume is not None, clock_started=started)

@@ -115,6 +115,7 @@ BAD = {
     "no Triton op": (["train", "--data", "d", "--triton-ops", "fast", "--out", "x"], "no Triton op is called 'fast'"),
     "folder without data": (["train", "--data", "nowhere", "--out", "x"], "fastlm.data prepare"),
     "tokens of another vocabulary": (["train", "--data", "foreign", "--max-steps", "1", "--out", "x", *TINY], "vocabulary of 300"),
+    "vocabulary that is not the data's": (["train", "--data", "d", "--model.vocab-size", "500", "--out", "x"], "--vocab-size 500"),
     "data shorter than a window": (
         ["train", "--data", "d", "--max-steps", "1", "--out", "x", "--model.context-length", "999999"],
         "shorter than one window",

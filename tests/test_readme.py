@@ -1,0 +1,98 @@
+"""Every command that README.md shows exists, parses, and says what the README says."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def shown_commands() -> list[str]:
+    """Lines of code blocks and code spans that start with a command."""
+    blocks = re.findall(r"```\n(.*?)```", README, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
+    commands = [re.sub(r"\s+#.*$", "", line).strip() for line in lines]
+    return [c for c in commands if re.match(r"(make|python|pytest|sbatch) ", c)]
+
+
+COMMANDS = shown_commands()
+
+
+def test_the_readme_shows_commands():
+    assert "make train" in COMMANDS
+    assert "make test" in COMMANDS
+    assert "python -m fastlm.train --compile --bf16" in README
+    assert "fastlm is no entry" in README
+    assert len(COMMANDS) >= 15
+
+
+@pytest.mark.parametrize("target", [c.split()[1] for c in COMMANDS if c.startswith("make ")])
+def test_make_targets_exist_and_do_what_the_readme_says(target):
+    done = subprocess.run(
+        ["make", "-n", target, "VENV=/nonexistent"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    runs = {"train": "-m fastlm.train --compile --bf16", "test": "-m pytest"}[target]
+    assert runs in done.stdout
+
+
+@pytest.mark.parametrize("script", [c.split()[1] for c in COMMANDS if c.startswith("sbatch ")])
+def test_submitted_scripts_exist_and_are_executable(script):
+    assert (ROOT / script).stat().st_mode & 0o111
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """What the README's commands expect to find: a text, and small defaults are not assumed."""
+    from fastlm.stories import generate_stories
+
+    folder = tmp_path_factory.mktemp("readme")
+    text = "".join(f"{s}\n<|endoftext|>\n" for s in generate_stories(seed=0, n_bytes=200_000))
+    (folder / "my_texts").mkdir()
+    (folder / "my_texts" / "all.txt").write_text(text, encoding="utf-8")
+    (folder / "my.txt").write_text(text[:60_000], encoding="utf-8")
+    return folder
+
+
+# What makes a command small enough for a test: everything else stays as the README has it.
+SMALLER = {
+    "fastlm.train": "--max-steps 2 --model.d-model 32 --model.n-layers 1 --model.n-heads 2 --batch-size 2 --eval-tokens 512 --device cpu --no-compile",
+    "fastlm.corpus stories": "--n-bytes 50000 --valid-bytes 5000",
+    "fastlm.generate": "--max-tokens 8",
+}
+
+
+@pytest.mark.slow
+def test_every_python_command_of_the_readme_runs_in_its_order(folder):
+    import os
+
+    ran = []
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    # The default corpus of fastlm.train, in small, so that the test does not make 10 MB.
+    python = [sys.executable]
+    done = subprocess.run(
+        [*python, "-m", "fastlm.corpus", "stories", "--out", "data/stories", *SMALLER["fastlm.corpus stories"].split()],
+        cwd=folder, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for command in COMMANDS:
+        if not command.startswith("python ") or "--help" in command:
+            continue
+        words = shlex.split(command.split(" (")[0])[1:]
+        extra = next((v for k, v in SMALLER.items() if f"-m {k}" in command), "")
+        if "--resume" in command:
+            extra = "--max-steps 3"
+        if "fastlm.train" in command and "--data" not in command and "--resume" not in command:
+            extra += " --data data/mine"
+        done = subprocess.run(
+            [*python, *words, *extra.split()], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        ran.append(command)
+    assert len(ran) >= 10
