@@ -4,7 +4,6 @@ Learned positions, LayerNorm without bias, GELU of 4 x d_model, tied weights: th
 nanoGPT trains, in its usual PyTorch form.
 """
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -9,7 +9,7 @@ import itertools
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -151,7 +151,8 @@ def prepare(
     tokenizer: Path | None = None,
     val_fraction: float = 0.01,
     n_threads: int | None = None,
-    report: Any = None,
+    replace: bool = False,
+    report: Callable[[str], object] = lambda line: None,
 ) -> Path:
     """Make the token files of a text, once; a second call with the same arguments reuses them.
 
@@ -159,12 +160,12 @@ def prepare(
         corpus: a text file, or a folder with a train and a valid file, or with documents.
         tokenizer: folder of a tokenizer to use in place of training one on the training text.
         val_fraction: share of the documents kept for validation where there is no valid file.
+        replace: put the new data in the place of data prepared otherwise, when they are ready.
         report: called with a line of progress.
     Raises:
         FileNotFoundError, ValueError: for texts that cannot be used; nothing is written then.
         FileExistsError: if out holds something else.
     """
-    say = report or (lambda line: None)
     if not 0 < val_fraction <= 0.5:
         raise ValueError(f"val_fraction must lie in (0, 0.5]: got {val_fraction}")
     if not corpus.exists():
@@ -181,17 +182,17 @@ def prepare(
         "val_fraction": val_fraction,
         "tokenizer": Tokenizer.load(tokenizer).hash if tokenizer else "trained on the text",
     }
-    if _same_source(out, source):
-        say(f"data in {out} is up to date")
+    if _same_source(out, source, replace=replace):
+        report(f"data in {out} is up to date")
         return out
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        _write_prepared(texts, partial, vocab_size, tokenizer, n_threads, source, say)
+        _write_prepared(texts, partial, vocab_size, tokenizer, n_threads, source, report)
         if out.is_dir():
-            out.rmdir()  # empty, or _same_source would have refused it
+            shutil.rmtree(out)  # empty or to be replaced: _same_source refuses all else
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -205,7 +206,12 @@ def _fingerprint(path: Path) -> tuple[int, int]:
     return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
 
 
-def _same_source(out: Path, source: dict[str, Any]) -> bool:
+def _same_source(out: Path, source: dict[str, Any], *, replace: bool) -> bool:
+    """Whether out holds these data already; False where they can be put.
+
+    Raises:
+        FileExistsError: if out holds something else.
+    """
     if not out.exists():
         return False
     if not out.is_dir():
@@ -219,6 +225,8 @@ def _same_source(out: Path, source: dict[str, Any]) -> bool:
     if found is None:
         raise FileExistsError(f"{out} is not empty and holds no prepared data; give another --out")
     if found != source:
+        if replace:
+            return False
         changed = [key for key in source if found.get(key) != source[key]]
         raise FileExistsError(
             f"{out} holds data prepared with another {', '.join(changed)}; "
@@ -235,7 +243,7 @@ def _write_prepared(
     tokenizer_folder: Path | None,
     n_threads: int | None,
     source: dict[str, Any],
-    say: Any,
+    say: Callable[[str], object],
 ) -> None:
     if tokenizer_folder is None:
         say(f"training a tokenizer of {vocab_size} entries")
@@ -264,7 +272,8 @@ def _write_prepared(
     for name, split in splits.items():
         ratio = split["text_bytes"] / split["count"]
         say(
-            f"{name}: {split['count']:,} tokens, {split['documents']:,} documents, {ratio:.2f} bytes a token"
+            f"{name}: {split['count']:,} tokens, {split['documents']:,} documents, "
+            f"{ratio:.2f} bytes a token"
         )
 
 

@@ -102,6 +102,17 @@ def test_second_call_reuses_and_a_different_one_is_refused(corpus, prepared):
         prepare(corpus, prepared, vocab_size=500)
 
 
+def test_other_data_are_replaced_when_asked_and_nothing_else_is(corpus, prepared, tmp_path):
+    folder = copy_of(prepared, tmp_path / "d")
+    prepare(corpus, folder, vocab_size=300, replace=True)
+    assert open_prepared(folder).vocab_size == 300
+    assert [p.name for p in tmp_path.iterdir()] == ["d"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match="holds no prepared data"):
+        prepare(corpus, tmp_path / "mine", vocab_size=300, replace=True)
+
+
 def test_a_given_tokenizer_is_used(corpus, prepared, tmp_path):
     prepare(corpus, tmp_path / "d", vocab_size=400, tokenizer=prepared / "tokenizer")
     assert (tmp_path / "d" / "train.bin").read_bytes() == (prepared / "train.bin").read_bytes()
