@@ -12,7 +12,6 @@ import codecs
 import functools
 import hashlib
 import json
-import os
 import sys
 import time
 import warnings
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import UInt
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 from fastlm import cli
 from fastlm.bpe import gpt2_files
@@ -33,7 +32,6 @@ from fastlm.bpe.blocks import (
     map_blocks,
     map_in_order,
 )
-from fastlm.bpe.train import Merges, Progress, Vocab, learn_vocabulary
 from fastlm.tokenizer_files import (
     StrPath,
     check_file,
@@ -46,6 +44,8 @@ from fastlm.tokenizer_files import (
     write_atomically,
     write_token_file,
 )
+from fastlm.tokenizer_files import train_bpe as train_bpe
+from fastlm.tokenizer_files import train_bpe_from_documents as train_bpe_from_documents
 
 if TYPE_CHECKING:
     from fastlm.bpe.encode import Encoder
@@ -57,82 +57,7 @@ SPECIAL_FILE, HUGGING_FACE_FILE = "special_tokens.json", "tokenizer.json"
 _STREAM_BYTES = 1 << 16  # blocks of encode_iterable; the first are smaller, so that ids come early
 _FIRST_STREAM_BYTES = 1 << 10
 _DECODED_TOKENS = 1 << 16  # at a time
-
-
-def train_bpe(
-    input_path: StrPath | Sequence[StrPath],
-    vocab_size: int,
-    special_tokens: Sequence[str],
-    *,
-    n_threads: int | None = None,
-    errors: str = "strict",
-    on_progress: Progress | None = None,
-) -> tuple[Vocab, Merges]:
-    """Learn a vocabulary from UTF-8 text files: 256 bytes, merges, special tokens.
-
-    Memory grows with the number of distinct words, not with the files.
-
-    Args:
-        input_path: a file or several.
-        special_tokens: cut the text and add no counts; they take the last ids.
-        n_threads: None takes all cores.
-        errors: "strict" refuses invalid UTF-8, "replace" reads it as U+FFFD.
-    Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if vocab_size has no room for the bytes and the special tokens, or the files
-            hold no text or are not UTF-8.
-    """
-    paths = [input_path] if isinstance(input_path, (str, os.PathLike)) else list(input_path)
-    special_bytes = _check_training(vocab_size, special_tokens)
-    if not paths:
-        raise ValueError("input_path must name at least one text file: got none")
-    for path in paths:
-        check_file(path)
-    return learn_vocabulary(
-        (block for path in paths for block in text_file_blocks(path, special_bytes, errors)),
-        vocab_size,
-        special_bytes,
-        n_threads=n_threads,
-        on_progress=on_progress,
-        source=", ".join(map(str, paths)),
-    )
-
-
-def train_bpe_from_documents(
-    documents: Iterable[str],
-    vocab_size: int,
-    special_tokens: Sequence[str],
-    *,
-    n_threads: int | None = None,
-    on_progress: Progress | None = None,
-) -> tuple[Vocab, Merges]:
-    """As train_bpe, from documents one by one; nothing is merged across two documents."""
-    special_bytes = _check_training(vocab_size, special_tokens)
-    return learn_vocabulary(
-        document_blocks(map(to_utf8, documents)),
-        vocab_size,
-        special_bytes,
-        n_threads=n_threads,
-        on_progress=on_progress,
-        source="the documents",
-    )
-
-
-def _check_training(vocab_size: int, special_tokens: Sequence[str]) -> list[bytes]:
-    special_bytes = [token.encode() for token in check_special(special_tokens)]
-    least = 256 + len(special_bytes)
-    if vocab_size < least:
-        raise ValueError(
-            f"vocab_size must be at least {least}, for 256 bytes and {len(special_bytes)} special "
-            f"tokens: got {vocab_size}"
-        )
-    for token in special_bytes:
-        if len(token) == 1:
-            raise ValueError(
-                f"special token {token.decode()!r} is a single byte, which the vocabulary has "
-                "already; give it a longer name"
-            )
-    return special_bytes
+_BATCH_TEXTS = 256  # texts that one thread encodes at a time
 
 
 class Tokenizer:
@@ -314,7 +239,10 @@ class Tokenizer:
         self, texts: Iterable[str], *, n_threads: int | None = None
     ) -> list[list[int]]:
         """Encode each text by itself."""
-        return list(map_in_order(self.encode, texts, n_threads))
+        listed = list(texts)
+        groups = [listed[i : i + _BATCH_TEXTS] for i in range(0, len(listed), _BATCH_TEXTS)]
+        encoded = map_in_order(lambda group: list(map(self.encode, group)), groups, n_threads)
+        return [ids for group in encoded for ids in group]
 
     def encode_iterable(self, iterable: Iterable[str]) -> Iterator[int]:
         """Ids of the joined strings, as encode gives them, wherever the strings are cut.
@@ -336,7 +264,7 @@ class Tokenizer:
         end_of_text: str | None = END_OF_TEXT,
         n_threads: int | None = None,
     ) -> Iterator[UInt[np.ndarray, " n_tokens"]]:
-        """Ids of documents, in order, in arrays that each cover a block of about 8 MB of text.
+        """Ids of documents, in order, in arrays that each cover a block of about 2 MB of text.
 
         Args:
             end_of_text: token put after each document; None puts none.
@@ -370,10 +298,10 @@ class Tokenizer:
         Raises:
             ValueError: if an id is not in the vocabulary.
         """
-        if isinstance(ids, np.ndarray):
-            ids = ids.tolist()
+        # Arrays and tensors give Python numbers much faster all at once.
+        listed = ids.tolist() if hasattr(ids, "tolist") else ids
         try:
-            return b"".join(map(self.vocab.__getitem__, ids))
+            return b"".join(map(self.vocab.__getitem__, listed))
         except KeyError as error:
             raise ValueError(
                 f"token ids must be 0 to {self.vocab_size - 1}: got {error.args[0]}; "
@@ -392,7 +320,7 @@ def _train_command(
     text: Positional[tuple[Path, ...]],
     vocab_size: int,
     out: Path,
-    special_token: tuple[str, ...] = (END_OF_TEXT,),
+    special_token: UseAppendAction[tuple[str, ...]] = (END_OF_TEXT,),
     n_threads: int | None = None,
     errors: Literal["strict", "replace"] = "strict",
 ) -> None:
@@ -402,21 +330,22 @@ def _train_command(
         text: UTF-8 text files; documents are separated by a special token.
         vocab_size: number of tokens: 256 bytes, merges, special tokens.
         out: folder to write.
-        special_token: texts that are one token each and are never merged across.
+        special_token: text that is one token and is never merged across; give one each time.
         n_threads: threads that count words; all cores when not given.
         errors: what to do with invalid UTF-8: refuse it, or read it as U+FFFD.
     """
     started = time.perf_counter()
+    special_tokens = list(dict.fromkeys(special_token))
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder to write: {out} is a file")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         vocab, merges = train_bpe(
-            text, vocab_size, special_token, n_threads=n_threads, errors=errors
+            text, vocab_size, special_tokens, n_threads=n_threads, errors=errors
         )
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
-    Tokenizer(vocab, merges, special_token).save(out)
+    Tokenizer(vocab, merges, special_tokens).save(out)
     print(f"{out}: {len(vocab):,} tokens in {time.perf_counter() - started:.1f} s")
 
 
@@ -483,8 +412,9 @@ def _report_command(text: Positional[Path], tokenizer: Path, n_longest: int = 10
         raise ValueError(f"{text} is empty: there is nothing to measure")
     special = [token.encode() for token in loaded.special_tokens]
     blocks = text_file_blocks(text, special, "strict")
+    measures = compare(blocks, loaded.encode_to_numpy, loaded.vocab_size)
     print(f"{'tokenizer':10} {'vocabulary':>12} {'tokens':>14} {'bytes/token':>12} {'MB/s':>9}")
-    for measure in compare(blocks, loaded.encode_to_numpy, loaded.vocab_size):
+    for measure in measures:
         print(
             f"{measure.name:10} {measure.n_tokens_known:12,} {measure.n_tokens:14,} "
             f"{measure.bytes_per_token:12.3f} {measure.bytes_per_second / 1e6:9.1f}"

@@ -1,4 +1,4 @@
-"""Files the tokenizer reads and writes: texts, token ids; and checks of what a user gives."""
+"""Training from text files and documents; files of token ids; checks of what a user gives."""
 
 import json
 import os
@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import UInt
 
-from fastlm.bpe.blocks import BLOCK_BYTES, Block, stream_blocks
+from fastlm.bpe.blocks import BLOCK_BYTES, Block, document_blocks, stream_blocks
 from fastlm.bpe.errors import InvalidUtf8
+from fastlm.bpe.train import Merges, Progress, Vocab, learn_vocabulary
 
 StrPath = str | os.PathLike[str]
 
@@ -24,6 +25,82 @@ class TokenizerFacts(Protocol):
     def vocab_size(self) -> int: ...
     @property
     def hash(self) -> str: ...
+
+
+def train_bpe(
+    input_path: StrPath | Sequence[StrPath],
+    vocab_size: int,
+    special_tokens: Sequence[str],
+    *,
+    n_threads: int | None = None,
+    errors: str = "strict",
+    on_progress: Progress | None = None,
+) -> tuple[Vocab, Merges]:
+    """Learn a vocabulary from UTF-8 text files: 256 bytes, merges, special tokens.
+
+    Memory grows with the number of distinct words, not with the files.
+
+    Args:
+        input_path: a file or several.
+        special_tokens: cut the text and add no counts; they take the last ids.
+        n_threads: None takes all cores.
+        errors: "strict" refuses invalid UTF-8, "replace" reads it as U+FFFD.
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if vocab_size has no room for the bytes and the special tokens, or the files
+            hold no text or are not UTF-8.
+    """
+    paths = [input_path] if isinstance(input_path, (str, os.PathLike)) else list(input_path)
+    special_bytes = _check_training(vocab_size, special_tokens)
+    if not paths:
+        raise ValueError("input_path must name at least one text file: got none")
+    for path in paths:
+        check_file(path)
+    return learn_vocabulary(
+        (block for path in paths for block in text_file_blocks(path, special_bytes, errors)),
+        vocab_size,
+        special_bytes,
+        n_threads=n_threads,
+        on_progress=on_progress,
+        source=", ".join(map(str, paths)),
+    )
+
+
+def train_bpe_from_documents(
+    documents: Iterable[str],
+    vocab_size: int,
+    special_tokens: Sequence[str],
+    *,
+    n_threads: int | None = None,
+    on_progress: Progress | None = None,
+) -> tuple[Vocab, Merges]:
+    """As train_bpe, from documents one by one; nothing is merged across two documents."""
+    special_bytes = _check_training(vocab_size, special_tokens)
+    return learn_vocabulary(
+        document_blocks(map(to_utf8, documents)),
+        vocab_size,
+        special_bytes,
+        n_threads=n_threads,
+        on_progress=on_progress,
+        source="the documents",
+    )
+
+
+def _check_training(vocab_size: int, special_tokens: Sequence[str]) -> list[bytes]:
+    special_bytes = [token.encode() for token in check_special(special_tokens)]
+    least = 256 + len(special_bytes)
+    if vocab_size < least:
+        raise ValueError(
+            f"vocab_size must be at least {least}, for 256 bytes and {len(special_bytes)} special "
+            f"tokens: got {vocab_size}"
+        )
+    for token in special_bytes:
+        if len(token) == 1:
+            raise ValueError(
+                f"special token {token.decode()!r} is a single byte, which the vocabulary has "
+                "already; give it a longer name"
+            )
+    return special_bytes
 
 
 def write_token_file(

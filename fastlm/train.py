@@ -151,7 +151,7 @@ def _finish(trainer: Trainer, stopped_by: str, status: StatusLine) -> Summary:
         result = trainer.evaluate(None)
         status.say(f"validation loss {result.loss:.4f} over {result.n_tokens:,} tokens")
     trainer.save()
-    speed = statistics.median(trainer.speeds) if trainer.speeds else 0.0
+    speed = trainer.config.tokens_per_step / statistics.median(trainer.step_seconds)
     summary = Summary(
         finished=result is not None,
         stopped_by=stopped_by,

@@ -5,6 +5,7 @@ Level 4.
 
 import dataclasses
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,13 +61,12 @@ class Trainer:
         self.loss = self._compiled_loss() if config.compile else self.model.loss
         self.peak_flops = chip_peak_flops(self.device)
         self.step = 0
-        self.speeds: list[float] = []
-        """tokens per second of each log interval"""
         self.stop_signal: str | None = None
         self.compile_seconds = 0.0
-        self.step_seconds = 0.0
-        """of a usual step, from the last log interval"""
-        self.eval_seconds_per_token = 0.0
+        self.step_seconds: list[float] = []
+        """of a step, in the warm-up and in each log interval"""
+        self.eval_seconds_per_token: list[float] = []
+        """in the warm-up and in each validation"""
         self.save_seconds = 1.0
         self.side_seconds = 0.0
         """spent on validation and saving since the last log row"""
@@ -103,8 +103,13 @@ class Trainer:
     @property
     def reserve(self) -> float:
         """Seconds to keep for the last validation and checkpoint, from what they took so far."""
-        final_eval = self.eval_seconds_per_token * len(self.data.val.tokens) * 1.1
-        return final_eval + self.save_seconds + 2 * self.step_seconds
+        # Medians, and never more than training takes: a hiccup must not end the run early.
+        per_token = min(
+            statistics.median(self.eval_seconds_per_token),
+            statistics.median(self.step_seconds) / self.config.tokens_per_step,
+        )
+        final_eval = per_token * len(self.data.val.tokens) * 1.1
+        return final_eval + self.save_seconds + 2 * statistics.median(self.step_seconds)
 
     def should_stop(self) -> str | None:
         """Why training is over, or None."""
@@ -134,8 +139,9 @@ class Trainer:
         for p in self.parameters:
             p.grad = None
         self.compile_seconds = max(0.0, times[0] - times[1])
-        self.step_seconds = times[1] * (self.config.batch_size // self.micro_batch)
-        self.eval_seconds_per_token = self.step_seconds / self.config.tokens_per_step
+        step_seconds = times[1] * (self.config.batch_size // self.micro_batch)
+        self.step_seconds.append(step_seconds)
+        self.eval_seconds_per_token.append(step_seconds / self.config.tokens_per_step)
 
     def train_step(self, stream: Iterator[Batch]) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns loss and gradient norm without waiting for the device."""
@@ -178,7 +184,7 @@ class Trainer:
             device=self.device,
             max_tokens=max_tokens,
         )
-        self.eval_seconds_per_token = result.seconds / result.n_tokens
+        self.eval_seconds_per_token.append(result.seconds / result.n_tokens)
         self.side_seconds += result.seconds
         row = {
             "kind": "eval",
@@ -201,9 +207,8 @@ class Trainer:
         """Log the last n_steps, which took `interval` seconds; returns a line for people."""
         busy = max(1e-9, interval - self.side_seconds)
         self.side_seconds = 0.0
-        self.step_seconds = busy / n_steps
+        self.step_seconds.append(busy / n_steps)
         speed = n_steps * self.config.tokens_per_step / busy
-        self.speeds.append(speed)
         mfu, memory = self.mfu(speed), peak_memory(self.device)
         row = {
             "kind": "train",

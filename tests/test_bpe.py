@@ -3,6 +3,7 @@
 import random
 import unicodedata
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -63,13 +64,13 @@ def random_tricky(rng: random.Random, n_pieces: int) -> str:
 def pretokenize(text: str) -> list[bytes]:
     data = text.encode()
     bounds = token_bounds(data).tolist()
-    return [data[begin:end] for begin, end in zip(bounds, bounds[1:], strict=False)]
+    return [data[begin:end] for begin, end in pairwise(bounds)]
 
 
 def count_words(counter: WordCounter) -> dict[bytes, int]:
     words = counter.words()
     bounds = words.bounds.tolist()
-    tokens = [words.text[a:b].tobytes() for a, b in zip(bounds, bounds[1:], strict=False)]
+    tokens = [words.text[a:b].tobytes() for a, b in pairwise(bounds)]
     assert len(set(tokens)) == len(tokens)
     return dict(zip(tokens, words.counts.tolist(), strict=True))
 
@@ -168,14 +169,17 @@ class TestPretokenize:
     @given(st.binary(max_size=12), st.integers(0, 3))
     def test_invalid_utf8_is_found_where_python_finds_it(self, garbage, shift):
         data = "é😀 a".encode()[shift:] + garbage + b" tail"
+        expected = None
         try:
             data.decode()
         except UnicodeDecodeError as error:
-            with pytest.raises(InvalidUtf8) as caught:
-                token_bounds(data)
-            assert caught.value.position == error.start
-        else:
+            expected = error.start
+        try:
             token_bounds(data)
+            found = None
+        except InvalidUtf8 as error:
+            found = error.position
+        assert found == expected
 
 
 class TestCount:
@@ -268,9 +272,8 @@ class TestBlocks:
         )
         pieces = [piece.decode() for piece in cut]
         assert "".join(pieces) == text
-        assert sum((reference.encode(p, [], special) for p in pieces), []) == reference.encode(
-            text, [], special
-        )
+        tokens = [token for piece in pieces for token in reference.encode(piece, [], special)]
+        assert tokens == reference.encode(text, [], special)
 
     def test_a_stream_with_spaces_is_cut_near_the_size_asked(self):
         chunks = [b"some words here\n"] * 1000

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LEVELS = [
     {
         "cli", "clock", "config", "console", "functional", "schedule", "windows", "stories",
-        "story_words", "story_phrases", "story_plots", "download", "__init__",
+        "story_words", "story_phrases", "story_plots", "download", "tokenizer_files", "__init__",
     },
     {"accounting", "checkpoint", "corpus", "ops", "optim", "record", "tokenizer"},
     {"data", "hardware", "model", "pretrained"},

@@ -150,6 +150,14 @@ class TestTraining:
         with pytest.raises(error, match=message):
             train_bpe(path, vocab_size, special)
 
+    def test_no_threads_is_an_error(self):
+        with pytest.raises(ValueError, match=r"n_threads must be at least 1: got 0"):
+            train_bpe_from_documents(["abab"], 257, [], n_threads=0)
+
+    def test_room_for_bytes_alone_learns_nothing(self):
+        vocab, merges = train_bpe_from_documents(["abab"], 257, [END])
+        assert (len(vocab), merges, vocab[256]) == (257, [], END.encode())
+
     def test_no_files_is_an_error(self):
         with pytest.raises(ValueError, match=r"at least one text file: got none"):
             train_bpe([], 300, [])
@@ -240,7 +248,8 @@ class TestEncode:
             arrays = tokenizer.encode_documents(documents, n_threads=n_threads)
             assert np.concatenate(list(arrays)).tolist() == expected
         arrays = list(tokenizer.encode_documents(documents, end_of_text=None))
-        assert np.concatenate(arrays).tolist() == sum(map(tokenizer.encode, documents), [])
+        expected = [i for d in documents for i in tokenizer.encode(d)]
+        assert np.concatenate(arrays).tolist() == expected
 
     def test_documents_in_many_blocks_keep_their_order(self, tokenizer, monkeypatch):
         monkeypatch.setattr(blocks, "BLOCK_BYTES", 50)
@@ -445,20 +454,14 @@ class TestCommands:
         assert rows["character"][1:3] == [f"{len(set(TEXT))}", f"{len(TEXT)}"]
         assert rows["bpe"][2] == f"{len(Tokenizer.load(folder).encode(TEXT))}"
 
-    def test_special_tokens_can_be_named(self, tmp_path):
-        text = tmp_path / "text.txt"
+    def test_special_tokens_can_be_added(self, tmp_path):
+        text, folder = tmp_path / "text.txt", tmp_path / "tokenizer"
         text.write_text(TEXT, encoding="utf-8")
-        arguments = [
-            "--vocab-size",
-            "290",
-            "--out",
-            str(tmp_path / "t"),
-            "--special-token",
-            "<|x|>",
-            "<|y|>",
+        added = [
+            argument for token in ("<|x|>", END, "<|y|>") for argument in ("--special-token", token)
         ]
-        main(["train", str(text), *arguments])
-        assert Tokenizer.load(tmp_path / "t").special_tokens == {"<|x|>": 288, "<|y|>": 289}
+        main(["train", str(text), "--vocab-size", "290", "--out", str(folder), *added])
+        assert Tokenizer.load(folder).special_tokens == {END: 287, "<|x|>": 288, "<|y|>": 289}
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

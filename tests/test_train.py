@@ -226,11 +226,15 @@ def test_the_budgets_clock_keeps_time_for_the_last_validation(data, tmp_path):
         clock,
     )
     n_tokens = len(open_prepared(data).val.tokens)
-    trainer.eval_seconds_per_token, trainer.save_seconds, trainer.step_seconds = (
-        15 / 1.1 / n_tokens,
-        3.0,
-        1.0,
-    )
+    trainer.eval_seconds_per_token = [15 / 1.1 / n_tokens]
+    trainer.save_seconds = 3.0
+    trainer.step_seconds = [1.0, 1.0, 90.0]
+    assert 15 / 1.1 / n_tokens > 1.0 / trainer.config.tokens_per_step
+    # A validation slower than training is a hiccup: training's own speed is the bound then.
+    assert trainer.reserve == pytest.approx(1.1 * n_tokens / 256 + 3 + 2)
+    trainer.eval_seconds_per_token = [1.0 / 256 / 2]
+    assert trainer.reserve == pytest.approx(1.1 * n_tokens / 512 + 3 + 2)
+    trainer.save_seconds += 20 - trainer.reserve
     assert trainer.reserve == pytest.approx(20.0)
     for seconds, share in ((0.0, 0.0), (35.0, 0.5), (69.5, 69.5 / 70)):
         clock.continue_from(elapsed=10.0 + seconds, seconds=seconds)

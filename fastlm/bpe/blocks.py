@@ -19,7 +19,7 @@ from fastlm.bpe.errors import InvalidUtf8
 T = TypeVar("T")
 R = TypeVar("R")
 
-BLOCK_BYTES = 1 << 23
+BLOCK_BYTES = 1 << 21
 
 _IS_ASCII_SPACE = np.zeros(256, np.bool_)
 _IS_ASCII_SPACE[list(b"\t\n\v\f\r ")] = True
@@ -151,7 +151,7 @@ def map_in_order(
     function: Callable[[T], R], items: Iterable[T], n_threads: int | None
 ) -> Iterator[R]:
     """map() on threads (None: on all cores), with at most two items for each thread under way."""
-    n_threads = n_threads or n_cores()
+    n_threads = resolve_threads(n_threads)
     if n_threads == 1:
         yield from map(function, items)
         return
@@ -169,6 +169,10 @@ def map_in_order(
                 future.cancel()
 
 
-def n_cores() -> int:
-    """Cores this process may use."""
+def resolve_threads(n_threads: int | None) -> int:
+    """The number given, or for None the number of cores this process may use."""
+    if n_threads is not None:
+        if n_threads < 1:
+            raise ValueError(f"n_threads must be at least 1: got {n_threads}")
+        return n_threads
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -21,11 +21,11 @@ from fastlm.bpe.segments import (
     DOCUMENT,
     DONE,
     INVALID_TEXT,
-    N_FIELDS,
     N_WORDS,
     POSITION,
     SEGMENT_END,
     TABLE_FULL,
+    new_state,
     next_segment,
     pack_special_tokens,
     start_walk,
@@ -65,7 +65,7 @@ class WordCounter:
         self._specials = pack_special_tokens(sorted(special_tokens, key=len, reverse=True))
         self._table = new_table(_FIRST_SLOTS)
         self._arena = np.empty(_FIRST_ARENA, np.uint64)
-        self._state = np.zeros(N_FIELDS, np.int64)
+        self._state = new_state()
 
     def add(
         self, data: bytes, bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None
@@ -123,7 +123,7 @@ class WordCounter:
 
 @numba.njit(cache=True, nogil=True)
 def _count(data, bounds, specials, class_of, table, arena, state):
-    window = new_window(WINDOW_BYTES)
+    window = new_window(np.int64(WINDOW_BYTES))
     while True:
         if state[POSITION] == state[SEGMENT_END]:
             if state[DOCUMENT] + 1 == bounds.size:
@@ -154,7 +154,7 @@ def _count(data, bounds, specials, class_of, table, arena, state):
             table[slot, _COUNT] += np.uint64(1)
         state[POSITION] = position + starts[n_tokens]
         if text.size > WINDOW_BYTES + PADDING:
-            window = new_window(WINDOW_BYTES)
+            window = new_window(np.int64(WINDOW_BYTES))
 
 
 @numba.njit(cache=True, nogil=True)

@@ -22,14 +22,13 @@ from fastlm.bpe.segments import (
     DOCUMENT,
     DONE,
     INVALID_TEXT,
-    N_FIELDS,
-    N_OUT,
     N_WORDS,
     OUT_FULL,
     POSITION,
     SEGMENT_END,
     TABLE_FULL,
     UNKNOWN_BYTE,
+    new_state,
     next_segment,
     pack_special_tokens,
     start_walk,
@@ -53,8 +52,9 @@ class WordCache:
     def __init__(self) -> None:
         self.table = new_table(_FIRST_SLOTS)
         self.arena = np.empty(_FIRST_ARENA, np.uint64)
-        self.state = np.zeros(N_FIELDS, np.int64)
+        self.state = new_state()
         self.out = np.empty(0, np.uint32)
+        self.whole = np.zeros(2, np.int64)  # bounds of a text that is one document
 
     def make_room(self, status: int) -> None:
         """Grow what is full; what has reached its limit is emptied, to hold later words."""
@@ -109,14 +109,15 @@ class Encoder:
         Raises:
             InvalidUtf8, UnknownByte: naming the byte's position in data.
         """
-        if bounds is None:
-            bounds = np.array([0, len(data)], np.int64)
         text = np.frombuffer(data, np.uint8)
         # Taking from and giving back to a list is atomic; a thread keeps its cache meanwhile.
         try:
             cache = self._idle_caches.pop()
         except IndexError:
             cache = WordCache()
+        if bounds is None:
+            bounds = cache.whole
+            bounds[1] = len(data)
         n_needed = min(len(data), _MAX_OUT) + WINDOW_BYTES
         if len(cache.out) < n_needed:
             cache.out = np.empty(n_needed, np.uint32)
@@ -124,8 +125,7 @@ class Encoder:
         start_walk(state)
         pieces = []
         while True:
-            state[N_OUT] = 0
-            status = _encode(
+            status, n_out = _encode(
                 text,
                 bounds,
                 end_of_text,
@@ -139,7 +139,6 @@ class Encoder:
                 state,
                 cache.out,
             )
-            n_out = int(state[N_OUT])
             if n_out:
                 pieces.append(cache.out[:n_out].astype(self._dtype))
             if status in (DONE, INVALID_TEXT, UNKNOWN_BYTE):
@@ -172,19 +171,17 @@ def _encode(
     state,
     out,
 ):
-    window = new_window(WINDOW_BYTES)
+    window = new_window(np.int64(WINDOW_BYTES))
     # Ids and merges of the word at hand; merge_word needs one entry for each byte.
-    ids = np.empty(_CACHED_BYTES, np.uint32)
+    ids = np.empty(_CACHED_BYTES, np.uint64)
     ranks = np.empty(_CACHED_BYTES, np.uint64)
-    n_out = state[N_OUT]
+    n_out = 0
     while True:
         if out.size < n_out + 2:
-            state[N_OUT] = n_out
-            return OUT_FULL
+            return OUT_FULL, n_out
         if state[POSITION] == state[SEGMENT_END]:
             if state[DOCUMENT] + 1 == bounds.size:
-                state[N_OUT] = n_out
-                return DONE
+                return DONE, n_out
             special, ended = next_segment(data, bounds, specials, state)
             if special >= 0:
                 out[n_out] = special_ids[special]
@@ -197,15 +194,14 @@ def _encode(
         n_tokens, invalid = scan_window(data, position, state[SEGMENT_END], class_of, window)
         if invalid >= 0:
             state[POSITION] = invalid
-            return INVALID_TEXT
+            return INVALID_TEXT, n_out
         if n_tokens == 0:
             window = new_window(2 * (window[0].size - PADDING))
             continue
         text, starts = window[0], window[3]
         n_bytes = starts[n_tokens]
         if out.size < n_out + n_bytes + 2:
-            state[N_OUT] = n_out
-            return OUT_FULL
+            return OUT_FULL, n_out
         for token in range(n_tokens):
             begin = np.int64(starts[token])
             length = np.int64(starts[token + 1]) - begin
@@ -219,7 +215,7 @@ def _encode(
                     n_out += np.int64(n_ids)
                     continue
             elif length > ids.size:
-                ids = np.empty(2 * length, np.uint32)
+                ids = np.empty(2 * length, np.uint64)
                 ranks = np.empty(2 * length, np.uint64)
             n_ids, status = _encode_word(
                 text, begin, length, byte_ids, merges, table, arena, state, ids, ranks
@@ -228,14 +224,13 @@ def _encode(
                 state[POSITION] = position + begin
                 if status == UNKNOWN_BYTE:
                     state[POSITION] += n_ids
-                state[N_OUT] = n_out
-                return status
+                return status, n_out
             for i in range(n_ids):
                 out[n_out + i] = ids[i]
             n_out += n_ids
         state[POSITION] = position + n_bytes
         if text.size > WINDOW_BYTES + PADDING:
-            window = new_window(WINDOW_BYTES)
+            window = new_window(np.int64(WINDOW_BYTES))
 
 
 @numba.njit(cache=True, nogil=True)
@@ -252,8 +247,8 @@ def _encode_word(text, begin, length, byte_ids, merges, table, arena, state, ids
     if not is_new:
         n_ids = np.int64(table[slot, _N_IDS])
         if n_ids <= 2:
-            ids[0] = np.uint32(place)
-            ids[1] = np.uint32(place >> 32)
+            ids[0] = place & 0xFFFFFFFF
+            ids[1] = place >> 32
         else:
             for i in range(n_ids):
                 ids[i] = arena[place + i]
@@ -265,9 +260,8 @@ def _encode_word(text, begin, length, byte_ids, merges, table, arena, state, ids
         state[N_WORDS] -= 1
         return n_ids, status
     if n_ids <= 2:
-        table[slot, _IDS] = np.uint64(ids[0]) | (
-            np.uint64(ids[1]) << np.uint64(32) if n_ids == 2 else np.uint64(0)
-        )
+        second = ids[1] if n_ids == 2 else np.uint64(0)
+        table[slot, _IDS] = ids[0] | second << np.uint64(32)
     else:
         place = state[ARENA_USED]
         for i in range(n_ids):

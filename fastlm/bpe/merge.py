@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8, UInt64
+from jaxtyping import Int32, Int64, UInt8
 
 from fastlm.bpe.count import Words
+from fastlm.bpe.pair_heap import Heap, Pairs, Symbols, pop, push, sink
 
 BOUNDARY, INSIDE = -1, -2  # slots that hold no symbol's id
 
@@ -37,30 +38,6 @@ class Corpus(NamedTuple):
     symbols: Int32[np.ndarray, " n_slots"]
     word_of: Int32[np.ndarray, " n_slots"]
     counts: Int64[np.ndarray, " n_words"]
-
-
-class Symbols(NamedTuple):
-    """Symbol s spells text[place[s] : place[s] + length[s]]; prefix is its first 8 bytes."""
-
-    place: Int32[np.ndarray, " vocab_size"]
-    length: Int32[np.ndarray, " vocab_size"]
-    prefix: UInt64[np.ndarray, " vocab_size"]
-
-
-class Pairs(NamedTuple):
-    """Pair p is symbols left[p], right[p] at positions[begin[p] : end[p]]."""
-
-    left: Int32[np.ndarray, " capacity"]
-    right: Int32[np.ndarray, " capacity"]
-    begin: Int32[np.ndarray, " capacity"]
-    end: Int32[np.ndarray, " capacity"]
-
-
-class Heap(NamedTuple):
-    """Binary max-heap of pairs by an upper bound of their count, then by their two byte strings."""
-
-    bound: Int64[np.ndarray, " capacity"]
-    pair: Int32[np.ndarray, " capacity"]
 
 
 class Neighbours(NamedTuple):
@@ -85,7 +62,10 @@ def learn_merges(
     corpus = _lay_out(words)
     n_slots = len(corpus.text)
     symbols = Symbols(
-        np.zeros(n_symbols, np.int32), np.zeros(n_symbols, np.int32), np.zeros(n_symbols, np.uint64)
+        corpus.text,
+        np.zeros(n_symbols, np.int32),
+        np.zeros(n_symbols, np.int32),
+        np.zeros(n_symbols, np.uint64),
     )
     pairs, heap = _new_pairs(1 << 17), _new_heap(1 << 17)
     positions = np.empty(3 * n_slots, np.int32)
@@ -196,7 +176,7 @@ def _make_first_pairs(corpus, symbols, pairs, heap, positions, state):
     for key in range(65536):
         if cursor[key] > 0:
             cursor[key] = _new_pair(pairs, state, key >> 8, key & 255, cursor[key])
-            _push(heap, state, count[key], state[N_PAIRS] - 1, corpus, symbols, pairs)
+            _offer(heap, state, count[key], symbols, pairs)
     for slot in range(256, ids.size - 1):
         if ids[slot] >= 0 and ids[slot + 1] >= 0:
             key = ids[slot] << 8 | ids[slot + 1]
@@ -219,6 +199,12 @@ def _new_pair(pairs, state, left, right, n_positions):
 
 
 @numba.njit(cache=True, nogil=True)
+def _offer(heap, state, count, symbols, pairs):
+    """Put the newest pair into the heap."""
+    state[N_HEAP] = push(heap, state[N_HEAP], count, state[N_PAIRS] - 1, symbols, pairs)
+
+
+@numba.njit(cache=True, nogil=True)
 def _learn(corpus, symbols, pairs, heap, positions, left, right, merged, n_learned, wanted, state):
     """Learn merges up to `wanted`; returns (merges learned, is no pair left).
 
@@ -233,15 +219,15 @@ def _learn(corpus, symbols, pairs, heap, positions, left, right, merged, n_learn
         pair = heap.pair[0]
         count = _recount(corpus, symbols, pairs, pair, positions)
         if count == bound:
-            _pop(heap, state, corpus, symbols, pairs)
+            state[N_HEAP] = pop(heap, state[N_HEAP], symbols, pairs)
             _merge(corpus, symbols, pairs, heap, pair, positions, left, right, state)
             merged[n_learned] = pair
             n_learned += 1
         elif count > 0:
             heap.bound[0] = count
-            _sink(heap, state, corpus, symbols, pairs)
+            sink(heap, state[N_HEAP], symbols, pairs)
         else:
-            _pop(heap, state, corpus, symbols, pairs)
+            state[N_HEAP] = pop(heap, state[N_HEAP], symbols, pairs)
     return n_learned, False
 
 
@@ -271,7 +257,7 @@ def _merge(corpus, symbols, pairs, heap, pair, positions, left, right, state):
     length = left_length + symbols.length[right_id]
     ids = corpus.symbols
     begin = np.int64(pairs.begin[pair])
-    new_id = np.int32(state[N_SYMBOLS])
+    new_id = state[N_SYMBOLS]
     state[N_SYMBOLS] += 1
     symbols.length[new_id] = length
     symbols.place[new_id] = positions[begin]
@@ -289,8 +275,8 @@ def _merge(corpus, symbols, pairs, heap, pair, positions, left, right, state):
             positions[end] = slot
             end += 1
 
-    n_left = 0
-    n_right = 0
+    n_left = np.int64(0)
+    n_right = np.int64(0)
     for i in range(begin, end):
         slot = np.int64(positions[i])
         count = corpus.counts[corpus.word_of[slot]]
@@ -303,15 +289,15 @@ def _merge(corpus, symbols, pairs, heap, pair, positions, left, right, state):
             n_right = _note(right, n_right, after, count)
 
     for i in range(n_left):
-        other = left.seen[i]
+        other = np.int64(left.seen[i])
         place = _new_pair(pairs, state, other, new_id, left.n_positions[other])
-        _push(heap, state, left.total[other], state[N_PAIRS] - 1, corpus, symbols, pairs)
+        _offer(heap, state, left.total[other], symbols, pairs)
         left.total[other] = 0
         left.n_positions[other] = place
     for i in range(n_right):
-        other = right.seen[i]
+        other = np.int64(right.seen[i])
         place = _new_pair(pairs, state, new_id, other, right.n_positions[other])
-        _push(heap, state, right.total[other], state[N_PAIRS] - 1, corpus, symbols, pairs)
+        _offer(heap, state, right.total[other], symbols, pairs)
         right.total[other] = 0
         right.n_positions[other] = place
 
@@ -349,82 +335,3 @@ def _prefix(text, place, length):
         if i < length:
             prefix |= np.uint64(text[place + i])
     return prefix
-
-
-@numba.njit(cache=True, nogil=True)
-def _push(heap, state, count, pair, corpus, symbols, pairs):
-    child = state[N_HEAP]
-    state[N_HEAP] += 1
-    while child > 0:
-        parent = (child - 1) >> 1
-        if not _outranks(
-            count, pair, heap.bound[parent], heap.pair[parent], corpus, symbols, pairs
-        ):
-            break
-        heap.bound[child] = heap.bound[parent]
-        heap.pair[child] = heap.pair[parent]
-        child = parent
-    heap.bound[child] = count
-    heap.pair[child] = pair
-
-
-@numba.njit(cache=True, nogil=True)
-def _pop(heap, state, corpus, symbols, pairs):
-    """Remove the top."""
-    state[N_HEAP] -= 1
-    heap.bound[0] = heap.bound[state[N_HEAP]]
-    heap.pair[0] = heap.pair[state[N_HEAP]]
-    _sink(heap, state, corpus, symbols, pairs)
-
-
-@numba.njit(cache=True, nogil=True)
-def _sink(heap, state, corpus, symbols, pairs):
-    """Move the top down to where it belongs."""
-    count, pair = heap.bound[0], heap.pair[0]
-    n = state[N_HEAP]
-    parent = np.int64(0)
-    while 2 * parent + 1 < n:
-        child = 2 * parent + 1
-        if child + 1 < n and _outranks(
-            heap.bound[child + 1], heap.pair[child + 1],
-            heap.bound[child], heap.pair[child],
-            corpus, symbols, pairs,
-        ):  # fmt: skip
-            child += 1
-        if not _outranks(heap.bound[child], heap.pair[child], count, pair, corpus, symbols, pairs):
-            break
-        heap.bound[parent] = heap.bound[child]
-        heap.pair[parent] = heap.pair[child]
-        parent = child
-    heap.bound[parent] = count
-    heap.pair[parent] = pair
-
-
-@numba.njit(cache=True, nogil=True, forceinline=True)
-def _outranks(count, pair, other_count, other_pair, corpus, symbols, pairs):
-    if count != other_count:
-        return count > other_count
-    return _spells_greater(pair, other_pair, corpus.text, symbols, pairs)
-
-
-@numba.njit(cache=True, nogil=True)
-def _spells_greater(pair, other_pair, text, symbols, pairs):
-    order = _compare(pairs.left[pair], pairs.left[other_pair], text, symbols)
-    if order == 0:
-        order = _compare(pairs.right[pair], pairs.right[other_pair], text, symbols)
-    return order > 0
-
-
-@numba.njit(cache=True, nogil=True)
-def _compare(symbol, other, text, symbols):
-    """Order of two symbols' bytes: negative, 0 or positive."""
-    if symbol == other:
-        return 0
-    if symbols.prefix[symbol] != symbols.prefix[other]:
-        return 1 if symbols.prefix[symbol] > symbols.prefix[other] else -1
-    for i in range(min(symbols.length[symbol], symbols.length[other])):
-        byte = np.int64(text[symbols.place[symbol] + i])
-        other_byte = np.int64(text[symbols.place[other] + i])
-        if byte != other_byte:
-            return byte - other_byte
-    return np.int64(symbols.length[symbol]) - np.int64(symbols.length[other])

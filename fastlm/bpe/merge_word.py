@@ -43,7 +43,7 @@ def _fill_merges(table, merges):
 @numba.njit(cache=True, nogil=True, forceinline=True)
 def _find_pair(table, left, right):
     """Slot of a pair, or the empty one it would take."""
-    key = np.uint64(left) << np.uint64(32) | np.uint64(right)
+    key = left << np.uint64(32) | right
     mixed = key * _MULTIPLIER
     mask = np.uint64(table.shape[0] - 1)
     slot = (mixed ^ mixed >> np.uint64(32)) & mask
@@ -85,7 +85,7 @@ def _merge_by_scanning(n_ids, merges, ids, ranks):
         if best == NO_MERGE:
             break
         n_ids -= 1
-        ids[at] = np.uint32(best & _ID_BITS)
+        ids[at] = best & _ID_BITS
         for i in range(at + 1, n_ids):
             ids[i] = ids[i + 1]
             ranks[i] = ranks[i + 1]
@@ -105,7 +105,7 @@ def _merge_by_heap(length, merges, ids, ranks):
     after = np.arange(1, length + 1)
     before = np.arange(-1, length - 1)
     heap = np.empty(2 * length, np.uint64)
-    n_heap = 0
+    n_heap = np.int64(0)
     ranks[length - 1] = NO_MERGE
     for place in range(length):
         n_heap = _push(heap, n_heap, ranks, place)
@@ -116,7 +116,7 @@ def _merge_by_heap(length, merges, ids, ranks):
         merge = ranks[place]
         if merge == NO_MERGE or merge & _RANK_BITS != top & _RANK_BITS:
             continue
-        ids[place] = np.uint32(merge & _ID_BITS)
+        ids[place] = merge & _ID_BITS
         taken = after[place]
         ranks[taken] = NO_MERGE
         after[place] = after[taken]

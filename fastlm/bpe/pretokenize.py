@@ -25,7 +25,7 @@ from fastlm.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_cl
 BLANK = 16  # set beside SPACE for U+0020
 STARTS, MAY_CONTRACT = 1, 2  # bits of a window's flags
 
-WINDOW_BYTES = 8192  # text, classes, flags and starts of a window stay in the first-level cache
+WINDOW_BYTES = 8192  # a window's buffers fit the second-level cache, its text the first
 LOOKAHEAD = 16  # bytes copied past a window: the next character's class, a contraction, key loads
 PADDING = 64  # bytes past a window in its buffers
 
@@ -46,10 +46,10 @@ def new_window(n_bytes):
     """Buffers (text, classes, flags, starts) for scan_window, for n_bytes a multiple of 8."""
     size = n_bytes + PADDING
     return (
-        np.zeros(size, np.uint8),
-        np.zeros(size, np.uint8),
-        np.zeros(size, np.uint8),
-        np.zeros(size, np.int32),
+        np.empty(size, np.uint8),
+        np.empty(size, np.uint8),
+        np.empty(size, np.uint8),
+        np.empty(size, np.int32),
     )
 
 
@@ -262,7 +262,7 @@ def _contraction_length(first, second):
 
 @numba.njit(cache=True, nogil=True)
 def _token_bounds(data, class_of, bounds):
-    window = new_window(WINDOW_BYTES)
+    window = new_window(np.int64(WINDOW_BYTES))
     position = np.int64(0)
     n_bounds = 1
     while position < data.size:

@@ -12,8 +12,9 @@ import numba
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-DOCUMENT, POSITION, SEGMENT_END, SPECIAL, N_WORDS, ARENA_USED, N_OUT = range(7)
-N_FIELDS = 7
+DOCUMENT, POSITION, SEGMENT_END, SPECIAL, N_WORDS, ARENA_USED = range(6)
+N_FIELDS = 6
+_START = np.array([-1, 0, 0, -1], np.int64)  # of the first four
 
 # What a kernel that walks returns.
 DONE, TABLE_FULL, ARENA_FULL, OUT_FULL, INVALID_TEXT, UNKNOWN_BYTE = range(6)
@@ -34,11 +35,16 @@ def pack_special_tokens(tokens: Sequence[bytes]) -> SpecialTokens:
     )
 
 
+def new_state() -> Int64[np.ndarray, " n_fields"]:
+    """A state before the first document, with nothing in tables."""
+    state = np.zeros(N_FIELDS, np.int64)
+    start_walk(state)
+    return state
+
+
 def start_walk(state: Int64[np.ndarray, " n_fields"]) -> None:
     """Set a state before the first document, whose text begins at byte 0."""
-    state[DOCUMENT] = -1
-    state[POSITION] = state[SEGMENT_END] = 0
-    state[SPECIAL] = -1
+    state[: len(_START)] = _START
 
 
 @numba.njit(cache=True, nogil=True)

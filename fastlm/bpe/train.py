@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int64
 
-from fastlm.bpe.blocks import Block, map_blocks, n_cores
+from fastlm.bpe.blocks import Block, map_blocks, resolve_threads
 
 if TYPE_CHECKING:
     from fastlm.bpe.count import Words
@@ -39,7 +39,7 @@ def learn_vocabulary(
     """
     from fastlm.bpe.merge import learn_merges
 
-    words = _count_blocks(blocks, special_tokens, n_threads or n_cores(), on_progress)
+    words = _count_blocks(blocks, special_tokens, resolve_threads(n_threads), on_progress)
     if len(words.counts) == 0:
         raise ValueError(f"{source}: no text to learn from beside special tokens; give some")
     n_merges = vocab_size - 256 - len(special_tokens)
