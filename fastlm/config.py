@@ -169,7 +169,7 @@ class DataConfig:
     """folder made by `fastlm.data prepare`; empty: generated stories are prepared and used"""
     sampling: Literal["shuffled", "random"] = "shuffled"
     """shuffled: every token once an epoch; random: every start equally likely, with replacement"""
-    vocab_size: int = 1024
+    vocab_size: int = 4096
     """of the tokenizer trained on generated stories when there is no --data"""
 
 

@@ -11,10 +11,10 @@ from fastlm.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 
 
 def stories() -> TrainConfig:
-    """Generated children's stories in under two minutes, on anything from two CPU cores up."""
+    """Generated children's stories in about two minutes, on anything from two CPU cores up."""
     return TrainConfig(
         recipe="stories",
-        model=ModelConfig(vocab_size=1024, context_length=128, n_layers=4, d_model=128, n_heads=4),
+        model=ModelConfig(vocab_size=4096, context_length=128, n_layers=4, d_model=128, n_heads=4),
         optim=OptimConfig(
             name="muon",
             lr=4e-3,
@@ -25,9 +25,9 @@ def stories() -> TrainConfig:
             decay_fraction=0.5,
             final_lr_ratio=0.0,
         ),
-        data=DataConfig(vocab_size=1024),
+        data=DataConfig(vocab_size=4096),
         batch_size=16,
-        time_budget=110.0,
+        time_budget=130.0,
         eval_every=200,
         eval_tokens=16_384,
         log_every=20,
