@@ -1,4 +1,4 @@
-"""What a person sees while a model trains: one live line, or plain lines where there is no terminal.
+"""What a person sees while a model trains: one live line, or plain lines without a terminal.
 
 Level 0. Everything goes to standard error.
 """

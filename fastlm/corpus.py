@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fastlm.cli import run, run_command
-from fastlm.download import BASE_URL, COMPRESSIONS, fetch_dataset, read_blocks
+from fastlm.compression import COMPRESSIONS, read_blocks
+from fastlm.download import BASE_URL, fetch_dataset
 from fastlm.stories import SEPARATOR, generate_stories, story
 
 TEXT_SUFFIXES = (".txt", ".jsonl")

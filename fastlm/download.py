@@ -1,23 +1,22 @@
 """Fetching text over HTTP so that a broken connection costs little and a wrong file is noticed.
 
-Level 0: standard library only (and zstandard for .zst files, imported when one is met).
+Level 1. Standard library only.
 """
 
-import gzip
 import hashlib
 import http.client
 import json
-import lzma
 import os
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from fastlm.compression import BLOCK_BYTES, COMPRESSIONS, beside, decompress, to_disk
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes done and the bytes in all (None where the server does not say)."""
@@ -34,10 +33,8 @@ DATASETS = {
     },
 }
 
-COMPRESSIONS = (".gz", ".xz", ".zst")
 RECORDS = "sources.json"
 
-_BLOCK_BYTES = 1 << 20
 _LONGEST_WAIT_SECONDS = 30.0
 _WORTH_RETRYING = (408, 425, 429)
 
@@ -136,84 +133,6 @@ def fetch(
     return out_path
 
 
-def decompress(path: Path, out_path: Path) -> Path:
-    """Unpack a .gz, .xz or .zst file; out_path appears only when it is complete and on disk.
-
-    Raises:
-        ValueError: if the file is damaged, cut short, or has another suffix.
-    """
-    if path.suffix not in COMPRESSIONS:
-        raise ValueError(f"expected a file ending in {', '.join(COMPRESSIONS)}, got {path}")
-    part = _beside(out_path, ".part")
-    with open(part, "wb") as out:
-        for block in read_blocks(path):
-            out.write(block)
-        _to_disk(out)
-    os.replace(part, out_path)
-    return out_path
-
-
-def read_blocks(path: Path, block_bytes: int = _BLOCK_BYTES) -> Iterator[bytes]:
-    """Yield a file's bytes, unpacked where its suffix says .gz, .xz or .zst.
-
-    Memory does not grow with the file.
-
-    Raises:
-        ValueError: if a compressed file is damaged or cut short.
-    """
-    if path.suffix == ".zst":
-        yield from _zstd_blocks(path, block_bytes)
-        return
-    with _open(path) as file:
-        while True:
-            try:
-                block = file.read(block_bytes)
-            except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
-                raise _damaged(path, error) from error
-            if not block:
-                return
-            yield block
-
-
-def _open(path: Path) -> BinaryIO | gzip.GzipFile | lzma.LZMAFile:
-    if path.suffix == ".gz":
-        return gzip.open(path)
-    if path.suffix == ".xz":
-        return lzma.open(path)
-    return open(path, "rb")
-
-
-def _zstd_blocks(path: Path, block_bytes: int) -> Iterator[bytes]:
-    import zstandard
-
-    unpack = zstandard.ZstdDecompressor().decompressobj()
-    inside_frame = False
-    with open(path, "rb") as file:
-        while packed := file.read(block_bytes):
-            while packed:
-                inside_frame = True
-                try:
-                    block = unpack.decompress(packed)
-                except zstandard.ZstdError as error:
-                    raise _damaged(path, error) from error
-                if block:
-                    yield block
-                packed = b""
-                if unpack.eof:
-                    packed = unpack.unused_data
-                    unpack = zstandard.ZstdDecompressor().decompressobj()
-                    inside_frame = False
-    if inside_frame:
-        raise _damaged(path, EOFError("the last frame has no end"))
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(
-        f"{path}: expected a whole {path.suffix} file, but it is damaged or cut short "
-        f"({error}); get it again"
-    )
-
-
 class _Part:
     """A download under way: out_path.part and, beside it, what the server said the file is."""
 
@@ -222,8 +141,8 @@ class _Part:
     ) -> None:
         self.url = url
         self.out_path = out_path
-        self.path = _beside(out_path, ".part")
-        self.note_path = _beside(out_path, ".part.json")
+        self.path = beside(out_path, ".part")
+        self.note_path = beside(out_path, ".part.json")
         self.expected_sha256 = expected_sha256
         self.expected_bytes = expected_bytes
         self.note = _read_json(self.note_path)
@@ -341,7 +260,7 @@ class _Part:
                 done += len(block)
                 if progress is not None:
                     progress(done, total)
-            _to_disk(out)
+            to_disk(out)
         if total is not None and done != total:
             if done > total:
                 self.clear()
@@ -368,7 +287,7 @@ def _contradicts(note: dict[str, Any], earlier: dict[str, Any]) -> bool:
 def _read_network(response: Any) -> bytes:
     """Read what has arrived. Only this may count as a broken connection: a full disk may not."""
     try:
-        block: bytes = response.read1(_BLOCK_BYTES)
+        block: bytes = response.read1(BLOCK_BYTES)
     except (OSError, http.client.HTTPException) as error:
         raise _BrokenOffError(_reason(error)) from error
     return block
@@ -411,7 +330,7 @@ def _measure(path: Path) -> dict[str, Any]:
 
 def _plain_blocks(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as file:
-        while block := file.read(_BLOCK_BYTES):
+        while block := file.read(BLOCK_BYTES):
             yield block
 
 
@@ -422,7 +341,7 @@ def _read_records(folder: Path) -> dict[str, dict[str, Any]]:
 def _write_record(path: Path, record: dict[str, Any], *, drop: str = "") -> None:
     records = _read_records(path.parent) | {path.name: record}
     records.pop(drop, None)
-    part = _beside(path.parent / RECORDS, ".part")
+    part = beside(path.parent / RECORDS, ".part")
     part.write_text(json.dumps(records, indent=1, sort_keys=True) + "\n")
     os.replace(part, path.parent / RECORDS)
 
@@ -434,12 +353,3 @@ def _read_json(path: Path) -> dict[str, Any]:
         # A note cut short by a crash says nothing: what it was about is fetched again.
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _beside(path: Path, ending: str) -> Path:
-    return path.with_name(path.name + ending)
-
-
-def _to_disk(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())

@@ -12,6 +12,7 @@ import shutil
 import signal
 import statistics
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,9 @@ def train(
     else:
         record.start(config, environment)
         shutil.copytree(data.folder / "tokenizer", record.tokenizer, dirs_exist_ok=True)
-    previous = {number: signal.signal(number, _stopper(trainer)) for number in _SIGNALS}
+    # Only a main thread may take signals; in another the caller has to stop the run.
+    numbers = _SIGNALS if threading.current_thread() is threading.main_thread() else []
+    previous = {number: signal.signal(number, _stopper(trainer)) for number in numbers}
     try:
         with StatusLine() as status:
             _introduce(trainer, status, resumed=bool(checkpoints))
@@ -278,6 +281,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = arguments.config
     if arguments.resume == "auto" and arguments.out is None:
         raise ValueError("--resume auto needs --out: the folder of the run to go on with")
+    named = arguments.resume not in (None, "auto")
+    if named and Path(str(arguments.resume)) != arguments.out:
+        raise ValueError(
+            f"--resume {arguments.resume} goes on in that folder: leave out --out {arguments.out}"
+        )
     choose_compute_dtype(choose_device(config.device), config.bf16)
     load_ops(config.triton_ops)
     if not config.data.path:

@@ -126,6 +126,7 @@ BAD = {
     "run in the way": (["train", "--data", "d", "--max-steps", "1", "--out", "run", *TINY], "--resume auto"),
     "no end": (["train", "--data", "d", "--max-steps", "None", "--out", "x"], "a run needs an end"),
     "resume of nothing": (["train", "--resume", "nowhere"], "no run in nowhere"),
+    "resume into another folder": (["train", "--resume", "run", "--out", "x"], "leave out --out x"),
     "resume without a folder": (["train", "--resume", "auto", "--data", "d"], "needs --out"),
     "evaluation of no run": (["evaluate", "nowhere"], "no run in nowhere"),
     "evaluation on other data": (["evaluate", "run", "--data", "other"], "another tokenizer"),

@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastlm.cli import run
+from fastlm.compression import decompress, read_blocks
 from fastlm.corpus import main
-from fastlm.download import DATASETS, DownloadError, decompress, fetch, fetch_dataset, read_blocks
+from fastlm.download import DATASETS, DownloadError, fetch, fetch_dataset
 
 CONTENT = bytes(range(256)) * 40
 

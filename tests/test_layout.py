@@ -10,9 +10,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LEVELS = [
     {
         "cli", "clock", "config", "console", "functional", "schedule", "windows", "stories",
-        "story_words", "story_phrases", "story_plots", "download", "tokenizer_files", "__init__",
+        "story_words", "story_phrases", "story_plots", "compression", "tokenizer_files", "__init__",
     },
-    {"accounting", "checkpoint", "corpus", "ops", "optim", "record", "tokenizer"},
+    {"accounting", "checkpoint", "corpus", "download", "ops", "optim", "record", "tokenizer"},
     {"data", "hardware", "model", "pretrained"},
     {"evaluate", "generate", "plot", "recipes"},
     {"trainer"},
@@ -23,7 +23,7 @@ LEVELS = [
 SIDEWAYS = {
     ("stories", "story_plots"), ("stories", "story_words"), ("stories", "story_phrases"),
     ("story_plots", "story_words"), ("story_plots", "story_phrases"),
-    ("story_phrases", "story_words"), ("pretrained", "model"), ("data", "corpus"),
+    ("story_phrases", "story_words"), ("pretrained", "model"), ("corpus", "download"),
 }  # fmt: skip
 
 

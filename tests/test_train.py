@@ -176,7 +176,14 @@ def interrupted_after(n_steps: int, run_config: TrainConfig, run: Path):
 
 def test_signal_handlers_are_put_back(finished):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert threading.current_thread() is threading.main_thread()
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+def test_a_run_in_another_thread_gives_the_same_weights(finished, data, tmp_path):
+    thread = threading.Thread(target=train, args=(config(data), tmp_path / "run"))
+    thread.start()
+    thread.join()
+    assert_same_weights(finished[0], tmp_path / "run")
 
 
 def test_resume_from_an_older_checkpoint_forgets_the_later_rows(data, tmp_path):

@@ -1,0 +1,104 @@
+"""Reading .gz, .xz and .zst files in blocks, and unpacking them.
+
+Level 0. zstandard is imported when a .zst file is met.
+"""
+
+import gzip
+import lzma
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+COMPRESSIONS = (".gz", ".xz", ".zst")
+BLOCK_BYTES = 1 << 20
+
+
+def decompress(path: Path, out_path: Path) -> Path:
+    """Unpack a .gz, .xz or .zst file; out_path appears only when it is complete and on disk.
+
+    Raises:
+        ValueError: if the file is damaged, cut short, or has another suffix.
+    """
+    if path.suffix not in COMPRESSIONS:
+        raise ValueError(f"expected a file ending in {', '.join(COMPRESSIONS)}, got {path}")
+    part = beside(out_path, ".part")
+    with open(part, "wb") as out:
+        for block in read_blocks(path):
+            out.write(block)
+        to_disk(out)
+    os.replace(part, out_path)
+    return out_path
+
+
+def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """Yield a file's bytes, unpacked where its suffix says .gz, .xz or .zst.
+
+    Memory does not grow with the file.
+
+    Raises:
+        ValueError: if a compressed file is damaged or cut short.
+    """
+    if path.suffix == ".zst":
+        yield from _zstd_blocks(path, block_bytes)
+        return
+    with _open(path) as file:
+        while True:
+            try:
+                block = file.read(block_bytes)
+            except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+                raise _damaged(path, error) from error
+            if not block:
+                return
+            yield block
+
+
+def _open(path: Path) -> BinaryIO | gzip.GzipFile | lzma.LZMAFile:
+    if path.suffix == ".gz":
+        return gzip.open(path)
+    if path.suffix == ".xz":
+        return lzma.open(path)
+    return open(path, "rb")
+
+
+def _zstd_blocks(path: Path, block_bytes: int) -> Iterator[bytes]:
+    import zstandard
+
+    unpack = zstandard.ZstdDecompressor().decompressobj()
+    inside_frame = False
+    with open(path, "rb") as file:
+        while packed := file.read(block_bytes):
+            while packed:
+                inside_frame = True
+                try:
+                    block = unpack.decompress(packed)
+                except zstandard.ZstdError as error:
+                    raise _damaged(path, error) from error
+                if block:
+                    yield block
+                packed = b""
+                if unpack.eof:
+                    packed = unpack.unused_data
+                    unpack = zstandard.ZstdDecompressor().decompressobj()
+                    inside_frame = False
+    if inside_frame:
+        raise _damaged(path, EOFError("the last frame has no end"))
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path}: expected a whole {path.suffix} file, but it is damaged or cut short "
+        f"({error}); get it again"
+    )
+
+
+def beside(path: Path, ending: str) -> Path:
+    """The path with an ending after its name."""
+    return path.with_name(path.name + ending)
+
+
+def to_disk(file: BinaryIO) -> None:
+    """Wait until what was written is on disk."""
+    file.flush()
+    os.fsync(file.fileno())
