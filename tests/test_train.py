@@ -273,6 +273,16 @@ def test_compiled_run_agrees_and_compiles_once(scope, finished, data, tmp_path):
     assert compiled == pytest.approx(eager, rel=0.02)
 
 
+def test_bf16_run_agrees_with_float32(finished, data, tmp_path, monkeypatch):
+    """Real bfloat16 arithmetic, also on a CPU that has to emulate it."""
+    from fastlm import hardware
+
+    monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: True)
+    summary = train(config(data, bf16=True), tmp_path / "run")
+    assert summary.val_loss == pytest.approx(finished[1].val_loss, rel=0.01)
+    assert summary.val_loss != finished[1].val_loss
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(data, tmp_path):
     from fastlm.trainer import Diverged
 
