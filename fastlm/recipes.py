@@ -27,7 +27,7 @@ def stories() -> TrainConfig:
         ),
         data=DataConfig(vocab_size=4096),
         batch_size=16,
-        time_budget=130.0,
+        time_budget=140.0,
         eval_every=200,
         eval_tokens=16_384,
         log_every=20,
