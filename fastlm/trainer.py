@@ -72,6 +72,8 @@ class Trainer:
         """spent on validation and saving since the last log row"""
 
     def _compiled_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        # Graphs are kept per function, and only a few: those of an earlier run would be in the way.
+        torch.compiler.reset()
         if self.config.compile_scope == "step":
             return torch.compile(self.model.loss, fullgraph=True, dynamic=False)
         for layer in self.model.layers:
