@@ -259,7 +259,7 @@ def test_token_budget_counts_whole_steps(data, tmp_path):
 
 @pytest.mark.compiled
 @pytest.mark.slow
-@pytest.mark.parametrize("scope", ["step", "block", "step"], ids=["step", "block", "step again"])
+@pytest.mark.parametrize("scope", ["step", "block"])
 def test_compiled_run_agrees_and_compiles_once(scope, finished, data, tmp_path):
     run = tmp_path / "run"
     with torch._dynamo.config.patch(error_on_recompile=True):
@@ -270,6 +270,16 @@ def test_compiled_run_agrees_and_compiles_once(scope, finished, data, tmp_path):
     eager = [r["loss"] for r in RunRecord(finished[0]).rows() if r["kind"] == "train"]
     compiled = [r["loss"] for r in RunRecord(run).rows() if r["kind"] == "train"]
     assert compiled == pytest.approx(eager, rel=0.02)
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+def test_a_process_can_train_one_compiled_model_after_another(data, tmp_path):
+    for n_layers in (1, 2):
+        model = dataclasses.replace(MODEL, n_layers=n_layers, d_model=16)
+        run_config = config(data, model=model, compile=True, max_steps=1, eval_tokens=64)
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            assert train(run_config, tmp_path / str(n_layers)).finished
 
 
 def test_bf16_run_agrees_with_float32(finished, data, tmp_path, monkeypatch):
