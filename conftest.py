@@ -4,15 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 # Triton reads this when its kernels are decorated, so it has to be set before any import of them.
-try:
-    import torch
-
-    if not torch.cuda.is_available():
-        os.environ.setdefault("TRITON_INTERPRET", "1")
-except ImportError:
-    pass
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 
 from fastlm import cli
 from fastlm.corpus import find_splits, iter_documents
-from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
+from fastlm.tokenizer import END_OF_TEXT, Tokenizer, train_bpe_from_documents
 from fastlm.windows import get_batch
 
 __all__ = ["END_OF_TEXT", "PreparedData", "Split", "get_batch", "open_prepared", "prepare"]
 
-END_OF_TEXT = "<|endoftext|>"
 FORMAT = 1
 
 

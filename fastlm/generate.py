@@ -19,9 +19,7 @@ from fastlm import cli
 from fastlm.hardware import choose_device
 from fastlm.model import TransformerLM
 from fastlm.pretrained import load_pretrained
-from fastlm.tokenizer import Tokenizer
-
-END_OF_TEXT = "<|endoftext|>"
+from fastlm.tokenizer import END_OF_TEXT, Tokenizer
 
 
 def next_token_probabilities(

@@ -18,7 +18,7 @@ def cosine_lr(it: int, max_lr: float, min_lr: float, warmup_iters: int, cosine_i
     if it > cosine_iters or cosine_iters == warmup_iters:
         return min_lr
     progress = (it - warmup_iters) / (cosine_iters - warmup_iters)
-    return min_lr + 0.5 * (1 + math.cos(math.pi * progress)) * (max_lr - min_lr)
+    return min_lr + cosine(progress) * (max_lr - min_lr)
 
 
 def cosine(progress: float) -> float:

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -88,12 +87,10 @@ def test_train_runs_get_folders_of_their_own(work):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
-def test_help_is_there_and_quick(verb, work):
-    started = time.perf_counter()
+def test_help_is_there(verb, work):
     done = fastlm(verb, "--help", cwd=work)
     assert done.returncode == 0
     assert f"python -m fastlm.{verb}" in done.stdout
-    assert time.perf_counter() - started < 60  # only that it does no work
 
 
 BAD = {
