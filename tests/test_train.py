@@ -337,10 +337,28 @@ def test_resume_refuses_other_data_and_batch_size(finished, data, tmp_path):
 
 
 @pytest.mark.gpu
-def test_training_on_a_gpu_does_not_wait_for_it_between_log_rows(data, tmp_path):
-    torch.cuda.set_sync_debug_mode("warn")
+def test_a_training_step_on_a_gpu_does_not_wait_for_it(data, tmp_path):
+    from fastlm.clock import Clock
+    from fastlm.trainer import Trainer
+    from fastlm.windows import batches
+
+    run_config = config(data, device="cuda", bf16=True)
+    prepared = open_prepared(data)
+    trainer = Trainer(run_config, prepared, RunRecord(tmp_path), Clock(time.perf_counter()))
+    stream = batches(
+        prepared.train.tokens,
+        first_window=0,
+        micro_batch=trainer.micro_batch,
+        context_length=32,
+        sampling="shuffled",
+        seed=0,
+        device=trainer.device,
+    )
+    trainer.train_step(stream)  # allocates the optimizers' state
+    torch.cuda.set_sync_debug_mode("error")
     try:
-        summary = train(config(data, device="cuda", bf16=True), tmp_path / "run")
+        for _ in range(3):
+            loss, _ = trainer.train_step(stream)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert summary.finished
+    assert math.isfinite(loss.item())
