@@ -323,7 +323,7 @@ class TestEncoder:
         expected = encoder.encode(text.encode())
         monkeypatch.setattr(encode, "_MAX_SLOTS", 1 << 12)
         monkeypatch.setattr(encode, "_MAX_ARENA", 1 << 12)
-        monkeypatch.setattr(encode, "_MAX_OUT", 1)
+        monkeypatch.setattr(encode, "_BYTES_PER_ID", 1 << 30)
         small, _ = make_encoder(MERGES)
         for _ in range(2):
             np.testing.assert_array_equal(small.encode(text.encode()), expected)

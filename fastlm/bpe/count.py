@@ -4,45 +4,57 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from jaxtyping import Int64, UInt8
 
 from fastlm.bpe.errors import InvalidUtf8
-from fastlm.bpe.pretokenize import (
-    LOOKAHEAD,
-    PADDING,
-    WINDOW_BYTES,
-    class_table,
-    new_window,
-    scan_window,
-)
-from fastlm.bpe.segments import (
+from fastlm.bpe.memory import (
+    ARENA_FULL,
+    BOUNDS,
     DOCUMENT,
     DONE,
+    FIRSTS,
     INVALID_TEXT,
+    N_DOCUMENTS,
+    N_WORD_BYTES,
     N_WORDS,
     POSITION,
+    SECONDS,
     SEGMENT_END,
+    SLOTS,
+    STARTS,
+    TABLE,
     TABLE_FULL,
-    new_state,
-    next_segment,
-    pack_special_tokens,
-    start_walk,
+    TEXT,
+    Context,
+    address_of,
+    i64,
+    inner,
+    int32_at,
+    int64_at,
+    kernel,
+    pi64,
+    prefetch,
+    uint8_at,
+    uint64_at,
 )
+from fastlm.bpe.pretokenize import add_window, long_token_end, scan_window
+from fastlm.bpe.segments import add_special_tokens, next_segment, start_walk
 from fastlm.bpe.words import (
-    SHORT_BYTES,
-    copy_word,
+    AHEAD,
+    VALUE,
+    add_keys,
     find_or_insert,
-    find_short,
+    grow_table,
+    hash_window,
+    hold_arena,
+    hold_table,
+    list_words,
     new_table,
-    rehash,
-    word_length,
 )
 
 _FIRST_SLOTS = 1 << 14
 _FIRST_ARENA = 1 << 14
-_COUNT = 2  # column of the word table
 
 
 class Words(NamedTuple):
@@ -62,10 +74,13 @@ class WordCounter:
     """
 
     def __init__(self, special_tokens: Sequence[bytes] = ()) -> None:
-        self._specials = pack_special_tokens(sorted(special_tokens, key=len, reverse=True))
-        self._table = new_table(_FIRST_SLOTS)
+        self._context = Context()
         self._arena = np.empty(_FIRST_ARENA, np.uint64)
-        self._state = new_state()
+        add_window(self._context)
+        add_keys(self._context)
+        add_special_tokens(self._context, sorted(special_tokens, key=len, reverse=True))
+        hold_table(self._context, new_table(_FIRST_SLOTS))
+        hold_arena(self._context, self._arena)
 
     def add(
         self, data: bytes, bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None
@@ -75,27 +90,30 @@ class WordCounter:
         Raises:
             InvalidUtf8: counts are then partly added.
         """
-        if bounds is None:
-            bounds = np.array([0, len(data)], np.int64)
-        text = np.frombuffer(data, np.uint8)
-        start_walk(self._state)
+        context = self._context
+        context.hold(BOUNDS, np.zeros(2, np.int64) if bounds is None else bounds)
+        context.fields[N_DOCUMENTS] = 1 if bounds is None else len(bounds) - 1
+        is_fresh = True
         while True:
-            status = _count(
-                text, bounds, self._specials, class_table(), self._table, self._arena, self._state
-            )
+            status = _count(context.address, address_of(data), len(data), is_fresh)
             if status == DONE:
                 return
             if status == INVALID_TEXT:
-                raise InvalidUtf8(int(self._state[POSITION]))
+                raise InvalidUtf8(int(context.fields[POSITION]))
             self._grow(status)
+            is_fresh = False
 
     def merge(self, words: Words) -> None:
         """Add the counts of another counter."""
-        text = np.append(words.text, np.zeros(LOOKAHEAD, np.uint8))
         done = 0
         while True:
             status, done = _count_words(
-                text, words.bounds, words.counts, done, self._table, self._arena, self._state
+                self._context.address,
+                words.text.ctypes.data,
+                words.bounds.ctypes.data,
+                words.counts.ctypes.data,
+                done,
+                len(words.counts),
             )
             if status == DONE:
                 return
@@ -103,80 +121,93 @@ class WordCounter:
 
     def words(self) -> Words:
         """The distinct pre-tokens, in no particular order."""
-        n_words = int(self._state[N_WORDS])
-        bounds = np.zeros(n_words + 1, np.int64)
-        counts = np.empty(n_words, np.int64)
-        slots = np.flatnonzero(self._table[:, 1])
-        _measure_words(self._table, self._arena, slots, bounds, counts)
-        text = np.empty(bounds[-1], np.uint8)
-        _copy_words(self._table, self._arena, slots, bounds, text)
+        n_words = int(self._context.fields[N_WORDS])
+        text = np.empty(self._context.fields[N_WORD_BYTES], np.uint8)
+        bounds, counts = np.empty(n_words + 1, np.int64), np.empty(n_words, np.int64)
+        list_words(self._context.address, text.ctypes.data, bounds.ctypes.data, counts.ctypes.data)
         return Words(text, bounds, counts)
 
     def _grow(self, status: int) -> None:
         if status == TABLE_FULL:
-            larger = new_table(4 * len(self._table))
-            rehash(self._table, larger)
-            self._table = larger
+            grow_table(self._context)
         else:
+            assert status == ARENA_FULL
             self._arena = np.append(self._arena, np.empty_like(self._arena))
+            hold_arena(self._context, self._arena)
 
 
-@numba.njit(cache=True, nogil=True)
-def _count(data, bounds, specials, class_of, table, arena, state):
-    window = new_window(np.int64(WINDOW_BYTES))
+@kernel
+def _count(address, data, n_bytes, is_fresh):
+    c = int64_at(address)
+    if is_fresh:
+        start_walk(c, n_bytes)
     while True:
-        if state[POSITION] == state[SEGMENT_END]:
-            if state[DOCUMENT] + 1 == bounds.size:
+        position = c[POSITION]
+        if position == c[SEGMENT_END]:
+            if c[DOCUMENT] == c[N_DOCUMENTS]:
                 return DONE
-            next_segment(data, bounds, specials, state)
+            next_segment(c, data)
             continue
-        position = state[POSITION]
-        n_tokens, invalid = scan_window(data, position, state[SEGMENT_END], class_of, window)
+        n_tokens, invalid = scan_window(c, data, position, c[SEGMENT_END])
         if invalid >= 0:
-            state[POSITION] = invalid
+            c[POSITION] = invalid
             return INVALID_TEXT
-        if n_tokens == 0:
-            window = new_window(2 * (window[0].size - PADDING))
-            continue
-        text, starts = window[0], window[3]
-        for token in range(n_tokens):
-            begin = np.int64(starts[token])
-            length = np.int64(starts[token + 1]) - begin
-            if length <= SHORT_BYTES:
-                slot, _, second = find_short(table, text, begin, length)
-                if table[slot, 1] == second:
-                    table[slot, _COUNT] += np.uint64(1)
-                    continue
-            slot, _, status = find_or_insert(table, arena, state, text, begin, length)
-            if status != DONE:
-                state[POSITION] = position + begin
-                return status
-            table[slot, _COUNT] += np.uint64(1)
-        state[POSITION] = position + starts[n_tokens]
-        if text.size > WINDOW_BYTES + PADDING:
-            window = new_window(np.int64(WINDOW_BYTES))
-
-
-@numba.njit(cache=True, nogil=True)
-def _count_words(text, bounds, counts, done, table, arena, state):
-    for word in range(done, counts.size):
-        begin = bounds[word]
-        length = bounds[word + 1] - begin
-        slot, _, status = find_or_insert(table, arena, state, text, begin, length)
+        status = _count_window(c, n_tokens) if n_tokens > 0 else _count_long_token(c, data)
         if status != DONE:
-            return status, word
-        table[slot, _COUNT] += np.uint64(counts[word])
-    return DONE, counts.size
+            return status
 
 
-@numba.njit(cache=True, nogil=True)
-def _measure_words(table, arena, slots, bounds, counts):
-    for word in range(slots.size):
-        bounds[word + 1] = bounds[word] + word_length(arena, table[slots[word], 1])
-        counts[word] = table[slots[word], _COUNT]
+@inner
+def _count_window(c: pi64, n_tokens: i64) -> i64:
+    """Count a window's tokens and move POSITION past them."""
+    text, starts = uint8_at(c[TEXT]), int32_at(c[STARTS])
+    firsts, seconds, slots = uint64_at(c[FIRSTS]), uint64_at(c[SECONDS]), int64_at(c[SLOTS])
+    table = uint64_at(c[TABLE])
+    one = np.uint64(1)
+    hash_window(c, n_tokens)
+    for token in range(n_tokens):
+        prefetch(table, slots[token + AHEAD])
+        slot = slots[token]
+        second = seconds[token]
+        is_first = table[slot + 1] == second and table[slot] == firsts[token]
+        slot += 0 if is_first else 4
+        if table[slot + 1] == second and table[slot] == firsts[token]:
+            table[slot + VALUE] += one
+            continue
+        begin = np.int64(starts[token])
+        slot, _ = find_or_insert(c, text, begin, np.int64(starts[token + 1]) - begin)
+        if slot < 0:
+            c[POSITION] += begin
+            return slot
+        table[slot + VALUE] += one
+    c[POSITION] += starts[n_tokens]
+    return np.int64(DONE)
 
 
-@numba.njit(cache=True, nogil=True)
-def _copy_words(table, arena, slots, bounds, text):
-    for word in range(slots.size):
-        copy_word(table, arena, slots[word], text, bounds[word])
+@inner
+def _count_long_token(c: pi64, data: i64) -> i64:
+    begin = c[POSITION]
+    end, is_valid = long_token_end(c, data, begin, c[SEGMENT_END])
+    if not is_valid:
+        c[POSITION] = end
+        return np.int64(INVALID_TEXT)
+    slot, _ = find_or_insert(c, uint8_at(data), begin, end - begin)
+    if slot < 0:
+        return slot
+    uint64_at(c[TABLE])[slot + VALUE] += np.uint64(1)
+    c[POSITION] = end
+    return np.int64(DONE)
+
+
+@kernel
+def _count_words(address, text_address, bounds_address, counts_address, done, n_words):
+    c, text = int64_at(address), uint8_at(text_address)
+    bounds, counts = int64_at(bounds_address), int64_at(counts_address)
+    table = uint64_at(c[TABLE])
+    for word in range(done, n_words):
+        # TODO padding of text
+        slot, _ = find_or_insert(c, text, bounds[word], bounds[word + 1] - bounds[word])
+        if slot < 0:
+            return slot, word
+        table[slot + VALUE] += np.uint64(counts[word])
+    return np.int64(DONE), n_words

@@ -1,74 +1,95 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code=assignment
-"""Text to ids: special tokens, pre-tokens, a cache of words, merging by rank on a miss."""
+"""Text to ids: special tokens, pre-tokens, a cache of words, merging by rank on a miss.
 
-from collections.abc import Mapping
+Text repeats its words, so nearly every one is found in a table with its ids beside it, and the ids
+go to the output as one store of eight bytes: up to four of uint16, up to two of uint32.
+"""
 
-import numba
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import numpy as np
 from jaxtyping import Int64, UInt
 
+from fastlm.bpe.blocks import cut_blocks
 from fastlm.bpe.errors import InvalidUtf8, UnknownByte
-from fastlm.bpe.merge_word import merge_word, new_merge_table
-from fastlm.bpe.pretokenize import (
-    PADDING,
-    WINDOW_BYTES,
-    class_table,
-    new_window,
-    scan_window,
-)
-from fastlm.bpe.segments import (
+from fastlm.bpe.memory import (
+    ARENA,
     ARENA_FULL,
+    ARENA_SIZE,
     ARENA_USED,
+    BOUNDS,
     DOCUMENT,
     DONE,
+    END_OF_TEXT,
+    FIRSTS,
+    ID_SHIFT,
     INVALID_TEXT,
+    MAX_WORDS,
+    N_DOCUMENTS,
+    N_OUT,
     N_WORDS,
+    OUT,
     OUT_FULL,
+    OUT_SIZE,
     POSITION,
+    SCRATCH,
+    SCRATCH_FULL,
+    SCRATCH_SIZE,
+    SCRATCH_WANTED,
+    SECONDS,
     SEGMENT_END,
+    SLOT_MASK,
+    SLOTS,
+    SPECIAL_IDS,
+    STARTS,
+    TABLE,
     TABLE_FULL,
+    TEXT,
     UNKNOWN_BYTE,
-    new_state,
-    next_segment,
-    pack_special_tokens,
-    start_walk,
+    VOCAB_SIZE,
+    Context,
+    address_of,
+    i64,
+    inner,
+    int32_at,
+    int64_at,
+    kernel,
+    pi64,
+    prefetch,
+    pu8,
+    store_word,
+    uint8_at,
+    uint64_at,
 )
-from fastlm.bpe.words import SHORT_BYTES, find_or_insert, find_short, new_table, rehash
+from fastlm.bpe.merge_word import SCRATCH_PER_BYTE, add_merges, add_rank_lists, merge_word
+from fastlm.bpe.pretokenize import WINDOW_BYTES, add_window, long_token_end, scan_window
+from fastlm.bpe.segments import add_special_tokens, next_segment, start_walk
+from fastlm.bpe.words import (
+    AHEAD,
+    VALUE,
+    add_keys,
+    find_or_insert,
+    grow_table,
+    hash_window,
+    hold_arena,
+    hold_table,
+    new_table,
+)
 
 NO_TOKEN = -1
 
-# Columns of the word table: up to two ids, or where in the arena more of them stand; how many.
-_IDS, _N_IDS = 2, 3
-
 _CACHED_BYTES = 256  # longer words are rare and seldom come again
-_FIRST_SLOTS, _MAX_SLOTS = 1 << 12, 1 << 19  # 32 bytes each
-_FIRST_ARENA, _MAX_ARENA = 1 << 12, 1 << 21  # 8 bytes each
-_MAX_OUT = 1 << 20
+_FIRST_SLOTS, _MAX_SLOTS = 1 << 12, 1 << 20  # 32 bytes each
+_FIRST_ARENA, _MAX_ARENA = 1 << 12, 1 << 22  # 8 bytes each
+_FIRST_SCRATCH = SCRATCH_PER_BYTE * _CACHED_BYTES
+_SLACK = 8  # ids that may be written past the last one
+_OWN_OUT = WINDOW_BYTES + 1024  # ids that a worker has room for by itself
+_SMALL_BYTES = _OWN_OUT - WINDOW_BYTES - 2 * _SLACK
+_BYTES_PER_ID = 3  # a guess, seldom too high; what is asked for and not used costs nothing
+_CHUNK = 1 << 20  # characters of a string turned into UTF-8 at a time, so that they stay in caches
 
-
-class WordCache:
-    """Ids of words met before, and the buffers of one thread."""
-
-    def __init__(self) -> None:
-        self.table = new_table(_FIRST_SLOTS)
-        self.arena = np.empty(_FIRST_ARENA, np.uint64)
-        self.state = new_state()
-        self.out = np.empty(0, np.uint32)
-        self.whole = np.zeros(2, np.int64)  # bounds of a text that is one document
-
-    def make_room(self, status: int) -> None:
-        """Grow what is full; what has reached its limit is emptied, to hold later words."""
-        if status == OUT_FULL:
-            self.out = np.empty(2 * len(self.out), np.uint32)
-        elif status == TABLE_FULL and len(self.table) < _MAX_SLOTS:
-            larger = new_table(4 * len(self.table))
-            rehash(self.table, larger)
-            self.table = larger
-        elif status == ARENA_FULL and len(self.arena) < _MAX_ARENA:
-            self.arena = np.append(self.arena, np.empty_like(self.arena))
-        else:
-            self.table[:] = 0
-            self.state[N_WORDS] = self.state[ARENA_USED] = 0
+_FRESH, _APPEND, _RESUME = range(3)
 
 
 class Encoder:
@@ -78,7 +99,7 @@ class Encoder:
         byte_ids: token id of each single byte, or NO_TOKEN.
         merges: rows (left id, right id, merged id), in the order learned.
         special_tokens: id of each.
-        dtype: of the ids that encode returns.
+        dtype: of the ids that encode returns, uint16 or uint32.
     """
 
     def __init__(
@@ -86,15 +107,18 @@ class Encoder:
         byte_ids: Int64[np.ndarray, "256"],
         merges: Int64[np.ndarray, "n_merges 3"],
         special_tokens: Mapping[bytes, int],
-        dtype: np.dtype,
+        dtype: np.dtype[Any],
     ) -> None:
-        longest_first = sorted(special_tokens, key=len, reverse=True)
-        self._specials = pack_special_tokens(longest_first)
-        self._special_ids = np.array([special_tokens[t] for t in longest_first], np.int64)
-        self._byte_ids = byte_ids
-        self._merges = new_merge_table(merges)
-        self._dtype = dtype
-        self._idle_caches: list[WordCache] = []
+        self._special_tokens = sorted(special_tokens, key=len, reverse=True)
+        special_ids = [special_tokens[token] for token in self._special_tokens]
+        self._dtype = np.dtype(dtype)
+        self._tables = Context()
+        self._tables.fields[ID_SHIFT] = {2: 1, 4: 2}[self._dtype.itemsize]
+        self._tables.hold(SPECIAL_IDS, np.array(special_ids, np.int64))
+        add_special_tokens(self._tables, self._special_tokens)
+        add_merges(self._tables, byte_ids, merges)
+        self._idle: list[_Worker] = []
+        self._numbers = np.empty(0, object)
 
     def encode(
         self,
@@ -109,164 +133,297 @@ class Encoder:
         Raises:
             InvalidUtf8, UnknownByte: naming the byte's position in data.
         """
-        text = np.frombuffer(data, np.uint8)
-        # Taking from and giving back to a list is atomic; a thread keeps its cache meanwhile.
+        worker = self._take_worker()
         try:
-            cache = self._idle_caches.pop()
+            return worker.encode([data], bounds, end_of_text)
+        finally:
+            self._idle.append(worker)
+
+    def encode_text(self, text: str) -> UInt[np.ndarray, " n_tokens"]:
+        """As encode, of a string.
+
+        Raises:
+            UnicodeEncodeError: if it holds lone surrogates.
+        """
+        worker = self._take_worker()
+        try:
+            return worker.encode(self._utf8_blocks(text))
+        finally:
+            self._idle.append(worker)
+
+    def encode_to_list(self, text: str) -> list[int]:
+        """As encode_text, to Python numbers."""
+        worker = self._take_worker()
+        try:
+            if len(text) <= _SMALL_BYTES // 4:
+                ids = worker.encode_small(text if text.isascii() else text.encode())
+            else:
+                # Looking numbers up is quicker than making each anew, and takes less memory.
+                ids = self._number_table().take(worker.encode(self._utf8_blocks(text)))
+            numbers: list[int] = ids.tolist()
+            return numbers
+        finally:
+            self._idle.append(worker)
+
+    def _utf8_blocks(self, text: str) -> Iterable[bytes | str]:
+        if text.isascii():
+            return [text]
+        if len(text) <= _CHUNK:
+            return [text.encode()]
+        chunks = (text[i : i + _CHUNK].encode() for i in range(0, len(text), _CHUNK))
+        return cut_blocks(chunks, self._special_tokens, n_bytes=_CHUNK)
+
+    def _number_table(self) -> np.ndarray:
+        if len(self._numbers) == 0:
+            self._numbers = np.arange(self._tables.fields[VOCAB_SIZE]).astype(object)
+        return self._numbers
+
+    def _take_worker(self) -> "_Worker":
+        # Taking from and giving back to a list is atomic; a thread keeps its worker meanwhile.
+        try:
+            return self._idle.pop()
         except IndexError:
-            cache = WordCache()
-        if bounds is None:
-            bounds = cache.whole
-            bounds[1] = len(data)
-        n_needed = min(len(data), _MAX_OUT) + WINDOW_BYTES
-        if len(cache.out) < n_needed:
-            cache.out = np.empty(n_needed, np.uint32)
-        state = cache.state
-        start_walk(state)
-        pieces = []
-        while True:
-            status, n_out = _encode(
-                text,
-                bounds,
-                end_of_text,
-                self._specials,
-                self._special_ids,
-                class_table(),
-                self._byte_ids,
-                self._merges,
-                cache.table,
-                cache.arena,
-                state,
-                cache.out,
-            )
-            if n_out:
-                pieces.append(cache.out[:n_out].astype(self._dtype))
-            if status in (DONE, INVALID_TEXT, UNKNOWN_BYTE):
-                break
-            if status != OUT_FULL or n_out == 0:
-                cache.make_room(status)
-        position = int(state[POSITION])
-        self._idle_caches.append(cache)
+            return _Worker(self._tables, self._dtype)
+
+
+class _Worker:
+    """What one thread needs: ids of words met before, and buffers."""
+
+    def __init__(self, tables: Context, dtype: np.dtype[Any]) -> None:
+        self._context = tables.copy()
+        self._address = self._context.address
+        self._arena = np.empty(_FIRST_ARENA, np.uint64)
+        self._own_out = np.empty(_OWN_OUT, dtype)
+        self._own_bounds = np.zeros(2, np.int64)
+        add_window(self._context)
+        add_keys(self._context)
+        add_rank_lists(self._context)
+        hold_table(self._context, new_table(_FIRST_SLOTS))
+        hold_arena(self._context, self._arena)
+        self._hold_scratch(_FIRST_SCRATCH)
+        self._reset()
+
+    def encode_small(self, text: bytes | str) -> UInt[np.ndarray, " n_tokens"]:
+        """Ids of at most _SMALL_BYTES of text; valid until the next call."""
+        address = address_of(text)
+        n_out = _encode(self._address, address, len(text), _FRESH)
+        while n_out < 0:
+            self._make_room(n_out, text, 0)
+            n_out = _encode(self._address, address, len(text), _RESUME)
+        return self._own_out[:n_out]
+
+    def encode(
+        self,
+        blocks: Iterable[bytes | str],
+        bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None,
+        end_of_text: int = NO_TOKEN,
+    ) -> UInt[np.ndarray, " n_tokens"]:
+        """Ids of texts that follow one another, each cut off where a text may be cut."""
+        fields = self._context.fields
+        if bounds is not None:
+            self._context.hold(BOUNDS, np.ascontiguousarray(bounds, np.int64))
+            fields[N_DOCUMENTS] = len(bounds) - 1
+        fields[END_OF_TEXT] = end_of_text
+        out = np.empty(0, self._own_out.dtype)
+        mode, n_out, n_before = _FRESH, 0, 0
+        try:
+            for text in blocks:
+                self._grow_out(out, n_out + len(text) // _BYTES_PER_ID)
+                address = address_of(text)
+                n_out = _encode(self._address, address, len(text), mode)
+                while n_out < 0:
+                    if n_out == OUT_FULL:
+                        self._grow_out(out, len(out) + len(out) // 2)
+                    else:
+                        self._make_room(n_out, text, n_before)
+                    n_out = _encode(self._address, address, len(text), _RESUME)
+                mode = _APPEND
+                n_before += len(text)
+        finally:
+            self._reset()
+        # In place: the pages past the last id are given back, and nothing is copied.
+        out.resize(n_out, refcheck=False)
+        return out
+
+    def _reset(self) -> None:
+        fields = self._context.fields
+        self._context.hold(OUT, self._own_out)
+        self._context.hold(BOUNDS, self._own_bounds)
+        fields[OUT_SIZE] = len(self._own_out)
+        fields[N_DOCUMENTS] = 1
+        fields[END_OF_TEXT] = NO_TOKEN
+
+    def _grow_out(self, out: UInt[np.ndarray, " n_ids"], n_ids: int) -> None:
+        n_ids += _OWN_OUT
+        if len(out) < n_ids:
+            out.resize(n_ids, refcheck=False)
+            self._context.hold(OUT, out)
+            self._context.fields[OUT_SIZE] = n_ids
+
+    def _make_room(self, status: int, text: bytes | str, n_before: int) -> None:
+        """Grow what is full; what has reached its limit is emptied, to hold later words."""
+        fields = self._context.fields
+        position = int(fields[POSITION])
         if status == INVALID_TEXT:
-            raise InvalidUtf8(position)
+            raise InvalidUtf8(n_before + position)
         if status == UNKNOWN_BYTE:
-            raise UnknownByte(data[position], position)
-        if len(pieces) == 1:
-            return pieces[0]
-        return np.concatenate(pieces) if pieces else np.empty(0, self._dtype)
-
-
-@numba.njit(cache=True, nogil=True)
-def _encode(
-    data,
-    bounds,
-    end_of_text,
-    specials,
-    special_ids,
-    class_of,
-    byte_ids,
-    merges,
-    table,
-    arena,
-    state,
-    out,
-):
-    window = new_window(np.int64(WINDOW_BYTES))
-    # Ids and merges of the word at hand; merge_word needs one entry for each byte.
-    ids = np.empty(_CACHED_BYTES, np.uint64)
-    ranks = np.empty(_CACHED_BYTES, np.uint64)
-    n_out = 0
-    while True:
-        if out.size < n_out + 2:
-            return OUT_FULL, n_out
-        if state[POSITION] == state[SEGMENT_END]:
-            if state[DOCUMENT] + 1 == bounds.size:
-                return DONE, n_out
-            special, ended = next_segment(data, bounds, specials, state)
-            if special >= 0:
-                out[n_out] = special_ids[special]
-                n_out += 1
-            if ended and state[DOCUMENT] > 0 and end_of_text >= 0:
-                out[n_out] = end_of_text
-                n_out += 1
-            continue
-        position = state[POSITION]
-        n_tokens, invalid = scan_window(data, position, state[SEGMENT_END], class_of, window)
-        if invalid >= 0:
-            state[POSITION] = invalid
-            return INVALID_TEXT, n_out
-        if n_tokens == 0:
-            window = new_window(2 * (window[0].size - PADDING))
-            continue
-        text, starts = window[0], window[3]
-        n_bytes = starts[n_tokens]
-        if out.size < n_out + n_bytes + 2:
-            return OUT_FULL, n_out
-        for token in range(n_tokens):
-            begin = np.int64(starts[token])
-            length = np.int64(starts[token + 1]) - begin
-            if length <= SHORT_BYTES:
-                slot, _, second = find_short(table, text, begin, length)
-                n_ids = table[slot, _N_IDS]
-                if table[slot, 1] == second and n_ids <= 2:
-                    pair = table[slot, _IDS]
-                    out[n_out] = np.uint32(pair)
-                    out[n_out + 1] = np.uint32(pair >> np.uint64(32))
-                    n_out += np.int64(n_ids)
-                    continue
-            elif length > ids.size:
-                ids = np.empty(2 * length, np.uint64)
-                ranks = np.empty(2 * length, np.uint64)
-            n_ids, status = _encode_word(
-                text, begin, length, byte_ids, merges, table, arena, state, ids, ranks
-            )
-            if status != DONE:
-                state[POSITION] = position + begin
-                if status == UNKNOWN_BYTE:
-                    state[POSITION] += n_ids
-                return status, n_out
-            for i in range(n_ids):
-                out[n_out + i] = ids[i]
-            n_out += n_ids
-        state[POSITION] = position + n_bytes
-        if text.size > WINDOW_BYTES + PADDING:
-            window = new_window(np.int64(WINDOW_BYTES))
-
-
-@numba.njit(cache=True, nogil=True)
-def _encode_word(text, begin, length, byte_ids, merges, table, arena, state, ids, ranks):
-    """Write a word's ids; returns (how many, DONE), or what is full, or a byte and UNKNOWN_BYTE."""
-    if length > _CACHED_BYTES:
-        return merge_word(text, begin, length, byte_ids, merges, ids, ranks)
-    if state[ARENA_USED] + length + (length >> 3) + 2 > arena.size:
-        return 0, ARENA_FULL
-    slot, is_new, status = find_or_insert(table, arena, state, text, begin, length)
-    if status != DONE:
-        return 0, status
-    place = np.int64(table[slot, _IDS])
-    if not is_new:
-        n_ids = np.int64(table[slot, _N_IDS])
-        if n_ids <= 2:
-            ids[0] = place & 0xFFFFFFFF
-            ids[1] = place >> 32
+            byte = ord(text[position]) if isinstance(text, str) else text[position]
+            raise UnknownByte(byte, n_before + position)
+        if status == SCRATCH_FULL:
+            self._hold_scratch(int(fields[SCRATCH_WANTED]))
+        elif status == TABLE_FULL and fields[MAX_WORDS] < _MAX_SLOTS // 2:
+            grow_table(self._context)
+        elif status == ARENA_FULL and len(self._arena) < _MAX_ARENA:
+            self._arena = np.append(self._arena, np.empty_like(self._arena))
+            hold_arena(self._context, self._arena)
         else:
-            for i in range(n_ids):
-                ids[i] = arena[place + i]
-        return n_ids, DONE
-    n_ids, status = merge_word(text, begin, length, byte_ids, merges, ids, ranks)
+            hold_table(self._context, new_table(int(fields[SLOT_MASK]) + 1))
+            fields[N_WORDS] = fields[ARENA_USED] = 0
+
+    def _hold_scratch(self, n_numbers: int) -> None:
+        self._context.hold(SCRATCH, np.empty(n_numbers, np.int32))
+        self._context.fields[SCRATCH_SIZE] = n_numbers
+
+
+@kernel
+def _encode(address, data, n_bytes, mode):
+    """Append ids to OUT; returns how many there are, or what is full or wrong."""
+    c = int64_at(address)
+    if mode != _RESUME:
+        start_walk(c, n_bytes)
+    if mode == _FRESH:
+        c[N_OUT] = 0
+    while True:
+        if c[OUT_SIZE] < c[N_OUT] + _SLACK:
+            return np.int64(OUT_FULL)
+        if c[POSITION] == c[SEGMENT_END]:
+            if c[DOCUMENT] == c[N_DOCUMENTS]:
+                return c[N_OUT]
+            special, ended = next_segment(c, data)
+            if special >= 0:
+                _append(c, int64_at(c[SPECIAL_IDS])[special])
+            if ended and c[DOCUMENT] > 0 and c[END_OF_TEXT] >= 0:
+                _append(c, c[END_OF_TEXT])
+            continue
+        n_tokens, invalid = scan_window(c, data, c[POSITION], c[SEGMENT_END])
+        if invalid >= 0:
+            c[POSITION] = invalid
+            return np.int64(INVALID_TEXT)
+        status = _encode_window(c, n_tokens) if n_tokens > 0 else _encode_long_token(c, data)
+        if status != DONE:
+            return np.int64(status)
+
+
+@inner
+def _append(c: pi64, token_id: i64) -> None:
+    store_word(uint8_at(c[OUT]), c[N_OUT] << c[ID_SHIFT], np.uint64(token_id))
+    c[N_OUT] += 1
+
+
+@inner
+def _encode_window(c: pi64, n_tokens: i64) -> i64:
+    """Append the ids of a window's tokens and move POSITION past them."""
+    text, starts = uint8_at(c[TEXT]), int32_at(c[STARTS])
+    firsts, seconds, slots = uint64_at(c[FIRSTS]), uint64_at(c[SECONDS]), int64_at(c[SLOTS])
+    table, out, shift = uint64_at(c[TABLE]), uint8_at(c[OUT]), c[ID_SHIFT]
+    n_inline = np.uint64(8 >> shift)
+    n_out = c[N_OUT]
+    if c[OUT_SIZE] < n_out + starts[n_tokens] + _SLACK:
+        return np.int64(OUT_FULL)
+    hash_window(c, n_tokens)
+    for token in range(n_tokens):
+        prefetch(table, slots[token + AHEAD])
+        slot = slots[token]
+        second = seconds[token]
+        is_first = table[slot + 1] == second and table[slot] == firsts[token]
+        slot += 0 if is_first else 4
+        n_ids = table[slot + VALUE + 1]
+        if table[slot + 1] == second and table[slot] == firsts[token] and n_ids <= n_inline:
+            store_word(out, n_out << shift, table[slot + VALUE])
+            n_out += np.int64(n_ids)
+            continue
+        begin = np.int64(starts[token])
+        n_ids, status = _encode_word(c, text, begin, np.int64(starts[token + 1]) - begin, n_out)
+        if status != DONE:
+            c[POSITION] += begin + (n_ids if status == UNKNOWN_BYTE else 0)
+            c[N_OUT] = n_out
+            return np.int64(status)
+        n_out += n_ids
+    c[POSITION] += starts[n_tokens]
+    c[N_OUT] = n_out
+    return np.int64(DONE)
+
+
+@inner
+def _encode_long_token(c: pi64, data: i64) -> i64:
+    begin = c[POSITION]
+    end, is_valid = long_token_end(c, data, begin, c[SEGMENT_END])
+    if not is_valid:
+        c[POSITION] = end
+        return np.int64(INVALID_TEXT)
+    if c[OUT_SIZE] < c[N_OUT] + end - begin + _SLACK:
+        return np.int64(OUT_FULL)
+    n_ids, status = _encode_word(c, uint8_at(data), begin, end - begin, c[N_OUT])
     if status != DONE:
-        # 0 ids would be believed later: take the word out again. It was the last one put in.
-        table[slot, 1] = 0
-        state[N_WORDS] -= 1
+        c[POSITION] += n_ids if status == UNKNOWN_BYTE else 0
+        return np.int64(status)
+    c[N_OUT] += n_ids
+    c[POSITION] = end
+    return np.int64(DONE)
+
+
+@inner
+def _encode_word(c: pi64, text: pu8, begin: i64, length: i64, n_out: i64) -> tuple[i64, i64]:
+    """Write a word's ids to OUT from n_out on.
+
+    Returns:
+        (how many, DONE), or as merge_word, or (0, what is full).
+    """
+    out, shift = uint8_at(c[OUT]), c[ID_SHIFT]
+    if length > _CACHED_BYTES:
+        n_ids, status = merge_word(c, text, begin, length)
+        if status == DONE:
+            _pack_ids(c, n_ids, out, n_out << shift)
         return n_ids, status
-    if n_ids <= 2:
-        second = ids[1] if n_ids == 2 else np.uint64(0)
-        table[slot, _IDS] = ids[0] | second << np.uint64(32)
+    if c[ARENA_USED] + length + 2 > c[ARENA_SIZE]:
+        return np.int64(0), np.int64(ARENA_FULL)
+    slot, is_new = find_or_insert(c, text, begin, length)
+    if slot < 0:
+        return np.int64(0), slot
+    table, arena = uint64_at(c[TABLE]), uint64_at(c[ARENA])
+    n_inline = 8 >> shift
+    if is_new:
+        n_ids, status = merge_word(c, text, begin, length)
+        if status != DONE:
+            # 0 ids would be believed later: take the word out again. It was the last one put in.
+            table[slot + 1] = 0
+            c[N_WORDS] -= 1
+            return n_ids, status
+        table[slot + VALUE + 1] = np.uint64(n_ids)
+        if n_ids <= n_inline:
+            _pack_ids(c, n_ids, uint8_at(c[TABLE]), (slot + VALUE) * 8)
+        else:
+            table[slot + VALUE] = np.uint64(c[ARENA_USED])
+            _pack_ids(c, n_ids, uint8_at(c[ARENA]), c[ARENA_USED] * 8)
+            c[ARENA_USED] += (n_ids + n_inline - 1) // n_inline
+    n_ids = np.int64(table[slot + VALUE + 1])
+    if n_ids <= n_inline:
+        store_word(out, n_out << shift, table[slot + VALUE])
     else:
-        place = state[ARENA_USED]
-        for i in range(n_ids):
-            arena[place + i] = ids[i]
-        table[slot, _IDS] = np.uint64(place)
-        state[ARENA_USED] = place + n_ids
-    table[slot, _N_IDS] = np.uint64(n_ids)
-    return n_ids, DONE
+        place = np.int64(table[slot + VALUE])
+        for i in range(0, n_ids, n_inline):
+            store_word(out, (n_out + i) << shift, arena[place])
+            place += 1
+    return n_ids, np.int64(DONE)
+
+
+@inner
+def _pack_ids(c: pi64, n_ids: i64, target: pu8, begin: i64) -> None:
+    """Write ids of the SCRATCH as the output has them, filled up to eight bytes with zeros."""
+    ids, shift = int32_at(c[SCRATCH]), c[ID_SHIFT]
+    n_inline = 8 >> shift
+    for i in range(0, n_ids, n_inline):
+        word = np.uint64(0)
+        for k in range(min(n_inline, n_ids - i)):
+            word |= np.uint64(ids[i + k]) << np.uint64(k << (shift + 3))
+        store_word(target, begin + (i << shift), word)

@@ -9,47 +9,82 @@ positions behind, which show: the symbols there are no longer the pair's. So a p
 an upper bound, held in a max-heap; the pair on top is counted again, and either goes back with its
 true count or is the most frequent pair.
 
+A position is one uint64, its slot over the count of its word: a list is read from one end to the
+other, and only the symbols are looked up out of order. Counting again has no branches, so that the
+processor has many of these look-ups under way.
+
 No two merges give the same bytes: between the ends of a string that no merge has crossed, merging
 goes the same way wherever the string occurs.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
-import numba
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
 from fastlm.bpe.count import Words
-from fastlm.bpe.pair_heap import Heap, Pairs, Symbols, pop, push, sink
+from fastlm.bpe.memory import (
+    Context,
+    i64,
+    inner,
+    int32_at,
+    int64_at,
+    kernel,
+    pi32,
+    pi64,
+    pu8,
+    pu64,
+    u64,
+    uint8_at,
+    uint64_at,
+)
+from fastlm.bpe.pair_heap import (
+    BEGIN,
+    BOUND,
+    END,
+    LEFT,
+    LENGTH,
+    MAX_PAIRS,
+    MAX_SYMBOLS,
+    N_HEAP,
+    N_HEAP_FIELDS,
+    N_PAIRS,
+    N_SYMBOLS,
+    PAIR,
+    PLACE,
+    PREFIX,
+    RIGHT,
+    TEXT,
+    pop,
+    push,
+    replace_top,
+)
 
 BOUNDARY, INSIDE = -1, -2  # slots that hold no symbol's id
 
-N_PAIRS, N_POSITIONS, N_HEAP, N_SYMBOLS = range(4)
+SYMBOLS, POSITIONS, N_POSITIONS, MERGED, N_LEARNED, MAX_TOKEN_BYTES = range(
+    N_HEAP_FIELDS, N_HEAP_FIELDS + 6
+)
+# What stands before and after each place of a merge: both for each place, and for each neighbour
+# (its id + 1, so that 0 is a boundary) the sum of counts and the number of places; and which are
+# there.
+AROUND, TOTALS, N_PLACES, SEEN = range(N_HEAP_FIELDS + 6, N_HEAP_FIELDS + 10)
 
-_MAX_SLOTS = 1 << 29  # positions are int32, and their lists hold up to three for each slot
+_MAX_SLOTS = 1 << 29  # lists of positions hold up to three for each slot, counted in int32
+_MAX_COUNT = (1 << 32) - 1
 _MERGES_BETWEEN_REPORTS = 1000
-
-
-class Corpus(NamedTuple):
-    """Words as slots. Slots 0 to 255 are boundaries that spell the single bytes."""
-
-    text: UInt8[np.ndarray, " n_slots"]
-    symbols: Int32[np.ndarray, " n_slots"]
-    word_of: Int32[np.ndarray, " n_slots"]
-    counts: Int64[np.ndarray, " n_words"]
-
-
-class Neighbours(NamedTuple):
-    """What stands on one side of the symbol being made: counts by the neighbour's id."""
-
-    total: Int64[np.ndarray, " vocab_size"]
-    n_positions: Int32[np.ndarray, " vocab_size"]
-    seen: Int32[np.ndarray, " vocab_size"]
+_NO_LIMIT = 1 << 40
+_COUNT_BITS = np.uint64(_MAX_COUNT)
+_ID_BITS = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+_NOWHERE = -1  # for positions that belong to no pair
 
 
 def learn_merges(
-    words: Words, n_merges: int, on_progress: Callable[[int], None] | None = None
+    words: Words,
+    n_merges: int,
+    on_progress: Callable[[int], None] | None = None,
+    max_token_bytes: int | None = None,
 ) -> list[tuple[bytes, bytes]]:
     """Merge the most frequent pair n_merges times, or until no pair is left.
 
@@ -57,278 +92,329 @@ def learn_merges(
 
     Args:
         on_progress: called now and then with the number of merges learned.
+        max_token_bytes: pairs that spell more are never merged; at least 2; None sets no limit.
     """
     n_symbols = 256 + n_merges
-    corpus = _lay_out(words)
-    n_slots = len(corpus.text)
-    symbols = Symbols(
-        corpus.text,
-        np.zeros(n_symbols, np.int32),
-        np.zeros(n_symbols, np.int32),
-        np.zeros(n_symbols, np.uint64),
-    )
-    pairs, heap = _new_pairs(1 << 17), _new_heap(1 << 17)
-    positions = np.empty(3 * n_slots, np.int32)
-    left, right = _new_neighbours(n_symbols), _new_neighbours(n_symbols)
+    context = Context()
+    fields = context.fields
+    fields[MAX_TOKEN_BYTES] = _NO_LIMIT if max_token_bytes is None else max_token_bytes
+    fields[MAX_SYMBOLS] = n_symbols
+    for field, dtype in ((PLACE, np.int32), (LENGTH, np.int32), (PREFIX, np.uint64)):
+        context.hold(field, np.zeros(n_symbols, dtype))
+    # For neighbours before in the first half, for those after in the second.
+    for field, dtype in ((TOTALS, np.int64), (N_PLACES, np.int32), (SEEN, np.int32)):
+        context.hold(field, np.zeros(2 * (n_symbols + 1), dtype))
     merged = np.empty(n_merges, np.int32)
-    state = np.zeros(4, np.int64)
-    _make_first_pairs(corpus, symbols, pairs, heap, positions, state)
-    n_learned, exhausted = 0, False
-    while n_learned < n_merges and not exhausted:
-        wanted = min(n_merges, n_learned + _MERGES_BETWEEN_REPORTS)
-        while n_learned < wanted and not exhausted:
+    context.hold(MERGED, merged)
+    pairs = _hold_pairs(context, [np.empty(0, dtype) for dtype in _PAIR_DTYPES], _FIRST_PAIRS)
+    text = _lay_out(context, words)
+    exhausted = False
+    while fields[N_LEARNED] < n_merges and not exhausted:
+        wanted = min(n_merges, int(fields[N_LEARNED]) + _MERGES_BETWEEN_REPORTS)
+        while fields[N_LEARNED] < wanted and not exhausted:
             # One merge makes at most two pairs with each symbol there is.
-            if state[N_PAIRS] + 2 * n_symbols > len(pairs.left):
-                capacity = 2 * len(pairs.left) + 2 * n_symbols
-                pairs = Pairs(*(_grown(field, capacity) for field in pairs))
-                heap = Heap(*(_grown(field, capacity) for field in heap))
-            n_learned, exhausted = _learn(
-                corpus,
-                symbols,
-                pairs,
-                heap,
-                positions,
-                left,
-                right,
-                merged,
-                n_learned,
-                wanted,
-                state,
-            )
+            if fields[N_PAIRS] + 2 * n_symbols > fields[MAX_PAIRS]:
+                pairs = _hold_pairs(context, pairs, 2 * int(fields[MAX_PAIRS]) + 2 * n_symbols)
+            exhausted = _learn(context.address, wanted)
         if on_progress is not None:
-            on_progress(n_learned)
-    chosen = merged[:n_learned]
-    spelled = [
-        corpus.text[place : place + length].tobytes()
-        for place, length in zip(symbols.place.tolist(), symbols.length.tolist(), strict=True)
-    ]
-    return [
-        (spelled[a], spelled[b])
-        for a, b in zip(pairs.left[chosen].tolist(), pairs.right[chosen].tolist(), strict=True)
-    ]
+            on_progress(int(fields[N_LEARNED]))
+    return _spell(context, text, pairs, merged[: fields[N_LEARNED]])
 
 
-def _lay_out(words: Words) -> Corpus:
+_PAIR_DTYPES = (np.int32, np.int32, np.int32, np.int32, np.int64, np.int32)
+_FIRST_PAIRS = 1 << 17  # all pairs of bytes and more
+
+
+def _hold_pairs(context: Context, pairs: list[np.ndarray], capacity: int) -> list[np.ndarray]:
+    """Make room for pairs; returns the arrays, longer."""
+    for field, array in zip((LEFT, RIGHT, BEGIN, END, BOUND, PAIR), pairs, strict=True):
+        array.resize(capacity, refcheck=False)
+        context.hold(field, array)
+    context.fields[MAX_PAIRS] = capacity
+    return pairs
+
+
+def _lay_out(context: Context, words: Words) -> UInt8[np.ndarray, " n_slots"]:
+    """Make slots of the words, the single bytes as symbols, and their pairs; returns the text.
+
+    Slots 0 to 255 are boundaries that spell the single bytes.
+    """
     lengths = np.diff(words.bounds)
-    n_slots = 256 + len(words.text) + len(lengths)
+    # A word with too large a count for a position is laid out several times, with a part of it.
+    n_copies = -(-words.counts // _MAX_COUNT)
+    n_slots = 256 + int(((lengths + 1) * n_copies).sum())
     if n_slots > _MAX_SLOTS:
         raise ValueError(
             f"distinct pre-tokens must hold at most {_MAX_SLOTS} bytes: got {n_slots}; "
             "train on a part of the text"
         )
-    text = np.empty(n_slots, np.uint8)
+    text = np.zeros(n_slots, np.uint8)
     text[:256] = np.arange(256)
-    symbols = np.full(n_slots, BOUNDARY, np.int32)
-    word_of = np.zeros(n_slots, np.int32)
-    _fill_slots(words.text, words.bounds, text, symbols, word_of)
-    return Corpus(text, symbols, word_of, words.counts)
+    context.hold(TEXT, text)
+    context.hold(SYMBOLS, np.full(n_slots, BOUNDARY, np.int32))
+    context.hold(POSITIONS, np.empty(3 * n_slots, np.uint64))
+    order = _by_prefix(words)
+    totals, n_places = np.zeros(1 << 16, np.int64), np.zeros(1 << 16, np.int64)
+    arrays = (words.text, words.bounds, words.counts, order, totals, n_places)
+    _make_first_pairs(context.address, len(order), *(array.ctypes.data for array in arrays))
+    # No list is ever longer than the longest of these.
+    context.hold(AROUND, np.empty(int(n_places.max()), np.uint64))
+    return text
 
 
-def _new_pairs(capacity: int) -> Pairs:
-    return Pairs(*(np.empty(capacity, np.int32) for _ in range(4)))
+def _by_prefix(words: Words) -> Int64[np.ndarray, " n_words"]:
+    """The words in about alphabetical order: what is merged together then lies close together."""
+    padded = np.append(words.text, np.zeros(8, np.uint8))
+    prefixes = np.zeros(len(words.counts), np.uint64)
+    for i in range(8):
+        prefixes = prefixes << np.uint64(8) | padded[words.bounds[:-1] + i]
+    return np.argsort(prefixes)
 
 
-def _new_heap(capacity: int) -> Heap:
-    return Heap(np.empty(capacity, np.int64), np.empty(capacity, np.int32))
+def _spell(
+    context: Context,
+    text: UInt8[np.ndarray, " n_slots"],
+    pairs: list[np.ndarray],
+    merged: Int32[np.ndarray, " n_merges"],
+) -> list[tuple[bytes, bytes]]:
+    places, lengths = context.array(PLACE).tolist(), context.array(LENGTH).tolist()
+    raw = text.tobytes()
+    spelled = [raw[place : place + n] for place, n in zip(places, lengths, strict=True)]
+    lefts, rights = pairs[0][merged].tolist(), pairs[1][merged].tolist()
+    return [(spelled[left], spelled[right]) for left, right in zip(lefts, rights, strict=True)]
 
 
-def _new_neighbours(n_symbols: int) -> Neighbours:
-    return Neighbours(
-        np.zeros(n_symbols, np.int64), np.zeros(n_symbols, np.int32), np.zeros(n_symbols, np.int32)
-    )
-
-
-def _grown(array: np.ndarray, capacity: int) -> np.ndarray:
-    larger = np.empty(capacity, array.dtype)
-    larger[: len(array)] = array
-    return larger
-
-
-@numba.njit(cache=True, nogil=True)
-def _fill_slots(word_text, bounds, text, symbols, word_of):
-    slot = 256
-    for word in range(bounds.size - 1):
-        for i in range(bounds[word], bounds[word + 1]):
-            text[slot] = word_text[i]
-            symbols[slot] = word_text[i]
-            word_of[slot] = word
-            slot += 1
-        slot += 1
-
-
-@numba.njit(cache=True, nogil=True)
-def _make_first_pairs(corpus, symbols, pairs, heap, positions, state):
-    """Make the single bytes and the pairs of them."""
+@kernel
+def _make_first_pairs(
+    address,
+    n_words,
+    word_text_address,
+    bounds_address,
+    counts_address,
+    order_address,
+    totals_address,
+    n_places_address,
+):
+    c = int64_at(address)
+    word_text, bounds = uint8_at(word_text_address), int64_at(bounds_address)
+    counts, order = int64_at(counts_address), int64_at(order_address)
+    totals, n_places = int64_at(totals_address), int64_at(n_places_address)
+    text, ids, positions = uint8_at(c[TEXT]), int32_at(c[SYMBOLS]), uint64_at(c[POSITIONS])
+    places, lengths, prefixes = int32_at(c[PLACE]), int32_at(c[LENGTH]), uint64_at(c[PREFIX])
     for byte in range(256):
-        symbols.place[byte] = byte
-        symbols.length[byte] = 1
-        symbols.prefix[byte] = np.uint64(byte) << np.uint64(56)
-    state[N_SYMBOLS] = 256
+        places[byte] = byte
+        lengths[byte] = 1
+        prefixes[byte] = np.uint64(byte) << np.uint64(56)
+    c[N_SYMBOLS] = 256
+    # Twice the same walk: the first counts, the second has room for the positions.
+    for is_second in range(2):
+        slot = 256
+        for i in range(n_words):
+            word = order[i]
+            left_over = counts[word]
+            while left_over > 0:
+                count = min(left_over, _MAX_COUNT)
+                left_over -= count
+                for k in range(bounds[word], bounds[word + 1]):
+                    ids[slot] = word_text[k]
+                    text[slot] = word_text[k]
+                    if k + 1 < bounds[word + 1]:
+                        key = np.int64(word_text[k]) << 8 | np.int64(word_text[k + 1])
+                        if is_second:
+                            positions[totals[key]] = np.uint64(slot) << _HALF | np.uint64(count)
+                            totals[key] += 1
+                        else:
+                            totals[key] += count
+                            n_places[key] += 1
+                    slot += 1
+                slot += 1
+        if not is_second:
+            for key in range(65536):
+                if n_places[key] > 0:
+                    totals[key] = _new_pair(c, key >> 8, key & 255, totals[key], n_places[key])
 
-    ids = corpus.symbols
-    count = np.zeros(65536, np.int64)
-    cursor = np.zeros(65536, np.int32)
-    for slot in range(256, ids.size - 1):
-        if ids[slot] >= 0 and ids[slot + 1] >= 0:
-            key = ids[slot] << 8 | ids[slot + 1]
-            count[key] += corpus.counts[corpus.word_of[slot]]
-            cursor[key] += 1
-    for key in range(65536):
-        if cursor[key] > 0:
-            cursor[key] = _new_pair(pairs, state, key >> 8, key & 255, cursor[key])
-            _offer(heap, state, count[key], symbols, pairs)
-    for slot in range(256, ids.size - 1):
-        if ids[slot] >= 0 and ids[slot + 1] >= 0:
-            key = ids[slot] << 8 | ids[slot + 1]
-            positions[cursor[key]] = slot
-            cursor[key] += 1
 
-
-@numba.njit(cache=True, nogil=True)
-def _new_pair(pairs, state, left, right, n_positions):
+@inner
+def _new_pair(c: pi64, left: i64, right: i64, count: i64, n_positions: i64) -> i64:
     """Make a pair with room for its positions; returns where they begin."""
-    pair = state[N_PAIRS]
-    begin = state[N_POSITIONS]
-    pairs.left[pair] = left
-    pairs.right[pair] = right
-    pairs.begin[pair] = begin
-    pairs.end[pair] = begin + n_positions
-    state[N_PAIRS] += 1
-    state[N_POSITIONS] += n_positions
+    pair, begin = c[N_PAIRS], c[N_POSITIONS]
+    int32_at(c[LEFT])[pair] = left
+    int32_at(c[RIGHT])[pair] = right
+    int32_at(c[BEGIN])[pair] = begin
+    int32_at(c[END])[pair] = begin + n_positions
+    c[N_PAIRS] += 1
+    c[N_POSITIONS] += n_positions
+    push(c, count, pair)
     return begin
 
 
-@numba.njit(cache=True, nogil=True)
-def _offer(heap, state, count, symbols, pairs):
-    """Put the newest pair into the heap."""
-    state[N_HEAP] = push(heap, state[N_HEAP], count, state[N_PAIRS] - 1, symbols, pairs)
-
-
-@numba.njit(cache=True, nogil=True)
-def _learn(corpus, symbols, pairs, heap, positions, left, right, merged, n_learned, wanted, state):
-    """Learn merges up to `wanted`; returns (merges learned, is no pair left).
+@kernel
+def _learn(address, wanted):
+    """Learn merges up to `wanted`; returns whether no pair is left.
 
     Comes back early when the arrays of pairs may not hold the pairs of the next merge.
     """
-    while n_learned < wanted:
-        if state[N_PAIRS] + 2 * symbols.place.size > pairs.left.size:
-            return n_learned, False
-        if state[N_HEAP] == 0:
-            return n_learned, True
-        bound = heap.bound[0]
-        pair = heap.pair[0]
-        count = _recount(corpus, symbols, pairs, pair, positions)
+    c = int64_at(address)
+    merged = int32_at(c[MERGED])
+    while c[N_LEARNED] < wanted:
+        if c[N_PAIRS] + 2 * c[N_SYMBOLS] > c[MAX_PAIRS]:
+            return False
+        if c[N_HEAP] == 0:
+            return True
+        bound, pair = int64_at(c[BOUND])[0], np.int64(int32_at(c[PAIR])[0])
+        count = _recount(c, pair)
         if count == bound:
-            state[N_HEAP] = pop(heap, state[N_HEAP], symbols, pairs)
-            _merge(corpus, symbols, pairs, heap, pair, positions, left, right, state)
-            merged[n_learned] = pair
-            n_learned += 1
+            pop(c)
+            _merge(c, pair)
+            merged[c[N_LEARNED]] = pair
+            c[N_LEARNED] += 1
         elif count > 0:
-            heap.bound[0] = count
-            sink(heap, state[N_HEAP], symbols, pairs)
+            replace_top(c, count, pair)
         else:
-            state[N_HEAP] = pop(heap, state[N_HEAP], symbols, pairs)
-    return n_learned, False
+            pop(c)
+    return False
 
 
-@numba.njit(cache=True, nogil=True)
-def _recount(corpus, symbols, pairs, pair, positions):
+@inner
+def _recount(c: pi64, pair: i64) -> i64:
     """Drop a pair's stale positions and count it afresh."""
-    left, right = pairs.left[pair], pairs.right[pair]
-    length = symbols.length[left]
-    ids = corpus.symbols
-    count = np.int64(0)
-    end = np.int64(pairs.begin[pair])
-    for i in range(pairs.begin[pair], pairs.end[pair]):
-        slot = np.int64(positions[i])
-        if ids[slot] == left and ids[slot + length] == right:
-            positions[end] = slot
-            end += 1
-            count += corpus.counts[corpus.word_of[slot]]
-    pairs.end[pair] = end
-    return count
+    left, right = int32_at(c[LEFT])[pair], int32_at(c[RIGHT])[pair]
+    length = np.int64(int32_at(c[LENGTH])[left])
+    ids, positions = int32_at(c[SYMBOLS]), uint64_at(c[POSITIONS])
+    begin, end = np.int64(int32_at(c[BEGIN])[pair]), np.int64(int32_at(c[END])[pair])
+    total = np.uint64(0)
+    kept = begin
+    for i in range(begin, end):
+        position = positions[i]
+        slot = np.int64(position >> _HALF)
+        is_there = (ids[slot] == left) & (ids[slot + length] == right)
+        positions[kept] = position
+        kept += np.int64(is_there)
+        total += (position & _COUNT_BITS) * np.uint64(is_there)
+    int32_at(c[END])[pair] = kept
+    return np.int64(total)
 
 
-@numba.njit(cache=True, nogil=True)
-def _merge(corpus, symbols, pairs, heap, pair, positions, left, right, state):
+@inner
+def _merge(c: pi64, pair: i64) -> None:
     """Merge a pair at all its positions, which _recount has just seen, and make the new pairs."""
-    left_id, right_id = pairs.left[pair], pairs.right[pair]
-    left_length = np.int64(symbols.length[left_id])
-    length = left_length + symbols.length[right_id]
-    ids = corpus.symbols
-    begin = np.int64(pairs.begin[pair])
-    new_id = state[N_SYMBOLS]
-    state[N_SYMBOLS] += 1
-    symbols.length[new_id] = length
-    symbols.place[new_id] = positions[begin]
-    symbols.prefix[new_id] = _prefix(corpus.text, np.int64(positions[begin]), length)
+    lengths, positions = int32_at(c[LENGTH]), uint64_at(c[POSITIONS])
+    left, right = np.int64(int32_at(c[LEFT])[pair]), np.int64(int32_at(c[RIGHT])[pair])
+    left_length, length = np.int64(lengths[left]), np.int64(lengths[left] + lengths[right])
+    begin, end = np.int64(int32_at(c[BEGIN])[pair]), np.int64(int32_at(c[END])[pair])
+    merged = c[N_SYMBOLS]
+    place = np.int64(positions[begin] >> _HALF)
+    c[N_SYMBOLS] += 1
+    lengths[merged] = length
+    int32_at(c[PLACE])[merged] = place
+    uint64_at(c[PREFIX])[merged] = _prefix(uint8_at(c[TEXT]), place, length)
+    end = _replace(
+        int32_at(c[SYMBOLS]), positions, begin, end, left, right, left_length, length, merged
+    )
+    n_before, n_after = _look_around(c, begin, end, length, merged)
+    _add_neighbours(c, 0, n_before, merged)
+    _add_neighbours(c, c[MAX_SYMBOLS] + 1, n_after, merged)
+    _fill_lists(c, begin, end)
+    _clear_neighbours(c, 0, n_before)
+    _clear_neighbours(c, c[MAX_SYMBOLS] + 1, n_after)
 
-    end = begin
-    for i in range(begin, pairs.end[pair]):
-        slot = np.int64(positions[i])
+
+@inner
+def _replace(
+    ids: pi32,
+    positions: pu64,
+    begin: i64,
+    end: i64,
+    left: i64,
+    right: i64,
+    left_length: i64,
+    length: i64,
+    merged: i64,
+) -> i64:
+    """Put the merged symbol in the place of the two; returns the end of the positions kept."""
+    kept = begin
+    for i in range(begin, end):
+        slot = np.int64(positions[i] >> _HALF)
         # Of overlapping occurrences, as in "aaa", the one before has taken this one's symbol.
-        if ids[slot] == left_id and ids[slot + left_length] == right_id:
+        if ids[slot] == left and ids[slot + left_length] == right:
             ids[slot + left_length - 1] = INSIDE
             ids[slot + left_length] = INSIDE
-            ids[slot] = new_id
-            ids[slot + length - 1] = new_id
-            positions[end] = slot
-            end += 1
+            ids[slot] = merged
+            ids[slot + length - 1] = merged
+            positions[kept] = positions[i]
+            kept += 1
+    return kept
 
-    n_left = np.int64(0)
-    n_right = np.int64(0)
+
+@inner
+def _look_around(c: pi64, begin: i64, end: i64, length: i64, merged: i64) -> tuple[i64, i64]:
+    """Note the neighbours of each place; returns how many there are before and after."""
+    ids, positions, around = int32_at(c[SYMBOLS]), uint64_at(c[POSITIONS]), uint64_at(c[AROUND])
+    totals, n_places, seen = int64_at(c[TOTALS]), int32_at(c[N_PLACES]), int32_at(c[SEEN])
+    second_half = c[MAX_SYMBOLS] + 1
+    n_before = np.int64(0)
+    n_after = second_half
     for i in range(begin, end):
-        slot = np.int64(positions[i])
-        count = corpus.counts[corpus.word_of[slot]]
-        before = ids[slot - 1]
-        after = ids[slot + length]
-        if before >= 0:
-            n_left = _note(left, n_left, before, count)
+        slot = np.int64(positions[i] >> _HALF)
+        count = np.int64(positions[i] & _COUNT_BITS)
+        before = np.int64(ids[slot - 1]) + 1
+        after = np.int64(ids[slot + length]) + 1
         # A pair of two new symbols is noted once, by the second of them.
-        if after >= 0 and after != new_id:
-            n_right = _note(right, n_right, after, count)
+        after = second_half + (0 if after == merged + 1 else after)
+        around[i - begin] = np.uint64(before) << _HALF | np.uint64(after)
+        seen[n_before] = before
+        n_before += np.int64(n_places[before] == 0)
+        n_places[before] += 1
+        totals[before] += count
+        seen[n_after] = after
+        n_after += np.int64(n_places[after] == 0)
+        n_places[after] += 1
+        totals[after] += count
+    return n_before, n_after - second_half
 
-    for i in range(n_left):
-        other = np.int64(left.seen[i])
-        place = _new_pair(pairs, state, other, new_id, left.n_positions[other])
-        _offer(heap, state, left.total[other], symbols, pairs)
-        left.total[other] = 0
-        left.n_positions[other] = place
-    for i in range(n_right):
-        other = np.int64(right.seen[i])
-        place = _new_pair(pairs, state, new_id, other, right.n_positions[other])
-        _offer(heap, state, right.total[other], symbols, pairs)
-        right.total[other] = 0
-        right.n_positions[other] = place
 
+@inner
+def _add_neighbours(c: pi64, half: i64, n_seen: i64, merged: i64) -> None:
+    """Make a pair with each neighbour; its N_PLACES becomes where its positions go."""
+    totals, n_places, seen = int64_at(c[TOTALS]), int32_at(c[N_PLACES]), int32_at(c[SEEN])
+    lengths = int32_at(c[LENGTH])
+    for i in range(half, half + n_seen):
+        neighbour = np.int64(seen[i])
+        other = neighbour - half - 1
+        if other < 0 or lengths[other] + lengths[merged] > c[MAX_TOKEN_BYTES]:
+            n_places[neighbour] = _NOWHERE
+            continue
+        left, right = (merged, other) if half > 0 else (other, merged)
+        n_places[neighbour] = _new_pair(
+            c, left, right, totals[neighbour], np.int64(n_places[neighbour])
+        )
+
+
+@inner
+def _fill_lists(c: pi64, begin: i64, end: i64) -> None:
+    positions, around = uint64_at(c[POSITIONS]), uint64_at(c[AROUND])
+    lengths, places = int32_at(c[LENGTH]), int32_at(c[N_PLACES])
     for i in range(begin, end):
-        slot = np.int64(positions[i])
-        before = ids[slot - 1]
-        after = ids[slot + length]
-        if before >= 0:
-            positions[left.n_positions[before]] = slot - symbols.length[before]
-            left.n_positions[before] += 1
-        if after >= 0 and after != new_id:
-            positions[right.n_positions[after]] = slot
-            right.n_positions[after] += 1
-    for i in range(n_left):
-        left.n_positions[left.seen[i]] = 0
-    for i in range(n_right):
-        right.n_positions[right.seen[i]] = 0
+        before = np.int64(around[i - begin] >> _HALF)
+        after = np.int64(around[i - begin] & _ID_BITS)
+        if places[before] >= 0:
+            positions[places[before]] = positions[i] - (np.uint64(lengths[before - 1]) << _HALF)
+            places[before] += 1
+        if places[after] >= 0:
+            positions[places[after]] = positions[i]
+            places[after] += 1
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
-def _note(neighbours, n_seen, other, count):
-    if neighbours.n_positions[other] == 0:
-        neighbours.seen[n_seen] = other
-        n_seen += 1
-    neighbours.n_positions[other] += 1
-    neighbours.total[other] += count
-    return n_seen
+@inner
+def _clear_neighbours(c: pi64, half: i64, n_seen: i64) -> None:
+    totals, n_places, seen = int64_at(c[TOTALS]), int32_at(c[N_PLACES]), int32_at(c[SEEN])
+    for i in range(half, half + n_seen):
+        totals[seen[i]] = 0
+        n_places[seen[i]] = 0
 
 
-@numba.njit(cache=True, nogil=True)
-def _prefix(text, place, length):
+@inner
+def _prefix(text: pu8, place: i64, length: i64) -> u64:
     prefix = np.uint64(0)
     for i in range(8):
         prefix <<= np.uint64(8)

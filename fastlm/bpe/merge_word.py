@@ -1,168 +1,331 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code=assignment
 """Merging inside one word: the lowest rank first, of equal ranks the leftmost.
 
-A merge is one uint64, its rank over the id it gives, so that the least value is the one to apply.
+A pair of ids that a merge joins is one uint64 in a hash table, left id, right id and rank: eight
+bytes, so that the table of GPT-2's 50,000 merges fits the second-level cache. Pairs of single
+bytes, of which every new word asks many, have a table of their own, indexed by the pair itself.
 """
 
-import numba
 import numpy as np
-from jaxtyping import Int64, UInt64
+from jaxtyping import Int64
 
-from fastlm.bpe.segments import DONE, UNKNOWN_BYTE
+from fastlm.bpe.memory import (
+    BYTE_IDS,
+    BYTE_PAIRS,
+    DONE,
+    MERGED_IDS,
+    N_MERGES,
+    PAIR_MASK,
+    PAIRS,
+    RANK_LISTS,
+    SCRATCH,
+    SCRATCH_FULL,
+    SCRATCH_SIZE,
+    SCRATCH_WANTED,
+    TOKEN_LENGTHS,
+    UNKNOWN_BYTE,
+    VOCAB_SIZE,
+    Context,
+    i32,
+    i64,
+    inner,
+    int32_at,
+    int64_at,
+    kernel,
+    pi32,
+    pi64,
+    pu8,
+    u64,
+    uint64_at,
+)
 
-NO_MERGE = np.uint64(0xFFFFFFFFFFFFFFFF)
+MAX_IDS = 1 << 21  # ids and ranks share a uint64
+NO_RANK = np.int32((1 << 22) - 1)
+SCANNED_BYTES = 64  # up to here looking at every pair beats lists of them
+SCRATCH_PER_BYTE = 4  # int32 of room for each byte of a word
 
-_RANK_BITS = np.uint64(0xFFFFFFFF00000000)
-_ID_BITS = np.uint64(0x00000000FFFFFFFF)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_SCANNED_BYTES = 64  # up to here looking at every pair beats a heap
+_NO_PAIR = np.uint64(0xFFFFFFFFFFFFFFFF)
+_RANK_BITS = np.uint64(NO_RANK)
+_NOT_IN_HEAP, _EMPTY = np.int32(-2), np.int32(-1)  # heads of lists without a place
 
 
-def new_merge_table(merges: Int64[np.ndarray, "n_merges 3"]) -> UInt64[np.ndarray, "n_slots 2"]:
-    """Hash table from (left id, right id) to a merge, from rows (left, right, merged id).
+def add_merges(
+    context: Context,
+    byte_ids: Int64[np.ndarray, "256"],
+    merges: Int64[np.ndarray, "n_merges 3"],
+) -> None:
+    """Give a context its merges, rows (left id, right id, merged id) in the order learned.
 
-    A slot is the pair, left over right, and the merge; an empty one holds NO_MERGE twice. Of rows
-    with the same pair the first counts.
+    Of rows with the same pair the first counts.
+
+    Raises:
+        ValueError: if the vocabulary is too large for the table.
     """
-    table = np.full((1 << (4 * len(merges) + 4).bit_length(), 2), NO_MERGE, np.uint64)
-    _fill_merges(table, merges)
-    return table
+    vocab_size = 1 + int(max(byte_ids.max(), merges.max(initial=0)))
+    if max(vocab_size, len(merges)) >= MAX_IDS:
+        raise ValueError(
+            f"a vocabulary must have fewer than {MAX_IDS} tokens and merges: got {vocab_size} and "
+            f"{len(merges)}"
+        )
+    pairs = np.full(1 << (2 * len(merges) + 1).bit_length(), _NO_PAIR, np.uint64)
+    context.hold(PAIRS, pairs)
+    context.fields[PAIR_MASK] = len(pairs) - 1
+    context.hold(BYTE_PAIRS, np.full(1 << 16, NO_RANK, np.int32))
+    context.hold(BYTE_IDS, byte_ids.astype(np.int32))
+    context.hold(MERGED_IDS, np.ascontiguousarray(merges[:, 2], np.int32))
+    context.hold(TOKEN_LENGTHS, np.zeros(vocab_size, np.int32))
+    context.fields[N_MERGES] = len(merges)
+    context.fields[VOCAB_SIZE] = vocab_size
+    rows = np.ascontiguousarray(merges, np.int64)
+    _fill_merges(context.address, rows.ctypes.data, len(rows))
 
 
-@numba.njit(cache=True, nogil=True)
-def _fill_merges(table, merges):
-    for rank in range(merges.shape[0]):
-        slot = _find_pair(table, np.uint64(merges[rank, 0]), np.uint64(merges[rank, 1]))
-        if table[slot, 0] == NO_MERGE:
-            table[slot, 0] = np.uint64(merges[rank, 0]) << np.uint64(32) | np.uint64(
-                merges[rank, 1]
-            )
-            table[slot, 1] = np.uint64(rank) << np.uint64(32) | np.uint64(merges[rank, 2])
+def add_rank_lists(context: Context) -> None:
+    """Give a context, which has merges, what it needs to merge long words."""
+    n_merges = int(context.fields[N_MERGES])
+    context.hold(RANK_LISTS, np.full(3 * n_merges + 1, _NOT_IN_HEAP, np.int32))
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
-def _find_pair(table, left, right):
-    """Slot of a pair, or the empty one it would take."""
-    key = left << np.uint64(32) | right
-    mixed = key * _MULTIPLIER
-    mask = np.uint64(table.shape[0] - 1)
-    slot = (mixed ^ mixed >> np.uint64(32)) & mask
-    while table[slot, 0] != key and table[slot, 0] != NO_MERGE:
-        slot = (slot + np.uint64(1)) & mask
-    return slot
+@kernel
+def _fill_merges(address, merges_address, n_merges):
+    c, merges = int64_at(address), int64_at(merges_address)
+    pairs, lengths = uint64_at(c[PAIRS]), int32_at(c[TOKEN_LENGTHS])
+    byte_ids, byte_pairs = int32_at(c[BYTE_IDS]), int32_at(c[BYTE_PAIRS])
+    for rank in range(n_merges):
+        left, right = merges[3 * rank], merges[3 * rank + 1]
+        key = _pair_key(left, right)
+        slot = _pair_home(key, c[PAIR_MASK])
+        while pairs[slot] != _NO_PAIR and pairs[slot] & ~_RANK_BITS != key:
+            slot = (slot + 1) & c[PAIR_MASK]
+        if pairs[slot] == _NO_PAIR:
+            pairs[slot] = key | np.uint64(rank)
+    for first in range(256):
+        if byte_ids[first] >= 0:
+            lengths[byte_ids[first]] = 1
+            for second in range(256):
+                if byte_ids[second] >= 0:
+                    byte_pairs[first << 8 | second] = find_rank(
+                        c, byte_ids[first], byte_ids[second]
+                    )
+    # A merge may stand before those that make its parts; it is then seen in a later round.
+    n_unknown = n_merges
+    n_unknown_before = n_merges + 1
+    while n_unknown < n_unknown_before:
+        n_unknown_before = n_unknown
+        n_unknown = 0
+        for rank in range(n_merges):
+            left_length, right_length = lengths[merges[3 * rank]], lengths[merges[3 * rank + 1]]
+            if left_length > 0 and right_length > 0:
+                lengths[merges[3 * rank + 2]] = left_length + right_length
+            else:
+                n_unknown += 1
 
 
-@numba.njit(cache=True, nogil=True)
-def merge_word(text, begin, length, byte_ids, merges, ids, ranks):
-    """Write the ids of text[begin : begin + length] to ids.
+@inner
+def _pair_key(left: i64, right: i64) -> u64:
+    return np.uint64(left) << np.uint64(43) | np.uint64(right) << np.uint64(22)
 
-    Args:
-        ids, ranks: room for `length` entries each.
+
+@inner
+def _pair_home(key: u64, mask: i64) -> i64:
+    return np.int64((key * _MULTIPLIER) >> np.uint64(40)) & mask
+
+
+@inner
+def find_rank(c: pi64, left: i64, right: i64) -> i32:
+    """Rank of the merge of two ids, or NO_RANK."""
+    pairs = uint64_at(c[PAIRS])
+    mask = c[PAIR_MASK]
+    key = _pair_key(left, right)
+    slot = _pair_home(key, mask)
+    while True:
+        entry = pairs[slot]
+        # Both tests in one: an entry of the key leaves its rank, which is below NO_RANK.
+        rank = entry ^ key
+        if rank < _RANK_BITS:
+            return np.int32(rank)
+        if entry == _NO_PAIR:
+            return NO_RANK
+        slot = (slot + 1) & mask
+
+
+@inner
+def merge_word(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, i64]:
+    """Write the ids of text[begin : begin + length] to the context's SCRATCH.
+
     Returns:
-        (number of ids, DONE), or (offset of a byte without a token, UNKNOWN_BYTE).
+        (number of ids, DONE); or (offset of a byte without a token, UNKNOWN_BYTE), or
+        (bytes of the word, SCRATCH_FULL), with SCRATCH_WANTED set.
     """
+    if SCRATCH_PER_BYTE * length > c[SCRATCH_SIZE]:
+        c[SCRATCH_WANTED] = SCRATCH_PER_BYTE * length
+        return length, SCRATCH_FULL
+    ids = int32_at(c[SCRATCH])
+    ranks = int32_at(c[SCRATCH] + 4 * length)
+    byte_ids, byte_pairs = int32_at(c[BYTE_IDS]), int32_at(c[BYTE_PAIRS])
+    before = np.int64(0)
     for i in range(length):
-        byte_id = byte_ids[text[begin + i]]
-        if byte_id < 0:
+        byte = np.int64(text[begin + i])
+        if byte_ids[byte] < 0:
             return i, UNKNOWN_BYTE
-        ids[i] = byte_id
-    for i in range(length - 1):
-        ranks[i] = merges[_find_pair(merges, ids[i], ids[i + 1]), 1]
-    if length <= _SCANNED_BYTES:
-        return _merge_by_scanning(length, merges, ids, ranks), DONE
-    return _merge_by_heap(length, merges, ids, ranks), DONE
+        ids[i] = byte_ids[byte]
+        if i > 0:
+            ranks[i - 1] = byte_pairs[before << 8 | byte]
+        before = byte
+    if length <= SCANNED_BYTES:
+        return _merge_by_scanning(c, length, ids, ranks), DONE
+    return _merge_by_lists(c, length, ids, ranks), DONE
 
 
-@numba.njit(cache=True, nogil=True)
-def _merge_by_scanning(n_ids, merges, ids, ranks):
+@inner
+def _merge_by_scanning(c: pi64, n_ids: i64, ids: pi32, ranks: pi32) -> i64:
+    merged_ids = int32_at(c[MERGED_IDS])
     while n_ids > 1:
-        best = NO_MERGE
+        best = NO_RANK
         at = 0
         for i in range(n_ids - 1):
             if ranks[i] < best:
                 best = ranks[i]
                 at = i
-        if best == NO_MERGE:
+        if best == NO_RANK:
             break
         n_ids -= 1
-        ids[at] = best & _ID_BITS
+        ids[at] = merged_ids[best]
         for i in range(at + 1, n_ids):
             ids[i] = ids[i + 1]
             ranks[i] = ranks[i + 1]
         if at > 0:
-            ranks[at - 1] = merges[_find_pair(merges, ids[at - 1], ids[at]), 1]
+            ranks[at - 1] = find_rank(c, ids[at - 1], ids[at])
         if at < n_ids - 1:
-            ranks[at] = merges[_find_pair(merges, ids[at], ids[at + 1]), 1]
+            ranks[at] = find_rank(c, ids[at], ids[at + 1])
     return n_ids
 
 
-@numba.njit(cache=True, nogil=True)
-def _merge_by_heap(length, merges, ids, ranks):
-    """As scanning, in time n log n. A heap entry is a rank over the place of its left symbol.
+@inner
+def _merge_by_lists(c: pi64, length: i64, ids: pi32, ranks: pi32) -> i64:
+    """As scanning, in linear time: each rank has the list of its places, and ranks are in a heap.
 
-    Entries go stale when a symbol beside them changes; ranks[place] then holds another rank.
+    A symbol of n bytes takes n slots, with its id in the first and the last, as in training
+    (merge.py). A place is in the list of one rank, its own; lists are in the order of places.
     """
-    after = np.arange(1, length + 1)
-    before = np.arange(-1, length - 1)
-    heap = np.empty(2 * length, np.uint64)
+    next_place, place_before = int32_at(c[SCRATCH] + 8 * length), int32_at(c[SCRATCH] + 12 * length)
+    n_merges = c[N_MERGES]
+    heads, tails = int32_at(c[RANK_LISTS]), int32_at(c[RANK_LISTS] + 4 * n_merges)
+    heap = int32_at(c[RANK_LISTS] + 8 * n_merges)
+    merged_ids, lengths = int32_at(c[MERGED_IDS]), int32_at(c[TOKEN_LENGTHS])
+    lists = (next_place, place_before, heads, tails, heap)
+    ranks[length - 1] = NO_RANK
     n_heap = np.int64(0)
-    ranks[length - 1] = NO_MERGE
-    for place in range(length):
-        n_heap = _push(heap, n_heap, ranks, place)
+    for place in range(length - 1):
+        n_heap = _link(lists, n_heap, ranks[place], place)
     while n_heap > 0:
-        top = heap[0]
-        n_heap = _pop(heap, n_heap)
-        place = np.int64(top & _ID_BITS)
-        merge = ranks[place]
-        if merge == NO_MERGE or merge & _RANK_BITS != top & _RANK_BITS:
+        rank = np.int64(heap[0])
+        place = np.int64(heads[rank])
+        if place < 0:
+            heads[rank] = _NOT_IN_HEAP
+            n_heap = _pop(heap, n_heap)
             continue
-        ids[place] = merge & _ID_BITS
-        taken = after[place]
-        ranks[taken] = NO_MERGE
-        after[place] = after[taken]
-        ranks[place] = NO_MERGE
-        if after[place] < length:
-            before[after[place]] = place
-            ranks[place] = merges[_find_pair(merges, ids[place], ids[after[place]]), 1]
-            n_heap = _push(heap, n_heap, ranks, place)
-        if before[place] >= 0:
-            left = before[place]
-            ranks[left] = merges[_find_pair(merges, ids[left], ids[place]), 1]
-            n_heap = _push(heap, n_heap, ranks, left)
-    n_ids = 0
+        right_place = place + lengths[ids[place]]
+        after = right_place + lengths[ids[right_place]]
+        _unlink(lists, ranks, place)
+        _unlink(lists, ranks, right_place)
+        merged = merged_ids[rank]
+        ids[place] = merged
+        ids[after - 1] = merged
+        if place > 0:
+            before = place - lengths[ids[place - 1]]
+            _unlink(lists, ranks, before)
+            ranks[before] = find_rank(c, ids[before], merged)
+            n_heap = _link(lists, n_heap, ranks[before], before)
+        if after < length:
+            ranks[place] = find_rank(c, merged, ids[after])
+            n_heap = _link(lists, n_heap, ranks[place], place)
+    n_ids = np.int64(0)
     place = np.int64(0)
     while place < length:
         ids[n_ids] = ids[place]
+        place += lengths[ids[n_ids]]
         n_ids += 1
-        place = after[place]
     return n_ids
 
 
-@numba.njit(cache=True, nogil=True)
-def _push(heap, n_heap, ranks, place):
-    if ranks[place] == NO_MERGE:
+@inner
+def _link(lists: tuple[pi32, pi32, pi32, pi32, pi32], n_heap: i64, rank: i32, place: i64) -> i64:
+    """Put a place into the list of its rank, if it has one; returns the heap's size."""
+    next_place, place_before, heads, tails, heap = lists
+    if rank == NO_RANK:
         return n_heap
-    entry = (ranks[place] & _RANK_BITS) | np.uint64(place)
+    if heads[rank] == _NOT_IN_HEAP:
+        n_heap = _push(heap, n_heap, rank)
+        heads[rank] = _EMPTY
+    if heads[rank] == _EMPTY:
+        heads[rank] = place
+        tails[rank] = place
+        next_place[place] = _EMPTY
+        place_before[place] = _EMPTY
+        return n_heap
+    # Merging one rank goes from left to right, so places come in order, except where two merges
+    # make the same token.
+    before = np.int64(tails[rank])
+    after = np.int64(_EMPTY)
+    while before >= 0 and before > place:
+        after = before
+        before = np.int64(place_before[before])
+    next_place[place] = after
+    place_before[place] = before
+    if before >= 0:
+        next_place[before] = place
+    else:
+        heads[rank] = place
+    if after >= 0:
+        place_before[after] = place
+    else:
+        tails[rank] = place
+    return n_heap
+
+
+@inner
+def _unlink(lists: tuple[pi32, pi32, pi32, pi32, pi32], ranks: pi32, place: i64) -> None:
+    """Take a place out of the list of its rank."""
+    next_place, place_before, heads, tails, _ = lists
+    rank = ranks[place]
+    if rank == NO_RANK:
+        return
+    ranks[place] = NO_RANK
+    before, after = np.int64(place_before[place]), np.int64(next_place[place])
+    if before >= 0:
+        next_place[before] = after
+    else:
+        heads[rank] = after
+    if after >= 0:
+        place_before[after] = before
+    else:
+        tails[rank] = before
+
+
+@inner
+def _push(heap: pi32, n_heap: i64, rank: i32) -> i64:
     child = n_heap
-    while child > 0 and entry < heap[(child - 1) >> 1]:
+    while child > 0 and rank < heap[(child - 1) >> 1]:
         heap[child] = heap[(child - 1) >> 1]
         child = (child - 1) >> 1
-    heap[child] = entry
+    heap[child] = rank
     return n_heap + 1
 
 
-@numba.njit(cache=True, nogil=True)
-def _pop(heap, n_heap):
+@inner
+def _pop(heap: pi32, n_heap: i64) -> i64:
     n_heap -= 1
-    entry = heap[n_heap]
-    parent = np.int64(0)
+    rank = heap[n_heap]
+    parent = 0
     while 2 * parent + 1 < n_heap:
         child = 2 * parent + 1
         if child + 1 < n_heap and heap[child + 1] < heap[child]:
             child += 1
-        if entry <= heap[child]:
+        if rank <= heap[child]:
             break
         heap[parent] = heap[child]
         parent = child
-    heap[parent] = entry
+    heap[parent] = rank
     return n_heap

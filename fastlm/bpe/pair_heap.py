@@ -1,114 +1,91 @@
-# mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-calls, disable-error-code=assignment
 """A max-heap of pairs of symbols, which breaks ties by what the symbols spell."""
 
-from typing import NamedTuple
-
-import numba
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8, UInt64
+
+from fastlm.bpe.memory import boolean, i64, inner, int32_at, int64_at, pi64, uint8_at, uint64_at
+
+# Fields of a trainer's context.
+# Symbol s spells text[PLACE[s] : PLACE[s] + LENGTH[s]]; PREFIX[s] is its first 8 bytes, big-endian,
+# with zeros past the end: comparing it compares the bytes.
+TEXT, PLACE, LENGTH, PREFIX, N_SYMBOLS, MAX_SYMBOLS = range(6)
+# Pair p is symbols LEFT[p], RIGHT[p] at the positions BEGIN[p] to END[p].
+LEFT, RIGHT, BEGIN, END, N_PAIRS, MAX_PAIRS = range(6, 12)
+# The heap orders pairs by an upper bound of their count, then by their two byte strings.
+BOUND, PAIR, N_HEAP = range(12, 15)
+N_HEAP_FIELDS = 15
 
 
-class Symbols(NamedTuple):
-    """Symbol s spells text[place[s] : place[s] + length[s]]; prefix is its first 8 bytes.
-
-    The prefix is big-endian, with zeros past the end: comparing it compares the bytes.
-    """
-
-    text: UInt8[np.ndarray, " n_slots"]
-    place: Int32[np.ndarray, " vocab_size"]
-    length: Int32[np.ndarray, " vocab_size"]
-    prefix: UInt64[np.ndarray, " vocab_size"]
-
-
-class Pairs(NamedTuple):
-    """Pair p is symbols left[p], right[p] at positions[begin[p] : end[p]]."""
-
-    left: Int32[np.ndarray, " capacity"]
-    right: Int32[np.ndarray, " capacity"]
-    begin: Int32[np.ndarray, " capacity"]
-    end: Int32[np.ndarray, " capacity"]
-
-
-class Heap(NamedTuple):
-    """Binary max-heap of pairs by an upper bound of their count, then by their two byte strings."""
-
-    bound: Int64[np.ndarray, " capacity"]
-    pair: Int32[np.ndarray, " capacity"]
-
-
-@numba.njit(cache=True, nogil=True)
-def push(heap, n_heap, bound, pair, symbols, pairs):
-    """Add a pair; returns the heap's new size."""
-    child = n_heap
+@inner
+def push(c: pi64, bound: i64, pair: i64) -> None:
+    """Add a pair."""
+    bounds, pairs = int64_at(c[BOUND]), int32_at(c[PAIR])
+    child = c[N_HEAP]
+    c[N_HEAP] += 1
     while child > 0:
         parent = (child - 1) >> 1
-        if not _outranks(bound, pair, heap.bound[parent], heap.pair[parent], symbols, pairs):
+        if not _outranks(c, bound, pair, bounds[parent], pairs[parent]):
             break
-        heap.bound[child] = heap.bound[parent]
-        heap.pair[child] = heap.pair[parent]
+        bounds[child] = bounds[parent]
+        pairs[child] = pairs[parent]
         child = parent
-    heap.bound[child] = bound
-    heap.pair[child] = pair
-    return n_heap + 1
+    bounds[child] = bound
+    pairs[child] = pair
 
 
-@numba.njit(cache=True, nogil=True)
-def pop(heap, n_heap, symbols, pairs):
-    """Remove the top; returns the heap's new size."""
-    n_heap -= 1
-    heap.bound[0] = heap.bound[n_heap]
-    heap.pair[0] = heap.pair[n_heap]
-    sink(heap, n_heap, symbols, pairs)
-    return n_heap
-
-
-@numba.njit(cache=True, nogil=True)
-def sink(heap, n_heap, symbols, pairs):
-    """Move the top, whose bound has fallen, down to where it belongs."""
-    bounds, members = heap.bound, heap.pair
-    bound, pair = bounds[0], np.int64(members[0])
+@inner
+def replace_top(c: pi64, bound: i64, pair: i64) -> None:
+    """Put a pair where the top was and move it down to where it belongs."""
+    bounds, pairs, n_heap = int64_at(c[BOUND]), int32_at(c[PAIR]), c[N_HEAP]
     parent = np.int64(0)
     while 2 * parent + 1 < n_heap:
         child = 2 * parent + 1
         other = child + 1
         if other < n_heap and _outranks(
-            bounds[other], members[other], bounds[child], members[child], symbols, pairs
+            c, bounds[other], pairs[other], bounds[child], pairs[child]
         ):
             child = other
-        if not _outranks(bounds[child], members[child], bound, pair, symbols, pairs):
+        if not _outranks(c, bounds[child], pairs[child], bound, pair):
             break
         bounds[parent] = bounds[child]
-        members[parent] = members[child]
+        pairs[parent] = pairs[child]
         parent = child
     bounds[parent] = bound
-    members[parent] = pair
+    pairs[parent] = pair
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
-def _outranks(bound, pair, other_bound, other_pair, symbols, pairs):
+@inner
+def pop(c: pi64) -> None:
+    """Remove the top."""
+    c[N_HEAP] -= 1
+    last = c[N_HEAP]
+    replace_top(c, int64_at(c[BOUND])[last], int32_at(c[PAIR])[last])
+
+
+@inner
+def _outranks(c: pi64, bound: i64, pair: i64, other_bound: i64, other_pair: i64) -> boolean:
     if bound != other_bound:
         return bound > other_bound
-    return _spells_greater(np.int64(pair), np.int64(other_pair), symbols, pairs)
-
-
-@numba.njit(cache=True, nogil=True)
-def _spells_greater(pair, other_pair, symbols, pairs):
-    order = _compare(pairs.left[pair], pairs.left[other_pair], symbols)
+    left, right = int32_at(c[LEFT]), int32_at(c[RIGHT])
+    order = _compare(c, left[pair], left[other_pair])
     if order == 0:
-        order = _compare(pairs.right[pair], pairs.right[other_pair], symbols)
+        order = _compare(c, right[pair], right[other_pair])
     return order > 0
 
 
-@numba.njit(cache=True, nogil=True)
-def _compare(symbol, other, symbols):
+@inner
+def _compare(c: pi64, symbol: i64, other: i64) -> i64:
     """Order of two symbols' bytes: negative, 0 or positive."""
     if symbol == other:
         return 0
-    if symbols.prefix[symbol] != symbols.prefix[other]:
-        return 1 if symbols.prefix[symbol] > symbols.prefix[other] else -1
-    for i in range(min(symbols.length[symbol], symbols.length[other])):
-        byte = np.int64(symbols.text[symbols.place[symbol] + i])
-        other_byte = np.int64(symbols.text[symbols.place[other] + i])
+    prefixes = uint64_at(c[PREFIX])
+    if prefixes[symbol] != prefixes[other]:
+        return 1 if prefixes[symbol] > prefixes[other] else -1
+    text, places, lengths = uint8_at(c[TEXT]), int32_at(c[PLACE]), int32_at(c[LENGTH])
+    place, other_place = np.int64(places[symbol]), np.int64(places[other])
+    length, other_length = np.int64(lengths[symbol]), np.int64(lengths[other])
+    for i in range(min(length, other_length)):
+        byte, other_byte = np.int64(text[place + i]), np.int64(text[other_place + i])
         if byte != other_byte:
             return byte - other_byte
-    return np.int64(symbols.length[symbol]) - np.int64(symbols.length[other])
+    return length - other_length

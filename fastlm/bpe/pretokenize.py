@@ -8,24 +8,46 @@ last character can start a token, and only when something else follows; the text
 space. An apostrophe that starts a token may begin a contraction, which sets one more start. Since
 the pattern never looks back, a scan may be taken up again at any token start as if at the text's
 start: that is how a window ends.
+
+Why it is fast: each rule is a loop over the bytes of a window without branches, which the compiler
+turns into vector code, and the window's arrays stay in the processor's caches.
 """
 
 import functools
 
-import numba
 import numpy as np
 from jaxtyping import Int64, UInt8
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
-from numba.extending import intrinsic
 
 from fastlm.bpe.errors import InvalidUtf8
+from fastlm.bpe.memory import (
+    CLASS_OF,
+    CLASSES,
+    FLAGS,
+    STARTS,
+    TEXT,
+    Context,
+    address_of,
+    boolean,
+    count_trailing_zeros,
+    i64,
+    inner,
+    int32_at,
+    int64_at,
+    kernel,
+    pi32,
+    pi64,
+    pu8,
+    pu64,
+    u8,
+    uint8_at,
+    uint64_at,
+)
 from fastlm.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_classes
 
 BLANK = 16  # set beside SPACE for U+0020
-STARTS, MAY_CONTRACT = 1, 2  # bits of a window's flags
+IS_START, MAY_CONTRACT = 1, 2  # bits of a window's flags
 
-WINDOW_BYTES = 8192  # a window's buffers fit the second-level cache, its text the first
+WINDOW_BYTES = 8192
 LOOKAHEAD = 16  # bytes copied past a window: the next character's class, a contraction, key loads
 PADDING = 64  # bytes past a window in its buffers
 
@@ -41,75 +63,62 @@ def class_table() -> UInt8[np.ndarray, "1114112"]:
     return code_point_classes()
 
 
-@numba.njit(cache=True, nogil=True)
-def new_window(n_bytes):
-    """Buffers (text, classes, flags, starts) for scan_window, for n_bytes a multiple of 8."""
-    size = n_bytes + PADDING
-    return (
-        np.empty(size, np.uint8),
-        np.empty(size, np.uint8),
-        np.empty(size, np.uint8),
-        np.empty(size, np.int32),
-    )
+def add_window(context: Context) -> None:
+    """Give a context the buffers that scan_window works in."""
+    size = WINDOW_BYTES + PADDING
+    context.hold(CLASS_OF, class_table())
+    for field in (TEXT, CLASSES, FLAGS):
+        # uint64, so that eight bytes at a time are read where they belong
+        context.hold(field, np.zeros(size // 8, np.uint64))
+    context.hold(STARTS, np.zeros(size, np.int32))
 
 
-@numba.njit(cache=True, nogil=True)
-def scan_window(data, begin, end, class_of, window):
+@inner
+def scan_window(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, i64]:
     """Find the complete pre-tokens of data[begin:end] that fit a window laid at begin.
 
     Args:
         begin: start of a pre-token; end: where the text ends (a special token may follow).
-        window: from new_window; window[0] receives the text, window[3][:n + 1] the n tokens'
-            bounds relative to begin.
     Returns:
-        (n, invalid): n is 0 when the first token does not end inside the window; invalid is the
-        position in data of a character that is not UTF-8, or -1.
+        (n, invalid): n pre-tokens stand in the context's TEXT, with n + 1 bounds in STARTS; n is 0
+        when the first one does not end inside the window. invalid is the position in data of a
+        character that is not UTF-8, or -1.
     """
-    text, classes, flags, starts = window
-    n_bytes = min(end - begin, text.size - PADDING)
+    text, classes = uint8_at(c[TEXT]), uint8_at(c[CLASSES])
+    flags, starts = uint8_at(c[FLAGS]), int32_at(c[STARTS])
+    n_bytes = min(end - begin, WINDOW_BYTES)
     visible = min(end - begin, n_bytes + LOOKAHEAD)
-    _copy(data[begin : begin + visible], text)
+    seen = _classify_ascii(uint8_at(data + begin), text, classes, visible)
     for i in range(visible, n_bytes + LOOKAHEAD):
         text[i] = 0
-    _classify_ascii(text, classes, n_bytes + LOOKAHEAD)
+        classes[i] = SPACE
     has_wide_space = False
-    if _has_high_bit(text, n_bytes + LOOKAHEAD):
-        has_wide_space, invalid = _classify_wide(text, classes, n_bytes, visible, class_of)
+    if seen >= 0x80:
+        has_wide_space, invalid = _classify_wide(
+            text, uint64_at(c[TEXT]), classes, uint8_at(c[CLASS_OF]), n_bytes, visible
+        )
         if invalid >= 0:
             return 0, begin + invalid
-    for i in range(visible, n_bytes + LOOKAHEAD):
-        classes[i] = SPACE
     _flag_starts(text, classes, flags, n_bytes)
     if has_wide_space:
-        _flag_wide_spaces(text, classes, flags, n_bytes)
-    _flag_contractions(text, flags, n_bytes)
-    n_starts = _gather_starts(flags, starts, n_bytes)
+        _flag_wide_spaces(text, uint64_at(c[TEXT]), classes, flags, n_bytes)
+    _flag_contractions(text, flags, uint64_at(c[FLAGS]), n_bytes)
+    n_starts = _gather_starts(flags, uint64_at(c[FLAGS]), starts, n_bytes)
     if begin + n_bytes == end:
         starts[n_starts] = n_bytes
         return n_starts, -1
     return n_starts - 1, -1
 
 
-@numba.njit(cache=True, nogil=True)
-def _copy(source, target):
-    for i in range(source.size):
-        target[i] = source[i]
-
-
-@numba.njit(cache=True, nogil=True)
-def _has_high_bit(text, n_bytes):
+@inner
+def _classify_ascii(data: pu8, text: pu8, classes: pu8, n_bytes: i64) -> u8:
+    """Copy bytes and classify each as if it were an ASCII character; returns all of them or-ed."""
+    # Selects on uint8 alone, without branches, so that LLVM makes vector code of the loop.
     seen = np.uint8(0)
     for i in range(n_bytes):
-        seen |= text[i]
-    return seen >= np.uint8(0x80)
-
-
-@numba.njit(cache=True, nogil=True)
-def _classify_ascii(text, classes, n_bytes):
-    """Classify every byte as if it were an ASCII character."""
-    # Selects on uint8 alone, without branches, so that LLVM makes vector code of the loop.
-    for i in range(n_bytes):
-        byte = text[i]
+        byte = data[i]
+        text[i] = byte
+        seen |= byte
         label = np.uint8(OTHER)
         is_letter = np.uint8(np.uint8(byte | np.uint8(32)) - np.uint8(97)) < np.uint8(26)
         label = np.uint8(LETTER) if is_letter else label
@@ -117,18 +126,20 @@ def _classify_ascii(text, classes, n_bytes):
         label = np.uint8(SPACE) if np.uint8(byte - np.uint8(9)) < np.uint8(5) else label
         label = np.uint8(SPACE | BLANK) if byte == np.uint8(32) else label
         classes[i] = label
+    return seen
 
 
-@numba.njit(cache=True, nogil=True)
-def _classify_wide(text, classes, n_bytes, visible, class_of):
+@inner
+def _classify_wide(
+    text: pu8, words: pu64, classes: pu8, class_of: pu8, n_bytes: i64, visible: i64
+) -> tuple[boolean, i64]:
     """Classify characters beyond ASCII; returns (is one of them a space, invalid position or -1).
 
     Reads on until the character after a space at the window's end is classified too.
     """
     has_wide_space = False
-    words = text.view(np.uint64)
     limit = min(visible, n_bytes + 4)
-    i = np.int64(0)
+    i = 0
     while i < limit:
         if i & 7 == 0 and words[i >> 3] & _HIGH_BITS == 0:
             i += 8
@@ -136,8 +147,8 @@ def _classify_wide(text, classes, n_bytes, visible, class_of):
         if text[i] < 0x80:
             i += 1
             continue
-        code_point, length = decode_character(text, i)
-        if length == 0 or i + length > visible:
+        code_point, length = decode_character(text, i, visible)
+        if length == 0:
             return has_wide_space, i
         label = class_of[code_point]
         has_wide_space |= label == SPACE
@@ -147,13 +158,13 @@ def _classify_wide(text, classes, n_bytes, visible, class_of):
     return has_wide_space, -1
 
 
-@numba.njit(cache=True, nogil=True)
-def decode_character(text, i):
+@inner
+def decode_character(text: pu8, i: i64, end: i64) -> tuple[i64, i64]:
     """(code point, bytes) of the UTF-8 character beyond ASCII at i; 0 bytes when it is invalid."""
     first = np.int64(text[i])
-    second = np.int64(text[i + 1]) ^ 0x80
-    third = np.int64(text[i + 2]) ^ 0x80
-    fourth = np.int64(text[i + 3]) ^ 0x80
+    second = np.int64(text[i + 1]) ^ 0x80 if i + 1 < end else 0xFF
+    third = np.int64(text[i + 2]) ^ 0x80 if i + 2 < end else 0xFF
+    fourth = np.int64(text[i + 3]) ^ 0x80 if i + 3 < end else 0xFF
     if 0xC2 <= first < 0xE0 and second < 0x40:
         return (first & 0x1F) << 6 | second, 2
     if 0xE0 <= first < 0xF0 and second < 0x40 and third < 0x40:
@@ -167,8 +178,8 @@ def decode_character(text, i):
     return 0, 0
 
 
-@numba.njit(cache=True, nogil=True)
-def _flag_starts(text, classes, flags, n_bytes):
+@inner
+def _flag_starts(text: pu8, classes: pu8, flags: pu8, n_bytes: i64) -> None:
     """Apply the rules above, as if every space were one byte and no contraction began."""
     class_bits = np.uint8(LETTER | NUMBER | OTHER | SPACE)
     for i in range(1, n_bytes):
@@ -183,29 +194,28 @@ def _flag_starts(text, classes, flags, n_bytes):
         )
         starts = (changes & (np.uint8(1) - after_blank)) | np.uint8(last_space != np.uint8(0))
         flags[i] = starts | (contracts << 1)
-    flags[0] = STARTS | (MAY_CONTRACT if text[0] == _APOSTROPHE else 0)
+    flags[0] = IS_START | (MAY_CONTRACT if text[0] == _APOSTROPHE else 0)
 
 
-@numba.njit(cache=True, nogil=True)
-def _flag_wide_spaces(text, classes, flags, n_bytes):
+@inner
+def _flag_wide_spaces(text: pu8, words: pu64, classes: pu8, flags: pu8, n_bytes: i64) -> None:
     """Move the start of a space of several bytes to its first byte."""
-    words = text.view(np.uint64)
-    for word in range((n_bytes + 7) >> 3):
-        if words[word] & _HIGH_BITS == 0:
+    i = 0
+    while i < n_bytes:
+        if i & 7 == 0 and words[i >> 3] & _HIGH_BITS == 0:
+            i += 8
             continue
-        for i in range(word * 8, min(word * 8 + 8, n_bytes)):
-            if text[i] < 0xC0 or classes[i] != SPACE:
-                continue
+        if text[i] >= 0xC0 and classes[i] == SPACE:
             length = 2 if text[i] < 0xE0 else 3
             for k in range(1, length):
                 flags[i + k] = 0
             if i > 0 and classes[i - 1] & SPACE:
-                flags[i] = STARTS if classes[i + length] & SPACE == 0 else 0
+                flags[i] = IS_START if classes[i + length] & SPACE == 0 else 0
+        i += 1
 
 
-@numba.njit(cache=True, nogil=True)
-def _flag_contractions(text, flags, n_bytes):
-    words = flags.view(np.uint64)
+@inner
+def _flag_contractions(text: pu8, flags: pu8, words: pu64, n_bytes: i64) -> None:
     for word in range((n_bytes + 7) >> 3):
         if words[word] & np.uint64(MAY_CONTRACT * _EACH_BYTE) == 0:
             continue
@@ -214,69 +224,89 @@ def _flag_contractions(text, flags, n_bytes):
                 length = _contraction_length(text[i + 1], text[i + 2])
                 if length:
                     flags[i + 1] = 0
-                    flags[i + length] |= STARTS
+                    flags[i + length] |= IS_START
 
 
-@numba.njit(cache=True, nogil=True)
-def _gather_starts(flags, starts, n_bytes):
-    """Write the positions of the flags that say STARTS; returns how many."""
-    for i in range(n_bytes, n_bytes + 64):
+@inner
+def _gather_starts(flags: pu8, words: pu64, starts: pi32, n_bytes: i64) -> i64:
+    """Write the positions of the flags that say IS_START; returns how many."""
+    for i in range(n_bytes, n_bytes + PADDING):
         flags[i] = 0
-    words = flags.view(np.uint64)
     n_starts = 0
     for base in range(0, n_bytes, 64):
         # 64 flags into one mask: its loop ends once where eight short loops would, and the end
         # is what the processor cannot predict.
         mask = np.uint64(0)
         for k in range(8):
-            bits = words[(base >> 3) + k] & np.uint64(STARTS * _EACH_BYTE)
+            bits = words[(base >> 3) + k] & np.uint64(IS_START * _EACH_BYTE)
             packed = (bits * np.uint64(0x0102040810204080)) >> np.uint64(56)
             mask |= packed << np.uint64(8 * k)
         while mask:
-            starts[n_starts] = base + count_trailing_zeros(mask)  # type: ignore[call-arg]
+            starts[n_starts] = base + count_trailing_zeros(mask)
             n_starts += 1
             mask &= mask - np.uint64(1)
     return n_starts
 
 
-@intrinsic
-def count_trailing_zeros(_typing_context, value):
-    """Index of the lowest bit set in a uint64 that is not 0."""
-
-    def generate(_context, builder, _signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.uint64), generate
-
-
-@numba.njit(cache=True, nogil=True)
-def _contraction_length(first, second):
-    if first in (_S, _D, _M, _T):
+@inner
+def _contraction_length(first: u8, second: u8) -> i64:
+    if first == _S or first == _D or first == _M or first == _T:  # noqa: SIM109 - no tuple to compile
         return 2
     if first == _L and second == _L:
         return 3
-    if first in (_V, _R) and second == _E:
+    if (first == _V or first == _R) and second == _E:  # noqa: SIM109
         return 3
     return 0
 
 
-@numba.njit(cache=True, nogil=True)
-def _token_bounds(data, class_of, bounds):
-    window = new_window(np.int64(WINDOW_BYTES))
-    position = np.int64(0)
+@inner
+def long_token_end(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, boolean]:
+    """(end, is it valid) of a pre-token too long for a window; invalid: where that is.
+
+    It is a run of one class, perhaps with a blank before it, or of spaces without the last.
+    """
+    text, class_of = uint8_at(data), uint8_at(c[CLASS_OF])
+    label = np.int64(0)
+    before = begin
+    position = begin
+    while position < end:
+        code_point, length = np.int64(text[position]), 1
+        if code_point >= 0x80:
+            code_point, length = decode_character(text, position, end)
+            if length == 0:
+                return position, False
+        here = np.int64(class_of[code_point])
+        if label == 0 or (position == begin + 1 and text[begin] == 32 and here != SPACE):
+            label = here
+        elif here != label:
+            return (before if label == SPACE else position), True
+        before = position
+        position += length
+    return end, True
+
+
+@kernel
+def _token_bounds(address, data, n_bytes, bounds_address):
+    c, bounds = int64_at(address), int64_at(bounds_address)
+    starts = int32_at(c[STARTS])
+    position = 0
     n_bounds = 1
-    while position < data.size:
-        n_tokens, invalid = scan_window(data, position, data.size, class_of, window)
+    while position < n_bytes:
+        n_tokens, invalid = scan_window(c, data, position, n_bytes)
         if invalid >= 0:
-            return n_bounds, invalid
+            return -1 - invalid
         if n_tokens == 0:
-            window = new_window(2 * (window[0].size - PADDING))
+            position, is_valid = long_token_end(c, data, position, n_bytes)
+            if not is_valid:
+                return -1 - position
+            bounds[n_bounds] = position
+            n_bounds += 1
             continue
         for token in range(1, n_tokens + 1):
-            bounds[n_bounds] = position + window[3][token]
+            bounds[n_bounds] = position + starts[token]
             n_bounds += 1
-        position += window[3][n_tokens]
-    return n_bounds, -1
+        position += starts[n_tokens]
+    return n_bounds
 
 
 def token_bounds(data: bytes) -> Int64[np.ndarray, " n_tokens_plus_1"]:
@@ -287,8 +317,10 @@ def token_bounds(data: bytes) -> Int64[np.ndarray, " n_tokens_plus_1"]:
     Raises:
         InvalidUtf8: naming the byte offset.
     """
+    context = Context()
+    add_window(context)
     bounds = np.zeros(len(data) + 1, np.int64)
-    n_bounds, invalid = _token_bounds(np.frombuffer(data, np.uint8), class_table(), bounds)
-    if invalid >= 0:
-        raise InvalidUtf8(invalid)
+    n_bounds = _token_bounds(context.address, address_of(data), len(data), bounds.ctypes.data)
+    if n_bounds < 0:
+        raise InvalidUtf8(-1 - n_bounds)
     return bounds[:n_bounds]

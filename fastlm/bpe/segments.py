@@ -1,108 +1,120 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code=assignment
 """Walking documents from one special token to the next.
 
-A kernel that walks keeps its place in an int64 state array, so that it can return to Python for
-more room and be called again. The first fields are the same for all kernels.
+A kernel that walks keeps its place in its context, so that it can return to Python for more room
+and be called again.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import numba
 import numpy as np
-from jaxtyping import Int64, UInt8
 
-DOCUMENT, POSITION, SEGMENT_END, SPECIAL, N_WORDS, ARENA_USED = range(6)
-N_FIELDS = 6
-_START = np.array([-1, 0, 0, -1], np.int64)  # of the first four
-
-# What a kernel that walks returns.
-DONE, TABLE_FULL, ARENA_FULL, OUT_FULL, INVALID_TEXT, UNKNOWN_BYTE = range(6)
-
-
-class SpecialTokens(NamedTuple):
-    """Special tokens one after another, the longest first: the first that fits is the longest."""
-
-    text: UInt8[np.ndarray, " n_bytes"]
-    bounds: Int64[np.ndarray, " n_specials_plus_1"]
-
-
-def pack_special_tokens(tokens: Sequence[bytes]) -> SpecialTokens:
-    """Lay tokens, given longest first, one after another."""
-    lengths = [0, *map(len, tokens)]
-    return SpecialTokens(
-        np.frombuffer(b"".join(tokens), np.uint8), np.cumsum(lengths, dtype=np.int64)
-    )
-
-
-def new_state() -> Int64[np.ndarray, " n_fields"]:
-    """A state before the first document, with nothing in tables."""
-    state = np.zeros(N_FIELDS, np.int64)
-    start_walk(state)
-    return state
+from fastlm.bpe.memory import (
+    BOUNDS,
+    DOCUMENT,
+    N_DOCUMENTS,
+    N_SPECIAL_FIRSTS,
+    N_SPECIALS,
+    POSITION,
+    SEGMENT_END,
+    SPECIAL,
+    SPECIAL_BOUNDS,
+    SPECIAL_FIRSTS,
+    SPECIAL_TEXT,
+    Context,
+    boolean,
+    i64,
+    inner,
+    int64_at,
+    pi64,
+    pu8,
+    uint8_at,
+)
 
 
-def start_walk(state: Int64[np.ndarray, " n_fields"]) -> None:
-    """Set a state before the first document, whose text begins at byte 0."""
-    state[: len(_START)] = _START
+def add_special_tokens(context: Context, tokens: Sequence[bytes]) -> None:
+    """Give a context its special tokens, the longest first: the first that fits is the longest."""
+    first_bytes = bytes(sorted({token[0] for token in tokens}))
+    context.hold(SPECIAL_TEXT, np.frombuffer(b"".join(tokens), np.uint8))
+    context.hold(SPECIAL_BOUNDS, np.cumsum([0, *map(len, tokens)], dtype=np.int64))
+    context.hold(SPECIAL_FIRSTS, np.frombuffer(first_bytes, np.uint8))
+    context.fields[N_SPECIALS] = len(tokens)
+    context.fields[N_SPECIAL_FIRSTS] = len(first_bytes)
 
 
-@numba.njit(cache=True, nogil=True)
-def next_segment(data, bounds, specials, state):
+@inner
+def start_walk(c: pi64, n_bytes: i64) -> None:
+    """Set a context before its first document, whose text begins at byte 0."""
+    if c[N_DOCUMENTS] == 1:
+        bounds = int64_at(c[BOUNDS])
+        bounds[0], bounds[1] = 0, n_bytes
+    c[DOCUMENT] = -1
+    c[POSITION] = 0
+    c[SEGMENT_END] = 0
+    c[SPECIAL] = -1
+
+
+@inner
+def next_segment(c: pi64, data: i64) -> tuple[i64, boolean]:
     """Pass the end of a segment and find the end of the one after it.
 
-    Args:
-        bounds: document i is data[bounds[i] : bounds[i + 1]].
+    Document i of N_DOCUMENTS is data[BOUNDS[i] : BOUNDS[i + 1]].
+
     Returns:
         (special, ended): index of the special token passed, or -1; has a document ended?
     """
-    special = state[SPECIAL]
+    bounds, special_bounds = int64_at(c[BOUNDS]), int64_at(c[SPECIAL_BOUNDS])
+    special = c[SPECIAL]
     if special >= 0:
-        state[POSITION] += specials.bounds[special + 1] - specials.bounds[special]
-    ended = state[POSITION] == bounds[state[DOCUMENT] + 1]
+        c[POSITION] += special_bounds[special + 1] - special_bounds[special]
+    ended = c[POSITION] == bounds[c[DOCUMENT] + 1]
     if ended:
-        state[DOCUMENT] += 1
-    state[SEGMENT_END] = state[POSITION]
-    state[SPECIAL] = -1
-    if state[DOCUMENT] + 1 < bounds.size:
-        end = bounds[state[DOCUMENT] + 1]
-        state[SEGMENT_END], state[SPECIAL] = next_special(data, state[POSITION], end, specials)
+        c[DOCUMENT] += 1
+    c[SEGMENT_END] = c[POSITION]
+    c[SPECIAL] = -1
+    if c[DOCUMENT] < c[N_DOCUMENTS]:
+        end = bounds[c[DOCUMENT] + 1]
+        c[SEGMENT_END] = end
+        if c[N_SPECIALS] > 0:
+            c[SEGMENT_END], c[SPECIAL] = _next_special(c, uint8_at(data), c[POSITION], end)
     return special, ended
 
 
-@numba.njit(cache=True, nogil=True)
-def next_special(data, begin, end, specials):
+@inner
+def _next_special(c: pi64, data: pu8, begin: i64, end: i64) -> tuple[i64, i64]:
     """(position, index) of the first special token in data[begin:end]; (end, -1) when none.
 
     Among tokens that begin at the same position it is the longest.
     """
-    n_specials = specials.bounds.size - 1
-    if n_specials == 0:
-        return end, -1
+    text, bounds = uint8_at(c[SPECIAL_TEXT]), int64_at(c[SPECIAL_BOUNDS])
     stride = 64
     block = begin
     while block < end:
         block_end = min(block + stride, end)
-        if block_end - block == stride:
-            # Almost every block holds no token's first byte; this test compiles to vector code.
-            hit = np.uint8(0)
-            chunk = data[block:block_end]
-            for special in range(n_specials):
-                first = specials.text[specials.bounds[special]]
-                for i in range(stride):
-                    hit |= np.uint8(chunk[i] == first)
-            if hit == 0:
-                block = block_end
-                continue
+        if block_end - block == stride and not _holds_first_byte(c, data, block, stride):
+            block = block_end
+            continue
         for i in range(block, block_end):
-            for special in range(n_specials):
-                low, high = specials.bounds[special], specials.bounds[special + 1]
-                if data[i] != specials.text[low] or i + high - low > end:
+            for special in range(c[N_SPECIALS]):
+                low, high = bounds[special], bounds[special + 1]
+                if data[i] != text[low] or i + high - low > end:
                     continue
                 k = 1
-                while k < high - low and data[i + k] == specials.text[low + k]:
+                while k < high - low and data[i + k] == text[low + k]:
                     k += 1
                 if k == high - low:
                     return i, special
         block = block_end
     return end, -1
+
+
+@inner
+def _holds_first_byte(c: pi64, data: pu8, begin: i64, n_bytes: i64) -> boolean:
+    # Almost no block holds a special token's first byte, and this compiles to vector code.
+    firsts = uint8_at(c[SPECIAL_FIRSTS])
+    hit = np.uint8(0)
+    for special in range(c[N_SPECIAL_FIRSTS]):
+        first = firsts[special]
+        for i in range(begin, begin + n_bytes):
+            hit |= np.uint8(data[i] == first)
+    return hit > 0

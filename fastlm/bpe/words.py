@@ -5,99 +5,188 @@ A slot is four uint64: two of key, two of value. A string of up to 15 bytes is i
 bytes, little-endian, with the length in the top byte. A longer one has a hash as the first key word
 and, in the second, LONG in the top byte over its place in the arena, where its length and its bytes
 follow one another. An empty slot has 0 as its second key word, which no string has.
+
+Two slots fill a cache line and are searched together, without a branch between them. Keys of a
+whole window are computed first and its lines asked for ahead of use: the table is far larger than
+the caches, and the processor would wait for each line in turn.
 """
 
-import numba
 import numpy as np
 from jaxtyping import UInt64
 
-from fastlm.bpe.segments import ARENA_FULL, ARENA_USED, DONE, N_WORDS, TABLE_FULL
+from fastlm.bpe.memory import (
+    ARENA,
+    ARENA_FULL,
+    ARENA_SIZE,
+    ARENA_USED,
+    FIRSTS,
+    MAX_WORDS,
+    N_WORD_BYTES,
+    N_WORDS,
+    SECONDS,
+    SLOT_MASK,
+    SLOTS,
+    STARTS,
+    TABLE,
+    TABLE_FULL,
+    TEXT,
+    Context,
+    boolean,
+    i64,
+    inner,
+    int32_at,
+    int64_at,
+    kernel,
+    load_word,
+    pi64,
+    pu8,
+    pu64,
+    u64,
+    uint8_at,
+    uint64_at,
+)
+from fastlm.bpe.pretokenize import PADDING, WINDOW_BYTES
 
 SHORT_BYTES = 15
-LONG = 0xFF
-SLOTS_PER_WORD = 2
+AHEAD = 16  # tokens between asking for a slot and reading it
+VALUE = 2  # offset of the two value words in a slot
 
 _LENGTH_SHIFT = np.uint64(56)
-_LONG_KEY = np.uint64(LONG << 56)
+LONG_KEY = np.uint64(0xFF << 56)
+_NO_KEY = np.uint64(0xFE << 56)  # second key word that no entry has
 _FIRST_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SECOND_MULTIPLIER = np.uint64(0xC2B2AE3D27D4EB4F)
-
-# Bits of the first and the second key word that a short string of each length fills.
-_FIRST_MASK = np.array([(1 << 8 * min(n, 8)) - 1 for n in range(16)], np.uint64)
-_SECOND_MASK = np.array([(1 << 8 * max(n - 8, 0)) - 1 for n in range(16)], np.uint64)
+_ALL_BITS = np.uint64(0xFFFFFFFFFFFFFFFF)
+_LINE_WORDS = 8  # of a cache line
 
 
-def new_table(n_slots: int) -> UInt64[np.ndarray, "n_slots 4"]:
-    """An empty table; n_slots is a power of two."""
-    return np.zeros((n_slots, 4), np.uint64)
+def new_table(n_slots: int) -> UInt64[np.ndarray, " n_words"]:
+    """An empty table of a power of two slots, at the start of a cache line."""
+    room = np.zeros(4 * n_slots + _LINE_WORDS, np.uint64)
+    begin = -room.ctypes.data % 64 // 8
+    return room[begin : begin + 4 * n_slots]
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
-def load_word(text, i):
-    """Eight bytes from text[i], little-endian: LLVM makes one load of it."""
-    i = np.uint64(i)
-    return (
-        np.uint64(text[i])
-        | np.uint64(text[i + np.uint64(1)]) << np.uint64(8)
-        | np.uint64(text[i + np.uint64(2)]) << np.uint64(16)
-        | np.uint64(text[i + np.uint64(3)]) << np.uint64(24)
-        | np.uint64(text[i + np.uint64(4)]) << np.uint64(32)
-        | np.uint64(text[i + np.uint64(5)]) << np.uint64(40)
-        | np.uint64(text[i + np.uint64(6)]) << np.uint64(48)
-        | np.uint64(text[i + np.uint64(7)]) << np.uint64(56)
-    )
+def hold_table(context: Context, table: UInt64[np.ndarray, " n_words"]) -> None:
+    """Make a table the context's; it takes words up to half of its slots."""
+    context.hold(TABLE, table)
+    context.fields[SLOT_MASK] = len(table) // 4 - 1
+    context.fields[MAX_WORDS] = len(table) // 8
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
-def first_slot(table, first, second):
-    """Where the search for a key begins."""
+def hold_arena(context: Context, arena: UInt64[np.ndarray, " n_words"]) -> None:
+    """Make an arena the context's."""
+    context.hold(ARENA, arena)
+    context.fields[ARENA_SIZE] = len(arena)
+
+
+def add_keys(context: Context) -> None:
+    """Give a context room for the keys of a window's tokens."""
+    for field in (FIRSTS, SECONDS, SLOTS):
+        context.hold(field, np.zeros(WINDOW_BYTES + PADDING, np.uint64))
+
+
+@inner
+def _home(first: u64, second: u64, mask: i64) -> i64:
+    """First of the two slots where the search for a key begins, as a word of the table."""
     mixed = first * _FIRST_MULTIPLIER ^ second * _SECOND_MULTIPLIER
     mixed = (mixed ^ mixed >> np.uint64(32)) * _FIRST_MULTIPLIER
-    return (mixed ^ mixed >> np.uint64(29)) & np.uint64(table.shape[0] - 1)
+    return np.int64((mixed ^ mixed >> np.uint64(29)) & np.uint64(mask) & ~np.uint64(1)) << 2
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
-def find_short(table, text, begin, length):
-    """(slot, first key word, second key word) of a string of up to SHORT_BYTES.
+@inner
+def hash_window(c: pi64, n_tokens: i64) -> None:
+    """Write keys and home slots of a window's tokens; a long one gets a key that none has."""
+    text, starts = uint8_at(c[TEXT]), int32_at(c[STARTS])
+    firsts, seconds, slots = uint64_at(c[FIRSTS]), uint64_at(c[SECONDS]), int64_at(c[SLOTS])
+    mask = c[SLOT_MASK]
+    for token in range(n_tokens):
+        begin = np.int64(starts[token])
+        length = np.int64(starts[token + 1]) - begin
+        first, second = _short_key(text, begin, length)
+        firsts[token] = first
+        seconds[token] = second if length <= SHORT_BYTES else _NO_KEY
+        slots[token] = _home(first, second, mask)
+    for token in range(n_tokens, n_tokens + AHEAD):
+        slots[token] = 0
 
-    The slot is its own or the empty one it would take. Reads 16 bytes from begin on.
+
+@inner
+def _short_key(text: pu8, begin: i64, length: i64) -> tuple[u64, u64]:
+    """Key of a string of up to SHORT_BYTES. Reads 16 bytes from begin on."""
+    n_first = min(length, 8)
+    n_second = min(max(length - 8, 0), 7)
+    first = load_word(text, begin) & _ALL_BITS >> np.uint64(64 - 8 * n_first)
+    # In two steps: a shift by 64 is undefined.
+    second = load_word(text, begin + 8) & (_ALL_BITS >> np.uint64(8)) >> np.uint64(
+        56 - 8 * n_second
+    )
+    return first, second | np.uint64(length) << _LENGTH_SHIFT
+
+
+@inner
+def find_or_insert(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, boolean]:
+    """Slot of a string of any length, as a word of the table, and whether it is new.
+
+    The slot is TABLE_FULL or ARENA_FULL, which are negative, where there is no room.
     """
-    first = load_word(text, begin) & _FIRST_MASK[length]
-    second = load_word(text, begin + 8) & _SECOND_MASK[length]
-    second |= np.uint64(length) << _LENGTH_SHIFT
-    slot = first_slot(table, first, second)
-    while table[slot, 1] != 0 and (table[slot, 1] != second or table[slot, 0] != first):
-        slot = (slot + np.uint64(1)) & np.uint64(table.shape[0] - 1)
-    return slot, first, second
+    table, arena, mask = uint64_at(c[TABLE]), uint64_at(c[ARENA]), c[SLOT_MASK]
+    if length <= SHORT_BYTES:
+        first, second = _short_key(text, begin, length)
+    else:
+        first, second = _hash_long(text, begin, length), LONG_KEY
+    slot = _home(first, second, mask)
+    while table[slot + 1] != 0:
+        if table[slot] == first:
+            if length <= SHORT_BYTES:
+                if table[slot + 1] == second:
+                    return slot, False
+            elif table[slot + 1] >= LONG_KEY:
+                place = np.int64(table[slot + 1] ^ LONG_KEY)
+                if _equals(arena, place, text, begin, length):
+                    return slot, False
+        slot = (slot + 4) & (4 * mask + 3)
+    if c[N_WORDS] >= c[MAX_WORDS]:
+        return np.int64(TABLE_FULL), False
+    if length > SHORT_BYTES:
+        place = c[ARENA_USED]
+        n_arena_words = (length + 7) >> 3
+        if place + 1 + n_arena_words > c[ARENA_SIZE]:
+            return np.int64(ARENA_FULL), False
+        arena[place] = np.uint64(length)
+        for i in range(n_arena_words):
+            arena[place + 1 + i] = _tail_word(text, begin, 8 * i, length)
+        second |= np.uint64(place)
+        c[ARENA_USED] = place + 1 + n_arena_words
+    table[slot] = first
+    table[slot + 1] = second
+    c[N_WORDS] += 1
+    c[N_WORD_BYTES] += length
+    return slot, True
 
 
-@numba.njit(cache=True, nogil=True)
-def find_long(table, arena, text, begin, length):
-    """(slot, hash) of a string longer than SHORT_BYTES; as find_short."""
+@inner
+def _hash_long(text: pu8, begin: i64, length: i64) -> u64:
     hashed = np.uint64(length)
     for i in range(0, length, 8):
         hashed = (hashed ^ _tail_word(text, begin, i, length)) * _FIRST_MULTIPLIER
         hashed ^= hashed >> np.uint64(32)
-    slot = first_slot(table, hashed, _LONG_KEY)
-    while table[slot, 1] != 0:
-        second = table[slot, 1]
-        if table[slot, 0] == hashed and second >= _LONG_KEY:
-            place = np.int64(second ^ _LONG_KEY)
-            if _equals(arena, place, text, begin, length):
-                break
-        slot = (slot + np.uint64(1)) & np.uint64(table.shape[0] - 1)
-    return slot, hashed
+    return hashed
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
-def _tail_word(text, begin, i, length):
-    """Eight bytes at begin + i, zero past the string's end."""
-    word = load_word(text, begin + i)
-    return word & _FIRST_MASK[min(length - i, 8)]
+@inner
+def _tail_word(text: pu8, begin: i64, i: i64, length: i64) -> u64:
+    """Eight bytes at begin + i, zero past the string's end, where nothing may be read."""
+    if i + 8 <= length:
+        return load_word(text, begin + i)
+    word = np.uint64(0)
+    for k in range(length - i):
+        word |= np.uint64(text[begin + i + k]) << np.uint64(8 * k)
+    return word
 
 
-@numba.njit(cache=True, nogil=True, forceinline=True)
-def _equals(arena, place, text, begin, length):
+@inner
+def _equals(arena: pu64, place: i64, text: pu8, begin: i64, length: i64) -> boolean:
     if arena[place] != np.uint64(length):
         return False
     for i in range(0, length, 8):
@@ -106,64 +195,52 @@ def _equals(arena, place, text, begin, length):
     return True
 
 
-@numba.njit(cache=True, nogil=True)
-def find_or_insert(table, arena, state, text, begin, length):
-    """(slot, is it new, status) of a string of any length; status is DONE or what is full.
-
-    Not inlined: loops over words try find_short first and come here for what is new or long.
-    """
-    if length <= SHORT_BYTES:
-        slot, first, second = find_short(table, text, begin, length)
-    else:
-        slot, first = find_long(table, arena, text, begin, length)
-        second = _LONG_KEY
-    if table[slot, 1] != 0:
-        return slot, False, DONE
-    if SLOTS_PER_WORD * state[N_WORDS] >= table.shape[0]:
-        return slot, False, TABLE_FULL
-    if length > SHORT_BYTES:
-        place = state[ARENA_USED]
-        n_arena_words = (length + 7) >> 3
-        if place + 1 + n_arena_words > arena.size:
-            return slot, False, ARENA_FULL
-        arena[place] = np.uint64(length)
-        for i in range(n_arena_words):
-            arena[place + 1 + i] = _tail_word(text, begin, 8 * i, length)
-        second |= np.uint64(place)
-        state[ARENA_USED] = place + 1 + n_arena_words
-    table[slot, 0] = first
-    table[slot, 1] = second
-    state[N_WORDS] += 1
-    return slot, True, DONE
-
-
-@numba.njit(cache=True, nogil=True)
-def rehash(table, larger):
-    """Copy every entry of a table into an empty larger one."""
-    for old in range(table.shape[0]):
-        if table[old, 1] == 0:
+@kernel
+def rehash(address, larger_address, larger_mask):
+    """Copy every entry of the context's table into an empty larger one."""
+    c, larger = int64_at(address), uint64_at(larger_address)
+    table = uint64_at(c[TABLE])
+    for old in range(0, 4 * c[SLOT_MASK] + 4, 4):
+        if table[old + 1] == 0:
             continue
-        first, second = table[old, 0], table[old, 1]
-        slot = first_slot(larger, first, _LONG_KEY if second >= _LONG_KEY else second)
-        while larger[slot, 1] != 0:
-            slot = (slot + np.uint64(1)) & np.uint64(larger.shape[0] - 1)
+        second = table[old + 1]
+        slot = _home(table[old], LONG_KEY if second >= LONG_KEY else second, larger_mask)
+        while larger[slot + 1] != 0:
+            slot = (slot + 4) & (4 * larger_mask + 3)
         for i in range(4):
-            larger[slot, i] = table[old, i]
+            larger[slot + i] = table[old + i]
 
 
-@numba.njit(cache=True, nogil=True)
-def word_length(arena, second):
-    """Bytes of the string with this second key word."""
-    if second >= _LONG_KEY:
-        return np.int64(arena[second ^ _LONG_KEY])
-    return np.int64(second >> _LENGTH_SHIFT)
+def grow_table(context: Context) -> None:
+    """Give a context a table four times as large with the same entries."""
+    larger = new_table(4 * (int(context.fields[SLOT_MASK]) + 1))
+    rehash(context.address, larger.ctypes.data, len(larger) // 4 - 1)
+    hold_table(context, larger)
 
 
-@numba.njit(cache=True, nogil=True)
-def copy_word(table, arena, slot, text, begin):
-    """Copy the string of a slot to text[begin:]."""
-    second = table[slot, 1]
-    place = np.int64(second ^ _LONG_KEY)
-    for i in range(word_length(arena, second)):
-        word = arena[place + 1 + (i >> 3)] if second >= _LONG_KEY else table[slot, i >> 3]
-        text[begin + i] = np.uint8(word >> np.uint64(8 * (i & 7)) & np.uint64(0xFF))
+@kernel
+def list_words(address, text_address, bounds_address, counts_address):
+    """Write the table's strings one after another, their bounds, and their first value words."""
+    c = int64_at(address)
+    text, bounds, counts = (
+        uint8_at(text_address),
+        int64_at(bounds_address),
+        int64_at(counts_address),
+    )
+    table, arena = uint64_at(c[TABLE]), uint64_at(c[ARENA])
+    word, end = 0, 0
+    bounds[0] = 0
+    for slot in range(0, 4 * c[SLOT_MASK] + 4, 4):
+        second = table[slot + 1]
+        if second == 0:
+            continue
+        place = np.int64(second ^ LONG_KEY)
+        is_long = second >= LONG_KEY
+        length = np.int64(arena[place] if is_long else second >> _LENGTH_SHIFT)
+        for i in range(length):
+            part = arena[place + 1 + (i >> 3)] if is_long else table[slot + (i >> 3)]
+            text[end + i] = np.uint8(part >> np.uint64(8 * (i & 7)) & np.uint64(0xFF))
+        end += length
+        word += 1
+        bounds[word] = end
+        counts[word - 1] = np.int64(table[slot + VALUE])

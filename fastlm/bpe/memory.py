@@ -1,0 +1,226 @@
+# mypy: allow-untyped-defs, allow-untyped-calls
+"""How kernels see memory: one context of numbers and addresses, and pointers made of them.
+
+A compiled function checks and unpacks every argument it is called with, about 0.1 us for an array.
+So a kernel takes one address, that of a context: int64 fields, some of them addresses of arrays
+that Python keeps alive. Pointers have neither shape nor reference count, which also makes them
+several times quicker to compile than arrays. No kernel allocates: what does not suffice is reported
+to Python, which grows it and calls again.
+"""
+
+import functools
+import inspect
+import sys
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_origin, get_type_hints
+
+import numba
+import numpy as np
+from jaxtyping import Shaped
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import compiler
+from numba.extending import intrinsic
+
+# Fields of a context. Walking the documents of a text (segments.py):
+DOCUMENT, POSITION, SEGMENT_END, SPECIAL = range(4)
+DATA, BOUNDS, N_DOCUMENTS = range(4, 7)
+SPECIAL_TEXT, SPECIAL_BOUNDS, N_SPECIALS, SPECIAL_FIRSTS, N_SPECIAL_FIRSTS = range(7, 12)
+# the buffers of a window (pretokenize.py) and the keys of its tokens (words.py):
+CLASS_OF, TEXT, CLASSES, FLAGS, STARTS, FIRSTS, SECONDS, SLOTS = range(12, 20)
+# the table of words (words.py):
+TABLE, SLOT_MASK, N_WORDS, MAX_WORDS, ARENA, ARENA_SIZE, ARENA_USED, N_WORD_BYTES = range(20, 28)
+# and encoding (encode.py, merge_word.py):
+OUT, OUT_SIZE, N_OUT, ID_SHIFT, END_OF_TEXT, SPECIAL_IDS = range(28, 34)
+BYTE_IDS, BYTE_PAIRS, PAIRS, PAIR_MASK, MERGED_IDS, TOKEN_LENGTHS = range(34, 40)
+N_MERGES, VOCAB_SIZE, SCRATCH, SCRATCH_SIZE, SCRATCH_WANTED, RANK_LISTS = range(40, 46)
+N_FIELDS = 46
+
+# What a kernel returns beside counts, which are not negative.
+DONE, TABLE_FULL, ARENA_FULL, OUT_FULL, SCRATCH_FULL, INVALID_TEXT, UNKNOWN_BYTE = range(0, -7, -1)
+
+
+if TYPE_CHECKING:
+    u8: TypeAlias = Any
+    i32: TypeAlias = Any
+    i64: TypeAlias = Any
+    u64: TypeAlias = Any
+    boolean: TypeAlias = Any
+    pu8: TypeAlias = Any
+    pi32: TypeAlias = Any
+    pi64: TypeAlias = Any
+    pu64: TypeAlias = Any
+else:
+    u8, i32, i64, u64, boolean = types.uint8, types.int32, types.int64, types.uint64, types.boolean
+    pu8, pi32, pi64, pu64 = map(types.CPointer, (u8, i32, i64, u64))
+
+# A kernel is what Python calls. It is compiled when first called and kept on disk.
+kernel = numba.njit(cache=True, nogil=True)
+
+
+def inner(function: Any) -> Any:
+    """A function that kernels call, of the types that its annotations say.
+
+    numba.njit would optimize it and make machine code of it by itself, and again inside each
+    caller, which is most of the time that compiling takes. This puts it into the code of the
+    kernel it is called from, to be optimized once, together with the rest.
+    """
+    hints = get_type_hints(function)
+    returned = _numba_type(hints.pop("return"))
+    signature = returned(*map(_numba_type, hints.values()))
+
+    def call(_typing_context: Any, *_arguments: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+            library = context.active_code_library
+            if not hasattr(library, "inner_functions"):
+                library.inner_functions = {}
+            compiled = library.inner_functions.get(function)
+            if compiled is None:
+                flags: Any = compiler.Flags()
+                flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+                compiled = compiler.compile_internal(
+                    context.typing_context,
+                    context,
+                    library,
+                    function,
+                    signature.args,
+                    signature.return_type,
+                    flags,
+                    locals={},
+                )
+                library.inner_functions[function] = compiled
+            return context.call_internal(builder, compiled.fndesc, signature, values)
+
+        return signature, generate
+
+    # intrinsic takes the names of the arguments from here.
+    parameters = [inspect.Parameter("_typing_context", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+    parameters += inspect.signature(function).parameters.values()
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return functools.update_wrapper(intrinsic(call), function)
+
+
+def _numba_type(hint: Any) -> Any:
+    if get_origin(hint) is tuple:
+        return types.Tuple([_numba_type(part) for part in get_args(hint)])
+    return types.void if hint is type(None) else hint
+
+
+class Context:
+    """The fields that one thread's kernels read, and the arrays whose addresses are among them."""
+
+    def __init__(self) -> None:
+        self.fields = np.zeros(N_FIELDS, np.int64)
+        self.address = self.fields.ctypes.data
+        self._arrays: dict[int, np.ndarray] = {}
+
+    def array(self, field: int) -> np.ndarray:
+        """The array held in a field."""
+        return self._arrays[field]
+
+    def copy(self) -> "Context":
+        """A context of its own with the same arrays."""
+        other = Context()
+        other.fields[:] = self.fields
+        other._arrays = self._arrays.copy()
+        return other
+
+    def hold(self, field: int, array: Shaped[np.ndarray, "..."]) -> None:
+        """Put the address of an array into a field and keep the array alive."""
+        assert array.flags.c_contiguous
+        self._arrays[field] = array
+        self.fields[field] = array.ctypes.data
+
+
+instruction: Any = intrinsic
+
+
+def _pointer_type(item: Any) -> Any:
+    @instruction
+    def cast(_typing_context, address):
+        def generate(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(item)(types.int64), generate
+
+    return cast
+
+
+# Pointers to items of a type, from an address.
+uint8_at = _pointer_type(types.uint8)
+int32_at = _pointer_type(types.int32)
+uint32_at = _pointer_type(types.uint32)
+int64_at = _pointer_type(types.int64)
+uint64_at = _pointer_type(types.uint64)
+
+
+@instruction
+def load_word(_typing_context, pointer, index):
+    """Eight bytes of a uint8 pointer from an index on, wherever they lie, little-endian."""
+
+    def generate(_context, builder, _signature, arguments):
+        place = builder.gep(arguments[0], [arguments[1]])
+        return builder.load(builder.bitcast(place, ir.IntType(64).as_pointer()), align=1)
+
+    return types.uint64(types.CPointer(types.uint8), types.int64), generate
+
+
+@instruction
+def store_word(_typing_context, pointer, index, word):
+    """The inverse of load_word."""
+
+    def generate(context, builder, _signature, arguments):
+        place = builder.gep(arguments[0], [arguments[1]])
+        builder.store(arguments[2], builder.bitcast(place, ir.IntType(64).as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.CPointer(types.uint8), types.int64, types.uint64), generate
+
+
+@instruction
+def prefetch(_typing_context, pointer, index):
+    """Ask for the cache line of an item that will be read soon."""
+
+    def generate(context, builder, _signature, arguments):
+        place = builder.gep(arguments[0], [arguments[1]])
+        byte_pointer, int32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch",
+            [byte_pointer],
+            ir.FunctionType(ir.VoidType(), [byte_pointer, int32, int32, int32]),
+        )
+        read, into_first_level, data = (ir.Constant(int32, n) for n in (0, 3, 1))
+        builder.call(function, [builder.bitcast(place, byte_pointer), read, into_first_level, data])
+        return context.get_dummy_value()
+
+    return types.void(types.CPointer(types.uint64), types.int64), generate
+
+
+@instruction
+def count_trailing_zeros(_typing_context, value):
+    """Index of the lowest bit set in a uint64 that is not 0."""
+
+    def generate(_context, builder, _signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+_BYTES_HEADER = bytes.__basicsize__ - 1  # of a bytes object, before its bytes
+_ASCII_HEADER = sys.getsizeof("") - 1  # of a str that holds nothing but ASCII
+
+
+def address_of(text: bytes | str) -> int:
+    """Address of the bytes of a bytes object or of an ASCII str, valid while the object lives."""
+    return id(text) + (_BYTES_HEADER if isinstance(text, bytes) else _ASCII_HEADER)
+
+
+def _check_layout() -> None:
+    import ctypes
+
+    text = "where do the bytes begin?"
+    for given in (text, text.encode()):
+        if ctypes.string_at(address_of(given), len(given)) != text.encode():
+            raise ImportError("fastlm.bpe needs CPython: this Python lays out strings otherwise")
+
+
+_check_layout()

@@ -1,0 +1,326 @@
+"""Encoding and training in plain Python, for texts too small to be worth loading the kernels.
+
+The results are those of encode.py, count.py and merge.py; nothing here is compiled, and neither
+numba nor regex is imported.
+
+>>> pretokenize("It's 5")
+['It', "'s", ' 5']
+>>> learn_merges(count_words(["low low lower"], []), 2)
+[(b'o', b'w'), (b'l', b'ow')]
+"""
+
+import functools
+import heapq
+import re
+import sys
+from bisect import insort
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, pairwise
+
+import numpy as np
+from jaxtyping import UInt8
+
+from fastlm.bpe.errors import UnknownByte
+from fastlm.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_classes
+
+NO_TOKEN = -1
+
+Pair = tuple[bytes, bytes]
+
+# GPT-2's pattern for ASCII, its classes spelled out: Python's \s also matches \x1c to \x1f.
+_find_tokens = re.compile(
+    r"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]+| ?[0-9]+| ?[^\t-\r A-Za-z0-9]+"
+    r"|[\t-\r ]+(?![^\t-\r ])|[\t-\r ]+"
+).findall
+
+# What stands for the other characters of a class: the letter and the mark are in no contraction,
+# the space is not the one that belongs to the token after it.
+_STAND_INS = {LETTER: "A", NUMBER: "0", OTHER: "!", SPACE: "\t"}
+
+_NO_MERGE = (sys.maxsize, NO_TOKEN)
+_SCANNED_SYMBOLS = 64  # up to here looking at every pair beats a heap
+_CACHED_CHARACTERS = 256  # longer words are rare and seldom come again
+_MAX_WORDS = 1 << 15
+
+
+@functools.cache
+def _stand_ins() -> UInt8[np.ndarray, "1114112"]:
+    """An ASCII character for each code point: itself, or one of the same class."""
+    of_class = np.zeros(max(_STAND_INS) + 1, np.uint8)
+    for label, character in _STAND_INS.items():
+        of_class[label] = ord(character)
+    stand_ins = of_class[code_point_classes()]
+    stand_ins[:128] = np.arange(128)
+    return stand_ins
+
+
+def pretokenize(text: str) -> list[str]:
+    """Cut a text that holds no special token into pre-tokens, by the classes of Unicode 16."""
+    if text.isascii():
+        return _find_tokens(text)
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    tokens = _find_tokens(_stand_ins().take(points).tobytes().decode("ascii"))
+    # Every character is in some token, so lengths alone say where the tokens lie.
+    return [text[a:b] for a, b in pairwise(accumulate(map(len, tokens), initial=0))]
+
+
+def _special_pattern(special_tokens: Iterable[str]) -> re.Pattern[str] | None:
+    longest_first = sorted(special_tokens, key=len, reverse=True)
+    if not longest_first:
+        return None
+    return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
+
+
+def _split_special(text: str, special: re.Pattern[str] | None) -> list[str]:
+    """Pieces of a text: every second one is a special token, the others may be empty."""
+    return [text] if special is None else special.split(text)
+
+
+class SmallEncoder:
+    """A tokenizer's merges, ready for encoding small texts; safe to use from several threads.
+
+    Args:
+        byte_ids: token id of each of the 256 single bytes, or NO_TOKEN.
+        merges: (left id, right id) -> (rank, merged id). It is kept, not copied.
+        special_tokens: id of each.
+
+    >>> encoder = SmallEncoder(range(256), {(97, 98): (0, 256)}, {"<s>": 257})
+    >>> encoder.encode("abba<s>")
+    [256, 98, 97, 257]
+    """
+
+    def __init__(
+        self,
+        byte_ids: Sequence[int],
+        merges: Mapping[tuple[int, int], tuple[int, int]],
+        special_tokens: Mapping[str, int],
+    ) -> None:
+        self._words = _WordIds(byte_ids, merges)
+        self._special = _special_pattern(special_tokens)
+        self._special_ids = dict(special_tokens)
+        unspelled = bytes(byte for byte in range(256) if byte_ids[byte] == NO_TOKEN)
+        self._unspelled = re.compile(b"[" + re.escape(unspelled) + b"]") if unspelled else None
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; special tokens in it become their ids.
+
+        Raises:
+            UnknownByte: naming the byte's position in the text's UTF-8.
+            UnicodeEncodeError: if the text holds lone surrogates.
+        """
+        if self._unspelled is not None:
+            self._check_bytes(text, self._unspelled)
+        words = self._words
+        if self._special is None:
+            return [token_id for word in pretokenize(text) for token_id in words[word]]
+        ids: list[int] = []
+        for i, piece in enumerate(self._special.split(text)):
+            if i % 2 == 1:
+                ids.append(self._special_ids[piece])
+            elif piece:
+                ids += [token_id for word in pretokenize(piece) for token_id in words[word]]
+        return ids
+
+    def _check_bytes(self, text: str, unspelled: re.Pattern[bytes]) -> None:
+        begin = 0
+        for i, piece in enumerate(_split_special(text, self._special)):
+            data = piece.encode()
+            found = None if i % 2 == 1 else unspelled.search(data)
+            if found is not None:
+                raise UnknownByte(data[found.start()], begin + found.start())
+            begin += len(data)
+
+
+class _WordIds(dict[str, list[int]]):
+    """The ids of a word, kept from the first time it is looked up."""
+
+    def __init__(
+        self, byte_ids: Sequence[int], merges: Mapping[tuple[int, int], tuple[int, int]]
+    ) -> None:
+        super().__init__()
+        self._byte_ids = list(map(int, byte_ids))
+        self._merges = merges
+
+    def __missing__(self, word: str) -> list[int]:
+        ids = [self._byte_ids[byte] for byte in word.encode()]
+        merge = _merge_by_scanning if len(ids) <= _SCANNED_SYMBOLS else _merge_by_heap
+        ids = merge(ids, self._merges)
+        if len(self) >= _MAX_WORDS:
+            self.clear()
+        if len(word) <= _CACHED_CHARACTERS:
+            self[word] = ids
+        return ids
+
+
+def _merge_by_scanning(
+    ids: list[int], merges: Mapping[tuple[int, int], tuple[int, int]]
+) -> list[int]:
+    """Apply merges to a word, the lowest rank first, of equal ranks the leftmost."""
+    find = merges.get
+    found = [find(pair, _NO_MERGE) for pair in pairwise(ids)]
+    while found:
+        best = min(found)
+        if best is _NO_MERGE:
+            break
+        at = found.index(best)
+        ids[at : at + 2] = [best[1]]
+        del found[at]
+        if at < len(found):
+            found[at] = find((ids[at], ids[at + 1]), _NO_MERGE)
+        if at > 0:
+            found[at - 1] = find((ids[at - 1], ids[at]), _NO_MERGE)
+    return ids
+
+
+def _merge_by_heap(ids: list[int], merges: Mapping[tuple[int, int], tuple[int, int]]) -> list[int]:
+    """As scanning, in time n log n. A heap entry is a rank and the place of its left symbol.
+
+    Entries go stale when a symbol beside them changes; found[place] then holds another rank.
+    """
+    find = merges.get
+    n_bytes = len(ids)
+    after = list(range(1, n_bytes + 1))
+    before = list(range(-1, n_bytes - 1))
+    found = [find(pair, _NO_MERGE) for pair in pairwise(ids)] + [_NO_MERGE]
+    heap = [(merge[0], place) for place, merge in enumerate(found) if merge is not _NO_MERGE]
+    heapq.heapify(heap)
+    while heap:
+        rank, place = heapq.heappop(heap)
+        if found[place][0] != rank:
+            continue
+        ids[place] = found[place][1]
+        taken = after[place]
+        after[place] = after[taken]
+        found[place] = found[taken] = _NO_MERGE
+        if after[place] < n_bytes:
+            before[after[place]] = place
+        for left in (before[place], place):
+            if left >= 0 and after[left] < n_bytes:
+                found[left] = find((ids[left], ids[after[left]]), _NO_MERGE)
+                if found[left] is not _NO_MERGE:
+                    heapq.heappush(heap, (found[left][0], left))
+    merged = []
+    place = 0
+    while place < n_bytes:
+        merged.append(ids[place])
+        place = after[place]
+    return merged
+
+
+def count_words(texts: Iterable[str], special_tokens: Sequence[str]) -> Counter[bytes]:
+    """How often each pre-token stands in the texts; special tokens cut them and do not count.
+
+    Raises:
+        UnicodeEncodeError: if a text holds lone surrogates.
+    """
+    special = _special_pattern(special_tokens)
+    counts: Counter[str] = Counter()
+    for text in texts:
+        for piece in _split_special(text, special)[::2]:
+            counts.update(pretokenize(piece))
+    return Counter({word.encode(): count for word, count in counts.items()})
+
+
+def learn_merges(
+    words: Mapping[bytes, int], n_merges: int, max_token_bytes: int | None = None
+) -> list[Pair]:
+    """Merge the most frequent pair n_merges times, or until no pair is left.
+
+    Between equally frequent pairs the greater pair of byte strings is merged. As in merge.py a pair
+    has a list of its positions, complete when the pair is made, and the count it waits under is an
+    upper bound, for positions go stale. Bounds only fall, and no new pair is more frequent than
+    the one merged, so pairs are taken in levels of equal bound, from the highest down.
+
+    Args:
+        words: how often each distinct pre-token stands in the text, at least once.
+        max_token_bytes: a pair that is longer when joined is never merged.
+    """
+    corpus = _Corpus(words)
+    positions: dict[Pair, list[int]] = {}
+    waiting: defaultdict[int, list[Pair]] = defaultdict(list)
+    max_bytes = sys.maxsize if max_token_bytes is None else max_token_bytes
+    merges: list[Pair] = []
+
+    def add(pairs: Mapping[Pair, list[int]], level: list[Pair], level_count: int) -> None:
+        for pair, slots in pairs.items():
+            if len(pair[0]) + len(pair[1]) <= max_bytes:
+                positions[pair] = slots
+                count = corpus.count(slots)
+                if count == level_count:
+                    insort(level, pair)
+                else:
+                    waiting[count].append(pair)
+
+    add(corpus.first_pairs(), [], 0)
+    while waiting and len(merges) < n_merges:
+        level_count = max(waiting)
+        level = sorted(waiting.pop(level_count))
+        while level and len(merges) < n_merges:
+            pair = level.pop()
+            slots = corpus.still_there(pair, positions.pop(pair))
+            count = corpus.count(slots)
+            if count == level_count:
+                merges.append(pair)
+                add(corpus.merge(pair, slots), level, level_count)
+            elif count > 0:
+                positions[pair] = slots
+                waiting[count].append(pair)
+    return merges
+
+
+class _Corpus:
+    """Words in one list of slots, with an empty slot between words.
+
+    A symbol of n bytes takes n slots and stands in the first and the last of them, so that both
+    neighbours are found without links.
+    """
+
+    def __init__(self, words: Mapping[bytes, int]) -> None:
+        self._symbols = [b""]
+        self._counts = [0]
+        for word, count in words.items():
+            self._symbols += [word[i : i + 1] for i in range(len(word))]
+            self._symbols.append(b"")
+            self._counts += [count] * (len(word) + 1)
+
+    def first_pairs(self) -> dict[Pair, list[int]]:
+        """The pairs of single bytes and where each stands."""
+        pairs: defaultdict[Pair, list[int]] = defaultdict(list)
+        for slot, pair in enumerate(pairwise(self._symbols)):
+            if pair[0] and pair[1]:
+                pairs[pair].append(slot)
+        return pairs
+
+    def count(self, slots: list[int]) -> int:
+        return sum(map(self._counts.__getitem__, slots))
+
+    def still_there(self, pair: Pair, slots: list[int]) -> list[int]:
+        """Those of a pair's slots at which the pair still stands."""
+        symbols = self._symbols
+        left, right = pair
+        n_left = len(left)
+        return [s for s in slots if symbols[s] == left and symbols[s + n_left] == right]
+
+    def merge(self, pair: Pair, slots: list[int]) -> dict[Pair, list[int]]:
+        """Merge a pair at all its slots, left to right; returns the new pairs and their slots."""
+        symbols = self._symbols
+        left, right = pair
+        merged = left + right
+        n_left, n_merged = len(left), len(merged)
+        merged_slots = []
+        for slot in slots:
+            # Of overlapping occurrences, as in "aaa", the one before has taken this one's symbol.
+            if symbols[slot] == left and symbols[slot + n_left] == right:
+                symbols[slot + n_left - 1] = symbols[slot + n_left] = b""
+                symbols[slot] = symbols[slot + n_merged - 1] = merged
+                merged_slots.append(slot)
+        pairs: defaultdict[Pair, list[int]] = defaultdict(list)
+        for slot in merged_slots:
+            before, after = symbols[slot - 1], symbols[slot + n_merged]
+            if before:
+                pairs[before, merged].append(slot - len(before))
+            # A pair of two new symbols is noted once, by the second of them.
+            if after and after != merged:
+                pairs[merged, after].append(slot)
+        return pairs
