@@ -10,8 +10,10 @@ from jaxtyping import Int64, UInt8
 from fastlm.bpe.errors import InvalidUtf8
 from fastlm.bpe.memory import (
     ARENA_FULL,
+    AT_BORDER,
+    AT_END,
+    AT_LONG_TOKEN,
     BOUNDS,
-    DOCUMENT,
     DONE,
     FIRSTS,
     INVALID_TEXT,
@@ -20,12 +22,12 @@ from fastlm.bpe.memory import (
     N_WORDS,
     POSITION,
     SECONDS,
-    SEGMENT_END,
     SLOTS,
     STARTS,
     TABLE,
     TABLE_FULL,
     TEXT,
+    TOKEN_END,
     Context,
     address_of,
     i64,
@@ -35,18 +37,15 @@ from fastlm.bpe.memory import (
     kernel,
     pi64,
     prefetch,
-    uint8_at,
     uint64_at,
 )
-from fastlm.bpe.pretokenize import add_window, long_token_end, scan_window
-from fastlm.bpe.segments import add_special_tokens, next_segment, start_walk
+from fastlm.bpe.segments import add_special_tokens, start_walk
+from fastlm.bpe.walk import add_walk, next_window
 from fastlm.bpe.words import (
     AHEAD,
     VALUE,
-    add_keys,
     find_or_insert,
     grow_table,
-    hash_window,
     hold_arena,
     hold_table,
     list_words,
@@ -76,8 +75,7 @@ class WordCounter:
     def __init__(self, special_tokens: Sequence[bytes] = ()) -> None:
         self._context = Context()
         self._arena = np.empty(_FIRST_ARENA, np.uint64)
-        add_window(self._context)
-        add_keys(self._context)
+        add_walk(self._context)
         add_special_tokens(self._context, sorted(special_tokens, key=len, reverse=True))
         hold_table(self._context, new_table(_FIRST_SLOTS))
         hold_arena(self._context, self._arena)
@@ -142,17 +140,15 @@ def _count(address, data, n_bytes, is_fresh):
     if is_fresh:
         start_walk(c, n_bytes)
     while True:
-        position = c[POSITION]
-        if position == c[SEGMENT_END]:
-            if c[DOCUMENT] == c[N_DOCUMENTS]:
-                return DONE
-            next_segment(c, data)
+        n_tokens = next_window(c, data)
+        if n_tokens > 0:
+            status = _count_window(c, n_tokens)
+        elif n_tokens == AT_LONG_TOKEN:
+            status = _count_long_token(c, data)
+        elif n_tokens == AT_BORDER:
             continue
-        n_tokens, invalid = scan_window(c, data, position, c[SEGMENT_END])
-        if invalid >= 0:
-            c[POSITION] = invalid
-            return INVALID_TEXT
-        status = _count_window(c, n_tokens) if n_tokens > 0 else _count_long_token(c, data)
+        else:
+            return DONE if n_tokens == AT_END else n_tokens
         if status != DONE:
             return status
 
@@ -160,11 +156,10 @@ def _count(address, data, n_bytes, is_fresh):
 @inner
 def _count_window(c: pi64, n_tokens: i64) -> i64:
     """Count a window's tokens and move POSITION past them."""
-    text, starts = uint8_at(c[TEXT]), int32_at(c[STARTS])
+    starts = int32_at(c[STARTS])
     firsts, seconds, slots = uint64_at(c[FIRSTS]), uint64_at(c[SECONDS]), int64_at(c[SLOTS])
     table = uint64_at(c[TABLE])
     one = np.uint64(1)
-    hash_window(c, n_tokens)
     for token in range(n_tokens):
         prefetch(table, slots[token + AHEAD])
         slot = slots[token]
@@ -175,39 +170,34 @@ def _count_window(c: pi64, n_tokens: i64) -> i64:
             table[slot + VALUE] += one
             continue
         begin = np.int64(starts[token])
-        slot, _ = find_or_insert(c, text, begin, np.int64(starts[token + 1]) - begin)
+        slot = find_or_insert(c, c[TEXT], begin, np.int64(starts[token + 1]) - begin)
         if slot < 0:
             c[POSITION] += begin
             return slot
         table[slot + VALUE] += one
     c[POSITION] += starts[n_tokens]
-    return np.int64(DONE)
+    return DONE
 
 
 @inner
 def _count_long_token(c: pi64, data: i64) -> i64:
-    begin = c[POSITION]
-    end, is_valid = long_token_end(c, data, begin, c[SEGMENT_END])
-    if not is_valid:
-        c[POSITION] = end
-        return np.int64(INVALID_TEXT)
-    slot, _ = find_or_insert(c, uint8_at(data), begin, end - begin)
+    slot = find_or_insert(c, data, c[POSITION], c[TOKEN_END] - c[POSITION])
     if slot < 0:
         return slot
     uint64_at(c[TABLE])[slot + VALUE] += np.uint64(1)
-    c[POSITION] = end
-    return np.int64(DONE)
+    c[POSITION] = c[TOKEN_END]
+    return DONE
 
 
 @kernel
 def _count_words(address, text_address, bounds_address, counts_address, done, n_words):
-    c, text = int64_at(address), uint8_at(text_address)
+    c = int64_at(address)
     bounds, counts = int64_at(bounds_address), int64_at(counts_address)
     table = uint64_at(c[TABLE])
     for word in range(done, n_words):
         # TODO padding of text
-        slot, _ = find_or_insert(c, text, bounds[word], bounds[word + 1] - bounds[word])
+        slot = find_or_insert(c, text_address, bounds[word], bounds[word + 1] - bounds[word])
         if slot < 0:
             return slot, word
         table[slot + VALUE] += np.uint64(counts[word])
-    return np.int64(DONE), n_words
+    return DONE, n_words

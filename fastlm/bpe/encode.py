@@ -18,13 +18,20 @@ from fastlm.bpe.memory import (
     ARENA_FULL,
     ARENA_SIZE,
     ARENA_USED,
+    ASCII_HEADER,
+    AT_BORDER,
+    AT_END,
+    AT_LONG_TOKEN,
     BOUNDS,
+    BYTES_HEADER,
     DOCUMENT,
     DONE,
     END_OF_TEXT,
     FIRSTS,
+    HAS_ENDED,
     ID_SHIFT,
     INVALID_TEXT,
+    IS_NEW,
     MAX_WORDS,
     N_DOCUMENTS,
     N_OUT,
@@ -32,13 +39,13 @@ from fastlm.bpe.memory import (
     OUT,
     OUT_FULL,
     OUT_SIZE,
+    PASSED,
     POSITION,
     SCRATCH,
     SCRATCH_FULL,
     SCRATCH_SIZE,
     SCRATCH_WANTED,
     SECONDS,
-    SEGMENT_END,
     SLOT_MASK,
     SLOTS,
     SPECIAL_IDS,
@@ -46,6 +53,7 @@ from fastlm.bpe.memory import (
     TABLE,
     TABLE_FULL,
     TEXT,
+    TOKEN_END,
     UNKNOWN_BYTE,
     VOCAB_SIZE,
     Context,
@@ -63,15 +71,14 @@ from fastlm.bpe.memory import (
     uint64_at,
 )
 from fastlm.bpe.merge_word import SCRATCH_PER_BYTE, add_merges, add_rank_lists, merge_word
-from fastlm.bpe.pretokenize import WINDOW_BYTES, add_window, long_token_end, scan_window
-from fastlm.bpe.segments import add_special_tokens, next_segment, start_walk
+from fastlm.bpe.pretokenize import WINDOW_BYTES
+from fastlm.bpe.segments import add_special_tokens, start_walk
+from fastlm.bpe.walk import add_walk, next_window
 from fastlm.bpe.words import (
     AHEAD,
     VALUE,
-    add_keys,
     find_or_insert,
     grow_table,
-    hash_window,
     hold_arena,
     hold_table,
     new_table,
@@ -85,7 +92,7 @@ _FIRST_ARENA, _MAX_ARENA = 1 << 12, 1 << 22  # 8 bytes each
 _FIRST_SCRATCH = SCRATCH_PER_BYTE * _CACHED_BYTES
 _SLACK = 8  # ids that may be written past the last one
 _OWN_OUT = WINDOW_BYTES + 1024  # ids that a worker has room for by itself
-_SMALL_BYTES = _OWN_OUT - WINDOW_BYTES - 2 * _SLACK
+_SMALL_CHARACTERS = 2048  # they fit _OWN_OUT whatever they are
 _BYTES_PER_ID = 3  # a guess, seldom too high; what is asked for and not used costs nothing
 _CHUNK = 1 << 20  # characters of a string turned into UTF-8 at a time, so that they stay in caches
 
@@ -117,6 +124,7 @@ class Encoder:
         self._tables.hold(SPECIAL_IDS, np.array(special_ids, np.int64))
         add_special_tokens(self._tables, self._special_tokens)
         add_merges(self._tables, byte_ids, merges)
+        self._vocab_size = 1 + max(int(self._tables.fields[VOCAB_SIZE]) - 1, *special_ids, 0)
         self._idle: list[_Worker] = []
         self._numbers = np.empty(0, object)
 
@@ -147,20 +155,24 @@ class Encoder:
         """
         worker = self._take_worker()
         try:
+            if len(text) <= _SMALL_CHARACTERS:
+                return worker.own_out[: worker.encode_small(text)].copy()
             return worker.encode(self._utf8_blocks(text))
         finally:
             self._idle.append(worker)
 
     def encode_to_list(self, text: str) -> list[int]:
         """As encode_text, to Python numbers."""
-        worker = self._take_worker()
+        try:  # as _take_worker, without the cost of its call
+            worker = self._idle.pop()
+        except IndexError:
+            worker = _Worker(self._tables, self._dtype)
         try:
-            if len(text) <= _SMALL_BYTES // 4:
-                ids = worker.encode_small(text if text.isascii() else text.encode())
-            else:
-                # Looking numbers up is quicker than making each anew, and takes less memory.
-                ids = self._number_table().take(worker.encode(self._utf8_blocks(text)))
-            numbers: list[int] = ids.tolist()
+            if len(text) <= _SMALL_CHARACTERS:
+                return worker.own_ids[: worker.encode_small(text)].tolist()
+            # Looking numbers up is quicker than making each anew, and takes less memory.
+            ids = worker.encode(self._utf8_blocks(text))
+            numbers: list[int] = self._number_table().take(ids).tolist()
             return numbers
         finally:
             self._idle.append(worker)
@@ -175,7 +187,7 @@ class Encoder:
 
     def _number_table(self) -> np.ndarray:
         if len(self._numbers) == 0:
-            self._numbers = np.arange(self._tables.fields[VOCAB_SIZE]).astype(object)
+            self._numbers = np.arange(self._vocab_size).astype(object)
         return self._numbers
 
     def _take_worker(self) -> "_Worker":
@@ -193,24 +205,31 @@ class _Worker:
         self._context = tables.copy()
         self._address = self._context.address
         self._arena = np.empty(_FIRST_ARENA, np.uint64)
-        self._own_out = np.empty(_OWN_OUT, dtype)
+        self.own_out = np.empty(_OWN_OUT, dtype)
+        self.own_ids: Any = memoryview(self.own_out)  # type: ignore[arg-type]  # makes lists quicker
         self._own_bounds = np.zeros(2, np.int64)
-        add_window(self._context)
-        add_keys(self._context)
+        add_walk(self._context)
         add_rank_lists(self._context)
         hold_table(self._context, new_table(_FIRST_SLOTS))
         hold_arena(self._context, self._arena)
         self._hold_scratch(_FIRST_SCRATCH)
         self._reset()
 
-    def encode_small(self, text: bytes | str) -> UInt[np.ndarray, " n_tokens"]:
-        """Ids of at most _SMALL_BYTES of text; valid until the next call."""
-        address = address_of(text)
-        n_out = _encode(self._address, address, len(text), _FRESH)
+    def encode_small(self, text: str) -> int:
+        """Write the ids of at most _SMALL_CHARACTERS to own_out; returns how many they are.
+
+        Short, because here the calls cost more than the work.
+        """
+        if text.isascii():
+            n_bytes, address = len(text), id(text) + ASCII_HEADER
+        else:
+            data = text.encode()
+            n_bytes, address = len(data), id(data) + BYTES_HEADER
+        n_out: int = _encode(self._address, address, n_bytes, _FRESH)
         while n_out < 0:
-            self._make_room(n_out, text, 0)
-            n_out = _encode(self._address, address, len(text), _RESUME)
-        return self._own_out[:n_out]
+            self._make_room(n_out, text.encode(), 0)
+            n_out = _encode(self._address, address, n_bytes, _RESUME)
+        return n_out
 
     def encode(
         self,
@@ -224,7 +243,7 @@ class _Worker:
             self._context.hold(BOUNDS, np.ascontiguousarray(bounds, np.int64))
             fields[N_DOCUMENTS] = len(bounds) - 1
         fields[END_OF_TEXT] = end_of_text
-        out = np.empty(0, self._own_out.dtype)
+        out = np.empty(0, self.own_out.dtype)
         mode, n_out, n_before = _FRESH, 0, 0
         try:
             for text in blocks:
@@ -247,9 +266,9 @@ class _Worker:
 
     def _reset(self) -> None:
         fields = self._context.fields
-        self._context.hold(OUT, self._own_out)
+        self._context.hold(OUT, self.own_out)
         self._context.hold(BOUNDS, self._own_bounds)
-        fields[OUT_SIZE] = len(self._own_out)
+        fields[OUT_SIZE] = len(self.own_out)
         fields[N_DOCUMENTS] = 1
         fields[END_OF_TEXT] = NO_TOKEN
 
@@ -295,23 +314,22 @@ def _encode(address, data, n_bytes, mode):
         c[N_OUT] = 0
     while True:
         if c[OUT_SIZE] < c[N_OUT] + _SLACK:
-            return np.int64(OUT_FULL)
-        if c[POSITION] == c[SEGMENT_END]:
-            if c[DOCUMENT] == c[N_DOCUMENTS]:
-                return c[N_OUT]
-            special, ended = next_segment(c, data)
-            if special >= 0:
-                _append(c, int64_at(c[SPECIAL_IDS])[special])
-            if ended and c[DOCUMENT] > 0 and c[END_OF_TEXT] >= 0:
+            return OUT_FULL
+        n_tokens = next_window(c, data)
+        if n_tokens > 0:
+            status = _encode_window(c, n_tokens)
+        elif n_tokens == AT_LONG_TOKEN:
+            status = _encode_long_token(c, data)
+        elif n_tokens == AT_BORDER:
+            if c[PASSED] >= 0:
+                _append(c, int64_at(c[SPECIAL_IDS])[c[PASSED]])
+            if c[HAS_ENDED] and c[DOCUMENT] > 0 and c[END_OF_TEXT] >= 0:
                 _append(c, c[END_OF_TEXT])
             continue
-        n_tokens, invalid = scan_window(c, data, c[POSITION], c[SEGMENT_END])
-        if invalid >= 0:
-            c[POSITION] = invalid
-            return np.int64(INVALID_TEXT)
-        status = _encode_window(c, n_tokens) if n_tokens > 0 else _encode_long_token(c, data)
+        else:
+            return c[N_OUT] if n_tokens == AT_END else n_tokens
         if status != DONE:
-            return np.int64(status)
+            return status
 
 
 @inner
@@ -323,14 +341,13 @@ def _append(c: pi64, token_id: i64) -> None:
 @inner
 def _encode_window(c: pi64, n_tokens: i64) -> i64:
     """Append the ids of a window's tokens and move POSITION past them."""
-    text, starts = uint8_at(c[TEXT]), int32_at(c[STARTS])
+    starts = int32_at(c[STARTS])
     firsts, seconds, slots = uint64_at(c[FIRSTS]), uint64_at(c[SECONDS]), int64_at(c[SLOTS])
     table, out, shift = uint64_at(c[TABLE]), uint8_at(c[OUT]), c[ID_SHIFT]
     n_inline = np.uint64(8 >> shift)
     n_out = c[N_OUT]
     if c[OUT_SIZE] < n_out + starts[n_tokens] + _SLACK:
-        return np.int64(OUT_FULL)
-    hash_window(c, n_tokens)
+        return OUT_FULL
     for token in range(n_tokens):
         prefetch(table, slots[token + AHEAD])
         slot = slots[token]
@@ -343,37 +360,35 @@ def _encode_window(c: pi64, n_tokens: i64) -> i64:
             n_out += np.int64(n_ids)
             continue
         begin = np.int64(starts[token])
-        n_ids, status = _encode_word(c, text, begin, np.int64(starts[token + 1]) - begin, n_out)
+        n_ids, status = _encode_word(c, c[TEXT], begin, np.int64(starts[token + 1]) - begin, n_out)
         if status != DONE:
             c[POSITION] += begin + (n_ids if status == UNKNOWN_BYTE else 0)
             c[N_OUT] = n_out
-            return np.int64(status)
+            return status
         n_out += n_ids
     c[POSITION] += starts[n_tokens]
     c[N_OUT] = n_out
-    return np.int64(DONE)
+    return DONE
 
 
 @inner
 def _encode_long_token(c: pi64, data: i64) -> i64:
-    begin = c[POSITION]
-    end, is_valid = long_token_end(c, data, begin, c[SEGMENT_END])
-    if not is_valid:
-        c[POSITION] = end
-        return np.int64(INVALID_TEXT)
-    if c[OUT_SIZE] < c[N_OUT] + end - begin + _SLACK:
-        return np.int64(OUT_FULL)
-    n_ids, status = _encode_word(c, uint8_at(data), begin, end - begin, c[N_OUT])
+    begin, length = c[POSITION], c[TOKEN_END] - c[POSITION]
+    if c[OUT_SIZE] < c[N_OUT] + length + _SLACK:
+        return OUT_FULL
+    n_ids, status = _encode_word(c, data, begin, length, c[N_OUT])
     if status != DONE:
         c[POSITION] += n_ids if status == UNKNOWN_BYTE else 0
-        return np.int64(status)
+        return status
     c[N_OUT] += n_ids
-    c[POSITION] = end
-    return np.int64(DONE)
+    c[POSITION] = c[TOKEN_END]
+    return DONE
 
 
 @inner
-def _encode_word(c: pi64, text: pu8, begin: i64, length: i64, n_out: i64) -> tuple[i64, i64]:
+def _encode_word(
+    c: pi64, text_address: i64, begin: i64, length: i64, n_out: i64
+) -> tuple[i64, i64]:
     """Write a word's ids to OUT from n_out on.
 
     Returns:
@@ -381,19 +396,19 @@ def _encode_word(c: pi64, text: pu8, begin: i64, length: i64, n_out: i64) -> tup
     """
     out, shift = uint8_at(c[OUT]), c[ID_SHIFT]
     if length > _CACHED_BYTES:
-        n_ids, status = merge_word(c, text, begin, length)
+        n_ids, status = merge_word(c, uint8_at(text_address), begin, length)
         if status == DONE:
             _pack_ids(c, n_ids, out, n_out << shift)
         return n_ids, status
     if c[ARENA_USED] + length + 2 > c[ARENA_SIZE]:
-        return np.int64(0), np.int64(ARENA_FULL)
-    slot, is_new = find_or_insert(c, text, begin, length)
+        return 0, ARENA_FULL
+    slot = find_or_insert(c, text_address, begin, length)
     if slot < 0:
-        return np.int64(0), slot
+        return 0, slot
     table, arena = uint64_at(c[TABLE]), uint64_at(c[ARENA])
     n_inline = 8 >> shift
-    if is_new:
-        n_ids, status = merge_word(c, text, begin, length)
+    if c[IS_NEW]:
+        n_ids, status = merge_word(c, uint8_at(text_address), begin, length)
         if status != DONE:
             # 0 ids would be believed later: take the word out again. It was the last one put in.
             table[slot + 1] = 0
@@ -414,7 +429,7 @@ def _encode_word(c: pi64, text: pu8, begin: i64, length: i64, n_out: i64) -> tup
         for i in range(0, n_ids, n_inline):
             store_word(out, (n_out + i) << shift, arena[place])
             place += 1
-    return n_ids, np.int64(DONE)
+    return n_ids, DONE
 
 
 @inner

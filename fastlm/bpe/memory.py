@@ -11,6 +11,7 @@ to Python, which grows it and calls again.
 import functools
 import inspect
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args, get_origin, get_type_hints
 
 import numba
@@ -18,7 +19,9 @@ import numpy as np
 from jaxtyping import Shaped
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
-from numba.core import compiler
+from numba.core import compiler, typed_passes, untyped_passes
+from numba.core.compiler import CompilerBase
+from numba.core.compiler_machinery import PassManager
 from numba.extending import intrinsic
 
 # Fields of a context. Walking the documents of a text (segments.py):
@@ -33,10 +36,14 @@ TABLE, SLOT_MASK, N_WORDS, MAX_WORDS, ARENA, ARENA_SIZE, ARENA_USED, N_WORD_BYTE
 OUT, OUT_SIZE, N_OUT, ID_SHIFT, END_OF_TEXT, SPECIAL_IDS = range(28, 34)
 BYTE_IDS, BYTE_PAIRS, PAIRS, PAIR_MASK, MERGED_IDS, TOKEN_LENGTHS = range(34, 40)
 N_MERGES, VOCAB_SIZE, SCRATCH, SCRATCH_SIZE, SCRATCH_WANTED, RANK_LISTS = range(40, 46)
-N_FIELDS = 46
+# Functions that several kernels share, and what they say beside what they return:
+NEXT_WINDOW, PASSED, HAS_ENDED, TOKEN_END, FIND_WORD, IS_NEW = range(46, 52)
+N_FIELDS = 52
 
 # What a kernel returns beside counts, which are not negative.
 DONE, TABLE_FULL, ARENA_FULL, OUT_FULL, SCRATCH_FULL, INVALID_TEXT, UNKNOWN_BYTE = range(0, -7, -1)
+# What next_window returns beside a number of tokens:
+AT_END, AT_BORDER, AT_LONG_TOKEN = range(-7, -10, -1)
 
 
 if TYPE_CHECKING:
@@ -53,43 +60,50 @@ else:
     u8, i32, i64, u64, boolean = types.uint8, types.int32, types.int64, types.uint64, types.boolean
     pu8, pi32, pi64, pu64 = map(types.CPointer, (u8, i32, i64, u64))
 
+
+class _ShortCompiler(CompilerBase):
+    """numba's pipeline without the passes that plain loops over numbers have no use for."""
+
+    def define_pipelines(self) -> list[PassManager]:
+        manager = PassManager("kernels")
+        for step in (
+            untyped_passes.TranslateByteCode,
+            untyped_passes.FixupArgs,
+            untyped_passes.IRProcessing,
+            untyped_passes.ReconstructSSA,
+            typed_passes.NopythonTypeInference,
+            typed_passes.AnnotateTypes,
+            typed_passes.PreLowerStripPhis,
+            typed_passes.IRLegalization,
+            typed_passes.NativeLowering,
+            typed_passes.NoPythonBackend,
+        ):
+            manager.add_pass(step, step.__name__)
+        manager.finalize()
+        return [manager]
+
+
 # A kernel is what Python calls. It is compiled when first called and kept on disk.
-kernel = numba.njit(cache=True, nogil=True)
+kernel: Any = numba.njit(cache=True, nogil=True, pipeline_class=_ShortCompiler)
 
 
-def inner(function: Any) -> Any:
-    """A function that kernels call, of the types that its annotations say.
-
-    numba.njit would optimize it and make machine code of it by itself, and again inside each
-    caller, which is most of the time that compiling takes. This puts it into the code of the
-    kernel it is called from, to be optimized once, together with the rest.
-    """
+def _signature(function: Any) -> Any:
+    """The types that a function's annotations say."""
     hints = get_type_hints(function)
     returned = _numba_type(hints.pop("return"))
-    signature = returned(*map(_numba_type, hints.values()))
+    return returned(*map(_numba_type, hints.values()))
+
+
+def _numba_type(hint: Any) -> Any:
+    if get_origin(hint) is tuple:
+        return types.Tuple([_numba_type(part) for part in get_args(hint)])
+    return types.void if hint is type(None) else hint
+
+
+def _instruction_like(function: Any, signature: Any, generate: Any) -> Any:
+    """An intrinsic that is called as a function is."""
 
     def call(_typing_context: Any, *_arguments: Any) -> Any:
-        def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-            library = context.active_code_library
-            if not hasattr(library, "inner_functions"):
-                library.inner_functions = {}
-            compiled = library.inner_functions.get(function)
-            if compiled is None:
-                flags: Any = compiler.Flags()
-                flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-                compiled = compiler.compile_internal(
-                    context.typing_context,
-                    context,
-                    library,
-                    function,
-                    signature.args,
-                    signature.return_type,
-                    flags,
-                    locals={},
-                )
-                library.inner_functions[function] = compiled
-            return context.call_internal(builder, compiled.fndesc, signature, values)
-
         return signature, generate
 
     # intrinsic takes the names of the arguments from here.
@@ -99,10 +113,80 @@ def inner(function: Any) -> Any:
     return functools.update_wrapper(intrinsic(call), function)
 
 
-def _numba_type(hint: Any) -> Any:
-    if get_origin(hint) is tuple:
-        return types.Tuple([_numba_type(part) for part in get_args(hint)])
-    return types.void if hint is type(None) else hint
+def inner(function: Any) -> Any:
+    """A function that kernels call, of the types that its annotations say.
+
+    numba.njit would optimize it and make machine code of it by itself, and again inside each
+    caller, which is most of the time that compiling takes. This puts it into the code of the
+    kernel it is called from, to be optimized once, together with the rest.
+    """
+    signature = _signature(function)
+
+    def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+        library = context.active_code_library
+        if not hasattr(library, "inner_functions"):
+            library.inner_functions = {}
+        compiled = library.inner_functions.get(function)
+        if compiled is None:
+            flags: Any = compiler.Flags()
+            flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+            compiled = _ShortCompiler(
+                context.typing_context,
+                context,
+                library,
+                signature.args,
+                signature.return_type,
+                flags,
+                locals={},
+            ).compile_extra(function)
+            library.inner_functions[function] = compiled
+        return context.call_internal(builder, compiled.fndesc, signature, values)
+
+    return _instruction_like(function, signature, generate)
+
+
+class _Shared:
+    """A function with machine code of its own, which kernels call by its address."""
+
+    def __init__(self, field: int, function: Any) -> None:
+        self.field = field
+        self.function = function
+
+    @functools.cached_property
+    def address(self) -> int:
+        """Compiles the function when it is first asked for."""
+        compiled = numba.cfunc(
+            _signature(self.function), cache=True, pipeline_class=_ShortCompiler
+        )(self.function)
+        assert compiled.address is not None
+        return compiled.address
+
+
+_shared: dict[Any, _Shared] = {}
+
+
+def shared(field: int) -> Callable[[Any], Any]:
+    """A function that several kernels call, compiled once for all: through a field of the context.
+
+    Its first argument is the context; it returns one number. Context.link fills the field.
+    """
+
+    def decorate(function: Any) -> Any:
+        signature = _signature(function)
+
+        def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+            returned, *arguments = map(
+                context.get_value_type, (signature.return_type, *signature.args)
+            )
+            place = builder.gep(values[0], [ir.Constant(ir.IntType(64), field)])
+            pointer = ir.FunctionType(returned, arguments).as_pointer()
+            return builder.call(builder.inttoptr(builder.load(place), pointer), values)
+
+        called = _instruction_like(function, signature, generate)
+        _shared[called] = _Shared(field, function)
+        return called
+
+    return decorate
 
 
 class Context:
@@ -112,6 +196,10 @@ class Context:
         self.fields = np.zeros(N_FIELDS, np.int64)
         self.address = self.fields.ctypes.data
         self._arrays: dict[int, np.ndarray] = {}
+
+    def link(self, function: Any) -> None:
+        """Let kernels that are given this context call a shared function."""
+        self.fields[_shared[function].field] = _shared[function].address
 
     def array(self, field: int) -> np.ndarray:
         """The array held in a field."""
@@ -205,13 +293,13 @@ def count_trailing_zeros(_typing_context, value):
     return types.int64(types.uint64), generate
 
 
-_BYTES_HEADER = bytes.__basicsize__ - 1  # of a bytes object, before its bytes
-_ASCII_HEADER = sys.getsizeof("") - 1  # of a str that holds nothing but ASCII
+BYTES_HEADER = bytes.__basicsize__ - 1  # of a bytes object, before its bytes
+ASCII_HEADER = sys.getsizeof("") - 1  # of a str that holds nothing but ASCII
 
 
 def address_of(text: bytes | str) -> int:
     """Address of the bytes of a bytes object or of an ASCII str, valid while the object lives."""
-    return id(text) + (_BYTES_HEADER if isinstance(text, bytes) else _ASCII_HEADER)
+    return id(text) + (BYTES_HEADER if isinstance(text, bytes) else ASCII_HEADER)
 
 
 def _check_layout() -> None:

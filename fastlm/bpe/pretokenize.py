@@ -49,7 +49,8 @@ IS_START, MAY_CONTRACT = 1, 2  # bits of a window's flags
 
 WINDOW_BYTES = 8192
 LOOKAHEAD = 16  # bytes copied past a window: the next character's class, a contraction, key loads
-PADDING = 64  # bytes past a window in its buffers
+PADDING = 256  # bytes past a window in its buffers
+_WHOLE = 128  # loops go over multiples of it: what vector code does at once, with no rest
 
 _EACH_BYTE = 0x0101010101010101
 _HIGH_BITS = np.uint64(0x80 * _EACH_BYTE)
@@ -88,9 +89,12 @@ def scan_window(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, i64]:
     flags, starts = uint8_at(c[FLAGS]), int32_at(c[STARTS])
     n_bytes = min(end - begin, WINDOW_BYTES)
     visible = min(end - begin, n_bytes + LOOKAHEAD)
-    seen = _classify_ascii(uint8_at(data + begin), text, classes, visible)
-    for i in range(visible, n_bytes + LOOKAHEAD):
+    _copy(uint8_at(data + begin), text, visible)
+    n_padded = (n_bytes + LOOKAHEAD + _WHOLE - 1) & -_WHOLE
+    for i in range(visible, n_padded):
         text[i] = 0
+    seen = _classify_ascii(text, classes, n_padded)
+    for i in range(visible, n_bytes + LOOKAHEAD):
         classes[i] = SPACE
     has_wide_space = False
     if seen >= 0x80:
@@ -111,13 +115,18 @@ def scan_window(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, i64]:
 
 
 @inner
-def _classify_ascii(data: pu8, text: pu8, classes: pu8, n_bytes: i64) -> u8:
-    """Copy bytes and classify each as if it were an ASCII character; returns all of them or-ed."""
+def _copy(source: pu8, target: pu8, n_bytes: i64) -> None:
+    for i in range(n_bytes):
+        target[i] = source[i]
+
+
+@inner
+def _classify_ascii(text: pu8, classes: pu8, n_padded: i64) -> u8:
+    """Classify each byte as if it were an ASCII character; returns all of them or-ed."""
     # Selects on uint8 alone, without branches, so that LLVM makes vector code of the loop.
     seen = np.uint8(0)
-    for i in range(n_bytes):
-        byte = data[i]
-        text[i] = byte
+    for i in range(n_padded & -_WHOLE):
+        byte = text[i]
         seen |= byte
         label = np.uint8(OTHER)
         is_letter = np.uint8(np.uint8(byte | np.uint8(32)) - np.uint8(97)) < np.uint8(26)
@@ -182,18 +191,18 @@ def decode_character(text: pu8, i: i64, end: i64) -> tuple[i64, i64]:
 def _flag_starts(text: pu8, classes: pu8, flags: pu8, n_bytes: i64) -> None:
     """Apply the rules above, as if every space were one byte and no contraction began."""
     class_bits = np.uint8(LETTER | NUMBER | OTHER | SPACE)
-    for i in range(1, n_bytes):
-        before = classes[i - 1]
-        here = classes[i]
-        after = classes[i + 1]
+    for i in range((n_bytes + _WHOLE - 1) & -_WHOLE):
+        before = classes[i]
+        here = classes[i + 1]
+        after = classes[i + 2]
         changes = np.uint8(np.uint8((before ^ here) & class_bits) != np.uint8(0))
         after_blank = np.uint8(np.uint8(before & np.uint8(BLANK)) != np.uint8(0))
         last_space = np.uint8(before & here & np.uint8(~after) & np.uint8(SPACE))
-        contracts = np.uint8(text[i] == np.uint8(_APOSTROPHE)) & np.uint8(
+        contracts = np.uint8(text[i + 1] == np.uint8(_APOSTROPHE)) & np.uint8(
             np.uint8(before & np.uint8(OTHER | BLANK)) == np.uint8(0)
         )
         starts = (changes & (np.uint8(1) - after_blank)) | np.uint8(last_space != np.uint8(0))
-        flags[i] = starts | (contracts << 1)
+        flags[i + 1] = starts | (contracts << 1)
     flags[0] = IS_START | (MAY_CONTRACT if text[0] == _APOSTROPHE else 0)
 
 
@@ -230,7 +239,7 @@ def _flag_contractions(text: pu8, flags: pu8, words: pu64, n_bytes: i64) -> None
 @inner
 def _gather_starts(flags: pu8, words: pu64, starts: pi32, n_bytes: i64) -> i64:
     """Write the positions of the flags that say IS_START; returns how many."""
-    for i in range(n_bytes, n_bytes + PADDING):
+    for i in range(n_bytes, n_bytes + 64):
         flags[i] = 0
     n_starts = 0
     for base in range(0, n_bytes, 64):

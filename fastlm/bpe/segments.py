@@ -91,7 +91,7 @@ def _next_special(c: pi64, data: pu8, begin: i64, end: i64) -> tuple[i64, i64]:
     block = begin
     while block < end:
         block_end = min(block + stride, end)
-        if block_end - block == stride and not _holds_first_byte(c, data, block, stride):
+        if not _holds_first_byte(c, data, block, block_end - block):
             block = block_end
             continue
         for i in range(block, block_end):

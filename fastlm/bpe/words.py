@@ -19,7 +19,9 @@ from fastlm.bpe.memory import (
     ARENA_FULL,
     ARENA_SIZE,
     ARENA_USED,
+    FIND_WORD,
     FIRSTS,
+    IS_NEW,
     MAX_WORDS,
     N_WORD_BYTES,
     N_WORDS,
@@ -41,6 +43,7 @@ from fastlm.bpe.memory import (
     pi64,
     pu8,
     pu64,
+    shared,
     u64,
     uint8_at,
     uint64_at,
@@ -82,6 +85,7 @@ def hold_arena(context: Context, arena: UInt64[np.ndarray, " n_words"]) -> None:
 
 def add_keys(context: Context) -> None:
     """Give a context room for the keys of a window's tokens."""
+    context.link(find_or_insert)
     for field in (FIRSTS, SECONDS, SLOTS):
         context.hold(field, np.zeros(WINDOW_BYTES + PADDING, np.uint64))
 
@@ -124,12 +128,14 @@ def _short_key(text: pu8, begin: i64, length: i64) -> tuple[u64, u64]:
     return first, second | np.uint64(length) << _LENGTH_SHIFT
 
 
-@inner
-def find_or_insert(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, boolean]:
-    """Slot of a string of any length, as a word of the table, and whether it is new.
+@shared(FIND_WORD)
+def find_or_insert(c: pi64, text_address: i64, begin: i64, length: i64) -> i64:
+    """Slot of a string of any length, as a word of the table; IS_NEW says whether it was made.
 
-    The slot is TABLE_FULL or ARENA_FULL, which are negative, where there is no room.
+    It is TABLE_FULL or ARENA_FULL, which are negative, where there is no room.
     """
+    text = uint8_at(text_address)
+    c[IS_NEW] = 0
     table, arena, mask = uint64_at(c[TABLE]), uint64_at(c[ARENA]), c[SLOT_MASK]
     if length <= SHORT_BYTES:
         first, second = _short_key(text, begin, length)
@@ -140,19 +146,19 @@ def find_or_insert(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, bo
         if table[slot] == first:
             if length <= SHORT_BYTES:
                 if table[slot + 1] == second:
-                    return slot, False
+                    return slot
             elif table[slot + 1] >= LONG_KEY:
                 place = np.int64(table[slot + 1] ^ LONG_KEY)
                 if _equals(arena, place, text, begin, length):
-                    return slot, False
+                    return slot
         slot = (slot + 4) & (4 * mask + 3)
     if c[N_WORDS] >= c[MAX_WORDS]:
-        return np.int64(TABLE_FULL), False
+        return TABLE_FULL
     if length > SHORT_BYTES:
         place = c[ARENA_USED]
         n_arena_words = (length + 7) >> 3
         if place + 1 + n_arena_words > c[ARENA_SIZE]:
-            return np.int64(ARENA_FULL), False
+            return ARENA_FULL
         arena[place] = np.uint64(length)
         for i in range(n_arena_words):
             arena[place + 1 + i] = _tail_word(text, begin, 8 * i, length)
@@ -162,7 +168,8 @@ def find_or_insert(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, bo
     table[slot + 1] = second
     c[N_WORDS] += 1
     c[N_WORD_BYTES] += length
-    return slot, True
+    c[IS_NEW] = 1
+    return slot
 
 
 @inner

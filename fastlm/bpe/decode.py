@@ -1,0 +1,48 @@
+# mypy: allow-untyped-defs, allow-untyped-calls
+"""Ids to bytes: tokens copied one after another, eight bytes at a time."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Shaped
+
+from fastlm.bpe.memory import int64_at, kernel, load_word, store_word, uint8_at
+
+_SLACK = 8  # bytes read and written past a token
+
+
+class Decoder:
+    """The bytes of a tokenizer's tokens, ready for decoding; safe to use from several threads."""
+
+    def __init__(self, tokens: Sequence[bytes]) -> None:
+        self._text = np.frombuffer(b"".join(tokens) + bytes(_SLACK), np.uint8)
+        self._bounds = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
+        self._lengths = np.diff(self._bounds)
+
+    def decode(self, ids: Shaped[np.ndarray, " n_tokens"]) -> bytes:
+        """Bytes of the tokens with these ids, whole numbers of any dtype.
+
+        Raises:
+            IndexError: naming the first id that no token has.
+        """
+        ids = np.ascontiguousarray(ids, np.int64)
+        wrong = (ids < 0) | (ids >= len(self._lengths))
+        if wrong.any():
+            raise IndexError(int(ids[wrong.argmax()]))
+        n_bytes = int(self._lengths[ids].sum())
+        out = np.empty(n_bytes + _SLACK, np.uint8)
+        _decode(*(array.ctypes.data for array in (ids, self._text, self._bounds, out)), len(ids))
+        return out[:n_bytes].tobytes()
+
+
+@kernel
+def _decode(ids_address, text_address, bounds_address, out_address, n_ids):
+    ids, bounds = int64_at(ids_address), int64_at(bounds_address)
+    text, out = uint8_at(text_address), uint8_at(out_address)
+    end = np.int64(0)
+    for i in range(n_ids):
+        begin = bounds[ids[i]]
+        length = bounds[ids[i] + 1] - begin
+        for k in range(0, length, 8):
+            store_word(out, end + k, load_word(text, begin + k))
+        end += length
