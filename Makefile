@@ -6,13 +6,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test bench lint clean
+.PHONY: train test soak bench lint clean
 
 train: $(VENV)/.installed
 	$(BIN)/python -m fastlm.train --compile --bf16
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+# Proofs too long for every day: under 30 minutes on two cores.
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -o python_files='soak_*.py' tests
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --benchmark-only

@@ -1,78 +1,33 @@
-"""Training and encoding beside tiktoken and `tokenizers`, with one vocabulary and one thread.
+"""Training, encoding and decoding beside `tokenizers`, rustbpe and tiktoken, with one vocabulary.
 
 `pytest bench/bench_tokenizer.py --benchmark-only`. Bytes a round stand in extra_info; the text is
-made here, or is the largest .txt file of the folder that FASTLM_TEXT names.
+made here, or is the largest .txt file of the folder that FASTLM_TEXT names. tokenizer_scale.py
+measures whole files, memory and starts.
 """
 
 import os
-import random
-from itertools import accumulate
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import tiktoken
 import tokenizers
+from tokenizer_peers import (
+    hugging_face_tokenizer,
+    tiktoken_encoding,
+    train_hugging_face,
+    train_rustbpe,
+)
+from tokenizer_texts import END_OF_TEXT, make_text, write_start
 
-from fastlm.bpe import reference
-from fastlm.tokenizer import END_OF_TEXT, Tokenizer, train_bpe
+from fastlm.tokenizer import Tokenizer, train_bpe
 
 MADE_BYTES = 8_000_000
 READ_BYTES = 20_000_000
 VOCAB_SIZE = 10_000
-
-
-def make_text(n_bytes: int) -> str:
-    """English-like text: 60,000 words of syllables, frequent as in Zipf's law, in sentences."""
-    rng = random.Random(0)
-    onsets = [
-        "",
-        "b",
-        "c",
-        "d",
-        "f",
-        "g",
-        "h",
-        "l",
-        "m",
-        "n",
-        "p",
-        "r",
-        "s",
-        "t",
-        "th",
-        "w",
-        "st",
-        "sh",
-    ]
-    syllables = [
-        onset + vowel + coda
-        for onset in onsets
-        for vowel in "aeiou"
-        for coda in ["", "n", "r", "s"]
-    ]
-    words = [
-        "".join(rng.choices(syllables, k=rng.choice([1, 1, 2, 2, 3, 4]))) for _ in range(60_000)
-    ]
-    cumulative = list(accumulate(1 / (rank + 3) for rank in range(len(words))))
-    pieces: list[str] = []
-    n_made = 0
-    while n_made < n_bytes:
-        sentence = " ".join(rng.choices(words, cum_weights=cumulative, k=rng.randrange(4, 20)))
-        end = rng.choice(
-            [
-                ". ",
-                ". ",
-                "? ",
-                ", it's said. ",
-                ".\n\n",
-                f".\n{END_OF_TEXT}\n",
-                ' "so." ',
-                " in 1987. ",
-            ]
-        )
-        pieces.append(sentence.capitalize() + end)
-        n_made += len(pieces[-1])
-    return "".join(pieces)
+SHORT_BYTES = (20, 200, 2000)
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +35,10 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bench") / "text.txt"
     folder = os.environ.get("FASTLM_TEXT")
     if folder:
-        largest = max(Path(folder).glob("*.txt"), key=lambda file: file.stat().st_size)
-        with open(largest, "rb") as file:
-            text = file.read(READ_BYTES).decode("utf-8", "ignore")
+        texts = Path(folder).glob("*.txt")
+        write_start(max(texts, key=lambda file: file.stat().st_size), READ_BYTES, path)
     else:
-        text = make_text(MADE_BYTES)
-    path.write_text(text, encoding="utf-8", newline="")
+        path.write_text(make_text(MADE_BYTES), encoding="utf-8", newline="")
     return path
 
 
@@ -102,15 +55,7 @@ def ours(text_file: Path) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def of_tiktoken(ours: Tokenizer) -> tiktoken.Encoding:
-    special = ours.special_tokens
-    ranks = {
-        token: i
-        for i, token in ours.vocab.items()
-        if token.decode("utf-8", "replace") not in special
-    }
-    return tiktoken.Encoding(
-        "ours", pat_str=reference.PATTERN, mergeable_ranks=ranks, special_tokens=special
-    )
+    return tiktoken_encoding(ours)
 
 
 @pytest.fixture(scope="module")
@@ -119,53 +64,52 @@ def of_hugging_face(
 ) -> tokenizers.Tokenizer:
     folder = tmp_path_factory.mktemp("tokenizer")
     ours.save(folder)
-    return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return hugging_face_tokenizer(folder)
 
 
-def timed(benchmark, function, n_bytes: int, rounds: int = 5):
+def timed(benchmark, function: Callable[[], Any], n_bytes: int, rounds: int = 5) -> Any:
     """Median of a few rounds after a warm-up, with the bytes that a round moves."""
     benchmark.extra_info["bytes"] = n_bytes
     return benchmark.pedantic(function, rounds=rounds, warmup_rounds=1)
 
 
-def bench_train_ours(benchmark, text_file):
+@pytest.mark.parametrize("n_threads", [1, 2])
+def bench_train_ours(benchmark, text_file, n_threads):
+    n_bytes = text_file.stat().st_size
     timed(
-        benchmark, lambda: train_bpe(text_file, VOCAB_SIZE, [END_OF_TEXT]), text_file.stat().st_size
+        benchmark,
+        lambda: train_bpe(text_file, VOCAB_SIZE, [END_OF_TEXT], n_threads=n_threads),
+        n_bytes,
     )
 
 
-def bench_train_ours_one_thread(benchmark, text_file):
-    n_bytes = text_file.stat().st_size
-    timed(benchmark, lambda: train_bpe(text_file, VOCAB_SIZE, [END_OF_TEXT], n_threads=1), n_bytes)
-
-
-def bench_train_hugging_face(benchmark, text_file):
-    def train():
-        peer = tokenizers.Tokenizer(tokenizers.models.BPE())
-        peer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-        trainer = tokenizers.trainers.BpeTrainer(
-            vocab_size=VOCAB_SIZE,
-            special_tokens=[END_OF_TEXT],
-            initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        peer.train([str(text_file)], trainer)
-
-    timed(benchmark, train, text_file.stat().st_size, rounds=2)
+@pytest.mark.parametrize("train", [train_hugging_face, train_rustbpe])
+def bench_train_peer(benchmark, text_file, train):
+    """On all cores: the number of threads cannot be changed within a process."""
+    if train is train_rustbpe:
+        pytest.importorskip("rustbpe")
+    timed(benchmark, lambda: train(text_file, VOCAB_SIZE), text_file.stat().st_size, rounds=2)
 
 
 def bench_encode_to_numpy_ours(benchmark, ours, of_tiktoken, text):
     ids = timed(benchmark, lambda: ours.encode_to_numpy(text), len(text.encode()))
-    assert ids.tolist() == of_tiktoken.encode(text, allowed_special="all")
+    np.testing.assert_array_equal(ids, of_tiktoken.encode_to_numpy(text, allowed_special="all"))
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def bench_encode_file_ours(benchmark, ours, text_file, n_threads):
+    def encode() -> np.ndarray:
+        return np.concatenate(list(ours.encode_file_blocks(text_file, n_threads=n_threads)))
+
+    ids = timed(benchmark, encode, text_file.stat().st_size)
+    np.testing.assert_array_equal(ids, ours.encode_to_numpy(text_file.read_bytes()))
 
 
 def bench_encode_to_numpy_tiktoken(benchmark, of_tiktoken, text):
-    timed(
-        benchmark,
-        lambda: of_tiktoken.encode_to_numpy(text, allowed_special="all"),
-        len(text.encode()),
-        rounds=3,
-    )
+    def encode() -> np.ndarray:
+        return of_tiktoken.encode_to_numpy(text, allowed_special="all")
+
+    timed(benchmark, encode, len(text.encode()), rounds=3)
 
 
 def bench_encode_to_list_ours(benchmark, ours, text):
@@ -173,12 +117,10 @@ def bench_encode_to_list_ours(benchmark, ours, text):
 
 
 def bench_encode_to_list_tiktoken(benchmark, of_tiktoken, text):
-    timed(
-        benchmark,
-        lambda: of_tiktoken.encode(text, allowed_special="all"),
-        len(text.encode()),
-        rounds=3,
-    )
+    def encode() -> list[int]:
+        return of_tiktoken.encode(text, allowed_special="all")
+
+    timed(benchmark, encode, len(text.encode()), rounds=3)
 
 
 def bench_encode_to_list_hugging_face(benchmark, of_hugging_face, text):
@@ -191,8 +133,16 @@ def bench_encode_documents_ours(benchmark, ours, text):
     timed(benchmark, lambda: list(ours.encode_documents(documents)), len(text.encode()))
 
 
+@pytest.mark.parametrize("n_bytes", SHORT_BYTES)
 @pytest.mark.parametrize("peer", ["ours", "tiktoken"])
-def bench_encode_20_bytes(benchmark, ours, of_tiktoken, peer):
+def bench_encode_short(benchmark, ours, of_tiktoken, text, peer, n_bytes):
     encode = ours.encode if peer == "ours" else of_tiktoken.encode_ordinary
-    benchmark.extra_info["bytes"] = 20
-    benchmark(encode, "the story of the sea")
+    benchmark.extra_info["bytes"] = n_bytes
+    benchmark(encode, text.replace(END_OF_TEXT, "").encode()[:n_bytes].decode("utf-8", "ignore"))
+
+
+@pytest.mark.parametrize("peer", ["ours", "tiktoken"])
+def bench_decode(benchmark, ours, of_tiktoken, text, peer):
+    ids = ours.encode(text)
+    decode = ours.decode if peer == "ours" else of_tiktoken.decode
+    assert timed(benchmark, lambda: decode(ids), len(text.encode())) == text

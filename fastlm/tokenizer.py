@@ -8,23 +8,15 @@
 What is compiled (fastlm.bpe) is imported when first used, so that importing this file stays quick.
 """
 
-import codecs
 import functools
-import hashlib
-import json
-import sys
-import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import UInt
-from tyro.conf import Positional, UseAppendAction
 
-from fastlm import cli
-from fastlm.bpe import gpt2_files
+from fastlm import cli, tokenizer_files
 from fastlm.bpe.blocks import (
     Block,
     cut_blocks,
@@ -32,36 +24,33 @@ from fastlm.bpe.blocks import (
     map_blocks,
     map_in_order,
 )
-from fastlm.tokenizer_files import (
-    StrPath,
-    check_file,
-    check_special,
-    read_text,
-    read_token_file,
-    text_file_blocks,
-    to_json,
-    to_utf8,
-    write_atomically,
-    write_token_file,
-)
-from fastlm.tokenizer_files import train_bpe as train_bpe
-from fastlm.tokenizer_files import train_bpe_from_documents as train_bpe_from_documents
+from fastlm.bpe.train import Progress
+from fastlm.bpe_training import train_bpe as train_bpe
+from fastlm.bpe_training import train_bpe_from_documents as train_bpe_from_documents
+from fastlm.special_tokens import Choice, SpecialUse, choose_special, refuse_special
+from fastlm.text_files import StrPath, text_file_blocks, to_utf8
+from fastlm.text_offsets import decode_strictly, token_spans
+from fastlm.token_files import encode_text_file
+from fastlm.tokenizer_tables import Tables, hash_tables, make_tables
 
 if TYPE_CHECKING:
     from fastlm.bpe.encode import Encoder
 
 END_OF_TEXT = "<|endoftext|>"
-VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
-SPECIAL_FILE, HUGGING_FACE_FILE = "special_tokens.json", "tokenizer.json"
+
+DecodeErrors = Literal["replace", "strict", "ignore"]
 
 _STREAM_BYTES = 1 << 16  # blocks of encode_iterable; the first are smaller, so that ids come early
 _FIRST_STREAM_BYTES = 1 << 10
-_DECODED_TOKENS = 1 << 16  # at a time
 _BATCH_TEXTS = 256  # texts that one thread encodes at a time
 
 
 class Tokenizer:
     """Text to token ids and back.
+
+    Where text is encoded, allowed_special says which special tokens in it become their ids, "all"
+    or a set; the others are plain text. disallowed_special says which must not be in it: "all" that
+    are not allowed, or a set.
 
     Attributes:
         vocab: id -> bytes, ids 0 to vocab_size - 1; special tokens included.
@@ -85,37 +74,24 @@ class Tokenizer:
             ValueError: if ids are not 0 to n - 1, tokens are empty or double, or a merge has parts
                 or a result outside the vocabulary.
         """
-        self.vocab = dict(vocab)
-        self.merges = [(bytes(left), bytes(right)) for left, right in merges]
-        self.special_tokens: dict[str, int] = {}
-        missing = next((i for i in range(len(self.vocab)) if i not in self.vocab), None)
-        if missing is not None:
-            raise ValueError(
-                f"token ids must be 0 to {len(self.vocab) - 1}, one for each of "
-                f"{len(self.vocab)} tokens: id {missing} is missing"
-            )
-        self._ids: dict[bytes, int] = {}
-        for token_id in range(len(self.vocab)):
-            self._add_token(token_id, self.vocab[token_id])
-        for token in check_special(special_tokens or ()):
-            spelled = token.encode()
-            if spelled not in self._ids:
-                self.vocab[len(self.vocab)] = spelled
-                self._ids[spelled] = len(self.vocab) - 1
-            self.special_tokens[token] = self._ids[spelled]
-        for rank, (left, right) in enumerate(self.merges):
-            for part in (left, right, left + right):
-                if part not in self._ids:
-                    raise ValueError(
-                        f"merge {rank}, {left!r} + {right!r}, needs {part!r}, which is not in the "
-                        "vocabulary; vocabulary and merges must come from one training"
-                    )
+        self._set_tables(make_tables(vocab, merges, special_tokens or ()))
 
-    def _add_token(self, token_id: int, token: bytes) -> None:
-        if not token:
-            raise ValueError(f"tokens must not be empty: id {token_id} is")
-        if self._ids.setdefault(token, token_id) != token_id:
-            raise ValueError(f"ids {self._ids[token]} and {token_id} are both {token!r}; keep one")
+    def _set_tables(self, tables: Tables) -> None:
+        self._tables = tables
+        self._encoders: dict[frozenset[str], Encoder] = {}
+        text, bounds = tables.text, tables.bounds
+        self.special_tokens: dict[str, int] = {
+            text[bounds[token_id] : bounds[token_id + 1]].decode(): token_id
+            for token_id in tables.special_ids
+        }
+
+    @classmethod
+    def _from_tables(cls, tables: Tables, tokenizer_hash: str | None = None) -> "Tokenizer":
+        tokenizer = cls.__new__(cls)
+        tokenizer._set_tables(tables)
+        if tokenizer_hash is not None:
+            tokenizer.hash = tokenizer_hash
+        return tokenizer
 
     @classmethod
     def from_files(
@@ -124,55 +100,54 @@ class Tokenizer:
         merges_path: StrPath,
         special_tokens: Sequence[str] | None = None,
     ) -> "Tokenizer":
-        """Read vocab.json and merges.txt in GPT-2's form.
+        """Read vocab.json and merges.txt in GPT-2's form; None of the tokens is special by itself.
 
         Raises:
             FileNotFoundError, ValueError: naming the file and what is wrong in it.
         """
-        vocab = gpt2_files.parse_vocab(read_text(vocab_path), special_tokens or (), str(vocab_path))
-        merges = gpt2_files.parse_merges(read_text(merges_path), str(merges_path))
-        try:
-            return cls(vocab, merges, special_tokens)
-        except ValueError as error:
-            raise ValueError(f"{vocab_path}, {merges_path}: {error}") from None
+        return cls._from_tables(
+            tokenizer_files.read_vocab_and_merges(vocab_path, merges_path, special_tokens or ())
+        )
 
     @classmethod
-    def load(cls, folder: StrPath) -> "Tokenizer":
-        """Read a folder that save wrote, or any with GPT-2's two files."""
-        folder = Path(folder)
-        special_tokens: list[str] = []
-        if (folder / SPECIAL_FILE).exists():
-            text = read_text(folder / SPECIAL_FILE)
-            try:
-                entries = json.loads(text)
-                special_tokens = sorted(entries, key=lambda token: int(entries[token]))
-            except (ValueError, TypeError):
-                raise ValueError(
-                    f"{folder / SPECIAL_FILE} must be a JSON object of special tokens and ids"
-                ) from None
-        return cls.from_files(folder / VOCAB_FILE, folder / MERGES_FILE, special_tokens)
+    def load(cls, path: StrPath) -> "Tokenizer":
+        """Read a folder that save wrote, one with GPT-2's two files, or a tokenizer.json.
+
+        GPT-2's files (vocab.json and merges.txt, or encoder.json and vocab.bpe) do not say which
+        tokens are special: those in angle brackets that no merge makes are. A tokenizer.json of
+        Hugging Face that would give other ids than this class is refused.
+
+        Raises:
+            FileNotFoundError, ValueError: naming the file and what is wrong in it.
+        """
+        return cls._from_tables(*tokenizer_files.read_tokenizer(path))
 
     def save(self, folder: StrPath) -> None:
-        """Write vocab.json, merges.txt, special_tokens.json and, for `tokenizers`, tokenizer.json.
+        """Write vocab.json, merges.txt, special_tokens.json, tokenizer.json and tables.npz.
 
-        Each file is replaced whole or not at all.
+        `tokenizers` reads tokenizer.json; tables.npz only makes load quick. Each file is replaced
+        whole or not at all.
         """
-        folder = Path(folder)
-        vocab = gpt2_files.printable_vocab(self.vocab, self.special_tokens)
-        tokenizer = gpt2_files.hugging_face_tokenizer(self.vocab, self.merges, self.special_tokens)
-        texts = {
-            SPECIAL_FILE: to_json(self.special_tokens),
-            MERGES_FILE: gpt2_files.format_merges(self.merges),
-            HUGGING_FACE_FILE: to_json(tokenizer),
-            VOCAB_FILE: to_json(vocab),
-        }
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            write_atomically(folder / name, [text.encode()])
+        tokenizer_files.write_tokenizer(
+            folder, self.vocab, self.merges, self.special_tokens, self._tables, self.hash
+        )
+
+    @functools.cached_property
+    def vocab(self) -> dict[int, bytes]:
+        return dict(enumerate(self._tables.tokens()))
+
+    @functools.cached_property
+    def merges(self) -> list[tuple[bytes, bytes]]:
+        tokens = self._tables.tokens()
+        return [(tokens[left], tokens[right]) for left, right, _ in self._tables.merges.tolist()]
+
+    @functools.cached_property
+    def _ids(self) -> dict[bytes, int]:
+        return {token: token_id for token_id, token in self.vocab.items()}
 
     @property
     def vocab_size(self) -> int:
-        return len(self.vocab)
+        return len(self._tables.bounds) - 1
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -181,21 +156,8 @@ class Tokenizer:
 
     @functools.cached_property
     def hash(self) -> str:
-        """SHA-256, in hex, of all that decides ids.
-
-        Hashed are, each as a length in 8 little-endian bytes and its bytes: the tokens in the order
-        of their ids, then left and right of each merge, then the special tokens in the order of
-        their ids; before each of the three groups its size, in 8 bytes.
-        """
-        digest = hashlib.sha256()
-        merge_parts = [part for pair in self.merges for part in pair]
-        special = sorted(self.special_tokens, key=self.special_tokens.__getitem__)
-        tokens = [self.vocab[token_id] for token_id in range(self.vocab_size)]
-        for group in (tokens, merge_parts, [token.encode() for token in special]):
-            digest.update(len(group).to_bytes(8, "little"))
-            for item in group:
-                digest.update(len(item).to_bytes(8, "little") + item)
-        return digest.hexdigest()
+        """SHA-256, in hex, of all that decides ids; equal for equal tokenizers, however made."""
+        return hash_tables(self._tables)
 
     def token_to_id(self, token: str | bytes) -> int:
         """Id of a token, special ones included.
@@ -203,59 +165,130 @@ class Tokenizer:
         Raises:
             ValueError: if it is not in the vocabulary.
         """
+        if token in self.special_tokens:
+            return self.special_tokens[str(token)]
         spelled = token.encode() if isinstance(token, str) else token
         if spelled not in self._ids:
             raise ValueError(f"{token!r} is not one of the {self.vocab_size} tokens")
         return self._ids[spelled]
 
+    def _encoder_of(self, allowed: frozenset[str]) -> "Encoder":
+        if allowed not in self._encoders:
+            from fastlm.bpe.encode import NO_TOKEN, Encoder
+
+            text, bounds, merges, _ = self._tables
+            byte_ids = np.full(256, NO_TOKEN, np.int64)
+            single = np.flatnonzero(np.diff(bounds) == 1)
+            byte_ids[np.frombuffer(text, np.uint8)[bounds[single]]] = single
+            special = {t.encode(): i for t, i in self.special_tokens.items() if t in allowed}
+            self._encoders[allowed] = Encoder(
+                byte_ids, merges.astype(np.int64), special, self.dtype
+            )
+        return self._encoders[allowed]
+
     @functools.cached_property
     def _encoder(self) -> "Encoder":
-        from fastlm.bpe.encode import NO_TOKEN, Encoder
+        return self._encoder_of(frozenset(self.special_tokens))
 
-        ids = self._ids
-        byte_ids = [ids.get(bytes([byte]), NO_TOKEN) for byte in range(256)]
-        merges = [(ids[left], ids[right], ids[left + right]) for left, right in self.merges]
-        return Encoder(
-            np.array(byte_ids, np.int64),
-            np.array(merges, np.int64).reshape(-1, 3),
-            {token.encode(): token_id for token, token_id in self.special_tokens.items()},
-            self.dtype,
-        )
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text; special tokens in it become their ids.
+    def encode(
+        self, text: str, *, allowed_special: Choice = "all", disallowed_special: Choice = ()
+    ) -> list[int]:
+        """Token ids of a text; allowed special tokens in it become their ids.
 
         Raises:
-            ValueError: if the text holds lone surrogates.
+            ValueError: if the text holds lone surrogates or a disallowed special token.
         """
-        ids: list[int] = self.encode_to_numpy(text).tolist()
-        return ids
+        if allowed_special == "all" and not disallowed_special:
+            return self._encoder.encode(to_utf8(text)).tolist()
+        return self.encode_to_numpy(
+            text, allowed_special=allowed_special, disallowed_special=disallowed_special
+        ).tolist()
 
-    def encode_to_numpy(self, text: str | bytes) -> UInt[np.ndarray, " n_tokens"]:
+    def encode_to_numpy(
+        self,
+        text: str | bytes,
+        *,
+        allowed_special: Choice = "all",
+        disallowed_special: Choice = (),
+    ) -> UInt[np.ndarray, " n_tokens"]:
         """As encode, to an array of self.dtype; bytes must be UTF-8."""
-        return self._encoder.encode(to_utf8(text) if isinstance(text, str) else text)
+        encoder = self._encoder
+        if allowed_special != "all" or disallowed_special:
+            use = choose_special(self.special_tokens, allowed_special, disallowed_special)
+            if use.refused:
+                characters = text if isinstance(text, str) else text.decode("utf-8", "replace")
+                refuse_special(characters, use.refused)
+            encoder = self._encoder_of(use.allowed)
+        return encoder.encode(to_utf8(text) if isinstance(text, str) else text)
+
+    def encode_with_offsets(
+        self, text: str, *, allowed_special: Choice = "all", disallowed_special: Choice = ()
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        """As encode, and the characters of each token: text[begin:end] holds all its bytes.
+
+        Begin is the character that holds the token's first byte, end one past the one that holds
+        its last; tokens that share a character overlap.
+        """
+        ids = self.encode_to_numpy(
+            text, allowed_special=allowed_special, disallowed_special=disallowed_special
+        )
+        begins, ends = token_spans(text.encode(), np.diff(self._tables.bounds)[ids])
+        return ids.tolist(), list(zip(begins.tolist(), ends.tolist(), strict=True))
 
     def encode_batch(
-        self, texts: Iterable[str], *, n_threads: int | None = None
+        self,
+        texts: Iterable[str],
+        *,
+        n_threads: int | None = None,
+        allowed_special: Choice = "all",
+        disallowed_special: Choice = (),
     ) -> list[list[int]]:
         """Encode each text by itself."""
         listed = list(texts)
-        groups = [listed[i : i + _BATCH_TEXTS] for i in range(0, len(listed), _BATCH_TEXTS)]
-        encoded = map_in_order(lambda group: list(map(self.encode, group)), groups, n_threads)
+        use = choose_special(self.special_tokens, allowed_special, disallowed_special)
+        encoder = self._encoder_of(use.allowed)
+
+        def encode_group(begin: int) -> list[list[int]]:
+            group = listed[begin : begin + _BATCH_TEXTS]
+            if use.refused:
+                for index, text in enumerate(group, start=begin):
+                    refuse_special(text, use.refused, name=f"text {index}")
+            return [encoder.encode(to_utf8(text)).tolist() for text in group]
+
+        encoded = map_in_order(encode_group, range(0, len(listed), _BATCH_TEXTS), n_threads)
         return [ids for group in encoded for ids in group]
 
-    def encode_iterable(self, iterable: Iterable[str]) -> Iterator[int]:
+    def encode_iterable(
+        self,
+        iterable: Iterable[str],
+        *,
+        allowed_special: Choice = "all",
+        disallowed_special: Choice = (),
+    ) -> Iterator[int]:
         """Ids of the joined strings, as encode gives them, wherever the strings are cut.
 
         Lazy, and in memory that does not grow with the stream: text is held back to the last
         place where a pre-token surely starts.
         """
+        # Not a generator itself, so that a bad choice is refused here and not at the first id.
+        use = choose_special(self.special_tokens, allowed_special, disallowed_special)
+        return self._encode_stream(iterable, use)
+
+    def _encode_stream(self, iterable: Iterable[str], use: SpecialUse) -> Iterator[int]:
+        encoder = self._encoder_of(use.allowed)
         special = [token.encode() for token in self.special_tokens]
-        chunks = map(to_utf8, iterable)
+        n_before = 0
         for block in cut_blocks(
-            chunks, special, n_bytes=_STREAM_BYTES, n_first_bytes=_FIRST_STREAM_BYTES
+            map(to_utf8, iterable),
+            special,
+            n_bytes=_STREAM_BYTES,
+            n_first_bytes=_FIRST_STREAM_BYTES,
         ):
-            yield from self.encode_to_numpy(block).tolist()
+            if use.refused:
+                text = block.decode()
+                refuse_special(text, use.refused, n_before=n_before)
+                n_before += len(text)
+            yield from encoder.encode(block).tolist()
 
     def encode_documents(
         self,
@@ -273,7 +306,7 @@ class Tokenizer:
         blocks = document_blocks(map(to_utf8, documents))
         return self._encode_blocks(blocks, end_id, n_threads)
 
-    def encode_file(
+    def encode_file_blocks(
         self, path: StrPath, *, n_threads: int | None = None, errors: str = "strict"
     ) -> Iterator[UInt[np.ndarray, " n_tokens"]]:
         """Ids of a UTF-8 text file, in order, in arrays that each cover a block of it.
@@ -284,157 +317,115 @@ class Tokenizer:
         special = [token.encode() for token in self.special_tokens]
         return self._encode_blocks(text_file_blocks(path, special, errors), -1, n_threads)
 
+    def encode_file(
+        self,
+        path: StrPath,
+        out: StrPath,
+        *,
+        n_threads: int | None = None,
+        errors: str = "strict",
+        resume: bool = True,
+        on_progress: Progress | None = None,
+    ) -> int:
+        """Write the ids of a UTF-8 text file to out, and out.json beside; returns how many.
+
+        out is there only when it is whole: until then the ids are in out.part, and the same call
+        goes on from there. Ids are little-endian self.dtype.
+
+        Args:
+            n_threads: None takes all cores.
+            errors: "strict" refuses invalid UTF-8, "replace" reads it as U+FFFD.
+            resume: False starts afresh.
+            on_progress: called with ("bytes", read so far), first with what was read before.
+        Raises:
+            FileNotFoundError: if the text or the folder of out is missing.
+            ValueError: if the text is not UTF-8, or changes meanwhile.
+            BlockingIOError: if another process writes out.
+        Warns:
+            UserWarning: if there is an out.part of another tokenizer or text.
+        """
+        return encode_text_file(
+            Path(path),
+            Path(out),
+            self,
+            lambda blocks: self._encode_blocks(blocks, -1, n_threads),
+            errors=errors,
+            resume=resume,
+            on_progress=on_progress,
+        )
+
     def _encode_blocks(
         self, blocks: Iterable[Block], end_of_text: int, n_threads: int | None
-    ) -> Iterator[UInt[np.ndarray, " n_tokens"]]:
+    ) -> Generator[UInt[np.ndarray, " n_tokens"], None, None]:
         encoder = self._encoder
-        return map_blocks(
+        yield from map_blocks(
             lambda text, bounds: encoder.encode(text, bounds, end_of_text), blocks, n_threads
         )
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+    def decode_bytes(self, ids: Iterable[int], *, skip_special: bool = False) -> bytes:
         """Bytes of the tokens, one after another.
 
+        Args:
+            skip_special: leave special tokens out.
         Raises:
             ValueError: if an id is not in the vocabulary.
         """
+        return b"".join(self._tokens(ids, skip_special))
+
+    def _tokens(self, ids: Iterable[int], skip_special: bool) -> list[bytes]:
         # Arrays and tensors give Python numbers much faster all at once.
         listed = ids.tolist() if hasattr(ids, "tolist") else ids
+        if skip_special:
+            special = frozenset(self._tables.special_ids)
+            listed = [token_id for token_id in listed if token_id not in special]
         try:
-            return b"".join(map(self.vocab.__getitem__, listed))
+            return list(map(self.vocab.__getitem__, listed))
         except KeyError as error:
             raise ValueError(
                 f"token ids must be 0 to {self.vocab_size - 1}: got {error.args[0]}; "
                 "was this encoded with another tokenizer?"
             ) from None
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Text of the tokens, with U+FFFD for bytes that are not UTF-8."""
-        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+    def decode(
+        self, ids: Iterable[int], *, errors: DecodeErrors = "replace", skip_special: bool = False
+    ) -> str:
+        """Text of the tokens.
 
-    def decode_batch(self, batch: Iterable[Iterable[int]]) -> list[str]:
-        return [self.decode(ids) for ids in batch]
+        Args:
+            errors: of bytes that are not UTF-8: "replace" gives U+FFFD, "ignore" leaves them out,
+                "strict" refuses them.
+            skip_special: leave special tokens out.
+        Raises:
+            ValueError: if an id is not in the vocabulary, or by errors="strict".
+        """
+        if errors not in ("replace", "strict", "ignore"):
+            raise ValueError(f'errors must be "replace", "strict" or "ignore": got {errors!r}')
+        if errors != "strict":
+            return self.decode_bytes(ids, skip_special=skip_special).decode("utf-8", errors)
+        return decode_strictly(self._tokens(ids, skip_special))
 
+    def decode_batch(
+        self,
+        batch: Iterable[Iterable[int]],
+        *,
+        errors: DecodeErrors = "replace",
+        skip_special: bool = False,
+    ) -> list[str]:
+        return [self.decode(ids, errors=errors, skip_special=skip_special) for ids in batch]
 
-def _train_command(
-    text: Positional[tuple[Path, ...]],
-    vocab_size: int,
-    out: Path,
-    special_token: UseAppendAction[tuple[str, ...]] = (END_OF_TEXT,),
-    n_threads: int | None = None,
-    errors: Literal["strict", "replace"] = "strict",
-) -> None:
-    """Learn a vocabulary from text files and write it to a folder.
+    def decode_with_offsets(self, ids: Iterable[int]) -> tuple[str, list[int]]:
+        """As decode, and for each token the character of the text that holds its first byte.
 
-    Args:
-        text: UTF-8 text files; documents are separated by a special token.
-        vocab_size: number of tokens: 256 bytes, merges, special tokens.
-        out: folder to write.
-        special_token: text that is one token and is never merged across; give one each time.
-        n_threads: threads that count words; all cores when not given.
-        errors: what to do with invalid UTF-8: refuse it, or read it as U+FFFD.
-    """
-    started = time.perf_counter()
-    special_tokens = list(dict.fromkeys(special_token))
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out must be a folder to write: {out} is a file")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        vocab, merges = train_bpe(
-            text, vocab_size, special_tokens, n_threads=n_threads, errors=errors
-        )
-    for warning in caught:
-        print(f"warning: {warning.message}", file=sys.stderr)
-    Tokenizer(vocab, merges, special_tokens).save(out)
-    print(f"{out}: {len(vocab):,} tokens in {time.perf_counter() - started:.1f} s")
-
-
-def _encode_command(
-    text: Positional[Path],
-    tokenizer: Path,
-    out: Path,
-    n_threads: int | None = None,
-    errors: Literal["strict", "replace"] = "strict",
-) -> None:
-    """Write the token ids of a text file, and FILE.bin.json that says how to read them.
-
-    Args:
-        text: UTF-8 text file.
-        tokenizer: folder of the tokenizer.
-        out: file to write: little-endian uint16, or uint32 from 65,537 tokens on.
-        n_threads: threads that encode; all cores when not given.
-        errors: what to do with invalid UTF-8: refuse it, or read it as U+FFFD.
-    """
-    started = time.perf_counter()
-    loaded = Tokenizer.load(tokenizer)
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"expected a folder {out.parent} to write in: make it first")
-    count = write_token_file(
-        out, loaded.encode_file(text, n_threads=n_threads, errors=errors), loaded
-    )
-    n_bytes = text.stat().st_size
-    print(
-        f"{out}: {count:,} tokens of {n_bytes:,} bytes ({n_bytes / max(count, 1):.3f} a token) "
-        f"in {time.perf_counter() - started:.1f} s"
-    )
-
-
-def _decode_command(file: Positional[Path], tokenizer: Path) -> None:
-    """Print the text of a token file.
-
-    Args:
-        file: token file, with its .json beside it.
-        tokenizer: folder of the tokenizer that encoded it.
-    """
-    loaded = Tokenizer.load(tokenizer)
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    tokens = read_token_file(file, loaded)
-    for begin in range(0, len(tokens), _DECODED_TOKENS):
-        text = decoder.decode(loaded.decode_bytes(tokens[begin : begin + _DECODED_TOKENS]))
-        sys.stdout.buffer.write(text.encode())
-    sys.stdout.buffer.write(decoder.decode(b"", final=True).encode())
-    sys.stdout.flush()
-
-
-def _report_command(text: Positional[Path], tokenizer: Path, n_longest: int = 10) -> None:
-    """Print compression and speed beside character, byte and word tokenizers; longest tokens.
-
-    Args:
-        text: UTF-8 text file.
-        tokenizer: folder of the tokenizer.
-        n_longest: how many of the longest tokens to print.
-    """
-    from fastlm.bpe.compare import compare
-
-    loaded = Tokenizer.load(tokenizer)
-    check_file(text)
-    if text.stat().st_size == 0:
-        raise ValueError(f"{text} is empty: there is nothing to measure")
-    special = [token.encode() for token in loaded.special_tokens]
-    blocks = text_file_blocks(text, special, "strict")
-    measures = compare(blocks, loaded.encode_to_numpy, loaded.vocab_size)
-    print(f"{'tokenizer':10} {'vocabulary':>12} {'tokens':>14} {'bytes/token':>12} {'MB/s':>9}")
-    for measure in measures:
-        print(
-            f"{measure.name:10} {measure.n_tokens_known:12,} {measure.n_tokens:14,} "
-            f"{measure.bytes_per_token:12.3f} {measure.bytes_per_second / 1e6:9.1f}"
-        )
-    print("longest tokens:")
-    longest = sorted(loaded.vocab.items(), key=lambda item: (-len(item[1]), item[0]))
-    for token_id, token in longest[:n_longest]:
-        print(f"{len(token):4} bytes  {token_id:7}  {token.decode('utf-8', 'replace')!r}")
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run `python -m fastlm.tokenizer`."""
-    commands: dict[str, Callable[..., None]] = {
-        "train": _train_command,
-        "encode": _encode_command,
-        "decode": _decode_command,
-        "report": _report_command,
-    }
-    cli.run_command(commands, argv, prog="python -m fastlm.tokenizer")
+        Raises:
+            ValueError: if an id is not in the vocabulary.
+        """
+        tokens = self._tokens(ids, skip_special=False)
+        data = b"".join(tokens)
+        begins, _ = token_spans(data, np.fromiter(map(len, tokens), np.int64, len(tokens)))
+        return data.decode("utf-8", "replace"), begins.tolist()
 
 
 if __name__ == "__main__":
+    from fastlm.tokenizer_cli import main
+
     cli.run(main)

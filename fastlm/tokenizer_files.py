@@ -1,232 +1,145 @@
-"""Training from text files and documents; files of token ids; checks of what a user gives."""
+"""The files a tokenizer is kept in: ours, GPT-2's two, or Hugging Face's tokenizer.json.
 
+Level 0.
+"""
+
+import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
-import numpy as np
-from jaxtyping import UInt
+from fastlm.bpe import gpt2_files, hugging_face
+from fastlm.text_files import StrPath, read_text, to_json, write_atomically
+from fastlm.tokenizer_tables import Tables, make_tables, pack_tables, unpack_tables
 
-from fastlm.bpe.blocks import BLOCK_BYTES, Block, document_blocks, stream_blocks
-from fastlm.bpe.errors import InvalidUtf8
-from fastlm.bpe.train import Merges, Progress, Vocab, learn_vocabulary
+VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
+SPECIAL_FILE, HUGGING_FACE_FILE = "special_tokens.json", "tokenizer.json"
+TABLES_FILE = "tables.npz"
 
-StrPath = str | os.PathLike[str]
-
-
-class TokenizerFacts(Protocol):
-    """What a token file says of the tokenizer it was written with."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def hash(self) -> str: ...
+_PAIRS = ((VOCAB_FILE, MERGES_FILE), ("encoder.json", "vocab.bpe"))
 
 
-def train_bpe(
-    input_path: StrPath | Sequence[StrPath],
-    vocab_size: int,
-    special_tokens: Sequence[str],
-    *,
-    n_threads: int | None = None,
-    errors: str = "strict",
-    on_progress: Progress | None = None,
-) -> tuple[Vocab, Merges]:
-    """Learn a vocabulary from UTF-8 text files: 256 bytes, merges, special tokens.
+def read_tokenizer(path: StrPath) -> tuple[Tables, str | None]:
+    """Read a folder or a tokenizer.json; the hash comes along where it is stored.
 
-    Memory grows with the number of distinct words, not with the files.
-
-    Args:
-        input_path: a file or several.
-        special_tokens: cut the text and add no counts; they take the last ids.
-        n_threads: None takes all cores.
-        errors: "strict" refuses invalid UTF-8, "replace" reads it as U+FFFD.
     Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if vocab_size has no room for the bytes and the special tokens, or the files
-            hold no text or are not UTF-8.
+        FileNotFoundError, ValueError: naming the file and what is wrong in it.
     """
-    paths = [input_path] if isinstance(input_path, (str, os.PathLike)) else list(input_path)
-    special_bytes = _check_training(vocab_size, special_tokens)
-    if not paths:
-        raise ValueError("input_path must name at least one text file: got none")
-    for path in paths:
-        check_file(path)
-    return learn_vocabulary(
-        (block for path in paths for block in text_file_blocks(path, special_bytes, errors)),
-        vocab_size,
-        special_bytes,
-        n_threads=n_threads,
-        on_progress=on_progress,
-        source=", ".join(map(str, paths)),
+    path = Path(path)
+    if path.is_file():
+        return _read_tokenizer_json(path), None
+    pair = next((pair for pair in _PAIRS if all((path / name).is_file() for name in pair)), None)
+    if (path / SPECIAL_FILE).is_file() and pair is not None:
+        return _read_own(path, *pair)
+    # It says more than the pair beside it: what else than GPT-2's pattern cuts the text, say.
+    if (path / HUGGING_FACE_FILE).is_file():
+        return _read_tokenizer_json(path / HUGGING_FACE_FILE), None
+    if pair is not None:
+        return _read_pair(path / pair[0], path / pair[1]), None
+    raise FileNotFoundError(
+        f"expected a tokenizer in {path}, {VOCAB_FILE} and {MERGES_FILE} or {HUGGING_FACE_FILE}: "
+        f"there is {'none' if path.is_dir() else 'no such folder'}"
     )
 
 
-def train_bpe_from_documents(
-    documents: Iterable[str],
-    vocab_size: int,
-    special_tokens: Sequence[str],
-    *,
-    n_threads: int | None = None,
-    on_progress: Progress | None = None,
-) -> tuple[Vocab, Merges]:
-    """As train_bpe, from documents one by one; nothing is merged across two documents."""
-    special_bytes = _check_training(vocab_size, special_tokens)
-    return learn_vocabulary(
-        document_blocks(map(to_utf8, documents)),
-        vocab_size,
-        special_bytes,
-        n_threads=n_threads,
-        on_progress=on_progress,
-        source="the documents",
-    )
+def read_vocab_and_merges(
+    vocab_path: StrPath, merges_path: StrPath, special_tokens: Sequence[str]
+) -> Tables:
+    entries = gpt2_files.parse_entries(read_text(vocab_path), str(vocab_path))
+    merges = gpt2_files.parse_merges(read_text(merges_path), str(merges_path))
+    vocab = gpt2_files.spell_vocab(entries, special_tokens, str(vocab_path))
+    return _make_tables(f"{vocab_path}, {merges_path}", vocab, merges, special_tokens)
 
 
-def _check_training(vocab_size: int, special_tokens: Sequence[str]) -> list[bytes]:
-    special_bytes = [token.encode() for token in check_special(special_tokens)]
-    least = 256 + len(special_bytes)
-    if vocab_size < least:
+def _read_own(folder: Path, vocab_name: str, merges_name: str) -> tuple[Tables, str | None]:
+    """A folder that says what is special; by tables.npz if the other files are as they were."""
+    tables_path = folder / TABLES_FILE
+    if tables_path.is_file():
+        names = (vocab_name, merges_name, SPECIAL_FILE)
+        made_from = _hash_files([(folder / name).read_bytes() for name in names])
+        unpacked = unpack_tables(tables_path.read_bytes(), made_from)
+        if unpacked is not None:
+            return unpacked
+    text = read_text(folder / SPECIAL_FILE)
+    try:
+        ids = {token: int(token_id) for token, token_id in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError):
         raise ValueError(
-            f"vocab_size must be at least {least}, for 256 bytes and {len(special_bytes)} special "
-            f"tokens: got {vocab_size}"
-        )
-    for token in special_bytes:
-        if len(token) == 1:
+            f"{folder / SPECIAL_FILE} must be a JSON object of special tokens and ids"
+        ) from None
+    special_tokens = sorted(ids, key=ids.__getitem__)
+    tables = read_vocab_and_merges(folder / vocab_name, folder / merges_name, special_tokens)
+    for token, token_id in zip(special_tokens, tables.special_ids, strict=True):
+        if ids[token] != token_id:
             raise ValueError(
-                f"special token {token.decode()!r} is a single byte, which the vocabulary has "
-                "already; give it a longer name"
+                f"{folder / SPECIAL_FILE} gives {token!r} the id {ids[token]}, {vocab_name} the id "
+                f"{token_id}; correct the wrong one"
             )
-    return special_bytes
+    return tables, None
 
 
-def write_token_file(
-    path: Path, arrays: Iterable[UInt[np.ndarray, " n_tokens"]], tokenizer: TokenizerFacts
-) -> int:
-    """Write ids as little-endian tokenizer.dtype and PATH.json beside; returns how many.
+def _read_pair(vocab_path: Path, merges_path: Path) -> Tables:
+    """GPT-2's two files, which do not say what is special: <|endoftext|> and its like are."""
+    entries = gpt2_files.parse_entries(read_text(vocab_path), str(vocab_path))
+    merges = gpt2_files.parse_merges(read_text(merges_path), str(merges_path))
+    made = {left + right for left, right in merges}
+    special_tokens = gpt2_files.find_special(entries, made)
+    vocab = gpt2_files.spell_vocab(entries, special_tokens, str(vocab_path))
+    tables = _make_tables(f"{vocab_path}, {merges_path}", vocab, merges, special_tokens)
+    unreachable = gpt2_files.find_unreachable(vocab, made, special_tokens)
+    if unreachable:
+        warnings.warn(
+            f"{vocab_path}: {len(unreachable)} tokens are neither bytes nor made by a merge, so no "
+            f"text gets their ids; the first is {vocab[unreachable[0]]!r}, id {unreachable[0]}; "
+            f"name those that are special in {SPECIAL_FILE}, with their ids",
+            stacklevel=4,
+        )
+    return tables
 
-    PATH.json has dtype, count, vocab_size and tokenizer_hash. Neither file is there unless whole.
-    """
-    count = 0
 
-    def pieces() -> Iterator[bytes]:
-        nonlocal count
-        for array in arrays:
-            count += len(array)
-            yield array.astype(tokenizer.dtype.newbyteorder("<"), copy=False).tobytes()
+def _read_tokenizer_json(path: Path) -> Tables:
+    parts = hugging_face.parse_tokenizer_json(read_text(path), str(path))
+    return _make_tables(str(path), *parts)
 
-    write_atomically(path, pieces())
-    facts = {
-        "dtype": tokenizer.dtype.name,
-        "count": count,
-        "vocab_size": tokenizer.vocab_size,
-        "tokenizer_hash": tokenizer.hash,
+
+def _make_tables(
+    source: str,
+    vocab: Mapping[int, bytes],
+    merges: Sequence[tuple[bytes, bytes]],
+    special_tokens: Sequence[str],
+) -> Tables:
+    try:
+        return make_tables(vocab, merges, special_tokens)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def write_tokenizer(
+    folder: StrPath,
+    vocab: Mapping[int, bytes],
+    merges: Sequence[tuple[bytes, bytes]],
+    special_tokens: Mapping[str, int],
+    tables: Tables,
+    tokenizer_hash: str,
+) -> None:
+    """Write the files of a tokenizer; each is replaced whole or not at all."""
+    folder = Path(folder)
+    files = {
+        VOCAB_FILE: to_json(gpt2_files.printable_vocab(vocab, special_tokens)).encode(),
+        MERGES_FILE: gpt2_files.format_merges(merges).encode(),
+        SPECIAL_FILE: to_json(special_tokens).encode(),
+        HUGGING_FACE_FILE: to_json(
+            hugging_face.format_tokenizer_json(vocab, merges, special_tokens)
+        ).encode(),
     }
-    write_atomically(_facts_path(path), [to_json(facts).encode()])
-    return count
+    made_from = _hash_files([files[VOCAB_FILE], files[MERGES_FILE], files[SPECIAL_FILE]])
+    files[TABLES_FILE] = pack_tables(tables, tokenizer_hash, made_from)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write_atomically(folder / name, [content])
 
 
-def read_token_file(path: Path, tokenizer: TokenizerFacts) -> UInt[np.ndarray, " n_tokens"]:
-    """Ids of a token file, mapped from disk.
-
-    Raises:
-        ValueError: if it was not written with this tokenizer, or is not as long as it should be.
-    """
-    check_file(path)
-    facts_path = _facts_path(path)
-    try:
-        facts = json.loads(read_text(facts_path))
-        dtype, count = np.dtype(facts["dtype"]).newbyteorder("<"), int(facts["count"])
-        written_with = str(facts["tokenizer_hash"])
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(
-            f"{facts_path} must hold dtype, count, vocab_size and tokenizer_hash; encode again"
-        ) from None
-    if written_with != tokenizer.hash:
-        raise ValueError(
-            f"{path} was encoded with tokenizer {written_with[:12]}, this one is "
-            f"{tokenizer.hash[:12]}; give the tokenizer it was encoded with"
-        )
-    n_bytes = path.stat().st_size
-    if n_bytes != count * dtype.itemsize:
-        raise ValueError(
-            f"{path} must have {count * dtype.itemsize} bytes for {count} tokens: it has "
-            f"{n_bytes}; encode again"
-        )
-    if count == 0:
-        return np.empty(0, dtype)
-    return np.memmap(path, dtype, mode="r")
-
-
-def _facts_path(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
-
-
-def check_file(path: StrPath) -> None:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"expected a file at {path}: there is none")
-
-
-def read_text(path: StrPath) -> str:
-    check_file(path)
-    try:
-        return Path(path).read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidUtf8(error.start, str(path)) from None
-
-
-def to_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=0) + "\n"
-
-
-def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file beside the path and put it in place when it is whole."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as out:
-            for piece in pieces:
-                out.write(piece)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def to_utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"text must be Unicode characters: character {error.start} is the lone surrogate "
-            f"{text[error.start]!r}; read the text as UTF-8, or replace it"
-        ) from None
-
-
-def check_special(special_tokens: Sequence[str]) -> Sequence[str]:
-    if isinstance(special_tokens, str):
-        raise ValueError(f"special_tokens must be a list of strings: got {special_tokens!r}")
-    for index, token in enumerate(special_tokens):
-        if not token:
-            raise ValueError(f"special tokens must not be empty: number {index} is")
-        if token in special_tokens[:index]:
-            raise ValueError(f"special tokens must differ: got {token!r} twice")
-        to_utf8(token)
-    return special_tokens
-
-
-def check_errors(errors: str) -> None:
-    if errors not in ("strict", "replace"):
-        raise ValueError(f'errors must be "strict" or "replace": got {errors!r}')
-
-
-def text_file_blocks(
-    path: StrPath, special_tokens: Sequence[bytes], errors: str
-) -> Iterator[Block]:
-    """A text file in blocks that can be tokenized apart."""
-    check_errors(errors)
-    check_file(path)
-    with open(path, "rb") as file:
-        chunks = iter(lambda: file.read(BLOCK_BYTES), b"")
-        yield from stream_blocks(chunks, special_tokens, str(path), errors=errors)
+def _hash_files(contents: Sequence[bytes]) -> str:
+    """SHA-256 over the SHA-256 of each: a byte cannot pass from one file to the next unseen."""
+    return hashlib.sha256(b"".join(hashlib.sha256(c).digest() for c in contents)).hexdigest()

@@ -1,10 +1,6 @@
-"""Tokenizer and its command line against the plain reference, tiktoken and `tokenizers`."""
+"""Training, encoding and decoding against the plain reference, tiktoken and `tokenizers`."""
 
-import json
-import os
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,11 +9,10 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastlm import text_files
 from fastlm import tokenizer as tokenizer_module
-from fastlm import tokenizer_files
-from fastlm.bpe import blocks, gpt2_files, reference
-from fastlm.tokenizer import Tokenizer, main, train_bpe, train_bpe_from_documents
-from fastlm.tokenizer_files import read_token_file, write_token_file
+from fastlm.bpe import blocks, reference
+from fastlm.tokenizer import Tokenizer, train_bpe, train_bpe_from_documents
 
 END = "<|endoftext|>"
 TEXT = (
@@ -92,7 +87,7 @@ class TestTraining:
         expected = reference.learn_merges(
             [path.read_bytes().decode() for path in paths], 40, SPECIAL
         )
-        for module in (blocks, tokenizer_files):
+        for module in (blocks, text_files):
             monkeypatch.setattr(module, "BLOCK_BYTES", block_bytes)
         _, merges = train_bpe(paths, 296 + len(SPECIAL), SPECIAL, n_threads=n_threads)
         assert merges == expected
@@ -120,7 +115,7 @@ class TestTraining:
     def test_invalid_utf8_is_an_error_or_replaced(self, tmp_path, monkeypatch):
         path = tmp_path / "bad.txt"
         path.write_bytes(b"good words " * 30 + b"b\xffd" + b" more words" * 30)
-        for module in (blocks, tokenizer_files):
+        for module in (blocks, text_files):
             monkeypatch.setattr(module, "BLOCK_BYTES", 64)
         with pytest.raises(
             ValueError, match=r"bad\.txt must be UTF-8: .* at byte 331; errors=replace"
@@ -158,9 +153,120 @@ class TestTraining:
         vocab, merges = train_bpe_from_documents(["abab"], 257, [END])
         assert (len(vocab), merges, vocab[256]) == (257, [], END.encode())
 
+    @pytest.mark.filterwarnings("ignore:the text has no more pairs")
+    @pytest.mark.parametrize("max_token_bytes", [2, 3, 5])
+    def test_no_token_is_longer_than_allowed(self, tmp_path, max_token_bytes):
+        path = tmp_path / "text.txt"
+        path.write_bytes(TEXT.encode())
+        _, merges = train_bpe(path, 300, [END], max_token_bytes=max_token_bytes)
+        assert max(len(left + right) for left, right in merges) == max_token_bytes
+        assert train_bpe_from_documents(
+            [TEXT], 300, [END], max_token_bytes=max_token_bytes
+        ) == train_bpe(path, 300, [END], max_token_bytes=max_token_bytes)
+
+    def test_too_short_tokens_are_an_error(self):
+        with pytest.raises(ValueError, match=r"max_token_bytes must be at least 2.* got 1"):
+            train_bpe_from_documents(["abab"], 257, [], max_token_bytes=1)
+
     def test_no_files_is_an_error(self):
         with pytest.raises(ValueError, match=r"at least one text file: got none"):
             train_bpe([], 300, [])
+
+
+class TestSample:
+    """Stripes of 100 bytes in place of a MiB."""
+
+    @pytest.fixture(autouse=True)
+    def small_stripes(self, monkeypatch):
+        monkeypatch.setattr(text_files, "STRIPE_BYTES", 100)
+
+    @pytest.fixture
+    def paths(self, tmp_path):
+        paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
+        for path, n_words, rest in zip(paths, (3000, 1000), ("中文", END), strict=True):
+            words = random.Random(path.name).choices(["a", "the", "other", rest], k=n_words)
+            path.write_bytes(" ".join(words).encode())
+        return paths
+
+    def test_stripes_are_spread_evenly_and_in_proportion(self, tmp_path):
+        for name, size in (("a", 3000), ("b", 1000)):
+            (tmp_path / name).write_bytes(b"x" * size)
+        stripes = text_files.sample_stripes([tmp_path / "a", tmp_path / "b"], 800)
+        assert [(path.name, begin, end) for path, begin, end in stripes] == [
+            *[("a", begin, begin + 100) for begin in (0, 500, 1000, 1500, 2000, 2500)],
+            *[("b", begin, begin + 100) for begin in (0, 500)],
+        ]
+        stripes = text_files.sample_stripes([tmp_path / "a"], 250)
+        assert [(begin, end) for _, begin, end in stripes] == [(0, 83), (1000, 1083), (2000, 2083)]
+
+    def test_stripes_are_tokenized_as_in_the_whole(self, paths):
+        """Each block, put back, cuts its file into what gives the same pre-tokens."""
+        stripes = text_files.sample_stripes(paths, 2000)
+        found = list(text_files.stripe_blocks(stripes, [END.encode()], "strict"))
+        assert len(found) > 15
+        for text, bounds, source, offset in found:
+            whole = next(p for p in paths if str(p) == source).read_bytes()
+            assert whole[offset : offset + len(text)] == text
+            assert bounds.tolist() == [0, len(text)]
+            parts = (whole[:offset], text, whole[offset + len(text) :])
+            joined = [t for p in parts for t in reference_pretokens(p.decode())]
+            assert joined == reference_pretokens(whole.decode())
+
+    @pytest.mark.parametrize("n_threads", [1, 3])
+    @pytest.mark.parametrize("block_bytes", [16, 1000])
+    def test_result_is_that_of_the_stripes(self, paths, monkeypatch, n_threads, block_bytes):
+        stripes = text_files.sample_stripes(paths, 2000)
+        sample = [b.text for b in text_files.stripe_blocks(stripes, [END.encode()], "strict")]
+        assert 1000 < sum(map(len, sample)) <= 2000
+        expected = reference.learn_merges([text.decode() for text in sample], 10, [END])
+        for module in (blocks, text_files):
+            monkeypatch.setattr(module, "BLOCK_BYTES", block_bytes)
+        told = []
+        _, merges = train_bpe(
+            paths,
+            267,
+            [END],
+            n_threads=n_threads,
+            sample_bytes=2000,
+            on_progress=lambda *args: told.append(args),
+        )
+        assert merges == expected
+        assert told[0] == ("sampled", sum(stripe.end - stripe.begin for stripe in stripes))
+        assert told[-1] == ("merges", 10)
+
+    def test_files_that_are_no_larger_are_read_whole(self, paths):
+        n_bytes = sum(path.stat().st_size for path in paths)
+        told = []
+        sampled = train_bpe(
+            paths, 267, [END], sample_bytes=n_bytes, on_progress=lambda *args: told.append(args)
+        )
+        assert sampled == train_bpe(paths, 267, [END])
+        assert {what for what, _ in told} == {"bytes", "merges"}
+
+    def test_invalid_utf8_is_named_by_its_place_in_the_file(self, tmp_path):
+        path = tmp_path / "bad.txt"
+        path.write_bytes(b"good words " * 104 + b"b\xffd" + b" more words" * 100)
+        with pytest.raises(ValueError, match=r"bad\.txt must be UTF-8: .* at byte 1145;"):
+            train_bpe(path, 270, [], sample_bytes=2000)
+        _, merges = train_bpe(path, 266, [], sample_bytes=2000, errors="replace")
+        assert len(merges) == 10
+
+    def test_bad_samples_are_named(self, tmp_path):
+        path = tmp_path / "text.txt"
+        path.write_bytes(b"abab" * 100)
+        with pytest.raises(ValueError, match=r"sample_bytes must be at least 1: got 0"):
+            train_bpe(path, 270, [], sample_bytes=0)
+        with pytest.raises(ValueError, match=r"a sample of 50 bytes of .*no text to learn from"):
+            train_bpe(path, 270, [], sample_bytes=50)
+
+
+def reference_pretokens(text: str) -> list[bytes]:
+    pieces = reference.split_special(text, [END])
+    return [
+        token
+        for piece, is_special in pieces
+        for token in ([piece.encode()] if is_special else reference.pretokenize(piece))
+    ]
 
 
 class TestEncode:
@@ -295,6 +401,182 @@ class TestEncode:
             tokenizer.decode([1, bad])
 
 
+class TestSpecialTokens:
+    """What is allowed becomes an id, what is disallowed is an error, all else is plain text."""
+
+    @PROPERTY
+    @given(text=texts, allowed=st.sets(st.sampled_from(SPECIAL)))
+    def test_only_allowed_ones_become_ids(self, tokenizer, text, allowed):
+        ids = tokenizer.encode(text, allowed_special=allowed)
+        assert [tokenizer.vocab[i] for i in ids] == reference.encode(
+            text, tokenizer.merges, sorted(allowed)
+        )
+        assert tokenizer.decode(ids) == text
+        options = {"allowed_special": allowed}
+        assert tokenizer.encode_to_numpy(text, **options).tolist() == ids
+        assert tokenizer.encode_to_numpy(text.encode(), **options).tolist() == ids
+        assert tokenizer.encode_batch([text], **options) == [ids]
+        assert list(tokenizer.encode_iterable(list(text), **options)) == ids
+        assert tokenizer.encode_with_offsets(text, **options)[0] == ids
+
+    @PROPERTY
+    @given(text=texts, allowed=st.sets(st.sampled_from(SPECIAL)))
+    def test_all_others_can_be_disallowed(self, tokenizer, text, allowed):
+        others = set(SPECIAL) - allowed
+        options = {"allowed_special": allowed, "disallowed_special": "all"}
+        if any(token in text for token in others):
+            with pytest.raises(ValueError, match=r"must not hold the special token"):
+                tokenizer.encode(text, **options)
+            with pytest.raises(ValueError, match=r"must not hold the special token"):
+                list(tokenizer.encode_iterable(list(text), **options))
+        else:
+            ids = tokenizer.encode(text, allowed_special=allowed)
+            assert tokenizer.encode(text, **options) == ids
+            assert list(tokenizer.encode_iterable(list(text), **options)) == ids
+
+    def test_error_names_token_and_character(self, tokenizer):
+        text = f"中文 the{END}"
+        message = r"the text must not hold the special token '<\|endoftext\|>': it does at character 6; name it in allowed_special"
+        for given_text in (text, text.encode()):
+            with pytest.raises(ValueError, match=message):
+                tokenizer.encode_to_numpy(given_text, disallowed_special={END})
+        with pytest.raises(ValueError, match=message):
+            tokenizer.encode(text, allowed_special={"<|end|>"}, disallowed_special="all")
+        with pytest.raises(ValueError, match=message):
+            tokenizer.encode_with_offsets(text, disallowed_special=[END])
+        with pytest.raises(ValueError, match=r"^text 300 must not hold"):
+            tokenizer.encode_batch(["the"] * 300 + [text], disallowed_special=[END])
+        assert tokenizer.encode(text, disallowed_special="all") == tokenizer.encode(text)
+
+    def test_place_in_a_stream_is_counted_from_its_begin(self, tokenizer):
+        lines = ["中文 the cat\n"] * 10_000
+        stream = tokenizer.encode_iterable([*lines, END], disallowed_special=[END])
+        with pytest.raises(ValueError, match=r"at character 110000;"):
+            list(stream)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (
+                {"allowed_special": END},
+                r"allowed_special must be \"all\" or a set .* got '<\|endof",
+            ),
+            (
+                {"allowed_special": ["<x>"]},
+                r"allowed_special must name special tokens .* got '<x>'",
+            ),
+            ({"disallowed_special": "none"}, r"disallowed_special must be \"all\" or a set"),
+            ({"disallowed_special": {"<x>"}}, r"disallowed_special must name .* got '<x>'"),
+        ],
+    )
+    def test_choices_are_checked(self, tokenizer, options, message):
+        for encode in (
+            tokenizer.encode,
+            tokenizer.encode_to_numpy,
+            tokenizer.encode_iterable,
+            tokenizer.encode_batch,
+        ):
+            with pytest.raises(ValueError, match=message):
+                encode("the", **options)
+
+    def test_they_can_be_left_out_of_the_text(self, tokenizer):
+        ids = tokenizer.encode(f"the{END}<|end|>cat")
+        assert tokenizer.decode(ids, skip_special=True) == "thecat"
+        assert tokenizer.decode(np.array(ids), skip_special=True) == "thecat"
+        assert tokenizer.decode_bytes(ids, skip_special=True) == b"thecat"
+        assert tokenizer.decode(ids, errors="strict", skip_special=True) == "thecat"
+        assert tokenizer.decode_batch([ids, [0x41]], skip_special=True) == ["thecat", "A"]
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Tokenizer:
+    """Bytes, and three tokens that hold parts of characters."""
+    # é = c3 a9, 😀 = f0 9f 98 80
+    vocab = {byte: bytes([byte]) for byte in range(256)}
+    vocab |= {256: b"a\xc3", 257: b"\xa9\xf0", 258: b"\x98\x80"}
+    merges = [(b"a", b"\xc3"), (b"\xa9", b"\xf0"), (b"\x98", b"\x80")]
+    return Tokenizer(vocab, merges, [END])
+
+
+class TestOffsets:
+    def test_characters_split_over_tokens(self, pairs):
+        # a c3 | a9 || f0 | 9f | 98 80 || space | b : é and 😀 are of different pre-tokens
+        ids, offsets = pairs.encode_with_offsets("aé😀 b")
+        assert ids == [256, 0xA9, 0xF0, 0x9F, 258, 0x20, 0x62]
+        assert offsets == [(0, 2), (1, 2), (2, 3), (2, 3), (2, 3), (3, 4), (4, 5)]
+        assert pairs.decode_with_offsets(ids) == ("aé😀 b", [0, 1, 2, 2, 2, 3, 4])
+
+    def test_tokens_over_two_characters(self, pairs):
+        # a c3 | a9 f0 | 9f | 98 80: the second token ends é and begins 😀
+        assert pairs.decode_with_offsets([256, 257, 0x9F, 258]) == ("aé😀", [0, 1, 2, 2])
+
+    def test_invalid_bytes_count_as_the_characters_put_there(self, pairs):
+        # c3 alone is one U+FFFD, and so is f0 9f 98 as a begun character; a9 alone is another.
+        ids = [256, 0x62, 0xF0, 0x9F, 0x98, 0xA9 - 0x80, 0xA9, 0xFF, 0x63]
+        assert pairs.decode_with_offsets(ids) == (
+            "a\ufffdb\ufffd)\ufffd\ufffdc",
+            [0, 2, 3, 3, 3, 4, 5, 6, 7],
+        )
+
+    def test_special_tokens_and_nothing(self, pairs):
+        assert pairs.encode_with_offsets(f"é{END}b")[1] == [(0, 1), (0, 1), (1, 14), (14, 15)]
+        assert pairs.encode_with_offsets("") == ([], [])
+        assert pairs.decode_with_offsets([]) == ("", [])
+
+    @PROPERTY
+    @given(text=texts)
+    def test_offsets_hold_each_tokens_bytes(self, tokenizer, text):
+        ids, offsets = tokenizer.encode_with_offsets(text)
+        assert ids == tokenizer.encode(text)
+        assert len(offsets) == len(ids)
+        for token_id, (begin, end) in zip(ids, offsets, strict=True):
+            assert tokenizer.vocab[token_id] in text[begin:end].encode()
+            assert tokenizer.vocab[token_id] not in text[begin + 1 : end].encode()
+        decoded, begins = tokenizer.decode_with_offsets(ids)
+        assert (decoded, begins) == (text, [begin for begin, _ in offsets])
+
+    @PROPERTY
+    @given(data=st.data())
+    def test_any_ids_have_offsets_in_their_text(self, tokenizer, data):
+        ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=30))
+        text, begins = tokenizer.decode_with_offsets(ids)
+        assert text == tokenizer.decode(ids)
+        for index, begin in enumerate(begins):
+            # Up to a token's first byte, that byte included, its text has begin + 1 characters.
+            before = tokenizer.decode_bytes(ids[:index]) + tokenizer.vocab[ids[index]][:1]
+            assert len(before.decode("utf-8", "replace")) == begin + 1
+
+
+class TestDecode:
+    @PROPERTY
+    @given(data=st.data())
+    def test_any_ids_decode_to_their_bytes(self, tokenizer, data):
+        ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=30))
+        joined = b"".join(tokenizer.vocab[i] for i in ids)
+        assert tokenizer.decode_bytes(ids) == joined
+        for errors in ("replace", "ignore"):
+            assert tokenizer.decode(ids, errors=errors) == joined.decode("utf-8", errors)
+
+    @PROPERTY
+    @given(text=texts)
+    def test_ids_are_of_the_vocabulary_and_every_text_comes_back(self, tokenizer, text):
+        ids = tokenizer.encode(text)
+        assert all(0 <= i < tokenizer.vocab_size for i in ids)
+        assert tokenizer.decode(ids, errors="strict") == text
+
+    def test_strict_names_byte_and_token(self, tokenizer):
+        message = (
+            r"no valid character begins at byte 2, in token number 2, b'\\xe2'; errors='replace'"
+        )
+        with pytest.raises(ValueError, match=message):
+            tokenizer.decode([0x61, 0x62, 0xE2, 0x82], errors="strict")
+        with pytest.raises(ValueError, match=r"at byte 1, in token number 1, b'\\xff'"):
+            tokenizer.decode_batch([[0x61], [0x61, 0xFF, 0x62]], errors="strict")
+        assert tokenizer.decode([0x61, 0xFF, 0x62], errors="ignore") == "ab"
+        with pytest.raises(ValueError, match=r'errors must be "replace".* got \'none\''):
+            tokenizer.decode([], errors="none")
+
+
 class TestPeers:
     def test_ids_equal_tiktoken_on_real_texts(self, gpt2, tiktoken_gpt2, text_dir):
         paths = [text_dir / "tinystories_valid.txt", text_dir / "owt_sample.txt"]
@@ -333,169 +615,3 @@ class TestPeers:
         text = (text_dir / "tinystories_valid.txt").read_text(encoding="utf-8")[:200_000]
         text += (text_dir / "owt_sample.txt").read_text(encoding="utf-8")[:200_000]
         assert peer.encode(text).ids == gpt2.encode(text)
-
-
-class TestFiles:
-    def test_load_gives_what_was_saved(self, tokenizer, tmp_path):
-        tokenizer.save(tmp_path / "new" / "folder")
-        loaded = Tokenizer.load(tmp_path / "new" / "folder")
-        assert (loaded.vocab, loaded.merges) == (tokenizer.vocab, tokenizer.merges)
-        assert loaded.special_tokens == tokenizer.special_tokens
-        assert loaded.hash == tokenizer.hash
-        names = {path.name for path in (tmp_path / "new" / "folder").iterdir()}
-        assert names == {"vocab.json", "merges.txt", "special_tokens.json", "tokenizer.json"}
-
-    def test_printable_bytes_are_gpt2s(self):
-        assert gpt2_files.to_printable(b" \n\x00\xad!\xff") == "ĠĊĀŃ!ÿ"
-        everything = bytes(range(256))
-        assert gpt2_files.from_printable(gpt2_files.to_printable(everything)) == everything
-
-    def test_merges_that_begin_with_a_hash_are_no_comments(self, tmp_path):
-        vocab, merges = train_bpe_from_documents(["##", "a#a#"], 257, [])
-        Tokenizer(vocab, merges).save(tmp_path)
-        assert (b"#", b"#") in merges
-        assert Tokenizer.load(tmp_path).merges == merges
-
-    def test_hash_tells_tokenizers_apart_and_not_processes(self, tokenizer):
-        other = Tokenizer(tokenizer.vocab, tokenizer.merges[:-1], SPECIAL)
-        assert (
-            len({tokenizer.hash, other.hash, Tokenizer(tokenizer.vocab, tokenizer.merges).hash})
-            == 3
-        )
-        code = (
-            "from fastlm.tokenizer import Tokenizer, train_bpe_from_documents as train\n"
-            "vocab, merges = train(['the cat sat on the mat ' * 3], 275, ['<b>', '<a>'])\n"
-            "print(Tokenizer(vocab, merges, ['<b>', '<a>']).hash)"
-        )
-        hashes = set()
-        for seed in ("0", "1"):
-            environment = os.environ | {"PYTHONHASHSEED": seed}
-            done = subprocess.run(
-                [sys.executable, "-c", code],
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            hashes.add(done.stdout)
-        assert len(hashes) == 1
-
-    @pytest.mark.parametrize(
-        ("vocab", "merges", "message"),
-        [
-            ("{", "", r"vocab\.json must be a JSON object"),
-            ("[1]", "", r"vocab\.json must be a JSON object"),
-            ('{"a": "0"}', "", r"whole-number ids"),
-            ('{"a": 0, "b": 0}', "", r"gives id 0 to two tokens"),
-            ('{"a b": 0}', "", r"'a b' holds ' '.* name it as one"),
-            ('{"a": 0, "b": 2}', "", r"ids must be 0 to 1.* id 1 is missing"),
-            ('{"": 0}', "", r"tokens must not be empty: id 0 is"),
-            ('{"a": 0, "b": 1}', "a b\n", r"merge 0, b'a' \+ b'b', needs b'ab'"),
-            ('{"a": 0}', "#version: 0.2\na\n", r"merges\.txt line 2 must be two tokens"),
-            ('{"a": 0}', "a \u4e2d\n", r"merges\.txt line 1 holds '\u4e2d'"),
-        ],
-    )
-    def test_malformed_files_are_named(self, tmp_path, vocab, merges, message):
-        (tmp_path / "vocab.json").write_text(vocab, encoding="utf-8")
-        (tmp_path / "merges.txt").write_text(merges, encoding="utf-8")
-        with pytest.raises(ValueError, match=message):
-            Tokenizer.load(tmp_path)
-
-    def test_missing_files_are_named(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match=r"vocab\.json"):
-            Tokenizer.load(tmp_path)
-
-    def test_double_tokens_are_refused(self):
-        with pytest.raises(ValueError, match=r"ids 0 and 1 are both b'a'"):
-            Tokenizer({0: b"a", 1: b"a"}, [])
-
-    def test_token_file_is_refused_by_another_tokenizer(self, tokenizer, tmp_path):
-        path = tmp_path / "ids.bin"
-        assert write_token_file(path, [np.array([1, 2], np.uint16)] * 2, tokenizer) == 4
-        assert path.read_bytes() == b"\x01\0\x02\0" * 2
-        assert json.loads((tmp_path / "ids.bin.json").read_text()) == {
-            "dtype": "uint16",
-            "count": 4,
-            "vocab_size": tokenizer.vocab_size,
-            "tokenizer_hash": tokenizer.hash,
-        }
-        assert read_token_file(path, tokenizer).tolist() == [1, 2, 1, 2]
-        with pytest.raises(ValueError, match=r"was encoded with tokenizer"):
-            read_token_file(path, Tokenizer(tokenizer.vocab, []))
-        path.write_bytes(b"\x01")
-        with pytest.raises(ValueError, match=r"must have 8 bytes for 4 tokens: it has 1"):
-            read_token_file(path, tokenizer)
-
-    def test_a_failed_write_leaves_nothing(self, tmp_path):
-        def pieces():
-            yield b"half"
-            raise RuntimeError("disk")
-
-        with pytest.raises(RuntimeError):
-            tokenizer_files.write_atomically(tmp_path / "file", pieces())
-        assert list(tmp_path.iterdir()) == []
-
-
-class TestCommands:
-    def test_train_encode_decode_report(self, tmp_path, capfdbinary):
-        text, folder, ids = tmp_path / "text.txt", tmp_path / "tokenizer", tmp_path / "ids.bin"
-        text.write_bytes(TEXT.encode())
-        main(["train", str(text), "--vocab-size", "290", "--out", str(folder)])
-        assert Tokenizer.load(folder).special_tokens == {END: 289}
-        main(["encode", str(text), "--tokenizer", str(folder), "--out", str(ids)])
-        capfdbinary.readouterr()
-        main(["decode", str(ids), "--tokenizer", str(folder)])
-        assert capfdbinary.readouterr().out == TEXT.encode()
-        main(["report", str(text), "--tokenizer", str(folder)])
-        lines = capfdbinary.readouterr().out.decode().splitlines()
-        rows = {line.split()[0]: line.split() for line in lines[1:5]}
-        n_bytes = len(TEXT.encode())
-        assert rows["byte"][1:4] == ["256", f"{n_bytes:,}", "1.000"]
-        assert rows["character"][1:3] == [f"{len(set(TEXT))}", f"{len(TEXT)}"]
-        assert rows["bpe"][2] == f"{len(Tokenizer.load(folder).encode(TEXT))}"
-
-    def test_special_tokens_can_be_added(self, tmp_path):
-        text, folder = tmp_path / "text.txt", tmp_path / "tokenizer"
-        text.write_text(TEXT, encoding="utf-8")
-        added = [
-            argument for token in ("<|x|>", END, "<|y|>") for argument in ("--special-token", token)
-        ]
-        main(["train", str(text), "--vocab-size", "290", "--out", str(folder), *added])
-        assert Tokenizer.load(folder).special_tokens == {END: 287, "<|x|>": 288, "<|y|>": 289}
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            (["train", "nothing.txt", "--vocab-size", "300", "--out", "t"], "nothing.txt"),
-            (["train", "bad.txt", "--vocab-size", "300", "--out", "t"], "at byte 1"),
-            (["train", "bad.txt", "--vocab-size", "9", "--out", "t"], "at least 257"),
-            (["encode", "bad.txt", "--tokenizer", "t", "--out", "x.bin"], "vocab.json"),
-            (["encode", "bad.txt", "--tokenizer", "good", "--out", "x.bin"], "at byte 1"),
-            (["encode", "bad.txt", "--tokenizer", "good", "--out", "no/x.bin"], "make it first"),
-            (["decode", "x.bin", "--tokenizer", "good"], "x.bin"),
-            (["report", "empty.txt", "--tokenizer", "good"], "empty.txt is empty"),
-        ],
-    )
-    def test_bad_input_is_one_line_and_writes_nothing(
-        self, tokenizer, tmp_path, arguments, message
-    ):
-        (tmp_path / "bad.txt").write_bytes(b"a\xff")
-        (tmp_path / "empty.txt").write_bytes(b"")
-        tokenizer.save(tmp_path / "good")
-        before = sorted(tmp_path.rglob("*"))
-        code = f"import sys; sys.path.insert(0, {os.getcwd()!r}); from fastlm import cli, tokenizer; cli.run(lambda: tokenizer.main({arguments!r}))"
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
-        )
-        assert done.returncode == 2
-        assert message in done.stderr
-        assert done.stderr.count("\n") == 1
-        assert sorted(tmp_path.rglob("*")) == before
-
-    def test_help_needs_neither_torch_nor_numba(self):
-        code = (
-            "import sys\nfrom fastlm.tokenizer import main\n"
-            "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
-            "assert not {'torch', 'numba'} & set(sys.modules)"
-        )
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

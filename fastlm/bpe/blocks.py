@@ -50,6 +50,20 @@ def last_cut(data: bytes, special_tokens: Sequence[bytes]) -> int:
     return 0
 
 
+def first_cut(data: bytes, begin: int, special_tokens: Sequence[bytes]) -> int:
+    """Least position from begin on at which data may be cut; -1 when there is none.
+
+    What decides over a position, up to max(4, the longest special token) bytes on both sides,
+    must lie in data.
+    """
+    is_space = _IS_ASCII_SPACE[np.frombuffer(data, np.uint8)]
+    places = np.flatnonzero(is_space[1:] & ~is_space[:-1]) + 1
+    for place in places[np.searchsorted(places, begin) :]:
+        if _may_cut(data, int(place), special_tokens):
+            return int(place)
+    return -1
+
+
 def _may_cut(data: bytes, place: int, special_tokens: Sequence[bytes]) -> bool:
     # str.isspace knows four more characters than the pattern: that refuses a few good places.
     if data[max(place - 4, 0) : place].decode("utf-8", "ignore")[-1:].isspace():

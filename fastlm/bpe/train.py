@@ -27,12 +27,14 @@ def learn_vocabulary(
     n_threads: int | None,
     on_progress: Progress | None,
     source: str,
+    max_token_bytes: int | None = None,
 ) -> tuple[Vocab, Merges]:
     """Vocabulary of 256 bytes, merges and special tokens, in this order; and the merges.
 
     Args:
         n_threads: None takes all cores.
         source: names the text in errors.
+        max_token_bytes: no token learned is longer; None sets no limit.
     Raises:
         InvalidUtf8: naming the place.
         ValueError: if the blocks hold no text beside special tokens.
@@ -43,7 +45,8 @@ def learn_vocabulary(
     if len(words.counts) == 0:
         raise ValueError(f"{source}: no text to learn from beside special tokens; give some")
     n_merges = vocab_size - 256 - len(special_tokens)
-    merges = learn_merges(words, n_merges, on_progress and functools.partial(on_progress, "merges"))
+    tell = on_progress and functools.partial(on_progress, "merges")
+    merges = learn_merges(words, n_merges, tell, max_token_bytes)
     tokens = [bytes([byte]) for byte in range(256)]
     tokens += [left + right for left, right in merges]
     tokens += special_tokens

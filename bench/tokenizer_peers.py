@@ -1,0 +1,78 @@
+"""Other tokenizers, set up to do what fastlm does: its pattern, vocabulary and special token.
+
+Each library is imported where it is used: a process that measures one loads no other.
+"""
+
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tokenizer_texts import END_OF_TEXT, read_documents
+
+from fastlm.bpe.reference import PATTERN
+
+if TYPE_CHECKING:
+    import tiktoken
+    import tokenizers
+
+    from fastlm.tokenizer import Tokenizer
+
+PEERS = ["tiktoken", "tokenizers", "rustbpe"]
+
+
+def peer_versions() -> dict[str, str]:
+    """Versions of the peers that are installed."""
+    versions = {}
+    for name in PEERS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "absent"
+    return versions
+
+
+def thread_environment(n_threads: int) -> dict[str, str]:
+    """Variables that hold the Rust peers to a number of threads; read when they first start one."""
+    return {
+        "RAYON_NUM_THREADS": str(n_threads),
+        "TOKENIZERS_PARALLELISM": "true" if n_threads > 1 else "false",
+    }
+
+
+def train_hugging_face(path: Path, vocab_size: int) -> None:
+    """Note that it reads a file line by line, so that no pre-token holds two newlines."""
+    import tokenizers
+
+    peer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    peer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    peer.train([str(path)], trainer)
+
+
+def train_rustbpe(path: Path, vocab_size: int) -> None:
+    """It knows no special tokens: it is given the documents between them, and one entry less."""
+    import rustbpe
+
+    rustbpe.Tokenizer().train_from_iterator(read_documents(path), vocab_size - 1, pattern=PATTERN)
+
+
+def tiktoken_encoding(tokenizer: "Tokenizer") -> "tiktoken.Encoding":
+    """The same vocabulary in tiktoken, built without a network; ids are its ranks."""
+    import tiktoken
+
+    special = tokenizer.special_tokens
+    special_ids = set(special.values())
+    ranks = {token: i for i, token in tokenizer.vocab.items() if i not in special_ids}
+    return tiktoken.Encoding("same", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special)
+
+
+def hugging_face_tokenizer(folder: Path) -> "tokenizers.Tokenizer":
+    """The same vocabulary in `tokenizers`, from the file that Tokenizer.save writes for it."""
+    import tokenizers
+
+    return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))

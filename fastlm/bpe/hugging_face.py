@@ -1,0 +1,204 @@
+"""The tokenizer.json of Hugging Face's `tokenizers`, as far as it is byte-level BPE like GPT-2's.
+
+Such a file can ask for much more. What would give other ids is refused by its name in the file;
+what only decides offsets or training is passed over.
+"""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from fastlm.bpe import gpt2_files
+
+# GPT-2's pattern as tiktoken writes it, and as OpenAI first did.
+PATTERNS = {
+    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+}
+# Of the model, and of an added token: values that change no ids, the usual one first.
+_HARMLESS_MODEL: dict[str, tuple[Any, ...]] = {
+    "type": ("BPE",),
+    "dropout": (None, 0),
+    "unk_token": (None, ""),
+    "continuing_subword_prefix": (None, ""),
+    "end_of_word_suffix": (None, ""),
+    "byte_fallback": (False, None),
+    "ignore_merges": (False, None),
+}
+_HARMLESS_TOKEN = dict.fromkeys(("single_word", "lstrip", "rstrip"), (False, None))
+
+
+class Parts(NamedTuple):
+    """What a Tokenizer is made of."""
+
+    vocab: dict[int, bytes]
+    merges: list[tuple[bytes, bytes]]
+    special_tokens: list[str]
+
+
+def parse_tokenizer_json(text: str, source: str) -> Parts:
+    """Read tokenizer.json; all of its added tokens become special tokens.
+
+    Args:
+        source: names the file in errors.
+    Raises:
+        ValueError: naming what in the file is computed otherwise than here.
+    """
+    try:
+        described = json.loads(text)
+        model = described["model"]
+        entries, merges = model["vocab"], model["merges"]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{source} must be a tokenizer.json of Hugging Face with a BPE model, its vocab and "
+            "merges; of vocab.json and merges.txt give the folder"
+        ) from None
+    _refuse_others(source, "model.", model, _HARMLESS_MODEL)
+    for name in ("normalizer", "truncation", "padding"):
+        _refuse_unless(described.get(name) is None, source, name, described.get(name), "null")
+    _check_pre_tokenizer(described.get("pre_tokenizer"), source)
+    for name in ("post_processor", "decoder"):
+        part = described.get(name)
+        is_byte_level = isinstance(part, dict) and part.get("type") == "ByteLevel"
+        _refuse_unless(part is None or is_byte_level, source, name, part, "null or ByteLevel")
+
+    all_entries = dict(gpt2_files.check_entries(entries, f"{source}: model.vocab"))
+    added = described.get("added_tokens") or []
+    for token in added:
+        content, token_id = (
+            (token.get("content"), token.get("id")) if isinstance(token, dict) else (None, None)
+        )
+        if not isinstance(content, str) or type(token_id) is not int:
+            raise ValueError(
+                f"{source}: added_tokens must each have a content and an id: got {token}"
+            )
+        name = f"added_tokens {content!r}."
+        _refuse_others(source, name, token, _HARMLESS_TOKEN)
+        known_id = all_entries.setdefault(content, token_id)
+        _refuse_unless(known_id == token_id, source, f"{name}id", token_id, str(known_id))
+    # Those to be normalized are looked for after the others, in what these left.
+    later = [token["content"] for token in added if token.get("normalized")]
+    first = [token["content"] for token in added if not token.get("normalized")]
+    for pair in itertools.product(first, later):
+        name = "added_tokens.normalized of tokens that overlap"
+        _refuse_unless(not _may_overlap(*pair), source, name, pair, "the same")
+    special = sorted((token["content"] for token in added), key=all_entries.__getitem__)
+    vocab = gpt2_files.spell_vocab(all_entries, special, source)
+    try:
+        lines = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+    except TypeError:
+        raise ValueError(f"{source}: model.merges must be a list of pairs of tokens") from None
+    spelled = gpt2_files.parse_merges("\n".join(lines), f"{source}: model.merges")
+    return Parts(vocab, spelled, special)
+
+
+def _check_pre_tokenizer(part: Any, source: str) -> None:
+    steps = part.get("pretokenizers") or [] if _is_type(part, "Sequence") else [part]
+    if len(steps) == 2 and _is_type(steps[0], "Split"):
+        split, *steps = steps
+        pattern = split.get("pattern")
+        is_gpt2 = isinstance(pattern, dict) and pattern.get("Regex") in PATTERNS
+        _refuse_unless(is_gpt2, source, "pre_tokenizer.pattern", pattern, "GPT-2's pattern")
+        how = (split.get("behavior"), split.get("invert"))
+        _refuse_unless(
+            how == ("Isolated", False),
+            source,
+            "pre_tokenizer.behavior and invert",
+            how,
+            "Isolated and false",
+        )
+        uses_regex = False
+    else:
+        uses_regex = True
+    step = steps[0] if len(steps) == 1 and _is_type(steps[0], "ByteLevel") else None
+    if step is None:
+        _refuse(
+            source, "pre_tokenizer", part, "ByteLevel, alone or after a Split by GPT-2's pattern"
+        )
+    for name, expected in (("add_prefix_space", False), ("use_regex", uses_regex)):
+        # Both are on where a file does not say.
+        value = step.get(name, True)
+        _refuse_unless(
+            value == expected, source, f"pre_tokenizer.{name}", value, json.dumps(expected)
+        )
+
+
+def _may_overlap(one: str, other: str) -> bool:
+    lengths = range(1, min(len(one), len(other)) + 1)
+    return (
+        one in other
+        or other in one
+        or any(one[-n:] == other[:n] or other[-n:] == one[:n] for n in lengths)
+    )
+
+
+def _is_type(part: Any, name: str) -> bool:
+    return isinstance(part, dict) and part.get("type") == name
+
+
+def _refuse_others(
+    source: str, where: str, part: Mapping[str, Any], harmless: Mapping[str, tuple[Any, ...]]
+) -> None:
+    for name, values in harmless.items():
+        value = part.get(name, values[0])
+        _refuse_unless(value in values, source, where + name, value, json.dumps(values[0]))
+
+
+def _refuse_unless(holds: bool, source: str, name: str, value: Any, expected: str) -> None:
+    if not holds:
+        _refuse(source, name, value, expected)
+
+
+def _refuse(source: str, name: str, value: Any, expected: str) -> NoReturn:
+    shown = json.dumps(value, default=str)
+    shown = shown if len(shown) <= 100 else shown[:100] + "..."
+    raise ValueError(
+        f"{source}: {name} must be {expected}, to give the ids this tokenizer would: got {shown}; "
+        "use it with the `tokenizers` package"
+    )
+
+
+def format_tokenizer_json(
+    vocab: Mapping[int, bytes],
+    merges: Sequence[tuple[bytes, bytes]],
+    special_tokens: Mapping[str, int],
+) -> dict[str, Any]:
+    """What tokenizer.json holds, for `tokenizers.Tokenizer.from_file`."""
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {
+                "id": token_id,
+                "content": token,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": True,
+            }
+            for token, token_id in sorted(special_tokens.items(), key=lambda item: item[1])
+        ],
+        "normalizer": None,
+        "pre_tokenizer": byte_level | {"use_regex": True},
+        "post_processor": None,
+        "decoder": byte_level | {"use_regex": True},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": gpt2_files.printable_vocab(vocab, special_tokens),
+            "merges": [
+                [gpt2_files.to_printable(left), gpt2_files.to_printable(right)]
+                for left, right in merges
+            ],
+        },
+    }

@@ -1,0 +1,125 @@
+"""Learning a vocabulary from text files or documents.
+
+Level 0.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from fastlm.bpe.blocks import Block, document_blocks
+from fastlm.bpe.train import Merges, Progress, Vocab, learn_vocabulary
+from fastlm.special_tokens import check_special
+from fastlm.text_files import (
+    StrPath,
+    check_file,
+    sample_stripes,
+    stripe_blocks,
+    text_file_blocks,
+    to_utf8,
+)
+
+
+def train_bpe(
+    input_path: StrPath | Sequence[StrPath],
+    vocab_size: int,
+    special_tokens: Sequence[str],
+    *,
+    n_threads: int | None = None,
+    errors: str = "strict",
+    on_progress: Progress | None = None,
+    max_token_bytes: int | None = None,
+    sample_bytes: int | None = None,
+) -> tuple[Vocab, Merges]:
+    """Learn a vocabulary from UTF-8 text files: 256 bytes, merges, special tokens.
+
+    Memory grows with the number of distinct words, not with the files.
+
+    Args:
+        input_path: a file or several.
+        special_tokens: cut the text and add no counts; they take the last ids.
+        n_threads: None takes all cores.
+        errors: "strict" refuses invalid UTF-8, "replace" reads it as U+FFFD.
+        on_progress: called with ("bytes", read so far), then ("merges", learned so far); before
+            them with ("sampled", bytes to read) if sample_bytes leaves text out.
+        max_token_bytes: no token learned is longer; None sets no limit.
+        sample_bytes: of files that hold more, read evenly spaced stripes of 1 MiB or less, of
+            each file in proportion to its size, about so many bytes together; None reads all.
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if vocab_size has no room for the bytes and the special tokens, or the files
+            hold no text or are not UTF-8.
+    """
+    paths = [input_path] if isinstance(input_path, (str, os.PathLike)) else list(input_path)
+    special_bytes = _check_training(vocab_size, special_tokens, max_token_bytes)
+    if not paths:
+        raise ValueError("input_path must name at least one text file: got none")
+    for path in paths:
+        check_file(path)
+    if sample_bytes is not None and sample_bytes < 1:
+        raise ValueError(f"sample_bytes must be at least 1: got {sample_bytes}")
+    source = ", ".join(map(str, paths))
+    blocks: Iterator[Block]
+    if sample_bytes is None or sum(os.stat(path).st_size for path in paths) <= sample_bytes:
+        blocks = (
+            block for path in paths for block in text_file_blocks(path, special_bytes, errors)
+        )
+    else:
+        stripes = sample_stripes(paths, sample_bytes)
+        blocks = stripe_blocks(stripes, special_bytes, errors)
+        source = f"a sample of {sample_bytes} bytes of {source}"
+        if on_progress is not None:
+            on_progress("sampled", sum(stripe.end - stripe.begin for stripe in stripes))
+    return learn_vocabulary(
+        blocks,
+        vocab_size,
+        special_bytes,
+        n_threads=n_threads,
+        on_progress=on_progress,
+        source=source,
+        max_token_bytes=max_token_bytes,
+    )
+
+
+def train_bpe_from_documents(
+    documents: Iterable[str],
+    vocab_size: int,
+    special_tokens: Sequence[str],
+    *,
+    n_threads: int | None = None,
+    on_progress: Progress | None = None,
+    max_token_bytes: int | None = None,
+) -> tuple[Vocab, Merges]:
+    """As train_bpe, from documents one by one; nothing is merged across two documents."""
+    special_bytes = _check_training(vocab_size, special_tokens, max_token_bytes)
+    return learn_vocabulary(
+        document_blocks(map(to_utf8, documents)),
+        vocab_size,
+        special_bytes,
+        n_threads=n_threads,
+        on_progress=on_progress,
+        source="the documents",
+        max_token_bytes=max_token_bytes,
+    )
+
+
+def _check_training(
+    vocab_size: int, special_tokens: Sequence[str], max_token_bytes: int | None
+) -> list[bytes]:
+    special_bytes = [token.encode() for token in check_special(special_tokens)]
+    least = 256 + len(special_bytes)
+    if vocab_size < least:
+        raise ValueError(
+            f"vocab_size must be at least {least}, for 256 bytes and {len(special_bytes)} special "
+            f"tokens: got {vocab_size}"
+        )
+    for token in special_bytes:
+        if len(token) == 1:
+            raise ValueError(
+                f"special token {token.decode()!r} is a single byte, which the vocabulary has "
+                "already; give it a longer name"
+            )
+    if max_token_bytes is not None and max_token_bytes < 2:
+        raise ValueError(
+            f"max_token_bytes must be at least 2, the bytes of a first merge: got {max_token_bytes}"
+        )
+    return special_bytes

@@ -1,0 +1,94 @@
+"""How far a long command has come: a bar on a terminal, elsewhere a line now and then.
+
+Level 0. Everything goes to standard error.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from fastlm.console import human_seconds
+
+LINE_SECONDS = 10.0  # between two lines where there is no terminal
+_BAR_SECONDS = 0.1  # between two drawings of a bar
+
+
+class Meter:
+    """Shows one stretch of work after another.
+
+    >>> with Meter() as meter:
+    ...     for n_bytes in reader:
+    ...         meter.update("reading", n_bytes, total, unit="bytes")
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self._bars: Progress | None = None
+        self._bar: TaskID | None = None
+        self._label = ""
+        self._began = self._shown = clock()
+        self._first = 0
+
+    def __enter__(self) -> "Meter":
+        if self._console.is_terminal:
+            self._bars = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[state]}"),
+                console=self._console,
+                auto_refresh=False,
+                transient=True,
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def update(self, label: str, done: int, total: int, *, unit: str) -> None:
+        """Show that so much of the work named is done.
+
+        Args:
+            unit: "bytes", shown as MB, or the name of what is counted.
+        """
+        now = self._clock()
+        if label != self._label:
+            # What was there at the first call costs no time here: it counts in no rate.
+            self._label, self._began, self._first = label, now, done
+            if self._bars is not None:
+                if self._bar is not None:
+                    self._bars.remove_task(self._bar)
+                self._bar = self._bars.add_task(label, total=total, state="")
+        interval = LINE_SECONDS if self._bars is None else _BAR_SECONDS
+        if now - self._shown < interval and not (self._bars is not None and done >= total):
+            return
+        self._shown = now
+        state = describe(done, total, done - self._first, now - self._began, unit)
+        if self._bars is None or self._bar is None:
+            self._console.print(f"{label}: {state}", markup=False)
+        else:
+            self._bars.update(self._bar, completed=done, state=state, refresh=True)
+
+
+def describe(done: int, total: int, n_new: int, elapsed_seconds: float, unit: str) -> str:
+    """(50e6, 200e6, 50e6, 10, "bytes") -> "50.0 of 200.0 MB, 5.0 MB/s, 0:30 left"."""
+    if unit == "bytes":
+        counts = f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB"
+    else:
+        counts = f"{done:,} of {total:,} {unit}"
+    if n_new <= 0 or elapsed_seconds <= 0:
+        return counts
+    rate = n_new / elapsed_seconds
+    speed = f"{rate / 1e6:,.1f} MB/s" if unit == "bytes" else f"{rate:,.0f} {unit}/s"
+    return f"{counts}, {speed}, {human_seconds((total - done) / rate)} left"

@@ -1,0 +1,80 @@
+"""Special tokens: checking them, and what a caller allows and refuses in a text.
+
+Level 0.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Literal, NamedTuple
+
+from fastlm.text_files import to_utf8
+
+Choice = Literal["all"] | Collection[str]
+
+
+class SpecialUse(NamedTuple):
+    """Special tokens that become their ids, and such as must not be in the text."""
+
+    allowed: frozenset[str]
+    refused: frozenset[str]
+
+
+def check_special(special_tokens: Sequence[str]) -> Sequence[str]:
+    if isinstance(special_tokens, str):
+        raise ValueError(f"special_tokens must be a list of strings: got {special_tokens!r}")
+    for index, token in enumerate(special_tokens):
+        if not token:
+            raise ValueError(f"special tokens must not be empty: number {index} is")
+        if token in special_tokens[:index]:
+            raise ValueError(f"special tokens must differ: got {token!r} twice")
+        to_utf8(token)
+    return special_tokens
+
+
+def choose_special(known: Collection[str], allowed: Choice, disallowed: Choice) -> SpecialUse:
+    """What allowed_special and disallowed_special say of the special tokens known.
+
+    Raises:
+        ValueError: if they name one that is not known: it would be let through unseen.
+    """
+    allowed_set = _as_set("allowed_special", known, allowed, frozenset(known))
+    others = frozenset(known) - allowed_set
+    return SpecialUse(allowed_set, _as_set("disallowed_special", known, disallowed, others))
+
+
+def _as_set(
+    argument: str, known: Collection[str], choice: Choice, everything: frozenset[str]
+) -> frozenset[str]:
+    if choice == "all":
+        return everything
+    if isinstance(choice, str):
+        raise ValueError(f'{argument} must be "all" or a set of special tokens: got {choice!r}')
+    chosen = frozenset(choice)
+    if not chosen <= frozenset(known):
+        unknown = min(chosen - frozenset(known))
+        raise ValueError(
+            f"{argument} must name special tokens of this tokenizer, {sorted(known)}: "
+            f"got {unknown!r}"
+        )
+    return chosen
+
+
+def refuse_special(
+    text: str, refused: Collection[str], *, name: str = "the text", n_before: int = 0
+) -> None:
+    """Raise ValueError if the text holds a refused token.
+
+    Args:
+        name: of the text, in the error.
+        n_before: characters of it that came before.
+    """
+    if not refused:
+        return
+    longest_first = sorted(refused, key=lambda token: (-len(token), token))
+    found = re.search("|".join(map(re.escape, longest_first)), text)
+    if found is not None:
+        raise ValueError(
+            f"{name} must not hold the special token {found.group()!r}: it does at character "
+            f"{n_before + found.start()}; name it in allowed_special to get its id, or leave it "
+            "out of disallowed_special to read it as plain text"
+        )

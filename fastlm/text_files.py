@@ -1,0 +1,125 @@
+"""Text files in blocks, whole or in samples; checks of what a user gives; files written whole.
+
+Level 0.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastlm.bpe.blocks import BLOCK_BYTES, Block, first_cut, last_cut, stream_blocks
+from fastlm.bpe.errors import InvalidUtf8
+
+StrPath = str | os.PathLike[str]
+
+STRIPE_BYTES = 1 << 20  # of a sample, at most
+
+
+def text_file_blocks(
+    path: StrPath, special_tokens: Sequence[bytes], errors: str, *, begin: int = 0
+) -> Iterator[Block]:
+    """A text file in blocks that can be tokenized apart.
+
+    Args:
+        errors: "strict" leaves invalid UTF-8 for the scan to refuse, "replace" puts U+FFFD there.
+        begin: byte to read from, a place where the text may be cut.
+    """
+    check_errors(errors)
+    check_file(path)
+    with open(path, "rb") as file:
+        file.seek(begin)
+        chunks = iter(lambda: file.read(BLOCK_BYTES), b"")
+        for block in stream_blocks(chunks, special_tokens, str(path), errors=errors):
+            yield block._replace(offset=begin + block.offset)
+
+
+class Stripe(NamedTuple):
+    """Bytes begin to end of a file; its ends still have to move to where text may be cut."""
+
+    path: StrPath
+    begin: int
+    end: int
+
+
+def sample_stripes(paths: Sequence[StrPath], sample_bytes: int) -> list[Stripe]:
+    """About sample_bytes of the files: evenly spaced stripes, in proportion to each file's size."""
+    sizes = [os.stat(path).st_size for path in paths]
+    stripes = []
+    for path, size in zip(paths, sizes, strict=True):
+        wanted = sample_bytes * size // sum(sizes)
+        n_stripes = -(-wanted // STRIPE_BYTES)
+        for i in range(n_stripes):
+            begin = i * size // n_stripes
+            stripes.append(Stripe(path, begin, begin + wanted // n_stripes))
+    return stripes
+
+
+def stripe_blocks(
+    stripes: Iterable[Stripe], special_tokens: Sequence[bytes], errors: str
+) -> Iterator[Block]:
+    """Each stripe as a block, without what comes before its first cut and after its last one."""
+    check_errors(errors)
+    longest = max(map(len, special_tokens), default=1)
+    for path, begin, end in stripes:
+        # As much again around the stripe as decides whether its first and last bytes are cuts.
+        read_from = max(begin - max(longest, 4), 0)
+        with open(path, "rb") as file:
+            file.seek(read_from)
+            data = file.read(end + longest - read_from)
+            is_rest = not file.read(1)
+        first = first_cut(data, begin - read_from, special_tokens) if begin > 0 else 0
+        last = len(data) if is_rest else last_cut(data, special_tokens)
+        if not 0 <= first < last:
+            continue
+        text = data[first:last]
+        if errors == "replace":
+            text = text.decode("utf-8", errors="replace").encode()
+        yield Block(text, np.array([0, len(text)], np.int64), str(path), read_from + first)
+
+
+def check_file(path: StrPath) -> None:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"expected a file at {path}: there is none")
+
+
+def check_errors(errors: str) -> None:
+    if errors not in ("strict", "replace"):
+        raise ValueError(f'errors must be "strict" or "replace": got {errors!r}')
+
+
+def read_text(path: StrPath) -> str:
+    check_file(path)
+    try:
+        return Path(path).read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidUtf8(error.start, str(path)) from None
+
+
+def to_utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"text must be Unicode characters: character {error.start} is the lone surrogate "
+            f"{text[error.start]!r}; read the text as UTF-8, or replace it"
+        ) from None
+
+
+def to_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=0) + "\n"
+
+
+def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file beside the path and put it in place when it is whole."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as out:
+            for piece in pieces:
+                out.write(piece)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,69 @@
+"""Where tokens lie in a text, in characters.
+
+Level 0.
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+from jaxtyping import Int64
+
+# Whole characters, or else (group 1) what becomes one U+FFFD: as much as could begin a character,
+# else one byte. The Unicode Standard, table 3-7 and "maximal subparts" after it.
+_CHARACTERS_OR_PART = re.compile(
+    rb"(?:[\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]"
+    rb"|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]"
+    rb"|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})+"
+    rb"|(\xe0[\xa0-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]|\xed[\x80-\x9f]"
+    rb"|\xf0[\x90-\xbf][\x80-\xbf]?|[\xf1-\xf3][\x80-\xbf]{1,2}|\xf4[\x80-\x8f][\x80-\xbf]?|.)",
+    re.DOTALL,
+)
+
+
+def token_spans(
+    data: bytes, lengths: Int64[np.ndarray, " n_tokens"]
+) -> tuple[Int64[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_tokens"]]:
+    """Characters of each token: the one that holds its first byte, one past that of its last.
+
+    Args:
+        data: the tokens' bytes, one after another; what is not UTF-8 counts as the U+FFFD that
+            decoding puts there.
+        lengths: bytes of each token, at least 1.
+    """
+    first_bytes = (np.frombuffer(data, np.uint8) & 0xC0) != 0x80
+    if not _is_utf8(data):
+        for match in _CHARACTERS_OR_PART.finditer(data):
+            if match.group(1) is not None:
+                first_bytes[match.start() : match.end()] = False
+                first_bytes[match.start()] = True
+    character_of_byte = np.cumsum(first_bytes) - 1
+    ends = np.cumsum(lengths)
+    return character_of_byte[ends - lengths], character_of_byte[ends - 1] + 1
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def decode_strictly(tokens: Sequence[bytes]) -> str:
+    """Text of the tokens.
+
+    Raises:
+        ValueError: naming the first byte that is not UTF-8, and its token.
+    """
+    try:
+        return b"".join(tokens).decode()
+    except UnicodeDecodeError as error:
+        position = error.start
+    ends = accumulate(map(len, tokens))
+    index = next(index for index, end in enumerate(ends) if position < end)
+    raise ValueError(
+        f"tokens must be UTF-8 text: no valid character begins at byte {position}, in token "
+        f"number {index}, {tokens[index]!r}; errors='replace' puts U+FFFD there"
+    )

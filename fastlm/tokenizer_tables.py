@@ -1,0 +1,149 @@
+"""A tokenizer in arrays: what encoding and decoding need, quick to make, to check and to store.
+
+Level 0.
+"""
+
+import hashlib
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int32, Int64
+
+from fastlm.special_tokens import check_special
+
+_FORMAT = 1
+
+
+class Tables(NamedTuple):
+    """Token i is text[bounds[i] : bounds[i + 1]]; merges hold the ids of left, right and both."""
+
+    text: bytes
+    bounds: Int64[np.ndarray, " vocab_size_plus_1"]
+    merges: Int32[np.ndarray, "n_merges 3"]
+    special_ids: tuple[int, ...]
+
+    def tokens(self) -> list[bytes]:
+        return [self.text[begin:end] for begin, end in pairwise(self.bounds.tolist())]
+
+
+def make_tables(
+    vocab: Mapping[int, bytes],
+    merges: Sequence[tuple[bytes, bytes]],
+    special_tokens: Sequence[str],
+) -> Tables:
+    """Special tokens that are not in the vocabulary get the next ids, in the order given.
+
+    Raises:
+        ValueError: if ids are not 0 to n - 1, tokens are empty or double, or a merge has parts or a
+            result outside the vocabulary.
+    """
+    tokens = [vocab[token_id] for token_id in range(len(vocab)) if token_id in vocab]
+    if len(tokens) < len(vocab):
+        missing = next(i for i in range(len(vocab)) if i not in vocab)
+        raise ValueError(
+            f"token ids must be 0 to {len(vocab) - 1}, one for each of {len(vocab)} tokens: "
+            f"id {missing} is missing"
+        )
+    ids = {token: token_id for token_id, token in enumerate(tokens)}
+    if b"" in ids:
+        raise ValueError(f"tokens must not be empty: id {ids[b'']} is")
+    if len(ids) < len(tokens):
+        first, token = next((i, token) for i, token in enumerate(tokens) if ids[token] != i)
+        raise ValueError(f"ids {first} and {ids[token]} are both {token!r}; keep one")
+    for special in check_special(special_tokens):
+        if ids.setdefault(special.encode(), len(tokens)) == len(tokens):
+            tokens.append(special.encode())
+    try:
+        rows = [
+            [ids[left] for left, _ in merges],
+            [ids[right] for _, right in merges],
+            [ids[left + right] for left, right in merges],
+        ]
+    except KeyError as error:
+        unknown = error.args[0]
+        rank, (left, right) = next(
+            (i, pair) for i, pair in enumerate(merges) if unknown in (*pair, b"".join(pair))
+        )
+        raise ValueError(
+            f"merge {rank}, {left!r} + {right!r}, needs {unknown!r}, which is not in the "
+            "vocabulary; vocabulary and merges must come from one training"
+        ) from None
+    return Tables(
+        b"".join(tokens),
+        np.cumsum([0, *map(len, tokens)], dtype=np.int64),
+        np.ascontiguousarray(np.array(rows, np.int32).T),
+        tuple(ids[special.encode()] for special in special_tokens),
+    )
+
+
+def hash_tables(tables: Tables) -> str:
+    """SHA-256, in hex, of all that decides ids.
+
+    Hashed are, each as a length in 8 little-endian bytes and its bytes: the tokens in the order of
+    their ids, then left and right of each merge, then the special tokens in the order of their ids;
+    before each of the three groups its size, in 8 bytes.
+    """
+    tokens = tables.tokens()
+    merge_parts = [tokens[part] for row in tables.merges[:, :2].tolist() for part in row]
+    digest = hashlib.sha256()
+    for group in (tokens, merge_parts, [tokens[i] for i in sorted(tables.special_ids)]):
+        digest.update(len(group).to_bytes(8, "little"))
+        for item in group:
+            digest.update(len(item).to_bytes(8, "little") + item)
+    return digest.hexdigest()
+
+
+def pack_tables(tables: Tables, tokenizer_hash: str, made_from: str) -> bytes:
+    """An uncompressed .npz file; made_from is a hash of the files that say the same.
+
+    Equal tables give equal bytes.
+    """
+    arrays = {
+        "format": np.array(_FORMAT),
+        "made_from": np.array(made_from),
+        "hash": np.array(tokenizer_hash),
+        "text": np.frombuffer(tables.text, np.uint8),
+        "lengths": np.diff(tables.bounds).astype(np.int32),
+        "merges": tables.merges,
+        "special_ids": np.array(tables.special_ids, np.int32),
+    }
+    packed = io.BytesIO()
+    # numpy.savez would write the time of day too.
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, array, allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
+    return packed.getvalue()
+
+
+def unpack_tables(packed: bytes, made_from: str) -> tuple[Tables, str] | None:
+    """Tables and the tokenizer's hash; None if they are damaged or made from other files."""
+    try:
+        with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+            if arrays["format"] != _FORMAT or arrays["made_from"] != made_from:
+                return None
+            bounds = np.append(0, np.cumsum(arrays["lengths"], dtype=np.int64))
+            text = arrays["text"].tobytes()
+            special_ids = tuple(arrays["special_ids"].tolist())
+            tables = Tables(text, bounds, arrays["merges"], special_ids)
+            return (tables, str(arrays["hash"])) if _is_sound(tables) else None
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _is_sound(tables: Tables) -> bool:
+    """Whether compiled code that trusts the ids stays inside the tables."""
+    lengths = np.diff(tables.bounds)
+    ids = np.append(tables.merges, np.array(tables.special_ids, np.int64))
+    return bool(
+        (lengths > 0).all()
+        and tables.bounds[-1] == len(tables.text)
+        and tables.merges.shape[1:] == (3,)
+        and ((ids >= 0) & (ids < len(lengths))).all()
+    )

@@ -1,0 +1,297 @@
+"""Token files: whole or not there, resumed to the same ids, refused where they do not belong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastlm import text_files, token_files
+from fastlm.bpe import blocks
+from fastlm.text_files import write_atomically
+from fastlm.token_files import read_token_file, write_token_file
+from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
+
+END = "<|endoftext|>"
+TEXT = f"the cat sat on the mat.{END}\nOne more: 中文 😀 the the end  \n " * 100
+BAD = TEXT.encode() + b" b\xffd " + TEXT.encode()
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    vocab, merges = train_bpe_from_documents([TEXT], 280, [END])
+    return Tokenizer(vocab, merges, [END])
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    for module in (blocks, text_files):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 300)
+    monkeypatch.setattr(token_files, "RECORD_BYTES", 1000)
+
+
+@pytest.fixture
+def text(tmp_path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_bytes(TEXT.encode())
+    return path
+
+
+class Stop(Exception):
+    """What ends a run in the middle."""
+
+
+def stop_after(n_bytes: int, error: type[BaseException] = Stop):
+    def on_progress(what: str, n: int) -> None:
+        if n >= n_bytes:
+            raise error
+
+    return on_progress
+
+
+def files_beside(path: Path) -> set[str]:
+    return {p.name for p in path.parent.iterdir()} - {"text.txt"}
+
+
+class TestTokenFiles:
+    def test_token_file_is_refused_by_another_tokenizer(self, tokenizer, tmp_path):
+        path = tmp_path / "ids.bin"
+        assert write_token_file(path, [np.array([1, 2], np.uint16)] * 2, tokenizer) == 4
+        assert path.read_bytes() == b"\x01\0\x02\0" * 2
+        assert json.loads((tmp_path / "ids.bin.json").read_text()) == {
+            "dtype": "uint16",
+            "count": 4,
+            "vocab_size": tokenizer.vocab_size,
+            "tokenizer_hash": tokenizer.hash,
+        }
+        assert read_token_file(path, tokenizer).tolist() == [1, 2, 1, 2]
+        with pytest.raises(ValueError, match=r"was encoded with tokenizer"):
+            read_token_file(path, Tokenizer(tokenizer.vocab, []))
+        path.write_bytes(b"\x01")
+        with pytest.raises(ValueError, match=r"must have 8 bytes for 4 tokens: it has 1"):
+            read_token_file(path, tokenizer)
+
+    def test_a_failed_write_leaves_nothing(self, tmp_path):
+        def pieces():
+            yield b"half"
+            raise RuntimeError("disk")
+
+        with pytest.raises(RuntimeError):
+            write_atomically(tmp_path / "file", pieces())
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestEncodeFile:
+    @pytest.mark.parametrize("n_threads", [1, 3])
+    def test_file_holds_the_ids_of_the_text(self, tokenizer, text, n_threads):
+        out = text.with_name("ids.bin")
+        n_bytes = []
+        count = tokenizer.encode_file(
+            str(text), str(out), n_threads=n_threads, on_progress=lambda *told: n_bytes.append(told)
+        )
+        expected = tokenizer.encode(TEXT)
+        assert count == len(expected)
+        assert read_token_file(out, tokenizer).tolist() == expected
+        assert files_beside(text) == {"ids.bin", "ids.bin.json"}
+        assert (n_bytes[0], n_bytes[-1]) == (("bytes", 0), ("bytes", len(TEXT.encode())))
+        assert n_bytes == sorted(n_bytes)
+
+    def test_large_vocabularies_take_four_bytes(self, text):
+        tokens = [bytes([b]) for b in range(256)]
+        tokens += [bytes([a, b]) for a in range(256) for b in range(256)][: 65_537 - 256]
+        tokenizer = Tokenizer(dict(enumerate(tokens)), [])
+        out = text.with_name("ids.bin")
+        assert tokenizer.encode_file(text, out) == len(TEXT.encode())
+        np.testing.assert_array_equal(np.fromfile(out, "<u4"), list(TEXT.encode()))
+
+    @pytest.mark.parametrize("error", [Stop, KeyboardInterrupt])
+    @pytest.mark.parametrize("n_bytes", [300, 1500, 5000])
+    def test_resumed_run_equals_an_uninterrupted_one(self, tokenizer, text, n_bytes, error):
+        out = text.with_name("ids.bin")
+        with pytest.raises(error):
+            tokenizer.encode_file(text, out, on_progress=stop_after(n_bytes, error))
+        assert files_beside(text) == {"ids.bin.part", "ids.bin.part.json"}
+        record = json.loads(out.with_name("ids.bin.part.json").read_text())
+        assert record["bytes_read"] >= n_bytes
+        assert str(text.parent) not in json.dumps(record)
+        with pytest.raises(error):
+            tokenizer.encode_file(text, out, on_progress=stop_after(n_bytes + 700, error))
+        told = []
+        count = tokenizer.encode_file(text, out, on_progress=lambda _, n: told.append(n))
+        assert told[0] >= n_bytes + 700
+        assert read_token_file(out, tokenizer).tolist() == tokenizer.encode(TEXT)
+        assert count == len(tokenizer.encode(TEXT))
+        assert files_beside(text) == {"ids.bin", "ids.bin.json"}
+
+    def test_killed_process_is_resumed_from_its_last_record(self, tokenizer, text):
+        out = text.with_name("ids.bin")
+        tokenizer.save(text.with_name("t"))
+        code = (
+            "import os, sys\nfrom pathlib import Path\n"
+            "from fastlm import text_files, token_files\nfrom fastlm.bpe import blocks\n"
+            "from fastlm.tokenizer import Tokenizer\n"
+            "blocks.BLOCK_BYTES = text_files.BLOCK_BYTES = 300\ntoken_files.RECORD_BYTES = 1000\n"
+            "die = lambda what, n: os._exit(9) if n > 3500 else None\n"
+            "Tokenizer.load('t').encode_file('text.txt', 'ids.bin', on_progress=die)"
+        )
+        root = Path(__file__).resolve().parent.parent
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=text.parent,
+            env=os.environ | {"PYTHONPATH": str(root)},
+        )
+        assert done.returncode == 9
+        record = json.loads(out.with_name("ids.bin.part.json").read_text())
+        told = []
+        tokenizer.encode_file(text, out, on_progress=lambda _, n: told.append(n))
+        assert told[0] == record["bytes_read"] >= 1000
+        assert read_token_file(out, tokenizer).tolist() == tokenizer.encode(TEXT)
+
+    def test_ids_past_the_record_are_cut_off(self, tokenizer, text):
+        out = text.with_name("ids.bin")
+        with pytest.raises(Stop):
+            tokenizer.encode_file(text, out, on_progress=stop_after(1500))
+        with open(out.with_name("ids.bin.part"), "ab") as part:
+            part.write(b"half a block")
+        tokenizer.encode_file(text, out)
+        assert read_token_file(out, tokenizer).tolist() == tokenizer.encode(TEXT)
+
+    def test_resume_can_be_left(self, tokenizer, text):
+        out = text.with_name("ids.bin")
+        with pytest.raises(Stop):
+            tokenizer.encode_file(text, out, on_progress=stop_after(1500))
+        told = []
+        tokenizer.encode_file(text, out, resume=False, on_progress=lambda _, n: told.append(n))
+        assert told[0] == 0
+        assert files_beside(text) == {"ids.bin", "ids.bin.json"}
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ("text", "is of another text, or the text has changed"),
+            ("tokenizer", "is of another tokenizer"),
+            ("record", "has no record that can be read"),
+            ("no record", "has no record that can be read"),
+            ("part", "is shorter than its record says"),
+        ],
+    )
+    def test_what_does_not_match_starts_afresh(self, tokenizer, text, change, message):
+        out = text.with_name("ids.bin")
+        part, record = out.with_name("ids.bin.part"), out.with_name("ids.bin.part.json")
+        with pytest.raises(Stop):
+            tokenizer.encode_file(text, out, on_progress=stop_after(1500))
+        if change == "text":
+            text.write_bytes(TEXT.encode().replace(b"cat", b"dog"))
+        elif change == "tokenizer":
+            tokenizer = Tokenizer(tokenizer.vocab, tokenizer.merges[:-1], [END])
+        elif change == "record":
+            record.write_text("{")
+        elif change == "no record":
+            record.unlink()
+        elif change == "part":
+            part.write_bytes(b"12")
+        with pytest.warns(UserWarning, match=rf"ids\.bin\.part {message}: encoding starts afresh"):
+            tokenizer.encode_file(text, out)
+        expected = tokenizer.encode(text.read_bytes().decode())
+        assert read_token_file(out, tokenizer).tolist() == expected
+        assert files_beside(text) == {"ids.bin", "ids.bin.json"}
+
+    def test_invalid_utf8_met_late_is_replaced_from_there(self, tokenizer, text):
+        text.write_bytes(BAD)
+        out = text.with_name("ids.bin")
+        position = BAD.index(0xFF)
+        for _ in range(2):  # the second time from the record: the place is the same
+            with pytest.raises(ValueError, match=rf"text\.txt must be UTF-8: .* byte {position};"):
+                tokenizer.encode_file(text, out)
+        told = []
+        tokenizer.encode_file(text, out, errors="replace", on_progress=lambda _, n: told.append(n))
+        assert 0 < told[0] <= position
+        expected = tokenizer.encode(BAD.decode("utf-8", "replace"))
+        assert read_token_file(out, tokenizer).tolist() == expected
+
+    def test_replaced_text_is_not_gone_on_with_strictly(self, tokenizer, text):
+        out = text.with_name("ids.bin")
+        with pytest.raises(Stop):
+            tokenizer.encode_file(text, out, errors="replace", on_progress=stop_after(1500))
+        with pytest.warns(UserWarning, match=r"was read with errors=replace"):
+            tokenizer.encode_file(text, out)
+
+    def test_failure_before_the_first_ids_leaves_nothing(self, tokenizer, text):
+        text.write_bytes(b"a\xff")
+        with pytest.raises(ValueError, match=r"at byte 1;"):
+            tokenizer.encode_file(text, text.with_name("ids.bin"))
+        assert files_beside(text) == set()
+
+    def test_text_that_changes_is_refused(self, tokenizer, text):
+        out = text.with_name("ids.bin")
+
+        def append(what: str, n: int) -> None:
+            if n == 0:
+                with open(text, "ab") as file:
+                    file.write(b" more")
+
+        with pytest.raises(ValueError, match=r"text\.txt must stay as it is .* has changed"):
+            tokenizer.encode_file(text, out, on_progress=append)
+        assert not out.exists()
+        with pytest.warns(UserWarning, match=r"the text has changed: encoding starts afresh"):
+            tokenizer.encode_file(text, out)
+        assert read_token_file(out, tokenizer).tolist() == tokenizer.encode(TEXT + " more")
+
+    def test_second_writer_is_refused_and_harms_nothing(self, tokenizer, text):
+        out = text.with_name("ids.bin")
+        met = []
+
+        def write_too(what: str, n: int) -> None:
+            if n > 2000 and not met:
+                with pytest.raises(BlockingIOError, match=r"another process writes it") as caught:
+                    tokenizer.encode_file(text, out)
+                met.append(caught)
+
+        tokenizer.encode_file(text, out, on_progress=write_too)
+        assert met
+        assert read_token_file(out, tokenizer).tolist() == tokenizer.encode(TEXT)
+
+    def test_writer_that_waited_for_the_file_takes_a_new_one(self, tmp_path, monkeypatch):
+        part = tmp_path / "ids.bin.part"
+        flock = token_files.fcntl.flock
+
+        def finish_meanwhile(file, flags) -> None:
+            if not (tmp_path / "ids.bin").exists():
+                os.replace(part, tmp_path / "ids.bin")
+            flock(file, flags)
+
+        monkeypatch.setattr(token_files.fcntl, "flock", finish_meanwhile)
+        with token_files._open_alone(part) as file:
+            file.write(b"new")
+        assert (tmp_path / "ids.bin").read_bytes() == b""
+        assert part.read_bytes() == b"new"
+
+    def test_older_file_is_there_until_the_new_one_is_whole(self, tokenizer, text):
+        out = text.with_name("ids.bin")
+        out.write_bytes(b"old")
+        with pytest.raises(Stop):
+            tokenizer.encode_file(text, out, on_progress=stop_after(1500))
+        assert out.read_bytes() == b"old"
+
+    def test_empty_text_gives_an_empty_file(self, tokenizer, text):
+        text.write_bytes(b"")
+        out = text.with_name("ids.bin")
+        assert tokenizer.encode_file(text, out) == 0
+        assert len(read_token_file(out, tokenizer)) == 0
+
+    @pytest.mark.parametrize(
+        ("path", "out", "options", "error", "message"),
+        [
+            ("no.txt", "x.bin", {}, FileNotFoundError, r"expected a file at .*no\.txt"),
+            ("text.txt", "no/x.bin", {}, FileNotFoundError, r"folder .*no to write in: make it"),
+            ("text.txt", "x.bin", {"errors": "ignore"}, ValueError, r"got 'ignore'"),
+            ("text.txt", "x.bin", {"n_threads": 0}, ValueError, r"n_threads must be at least 1"),
+        ],
+    )
+    def test_bad_input_is_named(self, tokenizer, text, path, out, options, error, message):
+        with pytest.raises(error, match=message):
+            tokenizer.encode_file(text.with_name(path), text.parent / out, **options)
+        assert files_beside(text) == set()

@@ -1,0 +1,260 @@
+"""The commands of python -m fastlm.tokenizer as a user types them: output, exit codes, Ctrl-C."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastlm.meter import LINE_SECONDS, Meter, describe
+from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
+from fastlm.tokenizer_cli import main, parse_bytes
+
+ROOT = Path(__file__).resolve().parent.parent
+END = "<|endoftext|>"
+TEXT = (
+    f"the cat sat on the mat, didn't it?\n\n  The end.{END}\nOne more: 中文 😀 the the{END}the end"
+    * 3
+)
+SPECIAL = [END, "<|end|>", f"{END}{END}", "<|a b|>"]
+
+
+def command(*words: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "fastlm.tokenizer", *words],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    vocab, merges = train_bpe_from_documents([TEXT], 256 + 40 + len(SPECIAL), SPECIAL)
+    return Tokenizer(vocab, merges, SPECIAL)
+
+
+class TestCommands:
+    def test_train_encode_decode_report(self, tmp_path, capfdbinary):
+        text, folder, ids = tmp_path / "text.txt", tmp_path / "tokenizer", tmp_path / "ids.bin"
+        text.write_bytes(TEXT.encode())
+        main(["train", str(text), "--vocab-size", "290", "--out", str(folder)])
+        assert Tokenizer.load(folder).special_tokens == {END: 289}
+        main(["encode", str(text), "--tokenizer", str(folder), "--out", str(ids)])
+        capfdbinary.readouterr()
+        main(["decode", str(ids), "--tokenizer", str(folder)])
+        assert capfdbinary.readouterr().out == TEXT.encode()
+        main(["report", str(text), "--tokenizer", str(folder)])
+        lines = capfdbinary.readouterr().out.decode().splitlines()
+        rows = {line.split()[0]: line.split() for line in lines[1:5]}
+        n_bytes = len(TEXT.encode())
+        assert rows["byte"][1:4] == ["256", f"{n_bytes:,}", "1.000"]
+        assert rows["character"][1:3] == [f"{len(set(TEXT))}", f"{len(TEXT)}"]
+        n_tokens = len(Tokenizer.load(folder).encode(TEXT))
+        assert rows["bpe"][2:4] == [f"{n_tokens}", f"{n_bytes / n_tokens:.3f}"]
+        speed, token_rate = (float(rows["bpe"][i].replace(",", "")) for i in (4, 5))
+        assert speed > 0
+        assert token_rate > 0
+        assert lines[5] == "longest tokens:"
+        assert lines[6].split()[:2] == ["13", "bytes"]
+
+    def test_special_tokens_can_be_added(self, tmp_path):
+        text, folder = tmp_path / "text.txt", tmp_path / "tokenizer"
+        text.write_text(TEXT, encoding="utf-8")
+        added = [
+            argument for token in ("<|x|>", END, "<|y|>") for argument in ("--special-token", token)
+        ]
+        main(["train", str(text), "--vocab-size", "290", "--out", str(folder), *added])
+        assert Tokenizer.load(folder).special_tokens == {END: 287, "<|x|>": 288, "<|y|>": 289}
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["train", "nothing.txt", "--vocab-size", "300", "--out", "t"], "nothing.txt"),
+            (["train", "bad.txt", "--vocab-size", "300", "--out", "t"], "at byte 1"),
+            (["train", "bad.txt", "--vocab-size", "9", "--out", "t"], "at least 257"),
+            (["encode", "bad.txt", "--tokenizer", "t", "--out", "x.bin"], "vocab.json"),
+            (["encode", "bad.txt", "--tokenizer", "good", "--out", "x.bin"], "at byte 1"),
+            (["encode", "bad.txt", "--tokenizer", "good", "--out", "no/x.bin"], "make it first"),
+            (
+                ["train", "bad.txt", "--vocab-size", "300", "--out", "t", "--max-token-bytes", "1"],
+                "at least 2",
+            ),
+            (
+                ["train", "bad.txt", "--vocab-size", "300", "--out", "t", "--sample-bytes", "2XB"],
+                "such as 500MB",
+            ),
+            (
+                ["train", "bad.txt", "--vocab-size", "300", "--out", "t", "--sample-bytes", "0"],
+                "at least 1",
+            ),
+            (["encode", "bad.txt", "--tokenizer", "empty.txt", "--out", "x.bin"], "tokenizer.json"),
+            (["decode", "x.bin", "--tokenizer", "good"], "x.bin"),
+            (["report", "empty.txt", "--tokenizer", "good"], "empty.txt is empty"),
+        ],
+    )
+    def test_bad_input_is_one_line_and_writes_nothing(
+        self, tokenizer, tmp_path, arguments, message
+    ):
+        (tmp_path / "bad.txt").write_bytes(b"a\xff")
+        (tmp_path / "empty.txt").write_bytes(b"")
+        tokenizer.save(tmp_path / "good")
+        before = sorted(tmp_path.rglob("*"))
+        done = command(*arguments, cwd=tmp_path)
+        _, errors = done.communicate()
+        assert done.returncode == 2
+        assert message in errors
+        assert errors.count("\n") == 1
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_help_needs_neither_torch_nor_numba(self):
+        code = (
+            "import sys\nfrom fastlm.tokenizer_cli import main\n"
+            "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+            "assert not {'torch', 'numba'} & set(sys.modules)"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+    def test_sample_and_longest_token_can_be_limited(self, tmp_path, capsys):
+        text, folder = tmp_path / "text.txt", tmp_path / "tokenizer"
+        text.write_text("the theme of the thesis\n" * 1000, encoding="utf-8")
+        words = ["--vocab-size", "270", "--sample-bytes", "2kB", "--max-token-bytes", "3"]
+        main(["train", str(text), "--out", str(folder), *words])
+        assert max(map(len, (a + b for a, b in Tokenizer.load(folder).merges))) == 3
+        assert "from a sample of 2,000 bytes of 24,000 bytes" in capsys.readouterr().out
+
+    def test_tokenizer_json_serves_as_tokenizer(self, tokenizer, tmp_path, capfdbinary):
+        tokenizer.save(tmp_path / "t")
+        (tmp_path / "text.txt").write_bytes(TEXT.encode())
+        given = ["--tokenizer", str(tmp_path / "t" / "tokenizer.json")]
+        main(["encode", str(tmp_path / "text.txt"), *given, "--out", str(tmp_path / "x.bin")])
+        capfdbinary.readouterr()
+        main(["decode", str(tmp_path / "x.bin"), *given])
+        assert capfdbinary.readouterr().out == TEXT.encode()
+
+    def test_encoding_afresh_is_said(self, tokenizer, tmp_path, capsys):
+        tokenizer.save(tmp_path / "t")
+        (tmp_path / "text.txt").write_bytes(TEXT.encode())
+        (tmp_path / "x.bin.part").write_bytes(b"1234")
+        words = ["encode", "text.txt", "--tokenizer", "t", "--out", "x.bin"]
+        done = command(*words, cwd=tmp_path)
+        _, errors = done.communicate()
+        assert done.returncode == 0
+        assert errors.count("\n") == 1
+        assert (
+            "warning: x.bin.part has no record that can be read: encoding starts afresh" in errors
+        )
+
+
+@pytest.fixture(scope="module")
+def folder(tokenizer, tmp_path_factory) -> Path:
+    """A folder with a tokenizer and a text that takes a while."""
+    folder = tmp_path_factory.mktemp("large")
+    tokenizer.save(folder / "t")
+    (folder / "large.txt").write_bytes(TEXT.encode() * (100_000_000 // len(TEXT.encode())))
+    return folder
+
+
+class TestInterruption:
+    """Ctrl-C as a shell sends it, to a command in the middle of a large file."""
+
+    @staticmethod
+    def interrupt(process: subprocess.Popen[str], is_under_way) -> str:
+        """Send SIGINT as soon as the command is under way; return what it wrote as errors."""
+        while process.poll() is None and not is_under_way():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        return process.communicate(timeout=60)[1]
+
+    @pytest.mark.slow
+    def test_encode_goes_on_where_it_was_interrupted(self, folder, tokenizer):
+        words = ["encode", "large.txt", "--tokenizer", "t", "--out", "ids.bin", "--n-threads", "2"]
+        part = folder / "ids.bin.part"
+        process = command(*words, cwd=folder)
+        errors = self.interrupt(process, lambda: part.exists() and part.stat().st_size > 0)
+        assert process.returncode == 130
+        assert errors == "interrupted; the same command goes on from here\n"
+        record = json.loads((folder / "ids.bin.part.json").read_text())
+        assert 0 < record["bytes_read"] < (folder / "large.txt").stat().st_size
+        assert not (folder / "ids.bin").exists()
+
+        process = command(*words, cwd=folder)
+        told, errors = process.communicate()
+        assert (process.returncode, errors) == (0, "")
+        assert f"{record['bytes_read']:,} of them encoded before" in told
+        expected = np.concatenate(list(tokenizer.encode_file_blocks(folder / "large.txt")))
+        np.testing.assert_array_equal(np.fromfile(folder / "ids.bin", "<u2"), expected)
+        assert not list(folder.glob("*.part*"))
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(not Path("/proc").exists(), reason="nothing says when the text is read")
+    def test_train_ends_with_one_line_and_writes_nothing(self, folder):
+        words = ["train", "large.txt", "--vocab-size", "300", "--out", "new"]
+        process = command(*words, cwd=folder)
+        descriptors = Path(f"/proc/{process.pid}/fd")
+
+        def is_reading() -> bool:
+            try:
+                return any(os.readlink(f).endswith("large.txt") for f in descriptors.iterdir())
+            except OSError:  # one was closed meanwhile
+                return False
+
+        errors = self.interrupt(process, is_reading)
+        assert process.returncode == 130
+        assert errors == "interrupted\n"
+        assert not (folder / "new").exists()
+
+
+class TestMeter:
+    def test_lines_come_now_and_then(self, capsys):
+        times = iter([0.0, 1.0, 9.0, 12.0, 13.0, 30.0])
+        with Meter(clock=lambda: next(times)) as meter:
+            for n_bytes in (0, 80_000_000, 110_000_000, 120_000_000, 200_000_000):
+                meter.update("reading", n_bytes, 400_000_000, unit="bytes")
+        assert capsys.readouterr().err.splitlines() == [
+            "reading: 110.0 of 400.0 MB, 10.0 MB/s, 0:29 left",
+            "reading: 200.0 of 400.0 MB, 6.9 MB/s, 0:29 left",
+        ]
+        assert LINE_SECONDS == 10
+
+    def test_a_terminal_gets_a_bar_that_goes_away(self, monkeypatch):
+        class Terminal(io.StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", "120")
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        times = iter(float(second) for second in range(10))
+        with Meter(clock=lambda: next(times)) as meter:
+            for n_bytes in (0, 100_000_000):
+                meter.update("reading", n_bytes, 400_000_000, unit="bytes")
+            meter.update("learning", 5, 10, unit="merges")
+        shown = sys.stderr.getvalue()
+        assert "100.0 of 400.0 MB, 100.0 MB/s, 0:03 left" in shown
+        assert "5 of 10 merges" in shown
+        assert shown.endswith("\x1b[2K") or "\x1b[2K" in shown.split("5 of 10 merges")[-1]
+
+    def test_what_was_done_before_counts_in_no_rate(self):
+        assert describe(60, 100, 10, 2.0, "merges") == "60 of 100 merges, 5 merges/s, 0:08 left"
+        assert describe(50, 100, 0, 0.0, "merges") == "50 of 100 merges"
+
+    @pytest.mark.parametrize(
+        ("text", "n_bytes"),
+        [("12", 12), ("500MB", 500_000_000), ("2 GB", 2 * 10**9), ("1.5kib", 1536), ("3b", 3)],
+    )
+    def test_sizes_have_units(self, text, n_bytes):
+        assert parse_bytes(text) == n_bytes
+
+    @pytest.mark.parametrize("text", ["", "MB", "-1", "1 XB", "1e9"])
+    def test_other_sizes_are_refused(self, text):
+        with pytest.raises(ValueError, match="such as 500MB"):
+            parse_bytes(text)

@@ -1,0 +1,460 @@
+"""Files of tokenizers: ours, GPT-2's and Hugging Face's, the same tokenizer from each."""
+
+import hashlib
+import json
+import os
+import random
+import re
+import struct
+import subprocess
+import sys
+import warnings
+
+import pytest
+import tokenizers
+
+from fastlm import tokenizer_files
+from fastlm.bpe import gpt2_files, hugging_face, reference
+from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
+
+END = "<|endoftext|>"
+TEXT = (
+    f"the cat sat on the mat, didn't it?\n\n  The end.{END}\nOne more: 中文 😀 the the{END}the end"
+    * 3
+)
+SPECIAL = [END, "<|end|>", f"{END}{END}", "<|a b|>"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    vocab, merges = train_bpe_from_documents([TEXT], 256 + 40 + len(SPECIAL), SPECIAL)
+    return Tokenizer(vocab, merges, SPECIAL)
+
+
+def assert_same(one: Tokenizer, other: Tokenizer) -> None:
+    assert one.vocab == other.vocab
+    assert one.merges == other.merges
+    assert one.special_tokens == other.special_tokens
+    assert one.hash == other.hash
+    assert one.encode(TEXT) == other.encode(TEXT)
+
+
+class TestFiles:
+    def test_load_gives_what_was_saved(self, tokenizer, tmp_path):
+        tokenizer.save(tmp_path / "new" / "folder")
+        loaded = Tokenizer.load(tmp_path / "new" / "folder")
+        assert (loaded.vocab, loaded.merges) == (tokenizer.vocab, tokenizer.merges)
+        assert loaded.special_tokens == tokenizer.special_tokens
+        assert loaded.hash == tokenizer.hash
+        names = {path.name for path in (tmp_path / "new" / "folder").iterdir()}
+        assert names == {
+            "vocab.json", "merges.txt", "special_tokens.json", "tokenizer.json", "tables.npz",
+        }  # fmt: skip
+
+    def test_printable_bytes_are_gpt2s(self):
+        assert gpt2_files.to_printable(b" \n\x00\xad!\xff") == "ĠĊĀŃ!ÿ"
+        everything = gpt2_files.to_printable(bytes(range(256)))
+        assert gpt2_files.from_printable(everything) == bytes(range(256))
+        assert gpt2_files.spell_all(["", everything, "Ġt"]) == [b"", bytes(range(256)), b" t"]
+        for wrong in (" ", "\xad", "\u0144", "中", "\ud800", "\U0010ffff"):
+            with pytest.raises(KeyError, match=re.escape(repr(wrong))):
+                gpt2_files.spell_all(["a", f"b{wrong}"])
+
+    def test_merges_that_begin_with_a_hash_are_no_comments(self, tmp_path):
+        vocab, merges = train_bpe_from_documents(["##", "a#a#"], 257, [])
+        Tokenizer(vocab, merges).save(tmp_path)
+        assert (b"#", b"#") in merges
+        assert Tokenizer.load(tmp_path).merges == merges
+
+    def test_hash_tells_tokenizers_apart_and_not_processes(self, tokenizer):
+        other = Tokenizer(tokenizer.vocab, tokenizer.merges[:-1], SPECIAL)
+        assert (
+            len({tokenizer.hash, other.hash, Tokenizer(tokenizer.vocab, tokenizer.merges).hash})
+            == 3
+        )
+        code = (
+            "from fastlm.tokenizer import Tokenizer, train_bpe_from_documents as train\n"
+            "vocab, merges = train(['the cat sat on the mat ' * 3], 275, ['<b>', '<a>'])\n"
+            "print(Tokenizer(vocab, merges, ['<b>', '<a>']).hash)"
+        )
+        hashes = set()
+        for seed in ("0", "1"):
+            environment = os.environ | {"PYTHONHASHSEED": seed}
+            done = subprocess.run(
+                [sys.executable, "-c", code],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            hashes.add(done.stdout)
+        assert len(hashes) == 1
+
+    def test_hash_of_a_tokenizer_never_changes(self):
+        tokens = [b" ", b"a", b"t", b"\xff", b"at", b" at", b"<|end|>"]
+        merges = [(b"a", b"t"), (b" ", b"at")]
+        tokenizer = Tokenizer(dict(enumerate(tokens)), merges, ["<|end|>", "<|x|>"])
+        # The definition by hand: sizes and lengths in 8 bytes, tokens, merge parts, special tokens.
+        groups = [[*tokens, b"<|x|>"], [b"a", b"t", b" ", b"at"], [b"<|end|>", b"<|x|>"]]
+        number = struct.Struct("<Q").pack
+        spelled = b"".join(
+            number(len(group)) + b"".join(number(len(item)) + item for item in group)
+            for group in groups
+        )
+        assert tokenizer.hash == hashlib.sha256(spelled).hexdigest()
+        assert tokenizer.hash == "fa9ee20ba2911221b04e337a13d586590e7456e7df6df1dd138377d809c1a8e9"
+
+    @pytest.mark.parametrize(
+        ("vocab", "merges", "message"),
+        [
+            ("{", "", r"vocab\.json must be a JSON object"),
+            ("[1]", "", r"vocab\.json must be a JSON object"),
+            ('{"a": "0"}', "", r"whole-number ids"),
+            ('{"a": 0, "b": 0}', "", r"gives id 0 to two tokens"),
+            ('{"a b": 0}', "", r"'a b' holds ' '.* name it as one"),
+            ('{"a": 0, "b": 2}', "", r"ids must be 0 to 1.* id 1 is missing"),
+            ('{"": 0}', "", r"tokens must not be empty: id 0 is"),
+            ('{"a": 0, "b": 1}', "a b\n", r"merge 0, b'a' \+ b'b', needs b'ab'"),
+            ('{"a": 0}', "#version: 0.2\na\n", r"merges\.txt line 2 must be two tokens"),
+            ('{"a": 0}', "a b c\n", r"merges\.txt line 1 must be two tokens .* got 'a b c'"),
+            ('{"a": 0}', "a a\n\r\na\n", r"merges\.txt line 3 must be two tokens .* got 'a'"),
+            ('{"a": 0}', "a \u4e2d\n", r"merges\.txt line 1 holds '\u4e2d'"),
+        ],
+    )
+    def test_malformed_files_are_named(self, tmp_path, vocab, merges, message):
+        (tmp_path / "vocab.json").write_text(vocab, encoding="utf-8")
+        (tmp_path / "merges.txt").write_text(merges, encoding="utf-8")
+        with pytest.raises(ValueError, match=message):
+            Tokenizer.load(tmp_path)
+
+    def test_missing_files_are_named(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"vocab\.json and merges\.txt or .* is none"):
+            Tokenizer.load(tmp_path)
+        with pytest.raises(FileNotFoundError, match=r"there is no such folder"):
+            Tokenizer.load(tmp_path / "no")
+        (tmp_path / "vocab.json").write_text("{}")
+        with pytest.raises(FileNotFoundError, match=r"merges\.txt"):
+            Tokenizer.load(tmp_path)
+
+    def test_special_tokens_with_other_ids_are_refused(self, tokenizer, tmp_path):
+        tokenizer.save(tmp_path)
+        (tmp_path / "special_tokens.json").write_text(
+            json.dumps(tokenizer.special_tokens | {END: 3})
+        )
+        with pytest.raises(ValueError, match=r"gives '<\|endoftext\|>' the id 3, vocab\.json the"):
+            Tokenizer.load(tmp_path)
+
+    def test_double_tokens_are_refused(self):
+        with pytest.raises(ValueError, match=r"ids 0 and 1 are both b'a'"):
+            Tokenizer({0: b"a", 1: b"a"}, [])
+
+
+class TestTables:
+    """tables.npz only makes load quick: it is never believed against the other files."""
+
+    @pytest.fixture
+    def folder(self, tokenizer, tmp_path):
+        tokenizer.save(tmp_path / "t")
+        return tmp_path / "t"
+
+    @pytest.fixture
+    def parsed(self, monkeypatch):
+        """Folders whose vocab.json was parsed."""
+        parsed = []
+        parse = tokenizer_files.read_vocab_and_merges
+
+        def note(vocab_path, *others):
+            parsed.append(vocab_path)
+            return parse(vocab_path, *others)
+
+        monkeypatch.setattr(tokenizer_files, "read_vocab_and_merges", note)
+        return parsed
+
+    def test_they_hold_the_same_tokenizer(self, tokenizer, folder, parsed):
+        loaded = Tokenizer.load(folder)
+        assert not parsed
+        assert_same(loaded, tokenizer)
+        (folder / "tables.npz").unlink()
+        assert_same(Tokenizer.load(folder), tokenizer)
+        assert parsed
+
+    def test_equal_tokenizers_give_equal_files(self, tokenizer, folder, tmp_path):
+        Tokenizer.load(folder).save(tmp_path / "again")
+        for path in folder.iterdir():
+            assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+
+    def test_an_edited_vocabulary_wins(self, tokenizer, folder, parsed):
+        path = folder / "vocab.json"
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries["!"], entries["A"] = entries["A"], entries["!"]
+        path.write_text(json.dumps(entries), encoding="utf-8")
+        loaded = Tokenizer.load(folder)
+        assert parsed
+        assert loaded.encode("A") == tokenizer.encode("!")
+        assert loaded.hash != tokenizer.hash
+
+    @pytest.mark.parametrize("name", ["merges.txt", "special_tokens.json"])
+    def test_other_edits_win(self, tokenizer, folder, parsed, name):
+        if name == "merges.txt":
+            lines = (folder / name).read_text(encoding="utf-8").split("\n")
+            (folder / name).write_text("\n".join(lines[:-2]), encoding="utf-8")
+            assert Tokenizer.load(folder).merges == tokenizer.merges[:-1]
+        else:
+            entries = json.loads((folder / name).read_text())
+            del entries["<|a b|>"], entries["<|end|>"]
+            vocab = (folder / "vocab.json").read_text(encoding="utf-8")
+            (folder / "vocab.json").write_text(
+                vocab.replace("<|a b|>", "<|aXb|>"), encoding="utf-8"
+            )
+            (folder / name).write_text(json.dumps(entries))
+            assert set(Tokenizer.load(folder).special_tokens) == {END, END + END}
+        assert parsed
+
+    def test_damaged_tables_are_passed_over(self, tokenizer, folder):
+        packed = (folder / "tables.npz").read_bytes()
+        rng = random.Random(5)
+        damaged = [b"", b"PK", packed[:-1], packed[: len(packed) // 2], b"x" * 100]
+        for _ in range(200):
+            place = rng.randrange(len(packed))
+            damaged.append(
+                packed[:place]
+                + bytes([packed[place] ^ 1 << rng.randrange(8)])
+                + packed[place + 1 :]
+            )
+        for data in damaged:
+            (folder / "tables.npz").write_bytes(data)
+            assert_same(Tokenizer.load(folder), tokenizer)
+
+    def test_ids_outside_of_the_vocabulary_are_passed_over(self, tokenizer, folder, parsed):
+        from fastlm.tokenizer_tables import pack_tables
+
+        files = ("vocab.json", "merges.txt", "special_tokens.json")
+        made_from = tokenizer_files._hash_files([(folder / name).read_bytes() for name in files])
+        tables = tokenizer._tables
+        merges = tables.merges.copy()
+        merges[3, 2] = tokenizer.vocab_size
+        packed = pack_tables(tables._replace(merges=merges), tokenizer.hash, made_from)
+        (folder / "tables.npz").write_bytes(packed)
+        assert_same(Tokenizer.load(folder), tokenizer)
+        assert parsed
+
+
+class TestGpt2Folders:
+    """GPT-2's own files do not say what is special."""
+
+    @pytest.fixture
+    def pair(self, tokenizer, tmp_path):
+        tokenizer.save(tmp_path)
+        for name in ("special_tokens.json", "tables.npz", "tokenizer.json"):
+            (tmp_path / name).unlink()
+        return tmp_path
+
+    def test_tokens_in_angle_brackets_become_special(self, tokenizer, pair):
+        entries = json.loads((pair / "vocab.json").read_text(encoding="utf-8"))
+        del entries[END + END]
+        entries["<|a b|>"] = len(entries) - 1
+        (pair / "vocab.json").write_text(json.dumps(entries))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            loaded = Tokenizer.load(pair)
+        assert loaded.special_tokens == {END: 296, "<|end|>": 297, "<|a b|>": 298}
+        assert loaded.encode(f"the{END}")[-1] == 296
+
+    @pytest.mark.filterwarnings("ignore:.*neither bytes nor made")
+    def test_openais_names_are_read_too(self, pair):
+        expected = Tokenizer.load(pair)
+        (pair / "vocab.json").rename(pair / "encoder.json")
+        (pair / "merges.txt").rename(pair / "vocab.bpe")
+        assert_same(Tokenizer.load(pair), expected)
+
+    def test_tokens_that_a_merge_makes_are_none(self, tmp_path):
+        vocab = {byte: bytes([byte]) for byte in range(256)} | {256: b"<a", 257: b"<a>"}
+        Tokenizer(vocab, [(b"<", b"a"), (b"<a", b">")]).save(tmp_path)
+        for name in ("special_tokens.json", "tables.npz", "tokenizer.json"):
+            (tmp_path / name).unlink()
+        assert Tokenizer.load(tmp_path).special_tokens == {}
+
+    def test_other_tokens_that_nothing_makes_are_told(self, tokenizer, pair):
+        entries = json.loads((pair / "vocab.json").read_text(encoding="utf-8"))
+        entries |= {"[CLS]": len(entries), "madeup": len(entries) + 1}
+        (pair / "vocab.json").write_text(json.dumps(entries))
+        # <|endoftext|><|endoftext|> is one of the three.
+        with pytest.warns(UserWarning, match=r"vocab\.json: 3 tokens are neither bytes nor made"):
+            loaded = Tokenizer.load(pair)
+        assert loaded.encode("[CLS]madeup") == tokenizer.encode("[CLS]madeup")
+
+    def test_gpt2_equals_tiktoken(self, text_dir):
+        tiktoken = pytest.importorskip("tiktoken")
+        folder = text_dir / "gpt2"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            gpt2 = Tokenizer.load(folder)
+        assert gpt2.special_tokens == {END: 50256}
+        entries = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+        ranks = {gpt2_files.from_printable(k): i for k, i in entries.items() if k != END}
+        peer = tiktoken.Encoding(
+            "gpt2", pat_str=reference.PATTERN, mergeable_ranks=ranks, special_tokens={END: 50256}
+        )
+        text = (text_dir / "owt_sample.txt").read_bytes()[:500_000].decode("utf-8", "ignore")
+        text += END + (text_dir / "tinystories_valid.txt").read_bytes()[:300_000].decode()
+        ids = gpt2.encode(text)
+        assert ids == peer.encode(text, allowed_special="all")
+        assert gpt2.encode(text, allowed_special=()) == peer.encode_ordinary(text)
+        assert gpt2.decode_with_offsets(ids) == peer.decode_with_offsets(ids)
+
+    def test_gpt2_survives_a_round_trip_through_tables(self, text_dir, tmp_path):
+        gpt2 = Tokenizer.load(text_dir / "gpt2")
+        gpt2.save(tmp_path)
+        assert_same(Tokenizer.load(tmp_path), gpt2)
+
+
+class TestHuggingFaceFiles:
+    @pytest.fixture
+    def described(self, tokenizer, tmp_path):
+        """The file that save writes, as an object to be changed."""
+        tokenizer.save(tmp_path / "t")
+        return json.loads((tmp_path / "t" / "tokenizer.json").read_text(encoding="utf-8"))
+
+    @staticmethod
+    def load(described, tmp_path) -> Tokenizer:
+        path = tmp_path / "tokenizer.json"
+        path.write_text(json.dumps(described), encoding="utf-8")
+        return Tokenizer.load(path)
+
+    def test_what_save_wrote_is_read(self, tokenizer, described, tmp_path):
+        assert_same(self.load(described, tmp_path), tokenizer)
+        assert_same(Tokenizer.load(tmp_path), tokenizer)  # the folder that has only this file
+
+    def test_other_spellings_of_the_same_are_read(self, tokenizer, described, tmp_path):
+        model = described["model"]
+        model["merges"] = [" ".join(pair) for pair in model["merges"]]
+        for name in ("type", "dropout", "unk_token", "byte_fallback", "ignore_merges"):
+            del model[name]
+        model |= {"continuing_subword_prefix": "", "end_of_word_suffix": "", "dropout": 0.0}
+        described["post_processor"] = {"type": "ByteLevel", "trim_offsets": False}
+        del described["pre_tokenizer"]["use_regex"]
+        assert_same(self.load(described, tmp_path), tokenizer)
+
+    @pytest.mark.parametrize("pattern", sorted(hugging_face.PATTERNS))
+    def test_split_by_gpt2s_pattern_is_read(self, tokenizer, described, tmp_path, pattern):
+        byte_level = described["pre_tokenizer"] | {"use_regex": False}
+        split = {
+            "type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False,
+        }  # fmt: skip
+        described["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, byte_level]}
+        loaded = self.load(described, tmp_path)
+        assert_same(loaded, tokenizer)
+        peer = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+        text = "it's  the\u3000cat's 12345 \n\n x"
+        assert peer.encode(text).ids == loaded.encode(text)
+
+    def test_known_patterns_are_the_references(self):
+        assert reference.PATTERN in hugging_face.PATTERNS
+
+    @pytest.mark.parametrize("all_bytes", [True, False])
+    def test_one_trained_there_gives_the_same_ids_here(self, tmp_path, all_bytes):
+        peer = tokenizers.Tokenizer(tokenizers.models.BPE())
+        peer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        peer.decoder = tokenizers.decoders.ByteLevel()
+        alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet() if all_bytes else []
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=350,
+            special_tokens=["<|pad|>", END],
+            initial_alphabet=alphabet,
+            show_progress=False,
+        )
+        rng = random.Random(1)
+        words = ["the", "theme", "cat's", "中文", "émile", "12", "  ", "\n", "end."]
+        text = " ".join(rng.choices(words, k=2000))
+        peer.train_from_iterator([text], trainer)
+        peer.add_tokens(["<added>"])
+        peer.save(str(tmp_path / "tokenizer.json"))
+        loaded = Tokenizer.load(tmp_path)
+        assert loaded.vocab_size == peer.get_vocab_size()
+        assert loaded.special_tokens[END] == 1
+        sample = text[:500] + f"{END}the<|pad|><added> cat"
+        ids = loaded.encode(sample)
+        assert ids == peer.encode(sample).ids
+        assert loaded.decode(ids) == peer.decode(ids, skip_special_tokens=False) == sample
+        loaded.save(tmp_path / "ours")
+        assert Tokenizer.load(tmp_path / "ours").hash == loaded.hash
+
+    @pytest.mark.parametrize(
+        ("where", "value", "message"),
+        [
+            (["normalizer"], {"type": "NFC"}, r"normalizer must be null"),
+            (["truncation"], {"max_length": 3}, r"truncation must be null"),
+            (["padding"], {"pad_id": 3}, r"padding must be null"),
+            (["pre_tokenizer"], None, r"pre_tokenizer must be ByteLevel"),
+            (["pre_tokenizer"], {"type": "Whitespace"}, r"got \{\"type\": \"Whitespace\"\}"),
+            (
+                ["pre_tokenizer", "add_prefix_space"],
+                True,
+                r"pre_tokenizer\.add_prefix_space must be",
+            ),
+            (["pre_tokenizer", "use_regex"], False, r"pre_tokenizer\.use_regex must be true"),
+            (["post_processor"], {"type": "TemplateProcessing"}, r"post_processor must be null"),
+            (["decoder"], {"type": "WordPiece"}, r"decoder must be null or ByteLevel"),
+            (["model", "type"], "Unigram", r"model\.type must be \"BPE\""),
+            (["model", "dropout"], 0.1, r"model\.dropout must be null.* got 0\.1"),
+            (["model", "unk_token"], "<unk>", r"model\.unk_token must be null"),
+            (["model", "byte_fallback"], True, r"model\.byte_fallback must be false"),
+            (["model", "ignore_merges"], True, r"model\.ignore_merges must be false"),
+            (["model", "continuing_subword_prefix"], "##", r"continuing_subword_prefix must be"),
+            (["model", "end_of_word_suffix"], "</w>", r"end_of_word_suffix must be"),
+            (["model", "vocab"], [], r"model\.vocab must be a JSON object"),
+            (["model", "merges"], [1], r"model\.merges must be a list of pairs"),
+            (["model", "merges"], [["a", "b", "c"]], r"line 1 must be two tokens"),
+            (["model", "merges"], [["q", "x"]], r"merge 0, b'q' \+ b'x', needs b'qx'"),
+            (["model"], 1, r"must be a tokenizer\.json of Hugging Face"),
+            (["added_tokens", 0, "lstrip"], True, r"added_tokens '<\|endoftext\|>'\.lstrip must"),
+            (["added_tokens", 0, "rstrip"], True, r"rstrip must be false"),
+            (["added_tokens", 0, "single_word"], True, r"single_word must be false"),
+            (
+                ["added_tokens", 0, "normalized"],
+                True,
+                r"added_tokens\.normalized of tokens that overlap must be the same",
+            ),
+            (["added_tokens", 0, "id"], 3, r"added_tokens '<\|endoftext\|>'\.id must be 296"),
+            (["added_tokens", 0, "content"], None, r"must each have a content and an id"),
+        ],
+    )
+    def test_what_would_give_other_ids_is_refused_by_name(
+        self, described, tmp_path, where, value, message
+    ):
+        part = described
+        for name in where[:-1]:
+            part = part[name]
+        part[where[-1]] = value
+        with pytest.raises(ValueError, match=rf"tokenizer\.json.*{message}"):
+            self.load(described, tmp_path)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"pattern": {"Regex": r"\s+"}}, r"pre_tokenizer\.pattern must be GPT-2's pattern"),
+            ({"pattern": {"String": " "}}, r"pre_tokenizer\.pattern must be GPT-2's pattern"),
+            ({"behavior": "Removed"}, r"must be Isolated and false"),
+            ({"invert": True}, r"must be Isolated and false"),
+        ],
+    )
+    def test_other_splits_are_refused(self, described, tmp_path, change, message):
+        split = {
+            "type": "Split",
+            "pattern": {"Regex": reference.PATTERN},
+            "behavior": "Isolated",
+            "invert": False,
+        }
+        steps = [split | change, described["pre_tokenizer"] | {"use_regex": False}]
+        described["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
+        with pytest.raises(ValueError, match=message):
+            self.load(described, tmp_path)
+
+    def test_it_is_asked_before_a_pair_that_says_less(self, described, tmp_path):
+        """Files of Qwen, say, look like GPT-2's, but cut the text by another pattern."""
+        described["normalizer"] = {"type": "NFC"}
+        folder = tmp_path / "t"
+        (folder / "tokenizer.json").write_text(json.dumps(described))
+        (folder / "special_tokens.json").unlink()
+        with pytest.raises(ValueError, match=r"normalizer must be null"):
+            Tokenizer.load(folder)
