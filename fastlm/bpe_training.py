@@ -6,7 +6,7 @@ Level 0.
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-from fastlm.bpe.blocks import Block, document_blocks
+from fastlm.bpe.blocks import Loadable, document_blocks
 from fastlm.bpe.train import Merges, Progress, Vocab, learn_vocabulary
 from fastlm.special_tokens import check_special
 from fastlm.text_files import (
@@ -58,7 +58,7 @@ def train_bpe(
     if sample_bytes is not None and sample_bytes < 1:
         raise ValueError(f"sample_bytes must be at least 1: got {sample_bytes}")
     source = ", ".join(map(str, paths))
-    blocks: Iterator[Block]
+    blocks: Iterator[Loadable]
     if sample_bytes is None or sum(os.stat(path).st_size for path in paths) <= sample_bytes:
         blocks = (
             block for path in paths for block in text_file_blocks(path, special_bytes, errors)

@@ -7,22 +7,47 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from fastlm.bpe.blocks import BLOCK_BYTES, Block, first_cut, last_cut, stream_blocks
+from fastlm.bpe.blocks import BLOCK_BYTES, Block, first_cut, last_cut
 from fastlm.bpe.errors import InvalidUtf8
 
 StrPath = str | os.PathLike[str]
 
 STRIPE_BYTES = 1 << 20  # of a sample, at most
+_TAIL_BYTES = 1 << 13  # where a cut is looked for first
+
+
+class FileBlock(NamedTuple):
+    """Bytes begin to end of a text file, which can be tokenized apart; read when loaded."""
+
+    path: StrPath
+    begin: int
+    end: int
+    errors: str
+
+    @property
+    def offset(self) -> int:
+        return self.begin
+
+    def load(self) -> Block:
+        with open(self.path, "rb") as file:
+            file.seek(self.begin)
+            text = file.read(self.end - self.begin)
+        if self.errors == "replace":
+            text = text.decode("utf-8", errors="replace").encode()
+        return Block(text, np.array([0, len(text)], np.int64), str(self.path), self.begin)
 
 
 def text_file_blocks(
     path: StrPath, special_tokens: Sequence[bytes], errors: str, *, begin: int = 0
-) -> Iterator[Block]:
-    """A text file in blocks that can be tokenized apart.
+) -> Iterator[FileBlock]:
+    """A text file in blocks of about BLOCK_BYTES, each cut where the text may be cut.
+
+    Here only what decides over the cuts is read: the text itself is read by the threads that
+    work on it.
 
     Args:
         errors: "strict" leaves invalid UTF-8 for the scan to refuse, "replace" puts U+FFFD there.
@@ -31,10 +56,26 @@ def text_file_blocks(
     check_errors(errors)
     check_file(path)
     with open(path, "rb") as file:
-        file.seek(begin)
-        chunks = iter(lambda: file.read(BLOCK_BYTES), b"")
-        for block in stream_blocks(chunks, special_tokens, str(path), errors=errors):
-            yield block._replace(offset=begin + block.offset)
+        size = file.seek(0, os.SEEK_END)
+        while begin < size:
+            end = _cut_after(file, begin, size, special_tokens)
+            yield FileBlock(path, begin, end, errors)
+            begin = end
+
+
+def _cut_after(file: BinaryIO, begin: int, size: int, special_tokens: Sequence[bytes]) -> int:
+    """Where a block that begins at `begin` ends: the last cut of BLOCK_BYTES, or of more."""
+    margin = max(4, *map(len, special_tokens), 0)  # what decides over a cut lies so far around it
+    n_bytes = BLOCK_BYTES
+    while begin + n_bytes < size:
+        for low in (max(begin, begin + n_bytes - _TAIL_BYTES), begin):
+            read_from = max(low - margin, 0)
+            file.seek(read_from)
+            place = read_from + last_cut(file.read(begin + n_bytes - read_from), special_tokens)
+            if place > low:
+                return place
+        n_bytes *= 2
+    return size
 
 
 class Stripe(NamedTuple):
@@ -100,6 +141,7 @@ def read_text(path: StrPath) -> str:
 
 
 def to_utf8(text: str) -> bytes:
+    """Raises ValueError, naming the character, if the text holds lone surrogates."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -107,6 +149,12 @@ def to_utf8(text: str) -> bytes:
             f"text must be Unicode characters: character {error.start} is the lone surrogate "
             f"{text[error.start]!r}; read the text as UTF-8, or replace it"
         ) from None
+
+
+def refuse_surrogates(text: str) -> None:
+    """As to_utf8, for the error alone."""
+    if not text.isascii():
+        to_utf8(text)
 
 
 def to_json(value: Any) -> str:

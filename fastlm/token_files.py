@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import numpy as np
 from jaxtyping import UInt
 
-from fastlm.bpe.blocks import Block
+from fastlm.bpe.blocks import Loadable
 from fastlm.bpe.train import Progress
 from fastlm.text_files import (
     check_errors,
@@ -85,7 +85,7 @@ def encode_text_file(
     out: Path,
     tokenizer: TokenizerFacts,
     encode_blocks: Callable[
-        [Iterable[Block]], Generator[UInt[np.ndarray, " n_tokens"], None, None]
+        [Iterable[Loadable]], Generator[UInt[np.ndarray, " n_tokens"], None, None]
     ],
     *,
     errors: str,
@@ -153,7 +153,7 @@ def _identify(path: Path) -> dict[str, Any]:
     return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256_of_first_mib": head}
 
 
-def _note_ends(blocks: Iterable[Block], n_bytes: int, ends: deque[int]) -> Iterator[Block]:
+def _note_ends(blocks: Iterable[Loadable], n_bytes: int, ends: deque[int]) -> Iterator[Loadable]:
     """Put where each block ends in the text into ends: only the block after it says so."""
     for block, following in itertools.pairwise(itertools.chain(blocks, [None])):
         assert block is not None

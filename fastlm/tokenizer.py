@@ -11,30 +11,30 @@ What is compiled (fastlm.bpe) is imported when first used, so that importing thi
 import functools
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt
 
-from fastlm import cli, tokenizer_files
+from fastlm import tokenizer_files
 from fastlm.bpe.blocks import (
-    Block,
+    Loadable,
     cut_blocks,
     document_blocks,
     map_blocks,
     map_in_order,
 )
+from fastlm.bpe.lazy_encoder import LazyEncoder
+from fastlm.bpe.small import NO_TOKEN
+from fastlm.bpe.token_bytes import TokenBytes
 from fastlm.bpe.train import Progress
 from fastlm.bpe_training import train_bpe as train_bpe
 from fastlm.bpe_training import train_bpe_from_documents as train_bpe_from_documents
 from fastlm.special_tokens import Choice, SpecialUse, choose_special, refuse_special
-from fastlm.text_files import StrPath, text_file_blocks, to_utf8
+from fastlm.text_files import StrPath, refuse_surrogates, text_file_blocks, to_utf8
 from fastlm.text_offsets import decode_strictly, token_spans
 from fastlm.token_files import encode_text_file
 from fastlm.tokenizer_tables import Tables, hash_tables, make_tables
-
-if TYPE_CHECKING:
-    from fastlm.bpe.encode import Encoder
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -78,7 +78,9 @@ class Tokenizer:
 
     def _set_tables(self, tables: Tables) -> None:
         self._tables = tables
-        self._encoders: dict[frozenset[str], Encoder] = {}
+        self._token_bytes = TokenBytes(tables.text, tables.bounds)
+        self._special_ids = frozenset(tables.special_ids)
+        self._encoders: dict[frozenset[str], LazyEncoder] = {}
         text, bounds = tables.text, tables.bounds
         self.special_tokens: dict[str, int] = {
             text[bounds[token_id] : bounds[token_id + 1]].decode(): token_id
@@ -92,6 +94,9 @@ class Tokenizer:
         if tokenizer_hash is not None:
             tokenizer.hash = tokenizer_hash
         return tokenizer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Tokenizer._from_tables, (self._tables,)
 
     @classmethod
     def from_files(
@@ -134,7 +139,7 @@ class Tokenizer:
 
     @functools.cached_property
     def vocab(self) -> dict[int, bytes]:
-        return dict(enumerate(self._tables.tokens()))
+        return dict(self._token_bytes.of_id)
 
     @functools.cached_property
     def merges(self) -> list[tuple[bytes, bytes]]:
@@ -172,22 +177,18 @@ class Tokenizer:
             raise ValueError(f"{token!r} is not one of the {self.vocab_size} tokens")
         return self._ids[spelled]
 
-    def _encoder_of(self, allowed: frozenset[str]) -> "Encoder":
+    def _encoder_of(self, allowed: frozenset[str]) -> LazyEncoder:
         if allowed not in self._encoders:
-            from fastlm.bpe.encode import NO_TOKEN, Encoder
-
             text, bounds, merges, _ = self._tables
             byte_ids = np.full(256, NO_TOKEN, np.int64)
             single = np.flatnonzero(np.diff(bounds) == 1)
             byte_ids[np.frombuffer(text, np.uint8)[bounds[single]]] = single
-            special = {t.encode(): i for t, i in self.special_tokens.items() if t in allowed}
-            self._encoders[allowed] = Encoder(
-                byte_ids, merges.astype(np.int64), special, self.dtype
-            )
+            special = {t: i for t, i in self.special_tokens.items() if t in allowed}
+            self._encoders[allowed] = LazyEncoder(byte_ids, merges, special, self.dtype)
         return self._encoders[allowed]
 
     @functools.cached_property
-    def _encoder(self) -> "Encoder":
+    def _encoder(self) -> LazyEncoder:
         return self._encoder_of(frozenset(self.special_tokens))
 
     def encode(
@@ -198,11 +199,14 @@ class Tokenizer:
         Raises:
             ValueError: if the text holds lone surrogates or a disallowed special token.
         """
-        if allowed_special == "all" and not disallowed_special:
-            return self._encoder.encode(to_utf8(text)).tolist()
-        return self.encode_to_numpy(
-            text, allowed_special=allowed_special, disallowed_special=disallowed_special
-        ).tolist()
+        encoder = self._encoder
+        if allowed_special != "all" or disallowed_special:
+            encoder = self._check_special(text, allowed_special, disallowed_special)
+        try:
+            return encoder.encode_to_list(text)
+        except UnicodeEncodeError:
+            refuse_surrogates(text)
+            raise
 
     def encode_to_numpy(
         self,
@@ -214,12 +218,24 @@ class Tokenizer:
         """As encode, to an array of self.dtype; bytes must be UTF-8."""
         encoder = self._encoder
         if allowed_special != "all" or disallowed_special:
-            use = choose_special(self.special_tokens, allowed_special, disallowed_special)
-            if use.refused:
-                characters = text if isinstance(text, str) else text.decode("utf-8", "replace")
-                refuse_special(characters, use.refused)
-            encoder = self._encoder_of(use.allowed)
-        return encoder.encode(to_utf8(text) if isinstance(text, str) else text)
+            encoder = self._check_special(text, allowed_special, disallowed_special)
+        if isinstance(text, bytes):
+            return encoder.encode(text)
+        try:
+            return encoder.encode_text(text)
+        except UnicodeEncodeError:
+            refuse_surrogates(text)
+            raise
+
+    def _check_special(
+        self, text: str | bytes, allowed_special: Choice, disallowed_special: Choice
+    ) -> LazyEncoder:
+        """The encoder for the special tokens allowed, after a look for those that are not."""
+        use = choose_special(self.special_tokens, allowed_special, disallowed_special)
+        if use.refused:
+            characters = text if isinstance(text, str) else text.decode("utf-8", "replace")
+            refuse_special(characters, use.refused)
+        return self._encoder_of(use.allowed)
 
     def encode_with_offsets(
         self, text: str, *, allowed_special: Choice = "all", disallowed_special: Choice = ()
@@ -253,7 +269,9 @@ class Tokenizer:
             if use.refused:
                 for index, text in enumerate(group, start=begin):
                     refuse_special(text, use.refused, name=f"text {index}")
-            return [encoder.encode(to_utf8(text)).tolist() for text in group]
+            for text in group:
+                refuse_surrogates(text)
+            return [encoder.encode_to_list(text) for text in group]
 
         encoded = map_in_order(encode_group, range(0, len(listed), _BATCH_TEXTS), n_threads)
         return [ids for group in encoded for ids in group]
@@ -355,7 +373,7 @@ class Tokenizer:
         )
 
     def _encode_blocks(
-        self, blocks: Iterable[Block], end_of_text: int, n_threads: int | None
+        self, blocks: Iterable[Loadable], end_of_text: int, n_threads: int | None
     ) -> Generator[UInt[np.ndarray, " n_tokens"], None, None]:
         encoder = self._encoder
         yield from map_blocks(
@@ -370,21 +388,7 @@ class Tokenizer:
         Raises:
             ValueError: if an id is not in the vocabulary.
         """
-        return b"".join(self._tokens(ids, skip_special))
-
-    def _tokens(self, ids: Iterable[int], skip_special: bool) -> list[bytes]:
-        # Arrays and tensors give Python numbers much faster all at once.
-        listed = ids.tolist() if hasattr(ids, "tolist") else ids
-        if skip_special:
-            special = frozenset(self._tables.special_ids)
-            listed = [token_id for token_id in listed if token_id not in special]
-        try:
-            return list(map(self.vocab.__getitem__, listed))
-        except KeyError as error:
-            raise ValueError(
-                f"token ids must be 0 to {self.vocab_size - 1}: got {error.args[0]}; "
-                "was this encoded with another tokenizer?"
-            ) from None
+        return self._token_bytes.join(ids, self._special_ids if skip_special else ())
 
     def decode(
         self, ids: Iterable[int], *, errors: DecodeErrors = "replace", skip_special: bool = False
@@ -402,7 +406,8 @@ class Tokenizer:
             raise ValueError(f'errors must be "replace", "strict" or "ignore": got {errors!r}')
         if errors != "strict":
             return self.decode_bytes(ids, skip_special=skip_special).decode("utf-8", errors)
-        return decode_strictly(self._tokens(ids, skip_special))
+        left_out = self._special_ids if skip_special else ()
+        return decode_strictly(self._token_bytes.of_ids(ids, left_out))
 
     def decode_batch(
         self,
@@ -419,13 +424,14 @@ class Tokenizer:
         Raises:
             ValueError: if an id is not in the vocabulary.
         """
-        tokens = self._tokens(ids, skip_special=False)
+        tokens = self._token_bytes.of_ids(ids)
         data = b"".join(tokens)
         begins, _ = token_spans(data, np.fromiter(map(len, tokens), np.int64, len(tokens)))
         return data.decode("utf-8", "replace"), begins.tolist()
 
 
 if __name__ == "__main__":
+    from fastlm.cli import run
     from fastlm.tokenizer_cli import main
 
-    cli.run(main)
+    run(main)

@@ -141,9 +141,11 @@ def _is_sound(tables: Tables) -> bool:
     """Whether compiled code that trusts the ids stays inside the tables."""
     lengths = np.diff(tables.bounds)
     ids = np.append(tables.merges, np.array(tables.special_ids, np.int64))
+    if tables.merges.shape[1:] != (3,) or ((ids < 0) | (ids >= len(lengths))).any():
+        return False
+    left, right, both = lengths[tables.merges].T
     return bool(
         (lengths > 0).all()
+        and (left + right == both).all()
         and tables.bounds[-1] == len(tables.text)
-        and tables.merges.shape[1:] == (3,)
-        and ((ids >= 0) & (ids < len(lengths))).all()
     )

@@ -120,7 +120,7 @@ def test_import_and_use_load_neither_numba_nor_regex():
     program = (
         "import sys; from fastlm.bpe import small\n"
         "merges = small.learn_merges(small.count_words(['é é abab'], ['<s>']), 3)\n"
-        "assert small.SmallEncoder(range(256), {}, {}).encode('é') == [195, 169]\n"
+        "assert small.SmallEncoder(range(256), {}, {}).encode_to_list('é') == [195, 169]\n"
         "print(len(merges), [name for name in ('numba', 'regex', 'torch') if name in sys.modules])"
     )
     done = subprocess.run(
@@ -228,7 +228,7 @@ class TestEncoder:
     def test_long_words_equal_plain_encoding(self, word, n_merges):
         merges = reference.learn_merges([word + "aaaaab"], n_merges, [])
         encoder, tokens = make_encoder(merges)
-        assert [tokens[i] for i in encoder.encode(word)] == reference.encode(word, merges)
+        assert [tokens[i] for i in encoder.encode_to_list(word)] == reference.encode(word, merges)
 
     @PROPERTY
     @given(
@@ -248,31 +248,38 @@ class TestEncoder:
     @pytest.mark.parametrize("n_bytes", [1, 2, 63, 64, 65, 66, 127, 257, 100_003])
     def test_a_run_of_one_letter_halves_and_halves(self, n_bytes):
         encoder, tokens = make_encoder([(b"a", b"a"), (b"aa", b"aa")])
-        spelled = [tokens[i] for i in encoder.encode("a" * n_bytes)]
+        spelled = [tokens[i] for i in encoder.encode_to_list("a" * n_bytes)]
         rest = {0: [], 1: [b"a"], 2: [b"aa"], 3: [b"aa", b"a"]}[n_bytes % 4]
         assert spelled == [b"aaaa"] * (n_bytes // 4) + rest
 
     def test_the_longest_special_token_at_the_leftmost_place_wins(self):
         encoder, _ = make_encoder([], ["<s>", "<s><s>", "s><", "ab", "bcd"])
-        assert encoder.encode("<s>") == [256]
-        assert encoder.encode("<s><s><s>") == [257, 256]
-        assert encoder.encode("<s><sabcd") == [256, ord("<"), ord("s"), 259, ord("c"), ord("d")]
-        assert encoder.encode("s><s><s>") == [258, 258, ord("s"), ord(">")]
-        assert encoder.encode("") == []
+        assert encoder.encode_to_list("<s>") == [256]
+        assert encoder.encode_to_list("<s><s><s>") == [257, 256]
+        assert encoder.encode_to_list("<s><sabcd") == [
+            256,
+            ord("<"),
+            ord("s"),
+            259,
+            ord("c"),
+            ord("d"),
+        ]
+        assert encoder.encode_to_list("s><s><s>") == [258, 258, ord("s"), ord(">")]
+        assert encoder.encode_to_list("") == []
 
     def test_special_tokens_are_taken_literally(self):
         encoder, _ = make_encoder([], [".*", "|", "a|b"])
-        assert encoder.encode("a|bx.*|") == [258, ord("x"), 256, 257]
+        assert encoder.encode_to_list("a|bx.*|") == [258, ord("x"), 256, 257]
 
     def test_no_pre_token_or_merge_crosses_a_special_token(self):
         encoder, _ = make_encoder([(b"a", b"b")], ["<s>"])
-        assert encoder.encode("a<s>b ab") == [ord("a"), 257, ord("b"), ord(" "), 256]
+        assert encoder.encode_to_list("a<s>b ab") == [ord("a"), 257, ord("b"), ord(" "), 256]
 
     def test_the_lowest_rank_is_applied_first_and_the_leftmost_of_it(self):
         encoder, tokens = make_encoder([(b"b", b"c"), (b"a", b"b"), (b"c", b"c"), (b"ab", b"c")])
-        assert [tokens[i] for i in encoder.encode("abc")] == [b"a", b"bc"]
-        assert [tokens[i] for i in encoder.encode("abccc")] == [b"a", b"bc", b"cc"]
-        assert [tokens[i] for i in encoder.encode("ccc")] == [b"cc", b"c"]
+        assert [tokens[i] for i in encoder.encode_to_list("abc")] == [b"a", b"bc"]
+        assert [tokens[i] for i in encoder.encode_to_list("abccc")] == [b"a", b"bc", b"cc"]
+        assert [tokens[i] for i in encoder.encode_to_list("ccc")] == [b"cc", b"c"]
 
     def test_a_byte_without_a_token_is_named_where_it_stands(self):
         byte_ids = [small.NO_TOKEN] * 256
@@ -286,39 +293,39 @@ class TestEncoder:
         ):
             for _ in range(2):
                 with pytest.raises(UnknownByte, match=message):
-                    encoder.encode(text)
-        assert encoder.encode("aé<s>b<é") == [0, 1, 2, 9, 10, 1, 2]
+                    encoder.encode_to_list(text)
+        assert encoder.encode_to_list("aé<s>b<é") == [0, 1, 2, 9, 10, 1, 2]
 
     @pytest.mark.parametrize("byte", [0x5C, 0x5D, 0x5E, 0x2D, 0x00, 0x0A])
     def test_a_byte_that_patterns_treat_specially_may_lack_a_token(self, byte):
         byte_ids = [small.NO_TOKEN if i == byte else i for i in range(256)]
         encoder = small.SmallEncoder(byte_ids, {}, {})
         others = "".join(chr(i) for i in range(128) if i != byte)
-        assert encoder.encode(others) == list(others.encode())
+        assert encoder.encode_to_list(others) == list(others.encode())
         with pytest.raises(UnknownByte, match=f"byte 0x{byte:02x}, found at byte 1;"):
-            encoder.encode("a" + chr(byte))
+            encoder.encode_to_list("a" + chr(byte))
 
     def test_a_cache_that_overflows_gives_the_same_ids_and_stays_bounded(self, monkeypatch):
         rng = random.Random(0)
         text = " ".join("".join(rng.choices("theaq", k=rng.randrange(1, 9))) for _ in range(500))
-        expected = make_encoder(MERGES)[0].encode(text)
+        expected = make_encoder(MERGES)[0].encode_to_list(text)
         monkeypatch.setattr(small, "_MAX_WORDS", 7)
         encoder, _ = make_encoder(MERGES)
         for _ in range(2):
-            assert encoder.encode(text) == expected
+            assert encoder.encode_to_list(text) == expected
             assert 1 <= len(encoder._words) <= 7
 
     def test_long_words_are_not_kept(self):
         encoder, _ = make_encoder(MERGES)
-        encoder.encode("a" * 1000 + " the")
+        encoder.encode_to_list("a" * 1000 + " the")
         assert list(encoder._words) == [" the"]
 
     def test_changing_the_ids_returned_changes_no_later_ids(self):
         encoder, _ = make_encoder(MERGES)
-        first = encoder.encode("the")
+        first = encoder.encode_to_list("the")
         expected = first.copy()
         first.append(0)
-        assert encoder.encode("the") == expected
+        assert encoder.encode_to_list("the") == expected
 
     def test_lone_surrogates_are_refused(self):
         with pytest.raises(UnicodeEncodeError):
@@ -332,7 +339,7 @@ class TestEncoder:
         merges = merge.learn_merges(compiled_words(text, ["<|endoftext|>"]), 3000)
         encoder, _ = make_encoder(merges, ["<|endoftext|>"])
         expected = make_compiled_encoder(merges, ["<|endoftext|>"]).encode(text.encode())
-        assert (encoder.encode(text) == expected.tolist()) is True
+        assert (encoder.encode_to_list(text) == expected.tolist()) is True
 
 
 class TestCountWords:

@@ -1,5 +1,6 @@
 """Training, encoding and decoding against the plain reference, tiktoken and `tokenizers`."""
 
+import pickle
 import random
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from fastlm import text_files
 from fastlm import tokenizer as tokenizer_module
-from fastlm.bpe import blocks, reference
+from fastlm.bpe import blocks, lazy_encoder, reference, token_bytes, train
 from fastlm.tokenizer import Tokenizer, train_bpe, train_bpe_from_documents
 
 END = "<|endoftext|>"
@@ -44,14 +45,25 @@ pieces = st.sampled_from(
 texts = st.lists(st.one_of(pieces, st.text(max_size=3)), max_size=30).map("".join)
 
 
+@pytest.fixture(scope="module", autouse=True, params=["python", "kernels"])
+def path_taken(request):
+    """Small texts are handled in Python, by default; all must be the same where kernels do it."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "kernels":
+            patch.setattr(train, "SMALL_BYTES", -1)
+            patch.setattr(lazy_encoder, "SMALL_CHARACTERS", -1)
+            patch.setattr(token_bytes, "KERNEL_TOKENS", 1)
+        yield request.param
+
+
 @pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
+def tokenizer(path_taken) -> Tokenizer:
     vocab, merges = train_bpe_from_documents([TEXT], 256 + 40 + len(SPECIAL), SPECIAL)
     return Tokenizer(vocab, merges, SPECIAL)
 
 
 @pytest.fixture(scope="module")
-def gpt2(text_dir) -> Tokenizer:
+def gpt2(text_dir, path_taken) -> Tokenizer:
     folder = text_dir / "gpt2"
     return Tokenizer.from_files(folder / "vocab.json", folder / "merges.txt", [END])
 
@@ -383,6 +395,20 @@ class TestEncode:
     def test_invalid_utf8_is_refused(self, tokenizer):
         with pytest.raises(ValueError, match=r"text must be UTF-8: .* at byte 1;"):
             tokenizer.encode_to_numpy(b"a\xc3(")
+
+    def test_kernels_take_over_when_much_was_encoded(self, tokenizer, monkeypatch):
+        monkeypatch.setattr(lazy_encoder, "SMALL_CHARACTERS", 3 * len(TEXT))
+        fresh = Tokenizer(tokenizer.vocab, tokenizer.merges, list(tokenizer.special_tokens))
+        expected = tokenizer.encode(TEXT)
+        for i in range(6):
+            assert (fresh._encoder._compiled is not None) is (i > 3)
+            assert fresh.encode(TEXT) == expected
+            assert fresh.encode_to_numpy(TEXT.encode()[:0]).tolist() == []
+
+    def test_pickled_tokenizer_gives_the_same_ids(self, tokenizer):
+        copy = pickle.loads(pickle.dumps(tokenizer))
+        assert copy.encode(TEXT) == tokenizer.encode(TEXT)
+        assert copy.hash == tokenizer.hash
 
     def test_a_megabyte_without_a_space_completes(self, tokenizer):
         for text in ("a" * 1_000_000, " " * 1_000_000, "thecatsat" * 100_000, END * 50_000):

@@ -9,7 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Int64
@@ -34,6 +34,18 @@ class Block(NamedTuple):
     bounds: Int64[np.ndarray, " n_documents_plus_1"]
     source: str
     offset: int
+
+    def load(self) -> "Block":
+        """Itself: a block may also stand for a piece of a file, to be read where it is used."""
+        return self
+
+
+class Loadable(Protocol):
+    """What gives a block when asked, on the thread that wants it."""
+
+    @property
+    def offset(self) -> int: ...
+    def load(self) -> Block: ...
 
 
 def last_cut(data: bytes, special_tokens: Sequence[bytes]) -> int:
@@ -106,21 +118,6 @@ def cut_blocks(
         yield b"".join(held)
 
 
-def stream_blocks(
-    chunks: Iterable[bytes], special_tokens: Sequence[bytes], source: str, *, errors: str
-) -> Iterator[Block]:
-    """One document, which comes in chunks, in blocks of about BLOCK_BYTES.
-
-    Args:
-        errors: "strict" leaves invalid UTF-8 for the scan to refuse, "replace" puts U+FFFD there.
-    """
-    offset = 0
-    for text in cut_blocks(chunks, special_tokens, n_bytes=BLOCK_BYTES):
-        read = text.decode("utf-8", errors="replace").encode() if errors == "replace" else text
-        yield Block(read, np.array([0, len(read)], np.int64), source, offset)
-        offset += len(text)
-
-
 def document_blocks(documents: Iterable[bytes]) -> Iterator[Block]:
     """Documents, joined into blocks of about BLOCK_BYTES."""
     held: list[bytes] = []
@@ -143,7 +140,7 @@ def _join(documents: list[bytes], offset: int) -> Block:
 
 def map_blocks(
     function: Callable[[bytes, Int64[np.ndarray, " n_documents_plus_1"]], R],
-    blocks: Iterable[Block],
+    blocks: Iterable[Loadable],
     n_threads: int | None,
 ) -> Iterator[R]:
     """Call function(text, bounds) for each block, as map_in_order.
@@ -152,7 +149,8 @@ def map_blocks(
         InvalidUtf8: with the place in the block's source.
     """
 
-    def call(block: Block) -> R:
+    def call(loadable: Loadable) -> R:
+        block = loadable.load()
         try:
             return function(block.text, block.bounds)
         except InvalidUtf8 as error:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt
 
-from fastlm.bpe.blocks import Block
+from fastlm.bpe.blocks import Loadable
 from fastlm.bpe.count import WordCounter
 
 
@@ -31,7 +31,7 @@ class Measure(NamedTuple):
 
 
 def compare(
-    blocks: Iterable[Block],
+    blocks: Iterable[Loadable],
     encode: Callable[[bytes], UInt[np.ndarray, " n_tokens"]],
     vocab_size: int,
 ) -> list[Measure]:
@@ -46,7 +46,8 @@ def compare(
     n_bytes = 0
     encode(b"compile what is not compiled yet")
     counter.add(b"")
-    for block in blocks:
+    for loadable in blocks:
+        block = loadable.load()
         n_bytes += len(block.text)
         marks = [time.perf_counter()]
         n_tokens["bpe"] += len(encode(block.text))

@@ -1,10 +1,8 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
 """Ids to bytes: tokens copied one after another, eight bytes at a time."""
 
-from collections.abc import Sequence
-
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int64, Shaped
 
 from fastlm.bpe.memory import int64_at, kernel, load_word, store_word, uint8_at
 
@@ -12,11 +10,11 @@ _SLACK = 8  # bytes read and written past a token
 
 
 class Decoder:
-    """The bytes of a tokenizer's tokens, ready for decoding; safe to use from several threads."""
+    """The tokens text[bounds[i] : bounds[i + 1]]; safe to use from several threads."""
 
-    def __init__(self, tokens: Sequence[bytes]) -> None:
-        self._text = np.frombuffer(b"".join(tokens) + bytes(_SLACK), np.uint8)
-        self._bounds = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
+    def __init__(self, text: bytes, bounds: Int64[np.ndarray, " n_tokens_plus_1"]) -> None:
+        self._text = np.frombuffer(text + bytes(_SLACK), np.uint8)
+        self._bounds = np.ascontiguousarray(bounds, np.int64)
         self._lengths = np.diff(self._bounds)
 
     def decode(self, ids: Shaped[np.ndarray, " n_tokens"]) -> bytes:

@@ -73,6 +73,7 @@ from fastlm.bpe.memory import (
 from fastlm.bpe.merge_word import SCRATCH_PER_BYTE, add_merges, add_rank_lists, merge_word
 from fastlm.bpe.pretokenize import WINDOW_BYTES
 from fastlm.bpe.segments import add_special_tokens, start_walk
+from fastlm.bpe.small import NO_TOKEN
 from fastlm.bpe.walk import add_walk, next_window
 from fastlm.bpe.words import (
     AHEAD,
@@ -83,8 +84,6 @@ from fastlm.bpe.words import (
     hold_table,
     new_table,
 )
-
-NO_TOKEN = -1
 
 _CACHED_BYTES = 256  # longer words are rare and seldom come again
 _FIRST_SLOTS, _MAX_SLOTS = 1 << 12, 1 << 20  # 32 bytes each

@@ -86,7 +86,7 @@ class SmallEncoder:
         special_tokens: id of each.
 
     >>> encoder = SmallEncoder(range(256), {(97, 98): (0, 256)}, {"<s>": 257})
-    >>> encoder.encode("abba<s>")
+    >>> encoder.encode_to_list("abba<s>")
     [256, 98, 97, 257]
     """
 
@@ -102,7 +102,7 @@ class SmallEncoder:
         unspelled = bytes(byte for byte in range(256) if byte_ids[byte] == NO_TOKEN)
         self._unspelled = re.compile(b"[" + re.escape(unspelled) + b"]") if unspelled else None
 
-    def encode(self, text: str) -> list[int]:
+    def encode_to_list(self, text: str) -> list[int]:
         """Token ids of a text; special tokens in it become their ids.
 
         Raises:

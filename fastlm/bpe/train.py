@@ -1,14 +1,18 @@
 """Learning a vocabulary from blocks of text."""
 
 import functools
+import itertools
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int64
 
-from fastlm.bpe.blocks import Block, map_blocks, resolve_threads
+from fastlm.bpe import small
+from fastlm.bpe.blocks import Block, Loadable, map_blocks, resolve_threads
+from fastlm.bpe.errors import InvalidUtf8
 
 if TYPE_CHECKING:
     from fastlm.bpe.count import Words
@@ -18,9 +22,12 @@ Merges = list[tuple[bytes, bytes]]
 # Called with what is counted ("bytes" read, "merges" learned) and how many so far.
 Progress = Callable[[str, int], None]
 
+# Up to here plain Python is done before the kernels are loaded, let alone compiled.
+SMALL_BYTES = 1 << 19
+
 
 def learn_vocabulary(
-    blocks: Iterable[Block],
+    blocks: Iterable[Loadable],
     vocab_size: int,
     special_tokens: Sequence[bytes],
     *,
@@ -39,14 +46,24 @@ def learn_vocabulary(
         InvalidUtf8: naming the place.
         ValueError: if the blocks hold no text beside special tokens.
     """
-    from fastlm.bpe.merge import learn_merges
-
-    words = _count_blocks(blocks, special_tokens, resolve_threads(n_threads), on_progress)
-    if len(words.counts) == 0:
-        raise ValueError(f"{source}: no text to learn from beside special tokens; give some")
     n_merges = vocab_size - 256 - len(special_tokens)
-    tell = on_progress and functools.partial(on_progress, "merges")
-    merges = learn_merges(words, n_merges, tell, max_token_bytes)
+    n_threads = resolve_threads(n_threads)
+    blocks = iter(blocks)
+    first, is_all = _load_first(blocks)
+    if is_all:
+        counted: Mapping[bytes, int] = _count_in_python(first, special_tokens, on_progress)
+        _check_any(counted, source)
+        merges = small.learn_merges(counted, n_merges, max_token_bytes)
+        if on_progress is not None:
+            on_progress("merges", len(merges))
+    else:
+        from fastlm.bpe.merge import learn_merges
+
+        every_block = itertools.chain(first, blocks)
+        words = _count_blocks(every_block, special_tokens, n_threads, on_progress)
+        _check_any(words.counts, source)
+        tell = on_progress and functools.partial(on_progress, "merges")
+        merges = learn_merges(words, n_merges, tell, max_token_bytes)
     tokens = [bytes([byte]) for byte in range(256)]
     tokens += [left + right for left, right in merges]
     tokens += special_tokens
@@ -59,8 +76,43 @@ def learn_vocabulary(
     return dict(enumerate(tokens)), merges
 
 
+def _load_first(blocks: Iterator[Loadable]) -> tuple[list[Block], bool]:
+    """Blocks until they hold more than SMALL_BYTES; are these all there are?"""
+    first: list[Block] = []
+    n_bytes = 0
+    while n_bytes <= SMALL_BYTES:
+        following = next(blocks, None)
+        if following is None:
+            return first, True
+        first.append(following.load())
+        n_bytes += len(first[-1].text)
+    return first, False
+
+
+def _check_any(words: Sized, source: str) -> None:
+    if len(words) == 0:
+        raise ValueError(f"{source}: no text to learn from beside special tokens; give some")
+
+
+def _count_in_python(
+    blocks: Iterable[Block], special_tokens: Sequence[bytes], on_progress: Progress | None
+) -> Mapping[bytes, int]:
+    documents = []
+    n_bytes = 0
+    for text, bounds, source, offset in blocks:
+        for begin, end in pairwise(bounds.tolist()):
+            try:
+                documents.append(text[begin:end].decode())
+            except UnicodeDecodeError as error:
+                raise InvalidUtf8(offset + begin + error.start, source) from None
+        n_bytes += len(text)
+        if on_progress is not None:
+            on_progress("bytes", n_bytes)
+    return small.count_words(documents, [token.decode() for token in special_tokens])
+
+
 def _count_blocks(
-    blocks: Iterable[Block],
+    blocks: Iterable[Loadable],
     special_tokens: Sequence[bytes],
     n_threads: int,
     on_progress: Progress | None,

@@ -1,0 +1,114 @@
+"""Encoding that loads the kernels only when there is enough text to be worth it."""
+
+import threading
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int, Int64, UInt
+
+from fastlm.bpe.errors import InvalidUtf8
+from fastlm.bpe.small import NO_TOKEN, SmallEncoder
+
+if TYPE_CHECKING:
+    from fastlm.bpe.encode import Encoder
+
+# Characters that Python encodes in about the time that the kernels take to load: up to here it is
+# quicker, and where they have yet to be compiled it is far quicker.
+SMALL_CHARACTERS = 1 << 20
+
+
+class LazyEncoder:
+    """A tokenizer's merges, ready for encoding; safe to use from several threads.
+
+    The first SMALL_CHARACTERS of all texts are encoded in Python, whatever comes after by kernels.
+
+    Args:
+        byte_ids: token id of each single byte, or NO_TOKEN.
+        merges: rows (left id, right id, merged id), in the order learned.
+        special_tokens: id of each.
+        dtype: of ids in arrays, uint16 or uint32.
+    """
+
+    def __init__(
+        self,
+        byte_ids: Int64[np.ndarray, "256"],
+        merges: Int[np.ndarray, "n_merges 3"],
+        special_tokens: Mapping[str, int],
+        dtype: np.dtype[Any],
+    ) -> None:
+        self._parts = (byte_ids, merges, special_tokens, dtype)
+        self._dtype = dtype
+        self._small: SmallEncoder | None = None
+        self._compiled: Encoder | None = None
+        self._n_characters = 0
+        self._lock = threading.Lock()
+
+    def encode_to_list(self, text: str) -> list[int]:
+        """Token ids of a text.
+
+        Raises:
+            UnknownByte: naming the byte's position in UTF-8.
+            UnicodeEncodeError: if the text holds lone surrogates.
+        """
+        return self._choose(len(text)).encode_to_list(text)
+
+    def encode_text(self, text: str) -> UInt[np.ndarray, " n_tokens"]:
+        """As encode_to_list, to an array."""
+        encoder = self._choose(len(text))
+        if isinstance(encoder, SmallEncoder):
+            return np.array(encoder.encode_to_list(text), self._dtype)
+        return encoder.encode_text(text)
+
+    def encode(
+        self,
+        data: bytes,
+        bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None,
+        end_of_text: int = NO_TOKEN,
+    ) -> UInt[np.ndarray, " n_tokens"]:
+        """As Encoder.encode."""
+        encoder = self._choose(len(data))
+        if not isinstance(encoder, SmallEncoder):
+            return encoder.encode(data, bounds, end_of_text)
+        ids: list[int] = []
+        for begin, end in pairwise([0, len(data)] if bounds is None else bounds.tolist()):
+            try:
+                text = data[begin:end].decode()
+            except UnicodeDecodeError as error:
+                raise InvalidUtf8(begin + error.start) from None
+            ids += encoder.encode_to_list(text)
+            if end_of_text != NO_TOKEN:
+                ids.append(end_of_text)
+        return np.array(ids, self._dtype)
+
+    def _choose(self, n_characters: int) -> "SmallEncoder | Encoder":
+        if self._compiled is not None:
+            return self._compiled
+        with self._lock:
+            self._n_characters += n_characters
+            if self._n_characters > SMALL_CHARACTERS:
+                return self._compile()
+            if self._small is None:
+                self._small = self._make_small()
+            return self._small
+
+    def _make_small(self) -> SmallEncoder:
+        byte_ids, merges, special_tokens, _ = self._parts
+        # Backwards, so that of rows with the same pair the first counts.
+        rows = reversed(list(enumerate(merges.tolist())))
+        ranks = {(left, right): (rank, merged) for rank, (left, right, merged) in rows}
+        return SmallEncoder(byte_ids.tolist(), ranks, special_tokens)
+
+    def _compile(self) -> "Encoder":
+        from fastlm.bpe.encode import Encoder
+
+        byte_ids, merges, special_tokens, dtype = self._parts
+        special = {token.encode(): token_id for token, token_id in special_tokens.items()}
+        compiled = Encoder(byte_ids, merges.astype(np.int64), special, dtype)
+        # From here on calls go straight there.
+        self.encode_to_list = compiled.encode_to_list  # type: ignore[method-assign]
+        self.encode_text = compiled.encode_text  # type: ignore[method-assign]
+        self.encode = compiled.encode  # type: ignore[method-assign]
+        self._small, self._compiled = None, compiled
+        return compiled

@@ -1,0 +1,68 @@
+"""Ids to the bytes of their tokens, by a kernel where there are enough of them."""
+
+import functools
+from collections.abc import Collection, Iterable, Sized
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Int64, Shaped
+
+if TYPE_CHECKING:
+    from fastlm.bpe.decode import Decoder
+
+KERNEL_TOKENS = 1 << 17  # from here on it is worth loading the kernel
+
+
+class TokenBytes:
+    """Token i is text[bounds[i] : bounds[i + 1]]."""
+
+    def __init__(self, text: bytes, bounds: Int64[np.ndarray, " vocab_size_plus_1"]) -> None:
+        self._text = text
+        self._bounds = bounds
+
+    @functools.cached_property
+    def of_id(self) -> dict[int, bytes]:
+        ends = pairwise(self._bounds.tolist())
+        return dict(enumerate([self._text[begin:end] for begin, end in ends]))
+
+    @functools.cached_property
+    def _decoder(self) -> "Decoder":
+        from fastlm.bpe.decode import Decoder
+
+        return Decoder(self._text, self._bounds)
+
+    def join(self, ids: Iterable[int], left_out: Collection[int] = ()) -> bytes:
+        """Bytes of the tokens, one after another, without those of the ids left out.
+
+        Raises:
+            ValueError: if an id is not one of a token.
+        """
+        if not left_out and isinstance(ids, Sized) and len(ids) >= KERNEL_TOKENS:
+            return self._join_many(np.asarray(ids))
+        return b"".join(self.of_ids(ids, left_out))
+
+    def of_ids(self, ids: Iterable[int], left_out: Collection[int] = ()) -> list[bytes]:
+        """As join, one by one."""
+        # Arrays and tensors give Python numbers much faster all at once.
+        listed = ids.tolist() if hasattr(ids, "tolist") else ids
+        if left_out:
+            listed = [token_id for token_id in listed if token_id not in left_out]
+        try:
+            return list(map(self.of_id.__getitem__, listed))
+        except KeyError as error:
+            raise self._unknown_id(error.args[0]) from None
+
+    def _join_many(self, ids: Shaped[np.ndarray, " n_tokens"]) -> bytes:
+        if ids.dtype.kind not in "iu":
+            raise ValueError(f"token ids must be whole numbers: got {ids.dtype}")
+        try:
+            return self._decoder.decode(ids)
+        except IndexError as error:
+            raise self._unknown_id(error.args[0]) from None
+
+    def _unknown_id(self, token_id: int) -> ValueError:
+        return ValueError(
+            f"token ids must be 0 to {len(self._bounds) - 2}: got {token_id}; "
+            "was this encoded with another tokenizer?"
+        )
