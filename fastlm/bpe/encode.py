@@ -5,13 +5,13 @@ Text repeats its words, so nearly every one is found in a table with its ids bes
 go to the output as one store of eight bytes: up to four of uint16, up to two of uint32.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt
 
-from fastlm.bpe.blocks import cut_blocks
+from fastlm.bpe.blocks import cut_text
 from fastlm.bpe.errors import InvalidUtf8, UnknownByte
 from fastlm.bpe.memory import (
     ARENA,
@@ -93,7 +93,7 @@ _SLACK = 8  # ids that may be written past the last one
 _OWN_OUT = WINDOW_BYTES + 1024  # ids that a worker has room for by itself
 _SMALL_CHARACTERS = 2048  # they fit _OWN_OUT whatever they are
 _BYTES_PER_ID = 3  # a guess, seldom too high; what is asked for and not used costs nothing
-_CHUNK = 1 << 20  # characters of a string turned into UTF-8 at a time, so that they stay in caches
+_CHUNK = 1 << 19  # characters of a string turned into UTF-8 at a time, so that they stay in caches
 
 _FRESH, _APPEND, _RESUME = range(3)
 
@@ -116,6 +116,7 @@ class Encoder:
         dtype: np.dtype[Any],
     ) -> None:
         self._special_tokens = sorted(special_tokens, key=len, reverse=True)
+        self._special_texts = [token.decode() for token in self._special_tokens]
         special_ids = [special_tokens[token] for token in self._special_tokens]
         self._dtype = np.dtype(dtype)
         self._tables = Context()
@@ -170,19 +171,20 @@ class Encoder:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_ids[: worker.encode_small(text)].tolist()
             # Looking numbers up is quicker than making each anew, and takes less memory.
-            ids = worker.encode(self._utf8_blocks(text))
-            numbers: list[int] = self._number_table().take(ids).tolist()
-            return numbers
+            numbers = self._number_table()
+            listed: list[int] = []
+            n_before = 0
+            for block in self._utf8_blocks(text):
+                ids = worker.encode([block], n_before=n_before)
+                listed += numbers.take(ids).tolist()
+                n_before += len(block)
+            return listed
         finally:
             self._idle.append(worker)
 
-    def _utf8_blocks(self, text: str) -> Iterable[bytes | str]:
-        if text.isascii():
-            return [text]
-        if len(text) <= _CHUNK:
-            return [text.encode()]
-        chunks = (text[i : i + _CHUNK].encode() for i in range(0, len(text), _CHUNK))
-        return cut_blocks(chunks, self._special_tokens, n_bytes=_CHUNK)
+    def _utf8_blocks(self, text: str) -> Iterator[bytes | str]:
+        for block in cut_text(text, self._special_texts, n_characters=_CHUNK):
+            yield block if block.isascii() else block.encode()
 
     def _number_table(self) -> np.ndarray:
         if len(self._numbers) == 0:
@@ -235,15 +237,20 @@ class _Worker:
         blocks: Iterable[bytes | str],
         bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None,
         end_of_text: int = NO_TOKEN,
+        n_before: int = 0,
     ) -> UInt[np.ndarray, " n_tokens"]:
-        """Ids of texts that follow one another, each cut off where a text may be cut."""
+        """Ids of texts that follow one another, each cut off where a text may be cut.
+
+        Args:
+            n_before: bytes before the first, for messages.
+        """
         fields = self._context.fields
         if bounds is not None:
             self._context.hold(BOUNDS, np.ascontiguousarray(bounds, np.int64))
             fields[N_DOCUMENTS] = len(bounds) - 1
         fields[END_OF_TEXT] = end_of_text
         out = np.empty(0, self.own_out.dtype)
-        mode, n_out, n_before = _FRESH, 0, 0
+        mode, n_out = _FRESH, 0
         try:
             for text in blocks:
                 self._grow_out(out, n_out + len(text) // _BYTES_PER_ID)
