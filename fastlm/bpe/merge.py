@@ -154,9 +154,14 @@ def _lay_out(context: Context, words: Words) -> UInt8[np.ndarray, " n_slots"]:
     context.hold(SYMBOLS, np.full(n_slots, BOUNDARY, np.int32))
     context.hold(POSITIONS, np.empty(3 * n_slots, np.uint64))
     order = _by_prefix(words)
-    totals, n_places = np.zeros(1 << 16, np.int64), np.zeros(1 << 16, np.int64)
-    arrays = (words.text, words.bounds, words.counts, order, totals, n_places)
-    _make_first_pairs(context.address, len(order), *(array.ctypes.data for array in arrays))
+    totals, places = np.zeros(1 << 16, np.int64), np.zeros(1 << 16, np.int64)
+    arrays = (words.text, words.bounds, words.counts, order, totals, places)
+    addresses = [array.ctypes.data for array in arrays]
+    _walk_words(context.address, len(order), *addresses, False)
+    n_places = places.copy()
+    places[:] = np.cumsum(n_places) - n_places
+    _make_first_pairs(context, totals, places, n_places)
+    _walk_words(context.address, len(order), *addresses, True)
     # No list is ever longer than the longest of these.
     context.hold(AROUND, np.empty(int(n_places.max()), np.uint64))
     return text
@@ -184,8 +189,38 @@ def _spell(
     return [(spelled[left], spelled[right]) for left, right in zip(lefts, rights, strict=True)]
 
 
-@kernel
 def _make_first_pairs(
+    context: Context,
+    totals: Int64[np.ndarray, "65536"],
+    begins: Int64[np.ndarray, "65536"],
+    n_places: Int64[np.ndarray, "65536"],
+) -> None:
+    """Make the single bytes symbols, and pairs of those that follow one another in a word.
+
+    Pair left << 8 | right has the count totals[pair] and its positions from begins[pair] on.
+    """
+    for field, values in (
+        (PLACE, np.arange(256)),
+        (LENGTH, 1),
+        (PREFIX, np.arange(256, dtype=np.uint64) << np.uint64(56)),
+    ):
+        context.array(field)[:256] = values
+    keys = np.flatnonzero(n_places)
+    for field, values in (
+        (LEFT, keys >> 8),
+        (RIGHT, keys & 255),
+        (BEGIN, begins[keys]),
+        (END, begins[keys] + n_places[keys]),
+        (BOUND, totals[keys]),
+    ):
+        context.array(field)[: len(keys)] = values
+    context.fields[N_SYMBOLS] = 256
+    context.fields[N_PAIRS] = len(keys)
+    context.fields[N_POSITIONS] = n_places.sum()
+
+
+@kernel
+def _walk_words(
     address,
     n_words,
     word_text_address,
@@ -193,45 +228,38 @@ def _make_first_pairs(
     counts_address,
     order_address,
     totals_address,
-    n_places_address,
+    places_address,
+    is_second,
 ):
+    """Go through all words twice.
+
+    First lay them out and count pairs: their TOTALS, and in `places` the number of their places.
+    Then write their positions from `places` on.
+    """
     c = int64_at(address)
     word_text, bounds = uint8_at(word_text_address), int64_at(bounds_address)
     counts, order = int64_at(counts_address), int64_at(order_address)
-    totals, n_places = int64_at(totals_address), int64_at(n_places_address)
+    totals, places = int64_at(totals_address), int64_at(places_address)
     text, ids, positions = uint8_at(c[TEXT]), int32_at(c[SYMBOLS]), uint64_at(c[POSITIONS])
-    places, lengths, prefixes = int32_at(c[PLACE]), int32_at(c[LENGTH]), uint64_at(c[PREFIX])
-    for byte in range(256):
-        places[byte] = byte
-        lengths[byte] = 1
-        prefixes[byte] = np.uint64(byte) << np.uint64(56)
-    c[N_SYMBOLS] = 256
-    # Twice the same walk: the first counts, the second has room for the positions.
-    for is_second in range(2):
-        slot = 256
-        for i in range(n_words):
-            word = order[i]
-            left_over = counts[word]
-            while left_over > 0:
-                count = min(left_over, _MAX_COUNT)
-                left_over -= count
-                for k in range(bounds[word], bounds[word + 1]):
-                    ids[slot] = word_text[k]
-                    text[slot] = word_text[k]
-                    if k + 1 < bounds[word + 1]:
-                        key = np.int64(word_text[k]) << 8 | np.int64(word_text[k + 1])
-                        if is_second:
-                            positions[totals[key]] = np.uint64(slot) << _HALF | np.uint64(count)
-                            totals[key] += 1
-                        else:
-                            totals[key] += count
-                            n_places[key] += 1
-                    slot += 1
+    slot = 256
+    for i in range(n_words):
+        word = order[i]
+        left_over = counts[word]
+        while left_over > 0:
+            count = min(left_over, _MAX_COUNT)
+            left_over -= count
+            for k in range(bounds[word], bounds[word + 1]):
+                ids[slot] = word_text[k]
+                text[slot] = word_text[k]
+                if k + 1 < bounds[word + 1]:
+                    key = np.int64(word_text[k]) << 8 | np.int64(word_text[k + 1])
+                    if is_second:
+                        positions[places[key]] = np.uint64(slot) << _HALF | np.uint64(count)
+                    else:
+                        totals[key] += count
+                    places[key] += 1
                 slot += 1
-        if not is_second:
-            for key in range(65536):
-                if n_places[key] > 0:
-                    totals[key] = _new_pair(c, key >> 8, key & 255, totals[key], n_places[key])
+            slot += 1
 
 
 @inner
@@ -256,6 +284,10 @@ def _learn(address, wanted):
     """
     c = int64_at(address)
     merged = int32_at(c[MERGED])
+    if c[N_LEARNED] == 0 and c[N_HEAP] == 0:
+        # The first pairs: their counts stand in order where the heap grows over them.
+        for pair in range(c[N_PAIRS]):
+            push(c, int64_at(c[BOUND])[pair], pair)
     while c[N_LEARNED] < wanted:
         if c[N_PAIRS] + 2 * c[N_SYMBOLS] > c[MAX_PAIRS]:
             return False

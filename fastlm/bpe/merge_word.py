@@ -7,7 +7,7 @@ bytes, of which every new word asks many, have a table of their own, indexed by 
 """
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64, UInt64
 
 from fastlm.bpe.memory import (
     BYTE_IDS,
@@ -30,12 +30,9 @@ from fastlm.bpe.memory import (
     i64,
     inner,
     int32_at,
-    int64_at,
-    kernel,
     pi32,
     pi64,
     pu8,
-    u64,
     uint64_at,
 )
 
@@ -44,6 +41,8 @@ NO_RANK = np.int32((1 << 22) - 1)
 SCANNED_BYTES = 64  # up to here looking at every pair beats lists of them
 SCRATCH_PER_BYTE = 4  # int32 of room for each byte of a word
 
+_LEFT_SHIFT, _RIGHT_SHIFT = np.uint64(43), np.uint64(22)
+_HASH_SHIFT = np.uint64(40)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _NO_PAIR = np.uint64(0xFFFFFFFFFFFFFFFF)
 _RANK_BITS = np.uint64(NO_RANK)
@@ -68,17 +67,63 @@ def add_merges(
             f"a vocabulary must have fewer than {MAX_IDS} tokens and merges: got {vocab_size} and "
             f"{len(merges)}"
         )
-    pairs = np.full(1 << (2 * len(merges) + 1).bit_length(), _NO_PAIR, np.uint64)
+    pairs = _hash_pairs(merges)
     context.hold(PAIRS, pairs)
     context.fields[PAIR_MASK] = len(pairs) - 1
-    context.hold(BYTE_PAIRS, np.full(1 << 16, NO_RANK, np.int32))
+    context.hold(BYTE_PAIRS, _rank_byte_pairs(byte_ids, merges, vocab_size))
     context.hold(BYTE_IDS, byte_ids.astype(np.int32))
     context.hold(MERGED_IDS, np.ascontiguousarray(merges[:, 2], np.int32))
-    context.hold(TOKEN_LENGTHS, np.zeros(vocab_size, np.int32))
+    context.hold(TOKEN_LENGTHS, _token_lengths(byte_ids, merges, vocab_size))
     context.fields[N_MERGES] = len(merges)
     context.fields[VOCAB_SIZE] = vocab_size
-    rows = np.ascontiguousarray(merges, np.int64)
-    _fill_merges(context.address, rows.ctypes.data, len(rows))
+
+
+def _hash_pairs(merges: Int64[np.ndarray, "n_merges 3"]) -> UInt64[np.ndarray, " n_slots"]:
+    """The table of pairs, half full at most: a key goes to the first free slot from its home on."""
+    pairs = np.full(1 << (2 * len(merges) + 1).bit_length(), _NO_PAIR, np.uint64)
+    keys = merges[:, 0].astype(np.uint64) << _LEFT_SHIFT
+    keys |= merges[:, 1].astype(np.uint64) << _RIGHT_SHIFT
+    keys, ranks = np.unique(keys, return_index=True)
+    entries = keys | ranks.astype(np.uint64)
+    mask = np.uint64(len(pairs) - 1)
+    slots = keys * _MULTIPLIER >> _HASH_SHIFT & mask
+    while len(entries) > 0:
+        # Where several want a free slot the last one written has it; the others go on.
+        free = pairs[slots] == _NO_PAIR
+        pairs[slots[free]] = entries[free]
+        waits = pairs[slots] != entries
+        entries, slots = entries[waits], slots[waits] + np.uint64(1) & mask
+    return pairs
+
+
+def _rank_byte_pairs(
+    byte_ids: Int64[np.ndarray, "256"], merges: Int64[np.ndarray, "n_merges 3"], vocab_size: int
+) -> Int32[np.ndarray, "65536"]:
+    """Rank of the merge of two bytes, at first << 8 | second."""
+    ranks = np.full(1 << 16, NO_RANK, np.int32)
+    byte_of = np.full(vocab_size, -1, np.int64)
+    byte_of[byte_ids[byte_ids >= 0]] = np.flatnonzero(byte_ids >= 0)
+    left, right = byte_of[merges[:, 0]], byte_of[merges[:, 1]]
+    of_bytes = np.flatnonzero((left >= 0) & (right >= 0))[::-1]  # so that the first counts
+    ranks[left[of_bytes] << 8 | right[of_bytes]] = of_bytes
+    return ranks
+
+
+def _token_lengths(
+    byte_ids: Int64[np.ndarray, "256"], merges: Int64[np.ndarray, "n_merges 3"], vocab_size: int
+) -> Int32[np.ndarray, " vocab_size"]:
+    """Bytes of each token that merges make of bytes; 0 for others."""
+    lengths = np.zeros(vocab_size, np.int32)
+    lengths[byte_ids[byte_ids >= 0]] = 1
+    left = merges
+    while len(left) > 0:
+        # A merge may stand before those that make its parts; it is then seen in a later round.
+        is_known = (lengths[left[:, 0]] > 0) & (lengths[left[:, 1]] > 0)
+        known, left = left[is_known], left[~is_known]
+        if len(known) == 0:
+            break
+        lengths[known[:, 2]] = lengths[known[:, 0]] + lengths[known[:, 1]]
+    return lengths
 
 
 def add_rank_lists(context: Context) -> None:
@@ -87,58 +132,13 @@ def add_rank_lists(context: Context) -> None:
     context.hold(RANK_LISTS, np.full(3 * n_merges + 1, _NOT_IN_HEAP, np.int32))
 
 
-@kernel
-def _fill_merges(address, merges_address, n_merges):
-    c, merges = int64_at(address), int64_at(merges_address)
-    pairs, lengths = uint64_at(c[PAIRS]), int32_at(c[TOKEN_LENGTHS])
-    byte_ids, byte_pairs = int32_at(c[BYTE_IDS]), int32_at(c[BYTE_PAIRS])
-    for rank in range(n_merges):
-        left, right = merges[3 * rank], merges[3 * rank + 1]
-        key = _pair_key(left, right)
-        slot = _pair_home(key, c[PAIR_MASK])
-        while pairs[slot] != _NO_PAIR and pairs[slot] & ~_RANK_BITS != key:
-            slot = (slot + 1) & c[PAIR_MASK]
-        if pairs[slot] == _NO_PAIR:
-            pairs[slot] = key | np.uint64(rank)
-    for first in range(256):
-        if byte_ids[first] >= 0:
-            lengths[byte_ids[first]] = 1
-            for second in range(256):
-                if byte_ids[second] >= 0:
-                    byte_pairs[first << 8 | second] = find_rank(
-                        c, byte_ids[first], byte_ids[second]
-                    )
-    # A merge may stand before those that make its parts; it is then seen in a later round.
-    n_unknown = n_merges
-    n_unknown_before = n_merges + 1
-    while n_unknown < n_unknown_before:
-        n_unknown_before = n_unknown
-        n_unknown = 0
-        for rank in range(n_merges):
-            left_length, right_length = lengths[merges[3 * rank]], lengths[merges[3 * rank + 1]]
-            if left_length > 0 and right_length > 0:
-                lengths[merges[3 * rank + 2]] = left_length + right_length
-            else:
-                n_unknown += 1
-
-
-@inner
-def _pair_key(left: i64, right: i64) -> u64:
-    return np.uint64(left) << np.uint64(43) | np.uint64(right) << np.uint64(22)
-
-
-@inner
-def _pair_home(key: u64, mask: i64) -> i64:
-    return np.int64((key * _MULTIPLIER) >> np.uint64(40)) & mask
-
-
 @inner
 def find_rank(c: pi64, left: i64, right: i64) -> i32:
     """Rank of the merge of two ids, or NO_RANK."""
     pairs = uint64_at(c[PAIRS])
     mask = c[PAIR_MASK]
-    key = _pair_key(left, right)
-    slot = _pair_home(key, mask)
+    key = np.uint64(left) << _LEFT_SHIFT | np.uint64(right) << _RIGHT_SHIFT
+    slot = np.int64((key * _MULTIPLIER) >> _HASH_SHIFT) & mask
     while True:
         entry = pairs[slot]
         # Both tests in one: an entry of the key leaves its rank, which is below NO_RANK.
