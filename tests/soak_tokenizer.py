@@ -244,7 +244,7 @@ class TestBlocks:
             n_blocks += len(cut)
         say(f"{n_blocks:,} blocks of about {n_bytes:,} bytes")
 
-    @pytest.mark.parametrize("n_bytes", BLOCK_SIZES[:-2])
+    @pytest.mark.parametrize("n_bytes", BLOCK_SIZES)
     def test_files_read_in_blocks_equal_the_whole(
         self, gpt2, english, tmp_path, monkeypatch, say, n_bytes
     ):
