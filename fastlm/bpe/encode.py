@@ -143,7 +143,7 @@ class Encoder:
         """
         worker = self._take_worker()
         try:
-            return worker.encode([data], bounds, end_of_text)
+            return worker.encode([data], len(data), bounds, end_of_text)
         finally:
             self._idle.append(worker)
 
@@ -157,7 +157,7 @@ class Encoder:
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_out[: worker.encode_small(text)].copy()
-            return worker.encode(self._utf8_blocks(text))
+            return worker.encode(self._utf8_blocks(text), len(text))
         finally:
             self._idle.append(worker)
 
@@ -175,7 +175,7 @@ class Encoder:
             listed: list[int] = []
             n_before = 0
             for block in self._utf8_blocks(text):
-                ids = worker.encode([block], n_before=n_before)
+                ids = worker.encode([block], len(block), n_before=n_before)
                 listed += numbers.take(ids).tolist()
                 n_before += len(block)
             return listed
@@ -235,6 +235,7 @@ class _Worker:
     def encode(
         self,
         blocks: Iterable[bytes | str],
+        n_bytes: int,
         bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None,
         end_of_text: int = NO_TOKEN,
         n_before: int = 0,
@@ -242,6 +243,7 @@ class _Worker:
         """Ids of texts that follow one another, each cut off where a text may be cut.
 
         Args:
+            n_bytes: about how many there are.
             n_before: bytes before the first, for messages.
         """
         fields = self._context.fields
@@ -249,16 +251,18 @@ class _Worker:
             self._context.hold(BOUNDS, np.ascontiguousarray(bounds, np.int64))
             fields[N_DOCUMENTS] = len(bounds) - 1
         fields[END_OF_TEXT] = end_of_text
-        out = np.empty(0, self.own_out.dtype)
+        # Of numpy.empty, not of resize, which does not ask for large pages.
+        out = np.empty(_OWN_OUT + n_bytes // _BYTES_PER_ID, self.own_out.dtype)
+        self._hold_out(out)
         mode, n_out = _FRESH, 0
         try:
             for text in blocks:
-                self._grow_out(out, n_out + len(text) // _BYTES_PER_ID)
                 address = address_of(text)
                 n_out = _encode(self._address, address, len(text), mode)
                 while n_out < 0:
                     if n_out == OUT_FULL:
-                        self._grow_out(out, len(out) + len(out) // 2)
+                        out.resize(len(out) + len(out) // 2, refcheck=False)
+                        self._hold_out(out)
                     else:
                         self._make_room(n_out, text, n_before)
                     n_out = _encode(self._address, address, len(text), _RESUME)
@@ -272,18 +276,14 @@ class _Worker:
 
     def _reset(self) -> None:
         fields = self._context.fields
-        self._context.hold(OUT, self.own_out)
+        self._hold_out(self.own_out)
         self._context.hold(BOUNDS, self._own_bounds)
-        fields[OUT_SIZE] = len(self.own_out)
         fields[N_DOCUMENTS] = 1
         fields[END_OF_TEXT] = NO_TOKEN
 
-    def _grow_out(self, out: UInt[np.ndarray, " n_ids"], n_ids: int) -> None:
-        n_ids += _OWN_OUT
-        if len(out) < n_ids:
-            out.resize(n_ids, refcheck=False)
-            self._context.hold(OUT, out)
-            self._context.fields[OUT_SIZE] = n_ids
+    def _hold_out(self, out: UInt[np.ndarray, " n_ids"]) -> None:
+        self._context.hold(OUT, out)
+        self._context.fields[OUT_SIZE] = len(out)
 
     def _make_room(self, status: int, text: bytes | str, n_before: int) -> None:
         """Grow what is full; what has reached its limit is emptied, to hold later words."""
