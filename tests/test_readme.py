@@ -1,5 +1,6 @@
-"""Every command that README.md shows exists, parses, and says what the README says."""
+"""What README.md and the pages of docs/ show runs, and does what they say."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -70,8 +71,6 @@ SMALLER = {
 
 @pytest.mark.slow
 def test_every_python_command_of_the_readme_runs_in_its_order(folder):
-    import os
-
     ran = []
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     # The default corpus of fastlm.train, in small, so that the test does not make 10 MB.
@@ -96,3 +95,34 @@ def test_every_python_command_of_the_readme_runs_in_its_order(folder):
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         ran.append(command)
     assert len(ran) >= 10
+
+
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_of_the_documentation_runs_in_its_order(page, folder):
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)  # fmt: skip
+    ran = 0
+    for language, block in blocks:
+        if language == "python":
+            programs = [["-c", block]]
+        else:
+            lines = [line for line in block.splitlines() if line.startswith("python ")]
+            programs = [shlex.split(line, comments=True)[1:] for line in lines]
+        for words in programs:
+            done = subprocess.run(
+                [sys.executable, *words],
+                cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{words}\n{done.stderr}"
+            ran += 1
+    assert ran > 0
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+def test_linked_files_exist(page):
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert targets
+    for target in targets:
+        assert target.startswith("https://") or (page.parent / target).exists(), target
