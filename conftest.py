@@ -1,10 +1,14 @@
 """Settings every test shares: seeds, devices, and where test data of others may lie."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+
+# A shell lets what it starts in the background ignore Ctrl-C, which some tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Triton reads this when its kernels are decorated, so it has to be set before any import of them.
 if not torch.cuda.is_available():
