@@ -48,26 +48,39 @@ def silu(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 
 def rms_norm(
-    x: Float[Tensor, "... d_model"], weight: Float[Tensor, " d_model"], eps: float = 1e-5
+    x: Float[Tensor, "... d_model"], weight: Float[Tensor, " d_model"] | None, eps: float = 1e-5
 ) -> Float[Tensor, "... d_model"]:
     """Scale each row by its root mean square: y = x / sqrt(mean(x^2) + eps) * weight.
 
     Computed in float32, returned in x.dtype.
 
     Args:
+        weight: None is a weight of 1.
         eps: added to the mean square, not to the root.
     Raises:
         ValueError: if weight is not one value per feature.
     Source: Zhang and Sennrich 2019, arXiv:1910.07467, eq. 4.
     """
-    if weight.shape != x.shape[-1:]:
+    if weight is not None and weight.shape != x.shape[-1:]:
         raise ValueError(
             f"rms_norm needs one weight per feature: got weight {tuple(weight.shape)} for x "
             f"{tuple(x.shape)}"
         )
     accurate = _accurate(x)
     mean_square = accurate.square().mean(dim=-1, keepdim=True)
-    return (accurate * torch.rsqrt(mean_square + eps) * weight).to(x.dtype)
+    normed = accurate * torch.rsqrt(mean_square + eps)
+    return (normed if weight is None else normed * weight).to(x.dtype)
+
+
+def add_rms_norm(
+    x: Float[Tensor, "... d_model"],
+    residual: Float[Tensor, "... d_model"],
+    weight: Float[Tensor, " d_model"] | None,
+    eps: float = 1e-5,
+) -> tuple[Float[Tensor, "... d_model"], Float[Tensor, "... d_model"]]:
+    """(rms_norm(x + residual), x + residual): the end of one block and the start of the next."""
+    total = x + residual
+    return rms_norm(total, weight, eps), total
 
 
 def swiglu(
@@ -169,24 +182,49 @@ def cross_entropy(
     targets: Int[Tensor, "..."],
     *,
     ignore_index: int = IGNORE_INDEX,
-) -> Float[Tensor, ""]:
-    """Mean of logsumexp(logits) - logits[target] over the targets that are not ignore_index.
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    return_lse: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Mean of lse - z[target] over the targets that are not ignore_index.
 
-    Computed and returned in float32. No counted target at all gives 0, not NaN.
+    z = softcap * tanh(logits / softcap), or the logits; lse = logsumexp(z). Computed and returned
+    in float32. No counted target at all gives 0, not NaN.
+
+    Args:
+        reduction: "mean"; "sum"; or "none", a loss for each target, 0 where it is ignored.
+        label_smoothing: share e of the loss that is the mean over the vocabulary instead:
+            lse - (1 - e) z[target] - e mean(z).
+        z_loss: weight of lse^2, added for each counted target.
+        return_lse: return (loss, lse).
     """
+    z = _accurate(logits)
+    if softcap is not None:
+        z = softcap * torch.tanh(z / softcap)
     counted = targets != ignore_index
-    losses = token_losses(logits, torch.where(counted, targets, 0))
-    return (losses * counted).sum() / counted.sum().clamp(min=1)
-
-
-def token_losses(
-    logits: Float[Tensor, "... vocab_size"], targets: Int[Tensor, "..."]
-) -> Float[Tensor, "..."]:
-    """logsumexp(logits) - logits[target] for each token, in nats, float32."""
-    accurate = _accurate(logits)
-    shifted = accurate - accurate.amax(dim=-1, keepdim=True)
-    chosen = shifted.gather(-1, targets[..., None]).squeeze(-1)
-    return torch.log(torch.exp(shifted).sum(dim=-1)) - chosen
+    # As differences from the maximum: lse itself may be too large to tell small losses.
+    highest = z.amax(dim=-1)
+    shifted = z - highest[..., None]
+    log_total = torch.log(torch.exp(shifted).sum(dim=-1))
+    lse = highest + log_total
+    chosen = shifted.gather(-1, torch.where(counted, targets, 0)[..., None]).squeeze(-1)
+    losses = log_total - (1 - label_smoothing) * chosen
+    if label_smoothing > 0:
+        losses = losses - label_smoothing * shifted.mean(dim=-1)
+    if z_loss > 0:
+        losses = losses + z_loss * lse.square()
+    losses = torch.where(counted, losses, 0)
+    if reduction == "none":
+        loss = losses
+    elif reduction == "sum":
+        loss = losses.sum()
+    elif reduction == "mean":
+        loss = losses.sum() / counted.sum().clamp(min=1)
+    else:
+        raise ValueError(f'reduction must be "mean", "sum" or "none": got {reduction!r}')
+    return (loss, lse) if return_lse else loss
 
 
 def linear_cross_entropy(
@@ -197,4 +235,6 @@ def linear_cross_entropy(
     ignore_index: int = IGNORE_INDEX,
 ) -> Float[Tensor, ""]:
     """cross_entropy of the logits hidden W^T."""
-    return cross_entropy(linear(hidden, weight), targets, ignore_index=ignore_index)
+    loss = cross_entropy(linear(hidden, weight), targets, ignore_index=ignore_index)
+    assert isinstance(loss, Tensor)
+    return loss

@@ -1,9 +1,12 @@
 """Triton kernels, each paired with its reference in fastlm.functional.
 
-Imports torch and triton, never fastlm. OPS maps the name of an operation to its public function.
+Imports torch and triton, never fastlm. OPS maps what a model may be given to its public function;
+cases.py has all operations.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-OPS: dict[str, Callable[..., Any]] = {}
+from kernels import rms_norm
+
+OPS: dict[str, Callable[..., Any]] = {"rms_norm": rms_norm.rms_norm}

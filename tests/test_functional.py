@@ -155,6 +155,47 @@ def test_cross_entropy_of_ignored_targets_only_is_zero(table):
     assert hidden.grad.abs().max() == 0
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_cross_entropy_equals_torch(reduction, label_smoothing):
+    logits, targets = randn(3, 5, 11), torch.randint(0, 11, (3, 5))
+    targets[1, 2] = -100
+    options = {"reduction": reduction, "label_smoothing": label_smoothing}
+    loss = functional.cross_entropy(logits, targets, **options)
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), **options)
+    torch.testing.assert_close(loss.flatten(), expected.flatten())
+
+
+def test_cross_entropy_with_z_loss_and_softcap_by_hand():
+    logits, targets = randn(4, 7) * 30, torch.tensor([0, 6, -100, 3])
+    losses, lse = functional.cross_entropy(
+        logits, targets, reduction="none", z_loss=0.5, softcap=15.0, return_lse=True
+    )
+    for row, target, loss, one_lse in zip(logits, targets, losses, lse, strict=True):
+        z = [15.0 * math.tanh(x / 15.0) for x in row.tolist()]
+        expected_lse = math.log(sum(map(math.exp, z)))
+        assert one_lse.item() == pytest.approx(expected_lse, rel=1e-5)
+        expected = 0 if target == -100 else expected_lse - z[target] + 0.5 * expected_lse**2
+        assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_cross_entropy_refuses_an_unknown_reduction():
+    with pytest.raises(ValueError, match='must be "mean", "sum" or "none": got \'avg\''):
+        functional.cross_entropy(randn(2, 3), torch.tensor([0, 1]), reduction="avg")
+
+
+def test_rms_norm_without_a_weight_has_a_weight_of_one():
+    x = randn(3, 8)
+    assert torch.equal(functional.rms_norm(x, None), functional.rms_norm(x, torch.ones(8)))
+
+
+def test_add_rms_norm_gives_the_sum_and_its_norm():
+    x, residual, weight = randn(3, 8), randn(3, 8, seed=1), randn(8, seed=2)
+    normed, total = functional.add_rms_norm(x, residual, weight)
+    assert torch.equal(total, x + residual)
+    assert torch.equal(normed, functional.rms_norm(x + residual, weight))
+
+
 def test_cross_entropy_of_huge_logits_is_finite():
     logits = torch.tensor([[1e4, 0.0], [0.0, 1e4]])
     assert functional.cross_entropy(logits, torch.tensor([0, 0])).item() == pytest.approx(5e3)

@@ -1,0 +1,131 @@
+"""How kernels are launched and become operations of PyTorch.
+
+On a GPU, torch.compile sees the kernels inside an operation. Triton's interpreter, on where
+TRITON_INTERPRET=1 was set before Triton was imported, runs kernels on CPU tensors, in NumPy.
+torch.compile cannot see into that: there an operation is opaque to it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.library import custom_op, triton_op, wrap_triton
+from triton import knobs, next_power_of_2
+from triton import language as tl
+
+INTERPRETED: bool = knobs.runtime.interpret
+
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+_INTERPRETED_PROGRAMS = 3  # more than one, to see how they share the work; each is slow
+
+
+def operation(name: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Register a function of tensors as torch.ops.fastlm.<name>.
+
+    It must neither change nor return its arguments.
+
+    Args:
+        fake: makes empty results of the right shapes from the same arguments.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        if not INTERPRETED:
+            return triton_op(f"fastlm::{name}", function, mutates_args=())
+        registered = custom_op(f"fastlm::{name}", function, mutates_args=())
+        registered.register_fake(fake)
+        return registered
+
+    return decorate
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
+    """Run a kernel on a grid of programs.
+
+    The interpreter computes with bfloat16 as if its bits were a whole number. So there such tensors
+    are given to it as float32, and what it has written is rounded as PyTorch rounds.
+    """
+    if not INTERPRETED:
+        wrap_triton(kernel)[grid](*arguments, **options)
+        return
+    copies: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
+    given = [_as_float32(a, copies) if _is_bfloat16(a) else a for a in arguments]
+    # num_warps and num_stages mean nothing there.
+    options = {name: value for name, value in options.items() if not name.startswith("num_")}
+    kernel[grid](*given, **options)
+    for original, copy in copies.values():
+        if not _is_expanded(original):
+            original.copy_(copy)
+
+
+def _is_bfloat16(argument: Any) -> bool:
+    return isinstance(argument, Tensor) and argument.dtype == torch.bfloat16
+
+
+def _as_float32(x: Tensor, copies: dict[tuple[Any, ...], tuple[Tensor, Tensor]]) -> Tensor:
+    """A float32 tensor with the strides of x; the same for the same memory."""
+    key = (x.data_ptr(), x.shape, x.stride())
+    if key not in copies:
+        span = 1 + sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True))
+        flat = x.as_strided((span if x.numel() > 0 else 0,), (1,)).float()
+        copies[key] = (x, flat.as_strided(x.shape, x.stride()))
+    return copies[key][1]
+
+
+def _is_expanded(x: Tensor) -> bool:
+    return any(s == 0 and n > 1 for n, s in zip(x.shape, x.stride(), strict=True))
+
+
+def as_rows(x: Tensor) -> Tensor:
+    """x as (n_rows, n_columns) whose columns lie side by side: a view where there is one."""
+    rows = x.reshape(-1, x.shape[-1])
+    return rows if rows.stride(-1) == 1 or rows.shape[-1] == 1 else rows.contiguous()
+
+
+def check_tensors(name: str, n_columns_at_most: int, x: Tensor, *others: Tensor) -> None:
+    """Refuse what no kernel can do: another device, dtype, or more columns.
+
+    Raises:
+        ValueError: with what to do.
+    """
+    device = "cpu" if INTERPRETED else "cuda"
+    for tensor in (x, *others):
+        if tensor.device.type != device:
+            hint = (
+                "TRITON_INTERPRET=1 is set: unset it to run on a GPU"
+                if INTERPRETED
+                else "use --triton-ops none, or TRITON_INTERPRET=1 to try it slowly"
+            )
+            raise ValueError(f"{name} needs tensors on {device}: got {tensor.device}; {hint}")
+    if x.dtype not in FLOATS:
+        names = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATS)
+        raise ValueError(f"{name} takes {names}: got {x.dtype}; convert it, or --triton-ops none")
+    if x.shape[-1] > n_columns_at_most:
+        raise ValueError(
+            f"{name} takes at most {n_columns_at_most:,} columns: got {x.shape[-1]:,}; use "
+            "--triton-ops none"
+        )
+
+
+def accurate_dtype(x: Tensor) -> tl.dtype:
+    """What a kernel computes in: float32, or float64 where that is what comes in."""
+    return tl.float64 if x.dtype == torch.float64 else tl.float32
+
+
+def lowest_number(x: Tensor) -> float:
+    """The least finite number of that dtype."""
+    return torch.finfo(torch.float64 if x.dtype == torch.float64 else torch.float32).min
+
+
+def block_of(n_columns: int) -> int:
+    """The power of two that holds a row."""
+    return max(next_power_of_2(n_columns), 1)
+
+
+def n_programs(device: torch.device, n_tasks: int, programs_per_sm: int) -> int:
+    """Programs that share tasks among them: as many as run at once."""
+    if INTERPRETED:
+        return max(min(n_tasks, _INTERPRETED_PROGRAMS), 1)
+    n_sms = torch.cuda.get_device_properties(device).multi_processor_count
+    return max(min(n_tasks, n_sms * programs_per_sm), 1)

@@ -1,0 +1,241 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+"""RMSNorm, alone or after a residual addition, forward and backward.
+
+A program takes whole rows. The backward pass needs the sum over all rows for the weight's gradient:
+as many programs as run at once go through the rows, each with a sum of its own, and the few sums
+are added in a fixed order, so that two runs give the same bits.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Float
+from torch import Tensor
+
+from kernels.launch import (
+    accurate_dtype,
+    as_rows,
+    block_of,
+    check_tensors,
+    launch,
+    n_programs,
+    operation,
+)
+
+MAX_COLUMNS = 65_536
+PROGRAMS_PER_SM = 2  # that share the rows in the backward pass
+_TILE = (
+    8192  # elements that a program works on at a time, several rows of them where rows are short
+)
+
+
+@triton.jit
+def _forward(
+    x_ptr, residual_ptr, weight_ptr, y_ptr, sum_ptr, scale_ptr,
+    x_stride, residual_stride, n_rows, n_columns, eps,
+    HAS_RESIDUAL: tl.constexpr, HAS_WEIGHT: tl.constexpr, ACCURATE: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    # int64: row * stride passes 2^31 elements at 65,536 rows of 32,768.
+    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, BLOCK)
+    is_there = (rows < n_rows)[:, None] & (columns < n_columns)[None, :]
+    x = tl.load(x_ptr + rows[:, None] * x_stride + columns[None, :], is_there, 0.0).to(ACCURATE)
+    places = rows[:, None] * n_columns + columns[None, :]
+    if HAS_RESIDUAL:
+        residual = tl.load(
+            residual_ptr + rows[:, None] * residual_stride + columns[None, :], is_there, 0.0
+        )
+        # Rounded before it is normed: the norm of what the next layer will see.
+        x = (x + residual.to(ACCURATE)).to(sum_ptr.dtype.element_ty)
+        tl.store(sum_ptr + places, x, is_there)
+        x = x.to(ACCURATE)
+    mean_square = tl.sum(x * x, axis=1) / n_columns
+    scale = 1.0 / tl.sqrt(mean_square + tl.full((), eps, ACCURATE))
+    tl.store(scale_ptr + rows, scale, rows < n_rows)
+    y = x * scale[:, None]
+    if HAS_WEIGHT:
+        weight = tl.load(weight_ptr + columns, columns < n_columns, 0.0).to(ACCURATE)
+        y = y * weight[None, :]
+    tl.store(y_ptr + places, y.to(y_ptr.dtype.element_ty), is_there)
+
+
+@triton.jit
+def _backward(
+    dy_ptr, dsum_ptr, x_ptr, weight_ptr, scale_ptr, dx_ptr, dweight_ptr,
+    dy_stride, dsum_stride, x_stride, n_rows, n_columns,
+    HAS_DSUM: tl.constexpr, HAS_WEIGHT: tl.constexpr, ACCURATE: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    columns = tl.arange(0, BLOCK)
+    in_row = columns < n_columns
+    if HAS_WEIGHT:
+        weight = tl.load(weight_ptr + columns, in_row, 0.0).to(ACCURATE)
+        dweight = tl.zeros((BLOCK,), ACCURATE)
+    for tile in range(tl.program_id(0), tl.cdiv(n_rows, ROWS), tl.num_programs(0)):
+        rows = tile * ROWS + tl.arange(0, ROWS).to(tl.int64)
+        is_there = (rows < n_rows)[:, None] & in_row[None, :]
+        x = tl.load(x_ptr + rows[:, None] * x_stride + columns[None, :], is_there, 0.0)
+        dy = tl.load(dy_ptr + rows[:, None] * dy_stride + columns[None, :], is_there, 0.0)
+        scale = tl.load(scale_ptr + rows, rows < n_rows, 0.0)[:, None]
+        normed = x.to(ACCURATE) * scale
+        dnormed = dy.to(ACCURATE)
+        if HAS_WEIGHT:
+            dweight += tl.sum(dnormed * normed, axis=0)
+            dnormed = dnormed * weight[None, :]
+        mean = tl.sum(dnormed * normed, axis=1) / n_columns
+        dx = (dnormed - normed * mean[:, None]) * scale
+        if HAS_DSUM:
+            dsum = tl.load(dsum_ptr + rows[:, None] * dsum_stride + columns[None, :], is_there, 0.0)
+            dx += dsum.to(ACCURATE)
+        places = rows[:, None] * n_columns + columns[None, :]
+        tl.store(dx_ptr + places, dx.to(dx_ptr.dtype.element_ty), is_there)
+    if HAS_WEIGHT:
+        tl.store(dweight_ptr + tl.program_id(0) * n_columns + columns, dweight, in_row)
+
+
+def shape_of(n_columns: int) -> tuple[int, int, int]:
+    """(rows a program takes at a time, columns, warps) for rows of n_columns."""
+    block = block_of(n_columns)
+    return max(min(_TILE // block, 16), 1), block, min(max(block // 512, 4), 16)
+
+
+def _fake_forward(
+    x: Tensor, residual: Tensor | None, weight: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    total = torch.empty_like(x if residual is not None else x[:0], memory_format=_PLAIN)
+    scale = x.new_empty(x.shape[:-1], dtype=_sum_dtype(x))
+    return torch.empty_like(x, memory_format=_PLAIN), total, scale
+
+
+_PLAIN = torch.contiguous_format
+
+
+def _sum_dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+@operation("rms_norm_forward", _fake_forward)
+def _norm(
+    x: Tensor, residual: Tensor | None, weight: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(normed, x + residual or nothing, one over the root mean square)."""
+    y, total, scale = _fake_forward(x, residual, weight, eps)
+    x_rows = as_rows(x)
+    residual_rows = x_rows if residual is None else as_rows(residual)
+    n_rows, n_columns = x_rows.shape
+    n_tile_rows, block, n_warps = shape_of(n_columns)
+    if n_rows > 0:
+        launch(
+            _forward,
+            (triton.cdiv(n_rows, n_tile_rows),),
+            x_rows, residual_rows, x_rows if weight is None else weight, y, total, scale,
+            x_rows.stride(0), residual_rows.stride(0), n_rows, n_columns, eps,
+            HAS_RESIDUAL=residual is not None,
+            HAS_WEIGHT=weight is not None,
+            ACCURATE=accurate_dtype(x),
+            ROWS=n_tile_rows,
+            BLOCK=block,
+            num_warps=n_warps,
+        )  # fmt: skip
+    return y, total, scale
+
+
+def _fake_backward(
+    dy: Tensor, dtotal: Tensor | None, x: Tensor, weight: Tensor | None, scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    dweight = x.new_empty((0,)) if weight is None else torch.empty_like(weight)
+    return torch.empty_like(x, memory_format=_PLAIN), dweight
+
+
+@operation("rms_norm_backward", _fake_backward)
+def _norm_gradients(
+    dy: Tensor, dtotal: Tensor | None, x: Tensor, weight: Tensor | None, scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(dx, dweight); dx holds dtotal, the gradient of what was normed, too."""
+    dx = torch.empty_like(x, memory_format=_PLAIN)
+    dy_rows, x_rows = as_rows(dy), as_rows(x)
+    dtotal_rows = dy_rows if dtotal is None else as_rows(dtotal)
+    n_rows, n_columns = x_rows.shape
+    n_tile_rows, block, n_warps = shape_of(n_columns)
+    programs = n_programs(x.device, triton.cdiv(n_rows, n_tile_rows), PROGRAMS_PER_SM)
+    partial = x.new_empty((programs, n_columns if weight is not None else 0), dtype=_sum_dtype(x))
+    launch(
+        _backward,
+        (programs,),
+        dy_rows, dtotal_rows, x_rows, x_rows if weight is None else weight, scale, dx, partial,
+        dy_rows.stride(0), dtotal_rows.stride(0), x_rows.stride(0), n_rows, n_columns,
+        HAS_DSUM=dtotal is not None,
+        HAS_WEIGHT=weight is not None,
+        ACCURATE=accurate_dtype(x),
+        ROWS=n_tile_rows,
+        BLOCK=block,
+        num_warps=n_warps,
+    )  # fmt: skip
+    if weight is None:
+        return dx, x.new_empty((0,))
+    return dx, partial.sum(0).to(weight.dtype)
+
+
+def _save(ctx, inputs, output):
+    x, residual, weight, _ = inputs
+    _, total, scale = output
+    ctx.set_materialize_grads(False)
+    ctx.has_residual = residual is not None
+    ctx.save_for_backward(x if residual is None else total, weight, scale)
+
+
+def _differentiate(ctx, dy, dtotal, dscale):
+    assert dscale is None, "the scale is no result"
+    x, weight, scale = ctx.saved_tensors
+    if dy is None:
+        dx, dweight = dtotal, None
+    else:
+        dx, dweight = _norm_gradients(dy, dtotal if ctx.has_residual else None, x, weight, scale)
+    return dx, dx if ctx.has_residual else None, None if weight is None else dweight, None
+
+
+_norm.register_autograd(_differentiate, setup_context=_save)
+
+
+def rms_norm(
+    x: Float[Tensor, "... d_model"], weight: Float[Tensor, " d_model"] | None, eps: float = 1e-5
+) -> Float[Tensor, "... d_model"]:
+    """As fastlm.functional.rms_norm.
+
+    Raises:
+        ValueError: if weight is not one value per feature, or for what check_tensors refuses.
+    """
+    _check("rms_norm", x, weight)
+    y: Tensor = _norm(x, None, weight, eps)[0]
+    return y
+
+
+def add_rms_norm(
+    x: Float[Tensor, "... d_model"],
+    residual: Float[Tensor, "... d_model"],
+    weight: Float[Tensor, " d_model"] | None,
+    eps: float = 1e-5,
+) -> tuple[Float[Tensor, "... d_model"], Float[Tensor, "... d_model"]]:
+    """As fastlm.functional.add_rms_norm: (rms_norm(x + residual), x + residual).
+
+    Raises:
+        ValueError: if the shapes or dtypes differ, or for what rms_norm refuses.
+    """
+    _check("add_rms_norm", x, weight, residual)
+    if residual.shape != x.shape or residual.dtype != x.dtype:
+        raise ValueError(
+            f"add_rms_norm needs x and residual alike: got {x.dtype} {tuple(x.shape)} and "
+            f"{residual.dtype} {tuple(residual.shape)}"
+        )
+    y, total, _ = _norm(x, residual, weight, eps)
+    return y, total
+
+
+def _check(name: str, x: Tensor, weight: Tensor | None, *others: Tensor) -> None:
+    if weight is not None and weight.shape != x.shape[-1:]:
+        raise ValueError(
+            f"{name} needs one weight per feature: got weight {tuple(weight.shape)} for x "
+            f"{tuple(x.shape)}"
+        )
+    check_tensors(name, MAX_COLUMNS, x, *([] if weight is None else [weight]), *others)

@@ -1,0 +1,290 @@
+"""Triton kernels against the truth of fastlm.functional: values, gradients, graphs, layouts."""
+
+import pytest
+import torch
+
+from fastlm import functional
+from fastlm.config import ModelConfig
+from fastlm.model import TransformerLM
+from fastlm.ops import load_ops
+from kernels.cases import OPS, Inputs
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+_INCOMING = 4.0  # of random numbers none is larger than about this
+CPU = torch.device("cpu")
+
+CASES = [
+    pytest.param(name, shape, options, id=f"{name}-{'x'.join(map(str, shape))}-{i}")
+    for name, op in OPS.items()
+    for shape in op.small
+    for i, options in enumerate(op.options)
+]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def make(name, shape, options, dtype) -> Inputs:
+    inputs = OPS[name].make(shape, options, dtype, CPU, generator())
+    for i in inputs.differentiable:
+        inputs.tensors[i].requires_grad_()
+    return inputs
+
+
+def as_tuple(result):
+    return result if isinstance(result, tuple) else (result,)
+
+
+def run(function, inputs: Inputs) -> list[torch.Tensor]:
+    """Results, then the gradients of all inputs for the same random gradients of the results."""
+    results = as_tuple(function(*inputs.tensors, **inputs.options))
+    g = generator(1)
+    weights = [torch.randn(r.shape, generator=g).to(r.dtype) for r in results]
+    given = [inputs.tensors[i] for i in inputs.differentiable]
+    gradients = torch.autograd.grad(results, given, weights)
+    return [r.detach() for r in (*results, *gradients)]
+
+
+def to_dtype(inputs: Inputs, dtype: torch.dtype) -> Inputs:
+    """The same values in another dtype."""
+    tensors = []
+    for i, tensor in enumerate(inputs.tensors):
+        if i in inputs.differentiable:
+            tensor = tensor.detach().to(dtype).requires_grad_()
+        tensors.append(tensor)
+    return Inputs(tuple(tensors), inputs.differentiable, inputs.options)
+
+
+def largest_error(found: torch.Tensor, truth: torch.Tensor) -> float:
+    difference = (found.double() - truth).abs()
+    assert not difference.isnan().any()
+    return difference.max().item() if difference.numel() > 0 else 0.0
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("name", "shape", "options"), CASES)
+def test_errors_are_those_of_plain_torch(name, shape, options, dtype):
+    """At most 1.5 times the error of the same formula in PyTorch, and four roundings.
+
+    Roundings of the result, and of float32, in which all is computed, at the size of what came in:
+    a gradient may be the small difference of terms of that size.
+    """
+    inputs = make(name, shape, options, dtype)
+    truth_function = getattr(functional, name)
+    truth = run(truth_function, to_dtype(inputs, torch.float64))
+    plain = run(truth_function, inputs)
+    found = run(OPS[name].function, inputs)
+    assert len(found) == len(truth)
+    inside = 4 * torch.finfo(torch.float32).eps * _INCOMING
+    for ours, theirs, true in zip(found, plain, truth, strict=True):
+        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+        rounding = torch.finfo(theirs.dtype).eps * (true.abs().max().item() if true.numel() else 0)
+        assert (
+            largest_error(ours, true) <= 1.5 * largest_error(theirs, true) + 4 * rounding + inside
+        )
+
+
+def tiny(name, dtype=torch.float64) -> Inputs:
+    """The smallest case with more than one row."""
+    shape = next(s for s in OPS[name].small if s == (5, 64))
+    return make(name, shape, OPS[name].options[0], dtype)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param(name, options, id=f"{name}-{i}")
+        for name, op in OPS.items()
+        for i, options in enumerate(op.options)
+    ],
+)
+def test_gradients_are_finite_differences(name, options):
+    inputs = make(name, (3, 7), options, torch.float64)
+    tensors = [inputs.tensors[i] for i in inputs.differentiable]
+
+    def call(*given):
+        tensors = list(inputs.tensors)
+        for i, tensor in zip(inputs.differentiable, given, strict=True):
+            tensors[i] = tensor
+        return OPS[name].function(*tensors, **inputs.options)
+
+    assert torch.autograd.gradcheck(call, tensors, eps=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_arguments_stay_as_they_are(name):
+    inputs = tiny(name, torch.float32)
+    before = [None if t is None else t.detach().clone() for t in inputs.tensors]
+    run(OPS[name].function, inputs)
+    for tensor, copy in zip(inputs.tensors, before, strict=True):
+        assert tensor is None or torch.equal(tensor, copy)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", OPS)
+def test_every_element_of_a_result_is_written(name, dtype, monkeypatch):
+    """PyTorch fills memory that is not yet written with NaN."""
+    inputs = tiny(name, dtype)
+    expected = run(OPS[name].function, inputs)
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    torch.use_deterministic_algorithms(True)
+    try:
+        found = run(OPS[name].function, inputs)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for ours, before in zip(found, expected, strict=True):
+        assert torch.equal(ours, before)
+
+
+def strided(x: torch.Tensor, kind: str) -> torch.Tensor:
+    """The same values, laid out otherwise."""
+    if kind == "rows apart":
+        room = torch.full((*x.shape[:-1], x.shape[-1] + 5), float("nan")).to(x.dtype)
+        room[..., : x.shape[-1]] = x
+        return room[..., : x.shape[-1]]
+    if kind == "columns apart":
+        room = torch.full((*x.shape[:-1], 2 * x.shape[-1]), float("nan")).to(x.dtype)
+        room[..., ::2] = x
+        return room[..., ::2]
+    return x.transpose(0, -1).contiguous().transpose(0, -1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", ["rows apart", "columns apart", "transposed"])
+@pytest.mark.parametrize("name", OPS)
+def test_layout_does_not_matter(name, kind, dtype):
+    inputs = OPS[name].make((2, 3, 257), OPS[name].options[0], dtype, CPU, generator())
+    expected = [t.detach() for t in as_tuple(OPS[name].function(*inputs.tensors, **inputs.options))]
+    given = [
+        strided(t, kind) if i in inputs.differentiable and t.ndim > 1 else t
+        for i, t in enumerate(inputs.tensors)
+    ]
+    found = as_tuple(OPS[name].function(*given, **inputs.options))
+    for ours, before in zip(found, expected, strict=True):
+        assert torch.equal(ours, before)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_an_expanded_gradient_equals_one_written_out(name):
+    inputs = tiny(name, torch.float32)
+    given = [inputs.tensors[i] for i in inputs.differentiable]
+    result = as_tuple(OPS[name].function(*inputs.tensors, **inputs.options))[0]
+    expanded = torch.autograd.grad(result.sum(), given, retain_graph=True)
+    written = torch.autograd.grad(result, given, torch.ones_like(result))
+    for ours, other in zip(expanded, written, strict=True):
+        assert torch.equal(ours, other)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("name", OPS)
+def test_compiled_in_one_graph_it_equals_itself(name, backend):
+    inputs = tiny(name, torch.float32)
+    expected = run(OPS[name].function, inputs)
+    compiled = torch.compile(OPS[name].function, fullgraph=True, backend=backend)
+    for ours, before in zip(run(compiled, inputs), expected, strict=True):
+        torch.testing.assert_close(ours, before, rtol=1e-6, atol=1e-6)
+
+
+class TestSoftmax:
+    @pytest.mark.parametrize("n_columns", [257, 40_000])
+    def test_extreme_rows_are_as_the_truth_has_them(self, n_columns):
+        inf = float("inf")
+        rows = torch.zeros(6, n_columns)
+        rows[0] = -inf  # NaN
+        rows[1, :-1] = -inf  # all weight on the last
+        rows[2] = 3e38
+        rows[3] = -3.4e38
+        rows[4, 5] = inf  # NaN
+        rows[5, : n_columns // 2] = -inf  # whole blocks of -inf before others
+        found, truth = OPS["softmax"].function(rows, -1), functional.softmax(rows, -1)
+        torch.testing.assert_close(found, truth, equal_nan=True)
+
+    def test_another_dimension_is_refused(self):
+        with pytest.raises(
+            ValueError, match="softmax goes over the last dimension: got dim=0 of 2"
+        ):
+            OPS["softmax"].function(torch.zeros(2, 3), 0)
+
+
+class TestCrossEntropy:
+    def test_a_target_outside_the_vocabulary_gives_nan_for_its_row_alone(self):
+        logits = torch.zeros(3, 5, requires_grad=True)
+        losses = OPS["cross_entropy"].function(logits, torch.tensor([0, 5, -1]), reduction="none")
+        assert losses.isnan().tolist() == [False, True, True]
+        losses[:2].sum().backward()
+        assert logits.grad.isnan().any(-1).tolist() == [False, True, True]
+
+    def test_all_ignored_gives_zero_and_zero_gradients(self):
+        logits = torch.randn(3, 5, requires_grad=True)
+        loss = OPS["cross_entropy"].function(logits, torch.full((3,), -100))
+        loss.backward()
+        assert loss.item() == 0
+        assert torch.equal(logits.grad, torch.zeros(3, 5))
+
+    def test_huge_logits_stay_finite(self):
+        logits = torch.tensor([[1e30, -1e30, 0.0], [-3e38, -3e38, -3e38]], requires_grad=True)
+        targets = torch.tensor([0, 1])
+        loss = OPS["cross_entropy"].function(logits, targets, reduction="none")
+        truth = functional.cross_entropy(logits, targets, reduction="none")
+        torch.testing.assert_close(loss, truth)
+        loss.sum().backward()
+        assert logits.grad.isfinite().all()
+
+    def test_impossible_tokens_may_have_minus_infinity(self):
+        logits = torch.randn(2, 9001, generator=generator())
+        logits[:, :5000] = -float("inf")
+        targets = torch.tensor([5000, 9000])
+        found = OPS["cross_entropy"].function(logits, targets)
+        torch.testing.assert_close(found, functional.cross_entropy(logits, targets))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("softmax", (torch.zeros(2, 3, dtype=torch.int64), -1), "softmax takes float32"),
+        ("rms_norm", (torch.zeros(2, 3), torch.ones(2)), r"one weight per feature: got weight \(2,\)"),
+        ("rms_norm", (torch.zeros(1, 70_000), None), "at most 65,536 columns: got 70,000"),
+        ("add_rms_norm", (torch.zeros(2, 3), torch.zeros(3, 3), None), "needs x and residual alike"),
+        ("cross_entropy", (torch.zeros(2, 3), torch.zeros(3, dtype=torch.int64)), "a target for each row"),
+        ("softmax", (torch.zeros(2, 3, device="meta"), -1), "needs tensors on cpu: got meta"),
+    ],
+)  # fmt: skip
+def test_what_no_kernel_takes_is_refused_with_a_remedy(name, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        OPS[name].function(*arguments)
+
+
+def test_rows_more_than_two_billion_elements_apart():
+    """The interpreter's int32 wraps as a GPU's: a row index times such a stride must be int64."""
+    room = torch.empty(2**31 + 80, dtype=torch.float32)  # hardly any of it is ever touched
+    x = room.as_strided((3, 48), (2**30 + 8, 1))
+    x.copy_(torch.randn(3, 48, generator=generator()))
+    targets = torch.tensor([3, 47, 0])
+    torch.testing.assert_close(OPS["softmax"].function(x, -1), functional.softmax(x, -1))
+    torch.testing.assert_close(
+        OPS["rms_norm"].function(x, None), functional.rms_norm(x, None), rtol=1e-5, atol=1e-6
+    )
+    torch.testing.assert_close(
+        OPS["cross_entropy"].function(x, targets), functional.cross_entropy(x, targets)
+    )
+
+
+def test_a_model_trains_through_them_as_through_the_reference():
+    losses = {}
+    for name in ("none", "rms_norm"):
+        torch.manual_seed(0)
+        config = ModelConfig(vocab_size=64, context_length=8, d_model=16, n_layers=1, n_heads=2)
+        model = TransformerLM(config, ops=load_ops(name))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        ids = torch.randint(0, 64, (2, 9), generator=generator())
+        losses[name] = []
+        for _ in range(8):
+            loss = model.loss(ids[:, :-1], ids[:, 1:])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses[name].append(loss.item())
+    assert losses["none"][-1] < losses["none"][0] - 0.5
+    assert losses["rms_norm"] == pytest.approx(losses["none"], rel=1e-5)
