@@ -377,7 +377,7 @@ def run_hard(job: str, path: Path, setting: Setting) -> Row:
             vocab_size=ADVERSARIAL_VOCAB_SIZE,
             n_threads=1,
         )
-    return {"failed": row["refused"]} if "refused" in row else row
+    return {"failed": row["refused"].replace(str(path), path.name)} if "refused" in row else row
 
 
 def show(title: str, columns: list[str], rows: list[Row]) -> None:

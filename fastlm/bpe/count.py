@@ -103,11 +103,13 @@ class WordCounter:
 
     def merge(self, words: Words) -> None:
         """Add the counts of another counter."""
+        # Keys are read 16 bytes at a time: those of the last word go on past it.
+        text = np.append(words.text, np.zeros(16, np.uint8))
         done = 0
         while True:
             status, done = _count_words(
                 self._context.address,
-                words.text.ctypes.data,
+                text.ctypes.data,
                 words.bounds.ctypes.data,
                 words.counts.ctypes.data,
                 done,
@@ -195,7 +197,6 @@ def _count_words(address, text_address, bounds_address, counts_address, done, n_
     bounds, counts = int64_at(bounds_address), int64_at(counts_address)
     table = uint64_at(c[TABLE])
     for word in range(done, n_words):
-        # TODO padding of text
         slot = find_or_insert(c, text_address, bounds[word], bounds[word + 1] - bounds[word])
         if slot < 0:
             return slot, word
