@@ -1,6 +1,8 @@
 """The compiled tokenizer cores against the plain ones, the `regex` package and Python's decoder."""
 
 import random
+import subprocess
+import sys
 import unicodedata
 from collections import Counter
 from itertools import pairwise
@@ -259,6 +261,29 @@ class TestLearnMerges:
     def test_one_long_run_doubles(self):
         merges = learn("a" * 1_000_000, 10)
         assert merges == [(b"a" * 2**k, b"a" * 2**k) for k in range(10)]
+
+
+AT_A_GUARDED_PAGE = """
+import ctypes, mmap
+import numpy as np
+from fastlm.bpe.count import WordCounter, Words
+
+size = mmap.PAGESIZE
+room = np.frombuffer(mmap.mmap(-1, 2 * size), np.uint8)
+assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(room.ctypes.data + size), size, 0) == 0
+text = room[size - 3 : size]
+text[:] = list(b"abc")
+counter = WordCounter([])
+counter.merge(Words(text, np.array([0, 2, 3]), np.array([5, 7])))
+print(counter.words().counts.sum())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mprotect is called as Linux has it")
+def test_merging_counts_reads_nothing_past_the_words():
+    """The byte after the text lies in a page that may not be read: doing so ends the process."""
+    done = subprocess.run([sys.executable, "-c", AT_A_GUARDED_PAGE], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "12\n"), done.stderr
 
 
 class TestBlocks:
