@@ -23,6 +23,7 @@ from kernels.launch import (
     lowest_number,
     n_programs,
     operation,
+    sum_dtype,
 )
 
 MAX_COLUMNS = 1 << 20
@@ -147,10 +148,6 @@ def launch_rows(
         LOWEST=lowest_number(logits), ACCURATE=accurate_dtype(logits), BLOCK=block,
         num_warps=n_warps,
     )  # fmt: skip
-
-
-def sum_dtype(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def _fake(

@@ -113,9 +113,14 @@ def accurate_dtype(x: Tensor) -> tl.dtype:
     return tl.float64 if x.dtype == torch.float64 else tl.float32
 
 
+def sum_dtype(x: Tensor) -> torch.dtype:
+    """The same as PyTorch names it."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
 def lowest_number(x: Tensor) -> float:
     """The least finite number of that dtype."""
-    return torch.finfo(torch.float64 if x.dtype == torch.float64 else torch.float32).min
+    return torch.finfo(sum_dtype(x)).min
 
 
 def block_of(n_columns: int) -> int:

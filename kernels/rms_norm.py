@@ -20,6 +20,7 @@ from kernels.launch import (
     launch,
     n_programs,
     operation,
+    sum_dtype,
 )
 
 MAX_COLUMNS = 65_536
@@ -104,15 +105,11 @@ def _fake_forward(
     x: Tensor, residual: Tensor | None, weight: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     total = torch.empty_like(x if residual is not None else x[:0], memory_format=_PLAIN)
-    scale = x.new_empty(x.shape[:-1], dtype=_sum_dtype(x))
+    scale = x.new_empty(x.shape[:-1], dtype=sum_dtype(x))
     return torch.empty_like(x, memory_format=_PLAIN), total, scale
 
 
 _PLAIN = torch.contiguous_format
-
-
-def _sum_dtype(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 @operation("rms_norm_forward", _fake_forward)
@@ -159,7 +156,7 @@ def _norm_gradients(
     n_rows, n_columns = x_rows.shape
     n_tile_rows, block, n_warps = shape_of(n_columns)
     programs = n_programs(x.device, triton.cdiv(n_rows, n_tile_rows), PROGRAMS_PER_SM)
-    partial = x.new_empty((programs, n_columns if weight is not None else 0), dtype=_sum_dtype(x))
+    partial = x.new_empty((programs, n_columns if weight is not None else 0), dtype=sum_dtype(x))
     launch(
         _backward,
         (programs,),
