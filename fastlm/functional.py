@@ -5,6 +5,9 @@ Leading dimensions ("...") are batch-like and arbitrary. Statistics (norms, soft
 computed in float32, or in float64 when that is what comes in.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
@@ -83,6 +86,11 @@ def add_rms_norm(
     return rms_norm(total, weight, eps), total
 
 
+def silu_mul(gate: Float[Tensor, "..."], up: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """SiLU(gate) * up, computed in float32, returned in gate.dtype."""
+    return (silu(_accurate(gate)) * _accurate(up)).to(gate.dtype)
+
+
 def swiglu(
     x: Float[Tensor, "... d_model"],
     w1: Float[Tensor, "d_ff d_model"],
@@ -90,7 +98,15 @@ def swiglu(
     w3: Float[Tensor, "d_ff d_model"],
 ) -> Float[Tensor, "... d_model"]:
     """W2 (SiLU(W1 x) * W3 x). Source: Shazeer 2020, arXiv:2002.05202."""
-    return linear(silu(linear(x, w1)) * linear(x, w3), w2)
+    return linear(silu_mul(linear(x, w1), linear(x, w3)), w2)
+
+
+def relu2(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """max(x, 0)^2, computed in float32, returned in x.dtype.
+
+    Source: So et al. 2021, arXiv:2109.08668.
+    """
+    return _accurate(x).clamp(min=0).square().to(x.dtype)
 
 
 def silu_ffn(
@@ -144,6 +160,31 @@ def rope(
         raise ValueError(f"rope turns pairs, so d_head must be even: got {x.shape[-1]}")
     cos, sin = rope_table(positions, x.shape[-1], theta)
     return rotate_pairs(x, cos, sin)
+
+
+def qk_norm_rope(
+    q: Float[Tensor, "... seq d_head"],
+    k: Float[Tensor, "... seq d_head"],
+    cos: Float[Tensor, "... seq half"],
+    sin: Float[Tensor, "... seq half"],
+    q_weight: Float[Tensor, " d_head"] | None = None,
+    k_weight: Float[Tensor, " d_head"] | None = None,
+    *,
+    eps: float = 1e-5,
+) -> tuple[Float[Tensor, "... seq d_head"], Float[Tensor, "... seq d_head"]]:
+    """Queries and keys, each scaled by its root mean square, then turned by its position.
+
+    Computed in float32, returned in the dtypes of q and k.
+
+    Args:
+        q_weight, k_weight: gains of the norms; None is a gain of 1.
+    Source: Henry et al. 2020, arXiv:2010.04245, with RMSNorm in place of the l2 norm.
+    """
+    turned = (
+        rotate_pairs(rms_norm(_accurate(x), weight, eps), cos, sin).to(x.dtype)
+        for x, weight in ((q, q_weight), (k, k_weight))
+    )
+    return next(turned), next(turned)
 
 
 def causal_mask(n_queries: int, n_keys: int, device: torch.device) -> Bool[Tensor, "q k"]:
@@ -233,8 +274,66 @@ def linear_cross_entropy(
     targets: Int[Tensor, "..."],
     *,
     ignore_index: int = IGNORE_INDEX,
-) -> Float[Tensor, ""]:
-    """cross_entropy of the logits hidden W^T."""
-    loss = cross_entropy(linear(hidden, weight), targets, ignore_index=ignore_index)
-    assert isinstance(loss, Tensor)
-    return loss
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    return_lse: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """cross_entropy of the logits hidden W^T, with its options."""
+    return cross_entropy(
+        linear(hidden, weight),
+        targets,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+        z_loss=z_loss,
+        softcap=softcap,
+        return_lse=return_lse,
+    )
+
+
+def adamw(
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    exp_avgs: Sequence[Tensor],
+    exp_avg_sqs: Sequence[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    step: int,
+) -> None:
+    """One step of Adam with decoupled weight decay, in place on params and both averages.
+
+    m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; lr_t = lr sqrt(1 - b2^t) / (1 - b1^t);
+    p <- p - lr weight_decay p - lr_t m / (sqrt(v) + eps), both terms taken at the old p.
+    Computed in float32.
+
+    Args:
+        step: t, from 1.
+    Source: Kingma and Ba 2015, arXiv:1412.6980, end of section 2 (the form that applies eps to
+    the uncorrected root); Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2.
+    """
+    beta1, beta2 = betas
+    lr_t = lr * math.sqrt(1 - beta2**step) / (1 - beta1**step)
+    for p, grad, exp_avg, exp_avg_sq in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
+        g, old = _accurate(grad), _accurate(p)
+        m = beta1 * _accurate(exp_avg) + (1 - beta1) * g
+        v = beta2 * _accurate(exp_avg_sq) + (1 - beta2) * g * g
+        new = old - lr * weight_decay * old - lr_t * m / (v.sqrt() + eps)
+        for tensor, value in ((exp_avg, m), (exp_avg_sq, v), (p, new)):
+            tensor.copy_(value)
+
+
+def symmetric_product(
+    x: Float[Tensor, "... rows columns"],
+    added: Float[Tensor, "... rows rows"] | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+) -> Float[Tensor, "... rows rows"]:
+    """alpha X X^T + beta C, with C = added symmetric: the products of a Newton-Schulz iteration."""
+    product = alpha * einsum(x, x, "... row column, ... other column -> ... row other")
+    return product if added is None else product + beta * added

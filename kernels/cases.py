@@ -1,6 +1,7 @@
 """The shapes, options and costs of each operation, for tests and benchmarks alike.
 
-The last axis of a shape is the width of a row, all others together are the number of rows.
+For an operation on rows the last axis of a shape is the width of a row, all others together are the
+number of rows; the others say at their inputs what their axes are.
 """
 
 import math
@@ -16,14 +17,24 @@ from kernels.softmax import softmax
 
 Shape = tuple[int, ...]
 Options = dict[str, Any]
+Pair = tuple[int, int]  # of the forward and the backward pass
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class Inputs(NamedTuple):
-    """Arguments of a call: tensors by position, of which `differentiable` get a gradient."""
+    """Arguments of a call.
 
-    tensors: tuple[Tensor | None, ...]
+    Attributes:
+        tensors: by position: tensors, lists of tensors, or None.
+        differentiable: positions of those that get a gradient.
+        options: by name.
+        changed: positions of those that are changed in place.
+    """
+
+    tensors: tuple[Any, ...]
     differentiable: tuple[int, ...]
     options: Options
+    changed: tuple[int, ...] = ()
 
 
 class Op(NamedTuple):
@@ -31,19 +42,23 @@ class Op(NamedTuple):
 
     Attributes:
         make: inputs from a shape, options, dtype, device and generator.
+        tiny: a shape small enough for finite differences, with more than one of everything.
         small: shapes that the interpreter does in about a second.
         large: shapes of real models, for a GPU.
-        options: each is tried on the small shapes.
-        bytes_moved: (forward, backward) of a shape at so many bytes an element, each read or
-            written once.
+        options: each is tried on the small shapes; the first is the one to measure.
+        bytes_moved: of a shape at so many bytes an element, each read or written once.
+        flops: of a shape, multiplications and additions of matrix products alone.
     """
 
     function: Callable[..., Any]
     make: Callable[[Shape, Options, torch.dtype, torch.device, torch.Generator], Inputs]
+    tiny: Shape
     small: tuple[Shape, ...]
     large: tuple[Shape, ...]
     options: tuple[Options, ...]
-    bytes_moved: Callable[[Shape, int], tuple[int, int]]
+    bytes_moved: Callable[[Shape, int], Pair]
+    flops: Callable[[Shape], Pair] = lambda shape: (0, 0)
+    dtypes: tuple[torch.dtype, ...] = FLOATS
 
 
 def _randn(
@@ -53,10 +68,23 @@ def _randn(
     return made.to(device=device, dtype=dtype)
 
 
+def _parameter_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Parameters are float32 beside activations in bfloat16."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
 def _one_tensor(
     shape: Shape, options: Options, dtype: torch.dtype, device: torch.device, g: torch.Generator
 ) -> Inputs:
     return Inputs((_randn(shape, dtype, device, g),), (0,), options)
+
+
+def _two_tensors(
+    shape: Shape, options: Options, dtype: torch.dtype, device: torch.device, g: torch.Generator
+) -> Inputs:
+    return Inputs(
+        (_randn(shape, dtype, device, g), _randn(shape, dtype, device, g)), (0, 1), options
+    )
 
 
 def _norm_inputs(
@@ -66,8 +94,7 @@ def _norm_inputs(
     has_weight, has_residual = left.pop("has_weight"), left.pop("has_residual", False)
     x = _randn(shape, dtype, device, g)
     residual = (_randn(shape, dtype, device, g),) if has_residual else ()
-    # Gains are parameters: float32 beside activations in bfloat16.
-    gain = torch.float64 if dtype == torch.float64 else torch.float32
+    gain = _parameter_dtype(dtype)
     weight = 1 + 0.1 * _randn(shape[-1:], gain, device, g) if has_weight else None
     tensors = (x, *residual, weight)
     return Inputs(tensors, tuple(i for i, t in enumerate(tensors) if t is not None), left)
@@ -79,34 +106,143 @@ def _add_norm_inputs(
     return _norm_inputs(shape, options | {"has_residual": True}, dtype, device, g)
 
 
+def _targets(
+    shape: Shape, vocab_size: int, options: Options, device: torch.device, g: torch.Generator
+) -> Tensor:
+    targets = torch.randint(0, vocab_size, shape, generator=g)
+    # Every fifth target, and the first, is ignored; a shape of one row keeps its own.
+    if targets.numel() > 1:
+        targets.view(-1)[::5] = options.get("ignore_index", -100)
+    return targets.to(device)
+
+
 def _loss_inputs(
     shape: Shape, options: Options, dtype: torch.dtype, device: torch.device, g: torch.Generator
 ) -> Inputs:
     logits = 3 * _randn(shape, dtype, device, g)
-    targets = torch.randint(0, shape[-1], shape[:-1], generator=g)
-    # Every fifth target, and the first, is ignored; a shape of one row keeps its own.
-    if targets.numel() > 1:
-        targets.view(-1)[::5] = options.get("ignore_index", -100)
-    return Inputs((logits, targets.to(device)), (0,), options)
+    return Inputs((logits, _targets(shape[:-1], shape[-1], options, device, g)), (0,), options)
 
 
-def _times(forward: float, backward: float) -> Callable[[Shape, int], tuple[int, int]]:
+def _linear_loss_inputs(
+    shape: Shape, options: Options, dtype: torch.dtype, device: torch.device, g: torch.Generator
+) -> Inputs:
+    """Shape (..., d_model, vocab_size)."""
+    *rows, d_model, vocab_size = shape
+    hidden = _randn((*rows, d_model), dtype, device, g)
+    weight = _randn((vocab_size, d_model), dtype, device, g) * 3 * d_model**-0.5
+    targets = _targets(tuple(rows), vocab_size, options, device, g)
+    return Inputs((hidden, weight, targets), (0, 1), options)
+
+
+def _feed_forward_inputs(
+    shape: Shape, options: Options, dtype: torch.dtype, device: torch.device, g: torch.Generator
+) -> Inputs:
+    """Shape (..., d_model, d_ff)."""
+    *rows, d_model, d_ff = shape
+    x = _randn((*rows, d_model), dtype, device, g)
+    w1, w3 = (_randn((d_ff, d_model), dtype, device, g) * d_model**-0.5 for _ in range(2))
+    w2 = _randn((d_model, d_ff), dtype, device, g) * d_ff**-0.5
+    return Inputs((x, w1, w2, w3), (0, 1, 2, 3), options)
+
+
+def _angles(
+    seq: int, d_head: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    rates = 10_000.0 ** (-torch.arange(0, d_head, 2, dtype=torch.float64) / d_head)
+    angles = torch.arange(seq, dtype=torch.float64)[:, None] * rates
+    kept = _parameter_dtype(dtype)
+    return angles.cos().to(device, kept), angles.sin().to(device, kept)
+
+
+def _heads(shape: Shape, dtype: torch.dtype, device: torch.device, g: torch.Generator) -> Tensor:
+    """(..., heads, seq, d_head), laid out as a projection makes it: heads side by side."""
+    *batch, heads, seq, d_head = shape
+    return _randn((*batch, seq, heads, d_head), dtype, device, g).transpose(-2, -3)
+
+
+def _rope_inputs(
+    shape: Shape, options: Options, dtype: torch.dtype, device: torch.device, g: torch.Generator
+) -> Inputs:
+    """Shape (..., heads, seq, d_head)."""
+    angles = _angles(shape[-2], shape[-1], dtype, device)
+    return Inputs((_heads(shape, dtype, device, g), *angles), (0,), options)
+
+
+def _qk_inputs(
+    shape: Shape, options: Options, dtype: torch.dtype, device: torch.device, g: torch.Generator
+) -> Inputs:
+    """Shape (..., heads, seq, d_head)."""
+    left = dict(options)
+    has_weight = left.pop("has_weight")
+    q, k = (_heads(shape, dtype, device, g) for _ in range(2))
+    gain = _parameter_dtype(dtype)
+    weights = (
+        1 + 0.1 * _randn(shape[-1:], gain, device, g) if has_weight else None for _ in range(2)
+    )
+    angles = _angles(shape[-2], shape[-1], dtype, device)
+    return Inputs((q, k, *angles, *weights), (0, 1, 4, 5) if has_weight else (0, 1), left)
+
+
+def _attention_inputs(
+    shape: Shape, options: Options, dtype: torch.dtype, device: torch.device, g: torch.Generator
+) -> Inputs:
+    """Shape (..., heads, n_queries, n_keys, d_head)."""
+    *batch, n_queries, n_keys, d_head = shape
+    q, k, v = (
+        _heads((*batch, seq, d_head), dtype, device, g) for seq in (n_queries, n_keys, n_keys)
+    )
+    return Inputs((q, k, v), (0, 1, 2), options)
+
+
+def _adamw_inputs(
+    shape: Shape, options: Options, dtype: torch.dtype, device: torch.device, g: torch.Generator
+) -> Inputs:
+    """A shape of the numbers of elements of each parameter."""
+    params, grads, exp_avgs = ([_randn((n,), dtype, device, g) for n in shape] for _ in range(3))
+    exp_avg_sqs = [_randn((n,), dtype, device, g).square() for n in shape]
+    return Inputs((params, grads, exp_avgs, exp_avg_sqs), (), options, (0, 2, 3))
+
+
+def _product_inputs(
+    shape: Shape, options: Options, dtype: torch.dtype, device: torch.device, g: torch.Generator
+) -> Inputs:
+    """Shape (..., rows, columns)."""
+    left = dict(options)
+    has_added = left.pop("has_added")
+    x = _randn(shape, dtype, device, g) * shape[-1] ** -0.5
+    added = None
+    if has_added:
+        half = _randn((*shape[:-1], shape[-2]), dtype, device, g)
+        added = half + half.mT
+    return Inputs((x, added), (), left)
+
+
+def _times(forward: float, backward: float) -> Callable[[Shape, int], Pair]:
     """Passes over all elements, forward and backward."""
 
-    def bytes_moved(shape: Shape, itemsize: int) -> tuple[int, int]:
+    def bytes_moved(shape: Shape, itemsize: int) -> Pair:
         n = math.prod(shape) * itemsize
         return int(forward * n), int(backward * n)
 
     return bytes_moved
 
 
+_ROWS_TINY = (2, 3, 7)
 _SMALL = ((1, 1), (7, 123), (2, 3, 257), (5, 64), (3, 1, 1000), (0, 8))
 _WIDTHS = ((65_536, 768), (65_536, 1024), (32_768, 2048), (32_768, 4096))
+_LOSSES: tuple[Options, ...] = (
+    {},
+    {"reduction": "sum", "ignore_index": 3},
+    {"reduction": "none", "return_lse": True},
+    {"label_smoothing": 0.1, "z_loss": 1e-3},
+    {"softcap": 15.0, "z_loss": 1e-4, "return_lse": True},
+)
 
 OPS = {
     "softmax": Op(
         softmax,
         _one_tensor,
+        _ROWS_TINY,
         (*_SMALL, (2, 16_411), (2, 40_000)),
         (*_WIDTHS, (16_384, 50_304)),
         ({"dim": -1},),
@@ -115,6 +251,7 @@ OPS = {
     "rms_norm": Op(
         rms_norm,
         _norm_inputs,
+        _ROWS_TINY,
         (*_SMALL, (70, 33), (2, 9001)),
         _WIDTHS,
         ({"has_weight": True}, {"has_weight": False}, {"has_weight": True, "eps": 0.5}),
@@ -123,6 +260,7 @@ OPS = {
     "add_rms_norm": Op(
         add_rms_norm,
         _add_norm_inputs,
+        _ROWS_TINY,
         (*_SMALL, (70, 33)),
         _WIDTHS,
         ({"has_weight": True}, {"has_weight": False}),
@@ -131,15 +269,10 @@ OPS = {
     "cross_entropy": Op(
         cross_entropy,
         _loss_inputs,
+        _ROWS_TINY,
         ((1, 1), (7, 123), (2, 3, 257), (5, 64), (3, 9001), (0, 8)),
         ((16_384, 50_304), (32_768, 32_000)),
-        (
-            {},
-            {"reduction": "sum", "ignore_index": 3},
-            {"reduction": "none", "return_lse": True},
-            {"label_smoothing": 0.1, "z_loss": 1e-3},
-            {"softcap": 15.0, "z_loss": 1e-4, "return_lse": True},
-        ),
+        _LOSSES,
         _times(1, 2),
     ),
 }
