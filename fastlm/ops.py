@@ -5,7 +5,7 @@ the functions of the Ops it was built with.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -24,7 +24,7 @@ class Ops(NamedTuple):
     attention: Callable[..., Tensor]
     swiglu: Callable[..., Tensor]
     silu_ffn: Callable[..., Tensor]
-    linear_cross_entropy: Callable[..., Tensor]
+    linear_cross_entropy: Callable[..., Any]  # (loss, lse) where lse is asked for
 
 
 reference_ops = Ops(

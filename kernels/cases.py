@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kernels.cross_entropy import cross_entropy
+from kernels.linear_cross_entropy import linear_cross_entropy
 from kernels.rms_norm import add_rms_norm, rms_norm
 from kernels.softmax import softmax
 
@@ -227,6 +228,20 @@ def _times(forward: float, backward: float) -> Callable[[Shape, int], Pair]:
     return bytes_moved
 
 
+def _linear_loss_bytes(shape: Shape, itemsize: int) -> Pair:
+    """What comes in and goes out; the logits, in chunks, come and go between."""
+    *rows, d_model, vocab_size = shape
+    hidden, weight = math.prod(rows) * d_model * itemsize, vocab_size * d_model * itemsize
+    logits = math.prod(rows) * vocab_size * itemsize
+    # Logits are written, read twice, overwritten and read twice; dweight is float32.
+    return 3 * hidden + 2 * weight + 6 * logits + vocab_size * d_model * 4, 0
+
+
+def _linear_loss_flops(shape: Shape) -> Pair:
+    """All three products, in the forward pass."""
+    return 6 * math.prod(shape), 0
+
+
 _ROWS_TINY = (2, 3, 7)
 _SMALL = ((1, 1), (7, 123), (2, 3, 257), (5, 64), (3, 1, 1000), (0, 8))
 _WIDTHS = ((65_536, 768), (65_536, 1024), (32_768, 2048), (32_768, 4096))
@@ -274,5 +289,15 @@ OPS = {
         ((16_384, 50_304), (32_768, 32_000)),
         _LOSSES,
         _times(1, 2),
+    ),
+    "linear_cross_entropy": Op(
+        linear_cross_entropy,
+        _linear_loss_inputs,
+        (2, 3, 5, 7),
+        ((1, 1, 1), (7, 16, 123), (2, 3, 33, 257), (3, 8, 9001), (0, 8, 8)),
+        ((65_536, 768, 50_304), (65_536, 1024, 50_304), (65_536, 1024, 32_000)),
+        _LOSSES,
+        _linear_loss_bytes,
+        _linear_loss_flops,
     ),
 }

@@ -21,17 +21,20 @@ FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _INTERPRETED_PROGRAMS = 3  # more than one, to see how they share the work; each is slow
 
 
-def operation(name: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+def operation(
+    name: str, fake: Callable[..., Any], *, is_opaque: bool = False
+) -> Callable[[Callable[..., Any]], Any]:
     """Register a function of tensors as torch.ops.fastlm.<name>.
 
     It must neither change nor return its arguments.
 
     Args:
         fake: makes empty results of the right shapes from the same arguments.
+        is_opaque: torch.compile may not look inside on a GPU either.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        if not INTERPRETED:
+        if not INTERPRETED and not is_opaque:
             return triton_op(f"fastlm::{name}", function, mutates_args=())
         registered = custom_op(f"fastlm::{name}", function, mutates_args=())
         registered.register_fake(fake)
