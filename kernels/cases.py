@@ -13,8 +13,11 @@ from torch import Tensor
 
 from kernels.cross_entropy import cross_entropy
 from kernels.linear_cross_entropy import linear_cross_entropy
+from kernels.relu2 import relu2
 from kernels.rms_norm import add_rms_norm, rms_norm
+from kernels.rope import qk_norm_rope, rotate_pairs
 from kernels.softmax import softmax
+from kernels.swiglu import silu_mul, swiglu
 
 Shape = tuple[int, ...]
 Options = dict[str, Any]
@@ -157,6 +160,8 @@ def _angles(
 
 def _heads(shape: Shape, dtype: torch.dtype, device: torch.device, g: torch.Generator) -> Tensor:
     """(..., heads, seq, d_head), laid out as a projection makes it: heads side by side."""
+    if len(shape) < 3:
+        return _randn(shape, dtype, device, g)
     *batch, heads, seq, d_head = shape
     return _randn((*batch, seq, heads, d_head), dtype, device, g).transpose(-2, -3)
 
@@ -242,6 +247,16 @@ def _linear_loss_flops(shape: Shape) -> Pair:
     return 6 * math.prod(shape), 0
 
 
+def _swiglu_bytes(shape: Shape, itemsize: int) -> Pair:
+    """Of the kernel alone: gate and up in, their product out; and those three in, two out."""
+    n = math.prod(shape[:-2]) * shape[-1] * itemsize
+    return 3 * n, 5 * n
+
+
+def _swiglu_flops(shape: Shape) -> Pair:
+    return 6 * math.prod(shape), 12 * math.prod(shape)
+
+
 _ROWS_TINY = (2, 3, 7)
 _SMALL = ((1, 1), (7, 123), (2, 3, 257), (5, 64), (3, 1, 1000), (0, 8))
 _WIDTHS = ((65_536, 768), (65_536, 1024), (32_768, 2048), (32_768, 4096))
@@ -299,5 +314,51 @@ OPS = {
         _LOSSES,
         _linear_loss_bytes,
         _linear_loss_flops,
+    ),
+    "silu_mul": Op(
+        silu_mul,
+        _two_tensors,
+        _ROWS_TINY,
+        (*_SMALL, (3, 1, 5000)),
+        ((65_536, 2048), (65_536, 2816), (32_768, 4096)),
+        ({},),
+        _times(3, 5),
+    ),
+    "swiglu": Op(
+        swiglu,
+        _feed_forward_inputs,
+        (2, 3, 5, 7),
+        ((1, 1, 1), (2, 3, 33, 123), (0, 8, 8)),
+        ((65_536, 768, 2048), (32_768, 1024, 2816)),
+        ({},),
+        _swiglu_bytes,
+        _swiglu_flops,
+    ),
+    "relu2": Op(
+        relu2,
+        _one_tensor,
+        _ROWS_TINY,
+        (*_SMALL, (3, 1, 5000)),
+        ((65_536, 3072), (65_536, 4096)),
+        ({},),
+        _times(2, 3),
+    ),
+    "rotate_pairs": Op(
+        rotate_pairs,
+        _rope_inputs,
+        (2, 2, 3, 4),
+        ((1, 2), (7, 6), (3, 33, 64), (2, 3, 40, 48), (2, 1, 2, 5, 16), (1, 2, 2, 128), (0, 3, 8)),
+        ((128, 12, 512, 64), (128, 8, 512, 128), (32, 16, 1024, 128)),
+        ({},),
+        _times(2, 2),
+    ),
+    "qk_norm_rope": Op(
+        qk_norm_rope,
+        _qk_inputs,
+        (2, 2, 3, 4),
+        ((1, 2), (7, 6), (3, 33, 64), (2, 3, 40, 48), (2, 1, 2, 5, 16), (1, 2, 2, 128), (0, 3, 8)),
+        ((128, 12, 512, 64), (128, 8, 512, 128), (32, 16, 1024, 128)),
+        ({"has_weight": False}, {"has_weight": True}, {"has_weight": True, "eps": 0.5}),
+        _times(4, 6),
     ),
 }

@@ -86,8 +86,8 @@ def as_rows(x: Tensor) -> Tensor:
     return rows if rows.stride(-1) == 1 or rows.shape[-1] == 1 else rows.contiguous()
 
 
-def check_tensors(name: str, n_columns_at_most: int, x: Tensor, *others: Tensor) -> None:
-    """Refuse what no kernel can do: another device, dtype, or more columns.
+def check_tensors(name: str, max_columns: int | None, x: Tensor, *others: Tensor) -> None:
+    """Refuse what no kernel can do: another device, dtype, or more columns, where they matter.
 
     Raises:
         ValueError: with what to do.
@@ -104,9 +104,9 @@ def check_tensors(name: str, n_columns_at_most: int, x: Tensor, *others: Tensor)
     if x.dtype not in FLOATS:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATS)
         raise ValueError(f"{name} takes {names}: got {x.dtype}; convert it, or --triton-ops none")
-    if x.shape[-1] > n_columns_at_most:
+    if max_columns is not None and x.shape[-1] > max_columns:
         raise ValueError(
-            f"{name} takes at most {n_columns_at_most:,} columns: got {x.shape[-1]:,}; use "
+            f"{name} takes at most {max_columns:,} columns: got {x.shape[-1]:,}; use "
             "--triton-ops none"
         )
 

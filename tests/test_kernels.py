@@ -116,7 +116,8 @@ def test_gradients_are_finite_differences(name, options):
             tensors[i] = tensor
         return OPS[name].function(*tensors, **inputs.options)
 
-    assert torch.autograd.gradcheck(call, tensors, eps=1e-5, atol=1e-7)
+    # fast_mode: along random directions, in place of one element after the other.
+    assert torch.autograd.gradcheck(call, tensors, eps=1e-5, atol=1e-7, fast_mode=True)
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -175,16 +176,19 @@ def test_layout_does_not_matter(name, kind, dtype):
     )
     found = results_of(OPS[name].function, given._replace(tensors=tensors))
     for ours, before in zip(found, expected, strict=True):
-        assert torch.equal(ours, before)
+        if OPS[name].flops(OPS[name].tiny) == (0, 0):
+            assert torch.equal(ours, before)
+        else:  # a matrix product may go another way
+            torch.testing.assert_close(ours, before)
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_an_expanded_gradient_equals_one_written_out(name):
     inputs = copied(tiny(name, torch.float32))
     given = [inputs.tensors[i] for i in inputs.differentiable]
-    result = results_of(OPS[name].function, inputs)[0]
-    expanded = torch.autograd.grad(result.sum(), given, retain_graph=True)
-    written = torch.autograd.grad(result, given, torch.ones_like(result))
+    results = results_of(OPS[name].function, inputs)
+    expanded = torch.autograd.grad(sum(r.sum() for r in results), given, retain_graph=True)
+    written = torch.autograd.grad(results, given, [torch.ones_like(r) for r in results])
     for ours, other in zip(expanded, written, strict=True):
         assert torch.equal(ours, other)
 
