@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
 from fastlm import functional
 from fastlm.config import ModelConfig
 from fastlm.model import TransformerLM
 from fastlm.ops import load_ops
+from kernels.calls import copied, largest_error, results_and_gradients, results_of
 from kernels.cases import OPS, Inputs
 
 _INCOMING = 4.0  # of random numbers none is larger than about this
@@ -42,42 +43,8 @@ def tiny(name, dtype, options=None) -> Inputs:
     return make(name, op.tiny, op.options[0] if options is None else options, dtype)
 
 
-def copied(inputs: Inputs, dtype: torch.dtype | None = None) -> Inputs:
-    """The same values in new memory of the same strides, or in float64; some want gradients."""
-
-    def copy(tensor: torch.Tensor) -> torch.Tensor:
-        to = dtype if tensor.is_floating_point() and dtype is not None else tensor.dtype
-        return torch.empty_like(tensor, dtype=to).copy_(tensor)
-
-    tensors = tree_map_only(torch.Tensor, copy, inputs.tensors)
-    for i in inputs.differentiable:
-        tensors[i].requires_grad_()
-    return inputs._replace(tensors=tensors)
-
-
-def results_of(function, inputs: Inputs) -> list[torch.Tensor]:
-    """What a call returns; of one that changes its arguments, those."""
-    returned = function(*inputs.tensors, **inputs.options)
-    return tree_leaves([inputs.tensors[i] for i in inputs.changed] or returned)
-
-
 def run(function, inputs: Inputs, dtype: torch.dtype | None = None) -> list[torch.Tensor]:
-    """Results, then the gradients of all inputs for the same random gradients of the results."""
-    inputs = copied(inputs, dtype)
-    results = results_of(function, inputs)
-    if not inputs.differentiable:
-        return [r.detach() for r in results]
-    g = generator(1)
-    weights = [torch.randn(r.shape, generator=g).to(r.dtype) for r in results]
-    given = [inputs.tensors[i] for i in inputs.differentiable]
-    gradients = torch.autograd.grad(results, given, weights)
-    return [r.detach() for r in (*results, *gradients)]
-
-
-def largest_error(found: torch.Tensor, truth: torch.Tensor) -> float:
-    difference = (found.double() - truth).abs()
-    assert not difference.isnan().any()
-    return difference.max().item() if difference.numel() > 0 else 0.0
+    return results_and_gradients(function, inputs, generator(1), dtype)
 
 
 @pytest.mark.parametrize(("name", "shape", "options", "dtype"), CASES)
