@@ -58,8 +58,10 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) 
     options = {name: value for name, value in options.items() if not name.startswith("num_")}
     kernel[grid](*given, **options)
     for original, copy in copies.values():
-        if not _is_expanded(original):
-            original.copy_(copy)
+        rounded = copy.to(original.dtype)
+        # PyTorch counts changes: what a kernel has only read must not seem to be another's result.
+        if not torch.equal(rounded.view(torch.int16), original.view(torch.int16)):
+            original.copy_(rounded)
 
 
 def _is_bfloat16(argument: Any) -> bool:
@@ -74,10 +76,6 @@ def _as_float32(x: Tensor, copies: dict[tuple[Any, ...], tuple[Tensor, Tensor]])
         flat = x.as_strided((span if x.numel() > 0 else 0,), (1,)).float()
         copies[key] = (x, flat.as_strided(x.shape, x.stride()))
     return copies[key][1]
-
-
-def _is_expanded(x: Tensor) -> bool:
-    return any(s == 0 and n > 1 for n, s in zip(x.shape, x.stride(), strict=True))
 
 
 def as_rows(x: Tensor) -> Tensor:

@@ -87,9 +87,11 @@ def test_gradients_are_finite_differences(name, options):
     assert torch.autograd.gradcheck(call, tensors, eps=1e-5, atol=1e-7, fast_mode=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", OPS)
-def test_arguments_stay_as_they_are(name):
-    before, inputs = tiny(name, torch.float32), copied(tiny(name, torch.float32))
+def test_arguments_stay_as_they_are(name, dtype):
+    before, inputs = tiny(name, dtype), copied(tiny(name, dtype))
+    versions = [t._version for t in tree_leaves(inputs.tensors) if t is not None]
     results = results_of(OPS[name].function, inputs)
     if inputs.differentiable:
         sum(r.sum() for r in results).backward()
@@ -97,6 +99,8 @@ def test_arguments_stay_as_they_are(name):
         if i not in inputs.changed:
             for tensor, copy in zip(tree_leaves(tensors), tree_leaves(copies), strict=True):
                 assert copy is None or torch.equal(tensor, copy)
+    if not inputs.changed:
+        assert versions == [t._version for t in tree_leaves(inputs.tensors) if t is not None]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
