@@ -1,9 +1,10 @@
-"""Which function computes what: the table of operations a model is given.
+"""Which function computes what: the table of operations a model and its optimizers are given.
 
 Level 1; the only file that imports kernels. A model never asks what machine it runs on: it calls
 the functions of the Ops it was built with.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from fastlm import functional
 
 
 class Ops(NamedTuple):
-    """The operations of the network; signatures are those of fastlm.functional."""
+    """The operations of a network and of its optimizers; signatures as in fastlm.functional."""
 
     linear: Callable[..., Tensor]
     embedding: Callable[..., Tensor]
@@ -29,6 +30,8 @@ class Ops(NamedTuple):
     silu_ffn: Callable[..., Tensor]
     relu2: Callable[..., Tensor]
     linear_cross_entropy: Callable[..., Any]  # (loss, lse) where lse is asked for
+    adamw: Callable[..., None]
+    symmetric_product: Callable[..., Tensor]
 
 
 reference_ops = Ops(
@@ -43,6 +46,8 @@ reference_ops = Ops(
     silu_ffn=functional.silu_ffn,
     relu2=functional.relu2,
     linear_cross_entropy=functional.linear_cross_entropy,
+    adamw=functional.adamw,
+    symmetric_product=functional.symmetric_product,
 )
 
 
@@ -112,6 +117,44 @@ def _linear_cross_entropy(
     return total / (targets != ignore_index).sum().clamp(min=1)
 
 
+def _adamw(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    step: int,
+) -> None:
+    beta1, beta2 = betas
+    torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
+    torch._foreach_mul_(exp_avg_sqs, beta2)
+    torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
+    lr_t = lr * math.sqrt(1 - beta2**step) / (1 - beta1**step)
+    scale = torch._foreach_sqrt(exp_avg_sqs)
+    torch._foreach_add_(scale, eps)
+    torch._foreach_mul_(params, 1 - lr * weight_decay)
+    torch._foreach_addcdiv_(params, exp_avgs, scale, value=-lr_t)
+
+
+def _symmetric_product(
+    x: Float[Tensor, "... rows columns"],
+    added: Float[Tensor, "... rows rows"] | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+) -> Float[Tensor, "... rows rows"]:
+    if added is None:
+        product = x @ x.mT
+        return product if alpha == 1.0 else alpha * product
+    n_matrices = math.prod(x.shape[:-2])
+    x, c = (t.reshape(n_matrices, *t.shape[-2:]) for t in (x, added))
+    return torch.baddbmm(c, x, x.mT, beta=beta, alpha=alpha).reshape(added.shape)
+
+
 torch_ops = Ops(
     linear=F.linear,
     embedding=F.embedding,
@@ -124,6 +167,8 @@ torch_ops = Ops(
     silu_ffn=_silu_ffn,
     relu2=functional.relu2,
     linear_cross_entropy=_linear_cross_entropy,
+    adamw=_adamw,
+    symmetric_product=_symmetric_product,
 )
 
 

@@ -54,7 +54,7 @@ class Trainer:
         self.model = TransformerLM(config.model, ops=ops, compute_dtype=dtype)
         init_weights(self.model, config.seed)
         self.model.to(self.device)
-        self.optimizers = build_optimizers(self.model, config.optim)
+        self.optimizers = build_optimizers(self.model, config.optim, ops)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.micro_batch = choose_micro_batch(config, self.device)
         self.loss = self._compiled_loss() if config.compile else self.model.loss

@@ -8,7 +8,15 @@ every record of bench/results. cases.py has all operations.
 from collections.abc import Callable
 from typing import Any
 
-from kernels import linear_cross_entropy, relu2, rms_norm, rope, swiglu
+from kernels import (
+    adamw,
+    linear_cross_entropy,
+    relu2,
+    rms_norm,
+    rope,
+    swiglu,
+    symmetric_product,
+)
 
 OPS: dict[str, Callable[..., Any]] = {
     "rms_norm": rms_norm.rms_norm,
@@ -18,6 +26,8 @@ OPS: dict[str, Callable[..., Any]] = {
     "swiglu": swiglu.swiglu,
     "relu2": relu2.relu2,
     "linear_cross_entropy": linear_cross_entropy.linear_cross_entropy,
+    "adamw": adamw.adamw,
+    "symmetric_product": symmetric_product.symmetric_product,
 }
 
 AUTO: tuple[str, ...] = ()

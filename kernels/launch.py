@@ -44,16 +44,23 @@ def operation(
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
-    """Run a kernel on a grid of programs.
+    """Run a kernel on a grid of programs; a list of tensors is given as their addresses, int64.
 
     The interpreter computes with bfloat16 as if its bits were a whole number. So there such tensors
     are given to it as float32, and what it has written is rounded as PyTorch rounds.
     """
     if not INTERPRETED:
-        wrap_triton(kernel)[grid](*arguments, **options)
+        given = [_addresses(a) if isinstance(a, list) else a for a in arguments]
+        wrap_triton(kernel)[grid](*given, **options)
         return
     copies: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
-    given = [_as_float32(a, copies) if _is_bfloat16(a) else a for a in arguments]
+
+    def as_computed(argument: Any) -> Any:
+        if isinstance(argument, list):
+            return _addresses([as_computed(a) for a in argument])
+        return _as_float32(argument, copies) if _is_bfloat16(argument) else argument
+
+    given = [as_computed(a) for a in arguments]
     # num_warps and num_stages mean nothing there.
     options = {name: value for name, value in options.items() if not name.startswith("num_")}
     kernel[grid](*given, **options)
@@ -62,6 +69,17 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) 
         # PyTorch counts changes: what a kernel has only read must not seem to be another's result.
         if not torch.equal(rounded.view(torch.int16), original.view(torch.int16)):
             original.copy_(rounded)
+
+
+def _addresses(tensors: list[Tensor]) -> Tensor:
+    return without_waiting(torch.tensor([t.data_ptr() for t in tensors]), tensors[0].device)
+
+
+def without_waiting(table: Tensor, device: torch.device) -> Tensor:
+    """A table made on the CPU, copied to a device while this process goes on."""
+    # From memory that may be swapped out, a copy would wait for all work of the device.
+    pinned = table.pin_memory() if device.type == "cuda" else table
+    return pinned.to(device, non_blocking=True)
 
 
 def _is_bfloat16(argument: Any) -> bool:
