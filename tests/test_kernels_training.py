@@ -1,0 +1,65 @@
+"""A model and its optimizers, trained through all kernels as through plain PyTorch."""
+
+import pytest
+import torch
+
+import kernels
+from fastlm.config import ModelConfig, OptimConfig
+from fastlm.model import TransformerLM, init_weights
+from fastlm.ops import load_ops
+from fastlm.optim import build_optimizers
+
+CONFIG = ModelConfig(
+    vocab_size=40, context_length=8, d_model=16, n_layers=2, n_heads=2, d_ff=24, tie_weights=True
+)
+
+
+def losses_of_training(triton_ops: str, n_steps: int, optimizer: str, lr: float) -> list[float]:
+    ops = load_ops(triton_ops, "cpu")
+    model = TransformerLM(CONFIG, ops=ops)
+    init_weights(model, 0)
+    optimizers = build_optimizers(model, OptimConfig(name=optimizer, lr=lr), ops)
+    generator = torch.Generator().manual_seed(0)
+    losses = []
+    for _ in range(n_steps):
+        # Each token follows from the one before, with some noise: there is something to learn.
+        first = torch.randint(0, CONFIG.vocab_size, (1, 1), generator=generator)
+        steps = torch.randint(3, 5, (1, CONFIG.context_length), generator=generator)
+        ids = torch.cat([first, first + steps.cumsum(1)], dim=1) % CONFIG.vocab_size
+        loss = model.loss(ids[:, :-1], ids[:, 1:])
+        loss.backward()
+        for each in optimizers:
+            each.step()
+            each.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.slow
+def test_200_steps_through_all_kernels_equal_the_reference():
+    plain = losses_of_training("none", 200, "adamw", 1e-2)
+    ours = losses_of_training("all", 200, "adamw", 1e-2)
+    assert plain[-1] < plain[0] - 1.5
+    assert ours == pytest.approx(plain, rel=1e-4)
+
+
+def test_muon_steps_through_all_kernels_equal_the_reference():
+    plain = losses_of_training("none", 2, "muon", 1e-2)
+    assert losses_of_training("all", 2, "muon", 1e-2) == pytest.approx(plain, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(kernels.OPS))
+def test_a_kernel_that_is_asked_for_is_run(name, monkeypatch):
+    if name in ("relu2", "qk_norm_rope"):
+        assert name in load_ops(name, "cpu")._fields  # no part of this network
+        return
+    called = []
+
+    def watched(*arguments, **options):
+        called.append(name)
+        return real(*arguments, **options)
+
+    real = kernels.OPS[name]
+    monkeypatch.setitem(kernels.OPS, name, watched)
+    losses_of_training(name, 1, "muon", 1e-2)
+    assert called
