@@ -1,0 +1,97 @@
+"""Kernels beside eager, compiled, Liger's and quack's, at the first real shape of each operation.
+
+On a GPU extra_info has the median of CUDA events with a cold cache, bytes or FLOPs a second, and
+the share of what a copy, or a product of matrices, reaches in this same run. All shapes,
+interleaved: python bench/gpu_kernels.py. Without a GPU there are no times of kernels: what is timed
+is compiling them for A100, H100 and B200, and extra_info has the registers and shared memory they
+take, and what bytes and FLOPs their shapes mean.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from gpu_kernels import call_of, directions, dtype_of, figures
+from kernel_peers import OTHERS, contenders
+from kernel_timing import copy_gb_per_second, interleaved, matrix_tflops
+
+from kernels.cases import OPS
+
+ROOT = Path(__file__).resolve().parent.parent
+HAS_GPU = torch.cuda.is_available()
+CASES = [
+    pytest.param(name, who, id=f"{name}-{who}")
+    for name in OPS
+    for who in ("eager", "torch.compile", "fastlm", "Liger", "quack", *OTHERS.get(name, {}))
+]
+
+
+@lru_cache
+def limits() -> tuple[float, float]:
+    """(GB/s of a copy, TFLOP/s of a product of matrices) of this card."""
+    device = torch.device("cuda")
+    return copy_gb_per_second(device), matrix_tflops(device)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("name", "who"), CASES)
+def bench_kernel(benchmark, name, who):
+    function = contenders(name).get(who)
+    if function is None:
+        pytest.skip(f"{who} is not installed, or has no such operation")
+    op, device = OPS[name], torch.device("cuda")
+    shape, dtype = op.large[0], dtype_of(name)
+    inputs = op.make(shape, op.options[0], dtype, device, torch.Generator().manual_seed(0))
+    moved, flops = op.bytes_moved(shape, dtype.itemsize), op.flops(shape)
+    gb_per_second, tflops = limits()
+    for direction in directions(name, inputs):
+        call = call_of(function, inputs, direction)
+        which = 1 if direction == "backward" else 0
+        found = figures(interleaved({who: call}, device)[who], moved[which], flops[which])
+        found["share_of_copy"] = found["gb_per_second"] / gb_per_second
+        if "tflops" in found:
+            found["share_of_matrix_product"] = found["tflops"] / tflops
+        benchmark.extra_info[direction] = found
+    call = call_of(function, inputs, directions(name, inputs)[0])
+
+    def synchronised() -> None:
+        call()
+        torch.cuda.synchronize()
+
+    benchmark.pedantic(synchronised, rounds=20, warmup_rounds=3)
+
+
+@pytest.mark.skipif(HAS_GPU, reason="times are measured on this GPU")
+@pytest.mark.parametrize("name", OPS)
+def bench_compiling_for_gpus(benchmark, name, tmp_path):
+    """All configurations of an operation, for sm_80, sm_90 and sm_100."""
+    path = tmp_path / "report.json"
+
+    def compile_all() -> None:
+        # In a new process: in this one kernels are interpreted.
+        environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+        command = [sys.executable, "-m", "kernels.aot", "--ops", name, "--json", str(path)]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+
+    benchmark.pedantic(compile_all, rounds=1)
+    op, itemsize = OPS[name], dtype_of(name).itemsize
+    benchmark.extra_info |= {
+        "cases": [
+            {
+                "shape": list(shape),
+                "bytes_moved": op.bytes_moved(shape, itemsize),
+                "flops": op.flops(shape),
+            }
+            for shape in op.large
+        ],
+        "resources": json.loads(path.read_text())["rows"],
+    }
