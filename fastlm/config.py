@@ -210,7 +210,7 @@ class TrainConfig:
     deterministic: bool = False
     """repeatable arithmetic, at some cost in speed"""
     triton_ops: str = "auto"
-    """auto, none, or names of Triton ops to use, comma-separated"""
+    """auto, none, all, or names of Triton ops to use, comma-separated"""
 
     def __post_init__(self) -> None:
         _require(self.batch_size >= 1, f"batch_size must be at least 1: got {self.batch_size}")

@@ -280,9 +280,9 @@ def linear_cross_entropy(
     softcap: float | None = None,
     return_lse: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """cross_entropy of the logits hidden W^T, with its options."""
+    """cross_entropy of the logits hidden W^T, with its options; W is cast to hidden.dtype."""
     return cross_entropy(
-        linear(hidden, weight),
+        linear(hidden, weight.to(hidden.dtype)),
         targets,
         ignore_index=ignore_index,
         reduction=reduction,

@@ -219,6 +219,7 @@ class TransformerBlock(nn.Module):
         ops: Ops = reference_ops,
     ) -> None:
         super().__init__()
+        self.ops = ops
         self.norm = config.norm
         self.attn = MultiHeadSelfAttention(config.d_model, config.n_heads, rope=rope, ops=ops)
         feed_forward = SwiGLU if config.ffn == "swiglu" else SiLUFeedForward
@@ -235,8 +236,9 @@ class TransformerBlock(nn.Module):
         cache: LayerCache | None = None,
     ) -> Float[Tensor, "... seq d_model"]:
         if self.norm == "pre":
-            x = x + self.attn(self.ln1(x), token_positions, cache=cache)
-            return x + self.ffn(self.ln2(x))
+            mixed = self.attn(self.ln1(x), token_positions, cache=cache)
+            normed, x = self.ops.add_rms_norm(mixed, x, self.ln2.weight, self.ln2.eps)
+            return x + self.ffn(normed)
         if self.norm == "post":
             x = self.ln1(x + self.attn(x, token_positions, cache=cache))
             return self.ln2(x + self.ffn(x))
@@ -328,7 +330,7 @@ class TransformerLM(nn.Module):
     ) -> Float[Tensor, ""]:
         """Mean cross-entropy in nats over the targets that are not -100, float32."""
         hidden = self.hidden(token_ids)
-        return self.ops.linear_cross_entropy(hidden, self.output_weight.to(hidden.dtype), targets)
+        return self.ops.linear_cross_entropy(hidden, self.output_weight, targets)
 
     def new_caches(self, batch_size: int, max_length: int) -> list[LayerCache]:
         """Empty caches for generating up to max_length positions."""

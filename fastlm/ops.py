@@ -1,12 +1,14 @@
-"""Which function computes what: the table of operations a model is given.
+"""Which function computes what: the table of operations a model and its optimizers are given.
 
 Level 1; the only file that imports kernels. A model never asks what machine it runs on: it calls
 the functions of the Ops it was built with.
 """
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,35 +17,55 @@ from fastlm import functional
 
 
 class Ops(NamedTuple):
-    """The operations of the network; signatures are those of fastlm.functional."""
+    """The operations of a network and of its optimizers; signatures as in fastlm.functional."""
 
     linear: Callable[..., Tensor]
     embedding: Callable[..., Tensor]
     rms_norm: Callable[..., Tensor]
+    add_rms_norm: Callable[..., tuple[Tensor, Tensor]]
     rotate_pairs: Callable[..., Tensor]
+    qk_norm_rope: Callable[..., tuple[Tensor, Tensor]]
     attention: Callable[..., Tensor]
     swiglu: Callable[..., Tensor]
     silu_ffn: Callable[..., Tensor]
-    linear_cross_entropy: Callable[..., Tensor]
+    relu2: Callable[..., Tensor]
+    linear_cross_entropy: Callable[..., Any]  # (loss, lse) where lse is asked for
+    adamw: Callable[..., None]
+    symmetric_product: Callable[..., Tensor]
 
 
 reference_ops = Ops(
     linear=functional.linear,
     embedding=functional.embedding,
     rms_norm=functional.rms_norm,
+    add_rms_norm=functional.add_rms_norm,
     rotate_pairs=functional.rotate_pairs,
+    qk_norm_rope=functional.qk_norm_rope,
     attention=functional.attention,
     swiglu=functional.swiglu,
     silu_ffn=functional.silu_ffn,
+    relu2=functional.relu2,
     linear_cross_entropy=functional.linear_cross_entropy,
+    adamw=functional.adamw,
+    symmetric_product=functional.symmetric_product,
 )
 
 
 def _rms_norm(
-    x: Float[Tensor, "... d_model"], weight: Float[Tensor, " d_model"], eps: float = 1e-5
+    x: Float[Tensor, "... d_model"], weight: Float[Tensor, " d_model"] | None, eps: float = 1e-5
 ) -> Float[Tensor, "... d_model"]:
     # float32 inside as the truth has it: F.rms_norm alone would take bf16's own precision on CPU.
-    return F.rms_norm(x.float(), weight.shape, weight, eps).to(x.dtype)
+    return F.rms_norm(x.float(), x.shape[-1:], weight, eps).to(x.dtype)
+
+
+def _add_rms_norm(
+    x: Float[Tensor, "... d_model"],
+    residual: Float[Tensor, "... d_model"],
+    weight: Float[Tensor, " d_model"] | None,
+    eps: float = 1e-5,
+) -> tuple[Float[Tensor, "... d_model"], Float[Tensor, "... d_model"]]:
+    total = x + residual
+    return _rms_norm(total, weight, eps), total
 
 
 def _attention(
@@ -85,43 +107,109 @@ def _linear_cross_entropy(
     targets: Int[Tensor, "..."],
     *,
     ignore_index: int = functional.IGNORE_INDEX,
-) -> Float[Tensor, ""]:
-    logits = F.linear(hidden, weight).flatten(0, -2).float()
+    **options: Any,
+) -> Tensor | tuple[Tensor, Tensor]:
+    logits = F.linear(hidden, weight.to(hidden.dtype))
+    if options:
+        return functional.cross_entropy(logits, targets, ignore_index=ignore_index, **options)
+    logits = logits.flatten(0, -2).float()
     total = F.cross_entropy(logits, targets.flatten(), ignore_index=ignore_index, reduction="sum")
     return total / (targets != ignore_index).sum().clamp(min=1)
+
+
+def _adamw(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    step: int,
+) -> None:
+    beta1, beta2 = betas
+    torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
+    torch._foreach_mul_(exp_avg_sqs, beta2)
+    torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
+    lr_t = lr * math.sqrt(1 - beta2**step) / (1 - beta1**step)
+    scale = torch._foreach_sqrt(exp_avg_sqs)
+    torch._foreach_add_(scale, eps)
+    torch._foreach_mul_(params, 1 - lr * weight_decay)
+    torch._foreach_addcdiv_(params, exp_avgs, scale, value=-lr_t)
+
+
+def _symmetric_product(
+    x: Float[Tensor, "... rows columns"],
+    added: Float[Tensor, "... rows rows"] | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+) -> Float[Tensor, "... rows rows"]:
+    if added is None:
+        product = x @ x.mT
+        return product if alpha == 1.0 else alpha * product
+    n_matrices = math.prod(x.shape[:-2])
+    x, c = (t.reshape(n_matrices, *t.shape[-2:]) for t in (x, added))
+    return torch.baddbmm(c, x, x.mT, beta=beta, alpha=alpha).reshape(added.shape)
 
 
 torch_ops = Ops(
     linear=F.linear,
     embedding=F.embedding,
     rms_norm=_rms_norm,
+    add_rms_norm=_add_rms_norm,
     rotate_pairs=functional.rotate_pairs,
+    qk_norm_rope=functional.qk_norm_rope,
     attention=_attention,
     swiglu=_swiglu,
     silu_ffn=_silu_ffn,
+    relu2=functional.relu2,
     linear_cross_entropy=_linear_cross_entropy,
+    adamw=_adamw,
+    symmetric_product=_symmetric_product,
 )
 
 
-def load_ops(triton_ops: str = "auto") -> Ops:
+def load_ops(triton_ops: str = "auto", device: torch.device | str | None = None) -> Ops:
     """The table of operations to run a model with.
 
     Args:
-        triton_ops: "none": PyTorch's own operations. "auto": Triton kernels where recorded
-            measurements show that they win the training step. Names, comma-separated: those.
+        triton_ops: "none": PyTorch's own operations. "auto": on a GPU, Triton kernels where
+            recorded measurements show that they win the training step. "all", or names,
+            comma-separated: those kernels.
+        device: where the model will run; the first GPU where there is one, when not given.
     Raises:
-        ValueError: for a name that no kernel has.
+        ValueError: for a name that no kernel has, or kernels that cannot run there.
     """
-    if triton_ops in ("auto", "none"):
+    on_gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
+    if triton_ops == "none" or (triton_ops == "auto" and not on_gpu):
         return torch_ops
-    from kernels import OPS
-
+    try:
+        from kernels import AUTO, OPS
+        from kernels.launch import INTERPRETED
+    except ImportError as error:
+        if triton_ops == "auto":
+            return torch_ops
+        raise ValueError(
+            f"--triton-ops {triton_ops} needs fastlm's own package kernels, and Triton: {error}; "
+            "run from fastlm's folder, install triton (on Linux), or use --triton-ops none"
+        ) from None
+    if triton_ops != "auto" and on_gpu == INTERPRETED:
+        raise ValueError(
+            f"--triton-ops {triton_ops} needs a CUDA device: got "
+            f"{'TRITON_INTERPRET=1, which runs kernels on the CPU: unset it' if on_gpu else 'cpu'};"
+            " use --triton-ops none"
+            f"{'' if on_gpu else ', or set TRITON_INTERPRET=1 to try them, slowly'}"
+        )
+    named = {"auto": AUTO, "all": tuple(OPS)}
     table = torch_ops
-    for name in triton_ops.split(","):
+    for name in named[triton_ops] if triton_ops in named else triton_ops.split(","):
         if name not in OPS:
-            known = ", ".join(sorted(OPS)) or "none in this version"
+            known = ", ".join(sorted(OPS))
             raise ValueError(
-                f"no Triton op is called {name!r}: expected auto, none, or of: {known}"
+                f"no Triton op is called {name!r}: expected auto, none, all, or of: {known}"
             )
         table = table._replace(**{name: OPS[name]})
     return table

@@ -1,7 +1,8 @@
 """Optimizers from their formulas, gradient clipping, and who optimizes what.
 
 Level 1. Of torch.optim only the Optimizer base class. Updates run over lists of tensors
-(torch._foreach_*), which on a GPU is one kernel for many parameters.
+(torch._foreach_*, or the Ops an optimizer is given), which on a GPU is one kernel for many
+parameters.
 """
 
 import math
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fastlm.config import OptimConfig
+from fastlm.ops import Ops, torch_ops
 
 Closure = Callable[[], float] | None
 
@@ -28,6 +30,12 @@ def _check_rates(lr: float, **others: float) -> None:
 
 class _Stepper(Optimizer):
     """Gathers each group's parameters and gradients and hands them to update()."""
+
+    ops: Ops = torch_ops
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy of an optimizer: torch knows nothing of its operations.
+        return super().__getstate__() | {"ops": self.ops}
 
     @torch.no_grad()
     def step(  # type: ignore[override]
@@ -137,25 +145,29 @@ class AdamW(_Stepper):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
+        *,
+        ops: Ops = torch_ops,
     ) -> None:
         _check_rates(lr, eps=eps, weight_decay=weight_decay)
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas must lie in [0, 1): got {betas}")
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, defaults)
+        self.ops = ops
 
     def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
-        beta1, beta2 = group["betas"]
         step = self.count_step(params)
-        first, second = self.buffers(params, "exp_avg"), self.buffers(params, "exp_avg_sq")
-        torch._foreach_lerp_(first, grads, 1 - beta1)
-        torch._foreach_mul_(second, beta2)
-        torch._foreach_addcmul_(second, grads, grads, value=1 - beta2)
-        lr_t = group["lr"] * math.sqrt(1 - beta2**step) / (1 - beta1**step)
-        scale = torch._foreach_sqrt(second)
-        torch._foreach_add_(scale, group["eps"])
-        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_addcdiv_(params, first, scale, value=-lr_t)
+        self.ops.adamw(
+            params,
+            grads,
+            self.buffers(params, "exp_avg"),
+            self.buffers(params, "exp_avg_sq"),
+            lr=group["lr"],
+            betas=group["betas"],
+            eps=group["eps"],
+            weight_decay=group["weight_decay"],
+            step=step,
+        )
 
 
 class Muon(_Stepper):
@@ -176,6 +188,7 @@ class Muon(_Stepper):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         n_iterations: int = 5,
+        ops: Ops = torch_ops,
     ) -> None:
         _check_rates(lr, momentum=momentum, weight_decay=weight_decay)
         defaults = {
@@ -185,6 +198,7 @@ class Muon(_Stepper):
             "n_iterations": n_iterations,
         }
         super().__init__(params, defaults)
+        self.ops = ops
         for group in self.param_groups:
             for p in group["params"]:
                 if p.ndim < 2:
@@ -206,7 +220,11 @@ class Muon(_Stepper):
             by_shape.setdefault(p.shape[-2:], []).append(i)
         for (d_out, d_in), indices in by_shape.items():
             stacked = torch.cat([updates[i].reshape(-1, d_out, d_in) for i in indices])
-            stacked = orthogonalize(stacked, n_iterations=group["n_iterations"])
+            stacked = orthogonalize(
+                stacked,
+                n_iterations=group["n_iterations"],
+                symmetric_product=self.ops.symmetric_product,
+            )
             counts = [params[i].numel() // (d_out * d_in) for i in indices]
             for i, part in zip(indices, stacked.split(counts), strict=True):
                 scale = math.sqrt(max(1.0, d_out / d_in))
@@ -214,23 +232,31 @@ class Muon(_Stepper):
 
 
 def orthogonalize(
-    matrices: Float[Tensor, "... d_out d_in"], *, n_iterations: int = 5
+    matrices: Float[Tensor, "... d_out d_in"],
+    *,
+    n_iterations: int = 5,
+    symmetric_product: Callable[..., Tensor] = torch_ops.symmetric_product,
 ) -> Float[Tensor, "... d_out d_in"]:
     """Bring all singular values near 1 (0.7 to 1.2) by a quintic Newton-Schulz iteration.
 
     X <- a X + (b X X^T + c (X X^T)^2) X from X / ||X||, with a, b, c chosen for speed of
     convergence from small values rather than for the limit. In bfloat16 on a GPU, else float32.
+
+    Args:
+        symmetric_product: as fastlm.functional.symmetric_product.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrices.bfloat16() if matrices.is_cuda else matrices.float()
+    x = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(n_iterations):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).to(matrices.dtype)
+        gram = symmetric_product(x)
+        polynomial = symmetric_product(gram, gram, alpha=c, beta=b)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return (x.mT if tall else x).reshape(matrices.shape).to(matrices.dtype)
 
 
 @torch.no_grad()
@@ -283,7 +309,9 @@ def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     return groups
 
 
-def build_optimizers(model: nn.Module, config: OptimConfig) -> list[Optimizer]:
+def build_optimizers(
+    model: nn.Module, config: OptimConfig, ops: Ops = torch_ops
+) -> list[Optimizer]:
     """The optimizers of a run; each group carries its peak learning rate as "peak_lr"."""
     groups = parameter_groups(model)
     decayed = groups["matrices"] + groups["head"]
@@ -301,7 +329,7 @@ def build_optimizers(model: nn.Module, config: OptimConfig) -> list[Optimizer]:
     elif config.name == "adagrad":
         optimizers = [AdaGrad(rest, config.lr, eps=config.eps)]
     else:
-        optimizers = [AdamW(rest, config.lr, config.betas, config.eps)]
+        optimizers = [AdamW(rest, config.lr, config.betas, config.eps, ops=ops)]
     if config.name == "muon":
         optimizers.append(
             Muon(
@@ -309,6 +337,7 @@ def build_optimizers(model: nn.Module, config: OptimConfig) -> list[Optimizer]:
                 config.muon_lr,
                 momentum=config.momentum,
                 weight_decay=config.weight_decay,
+                ops=ops,
             )
         )
     for optimizer in optimizers:

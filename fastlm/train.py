@@ -286,8 +286,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(
             f"--resume {arguments.resume} goes on in that folder: leave out --out {arguments.out}"
         )
-    choose_compute_dtype(choose_device(config.device), config.bf16)
-    load_ops(config.triton_ops)
+    device = choose_device(config.device)
+    choose_compute_dtype(device, config.bf16)
+    load_ops(config.triton_ops, device)
     if not config.data.path:
         began = time.perf_counter()
         path = str(_story_data(config))

@@ -50,12 +50,11 @@ class Trainer:
         self.device = choose_device(config.device)
         dtype, self.notice = choose_compute_dtype(self.device, config.bf16)
         torch.use_deterministic_algorithms(config.deterministic)
-        self.model = TransformerLM(
-            config.model, ops=load_ops(config.triton_ops), compute_dtype=dtype
-        )
+        ops = load_ops(config.triton_ops, self.device)
+        self.model = TransformerLM(config.model, ops=ops, compute_dtype=dtype)
         init_weights(self.model, config.seed)
         self.model.to(self.device)
-        self.optimizers = build_optimizers(self.model, config.optim)
+        self.optimizers = build_optimizers(self.model, config.optim, ops)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.micro_batch = choose_micro_batch(config, self.device)
         self.loss = self._compiled_loss() if config.compile else self.model.loss

@@ -1,12 +1,33 @@
 """Triton kernels, each paired with its reference in fastlm.functional.
 
-Imports torch and triton, never fastlm. OPS maps what a model may be given to its public function;
-cases.py has all operations.
+Imports torch and triton, never fastlm. OPS maps what a model or an optimizer may be given to its
+public function; AUTO names those taken where nothing is asked for: what wins the training step in
+every record of bench/results. cases.py has all operations.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from kernels import rms_norm
+from kernels import (
+    adamw,
+    linear_cross_entropy,
+    relu2,
+    rms_norm,
+    rope,
+    swiglu,
+    symmetric_product,
+)
 
-OPS: dict[str, Callable[..., Any]] = {"rms_norm": rms_norm.rms_norm}
+OPS: dict[str, Callable[..., Any]] = {
+    "rms_norm": rms_norm.rms_norm,
+    "add_rms_norm": rms_norm.add_rms_norm,
+    "rotate_pairs": rope.rotate_pairs,
+    "qk_norm_rope": rope.qk_norm_rope,
+    "swiglu": swiglu.swiglu,
+    "relu2": relu2.relu2,
+    "linear_cross_entropy": linear_cross_entropy.linear_cross_entropy,
+    "adamw": adamw.adamw,
+    "symmetric_product": symmetric_product.symmetric_product,
+}
+
+AUTO: tuple[str, ...] = ()

@@ -11,9 +11,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from kernels.adamw import adamw
 from kernels.cross_entropy import cross_entropy
+from kernels.linear_cross_entropy import linear_cross_entropy
+from kernels.relu2 import relu2
 from kernels.rms_norm import add_rms_norm, rms_norm
+from kernels.rope import qk_norm_rope, rotate_pairs
 from kernels.softmax import softmax
+from kernels.swiglu import silu_mul, swiglu
+from kernels.symmetric_product import symmetric_product
 
 Shape = tuple[int, ...]
 Options = dict[str, Any]
@@ -158,6 +164,8 @@ def _angles(
 
 def _heads(shape: Shape, dtype: torch.dtype, device: torch.device, g: torch.Generator) -> Tensor:
     """(..., heads, seq, d_head), laid out as a projection makes it: heads side by side."""
+    if len(shape) < 3:
+        return _randn(shape, dtype, device, g)
     *batch, heads, seq, d_head = shape
     return _randn((*batch, seq, heads, d_head), dtype, device, g).transpose(-2, -3)
 
@@ -229,6 +237,47 @@ def _times(forward: float, backward: float) -> Callable[[Shape, int], Pair]:
     return bytes_moved
 
 
+def _linear_loss_bytes(shape: Shape, itemsize: int) -> Pair:
+    """What comes in and goes out; the logits, in chunks, come and go between."""
+    *rows, d_model, vocab_size = shape
+    hidden, weight = math.prod(rows) * d_model * itemsize, vocab_size * d_model * itemsize
+    logits = math.prod(rows) * vocab_size * itemsize
+    # Logits are written, read twice, overwritten and read twice; dweight is float32.
+    return 3 * hidden + 2 * weight + 6 * logits + vocab_size * d_model * 4, 0
+
+
+def _linear_loss_flops(shape: Shape) -> Pair:
+    """All three products, in the forward pass."""
+    return 6 * math.prod(shape), 0
+
+
+def _swiglu_bytes(shape: Shape, itemsize: int) -> Pair:
+    """Of the kernel alone: gate and up in, their product out; and those three in, two out."""
+    n = math.prod(shape[:-2]) * shape[-1] * itemsize
+    return 3 * n, 5 * n
+
+
+def _swiglu_flops(shape: Shape) -> Pair:
+    return 6 * math.prod(shape), 12 * math.prod(shape)
+
+
+def _adamw_bytes(shape: Shape, itemsize: int) -> Pair:
+    """Four tensors are read and three written: 28 bytes a parameter in float32."""
+    return 7 * sum(shape) * itemsize, 0
+
+
+def _product_bytes(shape: Shape, itemsize: int) -> Pair:
+    """Of x and the result, without anything added."""
+    *batch, n_rows, n_columns = shape
+    return math.prod(batch) * n_rows * (n_columns + n_rows) * itemsize, 0
+
+
+def _product_flops(shape: Shape) -> Pair:
+    """Of one half of the result: the other is its mirror image."""
+    *batch, n_rows, n_columns = shape
+    return math.prod(batch) * n_rows**2 * n_columns, 0
+
+
 _ROWS_TINY = (2, 3, 7)
 _SMALL = ((1, 1), (7, 123), (2, 3, 257), (5, 64), (3, 1, 1000), (0, 8))
 _WIDTHS = ((65_536, 768), (65_536, 1024), (32_768, 2048), (32_768, 4096))
@@ -240,6 +289,10 @@ _LOSSES: tuple[Options, ...] = (
     {"label_smoothing": 0.1, "z_loss": 1e-3},
     {"softcap": 15.0, "z_loss": 1e-4, "return_lse": True},
 )
+_ADAMW: Options = {"lr": 0.01, "betas": (0.9, 0.95), "eps": 1e-8}
+# 203 million parameters: vocabulary 50,304, width 1024, 12 layers of attention and SwiGLU.
+_LAYER = (1024, *4 * (1024 * 1024,), 1024, *3 * (2752 * 1024,))
+_PARAMETERS = (50_304 * 1024, *12 * _LAYER, 1024)
 
 OPS = {
     "softmax": Op(
@@ -281,5 +334,86 @@ OPS = {
         _LOSSES,
         _times(1, 2),
         borders=((65_536, 256), (65_536, 1024)),
+    ),
+    "linear_cross_entropy": Op(
+        linear_cross_entropy,
+        _linear_loss_inputs,
+        (2, 3, 5, 7),
+        ((1, 1, 1), (7, 16, 123), (2, 3, 33, 257), (3, 8, 9001), (0, 8, 8)),
+        ((65_536, 768, 50_304), (65_536, 1024, 50_304), (65_536, 1024, 32_000)),
+        _LOSSES,
+        _linear_loss_bytes,
+        _linear_loss_flops,
+    ),
+    "silu_mul": Op(
+        silu_mul,
+        _two_tensors,
+        _ROWS_TINY,
+        (*_SMALL, (3, 1, 5000)),
+        ((65_536, 2048), (65_536, 2816), (32_768, 4096)),
+        ({},),
+        _times(3, 5),
+    ),
+    "swiglu": Op(
+        swiglu,
+        _feed_forward_inputs,
+        (2, 3, 5, 7),
+        ((1, 1, 1), (2, 3, 33, 123), (0, 8, 8)),
+        ((65_536, 768, 2048), (32_768, 1024, 2816)),
+        ({},),
+        _swiglu_bytes,
+        _swiglu_flops,
+    ),
+    "relu2": Op(
+        relu2,
+        _one_tensor,
+        _ROWS_TINY,
+        (*_SMALL, (3, 1, 5000)),
+        ((65_536, 3072), (65_536, 4096)),
+        ({},),
+        _times(2, 3),
+    ),
+    "rotate_pairs": Op(
+        rotate_pairs,
+        _rope_inputs,
+        (2, 2, 3, 4),
+        ((1, 2), (7, 6), (3, 33, 64), (2, 3, 40, 48), (2, 1, 2, 5, 16), (1, 2, 2, 128), (0, 3, 8)),
+        ((128, 12, 512, 64), (128, 8, 512, 128), (32, 16, 1024, 128)),
+        ({},),
+        _times(2, 2),
+    ),
+    "qk_norm_rope": Op(
+        qk_norm_rope,
+        _qk_inputs,
+        (2, 2, 3, 4),
+        ((1, 2), (7, 6), (3, 33, 64), (2, 3, 40, 48), (2, 1, 2, 5, 16), (1, 2, 2, 128), (0, 3, 8)),
+        ((128, 12, 512, 64), (128, 8, 512, 128), (32, 16, 1024, 128)),
+        ({"has_weight": False}, {"has_weight": True}, {"has_weight": True, "eps": 0.5}),
+        _times(4, 6),
+    ),
+    "adamw": Op(
+        adamw,
+        _adamw_inputs,
+        (5, 33),
+        ((1, 7, 1000), (0, 5000, 2048, 3), (0,)),
+        (_PARAMETERS,),
+        (
+            {**_ADAMW, "weight_decay": 0.1, "step": 1000},
+            {**_ADAMW, "weight_decay": 0.0, "step": 1},
+        ),
+        _adamw_bytes,
+    ),
+    "symmetric_product": Op(
+        symmetric_product,
+        _product_inputs,
+        (2, 5, 7),
+        ((1, 1), (7, 123), (2, 3, 257), (2, 2, 70, 33), (2, 144, 80), (0, 3, 4)),
+        ((12, 1024, 1024), (12, 1024, 4096), (4, 4096, 1024), (4, 4096, 4096)),
+        (
+            {"has_added": False},
+            {"has_added": True, "alpha": 2.0315, "beta": -4.775},
+        ),
+        _product_bytes,
+        _product_flops,
     ),
 }

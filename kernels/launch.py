@@ -49,7 +49,12 @@ def recording() -> Iterator[list[Launch]]:
 
 
 def operation(
-    name: str, fake: Callable[..., Any], *, opaque: bool = False, changes: tuple[str, ...] = ()
+    name: str,
+    fake: Callable[..., Any],
+    *,
+    is_opaque: bool = False,
+    changes: tuple[str, ...] = (),
+    tags: tuple[torch.Tag, ...] = (),
 ) -> Callable[[Callable[..., Any]], Any]:
     """Register a function of tensors as torch.ops.fastlm.<name>.
 
@@ -57,14 +62,16 @@ def operation(
 
     Args:
         fake: makes empty results of the right shapes from the same arguments.
-        opaque: torch.compile shall not see the kernels inside, which may then be launched in loops.
+        is_opaque: torch.compile may not look inside on a GPU either.
         changes: names of the arguments that are changed in place.
+        tags: of an opaque operation.
     """
+    assert is_opaque or not tags
 
     def decorate(function: Callable[..., Any]) -> Any:
-        if not INTERPRETED and not opaque:
+        if not INTERPRETED and not is_opaque:
             return triton_op(f"fastlm::{name}", function, mutates_args=changes)
-        registered = custom_op(f"fastlm::{name}", function, mutates_args=changes)
+        registered = custom_op(f"fastlm::{name}", function, mutates_args=changes, tags=tags)
         # The function itself on "meta" too where its launches are wanted.
         registered.register_fake(
             lambda *arguments: (fake if _recorded is None else function)(*arguments)
@@ -75,7 +82,7 @@ def operation(
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
-    """Run a kernel on a grid of programs.
+    """Run a kernel on a grid of programs; a list of tensors is given as their addresses, int64.
 
     The interpreter computes with bfloat16 as if its bits were a whole number. So there such tensors
     are given to it as float32, and what it has written is rounded as PyTorch rounds.
@@ -84,16 +91,36 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) 
         _recorded.append(Launch(kernel, grid, arguments, options))
         return
     if not INTERPRETED:
-        wrap_triton(kernel)[grid](*arguments, **options)
+        given = [_addresses(a) if isinstance(a, list) else a for a in arguments]
+        wrap_triton(kernel)[grid](*given, **options)
         return
     copies: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
-    given = [_as_float32(a, copies) if _is_bfloat16(a) else a for a in arguments]
+
+    def as_computed(argument: Any) -> Any:
+        if isinstance(argument, list):
+            return _addresses([as_computed(a) for a in argument])
+        return _as_float32(argument, copies) if _is_bfloat16(argument) else argument
+
+    given = [as_computed(a) for a in arguments]
     # num_warps and num_stages mean nothing there.
     options = {name: value for name, value in options.items() if not name.startswith("num_")}
     kernel[grid](*given, **options)
     for original, copy in copies.values():
-        if not _is_expanded(original):
-            original.copy_(copy)
+        rounded = copy.to(original.dtype)
+        # PyTorch counts changes: what a kernel has only read must not seem to be another's result.
+        if not torch.equal(rounded.view(torch.int16), original.view(torch.int16)):
+            original.copy_(rounded)
+
+
+def _addresses(tensors: list[Tensor]) -> Tensor:
+    return without_waiting(torch.tensor([t.data_ptr() for t in tensors]), tensors[0].device)
+
+
+def without_waiting(table: Tensor, device: torch.device) -> Tensor:
+    """A table made on the CPU, copied to a device while this process goes on."""
+    # From memory that may be swapped out, a copy would wait for all work of the device.
+    pinned = table.pin_memory() if device.type == "cuda" else table
+    return pinned.to(device, non_blocking=True)
 
 
 def _is_bfloat16(argument: Any) -> bool:
@@ -110,18 +137,14 @@ def _as_float32(x: Tensor, copies: dict[tuple[Any, ...], tuple[Tensor, Tensor]])
     return copies[key][1]
 
 
-def _is_expanded(x: Tensor) -> bool:
-    return any(s == 0 and n > 1 for n, s in zip(x.shape, x.stride(), strict=True))
-
-
 def as_rows(x: Tensor) -> Tensor:
     """x as (n_rows, n_columns) whose columns lie side by side: a view where there is one."""
     rows = x.reshape(-1, x.shape[-1])
     return rows if rows.stride(-1) == 1 or rows.shape[-1] == 1 else rows.contiguous()
 
 
-def check_tensors(name: str, n_columns_at_most: int, x: Tensor, *others: Tensor) -> None:
-    """Refuse what no kernel can do: another device, dtype, or more columns.
+def check_tensors(name: str, max_columns: int | None, x: Tensor, *others: Tensor) -> None:
+    """Refuse what no kernel can do: another device, dtype, or more columns, where they matter.
 
     Raises:
         ValueError: with what to do.
@@ -138,9 +161,9 @@ def check_tensors(name: str, n_columns_at_most: int, x: Tensor, *others: Tensor)
     if x.dtype not in FLOATS:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATS)
         raise ValueError(f"{name} takes {names}: got {x.dtype}; convert it, or --triton-ops none")
-    if x.shape[-1] > n_columns_at_most:
+    if max_columns is not None and x.shape[-1] > max_columns:
         raise ValueError(
-            f"{name} takes at most {n_columns_at_most:,} columns: got {x.shape[-1]:,}; use "
+            f"{name} takes at most {max_columns:,} columns: got {x.shape[-1]:,}; use "
             "--triton-ops none"
         )
 

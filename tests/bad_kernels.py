@@ -89,7 +89,7 @@ def _op(name, kernel, *, block=1024, n_warps=4, n_stages=3, offset=0, n=N, sum_d
     return Op(run, make, (8,), ((8,),), ((N,),), ({},), lambda shape, itemsize: (0, 0))
 
 
-@operation("bad_in_place", lambda tensors: None, opaque=True, changes=("tensors",))
+@operation("bad_in_place", lambda tensors: None, is_opaque=True, changes=("tensors",))
 def _in_place(tensors: list[torch.Tensor]) -> None:
     for x in tensors:
         launch(_good, (triton.cdiv(N, 1024),), x, x, N, BLOCK=1024, num_warps=4)

@@ -3,12 +3,13 @@
 import pytest
 import torch
 from kernel_graphs import calls_of
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
 from fastlm import functional
 from fastlm.config import ModelConfig
 from fastlm.model import TransformerLM
 from fastlm.ops import load_ops
+from kernels.calls import copied, largest_error, results_and_gradients, results_of
 from kernels.cases import OPS, Inputs
 
 _INCOMING = 4.0  # of random numbers none is larger than about this
@@ -43,42 +44,8 @@ def tiny(name, dtype, options=None) -> Inputs:
     return make(name, op.tiny, op.options[0] if options is None else options, dtype)
 
 
-def copied(inputs: Inputs, dtype: torch.dtype | None = None) -> Inputs:
-    """The same values in new memory of the same strides, or in float64; some want gradients."""
-
-    def copy(tensor: torch.Tensor) -> torch.Tensor:
-        to = dtype if tensor.is_floating_point() and dtype is not None else tensor.dtype
-        return torch.empty_like(tensor, dtype=to).copy_(tensor)
-
-    tensors = tree_map_only(torch.Tensor, copy, inputs.tensors)
-    for i in inputs.differentiable:
-        tensors[i].requires_grad_()
-    return inputs._replace(tensors=tensors)
-
-
-def results_of(function, inputs: Inputs) -> list[torch.Tensor]:
-    """What a call returns; of one that changes its arguments, those."""
-    returned = function(*inputs.tensors, **inputs.options)
-    return tree_leaves([inputs.tensors[i] for i in inputs.changed] or returned)
-
-
 def run(function, inputs: Inputs, dtype: torch.dtype | None = None) -> list[torch.Tensor]:
-    """Results, then the gradients of all inputs for the same random gradients of the results."""
-    inputs = copied(inputs, dtype)
-    results = results_of(function, inputs)
-    if not inputs.differentiable:
-        return [r.detach() for r in results]
-    g = generator(1)
-    weights = [torch.randn(r.shape, generator=g).to(r.dtype) for r in results]
-    given = [inputs.tensors[i] for i in inputs.differentiable]
-    gradients = torch.autograd.grad(results, given, weights)
-    return [r.detach() for r in (*results, *gradients)]
-
-
-def largest_error(found: torch.Tensor, truth: torch.Tensor) -> float:
-    difference = (found.double() - truth).abs()
-    assert not difference.isnan().any()
-    return difference.max().item() if difference.numel() > 0 else 0.0
+    return results_and_gradients(function, inputs, generator(1), dtype)
 
 
 @pytest.mark.parametrize(("name", "shape", "options", "dtype"), CASES)
@@ -117,12 +84,15 @@ def test_gradients_are_finite_differences(name, options):
             tensors[i] = tensor
         return OPS[name].function(*tensors, **inputs.options)
 
-    assert torch.autograd.gradcheck(call, tensors, eps=1e-5, atol=1e-7)
+    # fast_mode: along random directions, in place of one element after the other.
+    assert torch.autograd.gradcheck(call, tensors, eps=1e-5, atol=1e-7, fast_mode=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", OPS)
-def test_arguments_stay_as_they_are(name):
-    before, inputs = tiny(name, torch.float32), copied(tiny(name, torch.float32))
+def test_arguments_stay_as_they_are(name, dtype):
+    before, inputs = tiny(name, dtype), copied(tiny(name, dtype))
+    versions = [t._version for t in tree_leaves(inputs.tensors) if t is not None]
     results = results_of(OPS[name].function, inputs)
     if inputs.differentiable:
         sum(r.sum() for r in results).backward()
@@ -130,6 +100,8 @@ def test_arguments_stay_as_they_are(name):
         if i not in inputs.changed:
             for tensor, copy in zip(tree_leaves(tensors), tree_leaves(copies), strict=True):
                 assert copy is None or torch.equal(tensor, copy)
+    if not inputs.changed:
+        assert versions == [t._version for t in tree_leaves(inputs.tensors) if t is not None]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -176,16 +148,19 @@ def test_layout_does_not_matter(name, kind, dtype):
     )
     found = results_of(OPS[name].function, given._replace(tensors=tensors))
     for ours, before in zip(found, expected, strict=True):
-        assert torch.equal(ours, before)
+        if OPS[name].flops(OPS[name].tiny) == (0, 0):
+            assert torch.equal(ours, before)
+        else:  # a matrix product may go another way
+            torch.testing.assert_close(ours, before)
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_an_expanded_gradient_equals_one_written_out(name):
     inputs = copied(tiny(name, torch.float32))
     given = [inputs.tensors[i] for i in inputs.differentiable]
-    result = results_of(OPS[name].function, inputs)[0]
-    expanded = torch.autograd.grad(result.sum(), given, retain_graph=True)
-    written = torch.autograd.grad(result, given, torch.ones_like(result))
+    results = results_of(OPS[name].function, inputs)
+    expanded = torch.autograd.grad(sum(r.sum() for r in results), given, retain_graph=True)
+    written = torch.autograd.grad(results, given, [torch.ones_like(r) for r in results])
     for ours, other in zip(expanded, written, strict=True):
         assert torch.equal(ours, other)
 

@@ -29,7 +29,7 @@ SIDEWAYS = {
     ("special_tokens", "text_files"), ("bpe_training", "special_tokens"),
     ("bpe_training", "text_files"), ("meter", "console"), ("token_files", "text_files"),
     ("tokenizer_tables", "special_tokens"), ("tokenizer_files", "tokenizer_tables"),
-    ("tokenizer_files", "text_files"),
+    ("tokenizer_files", "text_files"), ("optim", "ops"),
 }  # fmt: skip
 
 # Run by `python -m`, the left one starts the command of the right one.

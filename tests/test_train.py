@@ -292,6 +292,22 @@ def test_bf16_run_agrees_with_float32(finished, data, tmp_path, monkeypatch):
     assert summary.val_loss != finished[1].val_loss
 
 
+def test_model_and_optimizers_compute_with_the_operations_that_were_asked_for(data, tmp_path):
+    from fastlm.clock import Clock
+    from fastlm.ops import torch_ops
+    from fastlm.trainer import Trainer
+    from kernels import OPS
+
+    prepared = open_prepared(data)
+    for asked in ("none", "adamw,rms_norm,symmetric_product"):
+        run_config = config(data, triton_ops=asked)
+        trainer = Trainer(run_config, prepared, RunRecord(tmp_path), Clock(time.perf_counter()))
+        kernels = {} if asked == "none" else {name: OPS[name] for name in asked.split(",")}
+        assert len(trainer.optimizers) == 2
+        for holder in (trainer.model, *trainer.optimizers):
+            assert holder.ops == torch_ops._replace(**kernels)
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(data, tmp_path):
     from fastlm.trainer import Diverged
 

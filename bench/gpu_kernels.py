@@ -1,0 +1,232 @@
+"""Every kernel beside eager, compiled and other libraries' code, in one run on one GPU.
+
+    python bench/gpu_kernels.py              measure; write bench/results/GPU_DATE.json
+    python bench/gpu_kernels.py --write      and put the table into kernels/README.md
+    python bench/gpu_kernels.py --ops softmax rms_norm --out FILE   part by part: FILE is added to
+
+A case already in the file is not measured again. Each direction of each shape is timed on its own,
+but the linear layer with its loss, which makes gradients in its forward pass: both together. Last
+the training step of a small GPT-2's shape, with each kernel in turn.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from kernel_peers import contenders  # noqa: E402
+from kernel_step import training_step_ms  # noqa: E402
+from kernel_timing import Timing, copy_gb_per_second, interleaved, matrix_tflops  # noqa: E402
+
+from fastlm.hardware import describe  # noqa: E402
+from kernels.calls import copied, results_of  # noqa: E402
+from kernels.cases import OPS, Inputs, Shape  # noqa: E402
+from kernels.readme import replace_table  # noqa: E402
+
+WHOLE = {"linear_cross_entropy"}  # forward and backward in one
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """Parameters are float32, all else bfloat16."""
+    return torch.float32 if name == "adamw" else torch.bfloat16
+
+
+def directions(name: str, inputs: Inputs) -> tuple[str, ...]:
+    """What there is to time."""
+    if name in WHOLE:
+        return ("both",)
+    return ("forward", "backward") if inputs.differentiable else ("forward",)
+
+
+def call_of(function: Callable[..., Any], inputs: Inputs, direction: str) -> Callable[[], object]:
+    """A call that computes that direction, on inputs of its own."""
+    inputs = copied(inputs)
+    given = [inputs.tensors[i] for i in inputs.differentiable]
+
+    def forward() -> list[torch.Tensor]:
+        return results_of(function, inputs)
+
+    if direction == "forward":
+        return forward
+    results = [r for r in forward() if r.requires_grad]
+    incoming = [torch.randn_like(r) for r in results]
+
+    def backward() -> object:
+        return torch.autograd.grad(results, given, incoming, retain_graph=True)
+
+    def both() -> object:
+        return torch.autograd.grad([r for r in forward() if r.requires_grad], given, incoming)
+
+    return backward if direction == "backward" else both
+
+
+def measure_case(name: str, shape: Shape, device: torch.device) -> list[dict[str, Any]]:
+    """A row for each direction and contender; of one that fails, why."""
+    op, dtype = OPS[name], dtype_of(name)
+    inputs = op.make(shape, op.options[0], dtype, device, torch.Generator().manual_seed(0))
+    itemsize = torch.empty((), dtype=dtype).element_size()
+    moved, flops = op.bytes_moved(shape, itemsize), op.flops(shape)
+    rows = []
+    for direction in directions(name, inputs):
+        calls, failed = {}, {}
+        for who, function in contenders(name).items():
+            try:
+                call = call_of(function, inputs, direction)
+                call()
+                calls[who] = call
+            except Exception as error:  # a peer that refuses a shape stops nothing
+                if who == "fastlm":
+                    raise
+                failed[who] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        which = 1 if direction == "backward" else 0
+        for who, timing in interleaved(calls, device).items():
+            rows.append(
+                {
+                    "op": name,
+                    "shape": list(shape),
+                    "dtype": str(dtype).removeprefix("torch."),
+                    "direction": direction,
+                    "contender": who,
+                    **figures(timing, moved[which], flops[which]),
+                }
+            )
+        rows += [
+            {"op": name, "shape": list(shape), "direction": direction, "contender": who, "error": e}
+            for who, e in failed.items()
+        ]
+    return rows
+
+
+def figures(timing: Timing, n_bytes: int, flops: int) -> dict[str, Any]:
+    """A timing with the rates it means."""
+    found = timing._asdict() | {"bytes_moved": n_bytes, "flops": flops}
+    found["gb_per_second"] = n_bytes / timing.median_ms / 1e6
+    if flops > 0:
+        found["tflops"] = flops / timing.median_ms / 1e9
+    return found
+
+
+def table(record: dict[str, Any]) -> str:
+    """Ours beside the others, as Markdown: a line a case and direction."""
+    others = [
+        who for who in dict.fromkeys(r["contender"] for r in record["rows"]) if who != "fastlm"
+    ]
+    lines = [
+        f"{record['machine']['device']}, {record['date']}. Times in ms.",
+        (
+            f"Limits: copies {record['copy_gb_per_second']:,.0f} GB/s, matrix products in bfloat16 "
+            f"{record['matrix_tflops']:,.0f} TFLOP/s."
+        ),
+        "",
+        f"| operation | shape | direction | fastlm | rate | of the limit | {' | '.join(others)} |",
+        f"|{' --- |' * (6 + len(others))}",
+    ]
+    cases: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for row in record["rows"]:
+        key = (row["op"], tuple(row["shape"]), row["direction"])
+        cases.setdefault(key, {})[row["contender"]] = row
+    for (name, shape, direction), by in cases.items():
+        ours = by["fastlm"]
+        if "tflops" in ours:
+            rate, limit = f"{ours['tflops']:.0f} TFLOP/s", record["matrix_tflops"]
+            share = ours["tflops"] / limit
+        else:
+            rate = f"{ours['gb_per_second']:,.0f} GB/s"
+            share = ours["gb_per_second"] / record["copy_gb_per_second"]
+        theirs = (
+            f"{by[who]['median_ms']:.3f}" if "median_ms" in by.get(who, {}) else ""
+            for who in others
+        )
+        lines.append(
+            f"| {name} | {' x '.join(map(str, shape))} | {direction} | {ours['median_ms']:.3f} | "
+            f"{rate} | {share:.0%} | {' | '.join(theirs)} |"
+        )
+    step = record.get("training_step_ms")
+    if step:
+        lines += [
+            "",
+            "| training step with | ms | of that without kernels |",
+            "| --- | --- | --- |",
+        ]
+        lines += [f"| {who} | {ms:.2f} | {ms / step['none']:.3f} |" for who, ms in step.items()]
+    return "\n".join(lines)
+
+
+def start_record(device: torch.device) -> dict[str, Any]:
+    """The machine and its limits, before any case."""
+    n_bytes = 2 << 30 if device.type == "cuda" else 1 << 20
+    return {
+        "date": datetime.date.today().isoformat(),
+        "machine": describe(device),
+        "copy_gb_per_second": copy_gb_per_second(device, n_bytes),
+        "matrix_tflops": matrix_tflops(device, 8192 if device.type == "cuda" else 64),
+        "rows": [],
+    }
+
+
+def default_path(machine: dict[str, Any], date: str) -> Path:
+    """bench/results/GPU_DATE.json."""
+    gpu = re.sub(r"[^a-z0-9]+", "-", str(machine["device"]).lower()).strip("-")
+    return ROOT / "bench" / "results" / f"{gpu}_{date}.json"
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ops", nargs="*", default=list(OPS), choices=list(OPS), metavar="NAME")
+    parser.add_argument("--out", type=Path, help="default: bench/results/GPU_DATE.json")
+    parser.add_argument("--write", action="store_true", help="put the table into kernels/README.md")
+    parser.add_argument(
+        "--try-on-cpu",
+        action="store_true",
+        help="smallest shapes in the interpreter: shows that this program works, no speed",
+    )
+    arguments = parser.parse_args(argv)
+    if not torch.cuda.is_available() and not arguments.try_on_cpu:
+        parser.error(
+            "times need a CUDA device: what can be known without one is printed by "
+            "python -m kernels.aot"
+        )
+    device = torch.device("cpu" if arguments.try_on_cpu else "cuda")
+    if arguments.try_on_cpu and (arguments.out is None or arguments.write):
+        parser.error("--try-on-cpu needs --out, and no --write: it measures nothing to keep")
+    path, record = arguments.out, None
+    if path is None:
+        path = default_path(describe(device), datetime.date.today().isoformat())
+    if path.exists():
+        record = json.loads(path.read_text())
+    record = record or start_record(device)
+
+    def keep() -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=1) + "\n")
+
+    done = {(row["op"], tuple(row["shape"])) for row in record["rows"]}
+    for name in arguments.ops:
+        for shape in (OPS[name].tiny,) if arguments.try_on_cpu else OPS[name].large:
+            if (name, shape) in done:
+                continue
+            record["rows"] += measure_case(name, shape, device)
+            keep()
+            print(f"{name} {shape}", flush=True)
+    if "training_step_ms" not in record:
+        record["training_step_ms"] = training_step_ms(device, arguments.ops)
+        keep()
+    print(table(record))
+    if arguments.write:
+        replace_table(ROOT / "kernels" / "README.md", "times", table(record))
+
+
+if __name__ == "__main__":
+    main()

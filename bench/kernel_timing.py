@@ -1,0 +1,104 @@
+"""Fair times of calls: interleaved, with a cold second-level cache, medians, peak memory.
+
+On a GPU times are CUDA events and each call starts with the cache flushed. On a CPU, where only
+this program itself is tried, it is the clock on the wall.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+Call = Callable[[], object]
+
+
+class Timing(NamedTuple):
+    """Of one call."""
+
+    median_ms: float
+    fastest_ms: float
+    n_rounds: int
+    peak_extra_bytes: int
+    """most memory allocated at a time beyond what there was; 0 on a CPU"""
+
+
+def _flush(device: torch.device) -> torch.Tensor:
+    """A tensor larger than any second-level cache; writing it empties the cache."""
+    size = 256 << 20 if device.type == "cuda" else 1
+    return torch.empty(size, dtype=torch.uint8, device=device)
+
+
+def _time_once(call: Call, device: torch.device, flush: torch.Tensor) -> Callable[[], float]:
+    """Start a call; what is returned waits for it and gives milliseconds."""
+    flush.zero_()
+    if device.type != "cuda":
+        began = time.perf_counter()
+        call()
+        elapsed = (time.perf_counter() - began) * 1e3
+        return lambda: elapsed
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    call()
+    end.record()
+
+    def wait() -> float:
+        end.synchronize()
+        return begin.elapsed_time(end)
+
+    return wait
+
+
+def _peak_extra_bytes(call: Call, device: torch.device) -> int:
+    if device.type != "cuda":
+        call()
+        return 0
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def interleaved(
+    calls: dict[str, Call], device: torch.device, *, seconds: float = 0.3, max_rounds: int = 200
+) -> dict[str, Timing]:
+    """Each call in turn, round after round, so that all see the same clocks.
+
+    Args:
+        seconds: to spend on each call, about; at least 5 rounds are made.
+    """
+    flush = _flush(device)
+    peaks = {}
+    for name, call in calls.items():
+        for _ in range(2):  # compile and choose algorithms
+            call()
+        peaks[name] = _peak_extra_bytes(call, device)
+    longest = max(sum(_time_once(c, device, flush)() for c in calls.values()) / len(calls), 1e-3)
+    n_rounds = min(max(int(seconds * 1e3 / longest), 5), max_rounds)
+    waits: dict[str, list[Callable[[], float]]] = {name: [] for name in calls}
+    for _ in range(n_rounds):
+        for name, call in calls.items():
+            waits[name].append(_time_once(call, device, flush))
+    times = {name: [wait() for wait in started] for name, started in waits.items()}
+    return {
+        name: Timing(statistics.median(of), min(of), len(of), peaks[name])
+        for name, of in times.items()
+    }
+
+
+def copy_gb_per_second(device: torch.device, n_bytes: int = 2 << 30) -> float:
+    """What a copy of n_bytes reaches, read and write counted."""
+    x = torch.empty(n_bytes // 2, dtype=torch.bfloat16, device=device).normal_()
+    y = torch.empty_like(x)
+    timing = interleaved({"copy": lambda: y.copy_(x)}, device)["copy"]
+    return 2 * n_bytes / timing.median_ms / 1e6
+
+
+def matrix_tflops(device: torch.device, n: int = 8192) -> float:
+    """What a product of two n x n matrices of random bfloat16 numbers reaches."""
+    a, b = (torch.randn(n, n, device=device).bfloat16() for _ in range(2))
+    timing = interleaved({"product": lambda: a @ b}, device)["product"]
+    return 2 * n**3 / timing.median_ms / 1e9

@@ -1,0 +1,123 @@
+"""Are the tests of kernels able to fail? Typical bugs, put into a copy one at a time, must be seen.
+
+Run by `make soak`. Each names a file, what stands there, what a slip would leave, and the tests that
+see it; -rA shows which did.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SEGMENTATION_FAULT = 128 + 11
+
+
+class Bug(NamedTuple):
+    """In `file`, each `old` becomes `new`; `tests` are pytest arguments of those that must fail."""
+
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+PARITY = "tests/test_kernels.py -k 'errors_are_those and {}'"
+
+BUGS = {
+    "wrong mask": Bug(
+        "cross_entropy.py",
+        'z = tl.where(in_row, z, -float("inf"))',
+        "z = z",
+        PARITY.format("cross_entropy-7x123"),
+    ),
+    "int32 offset": Bug(
+        "rms_norm.py",
+        "rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)",
+        "rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)",
+        "tests/test_kernels.py -k two_billion",
+    ),
+    "missing rows of the weight's gradient": Bug(
+        "linear_cross_entropy.py",
+        "        if dweight is not None:\n            _add_product",
+        "        if dweight is not None and begin == 0:\n            _add_product",
+        "tests/test_linear_cross_entropy.py -k chunks_give",
+    ),
+    "ignored row not written": Bug(
+        "cross_entropy.py",
+        "tl.store(loss_ptr + row, tl.where(is_counted, loss, 0.0))",
+        "tl.store(loss_ptr + row, loss, is_counted)",
+        "tests/test_kernels.py -k 'every_element and cross_entropy'",
+    ),
+    "wrong scale by the number of counted targets": Bug(
+        "cross_entropy.py",
+        "(targets != ignore_index).sum().clamp(min=1)",
+        "max(targets.numel(), 1)",
+        PARITY.format("cross_entropy-7x123-0"),
+    ),
+    "sum in bfloat16": Bug(
+        "linear_cross_entropy.py",
+        "hidden.new_empty(weight.shape if wants_dweight else (0,), dtype=sum_dtype(hidden))",
+        "hidden.new_empty(weight.shape if wants_dweight else (0,))",
+        "tests/test_linear_cross_entropy.py -k summed_in_float32",
+    ),
+    "block too few": Bug(
+        "softmax.py",
+        "for begin in range(0, n_columns, BLOCK):",
+        "for begin in range(0, n_columns - BLOCK, BLOCK):",
+        PARITY.format("softmax-2x16411"),
+    ),
+    "swapped sign of the rotation": Bug(
+        "rope.py", "sin = -sin", "sin = sin", PARITY.format("rotate_pairs-3x33x64")
+    ),
+    "missing gradient of the residual": Bug(
+        "rms_norm.py",
+        "dx += dsum.to(ACCURATE)",
+        "dx += 0 * dsum.to(ACCURATE)",
+        PARITY.format("add_rms_norm-7x123"),
+    ),
+    "-inf minus -inf": Bug(
+        "softmax.py",
+        "highest = tl.full((), LOWEST, ACCURATE)",
+        'highest = tl.full((), -float("inf"), ACCURATE)',
+        "tests/test_kernels.py -k extreme_rows",
+    ),
+}
+
+
+def run_tests(folder: Path, tests: str) -> subprocess.CompletedProcess[str]:
+    command = f"{sys.executable} -m pytest -q -x -p no:cacheprovider {tests}"
+    return subprocess.run(
+        command, shell=True, capture_output=True, text=True, cwd=folder, env=dict(os.environ)
+    )
+
+
+@pytest.fixture
+def copy_of_the_project(tmp_path):
+    for name in ("kernels", "fastlm", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("conftest.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_typical_bug_makes_a_test_fail(name, copy_of_the_project):
+    bug = BUGS[name]
+    path = copy_of_the_project / "kernels" / bug.file
+    text = path.read_text()
+    assert bug.old in text, "the code has changed: say here what the slip would be now"
+    before = run_tests(copy_of_the_project, bug.tests)
+    assert before.returncode == 0, before.stdout
+    path.write_text(text.replace(bug.old, bug.new))
+    after = run_tests(copy_of_the_project, bug.tests)
+    # An offset that wraps around may point outside all memory: the process dies.
+    assert after.returncode in (1, SEGMENTATION_FAULT), f"no test saw it:\n{after.stdout}"
+    failed = re.findall(r"^FAILED (.*?)(?: - .*)?$", after.stdout, re.MULTILINE)
+    print(f"{name}: {failed[0] if failed else 'segmentation fault in ' + bug.tests}")

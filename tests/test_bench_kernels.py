@@ -1,0 +1,83 @@
+"""The programs that measure kernels: that they work, and that what they found is what is used."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import kernels
+from kernels.cases import OPS
+from kernels.readme import read_table
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "kernels" / "README.md"
+sys.path.insert(0, str(ROOT / "bench"))
+
+from kernel_errors import n_cases  # noqa: E402
+from kernel_step import winners  # noqa: E402
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=300
+    )
+
+
+@pytest.mark.slow
+def test_the_comparison_of_kernels_runs_and_goes_on_where_it_stopped(tmp_path):
+    out = tmp_path / "record.json"
+    command = ["bench/gpu_kernels.py", "--try-on-cpu", "--out", str(out), "--ops"]
+    first = run(*command, "relu2")
+    assert first.returncode == 0, first.stderr
+    record = json.loads(out.read_text())
+    assert {"none", "all"} <= set(record["training_step_ms"])
+    assert {(r["direction"], r["contender"]) for r in record["rows"]} >= {
+        (direction, who)
+        for direction in ("forward", "backward")
+        for who in ("eager", "torch.compile", "fastlm")
+    }
+    forward = record["rows"][0]
+    moved, _ = OPS["relu2"].bytes_moved(OPS["relu2"].tiny, 2)
+    assert forward["bytes_moved"] == moved == 2 * 2 * 2 * 3 * 7
+    assert forward["gb_per_second"] == pytest.approx(moved / forward["median_ms"] / 1e6)
+    second = run(*command, "relu2", "rms_norm")
+    assert second.returncode == 0, second.stderr
+    again = json.loads(out.read_text())
+    assert again["rows"][: len(record["rows"])] == record["rows"]
+    assert {row["op"] for row in again["rows"]} == {"relu2", "rms_norm"}
+    assert "| rms_norm | 2 x 3 x 7 | backward |" in second.stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+def test_times_without_a_gpu_are_refused_with_what_can_be_had():
+    result = run("bench/gpu_kernels.py")
+    assert result.returncode == 2
+    assert "python -m kernels.aot" in result.stderr.splitlines()[-1]
+
+
+def test_kernels_taken_by_themselves_are_those_that_win_every_recorded_step():
+    assert winners(ROOT / "bench" / "results") == tuple(sorted(kernels.AUTO))
+
+
+def test_a_winner_wins_everywhere_by_more_than_noise(tmp_path):
+    steps = [
+        {"none": 100.0, "rms_norm": 90.0, "swiglu": 99.8, "adamw": 80.0, "all": 70.0},
+        {"none": 50.0, "rms_norm": 49.0, "swiglu": 40.0, "adamw": 51.0, "all": 40.0},
+    ]
+    for i, step in enumerate(steps):
+        (tmp_path / f"{i}.json").write_text(json.dumps({"training_step_ms": step}))
+    (tmp_path / "other.json").write_text(json.dumps({"rows": []}))
+    assert winners(tmp_path) == ("rms_norm",)
+
+
+def test_the_table_of_errors_has_every_operation_dtype_and_case():
+    rows = [line.split("|")[1:4] for line in read_table(README, "errors").splitlines()[2:]]
+    found = {(name.strip(), dtype.strip()): int(n) for name, dtype, n in rows}
+    assert found == {
+        (name, str(dtype).removeprefix("torch.")): n_cases(name)
+        for name, op in OPS.items()
+        for dtype in op.dtypes
+    }
