@@ -382,8 +382,10 @@ def _words(configuration: Configuration) -> str:
     for name, value in configuration.constants:
         if isinstance(value, bool):
             words += [name] if value else []
-        elif isinstance(value, int) or (isinstance(value, float) and value > 0):
+        elif isinstance(value, int):
             words.append(f"{name} {value}")
+        elif isinstance(value, float) and value > 0:
+            words.append(f"{name} {value:.6g}")
     dtypes = {str(a.dtype) for _, a in configuration.arguments if isinstance(a, Pointer)}
     if "torch.bfloat16" not in dtypes:
         words.append("float32")
@@ -397,6 +399,8 @@ def table(report: dict[str, Any], architectures: list[str]) -> str:
     for row in report["rows"]:
         widths = ", ".join(f"{width:,}" for width in row["widths"])
         cells = [_cell(row["code"].get(name)) for name in architectures]
+        if not any(cells):
+            continue
         lines.append([", ".join(row["ops"]), row["kernel"], widths, row["configuration"], *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
