@@ -14,9 +14,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import custom_op
 
-from kernels.launch import accurate_dtype, check_tensors, launch, without_waiting
+from kernels.launch import accurate_dtype, check_tensors, launch, operation, without_waiting
 
 CHUNK = 2048
 WARPS = 8
@@ -103,11 +102,28 @@ def _tables(
     return owners, first_chunks, numels
 
 
+def _fake(
+    params: list[Tensor],
+    grads: list[Tensor],
+    exp_avgs: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    step: int,
+) -> None:
+    """Nothing is returned."""
+
+
 # Opaque to torch.compile, since nothing can be fused with it, and left out of CUDA graphs, which
 # would repeat it with the addresses and the step of one call.
-@custom_op(
-    "fastlm::adamw",
-    mutates_args=("params", "exp_avgs", "exp_avg_sqs"),
+@operation(
+    "adamw",
+    _fake,
+    is_opaque=True,
+    changes=("params", "exp_avgs", "exp_avg_sqs"),
     tags=(torch.Tag.cudagraph_unsafe,),
 )
 def _step(
@@ -145,22 +161,6 @@ def _step(
             CHUNK=CHUNK,
             num_warps=WARPS,
         )  # fmt: skip
-
-
-@_step.register_fake
-def _fake(
-    params: list[Tensor],
-    grads: list[Tensor],
-    exp_avgs: list[Tensor],
-    exp_avg_sqs: list[Tensor],
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    step: int,
-) -> None:
-    """Nothing is returned."""
 
 
 @torch.no_grad()

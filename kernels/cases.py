@@ -51,6 +51,7 @@ class Op(NamedTuple):
         tiny: a shape small enough for finite differences, with more than one of everything.
         small: shapes that the interpreter does in about a second.
         large: shapes of real models, for a GPU.
+        borders: more shapes to compile for, as the kernels choose others for small and large ones.
         options: each is tried on the small shapes; the first is the one to measure.
         bytes_moved: of a shape at so many bytes an element, each read or written once.
         flops: of a shape, multiplications and additions of matrix products alone.
@@ -65,6 +66,7 @@ class Op(NamedTuple):
     bytes_moved: Callable[[Shape, int], Pair]
     flops: Callable[[Shape], Pair] = lambda shape: (0, 0)
     dtypes: tuple[torch.dtype, ...] = FLOATS
+    borders: tuple[Shape, ...] = ()
 
 
 def _randn(
@@ -279,6 +281,7 @@ def _product_flops(shape: Shape) -> Pair:
 _ROWS_TINY = (2, 3, 7)
 _SMALL = ((1, 1), (7, 123), (2, 3, 257), (5, 64), (3, 1, 1000), (0, 8))
 _WIDTHS = ((65_536, 768), (65_536, 1024), (32_768, 2048), (32_768, 4096))
+_NORM_BORDERS = ((65_536, 256), (16_384, 8192), (2048, 65_536))
 _LOSSES: tuple[Options, ...] = (
     {},
     {"reduction": "sum", "ignore_index": 3},
@@ -300,24 +303,27 @@ OPS = {
         (*_WIDTHS, (16_384, 50_304)),
         ({"dim": -1},),
         _times(2, 3),
+        borders=((65_536, 256), (16_384, 8192), (16_384, 16_384)),
     ),
     "rms_norm": Op(
         rms_norm,
         _norm_inputs,
         _ROWS_TINY,
-        (*_SMALL, (70, 33), (2, 9001)),
+        (*_SMALL, (70, 33), (5, 9001)),
         _WIDTHS,
         ({"has_weight": True}, {"has_weight": False}, {"has_weight": True, "eps": 0.5}),
         _times(2, 3),
+        borders=_NORM_BORDERS,
     ),
     "add_rms_norm": Op(
         add_rms_norm,
         _add_norm_inputs,
         _ROWS_TINY,
-        (*_SMALL, (70, 33)),
+        (*_SMALL, (70, 33), (5, 9001)),
         _WIDTHS,
         ({"has_weight": True}, {"has_weight": False}),
         _times(4, 4),
+        borders=_NORM_BORDERS,
     ),
     "cross_entropy": Op(
         cross_entropy,
@@ -327,6 +333,7 @@ OPS = {
         ((16_384, 50_304), (32_768, 32_000)),
         _LOSSES,
         _times(1, 2),
+        borders=((65_536, 256), (65_536, 1024)),
     ),
     "linear_cross_entropy": Op(
         linear_cross_entropy,

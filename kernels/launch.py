@@ -5,8 +5,9 @@ TRITON_INTERPRET=1 was set before Triton was imported, runs kernels on CPU tenso
 torch.compile cannot see into that: there an operation is opaque to it.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,23 +22,60 @@ FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _INTERPRETED_PROGRAMS = 3  # more than one, to see how they share the work; each is slow
 
 
+class Launch(NamedTuple):
+    """A kernel, its grid, and what it was given by position and by name."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+
+
+_recorded: list[Launch] | None = None
+
+
+@contextmanager
+def recording() -> Iterator[list[Launch]]:
+    """Collect launches instead of making them, of operations on tensors of device "meta".
+
+    Those have shapes and dtypes but no memory: what a GPU would be given is known without one.
+    """
+    global _recorded
+    _recorded = []
+    try:
+        yield _recorded
+    finally:
+        _recorded = None
+
+
 def operation(
-    name: str, fake: Callable[..., Any], *, is_opaque: bool = False
+    name: str,
+    fake: Callable[..., Any],
+    *,
+    is_opaque: bool = False,
+    changes: tuple[str, ...] = (),
+    tags: tuple[torch.Tag, ...] = (),
 ) -> Callable[[Callable[..., Any]], Any]:
     """Register a function of tensors as torch.ops.fastlm.<name>.
 
-    It must neither change nor return its arguments.
+    It must not return its arguments, and change none but those it names.
 
     Args:
         fake: makes empty results of the right shapes from the same arguments.
         is_opaque: torch.compile may not look inside on a GPU either.
+        changes: names of the arguments that are changed in place.
+        tags: of an opaque operation.
     """
+    assert is_opaque or not tags
 
     def decorate(function: Callable[..., Any]) -> Any:
         if not INTERPRETED and not is_opaque:
-            return triton_op(f"fastlm::{name}", function, mutates_args=())
-        registered = custom_op(f"fastlm::{name}", function, mutates_args=())
-        registered.register_fake(fake)
+            return triton_op(f"fastlm::{name}", function, mutates_args=changes)
+        registered = custom_op(f"fastlm::{name}", function, mutates_args=changes, tags=tags)
+        # The function itself on "meta" too where its launches are wanted.
+        registered.register_fake(
+            lambda *arguments: (fake if _recorded is None else function)(*arguments)
+        )
         return registered
 
     return decorate
@@ -49,6 +87,9 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) 
     The interpreter computes with bfloat16 as if its bits were a whole number. So there such tensors
     are given to it as float32, and what it has written is rounded as PyTorch rounds.
     """
+    if _recorded is not None:
+        _recorded.append(Launch(kernel, grid, arguments, options))
+        return
     if not INTERPRETED:
         given = [_addresses(a) if isinstance(a, list) else a for a in arguments]
         wrap_triton(kernel)[grid](*given, **options)
@@ -108,7 +149,7 @@ def check_tensors(name: str, max_columns: int | None, x: Tensor, *others: Tensor
     Raises:
         ValueError: with what to do.
     """
-    device = "cpu" if INTERPRETED else "cuda"
+    device = "meta" if _recorded is not None else "cpu" if INTERPRETED else "cuda"
     for tensor in (x, *others):
         if tensor.device.type != device:
             hint = (
@@ -145,6 +186,16 @@ def lowest_number(x: Tensor) -> float:
 def block_of(n_columns: int) -> int:
     """The power of two that holds a row."""
     return max(next_power_of_2(n_columns), 1)
+
+
+def tile_of(n_columns: int, n_values: int) -> tuple[int, int, int]:
+    """(rows, columns, warps) of a tile of whole rows, of so many values a thread.
+
+    Wide rows may give a thread more, and short ones less: 4 to 16 warps, 16 rows at most.
+    """
+    block = block_of(n_columns)
+    n_warps = min(max(block // (32 * n_values), 4), 16)
+    return max(min(32 * n_values * n_warps // block, 16), 1), block, n_warps
 
 
 def n_programs(device: torch.device, n_tasks: int, programs_per_sm: int) -> int:

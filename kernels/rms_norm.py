@@ -1,9 +1,10 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 """RMSNorm, alone or after a residual addition, forward and backward.
 
-A program takes whole rows. The backward pass needs the sum over all rows for the weight's gradient:
-as many programs as run at once go through the rows, each with a sum of its own, and the few sums
-are added in a fixed order, so that two runs give the same bits.
+A program takes whole rows; those that do not fit its registers, in blocks, twice. The backward pass
+needs the sum over all rows for the weight's gradient: as many programs as run at once go through
+the rows, each with a sum of its own, and the few sums are added in a fixed order, so that two runs
+give the same bits.
 """
 
 import torch
@@ -15,19 +16,20 @@ from torch import Tensor
 from kernels.launch import (
     accurate_dtype,
     as_rows,
-    block_of,
     check_tensors,
     launch,
     n_programs,
     operation,
     sum_dtype,
+    tile_of,
 )
 
 MAX_COLUMNS = 65_536
-PROGRAMS_PER_SM = 2  # that share the rows in the backward pass
-_TILE = (
-    8192  # elements that a program works on at a time, several rows of them where rows are short
-)
+_MAX_BLOCK = 8192  # more columns go in several blocks: registers would not do in the backward pass
+_LONG_BLOCK = 2048
+# Of a tensor in each thread: at most 128 registers in all, so that 16 warps fit an SM.
+_FORWARD_VALUES, _BACKWARD_VALUES = 32, 16
+_WARPS_PER_SM = 16  # that share the rows in the backward pass
 
 
 @triton.jit
@@ -59,6 +61,41 @@ def _forward(
         weight = tl.load(weight_ptr + columns, columns < n_columns, 0.0).to(ACCURATE)
         y = y * weight[None, :]
     tl.store(y_ptr + places, y.to(y_ptr.dtype.element_ty), is_there)
+
+
+@triton.jit
+def _forward_long(
+    x_ptr, residual_ptr, weight_ptr, y_ptr, sum_ptr, scale_ptr,
+    x_stride, residual_stride, n_columns, eps,
+    HAS_RESIDUAL: tl.constexpr, HAS_WEIGHT: tl.constexpr, ACCURATE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.arange(0, BLOCK)
+    squares = tl.zeros((BLOCK,), ACCURATE)
+    for begin in range(0, n_columns, BLOCK):
+        in_row = begin + columns < n_columns
+        x = tl.load(x_ptr + row * x_stride + begin + columns, in_row, 0.0).to(ACCURATE)
+        if HAS_RESIDUAL:
+            residual = tl.load(residual_ptr + row * residual_stride + begin + columns, in_row, 0.0)
+            x = (x + residual.to(ACCURATE)).to(sum_ptr.dtype.element_ty)
+            tl.store(sum_ptr + row * n_columns + begin + columns, x, in_row)
+            x = x.to(ACCURATE)
+        squares += x * x
+    mean_square = tl.sum(squares, axis=0) / n_columns
+    scale = 1.0 / tl.sqrt(mean_square + tl.full((), eps, ACCURATE))
+    tl.store(scale_ptr + row, scale)
+    for begin in range(0, n_columns, BLOCK):
+        in_row = begin + columns < n_columns
+        x = tl.load(x_ptr + row * x_stride + begin + columns, in_row, 0.0).to(ACCURATE)
+        if HAS_RESIDUAL:
+            # Added again: another thread may have stored this sum, and not be done with it.
+            residual = tl.load(residual_ptr + row * residual_stride + begin + columns, in_row, 0.0)
+            x = (x + residual.to(ACCURATE)).to(sum_ptr.dtype.element_ty).to(ACCURATE)
+        y = x * scale
+        if HAS_WEIGHT:
+            y *= tl.load(weight_ptr + begin + columns, in_row, 0.0).to(ACCURATE)
+        tl.store(y_ptr + row * n_columns + begin + columns, y.to(y_ptr.dtype.element_ty), in_row)
 
 
 @triton.jit
@@ -95,10 +132,50 @@ def _backward(
         tl.store(dweight_ptr + tl.program_id(0) * n_columns + columns, dweight, in_row)
 
 
-def shape_of(n_columns: int) -> tuple[int, int, int]:
-    """(rows a program takes at a time, columns, warps) for rows of n_columns."""
-    block = block_of(n_columns)
-    return max(min(_TILE // block, 16), 1), block, min(max(block // 512, 4), 16)
+@triton.jit
+def _backward_long(
+    dy_ptr, dsum_ptr, x_ptr, weight_ptr, scale_ptr, dx_ptr, dweight_ptr,
+    dy_stride, dsum_stride, x_stride, n_rows, n_columns,
+    HAS_DSUM: tl.constexpr, HAS_WEIGHT: tl.constexpr, ACCURATE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """dweight, a row of sums for each program, has to be zero before."""
+    columns = tl.arange(0, BLOCK)
+    for row_index in range(tl.program_id(0), n_rows, tl.num_programs(0)):
+        row = tl.full((), row_index, tl.int64)
+        scale = tl.load(scale_ptr + row)
+        products = tl.zeros((BLOCK,), ACCURATE)
+        for begin in range(0, n_columns, BLOCK):
+            in_row = begin + columns < n_columns
+            x = tl.load(x_ptr + row * x_stride + begin + columns, in_row, 0.0).to(ACCURATE)
+            dy = tl.load(dy_ptr + row * dy_stride + begin + columns, in_row, 0.0).to(ACCURATE)
+            if HAS_WEIGHT:
+                dy *= tl.load(weight_ptr + begin + columns, in_row, 0.0).to(ACCURATE)
+            products += dy * (x * scale)
+        mean = tl.sum(products, axis=0) / n_columns
+        for begin in range(0, n_columns, BLOCK):
+            in_row = begin + columns < n_columns
+            x = tl.load(x_ptr + row * x_stride + begin + columns, in_row, 0.0)
+            dy = tl.load(dy_ptr + row * dy_stride + begin + columns, in_row, 0.0)
+            normed = x.to(ACCURATE) * scale
+            dnormed = dy.to(ACCURATE)
+            if HAS_WEIGHT:
+                sums = dweight_ptr + tl.program_id(0) * n_columns + begin + columns
+                tl.store(sums, tl.load(sums, in_row, 0.0) + dnormed * normed, in_row)
+                dnormed *= tl.load(weight_ptr + begin + columns, in_row, 0.0).to(ACCURATE)
+            dx = (dnormed - normed * mean) * scale
+            if HAS_DSUM:
+                dsum = tl.load(dsum_ptr + row * dsum_stride + begin + columns, in_row, 0.0)
+                dx += dsum.to(ACCURATE)
+            place = dx_ptr + row * n_columns + begin + columns
+            tl.store(place, dx.to(dx_ptr.dtype.element_ty), in_row)
+        # Whatever thread adds to a sum next has to see what this one stored.
+        tl.debug_barrier()
+
+
+def shape_of(n_columns: int, n_values: int) -> tuple[int, int, int]:
+    """(rows a program takes at a time, columns a block, warps) for rows of n_columns."""
+    return (1, _LONG_BLOCK, 8) if n_columns > _MAX_BLOCK else tile_of(n_columns, n_values)
 
 
 def _fake_forward(
@@ -121,19 +198,24 @@ def _norm(
     x_rows = as_rows(x)
     residual_rows = x_rows if residual is None else as_rows(residual)
     n_rows, n_columns = x_rows.shape
-    n_tile_rows, block, n_warps = shape_of(n_columns)
-    if n_rows > 0:
+    n_tile_rows, block, n_warps = shape_of(n_columns, _FORWARD_VALUES)
+    if n_rows == 0:
+        return y, total, scale
+    tensors = (x_rows, residual_rows, x_rows if weight is None else weight, y, total, scale)
+    strides = (x_rows.stride(0), residual_rows.stride(0))
+    options = {
+        "HAS_RESIDUAL": residual is not None,
+        "HAS_WEIGHT": weight is not None,
+        "ACCURATE": accurate_dtype(x),
+        "BLOCK": block,
+        "num_warps": n_warps,
+    }
+    if n_columns > _MAX_BLOCK:
+        launch(_forward_long, (n_rows,), *tensors, *strides, n_columns, eps, **options)
+    else:
         launch(
-            _forward,
-            (triton.cdiv(n_rows, n_tile_rows),),
-            x_rows, residual_rows, x_rows if weight is None else weight, y, total, scale,
-            x_rows.stride(0), residual_rows.stride(0), n_rows, n_columns, eps,
-            HAS_RESIDUAL=residual is not None,
-            HAS_WEIGHT=weight is not None,
-            ACCURATE=accurate_dtype(x),
-            ROWS=n_tile_rows,
-            BLOCK=block,
-            num_warps=n_warps,
+            _forward, (triton.cdiv(n_rows, n_tile_rows),),
+            *tensors, *strides, n_rows, n_columns, eps, ROWS=n_tile_rows, **options,
         )  # fmt: skip
     return y, total, scale
 
@@ -154,20 +236,18 @@ def _norm_gradients(
     dy_rows, x_rows = as_rows(dy), as_rows(x)
     dtotal_rows = dy_rows if dtotal is None else as_rows(dtotal)
     n_rows, n_columns = x_rows.shape
-    n_tile_rows, block, n_warps = shape_of(n_columns)
-    programs = n_programs(x.device, triton.cdiv(n_rows, n_tile_rows), PROGRAMS_PER_SM)
-    partial = x.new_empty((programs, n_columns if weight is not None else 0), dtype=sum_dtype(x))
+    n_tile_rows, block, n_warps = shape_of(n_columns, _BACKWARD_VALUES)
+    is_long = n_columns > _MAX_BLOCK
+    programs = n_programs(x.device, triton.cdiv(n_rows, n_tile_rows), _WARPS_PER_SM // n_warps)
+    partial = (x.new_zeros if is_long else x.new_empty)(
+        (programs, n_columns if weight is not None else 0), dtype=sum_dtype(x)
+    )
     launch(
-        _backward,
-        (programs,),
+        _backward_long if is_long else _backward, (programs,),
         dy_rows, dtotal_rows, x_rows, x_rows if weight is None else weight, scale, dx, partial,
         dy_rows.stride(0), dtotal_rows.stride(0), x_rows.stride(0), n_rows, n_columns,
-        HAS_DSUM=dtotal is not None,
-        HAS_WEIGHT=weight is not None,
-        ACCURATE=accurate_dtype(x),
-        ROWS=n_tile_rows,
-        BLOCK=block,
-        num_warps=n_warps,
+        HAS_DSUM=dtotal is not None, HAS_WEIGHT=weight is not None, ACCURATE=accurate_dtype(x),
+        BLOCK=block, num_warps=n_warps, **({} if is_long else {"ROWS": n_tile_rows}),
     )  # fmt: skip
     if weight is None:
         return dx, x.new_empty((0,))
@@ -178,12 +258,12 @@ def _save(ctx, inputs, output):
     x, residual, weight, _ = inputs
     _, total, scale = output
     ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(scale)
     ctx.has_residual = residual is not None
     ctx.save_for_backward(x if residual is None else total, weight, scale)
 
 
 def _differentiate(ctx, dy, dtotal, dscale):
-    assert dscale is None, "the scale is no result"
     x, weight, scale = ctx.saved_tensors
     if dy is None:
         dx, dweight = dtotal, None

@@ -14,19 +14,17 @@ from torch import Tensor
 from kernels.launch import (
     accurate_dtype,
     as_rows,
-    block_of,
     check_tensors,
     launch,
     lowest_number,
     operation,
+    tile_of,
 )
 
 MAX_COLUMNS = 1 << 20
 _MAX_BLOCK = 16_384  # longer rows go in several blocks
 _LONG_BLOCK = 4096
-_TILE = (
-    8192  # elements that a program works on at a time, several rows of them where rows are short
-)
+_VALUES = 32  # of a tensor in each thread: 64 take more than 128 registers in the backward pass
 
 
 @triton.jit
@@ -109,8 +107,7 @@ def shape_of(n_columns: int) -> tuple[int, int, int]:
     """(rows a program takes, columns a block, warps) for rows of n_columns."""
     if n_columns > _MAX_BLOCK:
         return 1, _LONG_BLOCK, 8
-    block = block_of(n_columns)
-    return max(min(_TILE // block, 16), 1), block, min(max(block // 512, 4), 16)
+    return tile_of(n_columns, _VALUES)
 
 
 def _fake(x: Tensor) -> Tensor:

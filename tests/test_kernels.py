@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from kernel_graphs import calls_of
 from torch.utils._pytree import tree_leaves
 
 from fastlm import functional
@@ -159,6 +160,16 @@ def test_an_expanded_gradient_equals_one_written_out(name):
     written = torch.autograd.grad(results, given, [torch.ones_like(r) for r in results])
     for ours, other in zip(expanded, written, strict=True):
         assert torch.equal(ours, other)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(("name", "options"), EACH_OPTION)
+def test_operations_keep_what_they_promise_pytorch(name, options):
+    """Their schemas, fake results and registered gradients, forward and backward."""
+    calls = calls_of(OPS[name].function, tiny(name, torch.float32, options))
+    assert calls
+    for call in calls:
+        torch.library.opcheck(call.op, call.arguments)
 
 
 @pytest.mark.compiled

@@ -1,0 +1,469 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
+"""Every kernel compiled for real GPUs, ahead of time, on a machine without any.
+
+    python -m kernels.aot            # a table of registers, spilled bytes and shared memory
+    python -m kernels.aot --check    # also whether kernels/README.md has that table
+    python -m kernels.aot --write    # puts it there
+
+Each operation runs forward and backward on tensors without memory, of the shapes of real models, to
+see which kernels it launches with what. Each is then compiled by Triton and ptxas, for each
+architecture, and its code is searched for what makes kernels slow or wrong. The exit code is 1
+where something is found.
+"""
+
+import argparse
+import io
+import json
+import math
+import multiprocessing
+import os
+import re
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import torch
+import triton
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+from triton import knobs
+from triton.backends.compiler import GPUTarget
+from triton.errors import TritonError
+from triton.runtime import driver
+
+from kernels.cases import OPS, Inputs, Op, Options, Shape
+from kernels.launch import INTERPRETED, Launch, recording
+from kernels.readme import read_table, replace_table
+
+README = Path(__file__).with_name("README.md")
+TABLE = "resources"  # what it is called there
+
+# Kernels of whose tiles only a part has to be loaded and stored 16 bytes at a time, and why.
+WIDE_PART: dict[str, tuple[float, str]] = {
+    "adamw._update": (0.5, "a branch for the last chunk of a parameter, of any size"),
+}
+NOT_WGMMA: dict[str, str] = {}  # kernels that need not use Hopper's wgmma for products, and why
+
+
+class Gpu(NamedTuple):
+    """What an operation may ask a device for; shared_bytes is the most that a program can have."""
+
+    architecture: int
+    n_sms: int
+    shared_bytes: int
+
+
+GPUS = {
+    "A100": Gpu(80, 108, 163 << 10),
+    "H100": Gpu(90, 132, 227 << 10),
+    "B200": Gpu(100, 148, 227 << 10),
+}
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """What Triton compiles for: a dtype, and whether the address is a multiple of 16."""
+
+    dtype: torch.dtype
+    address: int
+
+    def data_ptr(self) -> int:
+        return self.address
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """All that a kernel is compiled for, but the architecture.
+
+    Attributes:
+        arguments: by name; a number stands for all that Triton compiles alike.
+        options: num_warps and the like, as far as they are given.
+    """
+
+    module: str
+    kernel: str
+    constants: tuple[tuple[str, Any], ...]
+    arguments: tuple[tuple[str, Any], ...]
+    options: tuple[tuple[str, Any], ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.module.rpartition('.')[2]}.{self.kernel}"
+
+
+@dataclass
+class Use:
+    """The operations that launch a configuration, and the widths (last axes) of their shapes."""
+
+    ops: list[str] = field(default_factory=list)
+    widths: list[int] = field(default_factory=list)
+
+
+class Code(NamedTuple):
+    """What a configuration was compiled to.
+
+    Attributes:
+        loads, stores: instructions for global memory, by the bytes each moves for a thread.
+        problems: what is wrong with it.
+    """
+
+    registers: int
+    spilled_bytes: int
+    shared_bytes: int
+    loads: dict[int, int]
+    stores: dict[int, int]
+    has_wgmma: bool
+    problems: list[str]
+
+
+def record(op: Op, shape: Shape, options: Options, dtype: torch.dtype, gpu: Gpu) -> list[Launch]:
+    """The launches of a forward and a backward pass on such a GPU."""
+    inputs = _inputs(op, shape, options, dtype)
+    tensors = tree_map_only(Tensor, without_memory, inputs.tensors)
+    given = [tensors[i].requires_grad_() for i in inputs.differentiable]
+    with pretended(gpu), recording() as launches:
+        returned = op.function(*tensors, **inputs.options)
+        results = [r for r in tree_leaves(returned) if isinstance(r, Tensor) and r.requires_grad]
+        if results:
+            gradients = [torch.empty_like(r) for r in results]
+            torch.autograd.grad(results, given, gradients)
+    return launches
+
+
+def without_memory(x: Tensor) -> Tensor:
+    """A tensor of the same dtype, shape and strides."""
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
+
+
+def _inputs(op: Op, shape: Shape, options: Options, dtype: torch.dtype) -> Inputs:
+    """As for tests, but without memory: the shapes are those of real models."""
+    with FakeTensorMode():
+        return op.make(shape, options, dtype, torch.device("cpu"), torch.Generator())
+
+
+@contextmanager
+def pretended(gpu: Gpu) -> Iterator[None]:
+    """PyTorch says of any device that it is such a GPU."""
+    major, minor = divmod(gpu.architecture, 10)
+    properties = argparse.Namespace(
+        multi_processor_count=gpu.n_sms,
+        major=major,
+        minor=minor,
+        shared_memory_per_block_optin=gpu.shared_bytes,
+    )
+    with (
+        patch("torch.cuda.get_device_properties", lambda device=None: properties),
+        patch("torch.cuda.get_device_capability", lambda device=None: (major, minor)),
+    ):
+        yield
+
+
+def configuration_of(launch: Launch) -> Configuration:
+    kernel = launch.kernel
+    names = {parameter.name for parameter in kernel.params}
+    given = {name: value for name, value in launch.options.items() if name in names}
+    bound = kernel.signature.bind(*launch.arguments, **given)
+    bound.apply_defaults()
+    constant = {parameter.name for parameter in kernel.params if parameter.is_constexpr}
+    return Configuration(
+        kernel.fn.__module__,
+        kernel.fn.__name__,
+        tuple((n, value) for n, value in bound.arguments.items() if n in constant),
+        tuple((n, _alike(value)) for n, value in bound.arguments.items() if n not in constant),
+        tuple((n, value) for n, value in sorted(launch.options.items()) if n not in names),
+    )
+
+
+def _alike(argument: Any) -> Any:
+    """One argument for all that Triton compiles alike: it tells 1, 32 bits and multiples of 16."""
+    if isinstance(argument, Tensor):
+        return Pointer(argument.dtype, argument.data_ptr() % 16)
+    if isinstance(argument, list):  # of tensors: launch gives their addresses
+        return Pointer(torch.int64, 0)
+    if isinstance(argument, float):
+        return 0.5
+    if isinstance(argument, bool) or not isinstance(argument, int) or argument == 1:
+        return argument
+    is_short = -(2**31) <= argument < 2**31
+    return (16 if argument % 16 == 0 else 17) + (0 if is_short else 2**32)
+
+
+def dtypes_of(op: Op) -> list[torch.dtype]:
+    """bfloat16; float32 too where state is changed in place, and where nothing else is taken."""
+    has_state = bool(_inputs(op, op.tiny, op.options[0], torch.float32).changed)
+    halves = [dtype for dtype in op.dtypes if dtype == torch.bfloat16]
+    return [*halves, torch.float32] if has_state or not halves else halves
+
+
+def launched(ops: dict[str, Op], gpus: list[Gpu]) -> dict[tuple[Configuration, int], Use]:
+    """By configuration and architecture, who launches it: for the shapes of real models with each
+    option, and for op.borders with the first."""
+    uses: dict[tuple[Configuration, int], Use] = {}
+    for name, op in ops.items():
+        cases = [(shape, options) for options in op.options for shape in op.large]
+        cases += [(shape, op.options[0]) for shape in op.borders]
+        for shape, options in cases:
+            for dtype in dtypes_of(op):
+                for gpu in gpus:
+                    for launch in record(op, shape, options, dtype, gpu):
+                        key = configuration_of(launch), gpu.architecture
+                        use = uses.setdefault(key, Use())
+                        use.ops = sorted({*use.ops, name})
+                        use.widths = sorted({*use.widths, shape[-1]})
+    return uses
+
+
+class Driver:
+    """In place of Triton's driver: a device of that number is a GPU of that architecture."""
+
+    def __init__(self, architecture: int) -> None:
+        self.architecture = architecture
+
+    def get_current_device(self) -> int:
+        return self.architecture
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.architecture, 32)
+
+
+def _prepare(cache_dir: str) -> None:
+    knobs.cache.dir = cache_dir
+    knobs.compilation.always_compile = True  # from the cache there would be no report of ptxas
+    knobs.nvidia.dump_ptxas_log = True
+
+
+def compiled(configuration: Configuration, architecture: int) -> Code:
+    """Compile it as a launch would, and look at its code; _prepare has to be called before."""
+    kernel = getattr(import_module(configuration.module), configuration.kernel)
+    values = dict(configuration.constants + configuration.arguments)
+    driver.set_active(Driver(architecture))
+    report = io.StringIO()
+    try:
+        with redirect_stdout(report):
+            made = kernel.warmup(
+                *(values[parameter.name] for parameter in kernel.params),
+                grid=(1,),
+                **dict(configuration.options),
+            )
+    except (TritonError, RuntimeError) as error:
+        return Code(0, 0, 0, {}, {}, False, ["does not compile: " + " ".join(str(error).split())])
+    ttir, ptx = made.asm["ttir"], made.asm["ptx"]
+    code = Code(
+        registers=_number(r"Used (\d+) registers", report.getvalue()),
+        spilled_bytes=_number(r"(\d+) bytes spill stores", report.getvalue()),
+        shared_bytes=made.metadata.shared,
+        loads=_accesses("ld", ptx),
+        stores=_accesses("st", ptx),
+        has_wgmma="wgmma.mma_async" in ptx,
+        problems=[],
+    )
+    problems = _problems(configuration.name, architecture, code, ttir, ptx, made.metadata.num_warps)
+    return code._replace(problems=problems)
+
+
+def _number(pattern: str, text: str) -> int:
+    found = re.search(pattern, text)
+    assert found is not None, f"no {pattern} in what ptxas says: {text}"
+    return int(found[1])
+
+
+def _accesses(kind: str, ptx: str) -> dict[int, int]:
+    """How many instructions load ("ld") or store ("st"), by the bytes each moves for a thread."""
+    sizes: Counter[int] = Counter()
+    for modifiers in re.findall(rf"\b{kind}\.global([.\w:]*)", ptx):
+        vector, bits = re.search(r"\.v(\d)", modifiers), re.search(r"\.[bfsu](\d+)$", modifiers)
+        assert bits is not None, modifiers
+        sizes[(int(vector[1]) if vector else 1) * int(bits[1]) // 8] += 1
+    if kind == "ld":
+        sizes.update(
+            int(size, 0) for size in re.findall(r"cp\.async\.c\w\.shared\.global[^;]*?, (\w+)", ptx)
+        )
+    return dict(sorted(sizes.items()))
+
+
+def _wide_accesses(verb: str, ttir: str, n_warps: int) -> int:
+    """16-byte accesses of a thread, at least, if all of a tile goes so: small ones cannot."""
+    n_wide = 0
+    for shape, kind in re.findall(
+        rf"tt\.{verb} .*: (?:!tt\.ptr<)?tensor<([\dx]+)x(?:!tt\.ptr<)?([a-z]+\d+)", ttir
+    ):
+        bits = math.prod(int(n) for n in shape.split("x")) * int(re.sub(r"\D+", "", kind))
+        n_wide += bits // (16 * 8 * 32 * n_warps)
+    return n_wide
+
+
+_HALF_ARITHMETIC = re.compile(
+    r"(?:arith\.(?:add|sub|mul|div|rem|neg|maximum|minimum|maxnum|minnum)f|math\.\w+)\b.*f16\b"
+)
+
+
+def _problems(
+    name: str, architecture: int, code: Code, ttir: str, ptx: str, n_warps: int
+) -> list[str]:
+    problems = []
+    most = next(gpu.shared_bytes for gpu in GPUS.values() if gpu.architecture == architecture)
+    if code.spilled_bytes > 0:
+        problems.append(f"{code.registers} registers do not do: {code.spilled_bytes} bytes spilled")
+    if code.shared_bytes > most:
+        problems.append(f"{code.shared_bytes:,} bytes of shared memory, of {most:,}")
+    for verb, sizes in (("load", code.loads), ("store", code.stores)):
+        n_wide = sum(size // 16 * count for size, count in sizes.items())
+        part, _ = WIDE_PART.get(name, (1.0, ""))
+        n_needed = math.ceil(part * _wide_accesses(verb, ttir, n_warps))
+        if n_wide < n_needed:
+            problems.append(f"{n_wide} {verb}s of 16 bytes, {n_needed} are needed: {sizes}")
+    if re.search(r"f64\b", ttir):
+        problems.append("computes in float64")
+    if half := _HALF_ARITHMETIC.search(ttir):
+        problems.append(f"computes in 16 bits: {half[0]}")
+    if re.search(r"\b(?:atom|red)\.\S*\.add\.\S*f(?:16|32|64)", ptx):
+        problems.append("adds with atomics: the order, and so the sum, changes from run to run")
+    has_product = re.search(r"tt\.dot\b.*f16> \* ", ttir)
+    if architecture == 90 and has_product and not code.has_wgmma and name not in NOT_WGMMA:
+        problems.append("has a product of 16-bit matrices, but no wgmma")
+    return problems
+
+
+def survey(ops: dict[str, Op], gpus: list[Gpu], n_jobs: int) -> dict[str, Any]:
+    """Compile all that the operations launch on such GPUs.
+
+    Returns:
+        versions; rows, one a configuration, with what came of it on each architecture; problems, by
+        operation, in words.
+    """
+    uses = launched(ops, gpus)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["kernels.cases"])
+    with (
+        tempfile.TemporaryDirectory() as cache_dir,
+        ProcessPoolExecutor(n_jobs, context, _prepare, (cache_dir,)) as pool,
+    ):
+        codes = pool.map(compiled, *zip(*uses, strict=True)) if uses else iter(())
+        made = dict(zip(uses, codes, strict=True))
+    problems: dict[str, list[str]] = {name: [] for name in ops}
+    for (configuration, architecture), use in uses.items():
+        for problem in made[configuration, architecture].problems:
+            of = f"{configuration.name} ({_words(configuration)}) on sm_{architecture}"
+            for name in use.ops:
+                problems[name].append(f"{of}: {problem}")
+    for name in ops:
+        if not any(name in use.ops for use in uses.values()):
+            problems[name].append("launches no kernel; is it registered by launch.operation?")
+    rows = []
+    for configuration in dict.fromkeys(configuration for configuration, _ in uses):
+        of_each = {a: use for (c, a), use in uses.items() if c == configuration}
+        rows.append(
+            {
+                "ops": sorted({name for use in of_each.values() for name in use.ops}),
+                "kernel": configuration.name,
+                "configuration": _words(configuration),
+                "widths": sorted({width for use in of_each.values() for width in use.widths}),
+                "code": {f"sm_{a}": made[configuration, a]._asdict() for a in of_each},
+            }
+        )
+    return {"triton": triton.__version__, "rows": rows, "problems": problems}
+
+
+def _words(configuration: Configuration) -> str:
+    """The constants that tell configurations of a kernel apart: BLOCK 1024, HAS_WEIGHT, 8 warps."""
+    words = []
+    for name, value in configuration.constants:
+        if isinstance(value, bool):
+            words += [name] if value else []
+        elif isinstance(value, int):
+            words.append(f"{name} {value}")
+        elif isinstance(value, float) and value > 0:
+            words.append(f"{name} {value:.6g}")
+    dtypes = {str(a.dtype) for _, a in configuration.arguments if isinstance(a, Pointer)}
+    if "torch.bfloat16" not in dtypes:
+        words.append("float32")
+    return ", ".join([*words, *(f"{v} {n.removeprefix('num_')}" for n, v in configuration.options)])
+
+
+def table(report: dict[str, Any], architectures: list[str]) -> str:
+    """In Markdown: registers, spilled bytes, bytes of shared memory, on each architecture."""
+    lines = [["operation", "kernel", "widths", "compiled for", *architectures]]
+    lines.append(["---"] * len(lines[0]))
+    for row in report["rows"]:
+        widths = ", ".join(f"{width:,}" for width in row["widths"])
+        cells = [_cell(row["code"].get(name)) for name in architectures]
+        if not any(cells):
+            continue
+        lines.append([", ".join(row["ops"]), row["kernel"], widths, row["configuration"], *cells])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(code: dict[str, Any] | None) -> str:
+    if code is None:
+        return ""
+    return f"{code['registers']}, {code['spilled_bytes']}, {code['shared_bytes']:,}"
+
+
+def section(report: dict[str, Any]) -> str:
+    """What stands in kernels/README.md."""
+    return (
+        f"Made by `python -m kernels.aot --write` with Triton {report['triton']}: registers and "
+        "spilled bytes of a thread,\nshared memory of a program in bytes, on an H100 or H200.\n\n"
+        f"{table(report, ['sm_90']).strip()}"
+    )
+
+
+def difference(report: dict[str, Any], shown: str) -> str | None:
+    """What is wrong with that; another version of Triton may need other registers."""
+    if "with Triton " in shown and f"with Triton {report['triton']}:" not in shown:
+        return None
+    if shown == section(report):
+        return None
+    lines = sorted({*section(report).splitlines()} ^ {*shown.splitlines()})
+    return "\n".join(
+        ["kernels/README.md is not as `python -m kernels.aot --write` makes it:", *lines]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m kernels.aot", description="Compile every kernel for GPUs that are not here."
+    )
+    parser.add_argument("--ops", default=",".join(OPS), help="names, separated by commas")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--json", type=Path, help="a file to write everything to")
+    readme = parser.add_mutually_exclusive_group()
+    readme.add_argument("--write", action="store_true", help="put the table into kernels/README.md")
+    readme.add_argument("--check", action="store_true", help="compare the table with that one")
+    arguments = parser.parse_args(argv)
+    names = arguments.ops.split(",")
+    if unknown := [name for name in names if name not in OPS]:
+        parser.error(f"no operation {unknown[0]!r}: choose from {', '.join(OPS)}")
+    if (arguments.write or arguments.check) and set(names) != set(OPS):
+        parser.error("the table has all operations: leave out --ops")
+    if INTERPRETED:
+        parser.error("nothing is compiled in Triton's interpreter: unset TRITON_INTERPRET")
+    report = survey({name: OPS[name] for name in names}, [*GPUS.values()], arguments.jobs)
+    print(table(report, [f"sm_{gpu.architecture}" for gpu in GPUS.values()]))
+    wrong = list(dict.fromkeys(p for problems in report["problems"].values() for p in problems))
+    if arguments.check:
+        stale = difference(report, read_table(README, TABLE))
+        wrong += [] if stale is None else [stale]
+    if arguments.write:
+        replace_table(README, TABLE, section(report))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    for line in wrong:
+        print(line)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

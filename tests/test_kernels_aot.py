@@ -1,0 +1,122 @@
+"""Every kernel compiles well for real GPUs: proven without one, by `python -m kernels.aot`."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import triton
+
+from kernels import aot
+from kernels.cases import OPS
+from kernels.readme import read_table
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parent.parent
+FAULTS = {
+    "good": None,
+    "in_place": None,
+    "product": None,
+    "spill": "bytes spilled",
+    "shared": "bytes of shared memory, of 232,448",
+    "float64": "computes in float64",
+    "half": "computes in 16 bits: arith.addf",
+    "not_aligned": "0 loads of 16 bytes, 1 are needed",
+    "odd_end": "0 stores of 16 bytes, 1 are needed",
+    "atomic": "adds with atomics",
+    "narrow_product": "no wgmma",
+    "no_kernel": "does not compile: .*a block of 8 at most",
+    "nothing": "launches no kernel",
+}
+
+
+def python(*words: str) -> subprocess.CompletedProcess[str]:
+    """In a process that does not interpret kernels."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    return subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory):
+    path = tmp_path_factory.mktemp("aot") / "report.json"
+    done = python("-m", "kernels.aot", "--json", str(path))
+    assert done.returncode in (0, 1), done.stderr
+    return json.loads(path.read_text()) | {"exit code": done.returncode}
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_all_that_an_operation_launches_compiles_well(name, report):
+    assert report["problems"][name] == []
+    rows = [row for row in report["rows"] if name in row["ops"]]
+    assert {a for row in rows for a in row["code"]} == {"sm_80", "sm_90", "sm_100"}
+    for row in rows:
+        for code in row["code"].values():
+            assert code["spilled_bytes"] == 0
+            assert 0 < code["registers"] <= 255
+
+
+def test_every_shape_of_a_real_model_is_compiled_for(report):
+    for name, op in OPS.items():
+        widths = {width for row in report["rows"] if name in row["ops"] for width in row["widths"]}
+        assert widths >= {shape[-1] for shape in op.large}
+
+
+def test_the_table_in_the_readme_is_true(report):
+    shown = read_table(aot.README, aot.TABLE)
+    assert report["exit code"] == 0
+    assert report["triton"] == triton.__version__
+    assert aot.difference(report, shown) is None
+    if f"with Triton {triton.__version__}:" not in shown:
+        pytest.skip("another version of Triton made the table: its numbers are not compared")
+
+
+def test_a_table_that_is_not_true_is_found(report):
+    shown = aot.section(report)
+    without_a_row = report | {"rows": report["rows"][1:]}
+    assert aot.difference(report, shown) is None
+    assert shown.splitlines()[5] in aot.difference(without_a_row, shown)
+    assert aot.difference(without_a_row | {"triton": "0.0"}, shown) is None
+    assert aot.difference(report, "") is not None
+
+
+@pytest.fixture(scope="session")
+def faults():
+    program = (
+        "import json, bad_kernels; from kernels import aot\n"
+        "print(json.dumps(aot.survey(bad_kernels.OPS, [aot.GPUS['H100']], 2)['problems']))"
+    )
+    done = python("-c", program)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_is_found(name, faults):
+    fault = FAULTS[name]
+    if fault is None:
+        assert faults[name] == []
+    else:
+        assert any(re.search(fault, problem) for problem in faults[name])
+
+
+def test_no_fault_is_left_out(faults):
+    assert set(faults) == set(FAULTS)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--ops", "softmaxx"], "no operation 'softmaxx': choose from softmax, "),
+        (["--ops", "softmax", "--check"], "the table has all operations: leave out --ops"),
+        ([], "unset TRITON_INTERPRET"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(words, message, monkeypatch, capsys):
+    monkeypatch.setattr(aot, "INTERPRETED", True)
+    with pytest.raises(SystemExit, match="2"):
+        aot.main(words)
+    assert message in capsys.readouterr().err

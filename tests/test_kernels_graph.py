@@ -1,0 +1,52 @@
+"""What torch.compile sees of the kernels on a GPU: proven without one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kernels.cases import OPS
+
+pytestmark = [pytest.mark.slow, pytest.mark.compiled]
+TESTS = Path(__file__).resolve().parent
+
+
+def graphs(program: str) -> dict[str, dict[str, list[str]]]:
+    """What a Python program prints, in a process that does not interpret kernels."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def of_all() -> dict[str, dict[str, list[str]]]:
+    return graphs("import kernel_graphs as k; k.print_graphs(k.OPS)")
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_one_graph_holds_the_kernels_or_the_opaque_operation(name, of_all):
+    """torch.compile is called with fullgraph=True, so that a break would be an error."""
+    assert len(of_all[name]) >= 2
+    for of, nodes in of_all[name].items():
+        assert any("triton_kernel_wrapper" in n or n.startswith("fastlm.") for n in nodes), (
+            of,
+            nodes,
+        )
+
+
+def test_an_opaque_operation_that_changes_a_list_stays_one_node():
+    program = (
+        "import kernel_graphs as k, bad_kernels as b; k.print_graphs({'it': b.OPS['in_place']})"
+    )
+    found = graphs(program)["it"]
+    assert set(found) == {"all", "bad_in_place"}
+    for nodes in found.values():
+        assert "fastlm.bad_in_place.default" in nodes
+        assert not any("triton" in node for node in nodes)
