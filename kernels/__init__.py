@@ -7,6 +7,9 @@ cases.py has all operations.
 from collections.abc import Callable
 from typing import Any
 
-from kernels import rms_norm
+from kernels import attention, rms_norm
 
-OPS: dict[str, Callable[..., Any]] = {"rms_norm": rms_norm.rms_norm}
+OPS: dict[str, Callable[..., Any]] = {
+    "attention": attention.attention,
+    "rms_norm": rms_norm.rms_norm,
+}
