@@ -362,8 +362,8 @@ def _is_hopper(device: torch.device) -> bool:
 
 def _as_heads(x: Float[Tensor, "... rows d_head"]) -> Float[Tensor, "batch heads rows d_head"]:
     """x with columns that lie side by side: a view where there is one."""
-    x = x[(None,) * max(4 - x.ndim, 0)]
-    heads = x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:])
+    n_heads = x.shape[-3] if x.ndim > 2 else 1
+    heads = x.reshape(math.prod(x.shape[:-3]), n_heads, *x.shape[-2:])
     return heads if heads.stride(-1) == 1 or heads.shape[-1] == 1 else heads.contiguous()
 
 

@@ -90,8 +90,9 @@ class TestTiledAttention:
 
 class TestKernel:
     @CAUSAL
-    def test_it_equals_its_plain_twin(self, is_causal):
-        inputs = qkv(1, 2, n_queries=45, n_keys=70, d_head=24)
+    @pytest.mark.parametrize(("n_queries", "n_keys"), [(45, 70), (32, 33), (33, 64)])
+    def test_it_equals_its_plain_twin(self, n_queries, n_keys, is_causal):
+        inputs = qkv(1, 2, n_queries=n_queries, n_keys=n_keys, d_head=24)
         found = with_gradients(attention, inputs, is_causal=is_causal)
         twin = with_gradients(tiled_attention, inputs, is_causal=is_causal, block_size=32)
         assert_equal_up_to(found, twin, 3e-6)
@@ -253,18 +254,21 @@ class TestMemory:
             assert joined.is_contiguous()
             assert joined.data_ptr() == x.data_ptr()
 
-    @pytest.mark.parametrize("axis", ["batch", "head", "row"])
-    def test_elements_more_than_two_billion_apart(self, axis):
+    @pytest.mark.parametrize(
+        ("shape", "strides"),
+        [
+            ((3, 1, 2, 8), (2**30 + 8, 64, 16, 1)),
+            ((1, 3, 2, 8), (64, 2**30 + 8, 16, 1)),
+            ((1, 1, 3, 8), (64, 16, 2**30 + 8, 1)),
+            ((1, 1, 35, 8), (64, 16, 2**26 + 8, 1)),  # the second block of rows
+        ],
+        ids=["batches", "heads", "rows", "blocks"],
+    )
+    def test_elements_more_than_two_billion_apart(self, shape, strides):
         """The interpreter's int32 wraps as a GPU's: an index times such a stride must be int64."""
-        apart = 2**30 + 8
-        strides = {
-            "batch": (apart, 64, 16, 1),
-            "head": (64, apart, 16, 1),
-            "row": (64, 16, apart, 1),
-        }
-        shape = {"batch": (3, 1, 2, 8), "head": (1, 3, 2, 8), "row": (1, 1, 3, 8)}[axis]
-        room = torch.empty(2 * apart + 200, dtype=torch.float32)  # hardly any of it is ever touched
-        x = room.as_strided(shape, strides[axis])
+        # Hardly any of it is ever touched.
+        room = torch.empty(1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)))
+        x = room.as_strided(shape, strides)
         x.copy_(randn(*shape))
         found = with_gradients(attention, (x, x, x), is_causal=True)
         truth = with_gradients(functional.attention, (x, x, x), is_causal=True)
