@@ -309,7 +309,7 @@ OPS = {
             (4, 16, 4096, 4096, 64),
             (2, 8, 8192, 8192, 128),
         ),
-        ({"is_causal": True}, {}),
+        ({}, {"is_causal": True}),
         _attention_bytes,
         _attention_flops,
     ),
