@@ -10,6 +10,7 @@ from typing import Any
 
 from kernels import (
     adamw,
+    attention,
     linear_cross_entropy,
     relu2,
     rms_norm,
@@ -23,6 +24,7 @@ OPS: dict[str, Callable[..., Any]] = {
     "add_rms_norm": rms_norm.add_rms_norm,
     "rotate_pairs": rope.rotate_pairs,
     "qk_norm_rope": rope.qk_norm_rope,
+    "attention": attention.attention,
     "swiglu": swiglu.swiglu,
     "relu2": relu2.relu2,
     "linear_cross_entropy": linear_cross_entropy.linear_cross_entropy,

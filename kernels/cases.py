@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kernels.adamw import adamw
+from kernels.attention import attention
 from kernels.cross_entropy import cross_entropy
 from kernels.linear_cross_entropy import linear_cross_entropy
 from kernels.relu2 import relu2
@@ -278,6 +279,19 @@ def _product_flops(shape: Shape) -> Pair:
     return math.prod(batch) * n_rows**2 * n_columns, 0
 
 
+def _attention_bytes(shape: Shape, itemsize: int) -> Pair:
+    """Of q, k, v and out and their gradients; the statistics of a row are hardly anything."""
+    *batch, n_queries, n_keys, d_head = shape
+    queries, keys = (math.prod(batch) * n * d_head * itemsize for n in (n_queries, n_keys))
+    return 2 * queries + 2 * keys, 4 * queries + 4 * keys
+
+
+def _attention_flops(shape: Shape) -> Pair:
+    """Two products forward and five backward; half of that where it is causal."""
+    product = 2 * math.prod(shape)
+    return 2 * product, 5 * product
+
+
 _ROWS_TINY = (2, 3, 7)
 _SMALL = ((1, 1), (7, 123), (2, 3, 257), (5, 64), (3, 1, 1000), (0, 8))
 _WIDTHS = ((65_536, 768), (65_536, 1024), (32_768, 2048), (32_768, 4096))
@@ -415,5 +429,29 @@ OPS = {
         ),
         _product_bytes,
         _product_flops,
+    ),
+    "attention": Op(
+        attention,
+        _attention_inputs,
+        (1, 2, 2, 3, 2),
+        (
+            (1, 1, 1, 1, 1),
+            (2, 1, 7, 7, 32),
+            (1, 2, 1, 67, 64),
+            (2, 31, 131, 128),
+            (1, 1, 150, 150, 64),
+            (1, 2, 1, 17, 29, 80),
+            (2, 2, 0, 3, 8),
+            (0, 2, 4, 4, 8),
+        ),
+        (
+            (16, 16, 512, 512, 64),
+            (64, 8, 512, 512, 128),
+            (4, 16, 4096, 4096, 64),
+            (2, 8, 8192, 8192, 128),
+        ),
+        ({}, {"is_causal": True}),
+        _attention_bytes,
+        _attention_flops,
     ),
 }

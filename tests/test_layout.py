@@ -12,7 +12,7 @@ LEVELS = [
         "cli", "clock", "config", "console", "functional", "schedule", "windows", "stories",
         "story_words", "story_phrases", "story_plots", "compression", "__init__",
         "text_files", "text_offsets", "special_tokens", "bpe_training", "meter", "token_files",
-        "tokenizer_files", "tokenizer_tables",
+        "tokenizer_files", "tokenizer_tables", "tiled_attention",
     },
     {"accounting", "checkpoint", "corpus", "download", "ops", "optim", "record", "tokenizer"},
     {"data", "hardware", "model", "pretrained", "tokenizer_cli"},
