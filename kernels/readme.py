@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def _pattern(name: str) -> re.Pattern[str]:
-    return re.compile(rf"(<!-- {name}: begin -->\n)(.*?)(\n<!-- {name}: end -->)", re.DOTALL)
+    return re.compile(rf"(<!-- {name}: begin -->\n)(.*?)(<!-- {name}: end -->)", re.DOTALL)
 
 
 def read_table(path: Path, name: str) -> str:
@@ -24,5 +24,5 @@ def replace_table(path: Path, name: str, table: str) -> None:
     """Put another table there."""
     read_table(path, name)
     text = path.read_text(encoding="utf-8")
-    text = _pattern(name).sub(lambda m: f"{m[1]}{table}{m[3]}", text)
+    text = _pattern(name).sub(lambda m: f"{m[1]}{table}\n{m[3]}", text)
     path.write_text(text, encoding="utf-8")

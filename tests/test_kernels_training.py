@@ -37,9 +37,11 @@ def losses_of_training(triton_ops: str, n_steps: int, optimizer: str, lr: float)
 
 @pytest.mark.slow
 def test_200_steps_through_all_kernels_equal_the_reference():
-    plain = losses_of_training("none", 200, "adamw", 1e-2)
-    ours = losses_of_training("all", 200, "adamw", 1e-2)
-    assert plain[-1] < plain[0] - 1.5
+    # At three times this rate two ways of plain PyTorch end 3e-4 apart: training makes roundings
+    # grow.
+    plain = losses_of_training("none", 200, "adamw", 3e-3)
+    ours = losses_of_training("all", 200, "adamw", 3e-3)
+    assert sum(plain[-10:]) / 10 < plain[0] - 1
     assert ours == pytest.approx(plain, rel=1e-4)
 
 
