@@ -88,6 +88,30 @@ BUGS = {
         'highest = tl.full((), -float("inf"), ACCURATE)',
         "tests/test_kernels.py -k extreme_rows",
     ),
+    "a query sees the next key": Bug(
+        "attention.py",
+        "return tl.minimum(row + (n_keys - n_queries), n_keys - 1)",
+        "return tl.minimum(row + (n_keys - n_queries) + 1, n_keys - 1)",
+        PARITY.format("attention-2x1x7x7x32"),
+    ),
+    "gradient of the scores without its mean": Bug(
+        "attention.py",
+        "dscores = (p * (dp - delta[:, None])).to(k.dtype)",
+        "dscores = (p * dp).to(k.dtype)",
+        PARITY.format("attention-2x1x7x7x32"),
+    ),
+    "decay after the step": Bug(
+        "adamw.py",
+        "param = param - tl.full((), decay, ACCURATE) * param - change",
+        "param = (param - change) * (1 - tl.full((), decay, ACCURATE))",
+        PARITY.format("adamw-1x7x1000"),
+    ),
+    "mirrored tile not written": Bug(
+        "symmetric_product.py",
+        "tl.store(y_ptr + above, tl.trans(y)",
+        "tl.store(y_ptr + below, y, is_below) if 1 > 0 else tl.store(y_ptr + above, tl.trans(y)",
+        "tests/test_kernels.py -k 'every_element and symmetric or errors_are_those and symmetric'",
+    ),
 }
 
 
