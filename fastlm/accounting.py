@@ -4,7 +4,7 @@ Level 1. A matrix product of (m, n) and (n, p) costs 2 m n p FLOPs; the backward
 the forward pass. Norms, softmax and other element-wise work are not counted.
 """
 
-from fastlm.config import ModelConfig
+from fastlm.config import VALUE_GATE_INPUTS, ModelConfig
 
 PEAK_FLOPS = {
     # Dense bf16 tensor-core peaks in FLOP/s, from NVIDIA's datasheets of each card.
@@ -26,23 +26,43 @@ def count_parameters(config: ModelConfig) -> int:
     n_ffn_matrices = 3 if config.ffn == "swiglu" else 2
     per_layer = 4 * d * d + n_ffn_matrices * d * f
     norms = 0
-    if config.norm != "none":
+    if config.norm != "none" and config.norm_gain:
         per_layer += 2 * d
         norms = d
+    if config.qk_norm and config.norm_gain:
+        per_layer += 2 * config.d_head
+    per_layer += config.attention_gate * d * config.n_heads
+    per_layer += config.residual_scalars + config.x0_scalars
     tables = config.vocab_size * d * (1 if config.tie_weights else 2)
-    return config.n_layers * per_layer + norms + tables
+    value_gate = min(VALUE_GATE_INPUTS, d) * config.n_heads
+    tables += n_value_embeddings(config) * (config.vocab_size * d + value_gate)
+    width = config.ngram_row_width
+    tables += 2 * config.ngram_rows * width
+    if config.ngram_rows > 0 and width != d:
+        tables += 2 * width * d
+    scalars = config.unet_skip + config.backout
+    return config.n_layers * per_layer + norms + tables + scalars
+
+
+def n_value_embeddings(config: ModelConfig) -> int:
+    """Layers that add a table of the tokens to their values."""
+    return sum(config.has_value_embedding(i) for i in range(config.n_layers))
 
 
 def forward_flops(config: ModelConfig, seq_len: int) -> int:
     """FLOPs of the forward pass of one sequence: L (8 T D^2 + 4 T^2 D + 6 T D F) + 2 T D V.
 
-    Attention counts all T^2 pairs, also those that a causal mask hides. A SiLU feed-forward
-    has 4 T D F.
+    Attention counts all T^2 pairs, also those that a causal mask hides. A feed-forward part without
+    a gate has 4 T D F. Gates of heads and projections of n-grams add theirs.
     """
     t, d, f = seq_len, config.d_model, config.ffn_width
     n_ffn_matrices = 3 if config.ffn == "swiglu" else 2
     per_layer = 8 * t * d * d + 4 * t * t * d + 2 * n_ffn_matrices * t * d * f
-    return config.n_layers * per_layer + 2 * t * d * config.vocab_size
+    per_layer += config.attention_gate * 2 * t * d * config.n_heads
+    value_gates = n_value_embeddings(config) * 2 * t * min(VALUE_GATE_INPUTS, d) * config.n_heads
+    width = config.ngram_row_width
+    ngrams = 4 * t * width * d if config.ngram_rows > 0 and width != d else 0
+    return config.n_layers * per_layer + value_gates + ngrams + 2 * t * d * config.vocab_size
 
 
 def training_flops_per_token(config: ModelConfig, seq_len: int) -> float:

@@ -15,6 +15,9 @@ import tyro
 
 C = TypeVar("C")
 
+VALUE_GATE_INPUTS = 32
+"""numbers of what a layer reads that the gate of its value embedding sees"""
+
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -71,14 +74,41 @@ class ModelConfig:
     d_model: int = 256
     n_heads: int = 4
     d_ff: int | Literal["auto"] = "auto"
-    """width of the feed-forward part; auto: 8/3 d_model rounded to 64 (swiglu), 4 d_model (silu)"""
+    """width of the feed-forward part; auto: 8/3 d_model rounded to 64 (swiglu), else 4 d_model"""
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-5
     tie_weights: bool = True
     """the output projection is the embedding matrix itself"""
     norm: Literal["pre", "post", "none"] = "pre"
     position: Literal["rope", "none"] = "rope"
-    ffn: Literal["swiglu", "silu"] = "swiglu"
+    ffn: Literal["swiglu", "silu", "relu2"] = "swiglu"
+    norm_gain: bool = True
+    """norms have learned gains"""
+    embedding_norm: bool = False
+    """a norm without gain right after the embedding"""
+    qk_norm: bool = False
+    """queries and keys of each head are normed before they are turned by their positions"""
+    zero_init: bool = False
+    """the last matrix of each attention and feed-forward part starts at zero"""
+    residual_scalars: bool = False
+    """each layer multiplies what it reads by a learned number, 1.15 to 1.05 at first"""
+    x0_scalars: bool = False
+    """each layer adds the embedding again, times a learned number, 0.20 to 0.05 at first"""
+    value_embeddings: bool = False
+    """every other layer, the last included, adds a table of the tokens to its values, gated"""
+    attention_gate: bool = False
+    """each head's result is multiplied by a gate that depends on what the layer reads"""
+    unet_skip: bool = False
+    """a late layer reads the result of an early one too, times a learned number, 0 at first"""
+    backout: bool = False
+    """the result of a middle layer is taken off at the end, times a learned number, 0 at first"""
+    logit_softcap: float | None = None
+    """logits are bent to stay below this: softcap * tanh(logits / softcap)"""
+    ngram_rows: int = 0
+    """rows of two hashed tables, of the last two and the last three tokens, whose entries are added
+    to the embedding; 0: no such tables"""
+    ngram_width: int | Literal["auto"] = "auto"
+    """width of their rows, projected to d_model where it is another; auto: d_model"""
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "n_layers", "d_model", "n_heads"):
@@ -99,6 +129,15 @@ class ModelConfig:
         )
         _require(self.rope_theta > 0, f"rope_theta must be above 0: got {self.rope_theta}")
         _require(self.norm_eps > 0, f"norm_eps must be above 0: got {self.norm_eps}")
+        _require(
+            self.logit_softcap is None or self.logit_softcap > 0,
+            f"logit_softcap must be above 0: got {self.logit_softcap}",
+        )
+        _require(self.ngram_rows >= 0, f"ngram_rows must be at least 0: got {self.ngram_rows}")
+        _require(
+            self.ngram_width == "auto" or self.ngram_width >= 1,
+            f"ngram_width must be at least 1 or auto: got {self.ngram_width}",
+        )
 
     @property
     def d_head(self) -> int:
@@ -109,9 +148,18 @@ class ModelConfig:
         """d_ff, or what "auto" stands for."""
         if self.d_ff != "auto":
             return self.d_ff
-        if self.ffn == "silu":
+        if self.ffn != "swiglu":
             return 4 * self.d_model
         return max(64, round(self.d_model * 8 / 3 / 64) * 64)
+
+    @property
+    def ngram_row_width(self) -> int:
+        """ngram_width, or what "auto" stands for."""
+        return self.d_model if self.ngram_width == "auto" else self.ngram_width
+
+    def has_value_embedding(self, layer: int) -> bool:
+        """Whether that layer, counted from 0, adds a table of the tokens to its values."""
+        return self.value_embeddings and (self.n_layers - 1 - layer) % 2 == 0
 
 
 @dataclass(frozen=True)

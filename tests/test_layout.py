@@ -15,7 +15,10 @@ LEVELS = [
         "tokenizer_files", "tokenizer_tables", "tiled_attention",
     },
     {"accounting", "checkpoint", "corpus", "download", "ops", "optim", "record", "tokenizer"},
-    {"data", "hardware", "model", "pretrained", "tokenizer_cli"},
+    {
+        "data", "hardware", "layers", "model", "ngrams", "pretrained", "self_attention",
+        "tokenizer_cli",
+    },
     {"evaluate", "generate", "plot", "recipes"},
     {"trainer"},
     {"train"},
@@ -25,7 +28,9 @@ LEVELS = [
 SIDEWAYS = {
     ("stories", "story_plots"), ("stories", "story_words"), ("stories", "story_phrases"),
     ("story_plots", "story_words"), ("story_plots", "story_phrases"),
-    ("story_phrases", "story_words"), ("pretrained", "model"), ("corpus", "download"),
+    ("story_phrases", "story_words"), ("pretrained", "model"), ("model", "layers"),
+    ("model", "ngrams"), ("model", "self_attention"), ("ngrams", "layers"),
+    ("self_attention", "layers"), ("corpus", "download"),
     ("special_tokens", "text_files"), ("bpe_training", "special_tokens"),
     ("bpe_training", "text_files"), ("meter", "console"), ("token_files", "text_files"),
     ("tokenizer_tables", "special_tokens"), ("tokenizer_files", "tokenizer_tables"),

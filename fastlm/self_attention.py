@@ -1,0 +1,154 @@
+"""Causal self-attention with its options, and the keys and values it keeps while generating.
+
+Level 2.
+"""
+
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from fastlm.config import VALUE_GATE_INPUTS
+from fastlm.layers import Linear, RMSNorm, RotaryPositionalEmbedding, init_matrix
+from fastlm.ops import Ops, reference_ops
+
+
+class LayerCache:
+    """Keys and values of one layer for positions seen so far, in buffers of a fixed size."""
+
+    def __init__(
+        self, batch_size: int, n_heads: int, max_length: int, d_head: int, like: Tensor
+    ) -> None:
+        shape = (batch_size, n_heads, max_length, d_head)
+        self.keys = torch.empty(shape, dtype=like.dtype, device=like.device)
+        self.values = torch.empty(shape, dtype=like.dtype, device=like.device)
+        self.length = 0
+
+    def append(
+        self, k: Float[Tensor, "batch head seq d_head"], v: Float[Tensor, "batch head seq d_head"]
+    ) -> tuple[Tensor, Tensor]:
+        """Store new keys and values; return all of them."""
+        end = self.length + k.shape[-2]
+        self.keys[:, :, self.length : end] = k
+        self.values[:, :, self.length : end] = v
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+
+class MultiHeadSelfAttention(nn.Module):
+    """Causal self-attention of n_heads heads; head h owns rows h*d_head ... of q, k and v.
+
+    The three input projections are one parameter of shape (3, d_model, d_model), so that they are
+    one matrix product; in a state dict they are q_proj, k_proj and v_proj.
+
+    Args:
+        qk_norm: queries and keys of each head are scaled by their root mean square before they are
+            turned by their positions; with learned gains if norm_gain.
+        has_gate: each head's result is multiplied by 2 sigmoid(W x), which starts at 1.
+            Source: Qiu et al. 2025, arXiv:2505.06708, there without the 2.
+        has_value_gate: forward takes value_embedding, which is added to the values of each head
+            times 2 sigmoid(W x'), which starts at 1; x' is the first VALUE_GATE_INPUTS of x.
+            Source: Zhou et al. 2024, arXiv:2410.17897; as a table of the tokens, Jordan et al.
+            2024, https://github.com/KellerJordan/modded-nanogpt.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        rope: RotaryPositionalEmbedding | None = None,
+        qk_norm: bool = False,
+        norm_gain: bool = True,
+        norm_eps: float = 1e-5,
+        has_gate: bool = False,
+        has_value_gate: bool = False,
+        starts_at_zero: bool = False,
+        ops: Ops = reference_ops,
+    ) -> None:
+        super().__init__()
+        if d_model % n_heads:
+            raise ValueError(
+                f"n_heads must divide d_model: got n_heads={n_heads}, d_model={d_model}"
+            )
+        self.n_heads = n_heads
+        self.ops = ops
+        self.rope = rope
+        self.qk_norm = qk_norm
+        self.norm_eps = norm_eps
+        self.qkv_weight = nn.Parameter(torch.empty(3, d_model, d_model))
+        init_matrix(self.qkv_weight)
+        self.output_proj = Linear(d_model, d_model, starts_at_zero=starts_at_zero, ops=ops)
+        if qk_norm:
+            d_head = d_model // n_heads
+            self.q_norm = RMSNorm(d_head, norm_eps, has_gain=norm_gain, ops=ops)
+            self.k_norm = RMSNorm(d_head, norm_eps, has_gain=norm_gain, ops=ops)
+        self.gate = Linear(d_model, n_heads, starts_at_zero=True, ops=ops) if has_gate else None
+        self.value_gate = None
+        if has_value_gate:
+            n_inputs = min(VALUE_GATE_INPUTS, d_model)
+            self.value_gate = Linear(n_inputs, n_heads, starts_at_zero=True, ops=ops)
+        self.register_state_dict_post_hook(_split_qkv)
+        self.register_load_state_dict_pre_hook(_join_qkv)
+
+    def forward(
+        self,
+        x: Float[Tensor, "... seq d_model"],
+        token_positions: Int[Tensor, "... seq"] | None = None,
+        *,
+        cache: LayerCache | None = None,
+        mask: Bool[Tensor, "... seq keys"] | None = None,
+        value_embedding: Float[Tensor, "... seq d_model"] | None = None,
+    ) -> Float[Tensor, "... seq d_model"]:
+        weight = rearrange(self.qkv_weight, "three d_out d_in -> (three d_out) d_in")
+        qkv = self.ops.linear(x, weight.to(x.dtype))
+        qkv = rearrange(
+            qkv, "... seq (three head d) -> three ... head seq d", three=3, head=self.n_heads
+        )
+        q, k, v = qkv.unbind(0)
+        if self.value_gate is not None:
+            assert value_embedding is not None, "this layer adds a value embedding"
+            added = rearrange(value_embedding, "... seq (head d) -> ... head seq d", d=v.shape[-1])
+            v = v + _gates(self.value_gate, x[..., :VALUE_GATE_INPUTS]) * added
+        if token_positions is not None and token_positions.ndim > 1:
+            token_positions = token_positions.unsqueeze(-2)  # the same for every head
+        q, k = self._placed(q, k, token_positions)
+        if cache is not None:
+            k, v = cache.append(k, v)
+        mixed = self.ops.attention(q, k, v, mask, is_causal=True)
+        if self.gate is not None:
+            mixed = mixed * _gates(self.gate, x)
+        return self.output_proj(rearrange(mixed, "... head seq d -> ... seq (head d)"))
+
+    def _placed(
+        self, q: Tensor, k: Tensor, token_positions: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Queries and keys after their norms and rotations."""
+        if self.rope is None:
+            return (self.q_norm(q), self.k_norm(k)) if self.qk_norm else (q, k)
+        if not self.qk_norm:
+            return self.rope(q, token_positions), self.rope(k, token_positions)
+        cos, sin = self.rope.table(q.shape[-2], token_positions)
+        gains = self.q_norm.weight, self.k_norm.weight
+        return self.ops.qk_norm_rope(q, k, cos, sin, *gains, eps=self.norm_eps)
+
+
+def _gates(projection: Linear, x: Tensor) -> Float[Tensor, "... head seq 1"]:
+    """A factor for each head and position; 1 where the projection gives 0."""
+    return (2 * torch.sigmoid(projection(x))).mT.unsqueeze(-1)
+
+
+def _split_qkv(
+    module: nn.Module, state: dict[str, Tensor], prefix: str, local_metadata: dict[str, Any]
+) -> None:
+    weight = state.pop(prefix + "qkv_weight")
+    for name, part in zip(("q_proj", "k_proj", "v_proj"), weight.unbind(0), strict=True):
+        state[f"{prefix}{name}.weight"] = part
+
+
+def _join_qkv(module: nn.Module, state: dict[str, Tensor], prefix: str, *args: object) -> None:
+    names = [f"{prefix}{name}.weight" for name in ("q_proj", "k_proj", "v_proj")]
+    if all(name in state for name in names):
+        state[prefix + "qkv_weight"] = torch.stack([state.pop(name) for name in names])
