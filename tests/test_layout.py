@@ -14,7 +14,7 @@ LEVELS = [
         "text_files", "text_offsets", "special_tokens", "bpe_training", "meter", "token_files",
         "tokenizer_files", "tokenizer_tables", "tiled_attention",
     },
-    {"accounting", "checkpoint", "corpus", "download", "ops", "optim", "record", "tokenizer"},
+    {"accounting", "checkpoint", "corpus", "download", "ops", "optim", "record", "row_optim", "tokenizer", "tying"},
     {
         "data", "hardware", "layers", "model", "ngrams", "pretrained", "self_attention",
         "tokenizer_cli",

@@ -1,0 +1,59 @@
+"""Embedding and head as one matrix for the first part of a run, as two for the rest.
+
+Level 1. Both exist from the start and hold the same numbers while they are tied: what is compiled
+stays as it is when they part.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class Tie:
+    """Holds two parameters equal: both gradients move the first, and the second follows.
+
+    Args:
+        head: is moved, by its optimizer and at its rate.
+        embedding: is made equal to it.
+    """
+
+    def __init__(self, head: Tensor, embedding: Tensor) -> None:
+        if head.shape != embedding.shape:
+            raise ValueError(
+                f"only matrices of one shape can be tied: got {tuple(head.shape)} and "
+                f"{tuple(embedding.shape)}"
+            )
+        self.head, self.embedding = head, embedding
+        self.is_tied = True
+
+    @torch.no_grad()
+    def before_step(self) -> None:
+        """Between the backward pass and the optimizer's step."""
+        if self.is_tied and self.embedding.grad is not None:
+            if self.head.grad is None:
+                self.head.grad = self.embedding.grad
+            else:
+                self.head.grad.add_(self.embedding.grad)
+            self.embedding.grad = None
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """After the optimizer's step, and once before the first."""
+        if self.is_tied:
+            self.embedding.copy_(self.head)
+
+    def untie(self, optimizers: Sequence[Optimizer]) -> None:
+        """Let them part, each with what the optimizer knows of the head so far."""
+        if not self.is_tied:
+            return
+        self.is_tied = False
+        states = [o.state[self.head] for o in optimizers if self.head in o.state]
+        for optimizer in optimizers:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            if any(p is self.embedding for p in parameters) and states:
+                optimizer.state[self.embedding] = {
+                    name: value.clone() if isinstance(value, Tensor) else value
+                    for name, value in states[0].items()
+                }
