@@ -196,6 +196,14 @@ def load_ops(triton_ops: str = "auto", device: torch.device | str | None = None)
             f"--triton-ops {triton_ops} needs fastlm's own package kernels, and Triton: {error}; "
             "run from fastlm's folder, install triton (on Linux), or use --triton-ops none"
         ) from None
+    chosen = {"auto": AUTO, "all": tuple(OPS)}
+    names = chosen[triton_ops] if triton_ops in chosen else triton_ops.split(",")
+    for name in names:
+        if name not in OPS:
+            raise ValueError(
+                f"no Triton op is called {name!r}: expected auto, none, all, or of: "
+                f"{', '.join(sorted(OPS))}"
+            )
     if triton_ops != "auto" and on_gpu == INTERPRETED:
         raise ValueError(
             f"--triton-ops {triton_ops} needs a CUDA device: got "
@@ -203,13 +211,4 @@ def load_ops(triton_ops: str = "auto", device: torch.device | str | None = None)
             " use --triton-ops none"
             f"{'' if on_gpu else ', or set TRITON_INTERPRET=1 to try them, slowly'}"
         )
-    named = {"auto": AUTO, "all": tuple(OPS)}
-    table = torch_ops
-    for name in named[triton_ops] if triton_ops in named else triton_ops.split(","):
-        if name not in OPS:
-            known = ", ".join(sorted(OPS))
-            raise ValueError(
-                f"no Triton op is called {name!r}: expected auto, none, all, or of: {known}"
-            )
-        table = table._replace(**{name: OPS[name]})
-    return table
+    return torch_ops._replace(**{name: OPS[name] for name in names})
