@@ -96,3 +96,10 @@ def peak_flops(device_name: str) -> float | None:
     """Dense bf16 peak in FLOP/s of a chip by the name its driver gives; None if not known."""
     matches = [name for name in PEAK_FLOPS if all(part in device_name for part in name.split())]
     return PEAK_FLOPS[max(matches, key=len)] if matches else None
+
+
+if __name__ == "__main__":
+    from fastlm.accounting_cli import main
+    from fastlm.cli import run
+
+    run(main)

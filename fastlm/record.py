@@ -71,6 +71,17 @@ class RunRecord:
         except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not a configuration: {error}") from error
 
+    def summary(self) -> dict[str, Any]:
+        """What the run came to.
+
+        Raises:
+            FileNotFoundError: if it has not come to its end.
+        """
+        path = self.folder / "summary.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"no {path}: the run has not ended; --resume auto goes on")
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+
 
 def _line(row: dict[str, Any]) -> str:
     # JSON has no NaN: a loss that diverged is written as null.

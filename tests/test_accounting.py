@@ -34,7 +34,15 @@ def test_gpt2_xl_has_the_published_size():
 
 
 @pytest.mark.parametrize(
-    "change", [{}, {"ffn": "silu"}, {"tie_weights": False, "norm": "post"}], ids=str
+    "change",
+    [
+        {},
+        {"ffn": "silu"},
+        {"tie_weights": False, "norm": "post"},
+        {"ffn": "relu2", "attention_gate": True, "qk_norm": True, "n_layers": 3},
+        {"value_embeddings": True, "ngram_rows": 50, "ngram_width": 20, "zero_init": True},
+    ],
+    ids=str,
 )
 def test_flops_equal_those_that_torch_counts(change):
     config = dataclasses.replace(

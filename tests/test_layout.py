@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LEVELS = [
     {
-        "cli", "clock", "config", "console", "functional", "schedule", "windows", "stories",
+        "cli", "clock", "config", "console", "projection", "functional", "schedule", "windows", "stories",
         "story_words", "story_phrases", "story_plots", "compression", "__init__",
         "text_files", "text_offsets", "special_tokens", "bpe_training", "meter", "token_files",
         "tokenizer_files", "tokenizer_tables", "tiled_attention",
@@ -20,8 +20,8 @@ LEVELS = [
         "tokenizer_cli",
     },
     {"evaluate", "generate", "plot", "recipes"},
-    {"trainer"},
-    {"train"},
+    {"accounting_cli", "trainer"},
+    {"profiling", "train"},
 ]  # fmt: skip
 
 # Within a level only these: one builds on the other, and nothing goes back.
@@ -38,7 +38,7 @@ SIDEWAYS = {
 }  # fmt: skip
 
 # Run by `python -m`, the left one starts the command of the right one.
-STARTS = {("tokenizer", "tokenizer_cli")}
+STARTS = {("tokenizer", "tokenizer_cli"), ("accounting", "accounting_cli")}
 
 
 def imported_modules(path: Path) -> set[str]:

@@ -1,0 +1,182 @@
+"""Where the time of a training step goes: a table by part, and a trace of whole steps.
+
+Level 5. A part (the attention of all layers, the head with its loss ...) is timed on its own,
+forward and backward, compiled if the step is: inside a compiled step parts are fused and cannot be
+told apart. What is left of the step's time is its rest: embedding, additions, what fusing loses or
+gains.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from fastlm.accounting import forward_flops
+from fastlm.model import TransformerBlock
+from fastlm.optim import clip_gradients
+from fastlm.trainer import Trainer
+from fastlm.windows import Batch
+
+_ROUNDS = 7
+
+
+class Part(NamedTuple):
+    """Of a training step; flops are of matrix products, forward and backward."""
+
+    name: str
+    seconds: float
+    flops: float
+
+
+class StepProfile(NamedTuple):
+    """Attributes:
+    seconds: of a whole step, the median.
+    idle: share of it in which the GPU did nothing; None on a CPU.
+    peak_flops: of the chip, FLOP/s; None where it is not known.
+    """
+
+    parts: list[Part]
+    seconds: float
+    idle: float | None
+    peak_flops: float | None
+
+    def table(self) -> str:
+        """As Markdown: milliseconds, share of the step, rate, and share of the chip's peak."""
+        rest = self.seconds - sum(part.seconds for part in self.parts)
+        flops = sum(part.flops for part in self.parts)
+        rows = [*self.parts, Part("rest", rest, 0.0), Part("step", self.seconds, flops)]
+        lines = [
+            "| part | ms | share of the step | TFLOP/s | MFU |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for part in rows:
+            rate = part.flops / part.seconds if part.seconds > 0 else 0.0
+            mfu = f"{rate / self.peak_flops:.1%}" if self.peak_flops and part.flops else ""
+            shown = f"{rate / 1e12:.3g}" if part.flops else ""
+            lines.append(
+                f"| {part.name} | {part.seconds * 1e3:.2f} | {part.seconds / self.seconds:.1%} | "
+                f"{shown} | {mfu} |"
+            )
+        if self.idle is not None:
+            lines.append(f"| idle | {self.idle * self.seconds * 1e3:.2f} | {self.idle:.1%} | | |")
+        return "\n".join(lines)
+
+
+def profile_step(
+    trainer: Trainer, stream: Iterator[Batch], trace: Path, *, n_steps: int = 5
+) -> StepProfile:
+    """Time the parts of a step, then whole steps, which train; write a trace of some of them.
+
+    Args:
+        trace: a file for chrome://tracing or https://ui.perfetto.dev.
+    """
+    parts = _time_parts(trainer, stream)
+    seconds = _median_seconds(lambda: trainer.train_step(stream), trainer.device, n_steps)
+    on_gpu = trainer.device.type == "cuda"
+    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    _wait(trainer.device)
+    with profile(activities=kinds) as profiled:
+        began = time.perf_counter()
+        for _ in range(n_steps):
+            trainer.train_step(stream)
+        _wait(trainer.device)
+        wall = time.perf_counter() - began
+    profiled.export_chrome_trace(str(trace))
+    idle = None
+    if on_gpu:
+        busy = sum(event.self_device_time_total for event in profiled.key_averages()) / 1e6
+        idle = max(0.0, 1 - busy / wall)
+    return StepProfile(parts, seconds, idle, trainer.peak_flops)
+
+
+def _time_parts(trainer: Trainer, stream: Iterator[Batch]) -> list[Part]:
+    config, model = trainer.config.model, trainer.model
+    n_micro = trainer.config.batch_size // trainer.micro_batch
+    n_layers, t, d = config.n_layers, config.context_length, config.d_model
+    block = model.layers[-1]
+    assert isinstance(block, TransformerBlock)
+    ids, targets = next(stream)
+
+    def activations() -> Tensor:
+        x = torch.randn(len(ids), t, d, device=trainer.device)
+        return x.to(model.compute_dtype).requires_grad_()
+
+    x, other, value = activations(), activations(), activations()
+    has_value = block.attn.value_gate is not None
+
+    def attention() -> Any:
+        return block.attn(x, value_embedding=value if has_value else None)
+
+    def feed_forward() -> Any:
+        return block.ffn(x)
+
+    def norms() -> Any:
+        normed, total = model.ops.add_rms_norm(x, other, block.ln2.weight, block.ln2.eps)
+        return block.ln1(x) + normed + total
+
+    def head() -> Any:
+        softcap = config.logit_softcap
+        options = {} if softcap is None else {"softcap": softcap}
+        return model.ops.linear_cross_entropy(x, model.output_weight, targets, **options)
+
+    # Forward and backward of all layers: of the whole, less those of other parts.
+    tokens = trainer.config.tokens_per_step
+    per_token = 3 * forward_flops(config, t) / t
+    head_flops = 6 * d * config.vocab_size
+    n_ffn_matrices = 3 if config.ffn == "swiglu" else 2
+    ffn_flops = 6 * n_layers * n_ffn_matrices * d * config.ffn_width
+    calls: list[tuple[str, Callable[[], Any], int, float]] = [
+        ("attention", attention, n_layers, per_token - head_flops - ffn_flops),
+        ("feed-forward", feed_forward, n_layers, ffn_flops),
+        ("head and loss", head, 1, head_flops),
+    ]
+    if config.norm != "none":
+        calls.insert(2, ("norms", norms, n_layers, 0.0))
+    parts = []
+    for name, function, times, flops in calls:
+        compiled = torch.compile(function, dynamic=False) if trainer.config.compile else function
+        seconds = _median_seconds(_with_gradients(compiled), trainer.device)
+        parts.append(Part(name, seconds * times * n_micro, flops * tokens))
+    trainer.loss(ids, targets).backward()
+    norm = trainer.config.optim.max_grad_norm
+    clip = _median_seconds(lambda: clip_gradients(trainer.parameters, norm), trainer.device)
+    parts.append(Part("gradient clipping", clip, 0.0))
+    step = _median_seconds(lambda: [o.step() for o in trainer.optimizers], trainer.device)
+    parts.append(Part("optimizer", step, 0.0))
+    for p in trainer.parameters:
+        p.grad = None
+    fetch = _median_seconds(lambda: [next(stream) for _ in range(n_micro)], trainer.device)
+    return [*parts, Part("data", fetch, 0.0)]
+
+
+def _with_gradients(function: Callable[[], Tensor]) -> Callable[[], None]:
+    def call() -> None:
+        result = function()
+        result.backward(torch.ones_like(result))
+
+    return call
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _median_seconds(
+    call: Callable[[], Any], device: torch.device, n_rounds: int = _ROUNDS
+) -> float:
+    for _ in range(2):  # compile, and fill caches
+        call()
+    times = []
+    for _ in range(n_rounds):
+        _wait(device)
+        began = time.perf_counter()
+        call()
+        _wait(device)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)

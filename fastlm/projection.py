@@ -1,0 +1,112 @@
+"""From the losses of short runs to that of a long one: a power law of compute, and its range.
+
+Level 0. A projection is no measurement, and says so: what it assumes is that nothing but compute
+changes, and that the law goes on.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Point(NamedTuple):
+    """A run: FLOPs of training (of the model, forward and backward) and its validation loss."""
+
+    flops: float
+    loss: float
+
+
+class Law(NamedTuple):
+    """loss = floor + scale * (flops / 1e15)^-exponent."""
+
+    floor: float
+    scale: float
+    exponent: float
+
+    def loss(self, flops: float) -> float:
+        return self.floor + self.scale * (flops / 1e15) ** -self.exponent
+
+
+class Projection(NamedTuple):
+    """What a law says of a budget; low and high hold 90 % of the laws that fit as well."""
+
+    flops: float
+    loss: float
+    low: float
+    high: float
+    law: Law
+
+    def __str__(self) -> str:
+        return (
+            f"projected, not measured: loss {self.loss:.3f} ({self.low:.3f} to {self.high:.3f}) at "
+            f"{self.flops:.3g} FLOPs"
+        )
+
+
+_EXPONENTS = np.geomspace(0.02, 1.0, 200)
+
+
+def fit_law(points: Sequence[Point]) -> Law:
+    """The law with the least squared error; floor and scale are never below 0.
+
+    For each exponent of a grid the rest is a straight line.
+
+    Raises:
+        ValueError: for fewer than three different budgets.
+    """
+    budgets = {point.flops for point in points}
+    if len(budgets) < 3:
+        raise ValueError(
+            f"a projection needs runs of at least three budgets: got {len(budgets)}; train shorter "
+            "ones, such as a quarter and a sixteenth of the budget"
+        )
+    flops, losses = (np.array(column) for column in zip(*points, strict=True))
+    best: tuple[float, Law] | None = None
+    for exponent in _EXPONENTS:
+        law = _line(flops, losses, float(exponent))
+        predicted = law.floor + law.scale * (flops / 1e15) ** -law.exponent
+        error = float(np.square(predicted - losses).sum())
+        if best is None or error < best[0]:
+            best = (error, law)
+    assert best is not None
+    return best[1]
+
+
+def _line(flops: NDArray[np.float64], losses: NDArray[np.float64], exponent: float) -> Law:
+    x = (flops / 1e15) ** -exponent
+    centred = x - x.mean()
+    scale = max(float((centred * losses).sum() / np.square(centred).sum()), 0.0)
+    floor = float((losses - scale * x).mean())
+    if floor < 0:
+        floor, scale = 0.0, float((x * losses).sum() / np.square(x).sum())
+    return Law(floor, scale, exponent)
+
+
+def project(
+    points: Sequence[Point], flops: float, *, run_deviation: float = 0.002, seed: int = 0
+) -> Projection:
+    """What runs say of a larger budget.
+
+    Args:
+        run_deviation: standard deviation of the loss from seed to seed; where the points scatter
+            more around their law, that is taken.
+    Raises:
+        ValueError: as fit_law does.
+    """
+    law = fit_law(points)
+    residuals = [point.loss - law.loss(point.flops) for point in points]
+    n_free = max(1, len(points) - 3)
+    deviation = max(run_deviation, float(np.sqrt(np.square(residuals).sum() / n_free)))
+    rng = np.random.default_rng(seed)
+    # Laws of losses as they might have come out.
+    drawn = []
+    for _ in range(300):
+        noise = rng.normal(0, deviation, len(points))
+        moved = [
+            Point(p.flops, law.loss(p.flops) + float(n)) for p, n in zip(points, noise, strict=True)
+        ]
+        drawn.append(fit_law(moved).loss(flops))
+    low, high = np.quantile(drawn, [0.05, 0.95])
+    return Projection(flops, law.loss(flops), float(low), float(high), law)
