@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 
 class Point(NamedTuple):
@@ -63,25 +62,15 @@ def fit_law(points: Sequence[Point]) -> Law:
             "ones, such as a quarter and a sixteenth of the budget"
         )
     flops, losses = (np.array(column) for column in zip(*points, strict=True))
-    best: tuple[float, Law] | None = None
-    for exponent in _EXPONENTS:
-        law = _line(flops, losses, float(exponent))
-        predicted = law.floor + law.scale * (flops / 1e15) ** -law.exponent
-        error = float(np.square(predicted - losses).sum())
-        if best is None or error < best[0]:
-            best = (error, law)
-    assert best is not None
-    return best[1]
-
-
-def _line(flops: NDArray[np.float64], losses: NDArray[np.float64], exponent: float) -> Law:
-    x = (flops / 1e15) ** -exponent
-    centred = x - x.mean()
-    scale = max(float((centred * losses).sum() / np.square(centred).sum()), 0.0)
-    floor = float((losses - scale * x).mean())
-    if floor < 0:
-        floor, scale = 0.0, float((x * losses).sum() / np.square(x).sum())
-    return Law(floor, scale, exponent)
+    x = (flops / 1e15) ** -_EXPONENTS[:, None]  # (exponent, point)
+    centred = x - x.mean(axis=1, keepdims=True)
+    scale = np.maximum((centred @ losses) / np.square(centred).sum(axis=1), 0.0)
+    floor = losses.mean() - scale * x.mean(axis=1)
+    through_zero = (x @ losses) / np.square(x).sum(axis=1)
+    floor, scale = np.where(floor < 0, (np.zeros_like(floor), through_zero), (floor, scale))
+    errors = np.square(floor[:, None] + scale[:, None] * x - losses).sum(axis=1)
+    best = int(errors.argmin())
+    return Law(float(floor[best]), float(scale[best]), float(_EXPONENTS[best]))
 
 
 def project(
