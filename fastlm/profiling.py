@@ -63,7 +63,7 @@ class StepProfile(NamedTuple):
                 f"{shown} | {mfu} |"
             )
         if self.idle is not None:
-            lines.append(f"| idle | {self.idle * self.seconds * 1e3:.2f} | {self.idle:.1%} | | |")
+            lines.append(f"| idle | {self.idle * self.seconds * 1e3:.2f} | {self.idle:.1%} |  |  |")
         return "\n".join(lines)
 
 

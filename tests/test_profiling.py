@@ -1,0 +1,90 @@
+"""Where the time of a step goes: parts that add up, FLOPs that are the model's, whole traces."""
+
+import dataclasses
+import json
+import time
+
+import pytest
+import torch
+
+from fastlm.accounting import training_flops_per_token
+from fastlm.clock import Clock
+from fastlm.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
+from fastlm.data import open_prepared, prepare
+from fastlm.profiling import Part, StepProfile, profile_step
+from fastlm.record import RunRecord
+from fastlm.stories import generate_stories
+from fastlm.trainer import Trainer
+from fastlm.windows import batches
+
+MODEL = ModelConfig(
+    vocab_size=400,
+    context_length=64,
+    n_layers=3,
+    d_model=64,
+    n_heads=2,
+    qk_norm=True,
+    attention_gate=True,
+    value_embeddings=True,
+    logit_softcap=15.0,
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    for i, name in enumerate(("train", "valid")):
+        text = "<|endoftext|>".join(generate_stories(seed=i, n_bytes=60_000))
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+    return open_prepared(prepare(folder, folder / "prepared", vocab_size=400))
+
+
+@pytest.mark.parametrize("change", [{}, {"ffn": "relu2", "norm": "none"}], ids=str)
+def test_parts_are_timed_and_their_flops_are_those_of_the_model(data, tmp_path, change):
+    config = TrainConfig(
+        model=dataclasses.replace(MODEL, **change),
+        optim=OptimConfig(name="muon"),
+        data=DataConfig(path=str(data.folder)),
+        batch_size=8,
+        micro_batch=4,
+        max_steps=100,
+        device="cpu",
+    )
+    trainer = Trainer(config, data, RunRecord(tmp_path / "run"), Clock(time.perf_counter()))
+    stream = batches(
+        data.train.tokens,
+        first_window=0,
+        micro_batch=4,
+        context_length=64,
+        sampling="shuffled",
+        seed=0,
+        device=torch.device("cpu"),
+    )
+    trainer.warm_up()
+    trainer.clock.begin_steps()
+    found = profile_step(trainer, stream, tmp_path / "trace.json", n_steps=3)
+    names = ["attention", "feed-forward", "head and loss", "gradient clipping", "optimizer", "data"]
+    assert [part.name for part in found.parts if part.name != "norms"] == names
+    assert ("norms" in [part.name for part in found.parts]) == ("norm" not in change)
+    assert all(part.seconds > 0 for part in found.parts)
+    per_token = training_flops_per_token(config.model, 64)
+    assert sum(part.flops for part in found.parts) == pytest.approx(
+        per_token * config.tokens_per_step
+    )
+    # Nothing is timed twice and nothing large is left out, as far as a busy machine can tell.
+    assert 0.3 < sum(part.seconds for part in found.parts) / found.seconds < 3
+    assert trainer.step == 2 + 3 + 3
+    assert all(p.grad is None for p in trainer.parameters)
+    assert len(json.loads((tmp_path / "trace.json").read_text())["traceEvents"]) > 100
+
+
+def test_the_table_has_shares_rates_and_the_rest():
+    parts = [Part("attention", 0.006, 3e12), Part("data", 0.001, 0.0)]
+    table = StepProfile(parts, seconds=0.010, idle=0.02, peak_flops=1e15).table()
+    assert table.splitlines()[2:] == [
+        "| attention | 6.00 | 60.0% | 500 | 50.0% |",
+        "| data | 1.00 | 10.0% |  |  |",
+        "| rest | 3.00 | 30.0% |  |  |",
+        "| step | 10.00 | 100.0% | 300 | 30.0% |",
+        "| idle | 0.20 | 2.0% |  |  |",
+    ]
