@@ -166,46 +166,98 @@ class ModelConfig:
 class OptimConfig:
     """The optimizer, its schedule and clipping."""
 
-    name: Literal["adamw", "muon", "sgd", "adagrad"] = "adamw"
-    """muon: Muon for the matrices of the blocks, AdamW for all the rest"""
+    name: Literal["adamw", "muon", "normuon", "sgd", "adagrad"] = "adamw"
+    """muon, normuon: that one for the matrices of the blocks, AdamW for all the rest"""
     lr: float = 3e-3
-    """peak learning rate (of the AdamW part under muon)"""
+    """peak learning rate (of the AdamW part under muon); a batch n times as large wants about
+    sqrt(n) times the rate, of every group"""
     muon_lr: float = 0.02
-    """peak learning rate of the block matrices under muon"""
+    """peak learning rate of the block matrices under muon and normuon"""
+    orthogonalization: Literal["newton-schulz", "polar-express"] = "newton-schulz"
+    """iteration of muon and normuon: one polynomial five times, or the best five in a row"""
+    embedding_lr: float | None = None
+    """peak learning rate of the token embedding, unless it is also the head; none: lr"""
+    value_embedding_lr: float | None = None
+    """peak learning rate of the value embeddings; none: lr"""
+    scalar_lr: float | None = None
+    """peak learning rate of the scalars of residual, skip and backout connections; none: lr"""
+    x0_lr: float | None = None
+    """peak learning rate of the scalars that weigh the embedding in each layer; none: lr"""
     betas: tuple[float, float] = (0.9, 0.95)
+    table_betas: tuple[float, float] | None = None
+    """of all embeddings but one that is also the head; none: betas"""
+    x0_betas: tuple[float, float] | None = None
+    """of the scalars of x0_lr; none: betas"""
     eps: float = 1e-8
     weight_decay: float = 0.1
     """decoupled; on matrices of the blocks and the untied head, never on norms or embeddings"""
+    weight_decay_schedule: Literal["constant", "linear"] = "constant"
+    """linear: weight decay falls to 0 with the run"""
+    cautious_weight_decay: bool = False
+    """of block matrices under muon and normuon: only entries that the update shrinks decay"""
     momentum: float = 0.95
-    """of muon and sgd"""
+    """of muon, normuon and sgd"""
+    momentum_start: float | None = None
+    """momentum before the first step; none: constant from the start"""
+    momentum_warmup_steps: int = 0
+    """steps in which it rises from there to momentum"""
+    momentum_end: float | None = None
+    """momentum at the end, reached over the last decay_fraction of the run; none: no change"""
     max_grad_norm: float = 1.0
     """gradients are scaled down to this global l2 norm; inf leaves them alone"""
     schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
     warmup_fraction: float = 0.05
     """share of the run in which the learning rate rises from 0"""
+    warmup_steps: int | None = None
+    """steps in which it rises, in place of the share; none: the share counts"""
     decay_fraction: float = 0.3
     """share of the run in which wsd falls at its end"""
     final_lr_ratio: float = 0.1
     """learning rate at the end over the peak"""
+    average_tail: float = 0.0
+    """share of the run, at its end, over whose weights the final model is averaged; 0: none"""
+    average_every: int = 1
+    """steps from one set of weights that counts in the average to the next"""
 
     def __post_init__(self) -> None:
-        for name in ("lr", "muon_lr", "eps", "max_grad_norm"):
+        group_rates = ("embedding_lr", "value_embedding_lr", "scalar_lr", "x0_lr")
+        for name in ("lr", "muon_lr", *group_rates, "eps", "max_grad_norm"):
             value = getattr(self, name)
-            _require(value > 0, f"optim.{name} must be above 0: got {value}")
-        for name in ("warmup_fraction", "decay_fraction", "final_lr_ratio"):
+            _require(value is None or value > 0, f"optim.{name} must be above 0: got {value}")
+        for name in ("warmup_fraction", "decay_fraction", "final_lr_ratio", "average_tail"):
             value = getattr(self, name)
             _require(0 <= value <= 1, f"optim.{name} must lie in [0, 1]: got {value}")
+        share = self.warmup_fraction if self.warmup_steps is None else 0.0
         _require(
-            self.warmup_fraction + self.decay_fraction <= 1 or self.schedule != "wsd",
+            share + self.decay_fraction <= 1 or self.schedule != "wsd",
             "optim.warmup_fraction and optim.decay_fraction must not pass 1 together: got "
             f"{self.warmup_fraction} + {self.decay_fraction}",
         )
+        momenta = (self.momentum, self.momentum_start, self.momentum_end)
+        betas = (*self.betas, *(self.table_betas or ()), *(self.x0_betas or ()))
         _require(
-            all(0 <= beta < 1 for beta in (*self.betas, self.momentum)),
-            f"betas and momentum must lie in [0, 1): got {self.betas}, {self.momentum}",
+            all(0 <= value < 1 for value in (*betas, *momenta) if value is not None),
+            f"betas and momentum must lie in [0, 1): got {betas}, {momenta}",
         )
         _require(
             self.weight_decay >= 0, f"optim.weight_decay must be >= 0: got {self.weight_decay}"
+        )
+        for name in ("warmup_steps", "momentum_warmup_steps"):
+            value = getattr(self, name)
+            _require(value is None or value >= 0, f"optim.{name} must be >= 0: got {value}")
+        _require(
+            self.momentum_start is None or self.momentum_warmup_steps >= 1,
+            f"optim.momentum_start={self.momentum_start} needs optim.momentum_warmup_steps: in how "
+            "many steps the momentum rises from there",
+        )
+        _require(
+            self.average_every >= 1,
+            f"optim.average_every must be at least 1: got {self.average_every}",
+        )
+        _require(
+            not self.cautious_weight_decay or self.name in ("muon", "normuon"),
+            "optim.cautious_weight_decay needs optim.name muon or normuon: got "
+            f"{self.name}, whose decay is never cautious",
         )
 
 

@@ -1,4 +1,6 @@
-"""Learning rates as plain functions: of the step, or of the share of a run that is done.
+"""Learning rates, momentum and weight decay as plain functions of where a run is.
+
+Where is the step, or the share of the run that is done.
 
 Level 0.
 """
@@ -64,6 +66,54 @@ def multiplier(
     after = 0.0 if progress <= start else (progress - start) / (1 - start)
     shape = _SHAPES[kind](after)
     return final + (1 - final) * shape if kind != "constant" else shape
+
+
+def warmup(step: int, n_steps: int) -> float:
+    """What a multiplier is multiplied with in a warm-up given in steps: step / n_steps, at most 1.
+
+    Args:
+        step: number of the step, from 1.
+        n_steps: 0 is no warm-up.
+    """
+    return min(1.0, step / n_steps) if n_steps else 1.0
+
+
+def momentum(
+    step: int,
+    progress: float,
+    *,
+    peak: float,
+    start: float,
+    warmup_steps: int,
+    end: float,
+    decay: float,
+) -> float:
+    """Momentum that rises over the first steps and falls in the cool-down, both on straight lines.
+
+    Args:
+        step: number of the step, from 1.
+        progress: share of the run that is done; clamped to [0, 1].
+        peak: between the two.
+        start: before the first step; the peak is reached with step warmup_steps.
+        end: when the run is done.
+        decay: share of the run, at its end, in which it falls.
+    """
+    risen = start + (peak - start) * warmup(step, warmup_steps)
+    left = 1 - min(max(progress, 0.0), 1.0)
+    return risen if left >= decay else risen + (end - risen) * (1 - left / decay)
+
+
+def weight_decay_multiplier(progress: float, kind: str) -> float:
+    """What the weight decay is multiplied with: 1 (constant), or from 1 to 0 (linear).
+
+    Args:
+        progress: share of the run that is done; clamped to [0, 1].
+    Raises:
+        ValueError: for another kind.
+    """
+    if kind not in ("constant", "linear"):
+        raise ValueError(f"unknown schedule of weight decay {kind!r}: expected constant or linear")
+    return _SHAPES[kind](min(max(progress, 0.0), 1.0))
 
 
 _SHAPES: dict[str, Callable[[float], float]] = {

@@ -30,9 +30,8 @@ from fastlm.hardware import (
 )
 from fastlm.model import TransformerLM, init_weights
 from fastlm.ops import load_ops
-from fastlm.optim import build_optimizers, clip_gradients, set_learning_rate
+from fastlm.optim import build_optimizers, clip_gradients, set_schedule
 from fastlm.record import RunRecord
-from fastlm.schedule import multiplier
 from fastlm.windows import Batch, batches
 
 
@@ -54,7 +53,7 @@ class Trainer:
         self.model = TransformerLM(config.model, ops=ops, compute_dtype=dtype)
         init_weights(self.model, config.seed)
         self.model.to(self.device)
-        self.optimizers = build_optimizers(self.model, config.optim, ops)
+        self.optimizers = build_optimizers(self.model, config.optim, ops, compiled=config.compile)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.micro_batch = choose_micro_batch(config, self.device)
         self.loss = self._compiled_loss() if config.compile else self.model.loss
@@ -154,25 +153,19 @@ class Trainer:
             loss.backward()
             total += loss.detach()
         norm = clip_gradients(self.parameters, self.config.optim.max_grad_norm)
-        set_learning_rate(self.optimizers, self._multiplier())
+        progress = self._progress_with_step()
+        set_schedule(self.optimizers, self.config.optim, step=self.step + 1, progress=progress)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return total, norm
 
-    def _multiplier(self) -> float:
-        optim, progress = self.config.optim, self.progress
-        if self.config.total_steps is not None:
-            # Counted at the step's end, so that the first one has a rate above 0.
-            progress = max(progress, (self.step + 1) / self.config.total_steps)
-        return multiplier(
-            progress,
-            kind=optim.schedule,
-            warmup=optim.warmup_fraction,
-            decay=optim.decay_fraction,
-            final=optim.final_lr_ratio,
-        )
+    def _progress_with_step(self) -> float:
+        """Share of the run that is done with the step to be taken: the first is above 0."""
+        if self.config.total_steps is None:
+            return self.progress
+        return max(self.progress, min(1.0, (self.step + 1) / self.config.total_steps))
 
     def evaluate(self, max_tokens: int | None) -> Evaluation:
         """Validation loss on the way (max_tokens) or over the whole file (None), logged."""

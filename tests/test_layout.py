@@ -14,7 +14,10 @@ LEVELS = [
         "text_files", "text_offsets", "special_tokens", "bpe_training", "meter", "token_files",
         "tokenizer_files", "tokenizer_tables", "tiled_attention",
     },
-    {"accounting", "checkpoint", "corpus", "download", "ops", "optim", "record", "row_optim", "tokenizer", "tying"},
+    {
+        "accounting", "checkpoint", "corpus", "download", "muon", "ops", "optim",
+        "parameter_groups", "record", "row_optim", "stepper", "tokenizer", "tying",
+    },
     {
         "data", "hardware", "layers", "model", "ngrams", "pretrained", "self_attention",
         "tokenizer_cli",
@@ -35,6 +38,8 @@ SIDEWAYS = {
     ("bpe_training", "text_files"), ("meter", "console"), ("token_files", "text_files"),
     ("tokenizer_tables", "special_tokens"), ("tokenizer_files", "tokenizer_tables"),
     ("tokenizer_files", "text_files"), ("optim", "ops"),
+    ("optim", "muon"), ("optim", "stepper"), ("optim", "parameter_groups"),
+    ("muon", "ops"), ("muon", "stepper"), ("stepper", "ops"),
 }  # fmt: skip
 
 # Run by `python -m`, the left one starts the command of the right one.

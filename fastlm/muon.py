@@ -1,0 +1,292 @@
+"""Muon and NorMuon: steps along the semi-orthogonal matrix nearest to the momentum.
+
+Level 1. Matrices of one shape go through the iteration together, as one batch of products. An
+update is one plain function of tensors and numbers, so that it can be compiled as it stands.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fastlm.ops import Ops, torch_ops
+from fastlm.stepper import Stepper, check_rates
+
+Polynomial = tuple[float, float, float]
+"""a, b, c of a x + b x^3 + c x^5, applied to singular values"""
+
+NEWTON_SCHULZ: list[Polynomial] = [(3.4445, -4.7750, 2.0315)] * 5
+"""One polynomial, chosen for speed from small values rather than for its limit: 0.7 to 1.2.
+
+Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/."""
+
+POLAR_EXPRESS_SAFETY = 1.01
+"""Polynomial k at x / 1.01: room for the rounding of bfloat16 beyond the intervals' ends."""
+
+POLAR_EXPRESS: list[Polynomial] = [
+    (a / POLAR_EXPRESS_SAFETY, b / POLAR_EXPRESS_SAFETY**3, c / POLAR_EXPRESS_SAFETY**5)
+    for a, b, c in (
+        (8.28721201814563, -23.595886519098837, 17.300387312530933),
+        (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+        (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+        (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+        (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+    )
+]
+"""Each polynomial is the one nearest to 1 on the interval that the one before maps to.
+
+From singular values in [0.001, 1] the five end in [0.876, 1.124] exactly computed, and in
+[0.84, 1.125] with both safety margins (here and of the norm).
+Source: Amsel et al. 2025, arXiv:2505.16932, theorem 4.1 and algorithm 1."""
+
+POLYNOMIALS = {"newton-schulz": NEWTON_SCHULZ, "polar-express": POLAR_EXPRESS}
+
+
+def orthogonalize(
+    matrices: Float[Tensor, "... d_out d_in"],
+    *,
+    method: str = "newton-schulz",
+    symmetric_product: Callable[..., Tensor] = torch_ops.symmetric_product,
+    dtype: torch.dtype | None = None,
+) -> Float[Tensor, "... d_out d_in"]:
+    """Bring all singular values near 1, by five odd polynomials of degree 5.
+
+    X <- a X + (b X X^T + c (X X^T)^2) X from X / ||X||.
+
+    Args:
+        method: of POLYNOMIALS.
+        symmetric_product: as fastlm.functional.symmetric_product.
+        dtype: of the products; bfloat16 on a GPU and float32 elsewhere when not given.
+    """
+    if dtype is None:
+        dtype = torch.bfloat16 if matrices.is_cuda else torch.float32
+    x = matrices.to(dtype)
+    x = x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
+    tall = x.shape[-2] > x.shape[-1]
+    if tall:
+        x = x.mT
+    norm = x.norm(dim=(-2, -1), keepdim=True)
+    if method == "polar-express":
+        norm = norm * POLAR_EXPRESS_SAFETY  # beyond 1 the first polynomial rises steeply
+    x = x / (norm + 1e-7)
+    for a, b, c in POLYNOMIALS[method]:
+        gram = symmetric_product(x)
+        polynomial = symmetric_product(gram, gram, alpha=c, beta=b)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return (x.mT if tall else x).reshape(matrices.shape).to(matrices.dtype)
+
+
+def normalize_neurons(
+    update: Float[Tensor, "... d_out d_in"],
+    second_moment: Float[Tensor, "... d_out 1"],
+    *,
+    beta2: float,
+    eps: float,
+) -> Float[Tensor, "... d_out d_in"]:
+    """Divide each row (neuron) by its running root mean square; keep the matrix's norm.
+
+    v <- beta2 v + (1 - beta2) mean(row^2), changed in place; o = row / (sqrt(v) + eps); the
+    result is o ||update|| / ||o||. A correction of v for its start at 0 would be the same for all
+    rows and so leave the result as it is.
+
+    Source: Li et al. 2025, arXiv:2510.05491, algorithm 1, whose last step sets the norm to
+    0.2 sqrt(d_out d_in) instead: with the update's own, Muon's learning rates keep their meaning.
+    """
+    second_moment.lerp_(update.square().mean(dim=-1, keepdim=True), 1 - beta2)
+    normalized = update / (second_moment.sqrt() + eps)
+    before, after = (x.norm(dim=(-2, -1), keepdim=True) for x in (update, normalized))
+    return normalized * (before / (after + eps))
+
+
+def update_matrices(
+    params: list[Tensor],
+    grads: list[Tensor],
+    velocity: list[Tensor],
+    second_moments: list[Tensor],
+    *,
+    lr: float | Tensor,
+    decay: float | Tensor,
+    momentum: float | Tensor,
+    cautious: bool,
+    method: str,
+    symmetric_product: Callable[..., Tensor],
+    beta2: float = 0.0,
+    eps: float = 0.0,
+) -> None:
+    """One step of Muon, or of NorMuon where second_moments are given; in place on all but grads.
+
+    Args:
+        lr, decay, momentum: tensors without dimensions when compiled, where a number would be a
+            constant of the graph; decay is lr * weight_decay.
+    """
+    torch._foreach_mul_(velocity, momentum)
+    torch._foreach_add_(velocity, grads)
+    updates = _add_scaled(grads, velocity, momentum)
+    if not cautious:
+        torch._foreach_mul_(params, 1 - decay)
+    by_shape: dict[torch.Size, list[int]] = {}
+    for i, p in enumerate(params):
+        by_shape.setdefault(p.shape[-2:], []).append(i)
+    for (d_out, d_in), indices in by_shape.items():
+        counts = [params[i].numel() // (d_out * d_in) for i in indices]
+        stacked = torch.cat([updates[i].reshape(-1, d_out, d_in) for i in indices])
+        stacked = orthogonalize(stacked, method=method, symmetric_product=symmetric_product)
+        if second_moments:
+            moments = [second_moments[i] for i in indices]
+            joined = torch.cat([m.reshape(-1, d_out, 1) for m in moments])
+            stacked = normalize_neurons(stacked, joined, beta2=beta2, eps=eps)
+            for moment, part in zip(moments, joined.split(counts), strict=True):
+                moment.copy_(part.reshape(moment.shape))
+        chosen = [params[i] for i in indices]
+        parts = [
+            part.reshape(p.shape) for p, part in zip(chosen, stacked.split(counts), strict=True)
+        ]
+        if cautious:
+            for p, part in zip(chosen, parts, strict=True):
+                p.mul_(1 - decay * (p * part >= 0))
+        scale = math.sqrt(max(1.0, d_out / d_in))
+        torch._foreach_copy_(chosen, _add_scaled(chosen, parts, -lr * scale))
+
+
+def _add_scaled(
+    tensors: list[Tensor], others: list[Tensor], factor: float | Tensor
+) -> list[Tensor]:
+    if isinstance(factor, Tensor):  # alpha takes numbers only
+        return list(torch._foreach_add(tensors, torch._foreach_mul(others, factor)))
+    return list(torch._foreach_add(tensors, others, alpha=factor))
+
+
+class Muon(Stepper):
+    """Momentum whose update is replaced by the nearest semi-orthogonal matrix.
+
+    u <- momentum u + g; n = g + momentum u (Nesterov); p <- p - lr weight_decay p
+    - lr sqrt(max(1, d_out / d_in)) orthogonalize(n). For parameters of two dimensions, or more
+    when each (..., d_out, d_in) slice is a matrix of its own.
+
+    Args:
+        orthogonalization: newton-schulz or polar-express, see POLYNOMIALS.
+        cautious: decay only those entries whose update has the sign of the entry, or is 0 (Chen
+            et al. 2025, arXiv:2510.12402): p <- p - lr weight_decay [p o >= 0] p - lr ... o.
+        compiled: torch.compile the update; later changes of lr, weight_decay and momentum do not
+            compile it anew.
+
+    Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/.
+    """
+
+    normalizes_neurons = False
+    _update: Callable[..., None] = staticmethod(update_matrices)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.02,
+        *,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        orthogonalization: str = "newton-schulz",
+        cautious: bool = False,
+        ops: Ops = torch_ops,
+        compiled: bool = False,
+    ) -> None:
+        check_rates(lr, momentum=momentum, weight_decay=weight_decay)
+        if orthogonalization not in POLYNOMIALS:
+            raise ValueError(
+                f"unknown orthogonalization {orthogonalization!r}: expected one of "
+                f"{', '.join(POLYNOMIALS)}"
+            )
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "orthogonalization": orthogonalization,
+            "cautious": cautious,
+        }
+        super().__init__(params, defaults)
+        self.ops = ops
+        if compiled:
+            self._update = torch.compile(update_matrices, fullgraph=True, dynamic=False)
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.ndim < 2:
+                    raise ValueError(
+                        f"{type(self).__name__} needs matrices: got a parameter of shape "
+                        f"{tuple(p.shape)}; give it to AdamW"
+                    )
+
+    def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+        moments = []
+        if self.normalizes_neurons:
+            moments = self.buffers(params, "second_moment", new=_zero_per_row)
+        self._run(group, params, grads, self.buffers(params, "velocity"), moments)
+
+    def _run(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        velocity: list[Tensor],
+        second_moments: list[Tensor],
+    ) -> None:
+        lr, momentum = group["lr"], group["momentum"]
+        numbers = {"lr": lr, "decay": lr * group["weight_decay"], "momentum": momentum}
+        if self._update is not update_matrices:
+            # Filled on the device: a copy from the host would make it wait.
+            device = params[0].device
+            numbers = {k: torch.full((), v, device=device) for k, v in numbers.items()}
+        self._update(
+            [p.detach() for p in params],
+            grads,
+            velocity,
+            second_moments,
+            **numbers,
+            cautious=group["cautious"],
+            method=group["orthogonalization"],
+            symmetric_product=self.ops.symmetric_product,
+            **{name: group[name] for name in ("beta2", "eps") if name in group},
+        )
+
+    @torch.no_grad()
+    def warm_up(self) -> None:
+        """Update zeros like the parameters: compiles what step() will run, changing nothing."""
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.requires_grad]
+            zeros, grads, velocity = ([torch.zeros_like(p) for p in params] for _ in range(3))
+            moments = [_zero_per_row(p) for p in params] if self.normalizes_neurons else []
+            self._run(group, zeros, grads, velocity, moments)
+
+
+class NorMuon(Muon):
+    """Muon whose orthogonal update has its neurons (rows) brought to one size.
+
+    As Muon, with normalize_neurons(orthogonalize(n)) for orthogonalize(n).
+
+    Args:
+        beta2: share of the running second moment of each row that stays in a step.
+        eps: added to its root.
+
+    Source: Li et al. 2025, arXiv:2510.05491.
+    """
+
+    normalizes_neurons = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.02,
+        *,
+        beta2: float = 0.95,
+        eps: float = 1e-10,
+        **options: Any,
+    ) -> None:
+        super().__init__(params, lr, **options)
+        check_rates(lr, beta2=beta2, eps=eps)
+        self.defaults |= {"beta2": beta2, "eps": eps}
+        for group in self.param_groups:
+            group |= {"beta2": beta2, "eps": eps} | group
+
+
+def _zero_per_row(matrices: Float[Tensor, "... d_out d_in"]) -> Float[Tensor, "... d_out 1"]:
+    return matrices.new_zeros(*matrices.shape[:-1], 1)
