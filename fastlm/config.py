@@ -181,6 +181,10 @@ class OptimConfig:
     """peak learning rate of the value embeddings; none: lr"""
     scalar_lr: float | None = None
     """peak learning rate of the scalars of residual, skip and backout connections; none: lr"""
+    ngram_lr: float = 0.05
+    """peak learning rate of the tables of n-grams, which have an AdaGrad of their own"""
+    tie_until: float = 0.0
+    """share of the run in which embedding and head, two matrices of the model, are held equal"""
     x0_lr: float | None = None
     """peak learning rate of the scalars that weigh the embedding in each layer; none: lr"""
     betas: tuple[float, float] = (0.9, 0.95)
@@ -221,10 +225,16 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         group_rates = ("embedding_lr", "value_embedding_lr", "scalar_lr", "x0_lr")
-        for name in ("lr", "muon_lr", *group_rates, "eps", "max_grad_norm"):
+        for name in ("lr", "muon_lr", "ngram_lr", *group_rates, "eps", "max_grad_norm"):
             value = getattr(self, name)
             _require(value is None or value > 0, f"optim.{name} must be above 0: got {value}")
-        for name in ("warmup_fraction", "decay_fraction", "final_lr_ratio", "average_tail"):
+        for name in (
+            "warmup_fraction",
+            "decay_fraction",
+            "final_lr_ratio",
+            "average_tail",
+            "tie_until",
+        ):
             value = getattr(self, name)
             _require(0 <= value <= 1, f"optim.{name} must lie in [0, 1]: got {value}")
         share = self.warmup_fraction if self.warmup_steps is None else 0.0
@@ -326,6 +336,11 @@ class TrainConfig:
         for name in ("max_steps", "max_tokens", "time_budget"):
             value = getattr(self, name)
             _require(value is None or value > 0, f"{name} must be above 0: got {value}")
+        _require(
+            self.optim.tie_until == 0 or not self.model.tie_weights,
+            f"optim.tie_until={self.optim.tie_until} holds two matrices equal, but the model has "
+            "one: give --model.no-tie-weights",
+        )
         _require(
             any(v is not None for v in (self.max_steps, self.max_tokens, self.time_budget)),
             "a run needs an end: give --max-steps, --max-tokens or --time-budget",

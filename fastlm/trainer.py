@@ -29,9 +29,12 @@ from fastlm.hardware import (
     peak_memory,
 )
 from fastlm.model import TransformerLM, init_weights
+from fastlm.ngrams import RowLoss
 from fastlm.ops import load_ops
 from fastlm.optim import build_optimizers, clip_gradients, set_schedule
 from fastlm.record import RunRecord
+from fastlm.row_optim import RowAdaGrad
+from fastlm.tying import Tie
 from fastlm.windows import Batch, batches
 
 
@@ -53,10 +56,15 @@ class Trainer:
         self.model = TransformerLM(config.model, ops=ops, compute_dtype=dtype)
         init_weights(self.model, config.seed)
         self.model.to(self.device)
+        self.tie = self._tied() if config.optim.tie_until > 0 else None
+        tables = self._row_optimizer()  # first: what it takes, no other optimizer sees
         self.optimizers = build_optimizers(self.model, config.optim, ops, compiled=config.compile)
+        self.optimizers += [] if tables is None else [tables]
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.micro_batch = choose_micro_batch(config, self.device)
         self.loss = self._compiled_loss() if config.compile else self.model.loss
+        if tables is not None and self.model.ngrams is not None:
+            self.loss = RowLoss(self.loss, self.model.ngrams, tables)
         self.peak_flops = chip_peak_flops(self.device)
         self.step = 0
         self.stop_signal: str | None = None
@@ -68,6 +76,24 @@ class Trainer:
         self.save_seconds = 1.0
         self.side_seconds = 0.0
         """spent on validation and saving since the last log row"""
+
+    def _tied(self) -> Tie:
+        """Embedding and head, made equal: the embedding's numbers at the size a tied one has."""
+        head, embedding = self.model.lm_head.weight, self.model.token_embeddings.weight
+        with torch.no_grad():
+            head.copy_(embedding * self.config.model.d_model**-0.5)
+        tie = Tie(head, embedding)
+        tie.after_step()
+        return tie
+
+    def _row_optimizer(self) -> RowAdaGrad | None:
+        if self.model.ngrams is None:
+            return None
+        lr = self.config.optim.ngram_lr
+        optimizer = RowAdaGrad(self.model.ngrams.tables.parameters(), lr)
+        for group in optimizer.param_groups:
+            group |= {"peak_lr": lr, "weight_decay": 0.0, "peak_weight_decay": 0.0}
+        return optimizer
 
     def _compiled_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
         # Graphs are kept per function, and only a few: those of an earlier run would be in the way.
@@ -151,13 +177,21 @@ class Trainer:
             inputs, targets = next(stream)
             loss = self.loss(inputs, targets) / n_parts
             loss.backward()
+            if isinstance(self.loss, RowLoss):
+                self.loss.keep_gradients()
             total += loss.detach()
+        if self.tie is not None:
+            self.tie.before_step()
         norm = clip_gradients(self.parameters, self.config.optim.max_grad_norm)
         progress = self._progress_with_step()
         set_schedule(self.optimizers, self.config.optim, step=self.step + 1, progress=progress)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        if self.tie is not None:
+            self.tie.after_step()
+            if progress >= self.config.optim.tie_until:
+                self.tie.untie(self.optimizers)
         self.step += 1
         return total, norm
 
@@ -242,6 +276,7 @@ class Trainer:
             "tokenizer_hash": self.data.tokenizer_hash,
             "config": dataclasses.asdict(self.config),
             "cpu_rng": torch.get_rng_state(),
+            "is_tied": self.tie is not None and self.tie.is_tied,
         }
         if self.device.type == "cuda":
             state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
@@ -276,6 +311,8 @@ class Trainer:
         self.model.load_state_dict(saved.model)
         for optimizer, optimizer_state in zip(self.optimizers, saved.optimizers, strict=True):
             optimizer.load_state_dict(optimizer_state)
+        if self.tie is not None:
+            self.tie.is_tied = bool(state["is_tied"])
         self.clock.continue_from(state["elapsed_seconds"], state["seconds"])
         torch.set_rng_state(state["cpu_rng"])
         if self.device.type == "cuda" and "cuda_rng" in state:

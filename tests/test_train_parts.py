@@ -1,0 +1,143 @@
+"""Runs of the leaderboard's network: it learns, continues exactly, generates, and parts its tie."""
+
+import dataclasses
+import functools
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from fastlm.checkpoint import read_model_tensors, run_checkpoints, write_run_checkpoint
+from fastlm.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
+from fastlm.data import prepare
+from fastlm.generate import generate_text
+from fastlm.pretrained import load_pretrained
+from fastlm.record import RunRecord
+from fastlm.stories import generate_stories
+from fastlm.train import train
+
+MODEL = ModelConfig(
+    vocab_size=400,
+    context_length=32,
+    n_layers=3,
+    d_model=32,
+    n_heads=2,
+    tie_weights=False,
+    ffn="relu2",
+    norm_gain=False,
+    embedding_norm=True,
+    qk_norm=True,
+    zero_init=True,
+    residual_scalars=True,
+    x0_scalars=True,
+    value_embeddings=True,
+    attention_gate=True,
+    unet_skip=True,
+    backout=True,
+    logit_softcap=15.0,
+    ngram_rows=1000,
+    ngram_width=16,
+)
+OPTIM = OptimConfig(
+    name="normuon",
+    lr=1e-2,
+    muon_lr=0.02,
+    orthogonalization="polar-express",
+    cautious_weight_decay=True,
+    tie_until=0.5,
+    schedule="wsd",
+    max_grad_norm=float("inf"),
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("text")
+    for i, name in enumerate(("train", "valid")):
+        text = "<|endoftext|>".join(generate_stories(seed=i, n_bytes=60_000 // (9 * i + 1)))
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+    return prepare(folder, folder / "prepared", vocab_size=400)
+
+
+def config(data: Path, **changes) -> TrainConfig:
+    base = TrainConfig(
+        recipe="test",
+        model=MODEL,
+        optim=OPTIM,
+        data=DataConfig(path=str(data)),
+        batch_size=8,
+        micro_batch=4,
+        max_steps=24,
+        eval_every=12,
+        eval_tokens=512,
+        checkpoint_every=6,
+        log_every=6,
+        device="cpu",
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def weights(run: Path, step: int | None = None) -> dict[str, torch.Tensor]:
+    checkpoints = run_checkpoints(run / "checkpoints")
+    chosen = checkpoints[-1] if step is None else run / "checkpoints" / f"step-{step:06d}"
+    return read_model_tensors(chosen)
+
+
+def losses(run: Path) -> list[float]:
+    return [row["loss"] for row in RunRecord(run).rows() if row["kind"] == "train"]
+
+
+def test_it_learns_and_generates(data, tmp_path):
+    train(config(data), tmp_path)
+    first, *_, last = losses(tmp_path)
+    assert last < first - 1
+    tables = [name for name in weights(tmp_path) if name.startswith("ngrams.tables")]
+    assert len(tables) == 2
+    assert all(weights(tmp_path)[name].abs().sum() > 0 for name in tables)
+    loaded = load_pretrained(tmp_path)
+    text = "".join(generate_text(loaded.model, loaded.tokenizer, "Once", max_tokens=40))
+    assert len(text) > 10
+
+
+def test_resumed_while_tied_or_after_it_ends_as_if_never_stopped(data, tmp_path, monkeypatch):
+    keep_all = functools.partial(write_run_checkpoint, keep=10)
+    monkeypatch.setattr("fastlm.trainer.write_run_checkpoint", keep_all)
+    train(config(data), tmp_path)
+    expected = weights(tmp_path)
+    for step in (6, 18):  # the tie ends with step 12
+        for later in run_checkpoints(tmp_path / "checkpoints")[step // 6 :]:
+            shutil.rmtree(later)
+        assert len(run_checkpoints(tmp_path / "checkpoints")) == step // 6
+        train(config(data), tmp_path, resume=True)
+        found = weights(tmp_path)
+        assert found.keys() == expected.keys()
+        for name, tensor in expected.items():
+            assert torch.equal(tensor, found[name]), (step, name)
+
+
+def test_embedding_and_head_are_equal_until_they_part(data, tmp_path):
+    train(config(data, max_steps=12, checkpoint_every=1), tmp_path / "run")
+    # Two checkpoints are kept: of steps 11 and 12. The tie ends with step 6.
+    end = weights(tmp_path / "run")
+    assert not torch.equal(end["lm_head.weight"], end["token_embeddings.weight"])
+    tied = dataclasses.replace(OPTIM, tie_until=1.0)
+    train(config(data, optim=tied, max_steps=12), tmp_path / "tied")
+    end = weights(tmp_path / "tied", 6)
+    assert torch.equal(end["lm_head.weight"], end["token_embeddings.weight"])
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+def test_compiled_nothing_is_compiled_anew_after_the_warm_up(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch._dynamo.config, "error_on_recompile", True)
+    compiled = config(data, compile=True, max_steps=12)
+    summary = train(compiled, tmp_path / "compiled")
+    assert summary.step == 12
+    train(dataclasses.replace(compiled, compile=False), tmp_path / "eager")
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "eager"), rel=1e-3)
+
+
+def test_holding_one_matrix_equal_to_itself_is_refused(data):
+    with pytest.raises(ValueError, match="holds two matrices equal, but the model has one"):
+        config(data, model=dataclasses.replace(MODEL, tie_weights=True))
