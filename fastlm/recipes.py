@@ -5,6 +5,7 @@ Level 3. The vocabulary's size always comes from the prepared data.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from fastlm.cli import unknown
 from fastlm.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
@@ -35,10 +36,10 @@ def stories() -> TrainConfig:
     )
 
 
-def tinystories() -> TrainConfig:
-    """The CS336 handout's TinyStories model: 327,680,000 tokens at V = 10,000, T = 256."""
+def handout() -> TrainConfig:
+    """The CS336 handout's network and budget: 327,680,000 tokens at T = 256, for any text."""
     return TrainConfig(
-        recipe="tinystories",
+        recipe="handout",
         model=ModelConfig(
             vocab_size=10_000,
             context_length=256,
@@ -56,11 +57,22 @@ def tinystories() -> TrainConfig:
     )
 
 
+def tinystories() -> TrainConfig:
+    """The handout's run on TinyStories, V = 10,000."""
+    return dataclasses.replace(handout(), recipe="tinystories")
+
+
 def tinystories_cpu() -> TrainConfig:
     """The same network with the handout's small budget: 40,960,000 tokens, 32 windows a step."""
     return dataclasses.replace(
         tinystories(), recipe="tinystories-cpu", batch_size=32, max_tokens=40_960_000
     )
+
+
+def owt() -> TrainConfig:
+    """The handout's run on OpenWebText, V = 32,000: the same network and steps."""
+    network = dataclasses.replace(handout().model, vocab_size=32_000)
+    return dataclasses.replace(handout(), recipe="owt", model=network)
 
 
 def tiny() -> TrainConfig:
@@ -108,29 +120,20 @@ def baseline() -> TrainConfig:
 
 
 def leaderboard() -> TrainConfig:
-    """OpenWebText in 90 minutes of one H100: Muon, tied weights, stable rate and linear decay."""
+    """OpenWebText in 90 minutes of one H100, for the lowest loss: another network, and NorMuon."""
     return TrainConfig(
         recipe="leaderboard",
         model=ModelConfig(
             vocab_size=32_000,
             context_length=512,
-            n_layers=12,
+            n_layers=14,
             d_model=1024,
             n_heads=8,
-            d_ff=2752,
+            d_ff=4096,
+            tie_weights=False,
+            **_LEADERBOARD_PARTS,
         ),
-        optim=OptimConfig(
-            name="muon",
-            lr=3e-3,
-            muon_lr=0.014,
-            betas=(0.8, 0.95),
-            weight_decay=0.05,
-            schedule="wsd",
-            warmup_fraction=0.01,
-            decay_fraction=0.6,
-            final_lr_ratio=0.05,
-            max_grad_norm=float("inf"),
-        ),
+        optim=_LEADERBOARD_OPTIM,
         batch_size=512,
         time_budget=85 * 60.0,
         eval_every=500,
@@ -139,13 +142,83 @@ def leaderboard() -> TrainConfig:
     )
 
 
+# What each is worth, as others measured it: docs/recipe.md.
+_LEADERBOARD_PARTS: dict[str, Any] = {
+    "ffn": "relu2",
+    "norm_gain": False,
+    "embedding_norm": True,
+    "qk_norm": True,
+    "zero_init": True,
+    "residual_scalars": True,
+    "x0_scalars": True,
+    "value_embeddings": True,
+    "attention_gate": True,
+    "logit_softcap": 15.0,
+}
+_LEADERBOARD_OPTIM = OptimConfig(
+    name="normuon",
+    orthogonalization="polar-express",
+    muon_lr=0.014,
+    lr=0.005,
+    value_embedding_lr=0.09,
+    scalar_lr=0.0035,
+    x0_lr=0.35,
+    betas=(0.8, 0.96),
+    table_betas=(0.8, 0.995),
+    x0_betas=(0.96, 0.95),
+    eps=1e-10,
+    weight_decay=0.12,
+    weight_decay_schedule="linear",
+    cautious_weight_decay=True,
+    momentum=0.95,
+    momentum_start=0.85,
+    momentum_warmup_steps=300,
+    momentum_end=0.90,
+    max_grad_norm=float("inf"),
+    schedule="wsd",
+    warmup_steps=40,
+    decay_fraction=0.7,
+    final_lr_ratio=0.05,
+    tie_until=2 / 3,
+)
+
+
+def leaderboard_b200() -> TrainConfig:
+    """The same for the later rules: 45 minutes of one B200."""
+    return dataclasses.replace(
+        leaderboard(), recipe="leaderboard-b200", time_budget=41 * 60.0, batch_size=768
+    )
+
+
+def leaderboard_tiny() -> TrainConfig:
+    """The leaderboard's network and optimizers at the size of tiny, for a CPU."""
+    base = tiny()
+    return dataclasses.replace(
+        base,
+        recipe="leaderboard-tiny",
+        model=dataclasses.replace(base.model, tie_weights=False, d_ff=1024, **_LEADERBOARD_PARTS),
+        optim=_LEADERBOARD_OPTIM,
+    )
+
+
+def baseline_tiny() -> TrainConfig:
+    """The baseline's network and optimizer at the size of tiny, for a CPU."""
+    base = tiny()
+    return dataclasses.replace(base, recipe="baseline-tiny", optim=baseline().optim)
+
+
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "stories": stories,
     "tiny": tiny,
+    "leaderboard-tiny": leaderboard_tiny,
+    "baseline-tiny": baseline_tiny,
+    "handout": handout,
     "tinystories": tinystories,
     "tinystories-cpu": tinystories_cpu,
+    "owt": owt,
     "baseline": baseline,
     "leaderboard": leaderboard,
+    "leaderboard-b200": leaderboard_b200,
 }
 
 
