@@ -14,7 +14,7 @@ LEVELS = [
         "text_files", "text_offsets", "special_tokens", "bpe_training", "meter", "token_files",
         "tokenizer_files", "tokenizer_tables", "tiled_attention",
     },
-    {"accounting", "checkpoint", "corpus", "download", "muon", "ops", "optim",
+    {"accounting", "averaging", "checkpoint", "corpus", "download", "muon", "ops", "optim",
      "parameter_groups", "record", "stepper", "tokenizer"},
     {"data", "hardware", "model", "pretrained", "tokenizer_cli"},
     {"evaluate", "generate", "plot", "recipes"},
