@@ -101,62 +101,42 @@ def normalize_neurons(
     return normalized * (before / (after + eps))
 
 
-def update_matrices(
-    params: list[Tensor],
-    grads: list[Tensor],
-    velocity: list[Tensor],
-    second_moments: list[Tensor],
+def update_stacks(
+    stacks: list[Float[Tensor, "n d_out d_in"]],
+    updates: list[Float[Tensor, "n d_out d_in"]],
+    second_moments: list[Float[Tensor, "n d_out 1"]],
     *,
     lr: float | Tensor,
     decay: float | Tensor,
-    momentum: float | Tensor,
     cautious: bool,
     method: str,
     symmetric_product: Callable[..., Tensor],
     beta2: float = 0.0,
     eps: float = 0.0,
-) -> None:
-    """One step of Muon, or of NorMuon where second_moments are given; in place on all but grads.
+) -> list[Float[Tensor, "n d_out d_in"]]:
+    """New values of parameters after a step of Muon, or of NorMuon if there are second moments.
+
+    All shapes in one call: as one graph they are compiled once, and how long that takes does not
+    depend on the number of layers.
 
     Args:
-        lr, decay, momentum: tensors without dimensions when compiled, where a number would be a
+        stacks, updates: matrices of one shape each, and their Nesterov momentum.
+        second_moments: of rows, changed in place; none for Muon.
+        lr, decay: tensors without dimensions when compiled, where a number would become a
             constant of the graph; decay is lr * weight_decay.
     """
-    torch._foreach_mul_(velocity, momentum)
-    torch._foreach_add_(velocity, grads)
-    updates = _add_scaled(grads, velocity, momentum)
-    if not cautious:
-        torch._foreach_mul_(params, 1 - decay)
-    by_shape: dict[torch.Size, list[int]] = {}
-    for i, p in enumerate(params):
-        by_shape.setdefault(p.shape[-2:], []).append(i)
-    for (d_out, d_in), indices in by_shape.items():
-        counts = [params[i].numel() // (d_out * d_in) for i in indices]
-        stacked = torch.cat([updates[i].reshape(-1, d_out, d_in) for i in indices])
-        stacked = orthogonalize(stacked, method=method, symmetric_product=symmetric_product)
+    new = []
+    for i, (params, update) in enumerate(zip(stacks, updates, strict=True)):
+        o = orthogonalize(update, method=method, symmetric_product=symmetric_product)
         if second_moments:
-            moments = [second_moments[i] for i in indices]
-            joined = torch.cat([m.reshape(-1, d_out, 1) for m in moments])
-            stacked = normalize_neurons(stacked, joined, beta2=beta2, eps=eps)
-            for moment, part in zip(moments, joined.split(counts), strict=True):
-                moment.copy_(part.reshape(moment.shape))
-        chosen = [params[i] for i in indices]
-        parts = [
-            part.reshape(p.shape) for p, part in zip(chosen, stacked.split(counts), strict=True)
-        ]
-        if cautious:
-            for p, part in zip(chosen, parts, strict=True):
-                p.mul_(1 - decay * (p * part >= 0))
-        scale = math.sqrt(max(1.0, d_out / d_in))
-        torch._foreach_copy_(chosen, _add_scaled(chosen, parts, -lr * scale))
-
-
-def _add_scaled(
-    tensors: list[Tensor], others: list[Tensor], factor: float | Tensor
-) -> list[Tensor]:
-    if isinstance(factor, Tensor):  # alpha takes numbers only
-        return list(torch._foreach_add(tensors, torch._foreach_mul(others, factor)))
-    return list(torch._foreach_add(tensors, others, alpha=factor))
+            o = normalize_neurons(o, second_moments[i], beta2=beta2, eps=eps)
+        shrunk = params * (1 - (decay * (params * o >= 0) if cautious else decay))
+        rate = -lr * math.sqrt(max(1.0, params.shape[-2] / params.shape[-1]))
+        if isinstance(rate, Tensor):  # alpha takes numbers only
+            new.append(shrunk + rate * o)
+        else:
+            new.append(torch.add(shrunk, o, alpha=rate))
+    return new
 
 
 class Muon(Stepper):
@@ -177,7 +157,7 @@ class Muon(Stepper):
     """
 
     normalizes_neurons = False
-    _update: Callable[..., None] = staticmethod(update_matrices)
+    _update: Callable[..., list[Tensor]] = staticmethod(update_stacks)
 
     def __init__(
         self,
@@ -207,7 +187,7 @@ class Muon(Stepper):
         super().__init__(params, defaults)
         self.ops = ops
         if compiled:
-            self._update = torch.compile(update_matrices, fullgraph=True, dynamic=False)
+            self._update = torch.compile(update_stacks, fullgraph=True, dynamic=False)
         for group in self.param_groups:
             for p in group["params"]:
                 if p.ndim < 2:
@@ -217,29 +197,38 @@ class Muon(Stepper):
                     )
 
     def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+        momentum = group["momentum"]
+        velocity = self.buffers(params, "velocity")
+        torch._foreach_mul_(velocity, momentum)
+        torch._foreach_add_(velocity, grads)
+        updates = list(torch._foreach_add(grads, velocity, alpha=momentum))
+        indices = _indices_by_shape(params)
         moments = []
         if self.normalizes_neurons:
             moments = self.buffers(params, "second_moment", new=_zero_per_row)
-        self._run(group, params, grads, self.buffers(params, "velocity"), moments)
+        stacked_moments = _stack(moments, indices) if moments else []
+        new = self._new_values(
+            group, _stack(params, indices), _stack(updates, indices), stacked_moments
+        )
+        _unstack(new, params, indices)
+        if moments:
+            _unstack(stacked_moments, moments, indices)
 
-    def _run(
+    def _new_values(
         self,
         group: dict[str, Any],
-        params: list[Tensor],
-        grads: list[Tensor],
-        velocity: list[Tensor],
+        stacks: list[Tensor],
+        updates: list[Tensor],
         second_moments: list[Tensor],
-    ) -> None:
-        lr, momentum = group["lr"], group["momentum"]
-        numbers = {"lr": lr, "decay": lr * group["weight_decay"], "momentum": momentum}
-        if self._update is not update_matrices:
+    ) -> list[Tensor]:
+        numbers = {"lr": group["lr"], "decay": group["lr"] * group["weight_decay"]}
+        if self._update is not update_stacks:
             # Filled on the device: a copy from the host would make it wait.
-            device = params[0].device
+            device = stacks[0].device
             numbers = {k: torch.full((), v, device=device) for k, v in numbers.items()}
-        self._update(
-            [p.detach() for p in params],
-            grads,
-            velocity,
+        return self._update(
+            stacks,
+            updates,
             second_moments,
             **numbers,
             cautious=group["cautious"],
@@ -253,9 +242,35 @@ class Muon(Stepper):
         """Update zeros like the parameters: compiles what step() will run, changing nothing."""
         for group in self.param_groups:
             params = [p for p in group["params"] if p.requires_grad]
-            zeros, grads, velocity = ([torch.zeros_like(p) for p in params] for _ in range(3))
-            moments = [_zero_per_row(p) for p in params] if self.normalizes_neurons else []
-            self._run(group, zeros, grads, velocity, moments)
+            stacks = _stack(params, _indices_by_shape(params))
+            zeros = [torch.zeros_like(stack) for stack in stacks]
+            moments = [_zero_per_row(s) for s in stacks] if self.normalizes_neurons else []
+            self._new_values(group, stacks, zeros, moments)
+
+
+def _indices_by_shape(params: list[Tensor]) -> list[list[int]]:
+    by_shape: dict[torch.Size, list[int]] = {}
+    for i, p in enumerate(params):
+        by_shape.setdefault(p.shape[-2:], []).append(i)
+    return list(by_shape.values())
+
+
+# Matrices of one shape go through the iteration together, as one batch of products.
+def _stack(
+    tensors: list[Tensor], indices: list[list[int]]
+) -> list[Float[Tensor, "n rows columns"]]:
+    return [
+        torch.cat([tensors[i].reshape(-1, *tensors[i].shape[-2:]) for i in chosen])
+        for chosen in indices
+    ]
+
+
+def _unstack(stacks: list[Tensor], tensors: list[Tensor], indices: list[list[int]]) -> None:
+    for stack, chosen in zip(stacks, indices, strict=True):
+        targets = [tensors[i] for i in chosen]
+        parts = stack.split([math.prod(t.shape[:-2]) for t in targets])
+        values = [part.reshape(t.shape) for part, t in zip(parts, targets, strict=True)]
+        torch._foreach_copy_(targets, values)
 
 
 class NorMuon(Muon):

@@ -148,7 +148,7 @@ def clip_gradients(
 def build_optimizers(
     model: nn.Module, config: OptimConfig, ops: Ops = torch_ops, *, compiled: bool = False
 ) -> list[Optimizer]:
-    """The optimizers of a run; groups carry their peaks as "peak_lr" and "peak_weight_decay".
+    """The optimizers of a run, each group at its peak rates.
 
     Args:
         compiled: torch.compile the updates of muon and normuon.
@@ -187,9 +187,6 @@ def build_optimizers(
                 compiled=compiled,
             )
         )
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["peak_lr"], group["peak_weight_decay"] = group["lr"], group["weight_decay"]
     return optimizers
 
 
@@ -222,6 +219,8 @@ def set_schedule(
 ) -> None:
     """Set learning rate, weight decay and momentum of every group to where the run is.
 
+    What a group has at the first call is its peak: kept, and saved, beside the present values.
+
     Args:
         step: number of the step to be taken, from 1.
         progress: share of the run that is done with it.
@@ -245,7 +244,7 @@ def set_schedule(
     )
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * lr
-            group["weight_decay"] = group["peak_weight_decay"] * weight_decay
+            for name, multiplier in (("lr", lr), ("weight_decay", weight_decay)):
+                group[name] = group.setdefault(f"peak_{name}", group[name]) * multiplier
             if "momentum" in group:
                 group["momentum"] = momentum

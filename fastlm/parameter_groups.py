@@ -17,7 +17,7 @@ _RULES: dict[str, tuple[str, str | None]] = {
     "embedding": (r"token_embeddings\.weight", None),
     "value_embeddings": (r"value_embeddings\.\d+\.weight", None),
     "gates": (rf"layers\.\d+\.{_GATE}", None),
-    "norms": (r"(layers\.\d+\.(?!attn\.(value_)?gate\.).+|ln_\w+\.weight)", "vector"),
+    "norms": (rf"layers\.\d+\.(?!{_GATE}).+|ln_\w+\.weight", "vector"),
     "residual_scalars": (r"residual_scalars|skip_scalar|backout_scalar", None),
     "x0_scalars": (r"x0_scalars", None),
     "ngram_tables": (r"ngrams\.tables\.\d+\.weight", None),

@@ -37,7 +37,8 @@ class Stepper(Optimizer):
         # A checkpoint from before an option existed goes on with the option's default.
         for group in self.param_groups:
             for name, value in self.defaults.items():
-                group.setdefault(name, value)
+                if name != "differentiable":  # torch puts it there, no optimizer here has it
+                    group.setdefault(name, value)
 
     @torch.no_grad()
     def step(  # type: ignore[override]

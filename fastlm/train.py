@@ -70,6 +70,8 @@ class Summary:
     mfu: float | None
     peak_memory_bytes: int
     n_parameters: int
+    n_averaged: int
+    """sets of weights whose mean the final model is; 0: it is the last step's"""
     device: str
 
 
@@ -148,11 +150,14 @@ def _introduce(trainer: Trainer, status: StatusLine, *, resumed: bool) -> None:
 
 
 def _finish(trainer: Trainer, stopped_by: str, status: StatusLine) -> Summary:
-    """Last validation, checkpoint, summary, curve and sample."""
+    """Average of the tail, last validation, checkpoint, summary, curve and sample."""
     result = None
+    n_averaged = 0
     if trainer.stop_signal is None:
+        n_averaged = trainer.use_average()
         result = trainer.evaluate(None)
-        status.say(f"validation loss {result.loss:.4f} over {result.n_tokens:,} tokens")
+        of_mean = f", of the mean of {n_averaged:,} sets of weights" if n_averaged else ""
+        status.say(f"validation loss {result.loss:.4f} over {result.n_tokens:,} tokens{of_mean}")
     trainer.save()
     speed = trainer.config.tokens_per_step / statistics.median(trainer.step_seconds)
     summary = Summary(
@@ -172,6 +177,7 @@ def _finish(trainer: Trainer, stopped_by: str, status: StatusLine) -> Summary:
         mfu=trainer.mfu(speed),
         peak_memory_bytes=peak_memory(trainer.device),
         n_parameters=count_parameters(trainer.config.model),
+        n_averaged=n_averaged,
         device=str(trainer.device),
     )
     folder = trainer.record.folder

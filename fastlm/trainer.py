@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from fastlm.accounting import training_flops_per_token, training_memory
+from fastlm.averaging import WeightAverage
 from fastlm.checkpoint import read_run_checkpoint, write_run_checkpoint
 from fastlm.clock import Clock
-from fastlm.config import TrainConfig
+from fastlm.config import TrainConfig, from_dict
 from fastlm.console import StatusLine, human_bytes, human_seconds
 from fastlm.data import PreparedData
 from fastlm.evaluate import Evaluation, evaluate_loss
@@ -29,6 +30,7 @@ from fastlm.hardware import (
     peak_memory,
 )
 from fastlm.model import TransformerLM, init_weights
+from fastlm.muon import Muon
 from fastlm.ngrams import RowLoss
 from fastlm.ops import load_ops
 from fastlm.optim import build_optimizers, clip_gradients, set_schedule
@@ -61,6 +63,7 @@ class Trainer:
         self.optimizers = build_optimizers(self.model, config.optim, ops, compiled=config.compile)
         self.optimizers += [] if tables is None else [tables]
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.average = WeightAverage(self.parameters) if config.optim.average_tail > 0 else None
         self.micro_batch = choose_micro_batch(config, self.device)
         self.loss = self._compiled_loss() if config.compile else self.model.loss
         if tables is not None and self.model.ngrams is not None:
@@ -164,10 +167,17 @@ class Trainer:
             times.append(time.perf_counter() - began)
         for p in self.parameters:
             p.grad = None
-        self.compile_seconds = max(0.0, times[0] - times[1])
+        self.compile_seconds = max(0.0, times[0] - times[1]) + self._compile_optimizers()
         step_seconds = times[1] * (self.config.batch_size // self.micro_batch)
         self.step_seconds.append(step_seconds)
         self.eval_seconds_per_token.append(step_seconds / self.config.tokens_per_step)
+
+    def _compile_optimizers(self) -> float:
+        began = time.perf_counter()
+        for optimizer in self.optimizers:
+            if self.config.compile and isinstance(optimizer, Muon):
+                optimizer.warm_up()
+        return time.perf_counter() - began
 
     def train_step(self, stream: Iterator[Batch]) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns loss and gradient norm without waiting for the device."""
@@ -193,7 +203,26 @@ class Trainer:
             if progress >= self.config.optim.tie_until:
                 self.tie.untie(self.optimizers)
         self.step += 1
+        self._count_in_average(progress)
         return total, norm
+
+    def _count_in_average(self, progress: float) -> None:
+        optim = self.config.optim
+        if self.average is None:
+            return
+        if progress <= 1 - optim.average_tail:
+            self.average.restart()  # of a run that was over, resumed with a larger budget
+        elif self.step % optim.average_every == 0:
+            self.average.update()
+
+    def use_average(self) -> int:
+        """Make the average over the run's tail its model; returns how many weights are in it."""
+        if self.average is None:
+            return 0
+        if self.average.n_averaged == 0:
+            self.average.update()  # a tail shorter than average_every: the last weights alone
+        self.average.swap()
+        return self.average.n_averaged
 
     def _progress_with_step(self) -> float:
         """Share of the run that is done with the step to be taken: the first is above 0."""
@@ -280,6 +309,8 @@ class Trainer:
         }
         if self.device.type == "cuda":
             state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        if self.average is not None:
+            state["average"] = self.average.state_dict()
         path = write_run_checkpoint(
             self.record.checkpoints, self.step, self.model, self.optimizers, state
         )
@@ -300,7 +331,10 @@ class Trainer:
                 f"{self.data.folder} was made with another tokenizer than {checkpoint} was "
                 "trained with: give the --data of the run"
             )
-        now, then = dataclasses.asdict(self.config), state["config"]
+        # Through the class: fields that are newer than the checkpoint have their defaults.
+        now, then = (
+            dataclasses.asdict(c) for c in (self.config, from_dict(TrainConfig, state["config"]))
+        )
         for name in ("model", "optim", "batch_size", "seed"):
             if now[name] != then[name]:
                 raise ValueError(
@@ -312,7 +346,9 @@ class Trainer:
         for optimizer, optimizer_state in zip(self.optimizers, saved.optimizers, strict=True):
             optimizer.load_state_dict(optimizer_state)
         if self.tie is not None:
-            self.tie.is_tied = bool(state["is_tied"])
+            self.tie.is_tied = bool(state.get("is_tied", False))
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.clock.continue_from(state["elapsed_seconds"], state["seconds"])
         torch.set_rng_state(state["cpu_rng"])
         if self.device.type == "cuda" and "cuda_rng" in state:

@@ -15,7 +15,7 @@ LEVELS = [
         "tokenizer_files", "tokenizer_tables", "tiled_attention",
     },
     {
-        "accounting", "checkpoint", "corpus", "download", "muon", "ops", "optim",
+        "accounting", "averaging", "checkpoint", "corpus", "download", "muon", "ops", "optim",
         "parameter_groups", "record", "row_optim", "stepper", "tokenizer", "tying",
     },
     {

@@ -1,6 +1,7 @@
 """Optimizers against torch's own and against their formulas done by hand."""
 
 import copy
+import json
 import math
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from fastlm.config import ModelConfig, OptimConfig
+from fastlm.config import ModelConfig, OptimConfig, TrainConfig, from_dict, to_json
 from fastlm.model import TransformerLM
+from fastlm.muon import NorMuon
 from fastlm.optim import (
     SGD,
     AdaGrad,
@@ -17,10 +19,9 @@ from fastlm.optim import (
     Muon,
     build_optimizers,
     clip_gradients,
-    orthogonalize,
-    parameter_groups,
-    set_learning_rate,
+    set_schedule,
 )
+from fastlm.parameter_groups import parameter_groups
 
 
 def after_noisy_steps(make, n_steps: int, dtype: torch.dtype) -> list[torch.Tensor]:
@@ -87,47 +88,7 @@ def test_adamw_second_step_by_hand():
         assert p.item() == pytest.approx(theta, abs=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(16, 16), (5, 64), (96, 7), (3, 8, 20)])
-def test_orthogonalize_brings_all_singular_values_near_one(shape):
-    matrices = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
-    result = orthogonalize(matrices)
-    assert result.shape == matrices.shape
-    values = torch.linalg.svdvals(result)
-    # The smallest of a square random matrix starts near 0 and is not all the way up in 5 rounds.
-    assert values.max() < 1.25
-    assert values.median() > 0.65
-    u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
-    alignment = (result * (u @ vh)).sum((-2, -1)) / (u @ vh).square().sum((-2, -1))
-    assert alignment.min() > 0.6
-
-
-def test_muon_step_equals_its_formula_matrix_by_matrix():
-    rng = torch.Generator().manual_seed(0)
-    shapes = [(12, 4), (4, 12), (3, 6, 6), (12, 4)]
-    params = [nn.Parameter(torch.randn(*s, generator=rng)) for s in shapes]
-    expected = [p.detach().clone() for p in params]
-    velocity = [torch.zeros_like(p) for p in expected]
-    optimizer = Muon(params, lr=0.1, momentum=0.9, weight_decay=0.2)
-    for _ in range(3):
-        for i, p in enumerate(params):
-            p.grad = torch.randn(*p.shape, generator=rng)
-            velocity[i] = 0.9 * velocity[i] + p.grad
-            direction = p.grad + 0.9 * velocity[i]
-            matrices = direction.unbind(0) if p.ndim == 3 else [direction]
-            update = torch.stack([orthogonalize(m) for m in matrices]).reshape(p.shape)
-            scale = math.sqrt(max(1.0, p.shape[-2] / p.shape[-1]))
-            expected[i] = expected[i] * (1 - 0.1 * 0.2) - 0.1 * scale * update
-        optimizer.step()
-    for p, q in zip(params, expected, strict=True):
-        torch.testing.assert_close(p.detach(), q, rtol=1e-4, atol=1e-5)
-
-
-def test_muon_refuses_vectors():
-    with pytest.raises(ValueError, match=r"shape \(3,\); give it to AdamW"):
-        Muon([nn.Parameter(torch.zeros(3))])
-
-
-@pytest.mark.parametrize("make", [SGD, AdaGrad, AdamW, Muon])
+@pytest.mark.parametrize("make", [SGD, AdaGrad, AdamW, Muon, NorMuon])
 def test_rates_that_are_no_rates_are_refused(make):
     for lr in (-1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="lr must be finite"):
@@ -140,6 +101,7 @@ def test_optimizer_state_continues_where_it_was_saved():
         lambda p: AdaGrad(p, 0.1),
         lambda p: AdamW(p, 0.1),
         lambda p: Muon(p, 0.1),
+        lambda p: NorMuon(p, 0.1, cautious=True, weight_decay=0.1),
     ):
         a, b = nn.Parameter(torch.eye(3)), nn.Parameter(torch.eye(3))
         first, second = make([a]), make([b])
@@ -191,13 +153,18 @@ def test_clipping_equals_torch():
         torch.testing.assert_close(p.grad, q.grad)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("name", ["adamw", "muon", "sgd", "adagrad"])
-def test_every_parameter_is_optimized_once(name, tied):
-    config = ModelConfig(
-        vocab_size=50, context_length=8, n_layers=2, d_model=16, n_heads=2, tie_weights=tied
+def small_model(*, tied: bool) -> TransformerLM:
+    return TransformerLM(
+        ModelConfig(
+            vocab_size=50, context_length=8, n_layers=2, d_model=16, n_heads=2, tie_weights=tied
+        )
     )
-    model = TransformerLM(config)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", ["adamw", "muon", "normuon", "sgd", "adagrad"])
+def test_every_parameter_is_optimized_once(name, tied):
+    model = small_model(tied=tied)
     optimizers = build_optimizers(model, OptimConfig(name=name))
     held = [id(p) for o in optimizers for g in o.param_groups for p in g["params"]]
     assert sorted(held) == sorted(id(p) for p in model.parameters())
@@ -210,20 +177,153 @@ def test_every_parameter_is_optimized_once(name, tied):
     }
     groups = parameter_groups(model)
     assert decayed == {id(p) for p in groups["matrices"] + groups["head"]}
-    if name == "muon":
+    if name in ("muon", "normuon"):
+        assert type(optimizers[1]) is {"muon": Muon, "normuon": NorMuon}[name]
         assert {id(p) for p in optimizers[1].param_groups[0]["params"]} == {
             id(p) for p in groups["matrices"]
         }
 
 
+class EveryKind(nn.Module):
+    """One small parameter of every group, under the name a network gives it."""
+
+    def __init__(self, *, tied: bool) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Module()])
+        self.layers[0].attn = nn.Module()
+        self.layers[0].attn.qkv_weight = nn.Parameter(torch.zeros(3, 4, 4))
+        self.layers[0].attn.gate = nn.Linear(4, 2, bias=False)
+        self.ln_final = nn.Module()
+        self.ln_final.weight = nn.Parameter(torch.ones(4))
+        self.token_embeddings = nn.Embedding(7, 4)
+        if not tied:
+            self.lm_head = nn.Linear(4, 7, bias=False)
+        self.value_embeddings = nn.ModuleList([nn.Embedding(7, 4)])
+        self.residual_scalars = nn.Parameter(torch.ones(1))
+        self.x0_scalars = nn.Parameter(torch.ones(1))
+        self.ngrams = nn.Module()
+        self.ngrams.tables = nn.ModuleList([nn.Embedding(11, 3)])
+        self.ngrams.projections = nn.ModuleList([nn.Linear(3, 4, bias=False)])
+
+
+RECIPE = OptimConfig(
+    name="normuon", lr=0.005, muon_lr=0.014, embedding_lr=0.18, value_embedding_lr=0.09,
+    scalar_lr=0.0035, x0_lr=0.35, betas=(0.8, 0.96), table_betas=(0.8, 0.995),
+    x0_betas=(0.96, 0.95), eps=1e-10, weight_decay=0.12, weight_decay_schedule="linear",
+    cautious_weight_decay=True, orthogonalization="polar-express", momentum=0.95,
+    momentum_start=0.85, momentum_warmup_steps=300, momentum_end=0.9, schedule="wsd",
+    warmup_steps=40, decay_fraction=0.7, final_lr_ratio=0.05, average_tail=0.15,
+)  # fmt: skip
+
+
+def test_groups_have_their_own_rates_betas_and_decay():
+    table, head = (0.8, 0.995), (0.8, 0.96)
+    expected = {
+        "lm_head.weight": (0.005, head, 0.12),
+        "token_embeddings.weight": (0.18, table, 0.0),
+        "value_embeddings.0.weight": (0.09, table, 0.0),
+        "layers.0.attn.gate.weight": (0.005, head, 0.0),
+        "ln_final.weight": (0.005, head, 0.0),
+        "residual_scalars": (0.0035, head, 0.0),
+        "x0_scalars": (0.35, (0.96, 0.95), 0.0),
+        "ngrams.tables.0.weight": (0.18, table, 0.0),
+        "ngrams.projections.0.weight": (0.005, head, 0.12),
+    }
+    for tied in (False, True):
+        model = EveryKind(tied=tied)
+        adamw, normuon = build_optimizers(model, RECIPE)
+        (group,) = normuon.param_groups
+        assert group["params"] == [model.layers[0].attn.qkv_weight]
+        assert (group["lr"], group["weight_decay"], group["cautious"]) == (0.014, 0.12, True)
+        assert group["orthogonalization"] == "polar-express"
+        names = {p: name for name, p in model.named_parameters()}
+        found = {
+            names[p]: (g["lr"], g["betas"], g["weight_decay"])
+            for g in adamw.param_groups
+            for p in g["params"]
+        }
+        if tied:  # the head's rate and betas; decay stays off
+            expected["token_embeddings.weight"] = (0.005, head, 0.0)
+            del expected["lm_head.weight"]
+        assert found == expected
+        assert all(g["eps"] == 1e-10 for g in adamw.param_groups)
+
+
+def test_groups_of_the_same_settings_are_updated_together():
+    groups = build_optimizers(small_model(tied=False), OptimConfig(name="adamw"))[0].param_groups
+    assert [g["weight_decay"] for g in groups] == [0.1, 0.0]
+
+
 def test_learning_rates_keep_their_ratio():
-    config = ModelConfig(vocab_size=50, context_length=8, n_layers=1, d_model=16, n_heads=2)
-    optimizers = build_optimizers(
-        TransformerLM(config), OptimConfig(name="muon", lr=1e-3, muon_lr=0.02)
-    )
-    set_learning_rate(optimizers, 0.25)
-    set_learning_rate(optimizers, 0.5)
+    config = OptimConfig(name="muon", lr=1e-3, muon_lr=0.02, schedule="linear", final_lr_ratio=0.0)
+    optimizers = build_optimizers(small_model(tied=True), config)
+    set_schedule(optimizers, config, step=1, progress=0.75 + 0.25 * 0.05)
+    set_schedule(optimizers, config, step=2, progress=0.5 + 0.5 * 0.05)
     assert [g["lr"] for o in optimizers for g in o.param_groups] == pytest.approx([5e-4, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("step", "progress", "lr", "decay", "momentum"),
+    [
+        (1, 0.0001, 1 / 40, 0.9999, 0.85 + 0.1 / 300),
+        (20, 0.002, 0.5, 0.998, 0.85 + 0.1 * 20 / 300),
+        (300, 0.03, 1.0, 0.97, 0.95),
+        (3000, 0.3, 1.0, 0.7, 0.95),
+        (6500, 0.65, 0.525, 0.35, 0.925),
+        (10_000, 1.0, 0.05, 0.0, 0.9),
+    ],
+)
+def test_the_schedule_sets_every_group(step, progress, lr, decay, momentum):
+    """RECIPE at points computed by hand, after a call at another point."""
+    optimizers = build_optimizers(EveryKind(tied=False), RECIPE)
+    before = [copy.deepcopy(g) for o in optimizers for g in o.param_groups]
+    set_schedule(optimizers, RECIPE, step=77, progress=0.5)
+    set_schedule(optimizers, RECIPE, step=step, progress=progress)
+    for peak, group in zip(before, [g for o in optimizers for g in o.param_groups], strict=True):
+        assert group["lr"] == pytest.approx(peak["lr"] * lr)
+        assert group["weight_decay"] == pytest.approx(peak["weight_decay"] * decay)
+    assert optimizers[1].param_groups[0]["momentum"] == pytest.approx(momentum)
+
+
+def test_without_settings_the_schedule_leaves_momentum_and_decay_exactly():
+    for name in ("muon", "sgd"):
+        config = OptimConfig(name=name, momentum=0.937, weight_decay=0.0731)
+        optimizers = build_optimizers(small_model(tied=False), config)
+        for step in range(1, 8):
+            set_schedule(optimizers, config, step=step, progress=step / 7)
+            group = optimizers[-1].param_groups[0]
+            assert (group["momentum"], group["weight_decay"]) == (0.937, 0.0731)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"x0_lr": 0.0}, "optim.x0_lr must be above 0"),
+        ({"embedding_lr": -1.0}, "optim.embedding_lr must be above 0"),
+        ({"table_betas": (0.9, 1.0)}, "betas and momentum must lie"),
+        ({"x0_betas": (-0.1, 0.9)}, "betas and momentum must lie"),
+        ({"momentum_end": 1.0}, "betas and momentum must lie"),
+        ({"momentum_start": 0.85}, "needs optim.momentum_warmup_steps"),
+        ({"momentum_warmup_steps": -1}, "optim.momentum_warmup_steps must be >= 0"),
+        ({"warmup_steps": -5}, "optim.warmup_steps must be >= 0"),
+        ({"average_tail": 1.5}, "optim.average_tail must lie in"),
+        ({"average_every": 0}, "optim.average_every must be at least 1"),
+        ({"cautious_weight_decay": True}, "needs optim.name muon or normuon: got adamw"),
+        ({"schedule": "wsd", "warmup_fraction": 0.4, "decay_fraction": 0.7}, "not pass 1 together"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        OptimConfig(**wrong)
+
+
+def test_a_warmup_in_steps_leaves_the_whole_run_to_the_decay():
+    OptimConfig(schedule="wsd", warmup_fraction=0.4, decay_fraction=0.7, warmup_steps=10)
+
+
+def test_every_setting_comes_back_from_json():
+    config = TrainConfig(optim=RECIPE, max_steps=1)
+    assert from_dict(TrainConfig, json.loads(to_json(config))) == config
 
 
 def test_an_unused_parameter_is_left_alone():
