@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from fastlm.accounting import training_flops_per_token, training_memory
@@ -101,6 +102,10 @@ class Trainer:
     def _compiled_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
         # Graphs are kept per function, and only a few: those of an earlier run would be in the way.
         torch.compiler.reset()
+        # einops has a table of the types it has met, and a graph holds for that table alone: it
+        # would be compiled a second time when the first call has filled it.
+        for x in (torch.empty(1, 1), torch.nn.Parameter(torch.empty(1, 1))):
+            rearrange(x, "a b -> b a")
         if self.config.compile_scope == "step":
             return torch.compile(self.model.loss, fullgraph=True, dynamic=False)
         for layer in self.model.layers:
