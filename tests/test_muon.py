@@ -17,6 +17,7 @@ from fastlm.muon import (
     orthogonalize,
     update_stacks,
 )
+from fastlm.ops import load_ops
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (5, 64), (96, 7), (3, 8, 20)])
@@ -273,13 +274,18 @@ def test_numbers_as_tensors_give_the_same_step():
 
 @pytest.mark.compiled
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [Muon, NorMuon])
-def test_compiled_steps_agree_and_other_rates_compile_nothing(make):
+@pytest.mark.parametrize(
+    ("make", "kernels"), [(Muon, "none"), (NorMuon, "none"), (NorMuon, "symmetric_product")]
+)
+def test_compiled_steps_agree_and_other_rates_compile_nothing(make, kernels):
+    if kernels != "none" and torch.cuda.is_available():
+        pytest.skip("kernels run on the CPU, interpreted, where there is no GPU")
     torch.compiler.reset()
     params, grads = parameters_and_gradients(6)
     copies = [nn.Parameter(p.detach().clone()) for p in params]
     options = {"cautious": True, "orthogonalization": "polar-express"}
-    eager, compiled = make(params, **options), make(copies, compiled=True, **options)
+    ops = load_ops(kernels, "cpu")
+    eager, compiled = make(params, **options), make(copies, compiled=True, ops=ops, **options)
     compiled.warm_up()
     counters = torch._dynamo.utils.counters
     n_graphs = counters["stats"]["unique_graphs"]
