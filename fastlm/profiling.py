@@ -20,7 +20,7 @@ from fastlm.accounting import forward_flops
 from fastlm.model import TransformerBlock
 from fastlm.optim import clip_gradients
 from fastlm.trainer import Trainer
-from fastlm.windows import Batch
+from fastlm.windows import Batch, batches
 
 _ROUNDS = 7
 
@@ -92,6 +92,27 @@ def profile_step(
         busy = sum(event.self_device_time_total for event in profiled.key_averages()) / 1e6
         idle = max(0.0, 1 - busy / wall)
     return StepProfile(parts, seconds, idle, trainer.peak_flops)
+
+
+def profile_run(trainer: Trainer) -> StepProfile:
+    """Profile a run that has not begun; writes profile.md and trace.json into its folder."""
+    config = trainer.config
+    stream = batches(
+        trainer.data.train.tokens,
+        first_window=0,
+        micro_batch=trainer.micro_batch,
+        context_length=config.model.context_length,
+        sampling=config.data.sampling,
+        seed=config.seed,
+        device=trainer.device,
+    )
+    trainer.warm_up()
+    trainer.clock.begin_steps()
+    folder = trainer.record.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    found = profile_step(trainer, stream, folder / "trace.json")
+    (folder / "profile.md").write_text(found.table() + "\n", encoding="utf-8")
+    return found
 
 
 def _time_parts(trainer: Trainer, stream: Iterator[Batch]) -> list[Part]:

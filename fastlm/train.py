@@ -1,6 +1,6 @@
 """Training: from a TrainConfig and a folder to a model, its log and its curve.
 
-Level 5.
+Level 6.
 """
 
 import time
@@ -33,6 +33,7 @@ from fastlm.hardware import choose_compute_dtype, choose_device, describe, peak_
 from fastlm.ops import load_ops
 from fastlm.plot import plot_curves
 from fastlm.pretrained import load_pretrained
+from fastlm.profiling import profile_run
 from fastlm.recipes import load_recipe
 from fastlm.record import RunRecord, write_json
 from fastlm.trainer import Diverged, Trainer
@@ -94,17 +95,8 @@ def train(
         ValueError, OSError: for settings, data or folders that cannot be used.
         Diverged: if the loss stops being a number.
     """
-    clock = Clock(time.perf_counter() if clock_started is None else clock_started)
-    data = open_prepared(config.data.path)
-    model_config = dataclasses.replace(config.model, vocab_size=data.vocab_size)
-    config = dataclasses.replace(config, model=model_config)
-    check_length(len(data.train.tokens), config.model.context_length)
-    record = RunRecord(run_dir)
-    if record.exists and not resume:
-        raise FileExistsError(
-            f"{run_dir} already holds a run: give another --out, or --resume auto to continue it"
-        )
-    trainer = Trainer(config, data, record, clock)
+    trainer = _new_trainer(config, run_dir, resume=resume, clock_started=clock_started)
+    config, data, record = trainer.config, trainer.data, trainer.record
     environment = describe(trainer.device) | {"arguments": sys.argv[1:]}
     checkpoints = run_checkpoints(record.checkpoints) if resume else []
     if checkpoints:
@@ -124,6 +116,22 @@ def train(
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _new_trainer(
+    config: TrainConfig, run_dir: Path, *, resume: bool, clock_started: float | None
+) -> Trainer:
+    clock = Clock(time.perf_counter() if clock_started is None else clock_started)
+    data = open_prepared(config.data.path)
+    model_config = dataclasses.replace(config.model, vocab_size=data.vocab_size)
+    config = dataclasses.replace(config, model=model_config)
+    check_length(len(data.train.tokens), config.model.context_length)
+    record = RunRecord(run_dir)
+    if record.exists and not resume:
+        raise FileExistsError(
+            f"{run_dir} already holds a run: give another --out, or --resume auto to continue it"
+        )
+    return Trainer(config, data, record, clock)
 
 
 def _stopper(trainer: Trainer) -> Callable[[int, Any], None]:
@@ -228,6 +236,8 @@ class TrainArguments:
     """folder of the run; out/RECIPE-N when not given"""
     resume: str | None = None
     """auto: go on with the run in --out if it has a checkpoint; or the folder of a run"""
+    profile: bool = False
+    """only time a few steps and their parts: profile.md and trace.json in --out"""
 
 
 def _flag(argv: Sequence[str], name: str) -> str | None:
@@ -307,6 +317,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"one than {asked}; leave the flag out or prepare the text with --vocab-size {asked}"
         )
     run_dir = arguments.out or _next_run_folder(config.recipe)
+    if arguments.profile:
+        trainer = _new_trainer(config, run_dir, resume=False, clock_started=started)
+        print(profile_run(trainer).table())
+        return
     try:
         summary = train(config, run_dir, resume=arguments.resume is not None, clock_started=started)
     except Diverged as error:

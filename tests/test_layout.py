@@ -24,7 +24,8 @@ LEVELS = [
     },
     {"evaluate", "generate", "plot", "recipes"},
     {"accounting_cli", "trainer"},
-    {"profiling", "train"},
+    {"profiling"},
+    {"train"},
 ]  # fmt: skip
 
 # Within a level only these: one builds on the other, and nothing goes back.

@@ -14,6 +14,7 @@ from fastlm.data import open_prepared, prepare
 from fastlm.profiling import Part, StepProfile, profile_step
 from fastlm.record import RunRecord
 from fastlm.stories import generate_stories
+from fastlm.train import main
 from fastlm.trainer import Trainer
 from fastlm.windows import batches
 
@@ -88,3 +89,16 @@ def test_the_table_has_shares_rates_and_the_rest():
         "| step | 10.00 | 100.0% | 300 | 30.0% |",
         "| idle | 0.20 | 2.0% |  |  |",
     ]
+
+
+def test_the_flag_profiles_and_trains_no_run(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    main(
+        ["--data", str(data.folder), "--recipe", "tiny", "--profile", "--out", str(out)]
+        + ["--batch-size", "2", "--model.n-layers", "1", "--model.d-model", "32"]
+        + ["--model.context-length", "32"]
+    )
+    printed = capsys.readouterr().out
+    assert "| head and loss |" in printed
+    assert (out / "profile.md").read_text() == printed
+    assert sorted(p.name for p in out.iterdir()) == ["profile.md", "trace.json"]
