@@ -26,9 +26,9 @@ SHAPES = {
     "x0_scalars": (13,),
     "skip_scalar": (1,),
     "backout_scalar": (1,),
-    "ngram_tables.0.weight": (11, 3),
-    "ngram_tables.1.weight": (11, 3),
-    "ngram_projections.0.weight": (4, 3),
+    "ngrams.tables.0.weight": (11, 3),
+    "ngrams.tables.1.weight": (11, 3),
+    "ngrams.projections.0.weight": (4, 3),
 }
 GROUPS = {
     "matrices": [
@@ -42,8 +42,8 @@ GROUPS = {
     "norms": ["layers.0.ln1.weight", "layers.0.attn.q_norm.weight", "ln_final.weight"],
     "residual_scalars": ["residual_scalars", "skip_scalar", "backout_scalar"],
     "x0_scalars": ["x0_scalars"],
-    "ngram_tables": ["ngram_tables.0.weight", "ngram_tables.1.weight"],
-    "ngram_projections": ["ngram_projections.0.weight"],
+    "ngram_tables": ["ngrams.tables.0.weight", "ngrams.tables.1.weight"],
+    "ngram_projections": ["ngrams.projections.0.weight"],
 }  # fmt: skip
 
 
@@ -133,3 +133,17 @@ def test_a_parameter_under_two_names_of_one_group_counts_once():
     parameters = everything()
     parameters["layers.0.ln2.weight"] = parameters["layers.0.ln1.weight"]
     assert len(parameter_groups(network(parameters))["norms"]) == len(GROUPS["norms"])
+
+
+def test_the_network_with_all_its_parts_has_a_group_for_each():
+    config = ModelConfig(
+        vocab_size=11, context_length=8, n_layers=2, d_model=4, n_heads=1, tie_weights=False,
+        qk_norm=True, residual_scalars=True, x0_scalars=True, value_embeddings=True,
+        attention_gate=True, unet_skip=True, backout=True, ngram_rows=5, ngram_width=3,
+    )  # fmt: skip
+    model = TransformerLM(config)
+    groups = parameter_groups(model)
+    assert all(groups.values()), [name for name, params in groups.items() if not params]
+    assert sum(len(params) for params in groups.values()) == len(list(model.parameters()))
+    assert {tuple(p.shape) for p in groups["gates"]} == {(1, 4)}
+    assert len(groups["residual_scalars"]) == 3
