@@ -93,11 +93,9 @@ def test_the_table_has_shares_rates_and_the_rest():
 
 def test_the_flag_profiles_and_trains_no_run(data, tmp_path, capsys):
     out = tmp_path / "run"
-    main(
-        ["--data", str(data.folder), "--recipe", "tiny", "--profile", "--out", str(out)]
-        + ["--batch-size", "2", "--model.n-layers", "1", "--model.d-model", "32"]
-        + ["--model.context-length", "32"]
-    )
+    small = "--batch-size 2 --model.n-layers 1 --model.d-model 32 --model.context-length 32"
+    command = f"--data {data.folder} --recipe tiny --profile --out {out} {small}"
+    main(command.split())
     printed = capsys.readouterr().out
     assert "| head and loss |" in printed
     assert (out / "profile.md").read_text() == printed
