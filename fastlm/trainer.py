@@ -84,8 +84,11 @@ class Trainer:
     def _tied(self) -> Tie:
         """Embedding and head, made equal: the embedding's numbers at the size a tied one has."""
         head, embedding = self.model.lm_head.weight, self.model.token_embeddings.weight
+        # Where the embedding is normed, its size is the head's alone: smaller, so that a network
+        # that starts as nothing does not begin by predicting the token it reads.
+        power = -1.0 if self.config.model.embedding_norm else -0.5
         with torch.no_grad():
-            head.copy_(embedding * self.config.model.d_model**-0.5)
+            head.copy_(embedding * self.config.model.d_model**power)
         tie = Tie(head, embedding)
         tie.after_step()
         return tie

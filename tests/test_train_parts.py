@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import shutil
 from pathlib import Path
 
@@ -114,6 +115,12 @@ def test_resumed_while_tied_or_after_it_ends_as_if_never_stopped(data, tmp_path,
         assert found.keys() == expected.keys()
         for name, tensor in expected.items():
             assert torch.equal(tensor, found[name]), (step, name)
+
+
+def test_it_starts_as_a_uniform_guess(data, tmp_path):
+    train(config(data, max_steps=1), tmp_path)
+    first = next(row for row in RunRecord(tmp_path).rows() if row["kind"] == "eval")
+    assert first["val_loss"] == pytest.approx(math.log(400), abs=0.2)
 
 
 def test_embedding_and_head_are_equal_until_they_part(data, tmp_path):
