@@ -153,10 +153,7 @@ def launch_rows(
 def _fake(
     logits: Tensor,
     targets: Tensor,
-    ignore_index: int,
-    label_smoothing: float,
-    z_loss: float,
-    softcap: float,
+    *options: float,
 ) -> tuple[Tensor, Tensor]:
     losses = torch.empty(targets.shape, dtype=sum_dtype(logits), device=logits.device)
     return losses, torch.empty_like(losses)
@@ -172,7 +169,7 @@ def _losses(
     softcap: float,
 ) -> tuple[Tensor, Tensor]:
     """(loss, log of the sum of exponentials) of each row."""
-    losses, lse = _fake(logits, targets, ignore_index, label_smoothing, z_loss, softcap)
+    losses, lse = _fake(logits, targets)
     launch_rows(
         as_rows(logits), targets.reshape(-1), losses, lse, None, None, None,
         ignore_index=ignore_index, label_smoothing=label_smoothing, z_loss=z_loss, softcap=softcap,
@@ -181,15 +178,7 @@ def _losses(
 
 
 def _fake_gradient(
-    dlosses: Tensor,
-    dlse: Tensor | None,
-    logits: Tensor,
-    targets: Tensor,
-    lse: Tensor,
-    ignore_index: int,
-    label_smoothing: float,
-    z_loss: float,
-    softcap: float,
+    dlosses: Tensor, dlse: Tensor | None, logits: Tensor, *others: Tensor | float
 ) -> Tensor:
     return torch.empty_like(logits, memory_format=torch.contiguous_format)
 

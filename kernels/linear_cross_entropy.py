@@ -101,10 +101,7 @@ def _fake_total(
     targets: Tensor,
     wants_dhidden: bool,
     wants_dweight: bool,
-    ignore_index: int,
-    label_smoothing: float,
-    z_loss: float,
-    softcap: float,
+    *options: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     total = hidden.new_empty((), dtype=sum_dtype(hidden))
     return total, *_gradients_of(hidden, weight, wants_dhidden, wants_dweight)
@@ -158,10 +155,7 @@ def _fake_rows(
     hidden: Tensor,
     weight: Tensor,
     targets: Tensor,
-    ignore_index: int,
-    label_smoothing: float,
-    z_loss: float,
-    softcap: float,
+    *options: float,
 ) -> tuple[Tensor, Tensor]:
     losses = hidden.new_empty(targets.shape, dtype=sum_dtype(hidden))
     return losses, torch.empty_like(losses)
@@ -179,7 +173,7 @@ def _rows(
 ) -> tuple[Tensor, Tensor]:
     """(loss, log of the sum of exponentials) of each row."""
     options = Options(ignore_index, label_smoothing, z_loss, softcap)
-    losses, lse = _fake_rows(hidden, weight, targets, *options)
+    losses, lse = _fake_rows(hidden, weight, targets)
     _go_through(hidden, weight, targets, losses, lse, None, None, None, None, options)
     return losses, lse
 
@@ -193,10 +187,7 @@ def _fake_gradients(
     lse: Tensor,
     wants_dhidden: bool,
     wants_dweight: bool,
-    ignore_index: int,
-    label_smoothing: float,
-    z_loss: float,
-    softcap: float,
+    *options: float,
 ) -> tuple[Tensor, Tensor]:
     return _gradients_of(hidden, weight, wants_dhidden, wants_dweight)
 
