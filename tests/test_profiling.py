@@ -2,20 +2,15 @@
 
 import dataclasses
 import json
-import time
 
 import pytest
 import torch
+from short_runs import new_trainer
 
 from fastlm.accounting import training_flops_per_token
-from fastlm.clock import Clock
 from fastlm.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
-from fastlm.data import open_prepared, prepare
 from fastlm.profiling import Part, StepProfile, profile_step
-from fastlm.record import RunRecord
-from fastlm.stories import generate_stories
 from fastlm.train import main
-from fastlm.trainer import Trainer
 from fastlm.windows import batches
 
 MODEL = ModelConfig(
@@ -31,29 +26,20 @@ MODEL = ModelConfig(
 )
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("text")
-    for i, name in enumerate(("train", "valid")):
-        text = "<|endoftext|>".join(generate_stories(seed=i, n_bytes=60_000))
-        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
-    return open_prepared(prepare(folder, folder / "prepared", vocab_size=400))
-
-
 @pytest.mark.parametrize("change", [{}, {"ffn": "relu2", "norm": "none"}], ids=str)
 def test_parts_are_timed_and_their_flops_are_those_of_the_model(data, tmp_path, change):
     config = TrainConfig(
         model=dataclasses.replace(MODEL, **change),
         optim=OptimConfig(name="muon"),
-        data=DataConfig(path=str(data.folder)),
+        data=DataConfig(path=str(data)),
         batch_size=8,
         micro_batch=4,
         max_steps=100,
         device="cpu",
     )
-    trainer = Trainer(config, data, RunRecord(tmp_path / "run"), Clock(time.perf_counter()))
+    trainer = new_trainer(config, tmp_path / "run")
     stream = batches(
-        data.train.tokens,
+        trainer.data.train.tokens,
         first_window=0,
         micro_batch=4,
         context_length=64,
@@ -94,7 +80,7 @@ def test_the_table_has_shares_rates_and_the_rest():
 def test_the_flag_profiles_and_trains_no_run(data, tmp_path, capsys):
     out = tmp_path / "run"
     small = "--batch-size 2 --model.n-layers 1 --model.d-model 32 --model.context-length 32"
-    command = f"--data {data.folder} --recipe tiny --profile --out {out} {small}"
+    command = f"--data {data} --recipe tiny --profile --out {out} {small}"
     main(command.split())
     printed = capsys.readouterr().out
     assert "| head and loss |" in printed

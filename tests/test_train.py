@@ -4,68 +4,32 @@ import dataclasses
 import itertools
 import json
 import math
+import shutil
 import signal
 import threading
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from short_runs import (
+    MODEL,
+    assert_same_weights,
+    config,
+    interrupted_after,
+    losses,
+    new_trainer,
+    train_rows,
+    weights,
+)
 
-from fastlm.checkpoint import read_model_tensors, run_checkpoints
-from fastlm.config import ModelConfig, OptimConfig, TrainConfig
+from fastlm.checkpoint import run_checkpoints
+from fastlm.config import OptimConfig
 from fastlm.data import open_prepared, prepare
 from fastlm.evaluate import evaluate_loss
 from fastlm.pretrained import load_pretrained
 from fastlm.record import RunRecord
-from fastlm.stories import generate_stories
 from fastlm.train import train
-
-MODEL = ModelConfig(vocab_size=400, context_length=32, n_layers=2, d_model=32, n_heads=2)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("text")
-    for i, name in enumerate(("train", "valid")):
-        text = "<|endoftext|>".join(generate_stories(seed=i, n_bytes=60_000 // (9 * i + 1)))
-        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
-    return prepare(folder, folder / "prepared", vocab_size=400)
-
-
-def config(data: Path, **changes) -> TrainConfig:
-    base = TrainConfig(
-        recipe="test",
-        model=MODEL,
-        optim=OptimConfig(name="muon", lr=1e-2, warmup_fraction=0.1),
-        batch_size=8,
-        max_steps=20,
-        eval_every=10,
-        eval_tokens=512,
-        checkpoint_every=5,
-        log_every=5,
-        device="cpu",
-    )
-    base = dataclasses.replace(base, data=dataclasses.replace(base.data, path=str(data)))
-    return dataclasses.replace(base, **changes)
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return read_model_tensors(run_checkpoints(run / "checkpoints")[-1])
-
-
-def assert_same_weights(a: Path, b: Path) -> None:
-    first, second = weights(a), weights(b)
-    assert first.keys() == second.keys()
-    for name in first:
-        assert torch.equal(first[name], second[name]), name
-
-
-@pytest.fixture(scope="module")
-def finished(data, tmp_path_factory):
-    run = tmp_path_factory.mktemp("runs") / "finished"
-    return run, train(config(data), run)
+from fastlm.trainer import Diverged
 
 
 def test_a_run_learns_and_leaves_its_evidence(finished, data):
@@ -77,7 +41,7 @@ def test_a_run_learns_and_leaves_its_evidence(finished, data):
     assert evals[-1]["val_loss"] < evals[0]["val_loss"] - 0.5
     assert evals[-1]["whole_file"]
     assert not evals[0]["whole_file"]
-    assert [r["step"] for r in rows if r["kind"] == "train"] == [1, 5, 10, 15, 20]
+    assert [r["step"] for r in train_rows(run)] == [1, 5, 10, 15, 20]
     for earlier, later in itertools.pairwise(rows):
         assert later["seconds"] >= earlier["seconds"]
         assert later["elapsed_seconds"] > later["seconds"]
@@ -141,7 +105,7 @@ def test_resumed_run_equals_uninterrupted_run(stop, finished, data, tmp_path):
     assert summary.finished
     assert_same_weights(finished[0], run)
     assert summary.val_loss == finished[1].val_loss
-    losses = {
+    logged = {
         folder: {
             (r["step"], r["kind"]): r.get("loss", r.get("val_loss"))
             for r in RunRecord(folder).rows()
@@ -149,29 +113,13 @@ def test_resumed_run_equals_uninterrupted_run(stop, finished, data, tmp_path):
         }
         for folder in (run, finished[0])
     }
-    assert losses[run] == losses[finished[0]]
+    assert logged[run] == logged[finished[0]]
     rows = RunRecord(run).rows()
     assert all(
         b["seconds"] >= a["seconds"]
         for a, b in itertools.pairwise(rows)
         if "seconds" in a and "seconds" in b
     )
-
-
-def interrupted_after(n_steps: int, run_config: TrainConfig, run: Path):
-    """Train until the process gets SIGTERM in the middle of step n_steps."""
-    from fastlm.trainer import Trainer
-
-    original = Trainer.train_step
-
-    def step(self, stream):
-        if self.step == n_steps - 1:
-            signal.raise_signal(signal.SIGTERM)
-        return original(self, stream)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "train_step", step)
-        return train(run_config, run)
 
 
 def test_signal_handlers_are_put_back(finished):
@@ -187,16 +135,13 @@ def test_a_run_in_another_thread_gives_the_same_weights(finished, data, tmp_path
 
 
 def test_resume_from_an_older_checkpoint_forgets_the_later_rows(data, tmp_path):
-    import shutil
-
     run = tmp_path / "run"
     train(config(data), run)
     expected = weights(run)
     newest = run_checkpoints(run / "checkpoints")[-1]
     shutil.rmtree(newest)
     train(config(data), run, resume=True)
-    steps = [r["step"] for r in RunRecord(run).rows() if r["kind"] == "train"]
-    assert steps == [1, 5, 10, 15, 20]
+    assert [r["step"] for r in train_rows(run)] == [1, 5, 10, 15, 20]
     assert all(torch.equal(t, expected[name]) for name, t in weights(run).items())
 
 
@@ -216,22 +161,14 @@ def test_time_budget_ends_the_run_with_validation_and_checkpoint_inside(data, tm
     assert summary.finished
     # A busy machine may hold up the last validation for longer than such a short budget foresees.
     assert 3.0 < summary.elapsed_seconds < 9.0
-    rows = [r for r in RunRecord(tmp_path / "run").rows() if r["kind"] == "train"]
+    rows = train_rows(tmp_path / "run")
     assert rows[-1]["lr"] < 0.25 * max(r["lr"] for r in rows)  # the schedule ran on the clock
 
 
 def test_the_budgets_clock_keeps_time_for_the_last_validation(data, tmp_path):
     """100 s budget, 10 s start-up, 20 s reserved: 70 s of training, however the clock began."""
-    from fastlm.clock import Clock
-    from fastlm.trainer import Trainer
-
-    clock = Clock(started=time.perf_counter())
-    trainer = Trainer(
-        config(data, max_steps=None, time_budget=100.0),
-        open_prepared(data),
-        RunRecord(tmp_path),
-        clock,
-    )
+    trainer = new_trainer(config(data, max_steps=None, time_budget=100.0), tmp_path)
+    clock = trainer.clock
     n_tokens = len(open_prepared(data).val.tokens)
     trainer.eval_seconds_per_token = [15 / 1.1 / n_tokens]
     trainer.save_seconds = 3.0
@@ -252,111 +189,6 @@ def test_the_budgets_clock_keeps_time_for_the_last_validation(data, tmp_path):
     assert trainer.progress == 1.0
 
 
-AVERAGED = OptimConfig(name="muon", lr=1e-2, warmup_fraction=0.1, average_tail=0.25)
-
-
-@pytest.fixture(scope="module")
-def averaged(data, tmp_path_factory):
-    """A run whose last quarter is averaged, and its weights after each step."""
-    from fastlm.trainer import Trainer
-
-    original, seen = Trainer.train_step, []
-
-    def step(self, stream):
-        result = original(self, stream)
-        seen.append({name: t.clone() for name, t in self.model.state_dict().items()})
-        return result
-
-    run = tmp_path_factory.mktemp("runs") / "averaged"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "train_step", step)
-        summary = train(config(data, optim=AVERAGED), run)
-    return run, summary, seen
-
-
-def test_the_final_model_is_the_mean_over_the_tail(averaged, finished):
-    run, summary, seen = averaged
-    assert (len(seen), summary.n_averaged, finished[1].n_averaged) == (20, 5, 0)
-    final, last = weights(run), weights(finished[0])
-    for name, t in final.items():
-        # Averaging leaves the steps as they are.
-        assert torch.equal(seen[-1][name], last[name])
-        mean = torch.stack([w[name].double() for w in seen[-5:]]).mean(0)
-        torch.testing.assert_close(t.double(), mean, rtol=1e-5, atol=1e-7)
-
-
-def test_the_final_loss_is_that_of_the_model_that_is_left(averaged, finished, data):
-    run, summary, _ = averaged
-    result = evaluate_loss(
-        load_pretrained(run).model.loss,
-        open_prepared(data).val.tokens,
-        context_length=32,
-        batch_size=8,
-        device=torch.device("cpu"),
-    )
-    assert summary.val_loss == pytest.approx(result.loss, rel=1e-5)
-    assert summary.val_loss != pytest.approx(finished[1].val_loss, rel=1e-4)
-
-
-@pytest.mark.parametrize("stop", [7, 15, 17])
-def test_resumed_run_has_the_average_of_an_uninterrupted_one(stop, averaged, data, tmp_path):
-    """Stopped before the tail, at its start and in it."""
-    run, averaged_config = tmp_path / "run", config(data, optim=AVERAGED)
-    assert not interrupted_after(stop, averaged_config, run).finished
-    for name, t in weights(run).items():  # a checkpoint on the way holds the run's own weights
-        assert torch.equal(t, averaged[2][stop - 1][name])
-    summary = train(averaged_config, run, resume=True)
-    assert (summary.n_averaged, summary.val_loss) == (5, averaged[1].val_loss)
-    assert_same_weights(averaged[0], run)
-
-
-def test_a_finished_run_goes_on_from_its_last_step_not_from_the_mean(averaged, data, tmp_path):
-    import shutil
-
-    from fastlm.clock import Clock
-    from fastlm.trainer import Trainer
-
-    run = tmp_path / "run"
-    shutil.copytree(averaged[0], run)
-    longer = config(data, optim=AVERAGED, max_steps=40)
-    trainer = Trainer(longer, open_prepared(data), RunRecord(run), Clock(time.perf_counter()))
-    trainer.resume(run_checkpoints(run / "checkpoints")[-1])
-    for name, t in trainer.model.state_dict().items():
-        assert torch.equal(t, averaged[2][-1][name])
-    # Half of 40 steps done: the mean begins anew in the tail of the longer run.
-    assert train(longer, run, resume=True).n_averaged == 10
-
-
-@pytest.mark.parametrize(
-    ("tail", "every", "n_averaged"), [(0.25, 2, 3), (1.0, 1, 20), (0.01, 1, 1), (0.1, 7, 1)]
-)
-def test_every_kth_step_of_the_tail_counts(tail, every, n_averaged, data, tmp_path, finished):
-    optim = dataclasses.replace(AVERAGED, average_tail=tail, average_every=every)
-    assert train(config(data, optim=optim), tmp_path / "run").n_averaged == n_averaged
-    if n_averaged == 1:  # the last weights alone
-        assert_same_weights(finished[0], tmp_path / "run")
-
-
-def test_a_run_with_every_setting_resumes_exactly(data, tmp_path):
-    optim = OptimConfig(
-        name="normuon", lr=1e-2, embedding_lr=0.02, table_betas=(0.8, 0.995), momentum_start=0.85,
-        momentum_warmup_steps=10, momentum_end=0.9, weight_decay_schedule="linear",
-        cautious_weight_decay=True, orthogonalization="polar-express", schedule="wsd",
-        warmup_steps=4, decay_fraction=0.5, average_tail=0.5, average_every=2,
-    )  # fmt: skip
-    run_config = config(data, optim=optim)
-    whole = train(run_config, tmp_path / "whole")
-    interrupted_after(13, run_config, tmp_path / "parts")
-    parts = train(run_config, tmp_path / "parts", resume=True)
-    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
-    assert (parts.val_loss, parts.n_averaged) == (whole.val_loss, 5)
-    rows = [r for r in RunRecord(tmp_path / "whole").rows() if r["kind"] == "train"]
-    # Steps 1, 5, 10, 15 and 20: warm-up of 4, then 1 to the half, then down to a tenth.
-    assert [r["lr"] / 1e-2 for r in rows] == pytest.approx([0.25, 1, 1, 0.55, 0.1])
-    evals = [r["val_loss"] for r in RunRecord(tmp_path / "whole").rows() if r["kind"] == "eval"]
-    assert evals[-1] < evals[0] - 0.5
-
-
 def test_token_budget_counts_whole_steps(data, tmp_path):
     summary = train(config(data, max_steps=None, max_tokens=1000), tmp_path / "run")
     assert (summary.step, summary.stopped_by) == (1000 // 256, "token budget")
@@ -372,9 +204,7 @@ def test_compiled_run_agrees_and_compiles_once(scope, finished, data, tmp_path):
     assert summary.compile_seconds > 0
     # A CPU with bfloat16 instructions rounds to 8 bits; one without computes in float32.
     assert summary.val_loss == pytest.approx(finished[1].val_loss, rel=0.01)
-    eager = [r["loss"] for r in RunRecord(finished[0]).rows() if r["kind"] == "train"]
-    compiled = [r["loss"] for r in RunRecord(run).rows() if r["kind"] == "train"]
-    assert compiled == pytest.approx(eager, rel=0.02)
+    assert losses(run) == pytest.approx(losses(finished[0]), rel=0.02)
 
 
 @pytest.mark.compiled
@@ -398,15 +228,11 @@ def test_bf16_run_agrees_with_float32(finished, data, tmp_path, monkeypatch):
 
 
 def test_model_and_optimizers_compute_with_the_operations_that_were_asked_for(data, tmp_path):
-    from fastlm.clock import Clock
     from fastlm.ops import torch_ops
-    from fastlm.trainer import Trainer
     from kernels import OPS
 
-    prepared = open_prepared(data)
     for asked in ("none", "adamw,rms_norm,symmetric_product"):
-        run_config = config(data, triton_ops=asked)
-        trainer = Trainer(run_config, prepared, RunRecord(tmp_path), Clock(time.perf_counter()))
+        trainer = new_trainer(config(data, triton_ops=asked), tmp_path)
         kernels = {} if asked == "none" else {name: OPS[name] for name in asked.split(",")}
         assert len(trainer.optimizers) == 2
         for holder in (trainer.model, *trainer.optimizers):
@@ -414,8 +240,6 @@ def test_model_and_optimizers_compute_with_the_operations_that_were_asked_for(da
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(data, tmp_path):
-    from fastlm.trainer import Diverged
-
     optim = OptimConfig(
         name="sgd", lr=1e30, max_grad_norm=float("inf"), warmup_fraction=0.6, schedule="constant"
     )
@@ -444,8 +268,6 @@ def test_a_finished_run_is_not_written_over(finished, data):
 
 
 def test_resume_refuses_other_data_and_batch_size(finished, data, tmp_path):
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(finished[0], run)
     with pytest.raises(ValueError, match="batch_size on the way.* has 8, asked for 4"):
@@ -460,16 +282,13 @@ def test_resume_refuses_other_data_and_batch_size(finished, data, tmp_path):
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["muon", "normuon"])
 def test_a_training_step_on_a_gpu_does_not_wait_for_it(name, data, tmp_path):
-    from fastlm.clock import Clock
-    from fastlm.trainer import Trainer
     from fastlm.windows import batches
 
     optim = OptimConfig(name=name, cautious_weight_decay=True, average_tail=1.0)
     run_config = config(data, device="cuda", bf16=True, optim=optim)
-    prepared = open_prepared(data)
-    trainer = Trainer(run_config, prepared, RunRecord(tmp_path), Clock(time.perf_counter()))
+    trainer = new_trainer(run_config, tmp_path)
     stream = batches(
-        prepared.train.tokens,
+        trainer.data.train.tokens,
         first_window=0,
         micro_batch=trainer.micro_batch,
         context_length=32,

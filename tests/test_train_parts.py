@@ -7,15 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import short_runs
 import torch
+from short_runs import losses, weights
 
-from fastlm.checkpoint import read_model_tensors, run_checkpoints, write_run_checkpoint
-from fastlm.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
-from fastlm.data import prepare
+from fastlm.checkpoint import run_checkpoints, write_run_checkpoint
+from fastlm.config import ModelConfig, OptimConfig, TrainConfig
 from fastlm.generate import generate_text
 from fastlm.pretrained import load_pretrained
 from fastlm.record import RunRecord
-from fastlm.stories import generate_stories
 from fastlm.train import train
 
 MODEL = ModelConfig(
@@ -52,41 +52,10 @@ OPTIM = OptimConfig(
 )
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("text")
-    for i, name in enumerate(("train", "valid")):
-        text = "<|endoftext|>".join(generate_stories(seed=i, n_bytes=60_000 // (9 * i + 1)))
-        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
-    return prepare(folder, folder / "prepared", vocab_size=400)
-
-
 def config(data: Path, **changes) -> TrainConfig:
-    base = TrainConfig(
-        recipe="test",
-        model=MODEL,
-        optim=OPTIM,
-        data=DataConfig(path=str(data)),
-        batch_size=8,
-        micro_batch=4,
-        max_steps=24,
-        eval_every=12,
-        eval_tokens=512,
-        checkpoint_every=6,
-        log_every=6,
-        device="cpu",
-    )
-    return dataclasses.replace(base, **changes)
-
-
-def weights(run: Path, step: int | None = None) -> dict[str, torch.Tensor]:
-    checkpoints = run_checkpoints(run / "checkpoints")
-    chosen = checkpoints[-1] if step is None else run / "checkpoints" / f"step-{step:06d}"
-    return read_model_tensors(chosen)
-
-
-def losses(run: Path) -> list[float]:
-    return [row["loss"] for row in RunRecord(run).rows() if row["kind"] == "train"]
+    settings = {"model": MODEL, "optim": OPTIM, "micro_batch": 4, "max_steps": 24}
+    settings |= {"eval_every": 12, "checkpoint_every": 6, "log_every": 6}
+    return short_runs.config(data, **(settings | changes))
 
 
 def test_it_learns_and_generates(data, tmp_path):

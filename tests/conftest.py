@@ -1,0 +1,29 @@
+"""Data and runs that several test files read. Made once, so nothing may change them."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared folder of generated stories with a vocabulary of 400."""
+    from fastlm.data import prepare
+    from fastlm.stories import generate_stories
+
+    folder = tmp_path_factory.mktemp("text")
+    for i, (name, n_bytes) in enumerate((("train", 60_000), ("valid", 6_000))):
+        text = "<|endoftext|>".join(generate_stories(seed=i, n_bytes=n_bytes))
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+    return prepare(folder, folder / "prepared", vocab_size=400)
+
+
+@pytest.fixture(scope="session")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Folder and summary of short_runs.config, run to its end."""
+    from short_runs import config
+
+    from fastlm.train import train
+
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    return run, train(config(data), run)

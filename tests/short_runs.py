@@ -1,0 +1,81 @@
+"""Runs of a few steps: their configuration, their weights and rows, and how one is interrupted."""
+
+import dataclasses
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fastlm.checkpoint import read_model_tensors, run_checkpoints
+from fastlm.clock import Clock
+from fastlm.config import ModelConfig, OptimConfig, TrainConfig
+from fastlm.data import open_prepared
+from fastlm.record import RunRecord
+from fastlm.train import Summary, train
+from fastlm.trainer import Trainer
+
+MODEL = ModelConfig(vocab_size=400, context_length=32, n_layers=2, d_model=32, n_heads=2)
+
+
+def config(data: Path, **changes: Any) -> TrainConfig:
+    """20 steps of 8 windows on a CPU, or with changes another run."""
+    base = TrainConfig(
+        recipe="test",
+        model=MODEL,
+        optim=OptimConfig(name="muon", lr=1e-2, warmup_fraction=0.1),
+        batch_size=8,
+        max_steps=20,
+        eval_every=10,
+        eval_tokens=512,
+        checkpoint_every=5,
+        log_every=5,
+        device="cpu",
+    )
+    base = dataclasses.replace(base, data=dataclasses.replace(base.data, path=str(data)))
+    return dataclasses.replace(base, **changes)
+
+
+def weights(run: Path, step: int | None = None) -> dict[str, torch.Tensor]:
+    """Of a run's checkpoint after a step, or of its newest."""
+    if step is None:
+        return read_model_tensors(run_checkpoints(run / "checkpoints")[-1])
+    return read_model_tensors(run / "checkpoints" / f"step-{step:06d}")
+
+
+def train_rows(run: Path) -> list[dict[str, Any]]:
+    return [row for row in RunRecord(run).rows() if row["kind"] == "train"]
+
+
+def losses(run: Path) -> list[float]:
+    """Training losses in a run's log."""
+    return [row["loss"] for row in train_rows(run)]
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    first, second = weights(a), weights(b)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+def new_trainer(run_config: TrainConfig, run: Path) -> Trainer:
+    """A run that has not begun, its clock just started."""
+    clock = Clock(time.perf_counter())
+    return Trainer(run_config, open_prepared(run_config.data.path), RunRecord(run), clock)
+
+
+def interrupted_after(n_steps: int, run_config: TrainConfig, run: Path) -> Summary:
+    """Train until the process gets SIGTERM in the middle of step n_steps."""
+    original = Trainer.train_step
+
+    def step(self, stream):
+        if self.step == n_steps - 1:
+            signal.raise_signal(signal.SIGTERM)
+        return original(self, stream)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "train_step", step)
+        return train(run_config, run)
