@@ -9,6 +9,8 @@ from fastlm import functional
 from kernels.calls import copied, largest_error, results_and_gradients, results_of
 from kernels.cases import OPS, Inputs
 
+pytestmark = pytest.mark.interpreter
+
 _INCOMING = 4.0  # of random numbers none is larger than about this
 CPU = torch.device("cpu")
 

@@ -9,6 +9,8 @@ from fastlm.model import TransformerLM, init_weights
 from fastlm.ops import load_ops
 from fastlm.optim import build_optimizers
 
+pytestmark = pytest.mark.interpreter
+
 CONFIG = ModelConfig(
     vocab_size=40, context_length=8, d_model=16, n_layers=2, n_heads=2, d_ff=24, tie_weights=True
 )
