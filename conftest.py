@@ -2,6 +2,8 @@
 
 import os
 import signal
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,11 +18,31 @@ if not torch.cuda.is_available():
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if torch.cuda.is_available():
+    """Skip tests that need a GPU, or kernels run on the CPU, where that is not so.
+
+    One process does one of the two: Triton interprets all kernels, torch.compile's too, or none.
+    """
+    marked = [
+        (item, name)
+        for item in items
+        for name in ("gpu", "interpreter")
+        if item.get_closest_marker(name)
+    ]
+    if not marked:
         return
-    for item in items:
-        if "gpu" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    # Triton is there on Linux alone.
+    is_interpreted = find_spec("triton") and import_module("kernels.launch").INTERPRETED
+    reasons = {}
+    if not is_interpreted:
+        remedy = "TRITON_INTERPRET=1 pytest -m interpreter"
+        reasons["interpreter"] = f"kernels are compiled here: {remedy}"
+    if not torch.cuda.is_available():
+        reasons["gpu"] = "needs a CUDA device"
+    elif is_interpreted:
+        reasons["gpu"] = "kernels are interpreted on the CPU here: unset TRITON_INTERPRET"
+    for item, name in marked:
+        if name in reasons:
+            item.add_marker(pytest.mark.skip(reason=reasons[name]))
 
 
 @pytest.fixture(scope="session")

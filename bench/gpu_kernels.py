@@ -23,7 +23,10 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
-if not torch.cuda.is_available():
+# Triton reads this when its kernels are decorated: before any import of them.
+if "--try-on-cpu" in sys.argv:
+    os.environ["TRITON_INTERPRET"] = "1"
+elif not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from kernel_peers import contenders  # noqa: E402
@@ -183,7 +186,7 @@ def default_path(machine: dict[str, Any], date: str) -> Path:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--ops", nargs="*", default=list(OPS), choices=list(OPS), metavar="NAME")
     parser.add_argument("--out", type=Path, help="default: bench/results/GPU_DATE.json")
     parser.add_argument("--write", action="store_true", help="put the table into kernels/README.md")

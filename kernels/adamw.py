@@ -102,18 +102,7 @@ def _tables(
     return owners, first_chunks, numels
 
 
-def _fake(
-    params: list[Tensor],
-    grads: list[Tensor],
-    exp_avgs: list[Tensor],
-    exp_avg_sqs: list[Tensor],
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    step: int,
-) -> None:
+def _fake(*arguments: list[Tensor] | float) -> None:
     """Nothing is returned."""
 
 

@@ -421,14 +421,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, is_causal: bool) -> tuple[Tensor
 
 
 def _fake_backward(
-    dout: Tensor,
-    dlse: Tensor | None,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    is_causal: bool,
+    dout: Tensor, dlse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, *others: Tensor | bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _empty_heads_like(q), _empty_heads_like(k), _empty_heads_like(v)
 
@@ -445,7 +438,7 @@ def _attention_gradients(
     is_causal: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(dq, dk, dv)."""
-    gradients = _fake_backward(dout, dlse, q, k, v, out, lse, is_causal)
+    gradients = _fake_backward(dout, dlse, q, k, v)
     dq, dk, dv = (_as_heads(gradient) for gradient in gradients)
     dout, q, k, v, out = (_as_heads(x) for x in (dout, q, k, v, out))
     batch, n_heads, n_queries, _ = q.shape

@@ -118,7 +118,12 @@ BUGS = {
 def run_tests(folder: Path, tests: str) -> subprocess.CompletedProcess[str]:
     command = f"{sys.executable} -m pytest -q -x -p no:cacheprovider {tests}"
     return subprocess.run(
-        command, shell=True, capture_output=True, text=True, cwd=folder, env=dict(os.environ)
+        command,
+        shell=True,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"TRITON_INTERPRET": "1"},
     )
 
 

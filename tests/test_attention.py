@@ -88,6 +88,7 @@ class TestTiledAttention:
         assert sum(n == 64 for n in sizes) == 4 + 3 + 2 + 1
 
 
+@pytest.mark.interpreter
 class TestKernel:
     @CAUSAL
     @pytest.mark.parametrize(("n_queries", "n_keys"), [(45, 70), (32, 33), (33, 64)])
@@ -207,6 +208,7 @@ class TestKernel:
         assert torch.equal(dv, torch.zeros(2, 5, 4))
 
 
+@pytest.mark.interpreter
 class TestMemory:
     """What is read where it lies, and how results are laid out."""
 
@@ -275,6 +277,7 @@ class TestMemory:
         assert_equal_up_to(found, truth, 1e-6)
 
 
+@pytest.mark.interpreter
 @pytest.mark.parametrize(
     ("shapes", "options", "message"),
     [
@@ -295,6 +298,7 @@ def test_what_the_kernel_cannot_do_is_refused_with_a_remedy(shapes, options, mes
         attention(*(torch.zeros(shape) for shape in shapes), **options)
 
 
+@pytest.mark.interpreter
 def test_other_dtypes_and_devices_are_refused_with_a_remedy():
     x = torch.zeros(2, 3)
     with pytest.raises(ValueError, match=r"one dtype: got torch.float32, torch.float16.*convert"):
@@ -320,12 +324,13 @@ def test_every_width_has_blocks_that_triton_takes(itemsize, is_hopper):
             assert itemsize * width * (2 * kept + 2 * n_stages * streamed) <= 163 * 1024
 
 
+@pytest.mark.interpreter
 def test_a_model_trains_through_it_as_through_the_reference():
     losses = {}
     for name in ("none", "attention"):
         torch.manual_seed(0)
         config = ModelConfig(vocab_size=64, context_length=8, d_model=16, n_layers=1, n_heads=2)
-        model = TransformerLM(config, ops=load_ops(name))
+        model = TransformerLM(config, ops=load_ops(name, "cpu"))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
         ids = torch.randint(0, 64, (1, 9), generator=torch.Generator().manual_seed(0))
         losses[name] = []

@@ -1,6 +1,7 @@
 """The programs that measure kernels: that they work, and that what they found is what is used."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,24 @@ def test_the_comparison_of_kernels_runs_and_goes_on_where_it_stopped(tmp_path):
     assert again["rows"][: len(record["rows"])] == record["rows"]
     assert {row["op"] for row in again["rows"]} == {"relu2", "rms_norm"}
     assert "| rms_norm | 2 x 3 x 7 | backward |" in second.stdout
+
+
+@pytest.mark.parametrize(("words", "is_interpreted"), [([], False), (["--try-on-cpu"], True)])
+def test_trying_on_a_cpu_interprets_kernels_also_beside_a_gpu(words, is_interpreted):
+    program = (
+        "import torch\n"
+        "torch.cuda.is_available = lambda: True\n"
+        "import gpu_kernels, kernels.launch\n"
+        "print(kernels.launch.INTERPRETED)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        env=environment | {"PYTHONPATH": str(ROOT / "bench")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == [str(is_interpreted)], done.stderr
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")

@@ -13,6 +13,8 @@ from kernels.rms_norm import add_rms_norm, rms_norm
 from kernels.softmax import softmax
 from kernels.swiglu import silu_mul
 
+pytestmark = pytest.mark.interpreter
+
 rows, columns, seeds = st.integers(1, 6), st.integers(1, 300), st.integers(0, 2**31)
 scales = st.sampled_from([1e-6, 1e-2, 1.0, 30.0, 1e4])
 few = settings(max_examples=20, deadline=None, derandomize=True)

@@ -9,6 +9,8 @@ from fastlm import functional
 from kernels.calls import copied, largest_error, results_and_gradients, results_of
 from kernels.cases import OPS, Inputs
 
+pytestmark = pytest.mark.interpreter
+
 _INCOMING = 4.0  # of random numbers none is larger than about this
 CPU = torch.device("cpu")
 
@@ -24,7 +26,6 @@ CASES = [
     for i, options in enumerate(op.options)
     for dtype in op.dtypes
 ]
-DIFFERENTIABLE = [name for name, op in OPS.items() if name not in ("adamw", "symmetric_product")]
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -39,6 +40,9 @@ def make(name, shape, options, dtype) -> Inputs:
 def tiny(name, dtype, options=None) -> Inputs:
     op = OPS[name]
     return make(name, op.tiny, op.options[0] if options is None else options, dtype)
+
+
+DIFFERENTIABLE = [name for name in OPS if tiny(name, torch.float32).differentiable]
 
 
 def run(function, inputs: Inputs, dtype: torch.dtype | None = None) -> list[torch.Tensor]:
@@ -67,13 +71,12 @@ def test_errors_are_those_of_plain_torch(name, shape, options, dtype):
         )
 
 
-@pytest.mark.parametrize(("name", "options"), EACH_OPTION)
+@pytest.mark.parametrize(
+    ("name", "options"), [case for case in EACH_OPTION if case.values[0] in DIFFERENTIABLE]
+)
 def test_gradients_are_finite_differences(name, options):
     inputs = copied(tiny(name, torch.float64, options))
     tensors = [inputs.tensors[i] for i in inputs.differentiable]
-    if not tensors:
-        assert name not in DIFFERENTIABLE
-        return
 
     def call(*given):
         tensors = list(inputs.tensors)

@@ -36,10 +36,6 @@ def run(function, inputs, dtype=None):
     return results_and_gradients(function, inputs, generator(1), dtype)
 
 
-def dtypes_of(name):
-    return [d for d in OPS[name].dtypes if d != torch.float16 or name != "adamw"]
-
-
 @pytest.mark.parametrize(
     ("name", "shape", "options", "dtype"),
     [
@@ -47,7 +43,7 @@ def dtypes_of(name):
         for name, op in OPS.items()
         for shape in op.small
         for i, options in enumerate(op.options)
-        for dtype in dtypes_of(name)
+        for dtype in op.dtypes
     ],
 )  # fmt: skip
 def test_small_cases_have_the_errors_of_plain_torch(name, shape, options, dtype):

@@ -7,6 +7,8 @@ import kernels.linear_cross_entropy as module
 from fastlm import functional
 from kernels.linear_cross_entropy import chunk_rows, linear_cross_entropy
 
+pytestmark = pytest.mark.interpreter
+
 OPTIONS = [
     {},
     {"reduction": "sum"},

@@ -9,6 +9,8 @@ import kernels.rope as module
 from fastlm import functional
 from kernels.rope import qk_norm_rope, rotate_pairs
 
+pytestmark = pytest.mark.interpreter
+
 
 def randn(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

@@ -227,6 +227,7 @@ def test_bf16_run_agrees_with_float32(finished, data, tmp_path, monkeypatch):
     assert summary.val_loss != finished[1].val_loss
 
 
+@pytest.mark.interpreter
 def test_model_and_optimizers_compute_with_the_operations_that_were_asked_for(data, tmp_path):
     from fastlm.ops import torch_ops
     from kernels import OPS
