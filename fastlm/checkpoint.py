@@ -20,6 +20,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fastlm.config import TrainConfig
+
 FORMAT = 1
 _STEP_FOLDER = re.compile(r"step-(\d+)")
 
@@ -191,6 +193,22 @@ def read_model_tensors(folder: Path) -> dict[str, Tensor]:
         ValueError: if the file is missing or damaged.
     """
     return load_tensors(_verified(folder, "model.safetensors"))
+
+
+def continued(now: TrainConfig, then: TrainConfig, checkpoint: str) -> TrainConfig:
+    """The configuration a run goes on with: the one asked for now.
+
+    Raises:
+        ValueError: if the two do not belong to one run.
+    """
+    for name in ("model", "optim", "batch_size", "batch_ramp", "batch_ramp_lr", "seed"):
+        before, asked = getattr(then, name), getattr(now, name)
+        if asked != before:
+            raise ValueError(
+                f"a run cannot change its {name} on the way: {checkpoint} has {before}, "
+                f"asked for {asked}; start a new run with another --out"
+            )
+    return now
 
 
 class SavedRun(NamedTuple):
