@@ -5,6 +5,7 @@ state.json and manifest.json (sizes and hashes). It is written beside its place 
 it, so that a folder of that name is always whole.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -196,7 +197,7 @@ def read_model_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def continued(now: TrainConfig, then: TrainConfig, checkpoint: str) -> TrainConfig:
-    """The configuration a run goes on with: the one asked for now.
+    """The configuration a run goes on with: now, with the number of steps that was fixed then.
 
     Raises:
         ValueError: if the two do not belong to one run.
@@ -208,7 +209,16 @@ def continued(now: TrainConfig, then: TrainConfig, checkpoint: str) -> TrainConf
                 f"a run cannot change its {name} on the way: {checkpoint} has {before}, "
                 f"asked for {asked}; start a new run with another --out"
             )
-    return now
+    if not now.fix_steps or now.max_steps is not None:
+        return now
+    if (then.fix_steps, then.time_budget) != (True, now.time_budget):
+        raise ValueError(
+            f"the steps of a run are fixed before its first: {checkpoint} has "
+            f"fix_steps={then.fix_steps}, max_steps={then.max_steps} and "
+            f"time_budget={then.time_budget}; give --max-steps beside --time-budget "
+            f"{now.time_budget}"
+        )
+    return dataclasses.replace(now, max_steps=then.max_steps)
 
 
 class SavedRun(NamedTuple):

@@ -310,6 +310,9 @@ class TrainConfig:
     max_tokens: int | None = None
     time_budget: Duration = None
     """wall-clock from the process's start to its last validation, making of data aside"""
+    fix_steps: bool = False
+    """the schedule follows steps: a probe before the first finds max_steps, as many as the time
+    budget holds, and the clock only ends a run that turns out slower"""
     eval_every: int = 200
     """steps between validations"""
     eval_tokens: int = 65_536
@@ -368,6 +371,11 @@ class TrainConfig:
         _require(
             any(v is not None for v in (self.max_steps, self.max_tokens, self.time_budget)),
             "a run needs an end: give --max-steps, --max-tokens or --time-budget",
+        )
+        _require(
+            not self.fix_steps or self.time_budget is not None,
+            "fix_steps finds how many steps a time budget holds: give --time-budget, or leave it "
+            "out with --no-fix-steps",
         )
 
     @property

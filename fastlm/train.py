@@ -28,6 +28,7 @@ from fastlm.config import TrainConfig
 from fastlm.console import StatusLine
 from fastlm.corpus import make_stories
 from fastlm.data import open_prepared, prepare
+from fastlm.fixed_steps import fix_steps
 from fastlm.generate import generate_text
 from fastlm.hardware import choose_compute_dtype, choose_device, describe, peak_memory
 from fastlm.ops import load_ops
@@ -112,6 +113,8 @@ def train(
         with StatusLine() as status:
             _introduce(trainer, status, resumed=bool(checkpoints))
             trainer.begin(status)
+            if config.fix_steps and trainer.config.max_steps is None:
+                fix_steps(trainer, status)
             stopped_by = trainer.run(status)
             return _finish(trainer, stopped_by, status)
     finally:

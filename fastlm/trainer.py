@@ -139,12 +139,13 @@ class Trainer:
     def progress(self) -> float:
         """Share of the run that is done: of its steps or of its time, whichever is further.
 
-        Time counts from the first step on, so that a slow start does not cut the warm-up.
+        Time counts from the first step on, so that a slow start does not cut the warm-up, and not
+        at all where steps are fixed.
         """
         shares = [0.0]
         if self.config.total_steps is not None:
             shares.append(self.step / self.config.total_steps)
-        if self.config.time_budget is not None:
+        if self.config.time_budget is not None and not self.config.fix_steps:
             seconds = self.clock.seconds
             start_up = self.clock.elapsed - seconds
             available = self.config.time_budget - self.reserve - start_up
@@ -219,7 +220,11 @@ class Trainer:
 
     def train_step(self, stream: Iterator[Batch]) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns loss and gradient norm without waiting for the device."""
-        self.part = part = self.config.part(self.progress)
+        return self.step_of_part(stream, self.config.part(self.progress))
+
+    def step_of_part(self, stream: Iterator[Batch], part: int) -> tuple[Tensor, Tensor]:
+        """The same with the batch size and learning rates of a part of the batch ramp."""
+        self.part = part
         batch_size = self.config.batch_sizes[part]
         n_micro = batch_size // self.micro_batch
         total = torch.zeros((), device=self.device)
