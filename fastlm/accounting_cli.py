@@ -53,6 +53,9 @@ def _account(
     speed = PEAK_FLOPS[chip] * mfu / per_token
     seconds = config.time_budget if seconds is None else seconds
     tokens: float | None = config.max_tokens
+    if config.max_steps is not None and not config.fix_steps:  # else the time says more
+        in_steps = config.tokens_in(config.max_steps)
+        tokens = in_steps if tokens is None else min(tokens, in_steps)
     if seconds is not None:
         tokens = speed * seconds if tokens is None else min(tokens, speed * seconds)
     memory = training_memory(model, 1, bf16=True)

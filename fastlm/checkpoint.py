@@ -5,6 +5,7 @@ state.json and manifest.json (sizes and hashes). It is written beside its place 
 it, so that a folder of that name is always whole.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -19,6 +20,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from fastlm.config import TrainConfig
 
 FORMAT = 1
 _STEP_FOLDER = re.compile(r"step-(\d+)")
@@ -191,6 +194,31 @@ def read_model_tensors(folder: Path) -> dict[str, Tensor]:
         ValueError: if the file is missing or damaged.
     """
     return load_tensors(_verified(folder, "model.safetensors"))
+
+
+def continued(now: TrainConfig, then: TrainConfig, checkpoint: str) -> TrainConfig:
+    """The configuration a run goes on with: now, with the number of steps that was fixed then.
+
+    Raises:
+        ValueError: if the two do not belong to one run.
+    """
+    for name in ("model", "optim", "batch_size", "batch_ramp", "batch_ramp_lr", "seed"):
+        before, asked = getattr(then, name), getattr(now, name)
+        if asked != before:
+            raise ValueError(
+                f"a run cannot change its {name} on the way: {checkpoint} has {before}, "
+                f"asked for {asked}; start a new run with another --out"
+            )
+    if not now.fix_steps or now.max_steps is not None:
+        return now
+    if (then.fix_steps, then.time_budget) != (True, now.time_budget):
+        raise ValueError(
+            f"the steps of a run are fixed before its first: {checkpoint} has "
+            f"fix_steps={then.fix_steps}, max_steps={then.max_steps} and "
+            f"time_budget={then.time_budget}; give --max-steps beside --time-budget "
+            f"{now.time_budget}"
+        )
+    return dataclasses.replace(now, max_steps=then.max_steps)
 
 
 class SavedRun(NamedTuple):

@@ -4,8 +4,12 @@ Level 0: imports neither torch nor fastlm. Every field is plain data, so a confi
 JSON and back unchanged, and the command line can override any of them as --section.field.
 """
 
+import bisect
 import dataclasses
+import functools
+import itertools
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -293,13 +297,22 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     data: DataConfig = field(default_factory=DataConfig)
     batch_size: int = 16
-    """windows an optimizer step sees"""
+    """windows an optimizer step sees, for which the learning rates are meant"""
+    batch_ramp: tuple[int, ...] = ()
+    """windows a step sees in place of batch_size, in that many equal parts of the run, such as
+    256 512 768; empty: batch_size throughout"""
+    batch_ramp_lr: tuple[float, ...] = ()
+    """what all learning rates are multiplied with in those parts; empty: the square root of their
+    windows over batch_size"""
     micro_batch: int | Literal["auto"] = "auto"
     """windows that go through the network at once; gradients of the parts are added up"""
     max_steps: int | None = None
     max_tokens: int | None = None
     time_budget: Duration = None
     """wall-clock from the process's start to its last validation, making of data aside"""
+    fix_steps: bool = False
+    """the schedule follows steps: a probe before the first finds max_steps, as many as the time
+    budget holds, and the clock only ends a run that turns out slower"""
     eval_every: int = 200
     """steps between validations"""
     eval_tokens: int = 65_536
@@ -325,10 +338,24 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _require(self.batch_size >= 1, f"batch_size must be at least 1: got {self.batch_size}")
         _require(
+            all(a < b for a, b in itertools.pairwise((0, *self.batch_ramp))),
+            f"batch_ramp must rise, from at least 1: got {self.batch_ramp}",
+        )
+        _require(
+            len(self.batch_ramp_lr) in (0, len(self.batch_ramp)),
+            "batch_ramp_lr must have a number for each of batch_ramp, or none: got "
+            f"{self.batch_ramp_lr} for {self.batch_ramp}",
+        )
+        _require(
+            all(value > 0 for value in self.batch_ramp_lr),
+            f"batch_ramp_lr must be above 0: got {self.batch_ramp_lr}",
+        )
+        sizes = f"batch_ramp={self.batch_ramp}" if self.batch_ramp else ""
+        _require(
             self.micro_batch == "auto"
-            or (self.micro_batch >= 1 and self.batch_size % self.micro_batch == 0),
-            f"micro_batch must divide batch_size: got micro_batch={self.micro_batch}, "
-            f"batch_size={self.batch_size}",
+            or (self.micro_batch >= 1 and all(n % self.micro_batch == 0 for n in self.batch_sizes)),
+            f"micro_batch must divide {'all of batch_ramp' if sizes else 'batch_size'}: got "
+            f"micro_batch={self.micro_batch}, {sizes or f'batch_size={self.batch_size}'}",
         )
         for name in ("eval_every", "eval_tokens", "checkpoint_every", "log_every"):
             value = getattr(self, name)
@@ -345,19 +372,52 @@ class TrainConfig:
             any(v is not None for v in (self.max_steps, self.max_tokens, self.time_budget)),
             "a run needs an end: give --max-steps, --max-tokens or --time-budget",
         )
+        _require(
+            not self.fix_steps or self.time_budget is not None,
+            "fix_steps finds how many steps a time budget holds: give --time-budget, or leave it "
+            "out with --no-fix-steps",
+        )
 
     @property
-    def tokens_per_step(self) -> int:
-        return self.batch_size * self.model.context_length
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Windows of a step in each of the equal parts of the run."""
+        return self.batch_ramp or (self.batch_size,)
 
     @property
+    def lr_factors(self) -> tuple[float, ...]:
+        """What all learning rates are multiplied with in each of those parts."""
+        return self.batch_ramp_lr or tuple(
+            math.sqrt(size / self.batch_size) for size in self.batch_sizes
+        )
+
+    def part(self, progress: float) -> int:
+        """Which of those parts a step is in that begins with a share of the run done."""
+        n_parts = len(self.batch_sizes)
+        return sum(progress >= i / n_parts for i in range(1, n_parts))
+
+    def steps_in_parts(self, n_steps: int) -> tuple[int, ...]:
+        """How many steps each part has in a run of so many steps."""
+        n_parts = len(self.batch_sizes)
+        # Part i begins with the first step before which i / n_parts of the steps are done.
+        edges = [-(-i * n_steps // n_parts) for i in range(n_parts + 1)]
+        return tuple(b - a for a, b in itertools.pairwise(edges))
+
+    def tokens_in(self, n_steps: int) -> int:
+        """Tokens a run of so many steps trains on."""
+        parts = zip(self.batch_sizes, self.steps_in_parts(n_steps), strict=True)
+        return self.model.context_length * sum(size * n for size, n in parts)
+
+    @functools.cached_property
     def total_steps(self) -> int | None:
         """Steps the step and token budgets allow; None when only the clock ends the run."""
         limits = []
         if self.max_steps is not None:
             limits.append(self.max_steps)
         if self.max_tokens is not None:
-            limits.append(max(1, self.max_tokens // self.tokens_per_step))
+            # One step more is always more tokens, though it moves the parts.
+            most = self.max_tokens // (self.batch_sizes[0] * self.model.context_length)
+            fitting = bisect.bisect_right(range(most + 1), self.max_tokens, key=self.tokens_in) - 1
+            limits.append(max(1, fitting))
         return min(limits) if limits else None
 
 

@@ -3,6 +3,7 @@
 Level 1.
 """
 
+import math
 import os
 import platform
 import subprocess
@@ -13,7 +14,8 @@ from typing import Any
 
 import torch
 
-from fastlm.accounting import peak_flops
+from fastlm.accounting import peak_flops, training_memory
+from fastlm.config import TrainConfig
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -95,6 +97,24 @@ def free_memory(device: torch.device) -> int:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):  # macOS and Windows do not tell
         return 4 << 30
+
+
+def choose_micro_batch(config: TrainConfig, device: torch.device) -> int:
+    """Windows that go through the network at once: as many as half of the free memory holds.
+
+    They divide every batch size of the run.
+    """
+    if config.micro_batch != "auto":
+        return config.micro_batch
+    room = free_memory(device) / 2
+    most = math.gcd(*config.batch_sizes)
+    for n_parts in range(1, most + 1):
+        if most % n_parts:
+            continue
+        needed = training_memory(config.model, most // n_parts, bf16=config.bf16)
+        if sum(needed.values()) <= room:
+            return most // n_parts
+    return 1
 
 
 def describe(device: torch.device) -> dict[str, Any]:

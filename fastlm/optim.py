@@ -215,7 +215,12 @@ def _settings(
 
 
 def set_schedule(
-    optimizers: Iterable[Optimizer], config: OptimConfig, *, step: int, progress: float
+    optimizers: Iterable[Optimizer],
+    config: OptimConfig,
+    *,
+    step: int,
+    progress: float,
+    lr_factor: float = 1.0,
 ) -> None:
     """Set learning rate, weight decay and momentum of every group to where the run is.
 
@@ -224,14 +229,16 @@ def set_schedule(
     Args:
         step: number of the step to be taken, from 1.
         progress: share of the run that is done with it.
+        lr_factor: what all learning rates are multiplied with besides.
     """
-    lr = schedule.multiplier(
+    shape = schedule.multiplier(
         progress,
         kind=config.schedule,
         warmup=config.warmup_fraction if config.warmup_steps is None else 0.0,
         decay=config.decay_fraction,
         final=config.final_lr_ratio,
-    ) * schedule.warmup(step, config.warmup_steps or 0)
+    )
+    lr = lr_factor * shape * schedule.warmup(step, config.warmup_steps or 0)
     weight_decay = schedule.weight_decay_multiplier(progress, config.weight_decay_schedule)
     momentum = schedule.momentum(
         step,
@@ -245,6 +252,8 @@ def set_schedule(
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             for name, multiplier in (("lr", lr), ("weight_decay", weight_decay)):
+                if name not in group:
+                    continue
                 group[name] = group.setdefault(f"peak_{name}", group[name]) * multiplier
             if "momentum" in group:
                 group["momentum"] = momentum

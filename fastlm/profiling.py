@@ -20,7 +20,7 @@ from fastlm.accounting import forward_flops
 from fastlm.model import TransformerBlock
 from fastlm.optim import clip_gradients
 from fastlm.trainer import Trainer
-from fastlm.windows import Batch, batches
+from fastlm.windows import Batch
 
 _ROUNDS = 7
 
@@ -96,16 +96,7 @@ def profile_step(
 
 def profile_run(trainer: Trainer) -> StepProfile:
     """Profile a run that has not begun; writes profile.md and trace.json into its folder."""
-    config = trainer.config
-    stream = batches(
-        trainer.data.train.tokens,
-        first_window=0,
-        micro_batch=trainer.micro_batch,
-        context_length=config.model.context_length,
-        sampling=config.data.sampling,
-        seed=config.seed,
-        device=trainer.device,
-    )
+    stream = trainer.stream()
     trainer.warm_up()
     trainer.clock.begin_steps()
     folder = trainer.record.folder
@@ -117,7 +108,7 @@ def profile_run(trainer: Trainer) -> StepProfile:
 
 def _time_parts(trainer: Trainer, stream: Iterator[Batch]) -> list[Part]:
     config, model = trainer.config.model, trainer.model
-    n_micro = trainer.config.batch_size // trainer.micro_batch
+    n_micro = trainer.batch_size // trainer.micro_batch
     n_layers, t, d = config.n_layers, config.context_length, config.d_model
     block = model.layers[-1]
     assert isinstance(block, TransformerBlock)
@@ -146,7 +137,7 @@ def _time_parts(trainer: Trainer, stream: Iterator[Batch]) -> list[Part]:
         return model.ops.linear_cross_entropy(x, model.output_weight, targets, **options)
 
     # Forward and backward of all layers: of the whole, less those of other parts.
-    tokens = trainer.config.tokens_per_step
+    tokens = trainer.batch_size * t
     per_token = 3 * forward_flops(config, t) / t
     head_flops = 6 * d * config.vocab_size
     n_ffn_matrices = 3 if config.ffn == "swiglu" else 2

@@ -31,9 +31,13 @@ class RunRecord:
     def start(self, config: TrainConfig, environment: dict[str, Any]) -> None:
         """Make the folder and write down what is run, and where."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "config.json").write_text(to_json(config), encoding="utf-8")
+        self.write_config(config)
         write_json(self.folder / "environment.json", environment)
         self.log_path.write_bytes(b"")
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Write down what is run, in place of what was written before."""
+        (self.folder / "config.json").write_text(to_json(config), encoding="utf-8")
 
     def resume(self, step: int, environment: dict[str, Any]) -> None:
         """Forget the log rows after a step, and note the machine the run goes on with."""

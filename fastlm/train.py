@@ -28,6 +28,7 @@ from fastlm.config import TrainConfig
 from fastlm.console import StatusLine
 from fastlm.corpus import make_stories
 from fastlm.data import open_prepared, prepare
+from fastlm.fixed_steps import fix_steps
 from fastlm.generate import generate_text
 from fastlm.hardware import choose_compute_dtype, choose_device, describe, peak_memory
 from fastlm.ops import load_ops
@@ -111,6 +112,9 @@ def train(
     try:
         with StatusLine() as status:
             _introduce(trainer, status, resumed=bool(checkpoints))
+            trainer.begin(status)
+            if config.fix_steps and trainer.config.max_steps is None:
+                fix_steps(trainer, status)
             stopped_by = trainer.run(status)
             return _finish(trainer, stopped_by, status)
     finally:
@@ -147,10 +151,11 @@ def _introduce(trainer: Trainer, status: StatusLine, *, resumed: bool) -> None:
     config = trainer.config
     if trainer.notice:
         status.say(f"note: {trainer.notice}")
+    sizes = " to ".join(f"{n * config.model.context_length:,}" for n in config.batch_sizes)
     status.say(
         f"{count_parameters(config.model):,} parameters on {trainer.device}, "
-        f"{config.tokens_per_step:,} tokens a step ({config.batch_size} x "
-        f"{config.model.context_length}, {trainer.micro_batch} at once), "
+        f"{sizes} tokens a step ({config.model.context_length} a window, {trainer.micro_batch} "
+        "windows at once), "
         f"{len(trainer.data.train.tokens):,} training tokens, run in {trainer.record.folder}"
     )
     if resumed:
@@ -167,7 +172,7 @@ def _finish(trainer: Trainer, stopped_by: str, status: StatusLine) -> Summary:
         of_mean = f", of the mean of {n_averaged:,} sets of weights" if n_averaged else ""
         status.say(f"validation loss {result.loss:.4f} over {result.n_tokens:,} tokens{of_mean}")
     trainer.save()
-    speed = trainer.config.tokens_per_step / statistics.median(trainer.step_seconds)
+    speed = trainer.config.model.context_length / statistics.median(trainer.window_seconds)
     summary = Summary(
         finished=result is not None,
         stopped_by=stopped_by,

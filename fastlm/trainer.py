@@ -15,9 +15,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from fastlm.accounting import training_flops_per_token, training_memory
+from fastlm.accounting import training_flops_per_token
 from fastlm.averaging import WeightAverage
-from fastlm.checkpoint import read_run_checkpoint, write_run_checkpoint
+from fastlm.checkpoint import SavedRun, continued, read_run_checkpoint, write_run_checkpoint
 from fastlm.clock import Clock
 from fastlm.config import TrainConfig, from_dict
 from fastlm.console import StatusLine, human_bytes, human_seconds
@@ -27,7 +27,7 @@ from fastlm.hardware import (
     chip_peak_flops,
     choose_compute_dtype,
     choose_device,
-    free_memory,
+    choose_micro_batch,
     peak_memory,
 )
 from fastlm.model import TransformerLM, init_weights
@@ -60,7 +60,9 @@ class Trainer:
         init_weights(self.model, config.seed)
         self.model.to(self.device)
         self.tie = self._tied() if config.optim.tie_until > 0 else None
-        tables = self._row_optimizer()  # first: what it takes, no other optimizer sees
+        tables = None
+        if self.model.ngrams is not None:  # first: what it takes, no other optimizer sees
+            tables = RowAdaGrad(self.model.ngrams.tables.parameters(), config.optim.ngram_lr)
         self.optimizers = build_optimizers(self.model, config.optim, ops, compiled=config.compile)
         self.optimizers += [] if tables is None else [tables]
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -71,10 +73,14 @@ class Trainer:
             self.loss = RowLoss(self.loss, self.model.ngrams, tables)
         self.peak_flops = chip_peak_flops(self.device)
         self.step = 0
+        self.n_windows = 0
+        """trained on so far: the number of the next one"""
+        self.part = 0
+        """of the batch ramp, that the last step was in"""
         self.stop_signal: str | None = None
         self.compile_seconds = 0.0
-        self.step_seconds: list[float] = []
-        """of a step, in the warm-up and in each log interval"""
+        self.window_seconds: list[float] = []
+        """of training on a window, in the warm-up and in each log interval"""
         self.eval_seconds_per_token: list[float] = []
         """in the warm-up and in each validation"""
         self.save_seconds = 1.0
@@ -93,15 +99,6 @@ class Trainer:
         tie.after_step()
         return tie
 
-    def _row_optimizer(self) -> RowAdaGrad | None:
-        if self.model.ngrams is None:
-            return None
-        lr = self.config.optim.ngram_lr
-        optimizer = RowAdaGrad(self.model.ngrams.tables.parameters(), lr)
-        for group in optimizer.param_groups:
-            group |= {"peak_lr": lr, "weight_decay": 0.0, "peak_weight_decay": 0.0}
-        return optimizer
-
     def _compiled_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
         # Graphs are kept per function, and only a few: those of an earlier run would be in the way.
         torch.compiler.reset()
@@ -119,18 +116,36 @@ class Trainer:
 
     @property
     def tokens(self) -> int:
-        return self.step * self.config.tokens_per_step
+        return self.n_windows * self.config.model.context_length
+
+    @property
+    def batch_size(self) -> int:
+        """Windows of the next step."""
+        return self.config.batch_sizes[self.config.part(self.progress)]
+
+    def stream(self) -> Iterator[Batch]:
+        """Micro-batches without end, from the first window that was not trained on."""
+        return batches(
+            self.data.train.tokens,
+            first_window=self.n_windows,
+            micro_batch=self.micro_batch,
+            context_length=self.config.model.context_length,
+            sampling=self.config.data.sampling,
+            seed=self.config.seed,
+            device=self.device,
+        )
 
     @property
     def progress(self) -> float:
         """Share of the run that is done: of its steps or of its time, whichever is further.
 
-        Time counts from the first step on, so that a slow start does not cut the warm-up.
+        Time counts from the first step on, so that a slow start does not cut the warm-up, and not
+        at all where steps are fixed.
         """
         shares = [0.0]
         if self.config.total_steps is not None:
             shares.append(self.step / self.config.total_steps)
-        if self.config.time_budget is not None:
+        if self.config.time_budget is not None and not self.config.fix_steps:
             seconds = self.clock.seconds
             start_up = self.clock.elapsed - seconds
             available = self.config.time_budget - self.reserve - start_up
@@ -141,12 +156,24 @@ class Trainer:
     def reserve(self) -> float:
         """Seconds to keep for the last validation and checkpoint, from what they took so far."""
         # Medians, and never more than training takes: a hiccup must not end the run early.
+        window = statistics.median(self.window_seconds)
         per_token = min(
             statistics.median(self.eval_seconds_per_token),
-            statistics.median(self.step_seconds) / self.config.tokens_per_step,
+            window / self.config.model.context_length,
         )
         final_eval = per_token * len(self.data.val.tokens) * 1.1
-        return final_eval + self.save_seconds + 2 * statistics.median(self.step_seconds)
+        return final_eval + self.save_seconds + 2 * window * self.config.batch_sizes[-1]
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds to the end of training, at the speed so far."""
+        limits = []
+        if self.config.total_steps is not None:
+            left = self.config.tokens_in(self.config.total_steps) - self.tokens
+            limits.append(left * self.clock.seconds / self.tokens)
+        if self.config.time_budget is not None:
+            limits.append(self.config.time_budget - self.reserve - self.clock.elapsed)
+        return max(0.0, min(limits))
 
     def should_stop(self) -> str | None:
         """Why training is over, or None."""
@@ -155,6 +182,11 @@ class Trainer:
         total_steps, budget = self.config.total_steps, self.config.time_budget
         if total_steps is not None and self.step >= total_steps:
             return "step budget" if self.config.max_steps == total_steps else "token budget"
+        if self.step > 0 and self.config.max_tokens is not None:
+            # A clock that is ahead of the steps makes the batch grow sooner.
+            next_tokens = self.batch_size * self.config.model.context_length
+            if self.tokens + next_tokens > self.config.max_tokens:
+                return "token budget"
         if budget is not None and self.clock.elapsed >= budget - self.reserve:
             return "time budget"
         return None
@@ -176,9 +208,8 @@ class Trainer:
         for p in self.parameters:
             p.grad = None
         self.compile_seconds = max(0.0, times[0] - times[1]) + self._compile_optimizers()
-        step_seconds = times[1] * (self.config.batch_size // self.micro_batch)
-        self.step_seconds.append(step_seconds)
-        self.eval_seconds_per_token.append(step_seconds / self.config.tokens_per_step)
+        self.window_seconds.append(times[1] / self.micro_batch)
+        self.eval_seconds_per_token.append(times[1] / inputs.numel())
 
     def _compile_optimizers(self) -> float:
         began = time.perf_counter()
@@ -189,11 +220,17 @@ class Trainer:
 
     def train_step(self, stream: Iterator[Batch]) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns loss and gradient norm without waiting for the device."""
-        n_parts = self.config.batch_size // self.micro_batch
+        return self.step_of_part(stream, self.config.part(self.progress))
+
+    def step_of_part(self, stream: Iterator[Batch], part: int) -> tuple[Tensor, Tensor]:
+        """The same with the batch size and learning rates of a part of the batch ramp."""
+        self.part = part
+        batch_size = self.config.batch_sizes[part]
+        n_micro = batch_size // self.micro_batch
         total = torch.zeros((), device=self.device)
-        for _ in range(n_parts):
+        for _ in range(n_micro):
             inputs, targets = next(stream)
-            loss = self.loss(inputs, targets) / n_parts
+            loss = self.loss(inputs, targets) / n_micro
             loss.backward()
             if isinstance(self.loss, RowLoss):
                 self.loss.keep_gradients()
@@ -202,7 +239,13 @@ class Trainer:
             self.tie.before_step()
         norm = clip_gradients(self.parameters, self.config.optim.max_grad_norm)
         progress = self._progress_with_step()
-        set_schedule(self.optimizers, self.config.optim, step=self.step + 1, progress=progress)
+        set_schedule(
+            self.optimizers,
+            self.config.optim,
+            step=self.step + 1,
+            progress=progress,
+            lr_factor=self.config.lr_factors[part],
+        )
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -211,6 +254,7 @@ class Trainer:
             if progress >= self.config.optim.tie_until:
                 self.tie.untie(self.optimizers)
         self.step += 1
+        self.n_windows += batch_size
         self._count_in_average(progress)
         return total, norm
 
@@ -268,16 +312,17 @@ class Trainer:
             "elapsed_seconds": round(self.clock.elapsed, 3),
         }
 
-    def log(self, loss: float, norm: float, n_steps: int, interval: float) -> str:
-        """Log the last n_steps, which took `interval` seconds; returns a line for people."""
+    def log(self, loss: float, norm: float, n_windows: int, interval: float) -> str:
+        """Log the last steps, of n_windows and `interval` seconds; returns a line for people."""
         busy = max(1e-9, interval - self.side_seconds)
         self.side_seconds = 0.0
-        self.step_seconds.append(busy / n_steps)
-        speed = n_steps * self.config.tokens_per_step / busy
+        self.window_seconds.append(busy / n_windows)
+        speed = n_windows * self.config.model.context_length / busy
         mfu, memory = self.mfu(speed), peak_memory(self.device)
         row = {
             "kind": "train",
             "loss": loss,
+            "batch_size": self.config.batch_sizes[self.part],
             "lr": self.optimizers[0].param_groups[0]["lr"],
             "grad_norm": norm,
             "tokens_per_second": round(speed, 1),
@@ -292,7 +337,7 @@ class Trainer:
             *([f"MFU {mfu:.1%}"] if mfu is not None else []),
             human_bytes(memory),
             f"{human_seconds(self.clock.elapsed)} gone",
-            f"{human_seconds(self.clock.seconds / self.progress * (1 - self.progress))} left",
+            f"{human_seconds(self.seconds_left)} left",
         ]
         return " · ".join(parts)
 
@@ -303,9 +348,8 @@ class Trainer:
         per_token = training_flops_per_token(self.config.model, self.config.model.context_length)
         return tokens_per_second * per_token / self.peak_flops
 
-    def save(self) -> Path:
-        """Write a checkpoint of everything that the next step depends on."""
-        began = time.perf_counter()
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the weights and the optimizers' state."""
         state = {
             "seconds": self.clock.seconds,
             "elapsed_seconds": self.clock.elapsed,
@@ -319,8 +363,13 @@ class Trainer:
             state["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         if self.average is not None:
             state["average"] = self.average.state_dict()
+        return state
+
+    def save(self) -> Path:
+        """Write a checkpoint of everything that the next step depends on."""
+        began = time.perf_counter()
         path = write_run_checkpoint(
-            self.record.checkpoints, self.step, self.model, self.optimizers, state
+            self.record.checkpoints, self.step, self.model, self.optimizers, self.state()
         )
         self.save_seconds = time.perf_counter() - began
         self.side_seconds += self.save_seconds
@@ -333,23 +382,22 @@ class Trainer:
             ValueError: if it is damaged, or of another network, optimizer, data or batch size.
         """
         saved = read_run_checkpoint(checkpoint)
-        state = saved.state
-        if state["tokenizer_hash"] != self.data.tokenizer_hash:
+        if saved.state["tokenizer_hash"] != self.data.tokenizer_hash:
             raise ValueError(
                 f"{self.data.folder} was made with another tokenizer than {checkpoint} was "
                 "trained with: give the --data of the run"
             )
         # Through the class: fields that are newer than the checkpoint have their defaults.
-        now, then = (
-            dataclasses.asdict(c) for c in (self.config, from_dict(TrainConfig, state["config"]))
-        )
-        for name in ("model", "optim", "batch_size", "seed"):
-            if now[name] != then[name]:
-                raise ValueError(
-                    f"a run cannot change its {name} on the way: {checkpoint} has {then[name]}, "
-                    f"asked for {now[name]}; start a new run with another --out"
-                )
+        then = from_dict(TrainConfig, saved.state["config"])
+        self.config = continued(self.config, then, str(checkpoint))
+        self.restore(saved)
+        self.clock.continue_from(saved.state["elapsed_seconds"], saved.state["seconds"])
+
+    def restore(self, saved: SavedRun) -> None:
+        """Make all that the next step depends on, but the clock, what was saved."""
+        state = saved.state
         self.step = saved.step
+        self.n_windows = state["tokens"] // self.config.model.context_length
         self.model.load_state_dict(saved.model)
         for optimizer, optimizer_state in zip(self.optimizers, saved.optimizers, strict=True):
             optimizer.load_state_dict(optimizer_state)
@@ -357,39 +405,32 @@ class Trainer:
             self.tie.is_tied = bool(state.get("is_tied", False))
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self.clock.continue_from(state["elapsed_seconds"], state["seconds"])
         torch.set_rng_state(state["cpu_rng"])
         if self.device.type == "cuda" and "cuda_rng" in state:
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
 
-    def run(self, status: StatusLine) -> str:
-        """Train until a budget or a signal ends it; returns why."""
-        config = self.config
-        stream = batches(
-            self.data.train.tokens,
-            first_window=self.step * config.batch_size,
-            micro_batch=self.micro_batch,
-            context_length=config.model.context_length,
-            sampling=config.data.sampling,
-            seed=config.seed,
-            device=self.device,
-        )
-        if config.compile:
+    def begin(self, status: StatusLine) -> None:
+        """Compile, learn how long things take, and validate a model that was not trained yet."""
+        if self.config.compile:
             status.say("compiling ...")
         self.warm_up()
         if self.step == 0:
-            loss_before = self.evaluate(config.eval_tokens).loss
+            loss_before = self.evaluate(self.config.eval_tokens).loss
             status.say(f"step 0: validation loss {loss_before:.4f}")
+
+    def run(self, status: StatusLine) -> str:
+        """Train, after begin(), until a budget or a signal ends it; returns why."""
+        config, stream = self.config, self.stream()
         self.side_seconds = 0.0
         self.clock.begin_steps()
-        mark, logged_step = time.perf_counter(), self.step
+        mark, n_logged = time.perf_counter(), self.n_windows
         while (reason := self.should_stop()) is None:
             loss, norm = self.train_step(stream)
             if self.step == 1 or self.step % config.log_every == 0:
                 value = self._finite(loss)
                 now = time.perf_counter()
-                status.update(self.log(value, norm.item(), self.step - logged_step, now - mark))
-                mark, logged_step = now, self.step
+                status.update(self.log(value, norm.item(), self.n_windows - n_logged, now - mark))
+                mark, n_logged = now, self.n_windows
             if self.step % config.eval_every == 0:
                 val_loss = self.evaluate(config.eval_tokens).loss
                 status.say(f"step {self.step:,}: validation loss {val_loss:.4f}")
@@ -405,18 +446,3 @@ class Trainer:
                 "smaller --optim.lr (and --optim.muon-lr) or a longer warm-up"
             )
         return value
-
-
-def choose_micro_batch(config: TrainConfig, device: torch.device) -> int:
-    """Windows that go through the network at once: as many as half of the free memory holds."""
-    if config.micro_batch != "auto":
-        return config.micro_batch
-    room = free_memory(device) / 2
-    for n_parts in range(1, config.batch_size + 1):
-        if config.batch_size % n_parts:
-            continue
-        micro_batch = config.batch_size // n_parts
-        needed = sum(training_memory(config.model, micro_batch, bf16=config.bf16).values())
-        if needed <= room:
-            return micro_batch
-    return 1

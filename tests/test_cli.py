@@ -122,6 +122,8 @@ BAD = {
     "unwritable data": (["data", "prepare", "text.txt", "--vocab-size", "300", "--out", "text.txt/x"], "text.txt"),
     "run in the way": (["train", "--data", "d", "--max-steps", "1", "--out", "run", *TINY], "--resume auto"),
     "no end": (["train", "--data", "d", "--max-steps", "None", "--out", "x"], "a run needs an end"),
+    "batch that falls": (["train", "--batch-ramp", "8", "4", "--out", "x"], "batch_ramp must rise"),
+    "fixed steps without a time": (["train", "--max-steps", "3", "--fix-steps", "--out", "x"], "give --time-budget"),
     "resume of nothing": (["train", "--resume", "nowhere"], "no run in nowhere"),
     "resume into another folder": (["train", "--resume", "run", "--out", "x"], "leave out --out x"),
     "resume without a folder": (["train", "--resume", "auto", "--data", "d"], "needs --out"),

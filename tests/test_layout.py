@@ -24,7 +24,7 @@ LEVELS = [
     },
     {"evaluate", "generate", "plot", "recipes"},
     {"accounting_cli", "trainer"},
-    {"profiling"},
+    {"fixed_steps", "profiling"},
     {"train"},
 ]  # fmt: skip
 

@@ -172,8 +172,8 @@ def test_the_budgets_clock_keeps_time_for_the_last_validation(data, tmp_path):
     n_tokens = len(open_prepared(data).val.tokens)
     trainer.eval_seconds_per_token = [15 / 1.1 / n_tokens]
     trainer.save_seconds = 3.0
-    trainer.step_seconds = [1.0, 1.0, 90.0]
-    assert 15 / 1.1 / n_tokens > 1.0 / trainer.config.tokens_per_step
+    trainer.window_seconds = [1 / 8, 1 / 8, 90 / 8]  # of a step: 1, 1 and 90 s
+    assert 15 / 1.1 / n_tokens > 1 / 8 / 32
     # A validation slower than training is a hiccup: training's own speed is the bound then.
     assert trainer.reserve == pytest.approx(1.1 * n_tokens / 256 + 3 + 2)
     trainer.eval_seconds_per_token = [1.0 / 256 / 2]
@@ -283,20 +283,10 @@ def test_resume_refuses_other_data_and_batch_size(finished, data, tmp_path):
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["muon", "normuon"])
 def test_a_training_step_on_a_gpu_does_not_wait_for_it(name, data, tmp_path):
-    from fastlm.windows import batches
-
     optim = OptimConfig(name=name, cautious_weight_decay=True, average_tail=1.0)
     run_config = config(data, device="cuda", bf16=True, optim=optim)
     trainer = new_trainer(run_config, tmp_path)
-    stream = batches(
-        trainer.data.train.tokens,
-        first_window=0,
-        micro_batch=trainer.micro_batch,
-        context_length=32,
-        sampling="shuffled",
-        seed=0,
-        device=trainer.device,
-    )
+    stream = trainer.stream()
     trainer.train_step(stream)  # allocates the optimizers' state
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -1,0 +1,274 @@
+"""Runs whose batch grows on the way: parts, tokens and rates by hand, exact after a stop."""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from short_runs import (
+    MODEL,
+    assert_same_weights,
+    config,
+    interrupted_after,
+    losses,
+    new_trainer,
+    train_rows,
+)
+
+from fastlm import trainer as trainer_module
+from fastlm.accounting import training_flops_per_token
+from fastlm.accounting_cli import main as accounting
+from fastlm.config import ModelConfig, OptimConfig, TrainConfig, from_dict
+from fastlm.hardware import choose_micro_batch
+from fastlm.train import train
+from fastlm.windows import take_windows, window_starts
+
+RAMP = {"batch_ramp": (4, 8, 12), "micro_batch": 4}
+SIZES = [4] * 7 + [8] * 7 + [12] * 6
+"""windows of the 20 steps of a run: 7 / 20 and 14 / 20 are the first shares of a third and two"""
+
+
+@pytest.fixture(scope="module")
+def ramped(data, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "ramped"
+    return run, train(config(data, **RAMP, log_every=1), run)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 50), min_size=1, max_size=6, unique=True).map(sorted),
+    n_steps=st.integers(1, 200),
+)
+def test_parts_are_equal_and_their_tokens_are_those_of_the_steps_one_by_one(sizes, n_steps):
+    ramp = TrainConfig(
+        model=ModelConfig(context_length=7), batch_ramp=tuple(sizes), max_steps=n_steps
+    )
+    parts = [ramp.part(step / n_steps) for step in range(n_steps)]
+    counts = ramp.steps_in_parts(n_steps)
+    assert counts == tuple(parts.count(i) for i in range(len(sizes)))
+    assert max(counts) - min(counts) <= 1
+    assert ramp.tokens_in(n_steps) == 7 * sum(sizes[part] for part in parts)
+
+
+@pytest.mark.parametrize("ramp", [(), (1, 2, 3), (2, 9), (5,)], ids=str)
+@pytest.mark.parametrize("max_tokens", [1, 7, 100, 1001, 5000])
+def test_a_token_budget_allows_as_many_steps_as_fit(ramp, max_tokens):
+    base = TrainConfig(
+        model=ModelConfig(context_length=7), batch_size=4, batch_ramp=ramp, max_tokens=max_tokens
+    )
+    fitting = [n for n in range(1, 800) if base.tokens_in(n) <= max_tokens]
+    assert base.total_steps == max(fitting, default=1)
+    if not ramp:
+        assert base.total_steps == max(1, max_tokens // 28)
+
+
+def test_learning_rates_follow_the_root_of_the_batch_or_the_given_factors():
+    base = TrainConfig(max_steps=3, batch_size=512, batch_ramp=(256, 512, 768))
+    assert base.lr_factors == pytest.approx((math.sqrt(0.5), 1.0, math.sqrt(1.5)))
+    given_factors = dataclasses.replace(base, batch_ramp_lr=(0.66, 1.0, 1.14))
+    assert given_factors.lr_factors == (0.66, 1.0, 1.14)
+    assert TrainConfig(max_steps=3, batch_size=77).lr_factors == (1.0,)
+
+
+def test_the_log_has_each_steps_batch_tokens_and_rate(ramped, data):
+    run, summary = ramped
+    rows = train_rows(run)
+    assert [r["batch_size"] for r in rows] == SIZES
+    assert [r["tokens"] for r in rows] == [32 * n for n in itertools.accumulate(SIZES)]
+    assert summary.tokens == 32 * sum(SIZES) == config(data, **RAMP).tokens_in(20)
+    # Of 0.01, in the middle of each part: cosine to a tenth, after a warm-up of a tenth.
+    for step, root in ((4, 0.5), (10, 1.0), (18, 1.5)):
+        cosine = 0.1 + 0.45 * (1 + math.cos(math.pi * (step / 20 - 0.1) / 0.9))
+        root = math.sqrt(root)
+        assert rows[step - 1]["lr"] == pytest.approx(0.01 * root * cosine)
+
+
+def test_all_groups_have_the_factor(data, tmp_path):
+    optim = OptimConfig(name="muon", embedding_lr=0.3, schedule="constant", warmup_steps=0)
+    model = dataclasses.replace(MODEL, tie_weights=False, ngram_rows=100)
+    ramp = RAMP | {"batch_ramp_lr": (0.25, 1.0, 3.0)}
+    trainer = new_trainer(config(data, **ramp, optim=optim, model=model), tmp_path)
+    stream = trainer.stream()
+    for step, factor in ((0, 0.25), (7, 1.0), (14, 3.0)):
+        trainer.step = step
+        trainer.train_step(stream)
+        groups = [g for o in trainer.optimizers for g in o.param_groups]
+        assert len(groups) == 5  # embedding, head, norms; matrices; tables
+        for group in groups:
+            assert group["lr"] == pytest.approx(factor * group["peak_lr"])
+
+
+def test_every_window_is_seen_once_and_in_its_order(data, tmp_path, monkeypatch):
+    """Of an uninterrupted run, and of one that is stopped where the batch changes."""
+    seen = []
+    original = trainer_module.batches
+
+    def watched(*args, **options):
+        for inputs, targets in original(*args, **options):
+            seen.append(inputs)
+            yield inputs, targets
+
+    monkeypatch.setattr(trainer_module, "batches", watched)
+    tokens = new_trainer(config(data), tmp_path).data.train.tokens
+    starts = window_starts(
+        0, sum(SIZES), n_tokens=len(tokens), context_length=32, sampling="shuffled", seed=0
+    )
+    expected = take_windows(np.asarray(tokens), starts, 32)[0]
+    train(config(data, **RAMP), tmp_path / "whole")
+    assert torch.equal(torch.cat(seen), expected)
+    seen.clear()
+    interrupted_after(7, config(data, **RAMP), tmp_path / "parts")
+    train(config(data, **RAMP), tmp_path / "parts", resume=True)
+    assert torch.equal(torch.cat(seen), expected)
+
+
+@pytest.mark.parametrize("stop", [3, 6, 7, 8, 14])
+def test_resumed_before_at_or_after_a_change_it_ends_as_if_never_stopped(
+    stop, ramped, data, tmp_path
+):
+    run_config = config(data, **RAMP, log_every=1)
+    stopped = interrupted_after(stop, run_config, tmp_path)
+    assert (stopped.step, stopped.tokens) == (stop, 32 * sum(SIZES[:stop]))
+    summary = train(run_config, tmp_path, resume=True)
+    assert_same_weights(ramped[0], tmp_path)
+    assert (summary.val_loss, summary.tokens) == (ramped[1].val_loss, ramped[1].tokens)
+    assert losses(tmp_path) == losses(ramped[0])
+
+
+@pytest.mark.parametrize("step", [0, 7, 14])
+def test_gradients_are_the_mean_over_the_windows_of_the_step(step, data, tmp_path):
+    """One step of SGD at rate 1 against the gradient of the whole batch at once."""
+    optim = OptimConfig(
+        name="sgd", lr=1.0, momentum=0.0, weight_decay=0.0, schedule="constant", warmup_steps=0,
+        max_grad_norm=float("inf"),
+    )  # fmt: skip
+    run_config = config(data, **RAMP, batch_ramp_lr=(1.0, 1.0, 1.0), optim=optim)
+    trainer = new_trainer(run_config, tmp_path)
+    trainer.step = step
+    plain = {"batch_ramp": (), "batch_ramp_lr": (), "batch_size": SIZES[step]}
+    whole = dataclasses.replace(run_config, **plain, micro_batch=SIZES[step])
+    twin = new_trainer(whole, tmp_path)
+    twin.model.loss(*next(twin.stream())).backward()
+    trainer.train_step(trainer.stream())
+    for p, q in zip(trainer.parameters, twin.parameters, strict=True):
+        torch.testing.assert_close(p.detach(), (q - q.grad).detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_on_a_clock_the_parts_are_equal_in_time(data, tmp_path):
+    """100 s, of which 10 s are start-up and 20 s reserved: a third is done after 23.3 s."""
+    trainer = new_trainer(config(data, **RAMP, max_steps=None, time_budget=100.0), tmp_path)
+    trainer.window_seconds = trainer.eval_seconds_per_token = [0.0]
+    trainer.save_seconds = 20.0
+    stream, n_windows = trainer.stream(), 0
+    for seconds, size in ((0.0, 4), (22.0, 4), (24.5, 8), (45.0, 8), (48.0, 12), (69.0, 12)):
+        trainer.clock.continue_from(elapsed=10.0 + seconds, seconds=seconds)
+        trainer.train_step(stream)
+        n_windows += size
+        assert trainer.tokens == 32 * n_windows
+
+
+def test_a_token_budget_is_kept_when_the_clock_is_ahead_of_the_steps(data, tmp_path):
+    """Of 16 steps with 4 to 12 windows, but the time for the smaller ones has gone already."""
+    limits = {"max_steps": None, "max_tokens": 32 * 128, "time_budget": 100.0}
+    trainer = new_trainer(config(data, **RAMP, **limits), tmp_path)
+    assert trainer.config.total_steps == 16
+    trainer.window_seconds = trainer.eval_seconds_per_token = [0.0]
+    trainer.clock.continue_from(elapsed=80.0, seconds=80.0)
+    stream = trainer.stream()
+    while trainer.should_stop() is None:
+        trainer.train_step(stream)
+    assert trainer.should_stop() == "token budget"
+    assert trainer.tokens == 32 * 120
+
+
+def test_the_reserve_is_for_steps_of_the_largest_batch(data, tmp_path):
+    trainer = new_trainer(config(data, **RAMP, max_steps=None, time_budget=100.0), tmp_path)
+    trainer.window_seconds, trainer.eval_seconds_per_token = [0.5], [1e-3]
+    n_tokens = len(trainer.data.val.tokens)
+    assert trainer.reserve == pytest.approx(1.1 * 1e-3 * n_tokens + 1.0 + 2 * 12 * 0.5)
+
+
+def test_speed_counts_the_windows_of_each_interval(data, tmp_path):
+    trainer = new_trainer(config(data, **RAMP), tmp_path)
+    tmp_path.mkdir(exist_ok=True)
+    trainer.step, trainer.n_windows = 3, 20
+    trainer.log(2.0, 1.0, n_windows=20, interval=4.0)
+    assert train_rows(tmp_path)[0]["tokens_per_second"] == 20 * 32 / 4.0
+    assert trainer.window_seconds == [4.0 / 20]
+
+
+@pytest.mark.parametrize("ramp", [(), (8, 12, 20), (6, 9)], ids=str)
+def test_a_micro_batch_of_auto_divides_every_size(ramp, monkeypatch):
+    base = TrainConfig(model=MODEL, batch_size=24, batch_ramp=ramp, max_steps=1)
+    sizes = ramp or (24,)
+    found = []
+    for room in (1 << 40, 2_000_000, 1):
+        monkeypatch.setattr("fastlm.hardware.free_memory", lambda device, room=room: room)
+        found.append(choose_micro_batch(base, torch.device("cpu")))
+    assert found[0] == math.gcd(*sizes)
+    assert found[-1] == 1
+    assert all(size % micro_batch == 0 for size in sizes for micro_batch in found)
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+def test_compiled_nothing_is_compiled_anew_where_the_batch_changes(ramped, data, tmp_path):
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        train(config(data, **RAMP, log_every=1, compile=True), tmp_path)
+    assert losses(tmp_path) == pytest.approx(losses(ramped[0]), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_ramp": (8, 4)}, r"batch_ramp must rise, from at least 1: got \(8, 4\)"),
+        ({"batch_ramp": (4, 4)}, r"batch_ramp must rise"),
+        ({"batch_ramp": (0, 4)}, r"batch_ramp must rise, from at least 1"),
+        ({"batch_ramp_lr": (1.0,)}, r"a number for each of batch_ramp, or none: got \(1.0,\) for"),
+        ({"batch_ramp": (4, 8), "batch_ramp_lr": (1.0,)}, r"a number for each of batch_ramp"),
+        ({"batch_ramp": (4, 8), "batch_ramp_lr": (0.0, 1)}, r"batch_ramp_lr must be above 0"),
+        (
+            {"batch_ramp": (4, 6), "micro_batch": 4},
+            r"divide all of batch_ramp: got micro_batch=4, batch_ramp=\(4, 6\)",
+        ),
+        (
+            {"batch_size": 6, "micro_batch": 4},
+            r"divide batch_size: got micro_batch=4, batch_size=6",
+        ),
+    ],
+)
+def test_ramps_without_meaning_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(max_steps=1, **settings)
+
+
+def test_a_run_cannot_change_its_ramp_on_the_way(ramped, data):
+    with pytest.raises(ValueError, match=r"cannot change its batch_ramp on the way.*\(4, 8, 12\)"):
+        train(config(data, max_steps=40), ramped[0], resume=True)
+
+
+def test_a_ramp_comes_back_from_json(data):
+    ramp = config(data, **RAMP, batch_ramp_lr=(0.5, 1.0, 2.0))
+    values = dataclasses.asdict(ramp) | {"batch_ramp": [4, 8, 12], "batch_ramp_lr": [0.5, 1.0, 2.0]}
+    assert from_dict(TrainConfig, values) == ramp
+
+
+def test_a_run_is_a_point_of_a_projection_with_the_tokens_it_had(ramped, data, tmp_path, capsys):
+    run, summary = ramped
+    n_tokens = 32 * sum(SIZES)
+    runs = [run]
+    for n_steps in (3, 6):
+        runs.append(tmp_path / str(n_steps))
+        train(config(data, **RAMP, max_steps=n_steps), runs[-1])
+    accounting([str(run), "--runs", *map(str, runs)])
+    flops = n_tokens * training_flops_per_token(MODEL, 32)
+    printed = capsys.readouterr().out
+    assert f"tokens: {n_tokens:,}, {flops:.3g} FLOPs" in printed
+    assert f"{run}: {flops:.3g} FLOPs, loss {summary.val_loss:.4f}" in printed
+    for n_steps, n_windows in ((3, 4 + 8 + 12), (6, 2 * (4 + 8 + 12))):
+        flops = 32 * n_windows * training_flops_per_token(MODEL, 32)
+        assert f"{tmp_path / str(n_steps)}: {flops:.3g} FLOPs" in printed
+    assert "projected, not measured" in printed
