@@ -6,7 +6,7 @@
 
 A case already in the file is not measured again. Each direction of each shape is timed on its own,
 but the linear layer with its loss, which makes gradients in its forward pass: both together. Last
-the training step of a small GPT-2's shape, with each kernel in turn.
+the training steps of two recipes, with each kernel in turn.
 """
 
 import argparse
@@ -30,7 +30,7 @@ elif not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from kernel_peers import contenders  # noqa: E402
-from kernel_step import training_step_ms  # noqa: E402
+from kernel_step import steps_to_time, time_step  # noqa: E402
 from kernel_timing import Timing, copy_gb_per_second, interleaved, matrix_tflops  # noqa: E402
 
 from fastlm.hardware import describe  # noqa: E402
@@ -156,14 +156,15 @@ def table(record: dict[str, Any]) -> str:
             f"| {name} | {' x '.join(map(str, shape))} | {direction} | {ours['median_ms']:.3f} | "
             f"{rate} | {share:.0%} | {' | '.join(theirs)} |"
         )
-    step = record.get("training_step_ms")
-    if step:
+    if record["training_steps"]:
         lines += [
             "",
-            "| training step with | ms | of that without kernels |",
-            "| --- | --- | --- |",
+            "| training step of | with | ms | of that without kernels |",
+            "| --- | --- | --- | --- |",
         ]
-        lines += [f"| {who} | {ms:.2f} | {ms / step['none']:.3f} |" for who, ms in step.items()]
+    for row in record["training_steps"]:
+        share = row["ms"] / row["ms_without"]
+        lines.append(f"| {row['recipe']} | {row['kernel']} | {row['ms']:.2f} | {share:.3f} |")
     return "\n".join(lines)
 
 
@@ -176,6 +177,7 @@ def start_record(device: torch.device) -> dict[str, Any]:
         "copy_gb_per_second": copy_gb_per_second(device, n_bytes),
         "matrix_tflops": matrix_tflops(device, 8192 if device.type == "cuda" else 64),
         "rows": [],
+        "training_steps": [],
     }
 
 
@@ -223,9 +225,13 @@ def main(argv: list[str] | None = None) -> None:
             record["rows"] += measure_case(name, shape, device)
             keep()
             print(f"{name} {shape}", flush=True)
-    if "training_step_ms" not in record:
-        record["training_step_ms"] = training_step_ms(device, arguments.ops)
+    steps = record["training_steps"]
+    for recipe, kernel in steps_to_time(arguments.ops):
+        if (recipe, kernel) in {(row["recipe"], row["kernel"]) for row in steps}:
+            continue
+        steps.append(time_step(recipe, kernel, device)._asdict())
         keep()
+        print(f"step of {recipe} with {kernel}", flush=True)
     print(table(record))
     if arguments.write:
         replace_table(ROOT / "kernels" / "README.md", "times", table(record))

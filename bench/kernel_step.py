@@ -1,76 +1,120 @@
 """The training step with each kernel in turn: what decides which are taken where none is asked for.
 
 A kernel alone may be faster and the step slower: what torch.compile would have fused with its
-neighbours it must then leave apart.
+neighbours it must then leave apart. So each is tried in the steps of two recipes, which between
+them compute with every operation that has a kernel.
 """
 
+import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from kernel_timing import interleaved
+from torch import Tensor
 
 import kernels
-from fastlm.config import ModelConfig
+from fastlm.config import TrainConfig
 from fastlm.model import TransformerLM, init_weights
 from fastlm.ops import Ops, torch_ops
-from fastlm.optim import AdamW
+from fastlm.optim import build_optimizers
+from fastlm.recipes import load_recipe
 
-GPT2_SMALL = ModelConfig(
-    vocab_size=50_304, context_length=512, n_layers=12, d_model=768, n_heads=12, d_ff=2048
-)
-TINY = ModelConfig(vocab_size=64, context_length=8, n_layers=1, d_model=16, n_heads=2)
+RECIPES = ("leaderboard", "baseline")
+BATCH_SIZE = 64
 MARGIN = 0.995  # of the time without: less gained than this is noise
-IN_NO_STEP = {"relu2", "qk_norm_rope", "symmetric_product"}  # of this network with AdamW
+CPU = torch.device("cpu")
 
 
-def _step(config: ModelConfig, ops: Ops, batch_size: int, device: torch.device):
+class StepRow(NamedTuple):
+    """Median milliseconds of a recipe's step with a kernel, or with "all", and without any."""
+
+    recipe: str
+    kernel: str
+    ms: float
+    ms_without: float
+
+
+def _small(config: TrainConfig) -> TrainConfig:
+    """The same parts, for a CPU."""
+    model = dataclasses.replace(
+        config.model, vocab_size=64, context_length=8, n_layers=1, d_model=16, n_heads=2, d_ff=32
+    )
+    return dataclasses.replace(config, model=model, batch_size=2)
+
+
+def _step(
+    config: TrainConfig, ops: Ops, device: torch.device, *, compiled: bool = True
+) -> Callable[[], None]:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    model = TransformerLM(config, ops=ops, compute_dtype=dtype)
+    model = TransformerLM(config.model, ops=ops, compute_dtype=dtype)
     init_weights(model, 0)
     model.to(device)
-    optimizer = AdamW(model.parameters(), 1e-4)
-    loss = torch.compile(model.loss, fullgraph=True, dynamic=False)
-    shape = (batch_size, config.context_length + 1)
-    ids = torch.randint(0, config.vocab_size, shape, device=device)
+    optimizers = build_optimizers(model, config.optim, ops, compiled=compiled)
+    loss: Callable[[Tensor, Tensor], Tensor] = model.loss
+    if compiled:
+        loss = torch.compile(loss, fullgraph=True, dynamic=False)
+    shape = (config.batch_size, config.model.context_length + 1)
+    ids = torch.randint(0, config.model.vocab_size, shape, device=device)
 
     def step() -> None:
         loss(ids[:, :-1], ids[:, 1:]).backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
     return step
 
 
-def training_step_ms(device: torch.device, names: list[str]) -> dict[str, float]:
-    """Median milliseconds of a step with no kernel ("none"), with each alone, and with "all"."""
-    config, batch_size = (GPT2_SMALL, 64) if device.type == "cuda" else (TINY, 2)
-    named = [name for name in names if name in kernels.OPS and name not in IN_NO_STEP]
-    tables = {"none": torch_ops}
-    tables |= {name: torch_ops._replace(**{name: kernels.OPS[name]}) for name in named}
-    tables["all"] = torch_ops._replace(**{name: kernels.OPS[name] for name in named})
-    found = {}
-    for name, ops in tables.items():
-        # Each beside the step without kernels: the card's clock changes while they run.
-        calls = {"none": _step(config, torch_ops, batch_size, device)}
-        calls["with"] = _step(config, ops, batch_size, device)
-        times = interleaved(calls, device, seconds=2.0, max_rounds=40)
-        ratio = times["with"].median_ms / times["none"].median_ms
-        found.setdefault("none", times["none"].median_ms)
-        found[name] = ratio * found["none"]
-        torch.compiler.reset()
+def kernels_of(recipe: str) -> list[str]:
+    """Names of the kernels that a step of the recipe can use: those whose operation it calls."""
+    called: set[str] = set()
+
+    def watched(name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            called.add(name)
+            return getattr(torch_ops, name)(*arguments, **options)
+
+        return call
+
+    ops = torch_ops._replace(**{name: watched(name) for name in kernels.OPS})
+    _step(_small(load_recipe(recipe)), ops, CPU, compiled=False)()
+    return [name for name in kernels.OPS if name in called]
+
+
+def steps_to_time(names: list[str]) -> list[tuple[str, str]]:
+    """(recipe, kernel) for each of the names in each recipe that uses it, and "all" in those."""
+    found = []
+    for recipe in RECIPES:
+        used = [name for name in kernels_of(recipe) if name in names]
+        found += [(recipe, name) for name in (*used, *(["all"] if used else []))]
     return found
 
 
+def time_step(recipe: str, kernel: str, device: torch.device) -> StepRow:
+    """With a kernel beside without, in turns: the card's clock changes while they run."""
+    config = dataclasses.replace(load_recipe(recipe), batch_size=BATCH_SIZE)
+    if device.type != "cuda":
+        config = _small(config)
+    names = kernels.OPS if kernel == "all" else [kernel]
+    ops = torch_ops._replace(**{name: kernels.OPS[name] for name in names})
+    calls = {"without": _step(config, torch_ops, device), "with": _step(config, ops, device)}
+    times = interleaved(calls, device, seconds=2.0, max_rounds=40)
+    torch.compiler.reset()
+    return StepRow(recipe, kernel, times["with"].median_ms, times["without"].median_ms)
+
+
 def winners(folder: Path) -> tuple[str, ...]:
-    """Kernels that make the step of every record in the folder faster, by name."""
-    steps: list[dict[str, Any]] = []
+    """Kernels that make every step of every record in the folder faster, by name."""
+    records: list[list[StepRow]] = []
     for path in sorted(folder.glob("*.json")):
         record = json.loads(path.read_text())
-        if isinstance(record, dict) and record.get("training_step_ms"):
-            steps.append(record["training_step_ms"])
-    if not steps:
+        if isinstance(record, dict) and record.get("training_steps"):
+            records.append([StepRow(**row) for row in record["training_steps"]])
+    if not records:
         return ()
-    names = set(kernels.OPS).intersection(*steps)
-    return tuple(sorted(n for n in names if all(s[n] < MARGIN * s["none"] for s in steps)))
+    slower = {r.kernel for rows in records for r in rows if r.ms >= MARGIN * r.ms_without}
+    timed = set.intersection(*({r.kernel for r in rows} for rows in records))
+    return tuple(sorted(timed.intersection(kernels.OPS) - slower))

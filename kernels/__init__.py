@@ -1,8 +1,8 @@
 """Triton kernels, each paired with its reference in fastlm.functional.
 
 Imports torch and triton, never fastlm. OPS maps what a model or an optimizer may be given to its
-public function; AUTO names those taken where nothing is asked for: what wins the training step in
-every record of bench/results. cases.py has all operations.
+public function; AUTO names those taken where nothing is asked for: what wins every training step
+that uses it in every record of bench/results. cases.py has all operations.
 """
 
 from collections.abc import Callable

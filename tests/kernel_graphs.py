@@ -16,8 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from triton.runtime import driver
 
-from kernels.aot import GPUS, Driver, pretended, without_memory
+from kernels.aot import Driver
 from kernels.cases import OPS, Inputs, Op
+from kernels.configurations import GPUS, pretended, without_memory
 from kernels.launch import recording
 
 

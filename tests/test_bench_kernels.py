@@ -18,7 +18,7 @@ README = ROOT / "kernels" / "README.md"
 sys.path.insert(0, str(ROOT / "bench"))
 
 from kernel_errors import n_cases  # noqa: E402
-from kernel_step import winners  # noqa: E402
+from kernel_step import RECIPES, StepRow, kernels_of, steps_to_time, winners  # noqa: E402
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -34,7 +34,12 @@ def test_the_comparison_of_kernels_runs_and_goes_on_where_it_stopped(tmp_path):
     first = run(*command, "relu2")
     assert first.returncode == 0, first.stderr
     record = json.loads(out.read_text())
-    assert {"none", "all"} <= set(record["training_step_ms"])
+    steps = record["training_steps"]
+    assert [(s["recipe"], s["kernel"]) for s in steps] == [
+        ("leaderboard", "relu2"),
+        ("leaderboard", "all"),
+    ]
+    assert all(s["ms"] > 0 and s["ms_without"] > 0 for s in steps)
     assert {(r["direction"], r["contender"]) for r in record["rows"]} >= {
         (direction, who)
         for direction in ("forward", "backward")
@@ -44,12 +49,16 @@ def test_the_comparison_of_kernels_runs_and_goes_on_where_it_stopped(tmp_path):
     moved, _ = OPS["relu2"].bytes_moved(OPS["relu2"].tiny, 2)
     assert forward["bytes_moved"] == moved == 2 * 2 * 2 * 3 * 7
     assert forward["gb_per_second"] == pytest.approx(moved / forward["median_ms"] / 1e6)
-    second = run(*command, "relu2", "rms_norm")
+    second = run(*command, "relu2", "qk_norm_rope")
     assert second.returncode == 0, second.stderr
     again = json.loads(out.read_text())
     assert again["rows"][: len(record["rows"])] == record["rows"]
-    assert {row["op"] for row in again["rows"]} == {"relu2", "rms_norm"}
-    assert "| rms_norm | 2 x 3 x 7 | backward |" in second.stdout
+    assert again["training_steps"][:2] == steps
+    (added,) = again["training_steps"][2:]
+    assert (added["recipe"], added["kernel"]) == ("leaderboard", "qk_norm_rope")
+    assert {row["op"] for row in again["rows"]} == {"relu2", "qk_norm_rope"}
+    assert "| qk_norm_rope | 2 x 2 x 3 x 4 | backward |" in second.stdout
+    assert "| leaderboard | qk_norm_rope | " in second.stdout
 
 
 @pytest.mark.parametrize(("words", "is_interpreted"), [([], False), (["--try-on-cpu"], True)])
@@ -81,13 +90,32 @@ def test_kernels_taken_by_themselves_are_those_that_win_every_recorded_step():
     assert winners(ROOT / "bench" / "results") == tuple(sorted(kernels.AUTO))
 
 
+def test_every_kernel_is_tried_in_a_step_that_uses_it():
+    of_each = {recipe: set(kernels_of(recipe)) for recipe in RECIPES}
+    assert set().union(*of_each.values()) == set(kernels.OPS)
+    assert {"relu2", "qk_norm_rope", "symmetric_product"} <= of_each["leaderboard"]
+    assert not of_each["leaderboard"] & {"swiglu", "rotate_pairs"}
+    assert steps_to_time(["swiglu", "softmax"]) == [("baseline", "swiglu"), ("baseline", "all")]
+
+
 def test_a_winner_wins_everywhere_by_more_than_noise(tmp_path):
-    steps = [
-        {"none": 100.0, "rms_norm": 90.0, "swiglu": 99.8, "adamw": 80.0, "all": 70.0},
-        {"none": 50.0, "rms_norm": 49.0, "swiglu": 40.0, "adamw": 51.0, "all": 40.0},
+    records = [
+        {
+            "rms_norm": [90.0, 49.0],
+            "swiglu": [99.8],
+            "adamw": [80.0],
+            "relu2": [90.0],
+            "all": [7.0],
+        },
+        {"rms_norm": [99.4], "swiglu": [40.0], "adamw": [80.0, 100.2], "all": [40.0]},
     ]
-    for i, step in enumerate(steps):
-        (tmp_path / f"{i}.json").write_text(json.dumps({"training_step_ms": step}))
+    for i, record in enumerate(records):
+        steps = [
+            StepRow(recipe, kernel, ms, 100.0)._asdict()
+            for kernel, of_recipes in record.items()
+            for recipe, ms in zip(RECIPES, of_recipes, strict=False)
+        ]
+        (tmp_path / f"{i}.json").write_text(json.dumps({"training_steps": steps}))
     (tmp_path / "other.json").write_text(json.dumps({"rows": []}))
     assert winners(tmp_path) == ("rms_norm",)
 

@@ -260,6 +260,16 @@ def test_what_no_kernel_takes_is_refused_with_a_remedy(name, arguments, message)
         OPS[name].function(*arguments)
 
 
+@pytest.mark.parametrize("name", ["softmax", "cross_entropy"])
+def test_rows_of_a_million_columns_are_summed_whole(name):
+    """One of the 256 blocks of a row left out, or a sum that drifts, would show in each value."""
+    inputs = make(name, (2, 2**20), OPS[name].options[0], torch.float32)
+    found = run(OPS[name].function, inputs)
+    truth = run(getattr(functional, name), inputs, torch.float64)
+    for ours, true in zip(found, truth, strict=True):
+        torch.testing.assert_close(ours.double(), true, rtol=1e-5, atol=1e-10)
+
+
 def test_rows_more_than_two_billion_elements_apart():
     """The interpreter's int32 wraps as a GPU's: a row index times such a stride must be int64."""
     room = torch.empty(2**31 + 80, dtype=torch.float32)  # hardly any of it is ever touched

@@ -86,8 +86,9 @@ def test_a_table_that_is_not_true_is_found(report):
 @pytest.fixture(scope="session")
 def faults():
     program = (
-        "import json, bad_kernels; from kernels import aot\n"
-        "print(json.dumps(aot.survey(bad_kernels.OPS, [aot.GPUS['H100']], 2)['problems']))"
+        "import json, bad_kernels; from kernels import aot, configurations\n"
+        "gpus = [configurations.GPUS['H100']]\n"
+        "print(json.dumps(aot.survey(bad_kernels.OPS, gpus, 2)['problems']))"
     )
     done = python("-c", program)
     assert done.returncode == 0, done.stderr

@@ -70,6 +70,33 @@ def test_queries_of_a_joint_projection_are_read_where_they_lie(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("shape", "strides"),
+    [
+        ((3, 1, 2, 8), (2**30 + 8, 64, 16, 1)),
+        ((1, 3, 2, 8), (64, 2**30 + 8, 16, 1)),
+        ((1, 1, 3, 8), (64, 16, 2**30 + 8, 1)),
+    ],
+    ids=["batches", "heads", "positions"],
+)
+@pytest.mark.parametrize("has_norm", [False, True])
+def test_elements_more_than_two_billion_apart(has_norm, shape, strides):
+    """Of x, its gradient and the tables; the interpreter's int32 wraps as a GPU's."""
+    # Hardly any of it is ever touched.
+    room = torch.empty(1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)))
+    x = room.as_strided(shape, strides).copy_(randn(*shape))
+    cos, sin, dy = x[..., :4], x[..., 4:], x
+    q = x.detach().requires_grad_()
+
+    def with_gradient(turn):
+        results = turn(q, q, cos, sin) if has_norm else (turn(q, cos, sin),)
+        return *results, *torch.autograd.grad(results, q, [dy for _ in results])
+
+    name = "qk_norm_rope" if has_norm else "rotate_pairs"
+    found, truth = with_gradient(getattr(module, name)), with_gradient(getattr(functional, name))
+    torch.testing.assert_close(found, truth)
+
+
+@pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: rotate_pairs(randn(4, 7), randn(4, 3), randn(4, 3)), "d_head even: got \\(4, 7\\)"),
