@@ -4,6 +4,7 @@ Level 4.
 """
 
 import dataclasses
+import gc
 import math
 import statistics
 import time
@@ -23,6 +24,7 @@ from fastlm.config import TrainConfig, from_dict
 from fastlm.console import StatusLine, human_bytes, human_seconds
 from fastlm.data import PreparedData
 from fastlm.evaluate import Evaluation, evaluate_loss
+from fastlm.garbage import collected_by_hand
 from fastlm.hardware import (
     chip_peak_flops,
     choose_compute_dtype,
@@ -420,6 +422,10 @@ class Trainer:
 
     def run(self, status: StatusLine) -> str:
         """Train, after begin(), until a budget or a signal ends it; returns why."""
+        with collected_by_hand():
+            return self._run(status)
+
+    def _run(self, status: StatusLine) -> str:
         config, stream = self.config, self.stream()
         self.side_seconds = 0.0
         self.clock.begin_steps()
@@ -434,6 +440,7 @@ class Trainer:
             if self.step % config.eval_every == 0:
                 val_loss = self.evaluate(config.eval_tokens).loss
                 status.say(f"step {self.step:,}: validation loss {val_loss:.4f}")
+                gc.collect()
             if self.step % config.checkpoint_every == 0:
                 self.save()
         return reason

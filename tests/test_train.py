@@ -1,6 +1,7 @@
 """Training end to end on small data: learning, logging, stopping, continuing, refusing."""
 
 import dataclasses
+import gc
 import itertools
 import json
 import math
@@ -295,3 +296,22 @@ def test_a_training_step_on_a_gpu_does_not_wait_for_it(name, data, tmp_path):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert math.isfinite(loss.item())
+
+
+def test_garbage_is_collected_between_steps_alone(data, tmp_path, monkeypatch):
+    enabled, frozen = [], []
+    original = Trainer.train_step
+
+    def step(self, stream):
+        enabled.append(gc.isenabled())
+        frozen.append(gc.get_freeze_count() > 0)
+        if self.step == 3:
+            raise RuntimeError("in the middle of a run")
+        return original(self, stream)
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    with pytest.raises(RuntimeError, match="in the middle"):
+        train(config(data), tmp_path / "run")
+    assert (enabled, frozen) == ([False] * 4, [True] * 4)
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0

@@ -1,0 +1,46 @@
+"""A thousand compiled steps: what the first ones hold in memory, the last ones hold."""
+
+import subprocess
+import sys
+
+import pytest
+
+# With the parts that keep something from step to step: tables, the tie, the average, momenta.
+FLAGS = """
+--recipe leaderboard-tiny --compile --max-steps 1000 --model.d-model 32 --model.d-ff 64
+--model.n-heads 2 --model.context-length 16 --model.ngram-rows 512 --model.n-layers 2 --batch-size 4
+--micro-batch 2 --optim.average-tail 0.4 --optim.tie-until 0.3 --log-every 50 --eval-every 250
+--eval-tokens 256 --checkpoint-every 250 --device cpu
+"""
+COMMAND = """
+import resource, sys, torch
+from fastlm.train import main
+from fastlm.trainer import Trainer
+
+torch._dynamo.config.error_on_recompile = True
+log = Trainer.log
+
+def log_with_memory(self, *arguments):
+    with open("/proc/self/statm") as file:
+        print(self.step, int(file.read().split()[1]) * resource.getpagesize(), flush=True)
+    return log(self, *arguments)
+
+Trainer.log = log_with_memory
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of the process")
+@pytest.mark.slow
+@pytest.mark.compiled
+def test_memory_is_steady_and_nothing_is_compiled_again(data, tmp_path):
+    out = tmp_path / "run"
+    words = [sys.executable, "-c", COMMAND, *FLAGS.split(), "--data", str(data), "--out", str(out)]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=500)
+    assert result.returncode == 0, result.stderr
+    held = dict(tuple(map(int, line.split())) for line in result.stdout.splitlines()[:21])
+    assert list(held) == [1, *range(50, 1001, 50)]
+    # By step 300 all that happens now and then has happened once. Four kilobytes a step, the size of
+    # one activation of this network, would be 2.8 MB more at the end.
+    grown = max(held[step] for step in range(850, 1001, 50)) - held[300]
+    assert grown <= 2_500_000, held
