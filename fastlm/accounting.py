@@ -125,9 +125,10 @@ def training_memory(
     activations = kept - head
     head += _head_passing(config, n_tokens, size, compiled=compiled, keeps_logits=keeps_logits)
     if checkpointed:
-        # A block's activations are made again when the head has none any more.
+        # A block's activations are made again when those of the head are gone.
         layers = range(max(config.n_layers - 2, 0), config.n_layers)
         again = max(_layer_saved(config, i, n_tokens, size, compiled=compiled) for i in layers)
+        again += n_tokens * _layer_passing(config, size, compiled=compiled)
         activations += max(0, again - head)
     return {
         "parameters": 4 * n_parameters,
@@ -184,8 +185,7 @@ def saved_for_backward(
     total = _embedding_saved(config, n_tokens, size, compiled=compiled)
     for i in range(config.n_layers):
         if checkpointed:
-            n_inputs = 2 if config.has_value_embedding(i) else 1
-            total += n_inputs * n_tokens * config.d_model * size
+            total += n_tokens * config.d_model * size
         else:
             total += _layer_saved(config, i, n_tokens, size, compiled=compiled)
     return total + _head_saved(config, n_tokens, size, compiled=compiled, keeps_logits=keeps_logits)
@@ -259,6 +259,14 @@ def _layer_saved(
         copies = _layer_matrices(config) + config.attention_gate * d * h
         copies += has_value * min(VALUE_GATE_INPUTS, d) * h
     return n_tokens * per_token + 2 * copies
+
+
+def _layer_passing(config: ModelConfig, size: int, *, compiled: bool) -> int:
+    """Bytes a token: gradients in the feed-forward part, which a block's backward begins with."""
+    if compiled:
+        return 3 * config.ffn_width * size
+    in_bf16 = 16 if config.ffn == "relu2" else 10
+    return config.ffn_width * (12 if size == 4 else in_bf16) + 4 * config.d_model
 
 
 def _head_saved(
