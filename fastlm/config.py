@@ -296,6 +296,9 @@ class TrainConfig:
     """windows an optimizer step sees"""
     micro_batch: int | Literal["auto"] = "auto"
     """windows that go through the network at once; gradients of the parts are added up"""
+    memory: float | Literal["auto"] = "auto"
+    """GiB that micro_batch auto may fill: 8, 12, 24 ... of a card, at most what is free; if nothing
+    fits, activations are checkpointed. auto: all that is free, and checkpointing stays as asked"""
     max_steps: int | None = None
     max_tokens: int | None = None
     time_budget: Duration = None
@@ -315,6 +318,8 @@ class TrainConfig:
     compile_scope: Literal["step", "block"] = "step"
     """what is compiled as one graph: the whole step, or one block used for all layers, which
     starts sooner and runs a little slower"""
+    checkpoint_activations: bool = False
+    """blocks compute their activations again in the backward pass: less memory, slower"""
     bf16: bool = False
     """compute in bfloat16 (weights stay float32)"""
     deterministic: bool = False
@@ -329,6 +334,10 @@ class TrainConfig:
             or (self.micro_batch >= 1 and self.batch_size % self.micro_batch == 0),
             f"micro_batch must divide batch_size: got micro_batch={self.micro_batch}, "
             f"batch_size={self.batch_size}",
+        )
+        _require(
+            self.memory == "auto" or self.memory > 0,
+            f"memory must be auto or a number of GiB above 0: got {self.memory}",
         )
         for name in ("eval_every", "eval_tokens", "checkpoint_every", "log_every"):
             value = getattr(self, name)

@@ -150,7 +150,8 @@ def _introduce(trainer: Trainer, status: StatusLine, *, resumed: bool) -> None:
     status.say(
         f"{count_parameters(config.model):,} parameters on {trainer.device}, "
         f"{config.tokens_per_step:,} tokens a step ({config.batch_size} x "
-        f"{config.model.context_length}, {trainer.micro_batch} at once), "
+        f"{config.model.context_length}, {trainer.micro_batch} at once"
+        f"{', activations checkpointed' if trainer.memory.checkpoint_activations else ''}), "
         f"{len(trainer.data.train.tokens):,} training tokens, run in {trainer.record.folder}"
     )
     if resumed:

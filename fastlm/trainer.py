@@ -15,7 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from fastlm.accounting import training_flops_per_token, training_memory
+from fastlm.accounting import training_flops_per_token
 from fastlm.averaging import WeightAverage
 from fastlm.checkpoint import read_run_checkpoint, write_run_checkpoint
 from fastlm.clock import Clock
@@ -27,13 +27,13 @@ from fastlm.hardware import (
     chip_peak_flops,
     choose_compute_dtype,
     choose_device,
-    free_memory,
     peak_memory,
 )
+from fastlm.memory import plan_memory
 from fastlm.model import TransformerLM, init_weights
 from fastlm.muon import Muon
 from fastlm.ngrams import RowLoss
-from fastlm.ops import load_ops
+from fastlm.ops import load_ops, torch_ops
 from fastlm.optim import build_optimizers, clip_gradients, set_schedule
 from fastlm.record import RunRecord
 from fastlm.row_optim import RowAdaGrad
@@ -56,7 +56,20 @@ class Trainer:
         dtype, self.notice = choose_compute_dtype(self.device, config.bf16)
         torch.use_deterministic_algorithms(config.deterministic)
         ops = load_ops(config.triton_ops, self.device)
-        self.model = TransformerLM(config.model, ops=ops, compute_dtype=dtype)
+        # Before anything is on the device: free memory is then all that this run can have.
+        self.memory = plan_memory(
+            config,
+            self.device,
+            bf16=dtype == torch.bfloat16,
+            keeps_logits=ops.linear_cross_entropy is torch_ops.linear_cross_entropy,
+        )
+        self.micro_batch = self.memory.micro_batch
+        self.model = TransformerLM(
+            config.model,
+            ops=ops,
+            compute_dtype=dtype,
+            checkpoint_activations=self.memory.checkpoint_activations,
+        )
         init_weights(self.model, config.seed)
         self.model.to(self.device)
         self.tie = self._tied() if config.optim.tie_until > 0 else None
@@ -65,7 +78,6 @@ class Trainer:
         self.optimizers += [] if tables is None else [tables]
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.average = WeightAverage(self.parameters) if config.optim.average_tail > 0 else None
-        self.micro_batch = choose_micro_batch(config, self.device)
         self.loss = self._compiled_loss() if config.compile else self.model.loss
         if tables is not None and self.model.ngrams is not None:
             self.loss = RowLoss(self.loss, self.model.ngrams, tables)
@@ -405,18 +417,3 @@ class Trainer:
                 "smaller --optim.lr (and --optim.muon-lr) or a longer warm-up"
             )
         return value
-
-
-def choose_micro_batch(config: TrainConfig, device: torch.device) -> int:
-    """Windows that go through the network at once: as many as half of the free memory holds."""
-    if config.micro_batch != "auto":
-        return config.micro_batch
-    room = free_memory(device) / 2
-    for n_parts in range(1, config.batch_size + 1):
-        if config.batch_size % n_parts:
-            continue
-        micro_batch = config.batch_size // n_parts
-        needed = sum(training_memory(config.model, micro_batch, bf16=config.bf16).values())
-        if needed <= room:
-            return micro_batch
-    return 1

@@ -22,7 +22,7 @@ LEVELS = [
         "data", "hardware", "layers", "model", "ngrams", "pretrained", "self_attention",
         "tokenizer_cli",
     },
-    {"evaluate", "generate", "plot", "recipes"},
+    {"evaluate", "generate", "memory", "plot", "recipes"},
     {"accounting_cli", "trainer"},
     {"profiling"},
     {"train"},

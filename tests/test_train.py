@@ -357,6 +357,11 @@ def test_a_run_with_every_setting_resumes_exactly(data, tmp_path):
     assert evals[-1] < evals[0] - 0.5
 
 
+def test_a_run_with_checkpointed_activations_gives_the_same_weights(finished, data, tmp_path):
+    train(config(data, checkpoint_activations=True), tmp_path / "run")
+    assert_same_weights(finished[0], tmp_path / "run")
+
+
 def test_token_budget_counts_whole_steps(data, tmp_path):
     summary = train(config(data, max_steps=None, max_tokens=1000), tmp_path / "run")
     assert (summary.step, summary.stopped_by) == (1000 // 256, "token budget")
@@ -430,6 +435,8 @@ def test_unusable_settings_are_refused_before_the_folder_is_made(data, tmp_path)
         train(config(data, model=long), run)
     with pytest.raises(ValueError, match="no Triton op"):
         train(config(data, triton_ops="quick"), run)
+    with pytest.raises(ValueError, match="one window at a time needs"):
+        train(config(data, memory=0.25), run)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="device cuda is not available"):
             train(config(data, device="cuda"), run)
