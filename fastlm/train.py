@@ -29,7 +29,13 @@ from fastlm.console import StatusLine
 from fastlm.corpus import make_stories
 from fastlm.data import open_prepared, prepare
 from fastlm.generate import generate_text
-from fastlm.hardware import choose_compute_dtype, choose_device, describe, peak_memory
+from fastlm.hardware import (
+    choose_compute_dtype,
+    choose_device,
+    configure_cuda,
+    describe,
+    peak_memory,
+)
 from fastlm.ops import load_ops
 from fastlm.plot import plot_curves
 from fastlm.pretrained import load_pretrained
@@ -303,6 +309,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(
             f"--resume {arguments.resume} goes on in that folder: leave out --out {arguments.out}"
         )
+    configure_cuda(bf16=config.bf16)
     device = choose_device(config.device)
     choose_compute_dtype(device, config.bf16)
     load_ops(config.triton_ops, device)
