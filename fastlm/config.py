@@ -326,6 +326,9 @@ class TrainConfig:
     """repeatable arithmetic, at some cost in speed"""
     triton_ops: str = "auto"
     """auto, none, all, or names of Triton ops to use, comma-separated"""
+    attention: Literal["auto", "fa3"] = "auto"
+    """fa3: FlashAttention-3, which has to be installed, on a Hopper GPU with bf16; auto: what
+    triton_ops has, else PyTorch's own"""
 
     def __post_init__(self) -> None:
         _require(self.batch_size >= 1, f"batch_size must be at least 1: got {self.batch_size}")
