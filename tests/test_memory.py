@@ -89,6 +89,7 @@ def test_what_autograd_keeps_is_the_formulas_within_2_percent(change, dtype):
 
 
 @pytest.mark.compiled
+@pytest.mark.slow
 @DTYPES
 @pytest.mark.parametrize("change", [{}, LEADERBOARD], ids=["plain", "leaderboard"])
 def test_what_a_compiled_step_keeps_is_the_formulas_within_5_percent(change, dtype):
@@ -105,8 +106,8 @@ CHECKPOINTED = pytest.mark.parametrize(
     [
         ({}, None),
         (LEADERBOARD, None),
-        pytest.param(LEADERBOARD, "step", marks=pytest.mark.compiled),
-        pytest.param(LEADERBOARD, "block", marks=pytest.mark.compiled),
+        pytest.param(LEADERBOARD, "step", marks=[pytest.mark.compiled, pytest.mark.slow]),
+        pytest.param(LEADERBOARD, "block", marks=[pytest.mark.compiled, pytest.mark.slow]),
     ],
     ids=["plain", "leaderboard", "leaderboard-step", "leaderboard-block"],
 )
