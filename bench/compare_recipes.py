@@ -26,7 +26,8 @@ from typing import Any, Literal, NamedTuple
 import tyro
 
 from fastlm import cli
-from fastlm.config import OptimConfig, parse_duration
+from fastlm.config import OptimConfig
+from fastlm.durations import parse_duration
 from fastlm.recipes import load_recipe
 from fastlm.record import RunRecord
 

@@ -1,10 +1,11 @@
-"""Parameters, FLOPs, memory and MFU from a ModelConfig alone.
+"""Parameters, FLOPs, memory and MFU from a configuration alone.
 
 Level 1. A matrix product of (m, n) and (n, p) costs 2 m n p FLOPs; the backward pass costs twice
-the forward pass. Norms, softmax and other element-wise work are not counted.
+the forward pass. Norms, softmax and other element-wise work are not counted, nor is what activation
+checkpointing computes a second time: FLOPs and MFU are the model's.
 """
 
-from fastlm.config import VALUE_GATE_INPUTS, ModelConfig
+from fastlm.config import VALUE_GATE_INPUTS, ModelConfig, OptimConfig
 
 PEAK_FLOPS = {
     # Dense bf16 tensor-core peaks in FLOP/s, from NVIDIA's datasheets of each card.
@@ -22,9 +23,8 @@ PEAK_FLOPS = {
 
 def count_parameters(config: ModelConfig) -> int:
     """Trainable parameters; tied weights count once."""
-    d, f = config.d_model, config.ffn_width
-    n_ffn_matrices = 3 if config.ffn == "swiglu" else 2
-    per_layer = 4 * d * d + n_ffn_matrices * d * f
+    d = config.d_model
+    per_layer = _layer_matrices(config)
     norms = 0
     if config.norm != "none" and config.norm_gain:
         per_layer += 2 * d
@@ -70,26 +70,235 @@ def training_flops_per_token(config: ModelConfig, seq_len: int) -> float:
     return 3 * forward_flops(config, seq_len) / seq_len
 
 
-def training_memory(config: ModelConfig, batch_size: int, *, bf16: bool = False) -> dict[str, int]:
-    """Bytes that a training step holds at its peak, by part; an estimate by formula.
+def _layer_matrices(config: ModelConfig) -> int:
+    """Parameters of a block's matrices, without the gates."""
+    n_ffn_matrices = 3 if config.ffn == "swiglu" else 2
+    return 4 * config.d_model**2 + n_ffn_matrices * config.d_model * config.ffn_width
 
-    Weights, gradients and two AdamW moments are float32: 16 bytes a parameter. Activations are
-    what the backward pass of each matrix product, norm and attention reads, plus float32 logits
-    and their gradient.
+
+def training_memory(
+    config: ModelConfig,
+    batch_size: int,
+    *,
+    bf16: bool = False,
+    optim: OptimConfig | None = None,
+    compiled: bool = False,
+    checkpointed: bool = False,
+    keeps_logits: bool = True,
+) -> dict[str, int]:
+    """Bytes that a training step holds at its peak, by part; their sum is the peak.
+
+    parameters, gradients, optimizer (its state) and average (of the tail) are float32 and do not
+    depend on batch_size. activations and head are what lies between the forward and the backward
+    pass (saved_for_backward), the head's with the gradient of the logits. step is what the
+    optimizers need beyond that for a moment, when the activations are gone.
+
+    Not in it: what the device's driver and libraries take, and the allocator's loss.
+
+    Args:
+        batch_size: windows that go through the network at once.
+        optim: the default AdamW when not given.
+        compiled, checkpointed, keeps_logits: as for saved_for_backward.
     """
+    optim = OptimConfig() if optim is None else optim
     n_parameters = count_parameters(config)
-    tokens = batch_size * config.context_length
+    # Tables of n-grams: no dense gradients, and one number a row (fastlm.row_optim).
+    n_row_parameters = 2 * config.ngram_rows * config.ngram_row_width
+    n_dense = n_parameters - n_row_parameters
+    n_matrices = config.n_layers * _layer_matrices(config) if optim.name in _MUON else 0
+    state = {"adamw": 8, "adagrad": 4, "sgd": 4 if optim.momentum else 0}.get(optim.name, 8)
+    state_bytes = state * (n_dense - n_matrices) + 4 * n_matrices + 8 * config.ngram_rows
+    step_bytes = max(4 * (n_dense - n_matrices), _MUON_STEP_BYTES * n_matrices)
+    if optim.name == "normuon":
+        state_bytes += 4 * config.n_layers * _layer_rows(config)
+    n_tokens = batch_size * config.context_length
     size = 2 if bf16 else 4
-    # Per layer: two norm inputs and outputs, q, k, v, rotated q and k, attention output, projection
-    # input; the feed-forward part keeps its two inner products, their activation and the product.
-    per_layer = tokens * size * (10 * config.d_model + 4 * config.ffn_width)
-    logits = 2 * tokens * config.vocab_size * 4
+    kept = saved_for_backward(
+        config,
+        batch_size,
+        bf16=bf16,
+        compiled=compiled,
+        checkpointed=checkpointed,
+        keeps_logits=keeps_logits,
+    )
+    head = _head_saved(config, n_tokens, size, compiled=compiled, keeps_logits=keeps_logits)
+    activations = kept - head
+    head += _head_passing(config, n_tokens, size, compiled=compiled, keeps_logits=keeps_logits)
+    if checkpointed:
+        # A block's activations are made again when those of the head are gone.
+        layers = range(max(config.n_layers - 2, 0), config.n_layers)
+        again = max(_layer_saved(config, i, n_tokens, size, compiled=compiled) for i in layers)
+        again += n_tokens * _layer_passing(config, size, compiled=compiled)
+        activations += max(0, again - head)
     return {
         "parameters": 4 * n_parameters,
-        "gradients": 4 * n_parameters,
-        "optimizer": 8 * n_parameters,
-        "activations": config.n_layers * per_layer + logits,
+        "gradients": 4 * n_dense + n_tokens * _ngram_gradient_bytes(config),
+        "optimizer": state_bytes,
+        "average": 4 * n_dense if optim.average_tail > 0 else 0,
+        "activations": activations,
+        "head": head,
+        "step": max(0, step_bytes - activations - head),
     }
+
+
+_MUON = ("muon", "normuon")
+
+_MUON_STEP_BYTES = 22
+"""Beyond its state, a matrix parameter: the update, its stack, that of the parameters and their new
+values, 4 each; the iteration, which goes shape by shape, about 6 in float32."""
+
+
+def _layer_rows(config: ModelConfig) -> int:
+    """Rows of a block's matrices: NorMuon has a second moment for each."""
+    n_inner = 2 if config.ffn == "swiglu" else 1
+    return 5 * config.d_model + n_inner * config.ffn_width
+
+
+def _ngram_gradient_bytes(config: ModelConfig) -> int:
+    """A token: rows looked up in two tables, their gradients, and the indices of these."""
+    return 2 * (8 * config.ngram_row_width + 8) if config.ngram_rows > 0 else 0
+
+
+def saved_for_backward(
+    config: ModelConfig,
+    batch_size: int,
+    *,
+    bf16: bool = False,
+    compiled: bool = False,
+    checkpointed: bool = False,
+    keeps_logits: bool = True,
+) -> int:
+    """Bytes that autograd keeps from the forward to the backward pass, parameters aside.
+
+    Of PyTorch's own operations (torch_ops) on a CPU within 2 %, compiled within 5 %. A GPU's
+    attention gives its result in the order that the next product reads: d_model numbers a token
+    and layer fewer. Triton kernels keep less than PyTorch's operations uncompiled.
+
+    Args:
+        bf16: activations, and the copies of the weights that products read, are bfloat16; what
+            norms, ReLU^2 and the loss compute from is float32 unless compiled.
+        compiled: what is cheap is computed again in the backward pass.
+        checkpointed: blocks keep what they read alone.
+        keeps_logits: False for the Triton linear_cross_entropy, which keeps two gradients.
+    """
+    size, n_tokens = 2 if bf16 else 4, batch_size * config.context_length
+    total = _embedding_saved(config, n_tokens, size, compiled=compiled)
+    for i in range(config.n_layers):
+        if checkpointed:
+            total += n_tokens * config.d_model * size
+        else:
+            total += _layer_saved(config, i, n_tokens, size, compiled=compiled)
+    return total + _head_saved(config, n_tokens, size, compiled=compiled, keeps_logits=keeps_logits)
+
+
+def _norm_saved(config: ModelConfig, size: int, *, compiled: bool) -> int:
+    """Bytes a token: what a norm of d_model numbers reads, its scale, and itself before gains."""
+    accurate = size if compiled else 4
+    return config.d_model * accurate * (2 if config.norm_gain and not compiled else 1) + 4
+
+
+def _embedding_saved(config: ModelConfig, n_tokens: int, size: int, *, compiled: bool) -> int:
+    d, accurate = config.d_model, size if compiled else 4
+    per_token = 8  # the token's number
+    if config.embedding_norm:
+        per_token += d * accurate + 4
+    # What learned numbers multiply: the first layer's is the embedding, which x0 is too.
+    if config.residual_scalars:
+        per_token += config.n_layers * d * size
+    else:
+        per_token += config.x0_scalars * d * size
+        if config.x0_scalars or (config.norm == "pre" and size != accurate):
+            # Otherwise the next layer keeps these too.
+            per_token += (config.unet_skip + config.backout) * d * size
+    width = config.ngram_row_width
+    projected = config.ngram_rows > 0 and width != d
+    copies = 0
+    if projected:
+        per_token += 2 * width * size
+        copies = 2 * width * d * 2 if size == 2 else 0
+    return n_tokens * per_token + copies
+
+
+def _layer_saved(
+    config: ModelConfig, layer: int, n_tokens: int, size: int, *, compiled: bool
+) -> int:
+    d, f, h = config.d_model, config.ffn_width, config.n_heads
+    has_value = config.has_value_embedding(layer)
+    accurate = size if compiled else 4
+    is_placed = config.position == "rope" or config.qk_norm
+    # What the products of q, k, v and of the feed-forward part read; attention's result, with the
+    # logarithm of its sums.
+    per_token = 3 * d * size + 4 * h
+    if is_placed or config.attention_gate:
+        per_token += d * size  # this result as the next product reads it
+    if config.norm != "none":
+        per_token += 2 * _norm_saved(config, size, compiled=compiled)
+    # q, k and v come as one tensor, which stays as long as one of them is needed.
+    if config.qk_norm:
+        gains = 2 if config.norm_gain and not compiled else 1
+        per_token += 2 * 4 * h  # scales
+        if accurate == size:
+            per_token += 3 * d * size + (gains - 1) * 2 * d * accurate
+        else:
+            per_token += gains * 2 * d * accurate + (0 if has_value else 3 * d * size)
+    elif not (has_value and config.position == "rope"):
+        per_token += 3 * d * size
+    if is_placed:
+        per_token += 2 * d * size
+    if has_value:  # the values, the table's rows, and their gates
+        per_token += 2 * d * size + 2 * h * size
+    if config.attention_gate:
+        per_token += 2 * h * size
+    per_token += {
+        "swiglu": (3 if compiled else 4) * f * size,
+        "silu": 2 * f * size,
+        "relu2": 2 * f * size if compiled else 2 * f * 4 + f * size,
+    }[config.ffn]
+    copies = 0
+    if size == 2:
+        copies = _layer_matrices(config) + config.attention_gate * d * h
+        copies += has_value * min(VALUE_GATE_INPUTS, d) * h
+    return n_tokens * per_token + 2 * copies
+
+
+def _layer_passing(config: ModelConfig, size: int, *, compiled: bool) -> int:
+    """Bytes a token: gradients in the feed-forward part, which a block's backward begins with."""
+    if compiled:
+        return 3 * config.ffn_width * size
+    in_bf16 = 16 if config.ffn == "relu2" else 10
+    return config.ffn_width * (12 if size == 4 else in_bf16) + 4 * config.d_model
+
+
+def _head_saved(
+    config: ModelConfig, n_tokens: int, size: int, *, compiled: bool, keeps_logits: bool
+) -> int:
+    d, v = config.d_model, config.vocab_size
+    total = 0
+    if config.norm != "none":
+        total += n_tokens * _norm_saved(config, size, compiled=compiled)
+    if not keeps_logits:
+        return total + n_tokens * d * size + 4 * v * d
+    total += n_tokens * (d * size + 8) + (2 * v * d if size == 2 else 0)
+    if compiled:
+        return total + n_tokens * v * size
+    # With softcap: tanh, the logits, their distance from the highest, and its exponential.
+    return total + n_tokens * v * 4 * (1 if config.logit_softcap is None else 4)
+
+
+_HEAD_CHUNK_BYTES = 512 << 20
+"""of the logits that the Triton linear_cross_entropy holds at a time"""
+
+
+def _head_passing(
+    config: ModelConfig, n_tokens: int, size: int, *, compiled: bool, keeps_logits: bool
+) -> int:
+    """What the head holds for a moment: gradients of the logits, in float32 and as products."""
+    v = config.vocab_size
+    if not keeps_logits:
+        fitting = _HEAD_CHUNK_BYTES // (v * size) // 256 * 256
+        rows = min(n_tokens, max(fitting, 2048), 16_384)
+        return rows * v * size + (2 * v * config.d_model if size == 2 else 0)
+    return n_tokens * v * (size if compiled else 8)
 
 
 def peak_flops(device_name: str) -> float | None:

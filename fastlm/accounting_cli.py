@@ -58,12 +58,13 @@ def _account(
         tokens = in_steps if tokens is None else min(tokens, in_steps)
     if seconds is not None:
         tokens = speed * seconds if tokens is None else min(tokens, speed * seconds)
-    memory = training_memory(model, 1, bf16=True)
-    state = memory["parameters"] + memory["gradients"] + memory["optimizer"]
+    memory = training_memory(model, 1, bf16=True, optim=config.optim, compiled=True)
+    activations = memory["activations"] + memory["head"]
+    state = sum(memory[part] for part in ("parameters", "gradients", "optimizer", "average"))
     print(f"{name}: {count_parameters(model):,} parameters, vocabulary {model.vocab_size:,}")
     print(f"training FLOPs a token: {per_token:.4g} (context {model.context_length:,})")
     print(f"weights, gradients, optimizer: {human_bytes(state)}")
-    print(f"activations of a window, bf16: {human_bytes(memory['activations'])}")
+    print(f"activations of a window, bf16, compiled: {human_bytes(activations)}")
     print(f"{chip} at {mfu:.0%} MFU: {speed:,.0f} tokens/s")
     if tokens is not None:
         at = f" in {seconds:,.0f} s" if seconds is not None else ""

@@ -10,55 +10,18 @@ import functools
 import itertools
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import tyro
 
+from fastlm.durations import Duration
+
 C = TypeVar("C")
 
 VALUE_GATE_INPUTS = 32
 """numbers of what a layer reads that the gate of its value embedding sees"""
-
-_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def parse_duration(text: str) -> float:
-    """Seconds in "90m", "1.5h", "45s", "300" or "1:30:00".
-
-    Raises:
-        ValueError: for anything else, or a time that is not positive.
-    """
-    clock = re.fullmatch(r"(\d+):(\d\d)(?::(\d\d))?", text)
-    number = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    if clock:
-        parts = [int(part) for part in clock.groups() if part is not None]
-        hours, minutes, rest = (*parts, 0) if len(parts) == 2 else parts
-        seconds = float(hours * 3600 + minutes * 60 + rest)
-    elif number:
-        seconds = float(number.group(1)) * _SECONDS[number.group(2)]
-    else:
-        raise ValueError(f"expected a duration such as 90m, 1.5h, 45s or 1:30:00, got {text!r}")
-    if seconds <= 0:
-        raise ValueError(f"expected a duration above zero, got {text!r}")
-    return seconds
-
-
-# None is spelled "none" on the command line.
-Duration = Annotated[
-    float | None,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="90m",
-        instance_from_str=lambda words: (
-            None if words[0].lower() == "none" else parse_duration(words[0])
-        ),
-        is_instance=lambda value: value is None or isinstance(value, int | float),
-        str_from_instance=lambda value: ["none" if value is None else f"{value:g}s"],
-    ),
-]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -306,6 +269,9 @@ class TrainConfig:
     windows over batch_size"""
     micro_batch: int | Literal["auto"] = "auto"
     """windows that go through the network at once; gradients of the parts are added up"""
+    memory: float | Literal["auto"] = "auto"
+    """GiB that micro_batch auto may fill: 8, 12, 24 ... of a card, at most what is free; if nothing
+    fits, activations are checkpointed. auto: all that is free, and checkpointing stays as asked"""
     max_steps: int | None = None
     max_tokens: int | None = None
     time_budget: Duration = None
@@ -328,12 +294,17 @@ class TrainConfig:
     compile_scope: Literal["step", "block"] = "step"
     """what is compiled as one graph: the whole step, or one block used for all layers, which
     starts sooner and runs a little slower"""
+    checkpoint_activations: bool = False
+    """blocks compute their activations again in the backward pass: less memory, slower"""
     bf16: bool = False
     """compute in bfloat16 (weights stay float32)"""
     deterministic: bool = False
     """repeatable arithmetic, at some cost in speed"""
     triton_ops: str = "auto"
     """auto, none, all, or names of Triton ops to use, comma-separated"""
+    attention: Literal["auto", "fa3"] = "auto"
+    """fa3: FlashAttention-3, which has to be installed, on a Hopper GPU with bf16; auto: what
+    triton_ops has, else PyTorch's own"""
 
     def __post_init__(self) -> None:
         _require(self.batch_size >= 1, f"batch_size must be at least 1: got {self.batch_size}")
@@ -356,6 +327,10 @@ class TrainConfig:
             or (self.micro_batch >= 1 and all(n % self.micro_batch == 0 for n in self.batch_sizes)),
             f"micro_batch must divide {'all of batch_ramp' if sizes else 'batch_size'}: got "
             f"micro_batch={self.micro_batch}, {sizes or f'batch_size={self.batch_size}'}",
+        )
+        _require(
+            self.memory == "auto" or self.memory > 0,
+            f"memory must be auto or a number of GiB above 0: got {self.memory}",
         )
         for name in ("eval_every", "eval_tokens", "checkpoint_every", "log_every"):
             value = getattr(self, name)

@@ -3,7 +3,6 @@
 Level 1.
 """
 
-import math
 import os
 import platform
 import subprocess
@@ -14,8 +13,7 @@ from typing import Any
 
 import torch
 
-from fastlm.accounting import peak_flops, training_memory
-from fastlm.config import TrainConfig
+from fastlm.accounting import peak_flops
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -35,6 +33,28 @@ def choose_device(wanted: str = "auto") -> torch.device:
         here = ", ".join(name for name, there in available.items() if there)
         raise ValueError(f"device {wanted} is not available: this machine has {here}")
     return torch.device(wanted)
+
+
+# Each of them overrides the allocator's settings (c10/cuda/CUDAAllocatorConfig.h of torch 2.13).
+_ALLOCATOR_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+
+
+def configure_cuda(*, bf16: bool) -> None:
+    """Settings of the process for one long run on a GPU; before its first CUDA call.
+
+    Memory comes in segments that can grow: sizes differ between training, validation and the
+    optimizers' step, and fixed segments would leave gaps. A user's own settings stay.
+
+    With bf16, float32 matrix products may use TF32, whose 10 bits are more than the 7 of all other
+    products. Master weights, optimizer states, norms and losses are no products: they stay float32.
+    Without bf16 products are float32 throughout, for runs that others are compared with.
+    """
+    if not torch.cuda.is_available():
+        return
+    if sys.platform == "linux" and not any(name in os.environ for name in _ALLOCATOR_VARIABLES):
+        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
+    if bf16:
+        torch.set_float32_matmul_precision("high")
 
 
 def choose_compute_dtype(device: torch.device, bf16: bool) -> tuple[torch.dtype, str]:
@@ -94,27 +114,16 @@ def free_memory(device: torch.device) -> int:
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # macOS and Windows do not tell
+        # With what the system would give up for it: a cache of files is not in the way.
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (ValueError, OSError, AttributeError):  # Windows does not tell
         return 4 << 30
-
-
-def choose_micro_batch(config: TrainConfig, device: torch.device) -> int:
-    """Windows that go through the network at once: as many as half of the free memory holds.
-
-    They divide every batch size of the run.
-    """
-    if config.micro_batch != "auto":
-        return config.micro_batch
-    room = free_memory(device) / 2
-    most = math.gcd(*config.batch_sizes)
-    for n_parts in range(1, most + 1):
-        if most % n_parts:
-            continue
-        needed = training_memory(config.model, most // n_parts, bf16=config.bf16)
-        if sum(needed.values()) <= room:
-            return most // n_parts
-    return 1
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -140,6 +149,8 @@ def describe(device: torch.device) -> dict[str, Any]:
         told["gpu"] = properties.name
         told["gpu_memory_bytes"] = properties.total_memory
         told["cuda"] = torch.version.cuda
+        told["float32_matmul_precision"] = torch.get_float32_matmul_precision()
+        told["allocator"] = {n: os.environ[n] for n in _ALLOCATOR_VARIABLES if n in os.environ}
     if "SLURM_JOB_ID" in os.environ:
         told["slurm_job"] = os.environ["SLURM_JOB_ID"]
     return told

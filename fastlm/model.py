@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fastlm.config import ModelConfig
 from fastlm.layers import (
@@ -22,6 +23,7 @@ from fastlm.layers import (
 from fastlm.ngrams import NGRAM_LENGTHS, NgramEmbedding
 from fastlm.ops import Ops, reference_ops
 from fastlm.self_attention import LayerCache, MultiHeadSelfAttention
+from fastlm.tying import Tie
 
 
 class TransformerBlock(nn.Module):
@@ -94,6 +96,8 @@ class TransformerLM(nn.Module):
         config: what the network is.
         ops: the functions that compute it; any table gives the same numbers up to rounding.
         compute_dtype: of the activations; norms, softmax and losses are float32 inside.
+        checkpoint_activations: blocks keep what they read alone and compute the rest again in the
+            backward pass: a third more work for the memory of about one block.
     """
 
     def __init__(
@@ -102,11 +106,13 @@ class TransformerLM(nn.Module):
         *,
         ops: Ops = reference_ops,
         compute_dtype: torch.dtype = torch.float32,
+        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
         self.ops = ops
         self.compute_dtype = compute_dtype
+        self.checkpoint_activations = checkpoint_activations
         embedding_std = config.d_model**-0.5 if config.tie_weights else 1.0
         self.token_embeddings = Embedding(
             config.vocab_size, config.d_model, std=embedding_std, ops=ops
@@ -189,27 +195,42 @@ class TransformerLM(nn.Module):
         n_layers = len(self.layers)
         skip_from, skip_to, middle = n_layers // 4, n_layers - 1 - n_layers // 4, n_layers // 2
         skipped = taken_off = x
-        for i, layer in enumerate(self.layers):
+        for i in range(n_layers):
             if self.config.residual_scalars:
                 x = x * self.residual_scalars[i].to(x.dtype)
             if self.config.x0_scalars:
                 x = x + x0 * self.x0_scalars[i].to(x.dtype)
             if self.config.unet_skip and i == skip_to:
                 x = x + skipped * self.skip_scalar.to(x.dtype)
-            value_embedding = None
-            if str(i) in self.value_embeddings:
-                value_embedding = self.value_embeddings[str(i)](token_ids).to(x.dtype)
-            x = layer(
-                x,
-                token_positions,
-                cache=caches.layers[i] if caches else None,
-                value_embedding=value_embedding,
-            )
+            arguments = (i, x, token_ids, token_positions, caches.layers[i] if caches else None)
+            if self.checkpoint_activations and torch.is_grad_enabled():
+                # Nothing is drawn in a block: the state of random numbers need not be kept.
+                x = checkpoint(
+                    self._block, *arguments, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                x = self._block(*arguments)
             skipped = x if i == skip_from else skipped
             taken_off = x if i == middle else taken_off
         if self.config.backout:
             x = x - taken_off * self.backout_scalar.to(x.dtype)
         return self.ln_final(x) if self.config.norm != "none" else x
+
+    def _block(
+        self,
+        i: int,
+        x: Float[Tensor, "... seq d_model"],
+        token_ids: Int[Tensor, "... seq"],
+        token_positions: Int[Tensor, "... seq"] | None,
+        cache: LayerCache | None,
+    ) -> Float[Tensor, "... seq d_model"]:
+        value_embedding = None
+        if str(i) in self.value_embeddings:
+            value_embedding = self.value_embeddings[str(i)](token_ids).to(x.dtype)
+        result: Tensor = self.layers[i](
+            x, token_positions, cache=cache, value_embedding=value_embedding
+        )
+        return result
 
     def _embedded(
         self,
@@ -307,3 +328,16 @@ def init_weights(model: nn.Module, seed: int) -> None:
             nn.init.ones_(module.weight)
         elif isinstance(module, TransformerLM):
             module.init_scalars()
+
+
+def tie(model: TransformerLM) -> Tie:
+    """Make embedding and head equal: the embedding's numbers at the size a tied one has."""
+    head, embedding = model.lm_head.weight, model.token_embeddings.weight
+    # Where the embedding is normed, its size is the head's alone: smaller, so that a network
+    # that starts as nothing does not begin by predicting the token it reads.
+    power = -1.0 if model.config.embedding_norm else -0.5
+    with torch.no_grad():
+        head.copy_(embedding * model.config.d_model**power)
+    tied = Tie(head, embedding)
+    tied.after_step()
+    return tied

@@ -172,7 +172,53 @@ torch_ops = Ops(
 )
 
 
-def load_ops(triton_ops: str = "auto", device: torch.device | str | None = None) -> Ops:
+def _load_fa3(device: torch.device | str | None, other: Callable[..., Tensor]) -> Any:
+    """FlashAttention-3 where its conditions hold, and the other attention elsewhere.
+
+    Source: Shah et al. 2024, arXiv:2407.08608.
+    """
+    device = torch.device("cuda" if device is None else device)
+    here = "cpu" if device.type != "cuda" or not torch.cuda.is_available() else ""
+    if not here and (major := torch.cuda.get_device_capability(device)[0]) != 9:
+        here = f"{torch.cuda.get_device_name(device)}, of compute capability {major}.x"
+    if here:
+        raise ValueError(
+            f"--attention fa3 needs a Hopper GPU (compute capability 9.0): got {here}; use "
+            "--attention auto"
+        )
+    try:
+        from flash_attn_interface import flash_attn_func
+    except ImportError as error:
+        raise ValueError(
+            f"--attention fa3 needs the package flash_attn_interface: {error}; build it from "
+            "hopper/ of github.com/Dao-AILab/flash-attention, or use --attention auto"
+        ) from None
+
+    def attention(
+        q: Float[Tensor, "... q d_head"],
+        k: Float[Tensor, "... k d_head"],
+        v: Float[Tensor, "... k d_value"],
+        mask: Bool[Tensor, "... q k"] | None = None,
+        *,
+        is_causal: bool = False,
+    ) -> Float[Tensor, "... q d_value"]:
+        fits = q.ndim == 4 and q.shape == k.shape == v.shape and q.dtype == torch.bfloat16
+        if not fits or mask is not None or not is_causal:
+            return other(q, k, v, mask, is_causal=is_causal)
+        # (batch, seq, head, d_head); some releases return the logarithms of the sums as well.
+        out = flash_attn_func(*(x.transpose(1, 2) for x in (q, k, v)), causal=True)
+        mixed: Tensor = out[0] if isinstance(out, tuple) else out
+        return mixed.transpose(1, 2)
+
+    return attention
+
+
+def load_ops(
+    triton_ops: str = "auto",
+    device: torch.device | str | None = None,
+    *,
+    attention: str = "auto",
+) -> Ops:
     """The table of operations to run a model with.
 
     Args:
@@ -180,9 +226,18 @@ def load_ops(triton_ops: str = "auto", device: torch.device | str | None = None)
             recorded measurements show that they win the training step. "all", or names,
             comma-separated: those kernels.
         device: where the model will run; the first GPU where there is one, when not given.
+        attention: "auto": as triton_ops has it. "fa3": FlashAttention-3 for causal bfloat16
+            attention without a mask.
     Raises:
-        ValueError: for a name that no kernel has, or kernels that cannot run there.
+        ValueError: for a name that no kernel has, or what cannot run there.
     """
+    table = _load_table(triton_ops, device)
+    if attention == "auto":
+        return table
+    return table._replace(attention=_load_fa3(device, table.attention))
+
+
+def _load_table(triton_ops: str, device: torch.device | str | None) -> Ops:
     on_gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
     if triton_ops == "none" or (triton_ops == "auto" and not on_gpu):
         return torch_ops

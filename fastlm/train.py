@@ -30,7 +30,13 @@ from fastlm.corpus import make_stories
 from fastlm.data import open_prepared, prepare
 from fastlm.fixed_steps import fix_steps
 from fastlm.generate import generate_text
-from fastlm.hardware import choose_compute_dtype, choose_device, describe, peak_memory
+from fastlm.hardware import (
+    choose_compute_dtype,
+    choose_device,
+    configure_cuda,
+    describe,
+    peak_memory,
+)
 from fastlm.ops import load_ops
 from fastlm.plot import plot_curves
 from fastlm.pretrained import load_pretrained
@@ -151,11 +157,12 @@ def _introduce(trainer: Trainer, status: StatusLine, *, resumed: bool) -> None:
     config = trainer.config
     if trainer.notice:
         status.say(f"note: {trainer.notice}")
+    checkpointed = ", activations checkpointed" if trainer.memory.checkpoint_activations else ""
     sizes = " to ".join(f"{n * config.model.context_length:,}" for n in config.batch_sizes)
     status.say(
         f"{count_parameters(config.model):,} parameters on {trainer.device}, "
         f"{sizes} tokens a step ({config.model.context_length} a window, {trainer.micro_batch} "
-        "windows at once), "
+        f"windows at once{checkpointed}), "
         f"{len(trainer.data.train.tokens):,} training tokens, run in {trainer.record.folder}"
     )
     if resumed:
@@ -307,9 +314,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(
             f"--resume {arguments.resume} goes on in that folder: leave out --out {arguments.out}"
         )
+    configure_cuda(bf16=config.bf16)
     device = choose_device(config.device)
     choose_compute_dtype(device, config.bf16)
-    load_ops(config.triton_ops, device)
+    load_ops(config.triton_ops, device, attention=config.attention)
     if not config.data.path:
         began = time.perf_counter()
         path = str(_story_data(config))

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from fastlm.accounting import training_flops_per_token
 from fastlm.averaging import WeightAverage
 from fastlm.checkpoint import SavedRun, continued, read_run_checkpoint, write_run_checkpoint
 from fastlm.clock import Clock
+from fastlm.compiling import compiled_loss
 from fastlm.config import TrainConfig, from_dict
 from fastlm.console import StatusLine, human_bytes, human_seconds
 from fastlm.data import PreparedData
@@ -29,17 +29,16 @@ from fastlm.hardware import (
     chip_peak_flops,
     choose_compute_dtype,
     choose_device,
-    choose_micro_batch,
     peak_memory,
 )
-from fastlm.model import TransformerLM, init_weights
+from fastlm.memory import plan_memory
+from fastlm.model import TransformerLM, init_weights, tie
 from fastlm.muon import Muon
 from fastlm.ngrams import RowLoss
-from fastlm.ops import load_ops
+from fastlm.ops import load_ops, torch_ops
 from fastlm.optim import build_optimizers, clip_gradients, set_schedule
 from fastlm.record import RunRecord
 from fastlm.row_optim import RowAdaGrad
-from fastlm.tying import Tie
 from fastlm.windows import Batch, batches
 
 
@@ -57,11 +56,24 @@ class Trainer:
         self.device = choose_device(config.device)
         dtype, self.notice = choose_compute_dtype(self.device, config.bf16)
         torch.use_deterministic_algorithms(config.deterministic)
-        ops = load_ops(config.triton_ops, self.device)
-        self.model = TransformerLM(config.model, ops=ops, compute_dtype=dtype)
+        ops = load_ops(config.triton_ops, self.device, attention=config.attention)
+        # Before anything is on the device: free memory is then all that this run can have.
+        self.memory = plan_memory(
+            config,
+            self.device,
+            bf16=dtype == torch.bfloat16,
+            keeps_logits=ops.linear_cross_entropy is torch_ops.linear_cross_entropy,
+        )
+        self.micro_batch = self.memory.micro_batch
+        self.model = TransformerLM(
+            config.model,
+            ops=ops,
+            compute_dtype=dtype,
+            checkpoint_activations=self.memory.checkpoint_activations,
+        )
         init_weights(self.model, config.seed)
         self.model.to(self.device)
-        self.tie = self._tied() if config.optim.tie_until > 0 else None
+        self.tie = tie(self.model) if config.optim.tie_until > 0 else None
         tables = None
         if self.model.ngrams is not None:  # first: what it takes, no other optimizer sees
             tables = RowAdaGrad(self.model.ngrams.tables.parameters(), config.optim.ngram_lr)
@@ -69,8 +81,9 @@ class Trainer:
         self.optimizers += [] if tables is None else [tables]
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.average = WeightAverage(self.parameters) if config.optim.average_tail > 0 else None
-        self.micro_batch = choose_micro_batch(config, self.device)
-        self.loss = self._compiled_loss() if config.compile else self.model.loss
+        self.loss: Callable[[Tensor, Tensor], Tensor] = self.model.loss
+        if config.compile:
+            self.loss = compiled_loss(self.model, config.compile_scope)
         if tables is not None and self.model.ngrams is not None:
             self.loss = RowLoss(self.loss, self.model.ngrams, tables)
         self.peak_flops = chip_peak_flops(self.device)
@@ -88,33 +101,6 @@ class Trainer:
         self.save_seconds = 1.0
         self.side_seconds = 0.0
         """spent on validation and saving since the last log row"""
-
-    def _tied(self) -> Tie:
-        """Embedding and head, made equal: the embedding's numbers at the size a tied one has."""
-        head, embedding = self.model.lm_head.weight, self.model.token_embeddings.weight
-        # Where the embedding is normed, its size is the head's alone: smaller, so that a network
-        # that starts as nothing does not begin by predicting the token it reads.
-        power = -1.0 if self.config.model.embedding_norm else -0.5
-        with torch.no_grad():
-            head.copy_(embedding * self.config.model.d_model**power)
-        tie = Tie(head, embedding)
-        tie.after_step()
-        return tie
-
-    def _compiled_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        # Graphs are kept per function, and only a few: those of an earlier run would be in the way.
-        torch.compiler.reset()
-        # einops has a table of the types it has met, and a graph holds for that table alone: it
-        # would be compiled a second time when the first call has filled it.
-        for x in (torch.empty(1, 1), torch.nn.Parameter(torch.empty(1, 1))):
-            rearrange(x, "a b -> b a")
-        if self.config.compile_scope == "step":
-            return torch.compile(self.model.loss, fullgraph=True, dynamic=False)
-        for layer in self.model.layers:
-            layer.compile(fullgraph=True, dynamic=False)
-        head = torch.compile(self.model.ops.linear_cross_entropy, fullgraph=True, dynamic=False)
-        self.model.ops = self.model.ops._replace(linear_cross_entropy=head)
-        return self.model.loss
 
     @property
     def tokens(self) -> int:

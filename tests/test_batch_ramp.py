@@ -23,7 +23,7 @@ from fastlm import trainer as trainer_module
 from fastlm.accounting import training_flops_per_token
 from fastlm.accounting_cli import main as accounting
 from fastlm.config import ModelConfig, OptimConfig, TrainConfig, from_dict
-from fastlm.hardware import choose_micro_batch
+from fastlm.memory import plan_memory
 from fastlm.train import train
 from fastlm.windows import take_windows, window_starts
 
@@ -204,10 +204,12 @@ def test_speed_counts_the_windows_of_each_interval(data, tmp_path):
 def test_a_micro_batch_of_auto_divides_every_size(ramp, monkeypatch):
     base = TrainConfig(model=MODEL, batch_size=24, batch_ramp=ramp, max_steps=1)
     sizes = ramp or (24,)
+    cpu = torch.device("cpu")
+    least = plan_memory(dataclasses.replace(base, micro_batch=1), cpu, bf16=False).needed
     found = []
-    for room in (1 << 40, 2_000_000, 1):
-        monkeypatch.setattr("fastlm.hardware.free_memory", lambda device, room=room: room)
-        found.append(choose_micro_batch(base, torch.device("cpu")))
+    for room in (1 << 40, 2 * least, least):
+        monkeypatch.setattr("fastlm.memory.usable_memory", lambda config, device, room=room: room)
+        found.append(plan_memory(base, cpu, bf16=False).micro_batch)
     assert found[0] == math.gcd(*sizes)
     assert found[-1] == 1
     assert all(size % micro_batch == 0 for size in sizes for micro_batch in found)

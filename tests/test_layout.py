@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LEVELS = [
     {
-        "cli", "clock", "config", "console", "garbage", "projection", "functional", "schedule", "windows", "stories",
+        "cli", "clock", "config", "console", "durations", "garbage", "projection", "functional", "schedule", "windows", "stories",
         "story_words", "story_phrases", "story_plots", "compression", "__init__",
         "text_files", "text_offsets", "special_tokens", "bpe_training", "meter", "token_files",
         "tokenizer_files", "tokenizer_tables", "tiled_attention",
@@ -22,7 +22,7 @@ LEVELS = [
         "data", "hardware", "layers", "model", "ngrams", "pretrained", "self_attention",
         "tokenizer_cli",
     },
-    {"evaluate", "generate", "plot", "recipes"},
+    {"compiling", "evaluate", "generate", "memory", "plot", "recipes"},
     {"accounting_cli", "trainer"},
     {"fixed_steps", "profiling"},
     {"train"},
@@ -38,7 +38,7 @@ SIDEWAYS = {
     ("special_tokens", "text_files"), ("bpe_training", "special_tokens"),
     ("bpe_training", "text_files"), ("meter", "console"), ("token_files", "text_files"),
     ("tokenizer_tables", "special_tokens"), ("tokenizer_files", "tokenizer_tables"),
-    ("tokenizer_files", "text_files"), ("optim", "ops"),
+    ("tokenizer_files", "text_files"), ("optim", "ops"), ("config", "durations"),
     ("optim", "muon"), ("optim", "stepper"), ("optim", "parameter_groups"),
     ("muon", "ops"), ("muon", "stepper"), ("stepper", "ops"),
 }  # fmt: skip

@@ -3,12 +3,15 @@
 import inspect
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
 import kernels
 from fastlm import functional
+from fastlm.config import ModelConfig
+from fastlm.model import TransformerLM, init_weights
 from fastlm.ops import Ops, load_ops, reference_ops, torch_ops
 from kernels.cases import OPS
 from kernels.launch import INTERPRETED
@@ -94,3 +97,62 @@ def test_another_package_called_kernels_is_told_from_ours(tmp_path):
     code = "from fastlm.ops import load_ops; load_ops('rms_norm', 'cuda')"
     result = run_python(code, PYTHONPATH=f"{tmp_path}:{ROOT}", cwd=str(tmp_path))
     assert "needs fastlm's own package kernels" in result.stderr
+
+
+@pytest.fixture
+def hopper(monkeypatch) -> list[tuple[int, ...]]:
+    """A machine that seems to have FlashAttention-3; the shapes it is called with."""
+    calls: list[tuple[int, ...]] = []
+
+    def flash_attn_func(q, k, v, *, causal):
+        calls.append(tuple(q.shape))
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        return torch_ops.attention(q, k, v, is_causal=causal).transpose(1, 2)
+
+    module = types.ModuleType("flash_attn_interface")
+    module.flash_attn_func = flash_attn_func  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "flash_attn_interface", module)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    return calls
+
+
+def test_flash_attention_3_is_given_causal_bfloat16_attention(hopper):
+    """With its layout (batch, seq, head, d_head), by a stand-in: its numbers are a GPU's to test."""
+    ops = load_ops("none", "cuda", attention="fa3")
+    config = ModelConfig(vocab_size=97, context_length=24, n_layers=2, d_model=32, n_heads=4)
+    losses = []
+    ids = torch.arange(48).view(2, 24)
+    for table in (ops, torch_ops):
+        model = TransformerLM(config, ops=table, compute_dtype=torch.bfloat16)
+        init_weights(model, 0)
+        losses.append(model.loss(ids, ids))
+    assert hopper == [(2, 24, 4, 8)] * 2
+    assert torch.equal(*losses)
+
+
+def test_other_attention_is_left_to_the_tables_own(hopper):
+    ours = load_ops("none", "cuda", attention="fa3").attention
+    q, k = torch.randn(2, 3, 5, 8), torch.randn(2, 3, 9, 8)
+    mask = torch.ones(5, 5, dtype=torch.bool)
+    half = q.bfloat16()
+    for arguments, is_causal in (
+        ((q, q, q), True), ((half, half, half), False), ((half, half, half, mask), True),
+        ((half, k.bfloat16(), k.bfloat16()), True), ((half[0], half[0], half[0]), True),
+    ):  # fmt: skip
+        expected = torch_ops.attention(*arguments, is_causal=is_causal)
+        assert torch.equal(ours(*arguments, is_causal=is_causal), expected)
+    assert hopper == []
+
+
+def test_flash_attention_3_asked_for_where_it_cannot_run_is_refused(hopper, monkeypatch):
+    with pytest.raises(ValueError, match=r"needs a Hopper GPU .*: got cpu; use --attention auto"):
+        load_ops("none", "cpu", attention="fa3")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100")
+    with pytest.raises(ValueError, match=r"got NVIDIA A100, of compute capability 8\.x"):
+        load_ops("none", "cuda", attention="fa3")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setitem(sys.modules, "flash_attn_interface", None)
+    with pytest.raises(ValueError, match="needs the package flash_attn_interface"):
+        load_ops("none", "cuda", attention="fa3")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fastlm.config import parse_duration
+from fastlm.durations import parse_duration
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted((ROOT / "slurm").glob("*.sh"))

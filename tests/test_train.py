@@ -30,7 +30,7 @@ from fastlm.evaluate import evaluate_loss
 from fastlm.pretrained import load_pretrained
 from fastlm.record import RunRecord
 from fastlm.train import train
-from fastlm.trainer import Diverged
+from fastlm.trainer import Diverged, Trainer
 
 
 def test_a_run_learns_and_leaves_its_evidence(finished, data):
@@ -190,6 +190,11 @@ def test_the_budgets_clock_keeps_time_for_the_last_validation(data, tmp_path):
     assert trainer.progress == 1.0
 
 
+def test_a_run_with_checkpointed_activations_gives_the_same_weights(finished, data, tmp_path):
+    train(config(data, checkpoint_activations=True), tmp_path / "run")
+    assert_same_weights(finished[0], tmp_path / "run")
+
+
 def test_token_budget_counts_whole_steps(data, tmp_path):
     summary = train(config(data, max_steps=None, max_tokens=1000), tmp_path / "run")
     assert (summary.step, summary.stopped_by) == (1000 // 256, "token budget")
@@ -256,6 +261,8 @@ def test_unusable_settings_are_refused_before_the_folder_is_made(data, tmp_path)
         train(config(data, model=long), run)
     with pytest.raises(ValueError, match="no Triton op"):
         train(config(data, triton_ops="quick"), run)
+    with pytest.raises(ValueError, match="one window at a time needs"):
+        train(config(data, memory=0.25), run)
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="device cuda is not available"):
             train(config(data, device="cuda"), run)

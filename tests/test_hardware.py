@@ -1,0 +1,75 @@
+"""What is set for a whole process before a run, and what a user's own settings win over."""
+
+import os
+import sys
+
+import pytest
+import torch
+
+from fastlm import train as train_module
+from fastlm.hardware import configure_cuda
+
+NAMES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+
+
+@pytest.fixture
+def precision(monkeypatch) -> list[str]:
+    """A machine that seems to have a GPU and no settings; what precision is asked for."""
+    for name in NAMES:
+        monkeypatch.setenv(name, "")  # so that what a test sets is taken back
+        monkeypatch.delenv(name)
+    asked: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
+    return asked
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such segments are there on Linux alone")
+def test_memory_comes_in_segments_that_grow_unless_the_user_has_set_it(precision, monkeypatch):
+    configure_cuda(bf16=True)
+    assert os.environ["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    for name in NAMES:
+        monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "max_split_size_mb:256")
+            configure_cuda(bf16=True)
+            found = {n: os.environ[n] for n in NAMES if n in os.environ}
+            assert found == {name: "max_split_size_mb:256"}
+
+
+def test_torch_reads_the_variable_that_is_set():
+    """A wrong name would be ignored without a word: torch's library has to know it."""
+    from pathlib import Path
+
+    library = Path(torch.__file__).parent / "lib" / "libc10.so"
+    if not library.exists():
+        pytest.skip("torch keeps its libraries elsewhere here")
+    assert b"PYTORCH_ALLOC_CONF" in library.read_bytes()
+
+
+def test_products_in_float32_are_rounded_only_beside_those_in_bfloat16(precision):
+    configure_cuda(bf16=False)
+    assert precision == []
+    configure_cuda(bf16=True)
+    assert precision == ["high"]
+
+
+def test_without_a_gpu_nothing_is_set(precision, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    configure_cuda(bf16=True)
+    assert precision == []
+    assert not any(name in os.environ for name in NAMES)
+
+
+def test_it_is_set_before_the_device_is_looked_at(monkeypatch):
+    calls = []
+    monkeypatch.setattr(train_module, "configure_cuda", lambda bf16: calls.append(bf16))
+
+    def choose_device(wanted):
+        calls.append(wanted)
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(train_module, "choose_device", choose_device)
+    with pytest.raises(ValueError, match="far enough"):
+        train_module.main(["--recipe", "tiny", "--bf16"])
+    assert calls == [True, "auto"]

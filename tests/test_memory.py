@@ -1,0 +1,286 @@
+"""Memory by formula against what autograd keeps, what optimizers hold and what a step peaks at."""
+
+import dataclasses
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from fastlm.accounting import saved_for_backward, training_memory
+from fastlm.averaging import WeightAverage
+from fastlm.config import ModelConfig, OptimConfig
+from fastlm.model import TransformerLM, init_weights
+from fastlm.ngrams import RowLoss
+from fastlm.ops import Ops, load_ops, torch_ops
+from fastlm.optim import build_optimizers
+from fastlm.row_optim import RowAdaGrad
+
+SMALL = ModelConfig(vocab_size=509, context_length=64, n_layers=3, d_model=96, n_heads=4)
+LEADERBOARD: dict[str, Any] = {
+    "ffn": "relu2", "norm_gain": False, "embedding_norm": True, "qk_norm": True,
+    "zero_init": True, "residual_scalars": True, "x0_scalars": True, "value_embeddings": True,
+    "attention_gate": True, "logit_softcap": 15.0, "tie_weights": False,
+}  # fmt: skip
+BATCH = 8
+
+
+def network(dtype: torch.dtype, ops: Ops = torch_ops, **change: Any) -> TransformerLM:
+    model = TransformerLM(dataclasses.replace(SMALL, **change), ops=ops, compute_dtype=dtype)
+    init_weights(model, 0)
+    return model
+
+
+def windows() -> tuple[torch.Tensor, torch.Tensor]:
+    inputs = torch.randint(0, 509, (BATCH, 64), generator=torch.Generator().manual_seed(0))
+    return inputs, inputs.flip(-1).clone()
+
+
+def saved_bytes(model: TransformerLM, loss: Any = None) -> int:
+    """Storages that autograd keeps for the backward pass, each once, without the parameters'."""
+    owned = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    kept = {}
+
+    def keep(t: torch.Tensor) -> torch.Tensor:
+        storage = t.untyped_storage()
+        if storage.data_ptr() not in owned:
+            kept[storage.data_ptr()] = storage
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        graph = (loss or model.loss)(*windows())
+    total = sum(storage.nbytes() for storage in kept.values())
+    del graph
+    return total
+
+
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+
+
+@DTYPES
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        LEADERBOARD,
+        LEADERBOARD | {"norm_gain": True, "unet_skip": True, "backout": True, "n_layers": 4},
+        {"norm": "post", "ffn": "silu"},
+        {"norm": "none", "ffn": "relu2"},
+        {"norm_gain": False, "tie_weights": False},
+        {"qk_norm": True, "position": "none"},
+        {"value_embeddings": True, "position": "none"},
+        {"value_embeddings": True, "qk_norm": True},
+        {"value_embeddings": True},
+        {"x0_scalars": True, "unet_skip": True},
+        {"residual_scalars": True, "backout": True},
+        {"unet_skip": True, "backout": True},
+        {"position": "none", "attention_gate": True},
+        {"position": "none"},
+        {"logit_softcap": 15.0},
+    ],
+    ids=str,
+)
+def test_what_autograd_keeps_is_the_formulas_within_2_percent(change, dtype):
+    model = network(dtype, **change)
+    found = saved_for_backward(model.config, BATCH, bf16=dtype == torch.bfloat16)
+    assert found == pytest.approx(saved_bytes(model), rel=0.02)
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+@DTYPES
+@pytest.mark.parametrize("change", [{}, LEADERBOARD], ids=["plain", "leaderboard"])
+def test_what_a_compiled_step_keeps_is_the_formulas_within_5_percent(change, dtype):
+    """Without the compiler's code: what is kept and what is made again is decided before."""
+    torch.compiler.reset()
+    model = network(dtype, **change)
+    loss = torch.compile(model.loss, fullgraph=True, backend="aot_eager_decomp_partition")
+    found = saved_for_backward(model.config, BATCH, bf16=dtype == torch.bfloat16, compiled=True)
+    assert found == pytest.approx(saved_bytes(model, loss), rel=0.05)
+
+
+CHECKPOINTED = pytest.mark.parametrize(
+    ("change", "compiler"),
+    [
+        ({}, None),
+        (LEADERBOARD, None),
+        pytest.param(LEADERBOARD, "step", marks=[pytest.mark.compiled, pytest.mark.slow]),
+        pytest.param(LEADERBOARD, "block", marks=[pytest.mark.compiled, pytest.mark.slow]),
+    ],
+    ids=["plain", "leaderboard", "leaderboard-step", "leaderboard-block"],
+)
+
+
+@DTYPES
+@CHECKPOINTED
+def test_checkpointed_blocks_give_the_same_loss_and_gradients_from_less(change, compiler, dtype):
+    """Bit for bit where nothing is compiled; a compiler may fuse the second forward pass anew."""
+    torch.compiler.reset()
+    backend = "aot_eager_decomp_partition"
+    results = []
+    for checkpointed in (False, True):
+        model = network(dtype, **change)
+        model.checkpoint_activations = checkpointed
+        loss = model.loss
+        if compiler == "step":
+            loss = torch.compile(loss, fullgraph=True, dynamic=False, backend=backend)
+        elif compiler == "block":
+            for layer in model.layers:
+                layer.compile(fullgraph=True, dynamic=False, backend=backend)
+        kept = saved_bytes(model, loss)
+        value = loss(*windows())
+        value.backward()
+        results.append((kept, value, [p.grad for p in model.parameters()]))
+    (whole, expected, expected_grads), (part, found, grads) = results
+    assert part < 0.65 * whole
+    if compiler is None:
+        assert torch.equal(found, expected)
+        assert all(torch.equal(a, b) for a, b in zip(grads, expected_grads, strict=True))
+        config, bf16 = model.config, dtype == torch.bfloat16
+        formula = saved_for_backward(config, BATCH, bf16=bf16, checkpointed=True)
+        assert formula == pytest.approx(part, rel=0.02)
+        return
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=0)
+    for a, b in zip(grads, expected_grads, strict=True):
+        assert (a - b).norm() <= tolerance * b.norm() + 1e-12
+
+
+def test_a_checkpointed_model_generates_and_evaluates_as_before():
+    plain, model = network(torch.float32), network(torch.float32)
+    model.checkpoint_activations = True
+    inputs, targets = windows()
+    with torch.no_grad():
+        assert torch.equal(model.loss(inputs, targets), plain.loss(inputs, targets))
+        caches = model.new_caches(BATCH, 64)
+        torch.testing.assert_close(model(inputs, caches=caches), plain(inputs))
+
+
+def test_the_head_in_chunks_keeps_two_gradients():
+    model = network(torch.float32, load_ops("linear_cross_entropy", "cpu"))
+    found = saved_for_backward(SMALL, BATCH, keeps_logits=False)
+    assert found == pytest.approx(saved_bytes(model), rel=0.02)
+    assert found < saved_for_backward(SMALL, BATCH)
+
+
+def test_a_chunk_of_logits_is_that_of_the_kernel():
+    from kernels.linear_cross_entropy import chunk_rows
+
+    for vocab_size, batch in ((32_000, 512), (509, 8), (300_000, 64), (50_000, 4)):
+        config = dataclasses.replace(SMALL, vocab_size=vocab_size)
+        with_head, kept = (
+            training_memory(config, batch, keeps_logits=False)["head"],
+            64 * batch * (96 * 4 * 3 + 4) + 4 * vocab_size * 96,
+        )
+        chunk = chunk_rows(64 * batch, vocab_size, 4) * vocab_size * 4
+        assert with_head - kept == pytest.approx(chunk, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon", "normuon", "sgd", "adagrad"])
+@pytest.mark.parametrize("change", [{}, LEADERBOARD], ids=["plain", "leaderboard"])
+def test_optimizers_and_average_hold_the_formulas_bytes(change, name):
+    model = network(torch.float32, **change)
+    optim = OptimConfig(name=name, average_tail=0.1)
+    model.loss(*windows()).backward()
+    held = 0
+    for optimizer in build_optimizers(model, optim):
+        optimizer.step()
+        for state in optimizer.state.values():
+            held += sum(t.nbytes for t in state.values() if isinstance(t, torch.Tensor))
+    memory = training_memory(model.config, BATCH, optim=optim)
+    assert memory["optimizer"] == held
+    assert memory["average"] == sum(m.nbytes for m in WeightAverage(model.parameters()).means)
+    assert memory["parameters"] == sum(p.nbytes for p in model.parameters())
+    assert memory["gradients"] == sum(p.grad.nbytes for p in model.parameters())
+
+
+@DTYPES
+def test_tables_of_ngrams_have_a_number_a_row_and_no_dense_gradient(dtype):
+    change = {"ngram_rows": 5000, "ngram_width": 32}
+    model = network(dtype, **change)
+    assert model.ngrams is not None
+    optimizer = RowAdaGrad(model.ngrams.tables.parameters())
+    rest = build_optimizers(model, OptimConfig())
+    loss = RowLoss(model.loss, model.ngrams, optimizer)
+    bf16 = dtype == torch.bfloat16
+    found = saved_for_backward(model.config, BATCH, bf16=bf16)
+    assert found == pytest.approx(saved_bytes(model, loss), rel=0.02)
+    loss(*windows()).backward()
+    rows = loss.rows
+    in_rows = sum(t.nbytes for t in (*rows, *(r.grad for r in rows), *loss.indices))
+    loss.keep_gradients()
+    rest[0].step()
+    tensors = [t for o in (optimizer, *rest) for state in o.state.values() for t in state.values()]
+    memory = training_memory(model.config, BATCH, bf16=bf16)
+    assert memory["optimizer"] == sum(t.nbytes for t in tensors if isinstance(t, torch.Tensor))
+    dense = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
+    assert memory["gradients"] == dense + in_rows
+
+
+class LiveBytes(TorchDispatchMode):
+    """Bytes of storages that operations have made and that are still there; their peak."""
+
+    def __init__(self, known: list[torch.Tensor]) -> None:
+        super().__init__()
+        self.known = {t.untyped_storage()._cdata for t in known}
+        self.live = self.peak = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for t in tree_leaves(result):
+            if isinstance(t, torch.Tensor) and t.untyped_storage()._cdata not in self.known:
+                self._count(t.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, n_bytes = storage._cdata, storage.nbytes()
+        self.known.add(key)
+        self.live += n_bytes
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._forget, key, n_bytes)
+
+    def _forget(self, key: int, n_bytes: int) -> None:
+        self.known.discard(key)
+        self.live -= n_bytes
+
+
+@DTYPES
+@pytest.mark.parametrize("change", [{}, LEADERBOARD], ids=["plain", "leaderboard"])
+@pytest.mark.parametrize("checkpointed", [False, True], ids=["whole", "checkpointed"])
+def test_forward_and_backward_peak_at_the_formulas_bytes(checkpointed, change, dtype):
+    # A vocabulary so small that a block, made again, takes more than the head.
+    model = network(dtype, **change | ({"vocab_size": 61} if checkpointed else {}))
+    model.checkpoint_activations = checkpointed
+    inputs, targets = (ids % model.config.vocab_size for ids in windows())
+    model.loss(inputs, targets).backward()  # gradients are there, as in the middle of a step
+    with LiveBytes([*model.parameters(), *model.buffers(), inputs, targets]) as counted:
+        model.loss(inputs, targets).backward()
+    bf16 = dtype == torch.bfloat16
+    memory = training_memory(model.config, BATCH, bf16=bf16, checkpointed=checkpointed)
+    formula = memory["activations"] + memory["head"]
+    assert formula == pytest.approx(counted.peak, rel=0.06 if checkpointed else 0.03)
+
+
+@pytest.mark.parametrize("name", ["muon", "normuon"])
+@pytest.mark.parametrize("change", [{}, LEADERBOARD], ids=["plain", "leaderboard"])
+def test_a_step_of_muon_peaks_near_the_formulas_bytes(change, name):
+    model = network(torch.float32, **change)
+    optim = OptimConfig(name=name)
+    model.loss(*windows()).backward()
+    peak = 0
+    for optimizer in build_optimizers(model, optim):
+        optimizer.step()
+        with LiveBytes(list(model.parameters())) as counted:
+            optimizer.step()
+        peak = max(peak, counted.peak)
+    memory = training_memory(model.config, 1, optim=optim)
+    step = memory["step"] + memory["activations"] + memory["head"]
+    assert peak == pytest.approx(step, rel=0.08)
+
+
+def test_the_peak_is_that_of_the_larger_of_the_two_halves_of_a_step():
+    optim = OptimConfig(name="muon")
+    small, large = (training_memory(SMALL, n, optim=optim) for n in (1, 1000))
+    assert small["step"] > 0 == large["step"]

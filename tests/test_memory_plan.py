@@ -1,0 +1,121 @@
+"""Runs on cards of a few sizes: tokens a step kept, memory used, and what cannot fit refused."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from fastlm import hardware, memory
+from fastlm.accounting import training_memory
+from fastlm.config import TrainConfig
+from fastlm.hardware import free_memory
+from fastlm.memory import plan_memory, usable_memory
+from fastlm.recipes import load_recipe
+
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A function that sets the free memory, in GiB."""
+
+    def set_free(gib: float) -> None:
+        monkeypatch.setattr(memory, "free_memory", lambda device: int(gib * 2**30))
+
+    return set_free
+
+
+def recipe(name: str, **changes) -> TrainConfig:
+    return dataclasses.replace(load_recipe(name), bf16=True, compile=True, **changes)
+
+
+def peak(config: TrainConfig, micro_batch: int, checkpointed: bool) -> int:
+    parts = training_memory(
+        config.model, micro_batch, bf16=True, optim=config.optim, compiled=config.compile,
+        checkpointed=checkpointed,
+    )  # fmt: skip
+    return sum(parts.values())
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "eager"])
+@pytest.mark.parametrize("gib", [8, 12, 24, 48])
+@pytest.mark.parametrize("name", ["baseline", "leaderboard"])
+def test_a_card_takes_the_most_windows_that_fit_and_keeps_tokens_a_step(name, gib, compiled, card):
+    card(1000)
+    config = dataclasses.replace(recipe(name, memory=float(gib)), compile=compiled)
+    if (name, gib) == ("leaderboard", 8):
+        with pytest.raises(ValueError, match=r"needs 10\.0 GiB.*; 6\.7 GiB can be used"):
+            plan_memory(config, CUDA, bf16=True)
+        return
+    plan = plan_memory(config, CUDA, bf16=True)
+    assert config.batch_size % plan.micro_batch == 0  # 512 windows a step, or 256, as ever
+    assert not plan.checkpoint_activations
+    usable = 0.9 * gib * 2**30 - 2**29
+    assert plan.needed == peak(config, plan.micro_batch, False) <= usable
+    assert peak(config, 2 * plan.micro_batch, False) > usable
+    # A card that has as much free, and no size given, is filled the same.
+    card(gib)
+    assert plan_memory(dataclasses.replace(config, memory="auto"), CUDA, bf16=True) == plan
+
+
+def test_a_larger_card_takes_the_whole_batch(card):
+    card(140)
+    assert plan_memory(recipe("baseline"), CUDA, bf16=True).micro_batch == 256
+
+
+def long_context(**changes) -> TrainConfig:
+    config = recipe("baseline", **changes)
+    model = dataclasses.replace(config.model, context_length=16_384, n_layers=24)
+    return dataclasses.replace(config, model=model, batch_size=16)
+
+
+def test_activations_are_checkpointed_for_a_given_card_only_where_nothing_fits_without(card):
+    card(1000)
+    tight = long_context(memory=12.0)
+    plan = plan_memory(tight, CUDA, bf16=True)
+    usable = usable_memory(tight, CUDA)
+    assert peak(tight, 1, False) > usable >= peak(tight, plan.micro_batch, True)
+    assert plan.checkpoint_activations
+    roomy = plan_memory(long_context(memory=48.0), CUDA, bf16=True)
+    assert not roomy.checkpoint_activations
+
+
+def test_nothing_is_checkpointed_unasked_where_no_size_is_given(card):
+    card(12)
+    with pytest.raises(ValueError, match=r"can be used on cuda .*give --checkpoint-activations"):
+        plan_memory(long_context(), CUDA, bf16=True)
+    plan = plan_memory(long_context(checkpoint_activations=True), CUDA, bf16=True)
+    assert plan.checkpoint_activations
+    asked = dataclasses.replace(recipe("baseline"), checkpoint_activations=True)
+    card(1000)
+    assert plan_memory(asked, CUDA, bf16=True).checkpoint_activations
+
+
+def test_a_given_micro_batch_is_taken_as_it_is(card):
+    card(0.1)
+    assert plan_memory(recipe("leaderboard", micro_batch=64), CUDA, bf16=True).micro_batch == 64
+
+
+def test_a_card_is_never_filled_beyond_what_is_free(card):
+    card(24)
+    config = recipe("baseline", memory=48.0)
+    assert usable_memory(config, CUDA) == usable_memory(recipe("baseline"), CUDA)
+
+
+def test_a_loss_in_chunks_lets_more_windows_in(card):
+    card(1000)
+    config = dataclasses.replace(recipe("baseline", memory=24.0), compile=False)
+    assert plan_memory(config, CUDA, bf16=True).micro_batch == 32
+    assert plan_memory(config, CUDA, bf16=True, keeps_logits=False).micro_batch == 64
+
+
+def test_memory_is_auto_or_above_zero():
+    with pytest.raises(ValueError, match="memory must be auto or a number of GiB above 0: got 0"):
+        recipe("baseline", memory=0.0)
+
+
+def test_free_memory_of_a_cpu_counts_what_the_system_would_give_up(monkeypatch, tmp_path):
+    told = tmp_path / "meminfo"
+    told.write_text("MemTotal:  9000 kB\nMemFree:  100 kB\nMemAvailable:  7000 kB\n")
+    monkeypatch.setattr(hardware, "Path", lambda name: told)
+    assert free_memory(torch.device("cpu")) == 7000 * 1024
