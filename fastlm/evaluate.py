@@ -3,6 +3,7 @@
 Level 3. The file is cut into windows side by side; each token but the first is a target once.
 """
 
+import itertools
 import json
 import math
 import time
@@ -23,6 +24,8 @@ from fastlm.functional import IGNORE_INDEX
 from fastlm.hardware import choose_compute_dtype, choose_device
 from fastlm.pretrained import load_pretrained
 
+FIRST_TOKENS = 1_000_000
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -32,6 +35,8 @@ class Evaluation:
     """nats per token"""
     n_tokens: int
     seconds: float
+    first_million: float | None
+    """nats per token over the windows in the first million tokens, of a whole file that has more"""
 
     @property
     def perplexity(self) -> float:
@@ -69,18 +74,28 @@ def evaluate_loss(
     if max_tokens is not None and max_tokens < len(tokens) - 1:
         n_windows = max(1, max_tokens // context_length)
         starts = starts[np.linspace(0, len(starts) - 1, n_windows).astype(np.int64)]
+    n_first = 0 if max_tokens is not None else FIRST_TOKENS // context_length
+    n_first = n_first if n_first < len(starts) else 0
+    edges = [*range(0, n_first, batch_size), *range(n_first, len(starts), batch_size), len(starts)]
     losses, counts = [], []
-    for i in range(0, len(starts), batch_size):
-        inputs, targets, count = _batch(
-            tokens, starts[i : i + batch_size], batch_size, context_length
-        )
+    for i, end in itertools.pairwise(edges):
+        inputs, targets, count = _batch(tokens, starts[i:end], batch_size, context_length)
         losses.append(loss(inputs.to(device), targets.to(device)).detach())
         counts.append(count)
     # One transfer at the end: the device is not waited for batch by batch.
     per_batch = torch.stack(losses).cpu().double()
-    total = float((per_batch * torch.tensor(counts, dtype=torch.float64)).sum())
-    n_tokens = sum(counts)
-    return Evaluation(total / n_tokens, n_tokens, time.perf_counter() - started)
+    weights = torch.tensor(counts, dtype=torch.float64)
+    means = [
+        float((per_batch[:n] * weights[:n]).sum() / weights[:n].sum())
+        for n in (len(counts), edges.index(n_first))
+        if n > 0
+    ]
+    return Evaluation(
+        loss=means[0],
+        n_tokens=sum(counts),
+        seconds=time.perf_counter() - started,
+        first_million=means[1] if n_first else None,
+    )
 
 
 def _batch(

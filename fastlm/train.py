@@ -70,6 +70,8 @@ class Summary:
     compile_seconds: float
     """in this process, before its first step"""
     val_loss: float | None
+    val_loss_first_million: float | None
+    """over the first million tokens of a validation file that has more"""
     perplexity: float | None
     bits_per_byte: float | None
     val_tokens: int
@@ -189,6 +191,7 @@ def _finish(trainer: Trainer, stopped_by: str, status: StatusLine) -> Summary:
         elapsed_seconds=round(trainer.clock.elapsed, 3),
         compile_seconds=round(trainer.compile_seconds, 3),
         val_loss=result.loss if result else None,
+        val_loss_first_million=result.first_million if result else None,
         perplexity=result.perplexity if result else None,
         bits_per_byte=result.bits_per_byte(trainer.data.val.text_bytes) if result else None,
         val_tokens=result.n_tokens if result else 0,
