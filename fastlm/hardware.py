@@ -150,10 +150,27 @@ def describe(device: torch.device) -> dict[str, Any]:
         told["gpu_memory_bytes"] = properties.total_memory
         told["cuda"] = torch.version.cuda
         told["float32_matmul_precision"] = torch.get_float32_matmul_precision()
+        told["driver"] = _driver(properties.uuid)
         told["allocator"] = {n: os.environ[n] for n in _ALLOCATOR_VARIABLES if n in os.environ}
     if "SLURM_JOB_ID" in os.environ:
         told["slurm_job"] = os.environ["SLURM_JOB_ID"]
     return told
+
+
+_DRIVER_FIELDS = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.limit")
+
+
+def _driver(uuid: object) -> dict[str, str]:
+    """Driver, clocks and power limit of a GPU as nvidia-smi gives them; empty where it does not."""
+    query = [f"--query-gpu={','.join(_DRIVER_FIELDS)}", "--format=csv,noheader", f"--id=GPU-{uuid}"]
+    try:
+        run = subprocess.run(["nvidia-smi", *query], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    values = [value.strip() for value in run.stdout.split(",")]
+    if run.returncode or len(values) != len(_DRIVER_FIELDS):
+        return {}
+    return dict(zip(_DRIVER_FIELDS, values, strict=True))
 
 
 def _cpu_name() -> str:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fastlm import train as train_module
-from fastlm.hardware import configure_cuda
+from fastlm.hardware import _driver, configure_cuda
 
 NAMES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 
@@ -73,3 +73,36 @@ def test_it_is_set_before_the_device_is_looked_at(monkeypatch):
     with pytest.raises(ValueError, match="far enough"):
         train_module.main(["--recipe", "tiny", "--bf16"])
     assert calls == [True, "auto"]
+
+
+def told_by(script: str, tmp_path, monkeypatch) -> dict[str, str]:
+    """What is read from an nvidia-smi that is this script."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return _driver("1234")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands for the program")
+def test_clocks_of_the_gpu_are_recorded(tmp_path, monkeypatch):
+    script = """
+case "$*" in *--id=GPU-1234*) echo "575.1, 1980 MHz, 1980 MHz, 3201 MHz, 700.00 W";; esac"""
+    assert told_by(script, tmp_path, monkeypatch) == {
+        "driver_version": "575.1",
+        "clocks.sm": "1980 MHz",
+        "clocks.max.sm": "1980 MHz",
+        "clocks.mem": "3201 MHz",
+        "power.limit": "700.00 W",
+    }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands for the program")
+@pytest.mark.parametrize("script", ["exit 9", "echo No devices were found", "echo 1, 2; exit 1"])
+def test_a_run_does_not_need_them(script, tmp_path, monkeypatch):
+    assert told_by(script, tmp_path, monkeypatch) == {}
+
+
+def test_nor_the_program(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _driver("1234") == {}
