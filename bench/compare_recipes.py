@@ -34,6 +34,9 @@ from fastlm.record import RunRecord
 KEPT = ("config.json", "environment.json", "log.jsonl", "summary.json")
 RATES = ("lr", "muon_lr", "embedding_lr", "value_embedding_lr", "scalar_lr", "x0_lr")
 BOTH = ("leaderboard-tiny", "baseline-tiny")
+# Half as wide as the recipes: of the sizes that minutes of a CPU core can train, about the best.
+TOY = ["--model.d-model", "128", "--model.n-heads", "2", "--model.d-ff"]
+D_FF = {"leaderboard-tiny": "512", "baseline-tiny": "auto"}
 
 
 class Arm(NamedTuple):
@@ -56,7 +59,7 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Arguments:
-    """What to compare, and how."""
+    """Compare recipes on a CPU, at a toy size, on the same text and clock."""
 
     plan: tyro.conf.Positional[Literal["rates", "budgets", "changes"]]
     """rates: learning rates and batch sizes of both recipes; budgets: both recipes; changes: one
@@ -84,7 +87,7 @@ def rates(optim: OptimConfig, factor: float) -> tuple[str, ...]:
 
 def arms_of_rates() -> list[Arm]:
     found = []
-    for batch_size, factor, recipe in itertools.product((8, 16), (0.5, 1.0, 2.0), BOTH):
+    for batch_size, factor, recipe in itertools.product((8, 16), (0.5, 1.0, 2.0, 4.0), BOTH):
         flags = rates(load_recipe(recipe).optim, factor)
         name = f"{recipe}-batch{batch_size}-rates-x{factor:g}"
         found.append(Arm(name, recipe, (*flags, "--batch-size", str(batch_size))))
@@ -132,7 +135,7 @@ def runs_of(arms: Sequence[Arm], budgets: Sequence[str], seeds: Sequence[int]) -
 
 def command(arm: Arm, arguments: Arguments, out: Path) -> list[str]:
     words = [sys.executable, "-m", "fastlm.train", "--recipe", arm.recipe, "--out", str(out)]
-    words += ["--data", str(arguments.data), "--compile", "--bf16"]
+    words += ["--data", str(arguments.data), "--compile", "--bf16", *TOY, D_FF[arm.recipe]]
     return [*words, "--eval-every", "100", "--eval-tokens", "8192", *arm.flags]
 
 
