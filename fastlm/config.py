@@ -298,6 +298,8 @@ class TrainConfig:
     """blocks compute their activations again in the backward pass: less memory, slower"""
     bf16: bool = False
     """compute in bfloat16 (weights stay float32)"""
+    fp8: bool = False
+    """matrix products of the blocks in float8, on a GPU that has it (compute capability 8.9)"""
     deterministic: bool = False
     """repeatable arithmetic, at some cost in speed"""
     triton_ops: str = "auto"

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastlm import functional
+from fastlm.float8 import float8_linear
 
 
 class Ops(NamedTuple):
@@ -172,6 +173,29 @@ torch_ops = Ops(
 )
 
 
+def with_float8(table: Ops) -> Ops:
+    """The table with the products of the blocks in float8; the head keeps its precision."""
+
+    def swiglu(x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor) -> Tensor:
+        return float8_linear(F.silu(float8_linear(x, w1)) * float8_linear(x, w3), w2)
+
+    def silu_ffn(x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
+        return float8_linear(F.silu(float8_linear(x, w1)), w2)
+
+    return table._replace(linear=float8_linear, swiglu=swiglu, silu_ffn=silu_ffn)
+
+
+def _check_float8(device: torch.device | str | None) -> None:
+    device = torch.device("cuda" if device is None else device)
+    here = "cpu" if device.type != "cuda" or not torch.cuda.is_available() else ""
+    if not here and torch.cuda.get_device_capability(device) < (8, 9):
+        here = torch.cuda.get_device_name(device)
+    if here:
+        raise ValueError(
+            f"--fp8 needs a GPU of compute capability 8.9 or newer: got {here}; leave it out"
+        )
+
+
 def _load_fa3(device: torch.device | str | None, other: Callable[..., Tensor]) -> Any:
     """FlashAttention-3 where its conditions hold, and the other attention elsewhere.
 
@@ -218,6 +242,7 @@ def load_ops(
     device: torch.device | str | None = None,
     *,
     attention: str = "auto",
+    fp8: bool = False,
 ) -> Ops:
     """The table of operations to run a model with.
 
@@ -228,13 +253,17 @@ def load_ops(
         device: where the model will run; the first GPU where there is one, when not given.
         attention: "auto": as triton_ops has it. "fa3": FlashAttention-3 for causal bfloat16
             attention without a mask.
+        fp8: products of the blocks in float8.
     Raises:
         ValueError: for a name that no kernel has, or what cannot run there.
     """
     table = _load_table(triton_ops, device)
-    if attention == "auto":
-        return table
-    return table._replace(attention=_load_fa3(device, table.attention))
+    if attention != "auto":
+        table = table._replace(attention=_load_fa3(device, table.attention))
+    if fp8:
+        _check_float8(device)
+        table = with_float8(table)
+    return table
 
 
 def _load_table(triton_ops: str, device: torch.device | str | None) -> Ops:

@@ -320,7 +320,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     configure_cuda(bf16=config.bf16)
     device = choose_device(config.device)
     choose_compute_dtype(device, config.bf16)
-    load_ops(config.triton_ops, device, attention=config.attention)
+    load_ops(config.triton_ops, device, attention=config.attention, fp8=config.fp8)
     if not config.data.path:
         began = time.perf_counter()
         path = str(_story_data(config))

@@ -56,7 +56,7 @@ class Trainer:
         self.device = choose_device(config.device)
         dtype, self.notice = choose_compute_dtype(self.device, config.bf16)
         torch.use_deterministic_algorithms(config.deterministic)
-        ops = load_ops(config.triton_ops, self.device, attention=config.attention)
+        ops = load_ops(config.triton_ops, self.device, attention=config.attention, fp8=config.fp8)
         # Before anything is on the device: free memory is then all that this run can have.
         self.memory = plan_memory(
             config,

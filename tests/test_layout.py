@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LEVELS = [
     {
-        "cli", "clock", "config", "console", "durations", "garbage", "projection", "functional", "schedule", "windows", "stories",
+        "cli", "clock", "config", "console", "durations", "float8", "garbage", "projection", "functional", "schedule", "windows", "stories",
         "story_words", "story_phrases", "story_plots", "compression", "__init__",
         "text_files", "text_offsets", "special_tokens", "bpe_training", "meter", "token_files",
         "tokenizer_files", "tokenizer_tables", "tiled_attention",
