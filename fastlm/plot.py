@@ -6,11 +6,15 @@ Level 3. matplotlib is imported where it is used: it is slow to load.
 from pathlib import Path
 from typing import Any
 
-AXES = (("step", "steps"), ("tokens", "tokens"), ("seconds", "seconds of training"))
+AXES = (
+    ("step", "steps"),
+    ("tokens", "tokens"),
+    ("elapsed_seconds", "wall-clock seconds of the process"),
+)
 
 
 def plot_curves(rows: list[dict[str, Any]], out: Path, *, title: str) -> None:
-    """Draw training and validation loss of one run against steps, tokens and seconds.
+    """Draw training and validation loss of one run against steps, tokens and wall-clock time.
 
     Args:
         rows: log rows as RunRecord.rows gives them.
