@@ -156,22 +156,25 @@ def run_all(arguments: Arguments, arms: list[Arm]) -> list[Run]:
     for slot in range(arguments.at_once):
         slots.put(slot)
 
+    def finish(arm: Arm, out: Path, *flags: str) -> None:
+        if (out / "summary.json").is_file():
+            return
+        shutil.rmtree(out, ignore_errors=True)
+        slot = slots.get()
+        try:
+            call([*command(arm, arguments, out), *flags], slot)
+        finally:
+            slots.put(slot)  # also after a failure: the others wait for it
+        shutil.rmtree(out / "checkpoints")
+
     def prepare(arm: Arm) -> None:
-        compiled, slot = arguments.out / "compiled" / arm.name, slots.get()
-        if not (compiled / "summary.json").is_file():
-            shutil.rmtree(compiled, ignore_errors=True)
-            call([*command(arm, arguments, compiled), "--max-steps", "1"], slot)
-        slots.put(slot)
+        finish(arm, arguments.out / "compiled" / arm.name, "--max-steps", "1")
 
     def train(run: Run) -> None:
-        out, slot = arguments.out / run.folder, slots.get()
-        if not (out / "summary.json").is_file():
-            shutil.rmtree(out, ignore_errors=True)
-            words = command(run.arm, arguments, out)
-            call([*words, "--seed", str(run.seed), "--time-budget", f"{run.seconds:g}s"], slot)
-            shutil.rmtree(out / "checkpoints")
+        out = arguments.out / run.folder
+        budget = f"{run.seconds:g}s"
+        finish(run.arm, out, "--seed", str(run.seed), "--time-budget", budget)
         print(f"{run.folder}: {RunRecord(out).summary()['val_loss']:.4f}", flush=True)
-        slots.put(slot)
 
     runs = list(runs_of(arms, arguments.budgets, arguments.seeds))
     with ThreadPoolExecutor(arguments.at_once) as pool:

@@ -13,6 +13,7 @@ from fastlm.train import TrainArguments, _starting_point
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bench"))
 
+import compare_recipes  # noqa: E402
 from compare_recipes import ARMS, BOTH, Arguments, Arm, Run, command, rates, runs_of, table  # noqa: E402
 
 from fastlm import cli  # noqa: E402
@@ -75,3 +76,13 @@ def test_the_table_has_mean_and_spread(tmp_path):
     assert table(runs, tmp_path).splitlines()[-1] == (
         "| one | 60 | 2 | 3.6250 | 0.2500 | 12 | 11,500 |"
     )
+
+
+def test_a_run_that_fails_ends_the_comparison_and_says_why(tmp_path, monkeypatch):
+    def fail(words, slot):
+        raise RuntimeError("no such data")
+
+    monkeypatch.setattr(compare_recipes, "call", fail)
+    arguments = Arguments("budgets", out=tmp_path, at_once=1)
+    with pytest.raises(RuntimeError, match="no such data"):
+        compare_recipes.run_all(arguments, ARMS["budgets"]())
