@@ -174,7 +174,7 @@ torch_ops = Ops(
 
 
 def with_float8(table: Ops) -> Ops:
-    """The table with the products of the blocks in float8; the head keeps its precision."""
+    """The table with the products of the blocks in float8; the loss keeps its precision."""
 
     def swiglu(x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor) -> Tensor:
         return float8_linear(F.silu(float8_linear(x, w1)) * float8_linear(x, w3), w2)
@@ -219,13 +219,8 @@ def _load_fa3(device: torch.device | str | None, other: Callable[..., Tensor]) -
         ) from None
 
     def attention(
-        q: Float[Tensor, "... q d_head"],
-        k: Float[Tensor, "... k d_head"],
-        v: Float[Tensor, "... k d_value"],
-        mask: Bool[Tensor, "... q k"] | None = None,
-        *,
-        is_causal: bool = False,
-    ) -> Float[Tensor, "... q d_value"]:
+        q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, is_causal: bool = False
+    ) -> Tensor:
         fits = q.ndim == 4 and q.shape == k.shape == v.shape and q.dtype == torch.bfloat16
         if not fits or mask is not None or not is_causal:
             return other(q, k, v, mask, is_causal=is_causal)
