@@ -87,7 +87,7 @@ def rates(optim: OptimConfig, factor: float) -> tuple[str, ...]:
 
 def arms_of_rates() -> list[Arm]:
     found = []
-    for batch_size, factor, recipe in itertools.product((4, 8), (2.0, 4.0, 8.0, 16.0), BOTH):
+    for batch_size, factor, recipe in itertools.product((4, 8), (1.0, 2.0, 4.0, 8.0), BOTH):
         flags = rates(load_recipe(recipe).optim, factor)
         name = f"{recipe}-batch{batch_size}-rates-x{factor:g}"
         found.append(Arm(name, recipe, (*flags, "--batch-size", str(batch_size))))
@@ -147,6 +147,8 @@ def call(words: list[str], slot: int) -> None:
         words = [sys.executable, "-c", pin + "os.execv(sys.argv[1], sys.argv[1:])", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     result = subprocess.run(words, env=environment, capture_output=True, text=True)
+    if result.returncode == cli.BAD_INPUT:
+        raise ValueError(result.stderr.splitlines()[-1].removeprefix("error: "))
     if result.returncode:
         raise RuntimeError(f"{' '.join(words)} ended with {result.returncode}: {result.stderr}")
 

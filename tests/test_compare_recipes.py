@@ -86,3 +86,10 @@ def test_a_run_that_fails_ends_the_comparison_and_says_why(tmp_path, monkeypatch
     arguments = Arguments("budgets", out=tmp_path, at_once=1)
     with pytest.raises(RuntimeError, match="no such data"):
         compare_recipes.run_all(arguments, ARMS["budgets"]())
+
+
+def test_what_a_user_can_mend_is_said_in_one_line(tmp_path):
+    arguments = Arguments("budgets", data=tmp_path / "none", out=tmp_path, at_once=1)
+    with pytest.raises(ValueError, match=r"none.*fastlm\.data prepare") as error:
+        compare_recipes.run_all(arguments, ARMS["budgets"]()[:1])
+    assert "\n" not in str(error.value) and not str(error.value).startswith("error")
