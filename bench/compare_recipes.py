@@ -87,7 +87,7 @@ def rates(optim: OptimConfig, factor: float) -> tuple[str, ...]:
 
 def arms_of_rates() -> list[Arm]:
     found = []
-    for batch_size, factor, recipe in itertools.product((4, 8), (1.0, 2.0, 4.0, 8.0), BOTH):
+    for batch_size, factor, recipe in itertools.product((2, 4, 8), (1.0, 2.0, 4.0), BOTH):
         flags = rates(load_recipe(recipe).optim, factor)
         name = f"{recipe}-batch{batch_size}-rates-x{factor:g}"
         found.append(Arm(name, recipe, (*flags, "--batch-size", str(batch_size))))
