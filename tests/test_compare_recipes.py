@@ -36,7 +36,9 @@ def test_a_change_changes_one_part_of_the_recipe():
     base = arms.pop("as-it-is")
     toy = {"d_model": 128, "n_heads": 2, "d_ff": 512}
     assert base.model == dataclasses.replace(load_recipe("leaderboard-tiny").model, **toy)
-    assert base.optim == load_recipe("leaderboard-tiny").optim
+    tuned = {"lr": 0.01, "muon_lr": 0.028, "value_embedding_lr": 0.18, "scalar_lr": 0.007}
+    optim = dataclasses.replace(load_recipe("leaderboard-tiny").optim, x0_lr=0.7, **tuned)
+    assert (base.optim, base.batch_size) == (optim, 4)
     for name, config in arms.items():
         parts = ("model", "optim", "data")
         changed = [part for part in parts if getattr(config, part) != getattr(base, part)]
@@ -92,4 +94,5 @@ def test_what_a_user_can_mend_is_said_in_one_line(tmp_path):
     arguments = Arguments("budgets", data=tmp_path / "none", out=tmp_path, at_once=1)
     with pytest.raises(ValueError, match=r"none.*fastlm\.data prepare") as error:
         compare_recipes.run_all(arguments, ARMS["budgets"]()[:1])
-    assert "\n" not in str(error.value) and not str(error.value).startswith("error")
+    assert "\n" not in str(error.value)
+    assert not str(error.value).startswith("error")
