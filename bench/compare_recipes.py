@@ -1,7 +1,7 @@
 """Recipes and single changes of them beside each other: same text, same clock, several seeds.
 
 python bench/compare_recipes.py budgets --data data/mine --out out/budgets
-python bench/compare_recipes.py changes --data data/mine --out out/changes --budgets 3m
+python bench/compare_recipes.py changes --data data/mine --out out/changes --budgets 400steps
 
 Each run is a process of its own, `python -m fastlm.train`, on one core with one thread, as many at
 once as --at-once says; what is compared runs at the same time, so that a slow hour of the machine
@@ -51,12 +51,19 @@ class Arm(NamedTuple):
 
 class Run(NamedTuple):
     arm: Arm
-    seconds: float
+    budget: str
     seed: int
 
     @property
     def folder(self) -> str:
-        return f"{self.arm.name}-{self.seconds:g}s-seed{self.seed}"
+        return f"{self.arm.name}-{self.budget}-seed{self.seed}"
+
+    @property
+    def flags(self) -> tuple[str, str]:
+        """The budget, in seconds as 180s or in steps as 400steps."""
+        if self.budget.endswith("steps"):
+            return "--max-steps", self.budget.removesuffix("steps")
+        return "--time-budget", self.budget
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,8 @@ class Arguments:
     keep: Path | None = None
     """where copies of the records go"""
     budgets: tuple[str, ...] = ("2m", "5m", "12m")
+    """of time; or of steps, as 400steps: what a change is worth, without what it costs and whatever
+    else the machine does"""
     seeds: tuple[int, ...] = (0, 1)
     at_once: int = 2
     only: tuple[str, ...] = ()
@@ -131,8 +140,10 @@ ARMS = {
 def runs_of(arms: Sequence[Arm], budgets: Sequence[str], seeds: Sequence[int]) -> Iterator[Run]:
     """Short budgets first; what is compared side by side, in the other order every other seed."""
     for budget, (i, seed) in itertools.product(budgets, enumerate(seeds)):
+        if not budget.endswith("steps"):
+            budget = f"{parse_duration(budget):g}s"
         for arm in arms[:: -1 if i % 2 else 1]:
-            yield Run(arm, parse_duration(budget), seed)
+            yield Run(arm, budget, seed)
 
 
 def command(arm: Arm, arguments: Arguments, out: Path) -> list[str]:
@@ -177,8 +188,7 @@ def run_all(arguments: Arguments, arms: list[Arm]) -> list[Run]:
 
     def train(run: Run) -> None:
         out = arguments.out / run.folder
-        budget = f"{run.seconds:g}s"
-        finish(run.arm, out, "--seed", str(run.seed), "--time-budget", budget)
+        finish(run.arm, out, "--seed", str(run.seed), *run.flags)
         print(f"{run.folder}: {RunRecord(out).summary()['val_loss']:.4f}", flush=True)
 
     runs = list(runs_of(arms, arguments.budgets, arguments.seeds))
@@ -191,20 +201,20 @@ def run_all(arguments: Arguments, arms: list[Arm]) -> list[Run]:
 def table(runs: Sequence[Run], out: Path) -> str:
     """Markdown: mean and spread of the final losses of each arm and budget, steps and tokens."""
     lines = [
-        "| run | budget, s | seeds | validation loss | spread | steps | tokens |",
+        "| run | budget | seeds | validation loss | spread | steps | tokens |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    by_arm: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    by_arm: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for run in runs:
         summary = RunRecord(out / run.folder).summary()
-        by_arm.setdefault((run.arm.name, run.seconds), []).append(summary)
-    for (name, seconds), found in sorted(by_arm.items(), key=lambda item: item[0][1]):
+        by_arm.setdefault((run.arm.name, run.budget), []).append(summary)
+    for (name, budget), found in by_arm.items():
         losses = [summary["val_loss"] for summary in found]
         steps, tokens = (
             statistics.mean(summary[key] for summary in found) for key in ("step", "tokens")
         )
         lines.append(
-            f"| {name} | {seconds:g} | {len(found)} | {statistics.mean(losses):.4f} | "
+            f"| {name} | {budget} | {len(found)} | {statistics.mean(losses):.4f} | "
             f"{max(losses) - min(losses):.4f} | {steps:,.0f} | {tokens:,.0f} |"
         )
     return "\n".join(lines) + "\n"

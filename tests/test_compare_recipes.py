@@ -59,24 +59,30 @@ def test_all_rates_of_a_recipe_are_multiplied():
 
 def test_what_is_compared_runs_side_by_side_in_both_orders():
     order = [
-        (r.arm.name, r.seconds, r.seed) for r in runs_of(ARMS["budgets"](), ["1m", "5m"], [3, 4])
+        (r.arm.name, r.budget, r.seed) for r in runs_of(ARMS["budgets"](), ["1m", "5m"], [3, 4])
     ]
     leader, base = BOTH
     assert order == [
-        *((leader, 60, 3), (base, 60, 3), (base, 60, 4), (leader, 60, 4)),
-        *((leader, 300, 3), (base, 300, 3), (base, 300, 4), (leader, 300, 4)),
+        *((leader, "60s", 3), (base, "60s", 3), (base, "60s", 4), (leader, "60s", 4)),
+        *((leader, "300s", 3), (base, "300s", 3), (base, "300s", 4), (leader, "300s", 4)),
     ]
+
+
+def test_a_budget_is_of_time_or_of_steps():
+    runs = list(runs_of([Arm("one", "tiny")], ["2m", "400steps"], [7]))
+    assert [run.flags for run in runs] == [("--time-budget", "120s"), ("--max-steps", "400")]
+    assert [run.folder for run in runs] == ["one-120s-seed7", "one-400steps-seed7"]
 
 
 def test_the_table_has_mean_and_spread(tmp_path):
     arm = Arm("one", "tiny")
-    runs = [Run(arm, 60.0, 0), Run(arm, 60.0, 1)]
+    runs = [Run(arm, "60s", 0), Run(arm, "60s", 1)]
     for run, loss, step in zip(runs, (3.5, 3.75), (10, 13), strict=True):
         (tmp_path / run.folder).mkdir()
         summary = {"val_loss": loss, "step": step, "tokens": 1000 * step}
         (tmp_path / run.folder / "summary.json").write_text(json.dumps(summary))
     assert table(runs, tmp_path).splitlines()[-1] == (
-        "| one | 60 | 2 | 3.6250 | 0.2500 | 12 | 11,500 |"
+        "| one | 60s | 2 | 3.6250 | 0.2500 | 12 | 11,500 |"
     )
 
 
