@@ -1,4 +1,4 @@
-"""Recipes and single changes of them beside each other: same text, same clock, several seeds.
+"""Recipes and single changes of them beside each other: same text, same budget, several seeds.
 
 python bench/compare_recipes.py budgets --data data/mine --out out/budgets
 python bench/compare_recipes.py changes --data data/mine --out out/changes --budgets 400steps
