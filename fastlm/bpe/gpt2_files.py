@@ -55,7 +55,7 @@ def parse_entries(text: str, source: str) -> dict[str, int]:
     """Read vocab.json as it is written: printable tokens and their ids."""
     try:
         entries = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{source} must be a JSON object of tokens and their ids: {error}"
         ) from None
@@ -107,7 +107,7 @@ def parse_merges(text: str, source: str) -> list[tuple[bytes, bytes]]:
             (i, line) for i, line in enumerate(lines, start=1) if line and not _PAIR.fullmatch(line)
         )
         raise ValueError(
-            f"{source} line {number} must be two tokens with a blank between: got {line!r}"
+            f"{source} line {number} must be two tokens with a blank between: got {line[:200]!r}"
         )
     try:
         spelled = spell_all(parts)
@@ -116,7 +116,7 @@ def parse_merges(text: str, source: str) -> list[tuple[bytes, bytes]]:
         number, line = next((i, li) for i, li in enumerate(lines, start=1) if character in li)
         raise ValueError(
             f"{source} line {number} holds {character!r}, which is none of GPT-2's printable byte "
-            f"characters: got {line!r}"
+            f"characters: got {line[:200]!r}"
         ) from None
     return list(zip(spelled[::2], spelled[1::2], strict=True))
 

@@ -49,7 +49,7 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
         described = json.loads(text)
         model = described["model"]
         entries, merges = model["vocab"], model["merges"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):
         raise ValueError(
             f"{source} must be a tokenizer.json of Hugging Face with a BPE model, its vocab and "
             "merges; of vocab.json and merges.txt give the folder"

@@ -1,0 +1,168 @@
+"""tokenizer.json of Hugging Face: the same tokenizer from it, or a refusal that names the reason."""
+
+import json
+import random
+
+import pytest
+import tokenizers
+from tokenizer_cases import END, assert_same, small_tokenizer
+
+from fastlm.bpe import hugging_face, reference
+from fastlm.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return small_tokenizer()
+
+
+class TestHuggingFaceFiles:
+    @pytest.fixture
+    def described(self, tokenizer, tmp_path):
+        """The file that save writes, as an object to be changed."""
+        tokenizer.save(tmp_path / "t")
+        return json.loads((tmp_path / "t" / "tokenizer.json").read_text(encoding="utf-8"))
+
+    @staticmethod
+    def load(described, tmp_path) -> Tokenizer:
+        path = tmp_path / "tokenizer.json"
+        path.write_text(json.dumps(described), encoding="utf-8")
+        return Tokenizer.load(path)
+
+    def test_what_save_wrote_is_read(self, tokenizer, described, tmp_path):
+        assert_same(self.load(described, tmp_path), tokenizer)
+        assert_same(Tokenizer.load(tmp_path), tokenizer)  # the folder that has only this file
+
+    def test_other_spellings_of_the_same_are_read(self, tokenizer, described, tmp_path):
+        model = described["model"]
+        model["merges"] = [" ".join(pair) for pair in model["merges"]]
+        for name in ("type", "dropout", "unk_token", "byte_fallback", "ignore_merges"):
+            del model[name]
+        model |= {"continuing_subword_prefix": "", "end_of_word_suffix": "", "dropout": 0.0}
+        described["post_processor"] = {"type": "ByteLevel", "trim_offsets": False}
+        del described["pre_tokenizer"]["use_regex"]
+        assert_same(self.load(described, tmp_path), tokenizer)
+
+    @pytest.mark.parametrize("pattern", sorted(hugging_face.PATTERNS))
+    def test_split_by_gpt2s_pattern_is_read(self, tokenizer, described, tmp_path, pattern):
+        byte_level = described["pre_tokenizer"] | {"use_regex": False}
+        split = {
+            "type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False,
+        }  # fmt: skip
+        described["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, byte_level]}
+        loaded = self.load(described, tmp_path)
+        assert_same(loaded, tokenizer)
+        peer = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+        text = "it's  the\u3000cat's 12345 \n\n x"
+        assert peer.encode(text).ids == loaded.encode(text)
+
+    def test_known_patterns_are_the_references(self):
+        assert reference.PATTERN in hugging_face.PATTERNS
+
+    @pytest.mark.parametrize("all_bytes", [True, False])
+    def test_one_trained_there_gives_the_same_ids_here(self, tmp_path, all_bytes):
+        peer = tokenizers.Tokenizer(tokenizers.models.BPE())
+        peer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        peer.decoder = tokenizers.decoders.ByteLevel()
+        alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet() if all_bytes else []
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=350,
+            special_tokens=["<|pad|>", END],
+            initial_alphabet=alphabet,
+            show_progress=False,
+        )
+        rng = random.Random(1)
+        words = ["the", "theme", "cat's", "中文", "émile", "12", "  ", "\n", "end."]
+        text = " ".join(rng.choices(words, k=2000))
+        peer.train_from_iterator([text], trainer)
+        peer.add_tokens(["<added>"])
+        peer.save(str(tmp_path / "tokenizer.json"))
+        loaded = Tokenizer.load(tmp_path)
+        assert loaded.vocab_size == peer.get_vocab_size()
+        assert loaded.special_tokens[END] == 1
+        sample = text[:500] + f"{END}the<|pad|><added> cat"
+        ids = loaded.encode(sample)
+        assert ids == peer.encode(sample).ids
+        assert loaded.decode(ids) == peer.decode(ids, skip_special_tokens=False) == sample
+        loaded.save(tmp_path / "ours")
+        assert Tokenizer.load(tmp_path / "ours").hash == loaded.hash
+
+    @pytest.mark.parametrize(
+        ("where", "value", "message"),
+        [
+            (["normalizer"], {"type": "NFC"}, r"normalizer must be null"),
+            (["truncation"], {"max_length": 3}, r"truncation must be null"),
+            (["padding"], {"pad_id": 3}, r"padding must be null"),
+            (["pre_tokenizer"], None, r"pre_tokenizer must be ByteLevel"),
+            (["pre_tokenizer"], {"type": "Whitespace"}, r"got \{\"type\": \"Whitespace\"\}"),
+            (
+                ["pre_tokenizer", "add_prefix_space"],
+                True,
+                r"pre_tokenizer\.add_prefix_space must be",
+            ),
+            (["pre_tokenizer", "use_regex"], False, r"pre_tokenizer\.use_regex must be true"),
+            (["post_processor"], {"type": "TemplateProcessing"}, r"post_processor must be null"),
+            (["decoder"], {"type": "WordPiece"}, r"decoder must be null or ByteLevel"),
+            (["model", "type"], "Unigram", r"model\.type must be \"BPE\""),
+            (["model", "dropout"], 0.1, r"model\.dropout must be null.* got 0\.1"),
+            (["model", "unk_token"], "<unk>", r"model\.unk_token must be null"),
+            (["model", "byte_fallback"], True, r"model\.byte_fallback must be false"),
+            (["model", "ignore_merges"], True, r"model\.ignore_merges must be false"),
+            (["model", "continuing_subword_prefix"], "##", r"continuing_subword_prefix must be"),
+            (["model", "end_of_word_suffix"], "</w>", r"end_of_word_suffix must be"),
+            (["model", "vocab"], [], r"model\.vocab must be a JSON object"),
+            (["model", "merges"], [1], r"model\.merges must be a list of pairs"),
+            (["model", "merges"], [["a", "b", "c"]], r"line 1 must be two tokens"),
+            (["model", "merges"], [["q", "x"]], r"merge 0, b'q' \+ b'x', needs b'qx'"),
+            (["model"], 1, r"must be a tokenizer\.json of Hugging Face"),
+            (["added_tokens", 0, "lstrip"], True, r"added_tokens '<\|endoftext\|>'\.lstrip must"),
+            (["added_tokens", 0, "rstrip"], True, r"rstrip must be false"),
+            (["added_tokens", 0, "single_word"], True, r"single_word must be false"),
+            (
+                ["added_tokens", 0, "normalized"],
+                True,
+                r"added_tokens\.normalized of tokens that overlap must be the same",
+            ),
+            (["added_tokens", 0, "id"], 3, r"added_tokens '<\|endoftext\|>'\.id must be 296"),
+            (["added_tokens", 0, "content"], None, r"must each have a content and an id"),
+        ],
+    )
+    def test_what_would_give_other_ids_is_refused_by_name(
+        self, described, tmp_path, where, value, message
+    ):
+        part = described
+        for name in where[:-1]:
+            part = part[name]
+        part[where[-1]] = value
+        with pytest.raises(ValueError, match=rf"tokenizer\.json.*{message}"):
+            self.load(described, tmp_path)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"pattern": {"Regex": r"\s+"}}, r"pre_tokenizer\.pattern must be GPT-2's pattern"),
+            ({"pattern": {"String": " "}}, r"pre_tokenizer\.pattern must be GPT-2's pattern"),
+            ({"behavior": "Removed"}, r"must be Isolated and false"),
+            ({"invert": True}, r"must be Isolated and false"),
+        ],
+    )
+    def test_other_splits_are_refused(self, described, tmp_path, change, message):
+        split = {
+            "type": "Split",
+            "pattern": {"Regex": reference.PATTERN},
+            "behavior": "Isolated",
+            "invert": False,
+        }
+        steps = [split | change, described["pre_tokenizer"] | {"use_regex": False}]
+        described["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
+        with pytest.raises(ValueError, match=message):
+            self.load(described, tmp_path)
+
+    def test_it_is_asked_before_a_pair_that_says_less(self, described, tmp_path):
+        """Files of Qwen, say, look like GPT-2's, but cut the text by another pattern."""
+        described["normalizer"] = {"type": "NFC"}
+        folder = tmp_path / "t"
+        (folder / "tokenizer.json").write_text(json.dumps(described))
+        (folder / "special_tokens.json").unlink()
+        with pytest.raises(ValueError, match=r"normalizer must be null"):
+            Tokenizer.load(folder)
