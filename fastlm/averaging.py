@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastlm.shards import assign, local
+
 
 class WeightAverage:
     """Running mean, in float32, of a network's parameters over some of its steps.
@@ -31,8 +33,8 @@ class WeightAverage:
         """Count the parameters as they are now."""
         assert not self.is_swapped, "the parameters are the mean itself"
         self.n_averaged += 1
-        now = [p.detach().float() for p in self.parameters]
-        torch._foreach_lerp_(self.means, now, 1 / self.n_averaged)
+        now = [local(p.detach()).float() for p in self.parameters]
+        torch._foreach_lerp_([local(mean) for mean in self.means], now, 1 / self.n_averaged)
 
     def restart(self) -> None:
         """Forget what was counted."""
@@ -56,6 +58,6 @@ class WeightAverage:
         """Go on from a state_dict, whose parameters have been loaded; ends the exchange of swap."""
         self.n_averaged, self.is_swapped = state["n_averaged"], state["is_swapped"]
         for mean, saved in zip(self.means, state["means"], strict=bool(state["means"])):
-            mean.copy_(saved)
+            assign(mean, saved)
         if self.is_swapped:
             self.swap()

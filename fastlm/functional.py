@@ -304,6 +304,7 @@ def adamw(
     eps: float,
     weight_decay: float,
     step: int,
+    applies: Bool[Tensor, ""] | None = None,
 ) -> None:
     """One step of Adam with decoupled weight decay, in place on params and both averages.
 
@@ -313,6 +314,7 @@ def adamw(
 
     Args:
         step: t, from 1.
+        applies: where False nothing changes; gradients must be finite then too.
     Source: Kingma and Ba 2015, arXiv:1412.6980, end of section 2 (the form that applies eps to
     the uncorrected root); Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2.
     """
@@ -324,7 +326,7 @@ def adamw(
         v = beta2 * _accurate(exp_avg_sq) + (1 - beta2) * g * g
         new = old - lr * weight_decay * old - lr_t * m / (v.sqrt() + eps)
         for tensor, value in ((exp_avg, m), (exp_avg_sq, v), (p, new)):
-            tensor.copy_(value)
+            tensor.copy_(value if applies is None else torch.where(applies, value, tensor))
 
 
 def symmetric_product(

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fastlm.ops import Ops, torch_ops
+from fastlm.parallel import Ranks
+from fastlm.shards import assign, whole, whole_of_part
 from fastlm.stepper import Stepper, check_rates
 
 Polynomial = tuple[float, float, float]
@@ -85,6 +87,7 @@ def normalize_neurons(
     *,
     beta2: float,
     eps: float,
+    applies: Bool[Tensor, ""] | None = None,
 ) -> Float[Tensor, "... d_out d_in"]:
     """Divide each row (neuron) by its running root mean square; keep the matrix's norm.
 
@@ -92,10 +95,13 @@ def normalize_neurons(
     result is o ||update|| / ||o||. A correction of v for its start at 0 would be the same for all
     rows and so leave the result as it is.
 
+    Args:
+        applies: where False, v stays as it is.
     Source: Li et al. 2025, arXiv:2510.05491, algorithm 1, whose last step sets the norm to
     0.2 sqrt(d_out d_in) instead: with the update's own, Muon's learning rates keep their meaning.
     """
-    second_moment.lerp_(update.square().mean(dim=-1, keepdim=True), 1 - beta2)
+    weight = 1 - beta2 if applies is None else (1 - beta2) * applies
+    second_moment.lerp_(update.square().mean(dim=-1, keepdim=True), weight)
     normalized = update / (second_moment.sqrt() + eps)
     before, after = (x.norm(dim=(-2, -1), keepdim=True) for x in (update, normalized))
     return normalized * (before / (after + eps))
@@ -113,6 +119,7 @@ def update_stacks(
     symmetric_product: Callable[..., Tensor],
     beta2: float = 0.0,
     eps: float = 0.0,
+    applies: Bool[Tensor, ""] | None = None,
 ) -> list[Float[Tensor, "n d_out d_in"]]:
     """New values of parameters after a step of Muon, or of NorMuon if there are second moments.
 
@@ -124,18 +131,20 @@ def update_stacks(
         second_moments: of rows, changed in place; none for Muon.
         lr, decay: tensors without dimensions when compiled, where a number would become a
             constant of the graph; decay is lr * weight_decay.
+        applies: where False, the values and second moments there are.
     """
     new = []
     for i, (params, update) in enumerate(zip(stacks, updates, strict=True)):
         o = orthogonalize(update, method=method, symmetric_product=symmetric_product)
         if second_moments:
-            o = normalize_neurons(o, second_moments[i], beta2=beta2, eps=eps)
+            o = normalize_neurons(o, second_moments[i], beta2=beta2, eps=eps, applies=applies)
         shrunk = params * (1 - (decay * (params * o >= 0) if cautious else decay))
         rate = -lr * math.sqrt(max(1.0, params.shape[-2] / params.shape[-1]))
-        if isinstance(rate, Tensor):  # alpha takes numbers only
-            new.append(shrunk + rate * o)
-        else:
-            new.append(torch.add(shrunk, o, alpha=rate))
+        if isinstance(rate, Tensor):
+            o = rate * o
+            rate = 1.0  # alpha takes numbers only
+        value = torch.add(shrunk, o, alpha=rate)
+        new.append(value if applies is None else torch.where(applies, value, params))
     return new
 
 
@@ -156,7 +165,10 @@ class Muon(Stepper):
     Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/.
     """
 
+    holds_back_on_device = True
     normalizes_neurons = False
+    ranks = Ranks()
+    """processes among which the matrices are shared out: each updates its own, all get all"""
     _update: Callable[..., list[Tensor]] = staticmethod(update_stacks)
 
     def __init__(
@@ -199,7 +211,8 @@ class Muon(Stepper):
     def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
         momentum = group["momentum"]
         velocity = self.buffers(params, "velocity")
-        torch._foreach_mul_(velocity, momentum)
+        kept = momentum if self.applies is None else torch.where(self.applies, momentum, 1.0)
+        torch._foreach_mul_(velocity, kept)
         torch._foreach_add_(velocity, grads)
         updates = list(torch._foreach_add(grads, velocity, alpha=momentum))
         indices = _indices_by_shape(params)
@@ -207,12 +220,33 @@ class Muon(Stepper):
         if self.normalizes_neurons:
             moments = self.buffers(params, "second_moment", new=_zero_per_row)
         stacked_moments = _stack(moments, indices) if moments else []
-        new = self._new_values(
-            group, _stack(params, indices), _stack(updates, indices), stacked_moments
+        values = [whole(p) for p in params]
+        updates = [whole_of_part(u, p) for u, p in zip(updates, params, strict=True)]
+        new = self._shared_values(
+            group, _stack(values, indices), _stack(updates, indices), stacked_moments
         )
-        _unstack(new, params, indices)
+        _unstack(new, values, indices)
+        for p, value in zip(params, values, strict=True):
+            if value is not p:  # of a sharded one this was a copy
+                assign(p, value)
         if moments:
             _unstack(stacked_moments, moments, indices)
+
+    def _shared_values(
+        self,
+        group: dict[str, Any],
+        stacks: list[Tensor],
+        updates: list[Tensor],
+        second_moments: list[Tensor],
+    ) -> list[Tensor]:
+        """New values of all matrices, of which each process computes its share."""
+        ranks = self.ranks
+        shares = [[ranks.share(s) for s in each] for each in (stacks, updates, second_moments)]
+        new = self._new_values(group, *shares)
+        for stack, moments in zip(second_moments, shares[2], strict=True):
+            if ranks.size > 1:
+                stack.copy_(ranks.whole(moments, len(stack)))
+        return [ranks.whole(part, len(s)) for part, s in zip(new, stacks, strict=True)]
 
     def _new_values(
         self,
@@ -234,18 +268,24 @@ class Muon(Stepper):
             cautious=group["cautious"],
             method=group["orthogonalization"],
             symmetric_product=self.ops.symmetric_product,
+            applies=self.applies,
             **{name: group[name] for name in ("beta2", "eps") if name in group},
         )
 
     @torch.no_grad()
     def warm_up(self) -> None:
-        """Update zeros like the parameters: compiles what step() will run, changing nothing."""
+        """Update zeros like the parameters: compiles what step() will run, changing nothing.
+
+        With what is held back (see Stepper.applies), as in training.
+        """
+        device = self.param_groups[0]["params"][0].device
+        self.applies = torch.ones((), dtype=torch.bool, device=device)
         for group in self.param_groups:
             params = [p for p in group["params"] if p.requires_grad]
-            stacks = _stack(params, _indices_by_shape(params))
+            stacks = _stack([whole(p) for p in params], _indices_by_shape(params))
             zeros = [torch.zeros_like(stack) for stack in stacks]
             moments = [_zero_per_row(s) for s in stacks] if self.normalizes_neurons else []
-            self._new_values(group, stacks, zeros, moments)
+            self._shared_values(group, stacks, zeros, moments)
 
 
 def _indices_by_shape(params: list[Tensor]) -> list[list[int]]:
@@ -304,4 +344,4 @@ class NorMuon(Muon):
 
 
 def _zero_per_row(matrices: Float[Tensor, "... d_out d_in"]) -> Float[Tensor, "... d_out 1"]:
-    return matrices.new_zeros(*matrices.shape[:-1], 1)
+    return torch.zeros(*matrices.shape[:-1], 1, dtype=matrices.dtype, device=matrices.device)

@@ -98,8 +98,8 @@ class RowLoss:
         self.rows = [rows.detach().requires_grad_() for rows in self.ngrams.rows(self.indices)]
         return self.loss(token_ids, targets, self.rows)
 
-    def keep_gradients(self) -> None:
-        """After the backward pass: these gradients count in the next step."""
-        gradients = [rows.grad for rows in self.rows if rows.grad is not None]
+    def keep_gradients(self, factor: float = 1.0) -> None:
+        """After the backward pass of a loss times a factor: these gradients count next."""
+        gradients = [rows.grad / factor for rows in self.rows if rows.grad is not None]
         self.optimizer.add(self.indices, gradients)
         self.indices, self.rows = [], []

@@ -129,15 +129,29 @@ def _adamw(
     eps: float,
     weight_decay: float,
     step: int,
+    applies: Bool[Tensor, ""] | None = None,
 ) -> None:
     beta1, beta2 = betas
-    torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
-    torch._foreach_mul_(exp_avg_sqs, beta2)
+    shrinking = 1 - lr * weight_decay
+    if applies is None:
+        torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
+        torch._foreach_mul_(exp_avg_sqs, beta2)
+    else:
+        # Without a branch on the host: averages times 1 plus gradients of 0, parameters times 1.
+        kept = [torch.where(applies, factor, 1.0) for factor in (beta1, beta2, shrinking)]
+        torch._foreach_mul_(exp_avgs, kept[0])
+        torch._foreach_mul_(exp_avg_sqs, kept[1])
+        grads = [torch.where(applies, grad, 0.0) for grad in grads]
+        torch._foreach_add_(exp_avgs, grads, alpha=1 - beta1)
     torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
     lr_t = lr * math.sqrt(1 - beta2**step) / (1 - beta1**step)
     scale = torch._foreach_sqrt(exp_avg_sqs)
     torch._foreach_add_(scale, eps)
-    torch._foreach_mul_(params, 1 - lr * weight_decay)
+    if applies is None:
+        torch._foreach_mul_(params, shrinking)
+    else:
+        torch._foreach_mul_(params, kept[2])
+        torch._foreach_div_(scale, applies.float())  # infinite: the change below is 0
     torch._foreach_addcdiv_(params, exp_avgs, scale, value=-lr_t)
 
 

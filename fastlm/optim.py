@@ -18,7 +18,9 @@ from fastlm import schedule
 from fastlm.config import OptimConfig
 from fastlm.muon import Muon, NorMuon
 from fastlm.ops import Ops, torch_ops
+from fastlm.parallel import Ranks
 from fastlm.parameter_groups import parameter_groups
+from fastlm.shards import local
 from fastlm.stepper import Stepper, check_rates
 
 
@@ -54,8 +56,9 @@ class SGD(Stepper):
             torch._foreach_mul_(velocity, group["momentum"])
             torch._foreach_add_(velocity, grads)
             grads = velocity
-        torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
-        torch._foreach_add_(params, grads, alpha=-lr)
+        parts = [local(p) for p in params]
+        torch._foreach_mul_(parts, 1 - lr * group["weight_decay"])
+        torch._foreach_add_(parts, grads, alpha=-lr)
 
 
 class AdaGrad(Stepper):
@@ -77,8 +80,9 @@ class AdaGrad(Stepper):
         torch._foreach_addcmul_(squares, grads, grads)
         scale = torch._foreach_sqrt(squares)
         torch._foreach_add_(scale, group["eps"])
-        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_addcdiv_(params, grads, scale, value=-group["lr"])
+        parts = [local(p) for p in params]
+        torch._foreach_mul_(parts, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_addcdiv_(parts, grads, scale, value=-group["lr"])
 
 
 class AdamW(Stepper):
@@ -90,6 +94,8 @@ class AdamW(Stepper):
     Source: Kingma and Ba 2015, arXiv:1412.6980, end of section 2 (the form that applies eps to
     the uncorrected root); Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2.
     """
+
+    holds_back_on_device = True
 
     def __init__(
         self,
@@ -111,7 +117,7 @@ class AdamW(Stepper):
     def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
         step = self.count_step(params)
         self.ops.adamw(
-            params,
+            [local(p) for p in params],
             grads,
             self.buffers(params, "exp_avg"),
             self.buffers(params, "exp_avg_sq"),
@@ -120,25 +126,34 @@ class AdamW(Stepper):
             eps=group["eps"],
             weight_decay=group["weight_decay"],
             step=step,
+            applies=self.applies,
         )
 
 
 @torch.no_grad()
 def clip_gradients(
-    parameters: Iterable[nn.Parameter], max_l2_norm: float, eps: float = 1e-6
+    parameters: Iterable[nn.Parameter],
+    max_l2_norm: float,
+    eps: float = 1e-6,
+    *,
+    ranks: Ranks | None = None,
 ) -> Float[Tensor, ""]:
     """Scale all gradients by max_l2_norm / (norm + eps) when their global l2 norm is above it.
 
     Changes the gradients in place; parameters without one are left alone. Does not wait for the
     device.
 
+    Args:
+        ranks: the processes that hold parts of the gradients, if these are sharded.
     Returns:
         The norm before clipping, float32; 0 when nothing has a gradient.
     """
-    grads = [p.grad for p in parameters if p.grad is not None]
+    grads = [local(p.grad) for p in parameters if p.grad is not None]
     if not grads:
         return torch.zeros(())
     norm = torch.stack(torch._foreach_norm([g.float() for g in grads])).norm()
+    if ranks is not None and ranks.is_sharded:
+        norm = ranks.sum_(norm.square()).sqrt()
     if math.isfinite(max_l2_norm):
         factor = torch.where(norm > max_l2_norm, max_l2_norm / (norm + eps), torch.ones_like(norm))
         torch._foreach_mul_(grads, factor)

@@ -4,7 +4,8 @@ Level 1. A table is a parameter that autograd does not see: rows are looked up b
 the gradient of what was looked up is given to add(). Neither a step nor add() waits for the device.
 """
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,15 +13,21 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fastlm.parallel import Ranks
+
 
 class RowAdaGrad(Optimizer):
     """v_r <- v_r + mean(g^2); row r <- row r - lr g / (sqrt(v_r) + eps), for rows with gradients.
 
     v is one number a row. A row that was looked up several times gets the sum of these gradients,
-    and v the sum of their squares.
+    and v the sum of their squares. Where applies, a bool on the device, is False, nothing changes.
 
     Source: Duchi et al. 2011, with one rate a row as in Gupta et al. 2014.
     """
+
+    applies: Tensor | None = None
+    ranks = Ranks()
+    """processes whose gradients count: each has all tables"""
 
     def __init__(self, tables: Iterable[Tensor], lr: float = 0.05, *, eps: float = 1e-10) -> None:
         super().__init__(list(tables), {"lr": lr, "eps": eps})
@@ -48,13 +55,28 @@ class RowAdaGrad(Optimizer):
                 parts = self.pending.pop(table, [])
                 if not parts:
                     continue
-                index = torch.cat([i for i, _ in parts])
+                index = self.ranks.concatenate(torch.cat([i for i, _ in parts]))
                 gradient = torch.cat([g for _, g in parts]).to(table.dtype)
+                gradient = self.ranks.concatenate(gradient)
+                if self.applies is not None:
+                    gradient = torch.where(self.applies, gradient, 0.0)
                 squares = self.state[table]["square_sum"]
-                squares.index_add_(0, index, gradient.float().square().mean(-1))
-                scale = group["lr"] / (squares[index].sqrt() + group["eps"])
-                table.index_add_(0, index, -(gradient * scale[:, None]).to(table.dtype))
+                with _in_fixed_order(needed=self.ranks.size > 1):
+                    squares.index_add_(0, index, gradient.float().square().mean(-1))
+                    scale = group["lr"] / (squares[index].sqrt() + group["eps"])
+                    table.index_add_(0, index, -(gradient * scale[:, None]).to(table.dtype))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget gradients that no step has used."""
         self.pending.clear()
+
+
+@contextlib.contextmanager
+def _in_fixed_order(*, needed: bool) -> Iterator[None]:
+    """Sums that come out the same on every GPU: tables that all processes have stay equal."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(before or needed)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fastlm.ops import Ops, torch_ops
+from fastlm.shards import local, sharded_like
 
 Closure = Callable[[], float] | None
 
@@ -24,9 +25,16 @@ def check_rates(lr: float, **others: float) -> None:
 
 
 class Stepper(Optimizer):
-    """Gathers each group's parameters and gradients and hands them to update()."""
+    """Gathers each group's parameters and gradients and hands them to update().
+
+    Of sharded parameters each process updates its own part.
+    """
 
     ops: Ops = torch_ops
+    applies: Tensor | None = None
+    """a bool on the device: where it is False, a step changes nothing; gradients are 0 then"""
+    holds_back_on_device = False
+    """whether update() sees to that; otherwise step() waits for the device"""
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy of an optimizer: torch knows nothing of its operations.
@@ -49,23 +57,48 @@ class Stepper(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self.applies is not None and not self.holds_back_on_device and not self.applies:
+            return loss
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if params:
-                self.update(group, params, [p.grad for p in params])
+                self.update(group, params, [local(p.grad) for p in params if p.grad is not None])
         return loss
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state_dict; tensors of a parameter's shape are sharded as it is."""
+        params = [p for group in self.param_groups for p in group["params"]]
+        state = {
+            i: {
+                name: sharded_like(value, params[i])
+                if isinstance(value, Tensor) and value.shape == params[i].shape
+                else value
+                for name, value in of_parameter.items()
+            }
+            for i, of_parameter in state_dict["state"].items()
+        }
+        super().load_state_dict({**state_dict, "state": state})
+
     def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+        """Change the parameters.
+
+        Args:
+            params: those with a gradient; shards.local() of them is what can be changed.
+            grads: this process's parts.
+        """
         raise NotImplementedError("each optimizer defines its own update")
 
     def buffers(
         self, params: list[Tensor], name: str, new: Callable[[Tensor], Tensor] = torch.zeros_like
     ) -> list[Tensor]:
-        """State tensors of that name, one a parameter, made by new(parameter) at first."""
+        """State tensors of that name, one a parameter, made by new(parameter) at first.
+
+        Of those that are sharded, the parts of this process.
+        """
         for p in params:
             if name not in self.state[p]:
                 self.state[p][name] = new(p)
-        return [self.state[p][name] for p in params]
+        return [local(self.state[p][name]) for p in params]
 
     def count_step(self, params: list[Tensor]) -> int:
         """Steps taken, this one included; kept per parameter so that it is saved with the state."""

@@ -57,11 +57,15 @@ def _update_chunk(
 @triton.jit
 def _update(
     addresses_ptr, owners_ptr, first_chunks_ptr, sizes_ptr,
-    param_ptr, grad_ptr, exp_avg_ptr, exp_avg_sq_ptr,
+    param_ptr, grad_ptr, exp_avg_ptr, exp_avg_sq_ptr, applies_ptr,
     n_tensors, rate, decay, beta1, rest1, beta2, rest2, eps,
-    IS_ALIGNED: tl.constexpr, ACCURATE: tl.constexpr, CHUNK: tl.constexpr,
+    IS_HELD: tl.constexpr, IS_ALIGNED: tl.constexpr, ACCURATE: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """Of param_ptr, grad_ptr, exp_avg_ptr and exp_avg_sq_ptr only the types matter."""
+    if IS_HELD:  # noqa: SIM102
+        # Not one condition: without IS_HELD the load would be compiled all the same.
+        if tl.load(applies_ptr) == 0:
+            return
     chunk = tl.program_id(0)
     owner = tl.load(owners_ptr + chunk)
     # int64, as the tables are: a parameter may have more than 2^31 elements.
@@ -126,6 +130,7 @@ def _step(
     eps: float,
     weight_decay: float,
     step: int,
+    applies: Tensor | None,
 ) -> None:
     groups: dict[tuple[torch.dtype, ...], list[tuple[Tensor, ...]]] = {}
     for p, grad, *averages in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
@@ -143,8 +148,10 @@ def _step(
         launch(
             _update, (len(owners),),
             [t for column in columns for t in column], owners, first_chunks, numels, *likes,
-            len(group), lr * math.sqrt(1 - beta2**step) / (1 - beta1**step), lr * weight_decay,
+            owners if applies is None else applies.view(torch.uint8), len(group),
+            lr * math.sqrt(1 - beta2**step) / (1 - beta1**step), lr * weight_decay,
             beta1, 1 - beta1, beta2, 1 - beta2, eps,
+            IS_HELD=applies is not None,
             IS_ALIGNED=all(t.data_ptr() % _ALIGNMENT == 0 for column in columns for t in column),
             ACCURATE=accurate_dtype(max(likes, key=lambda t: t.dtype.itemsize)),
             CHUNK=CHUNK,
@@ -164,6 +171,7 @@ def adamw(
     eps: float,
     weight_decay: float,
     step: int,
+    applies: Tensor | None = None,
 ) -> None:
     """As fastlm.functional.adamw, in one launch for each combination of dtypes.
 
@@ -201,8 +209,13 @@ def adamw(
                     f"{tensor.stride()} of shape {tuple(tensor.shape)}; make it contiguous(), or "
                     "use --triton-ops none"
                 )
+    if applies is not None and (applies.dtype, applies.numel()) != (torch.bool, 1):
+        raise ValueError(
+            f"adamw needs applies as one bool: got {applies.numel()} of {applies.dtype}; give "
+            "a tensor of dtype bool, or None"
+        )
     if len(params) > 0:
         _step(
             list(params), list(grads), list(exp_avgs), list(exp_avg_sqs),
-            lr, *betas, eps, weight_decay, step,
+            lr, *betas, eps, weight_decay, step, applies,
         )  # fmt: skip

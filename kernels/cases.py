@@ -209,6 +209,9 @@ def _adamw_inputs(
     shape: Shape, options: Options, dtype: torch.dtype, device: torch.device, g: torch.Generator
 ) -> Inputs:
     """A shape of the numbers of elements of each parameter."""
+    options = dict(options)
+    if "applies" in options:
+        options["applies"] = torch.full((), options["applies"], dtype=torch.bool, device=device)
     params, grads, exp_avgs = ([_randn((n,), dtype, device, g) for n in shape] for _ in range(3))
     exp_avg_sqs = [_randn((n,), dtype, device, g).square() for n in shape]
     return Inputs((params, grads, exp_avgs, exp_avg_sqs), (), options, (0, 2, 3))
@@ -412,8 +415,9 @@ OPS = {
         ((1, 7, 1000), (0, 5000, 2048, 3), (0,)),
         (_PARAMETERS,),
         (
-            {**_ADAMW, "weight_decay": 0.1, "step": 1000},
+            {**_ADAMW, "weight_decay": 0.1, "step": 1000, "applies": True},
             {**_ADAMW, "weight_decay": 0.0, "step": 1},
+            {**_ADAMW, "weight_decay": 0.1, "step": 2, "applies": False},
         ),
         _adamw_bytes,
     ),

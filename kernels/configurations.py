@@ -79,10 +79,12 @@ class Use:
 def record(op: Op, shape: Shape, options: Options, dtype: torch.dtype, gpu: Gpu) -> list[Launch]:
     """The launches of a forward and a backward pass on such a GPU."""
     inputs = _inputs(op, shape, options, dtype)
-    tensors = tree_map_only(Tensor, without_memory, inputs.tensors)
+    tensors, given_options = tree_map_only(
+        Tensor, without_memory, (inputs.tensors, dict(inputs.options))
+    )
     given = [tensors[i].requires_grad_() for i in inputs.differentiable]
     with pretended(gpu), recording() as launches:
-        returned = op.function(*tensors, **inputs.options)
+        returned = op.function(*tensors, **given_options)
         results = [r for r in tree_leaves(returned) if isinstance(r, Tensor) and r.requires_grad]
         if results:
             gradients = [torch.empty_like(r) for r in results]

@@ -4,29 +4,8 @@ Run by `make soak`. Each names a file, what stands there, what a slip would leav
 see it; -rA shows which did.
 """
 
-import os
-import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-from typing import NamedTuple
-
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-
-SEGMENTATION_FAULT = 128 + 11
-
-
-class Bug(NamedTuple):
-    """In `file`, each `old` becomes `new`; `tests` are pytest arguments of those that must fail."""
-
-    file: str
-    old: str
-    new: str
-    tests: str
-
+from mutations import Bug, check_is_seen
 
 PARITY = "tests/test_kernels.py -k 'errors_are_those and {}'"
 
@@ -115,38 +94,7 @@ BUGS = {
 }
 
 
-def run_tests(folder: Path, tests: str) -> subprocess.CompletedProcess[str]:
-    command = f"{sys.executable} -m pytest -q -x -p no:cacheprovider {tests}"
-    return subprocess.run(
-        command,
-        shell=True,
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-    )
-
-
-@pytest.fixture
-def copy_of_the_project(tmp_path):
-    for name in ("kernels", "fastlm", "tests"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("conftest.py", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    return tmp_path
-
-
 @pytest.mark.parametrize("name", BUGS)
-def test_a_typical_bug_makes_a_test_fail(name, copy_of_the_project):
+def test_a_typical_bug_makes_a_test_fail(name, tmp_path):
     bug = BUGS[name]
-    path = copy_of_the_project / "kernels" / bug.file
-    text = path.read_text()
-    assert bug.old in text, "the code has changed: say here what the slip would be now"
-    before = run_tests(copy_of_the_project, bug.tests)
-    assert before.returncode == 0, before.stdout
-    path.write_text(text.replace(bug.old, bug.new))
-    after = run_tests(copy_of_the_project, bug.tests)
-    # An offset that wraps around may point outside all memory: the process dies.
-    assert after.returncode in (1, SEGMENTATION_FAULT), f"no test saw it:\n{after.stdout}"
-    failed = re.findall(r"^FAILED (.*?)(?: - .*)?$", after.stdout, re.MULTILINE)
-    print(f"{name}: {failed[0] if failed else 'segmentation fault in ' + bug.tests}")
+    check_is_seen(name, bug._replace(file=f"kernels/{bug.file}"), tmp_path)

@@ -5,9 +5,10 @@ import math
 
 import pytest
 import torch
+from short_runs import write_checkpoint
 from torch import nn
 
-from fastlm.checkpoint import read_run_checkpoint, write_run_checkpoint
+from fastlm.checkpoint import read_run_checkpoint
 from fastlm.muon import (
     POLAR_EXPRESS,
     POLAR_EXPRESS_SAFETY,
@@ -215,7 +216,7 @@ def test_state_comes_back_from_a_checkpoint_bit_for_bit(tmp_path):
     params, grads = parameters_and_gradients(6)
     first = NorMuon(params, 0.1, cautious=True, weight_decay=0.1)
     run_steps(first, params, grads[:3])
-    folder = write_run_checkpoint(tmp_path, 3, nn.ParameterList(params), [first], {})
+    folder = write_checkpoint(tmp_path, 3, nn.ParameterList(params), [first])
     copies = [nn.Parameter(p.detach().clone()) for p in params]
     second = NorMuon(copies, 0.1, cautious=True, weight_decay=0.1)
     second.load_state_dict(read_run_checkpoint(folder).optimizers[0])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastlm.config import ModelConfig, OptimConfig, TrainConfig, from_dict, to_json
+from fastlm.config import ModelConfig, OptimConfig, TrainConfig
 from fastlm.model import TransformerLM
 from fastlm.muon import NorMuon
 from fastlm.optim import (
@@ -22,6 +22,7 @@ from fastlm.optim import (
     set_schedule,
 )
 from fastlm.parameter_groups import parameter_groups
+from fastlm.sealed import from_dict, to_json
 
 
 def after_noisy_steps(make, n_steps: int, dtype: torch.dtype) -> list[torch.Tensor]:

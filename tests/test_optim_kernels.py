@@ -193,8 +193,9 @@ class TestAdamW:
 
     def test_it_says_truly_what_it_changes(self):
         """opcheck: changes what it declares and nothing else, and can be traced."""
-        arguments = (*state([(3,), (2, 2)]), 0.01, 0.9, 0.95, 1e-8, 0.1, 2)
-        torch.library.opcheck(torch.ops.fastlm.adamw.default, arguments)
+        for applies in (None, torch.tensor(True), torch.tensor(False)):
+            arguments = (*state([(3,), (2, 2)]), 0.01, 0.9, 0.95, 1e-8, 0.1, 2, applies)
+            torch.library.opcheck(torch.ops.fastlm.adamw.default, arguments)
 
 
 @pytest.mark.interpreter

@@ -1,0 +1,74 @@
+"""What a step looked like whose loss or gradients were not finite.
+
+Level 5. Such a step is not applied, so that the weights are still those it had: it is computed once
+more, and what it was made of is written down.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastlm.record import write_json
+from fastlm.shards import whole
+from fastlm.trainer import Trainer
+from fastlm.watch import Step
+from fastlm.windows import window_starts
+
+
+def write_nonfinite(trainer: Trainer, step: Step) -> Path:
+    """Write not-finite-step-N.json beside the log: windows, seed, norms of every parameter."""
+    path = trainer.record.folder / f"not-finite-step-{step.number}.json"
+    described = describe_step(trainer, step)
+    if trainer.ranks.is_first:
+        write_json(path, described)
+    return path
+
+
+def describe_step(trainer: Trainer, step: Step) -> dict[str, Any]:
+    """Compute a step's gradients again, without an update; weights are those of now."""
+    config = trainer.config
+    batch_size = config.batch_sizes[step.part]
+    for p in trainer.parameters:
+        p.grad = None
+    stream = trainer.stream(step.first_window, is_shared=False)
+    losses = []
+    n_micro = batch_size // trainer.micro_batch
+    for _ in range(n_micro):
+        loss = trainer.loss(*next(stream))
+        (loss / n_micro).backward()
+        losses.append(loss.item())
+    if trainer.tie is not None:
+        trainer.tie.before_step()
+    starts = window_starts(
+        step.first_window,
+        batch_size,
+        n_tokens=len(trainer.data.train.tokens),
+        context_length=config.model.context_length,
+        sampling=config.data.sampling,
+        seed=config.seed,
+    )
+    return {
+        "step": step.number,
+        "seed": config.seed,
+        "micro_batch_losses": [str(loss) for loss in losses],
+        "window_starts": starts.tolist(),
+        "lr": [[group["lr"] for group in o.param_groups] for o in trainer.optimizers],
+        "parameters": {
+            name: {"weight": _norm(p), "gradient": None if p.grad is None else _norm(p.grad)}
+            for name, p in trainer.model.named_parameters()
+        },
+    }
+
+
+def _norm(tensor: Tensor) -> dict[str, Any]:
+    """Of the finite values; str() of a number also says inf and nan, which JSON has not."""
+    values = whole(tensor.detach()).float()
+    finite = values.isfinite()
+    return {
+        "norm": float(torch.where(finite, values, 0.0).norm()),
+        "largest": str(float(values.abs().max())),
+        "n_not_finite": int((~finite).sum()),
+        "n": values.numel(),
+    }

@@ -1,0 +1,258 @@
+"""Steps that are not finite are not applied, and spikes are told, without waiting for the device."""
+
+import dataclasses
+import json
+import math
+import statistics
+import time
+
+import pytest
+import torch
+from short_runs import config, new_trainer, same, train_rows
+from torch import nn
+
+from fastlm import saver as saver_module
+from fastlm import train as train_module
+from fastlm.checkpoint import read_newest, read_run_checkpoint, run_checkpoints
+from fastlm.config import OptimConfig
+from fastlm.muon import Muon, NorMuon
+from fastlm.optim import SGD, AdaGrad, AdamW
+from fastlm.record import RunRecord
+from fastlm.row_optim import RowAdaGrad
+from fastlm.train import train
+from fastlm.trainer import Trainer
+from fastlm.watch import HISTORY, Diverged, Watch, hold_back
+
+CPU = torch.device("cpu")
+OPTIMIZERS = {
+    "SGD": lambda p: SGD(p, 0.1, momentum=0.9, weight_decay=0.1),
+    "AdaGrad": lambda p: AdaGrad(p, 0.1, weight_decay=0.1),
+    "AdamW": lambda p: AdamW(p, 0.1, weight_decay=0.1),
+    "Muon": lambda p: Muon(p, 0.1, weight_decay=0.1, cautious=True),
+    "NorMuon": lambda p: NorMuon(p, 0.1, weight_decay=0.1),
+}
+
+
+def stepped(make, gates, seed: int = 0) -> tuple:
+    """Parameters and state after steps; a gate of False has gradients that are not finite."""
+    g = torch.Generator().manual_seed(seed)
+    params = [nn.Parameter(torch.randn(shape, generator=g)) for shape in ((4, 6), (6, 4), (4, 6))]
+    optimizer = make(params)
+    for gate in gates:
+        for p in params:
+            p.grad = torch.randn(p.shape, generator=g)
+            if gate is False:
+                p.grad[0, 0] = math.nan
+                p.grad[1, 1] = math.inf
+        if gate is not None:
+            hold_back([optimizer], params, torch.tensor(gate))
+        optimizer.step()
+    return [p.detach().clone() for p in params], optimizer
+
+
+def tensors_of(optimizer) -> list:
+    return [
+        {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
+        for state in optimizer.state.values()
+    ]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("n_before", [0, 3])
+def test_a_step_that_is_held_back_changes_nothing(name, n_before, monkeypatch):
+    before, optimizer = stepped(OPTIMIZERS[name], [True] * n_before)
+    held, held_optimizer = stepped(OPTIMIZERS[name], [True] * n_before + [False])
+    assert same(before, held)
+    if n_before:
+        assert same(tensors_of(optimizer), tensors_of(held_optimizer))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_step_that_applies_is_the_usual_one(name):
+    plain, _ = stepped(OPTIMIZERS[name], [None] * 5)
+    gated, _ = stepped(OPTIMIZERS[name], [True] * 5)
+    for a, b in zip(plain, gated, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)  # other orders of rounding
+
+
+@pytest.mark.parametrize("gate", [True, False])
+def test_rows_are_held_back_too(gate):
+    table = nn.Parameter(torch.ones(5, 3))
+    optimizer = RowAdaGrad([table], 0.1)
+    optimizer.add([torch.tensor([1, 1])], [torch.full((2, 3), 1.0 if gate else math.nan)])
+    optimizer.applies = torch.tensor(gate)
+    optimizer.step()
+    assert torch.equal(table.detach(), torch.ones(5, 3)) is not gate
+    assert table.isfinite().all()
+    assert optimizer.state[table]["square_sum"].isfinite().all()
+
+
+def look(watch: Watch, losses, norms=None):
+    """Show a watch these losses; what applies, and what it tells."""
+    norms = norms or [1.0] * len(losses)
+    gates = [
+        bool(watch.applies(i + 1, 8 * i, 0, torch.tensor(loss), torch.tensor(norm)))
+        for i, (loss, norm) in enumerate(zip(losses, norms, strict=True))
+    ]
+    return gates, watch.read()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("where", ["loss", "norm"])
+def test_after_one_step_too_many_nothing_is_applied(bad, where):
+    values = [1.0, 1.0, bad, 1.0, bad, 1.0]
+    losses = values if where == "loss" else [1.0] * 6
+    norms = values if where == "norm" else None
+    for max_skipped, expected in ((0, 2), (1, 4), (2, 6)):
+        gates, steps = look(Watch(CPU, max_skipped), losses, norms)
+        assert gates == [i < expected and math.isfinite(v) for i, v in enumerate(values)]
+        assert [step.number for step in steps if not step.is_finite] == [3, 5]
+        assert [step.first_window for step in steps] == [8 * i for i in range(6)]
+
+
+def test_spikes_are_six_sigma_above_the_last_128_steps():
+    g = torch.Generator().manual_seed(0)
+    noise = (torch.randn(400, generator=g) * 0.1).tolist()
+    losses = [5 - 0.01 * i + x for i, x in enumerate(noise)]
+    assert not [s for s in look(Watch(CPU), losses)[1] if s.sigmas]
+    before = [float(torch.tensor(loss)) for loss in losses[300 - HISTORY : 300]]
+    mean, sigma = statistics.fmean(before), statistics.stdev(before)
+    for sigmas, expected in ((5.9, []), (6.1, [301]), (-7.0, [])):
+        watch = Watch(CPU)
+        spiked = [*losses[:300], mean + sigmas * sigma, *losses[300:330]]
+        steps = look(watch, spiked)[1]
+        assert [step.number for step in steps if step.sigmas] == expected
+        assert watch.n_spikes == len(expected)
+        for step in steps:
+            assert step.sigmas is None or step.sigmas == pytest.approx(6.1, rel=1e-3)
+
+
+def test_no_loss_of_the_first_steps_is_a_spike():
+    assert not [s for s in look(Watch(CPU), [1.0, 1.1] * 15 + [99.0])[1] if s.sigmas]
+
+
+def test_a_watch_goes_on_where_another_stopped():
+    g = torch.Generator().manual_seed(0)
+    losses = [*(3 + torch.randn(200, generator=g)).tolist(), 30.0]
+    whole, first, second = Watch(CPU, 9), Watch(CPU, 9), Watch(CPU, 9)
+    expected = look(whole, losses)[1]
+    look(first, losses[:150])
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    steps = look(second, losses[150:])[1]
+    assert [s.sigmas for s in steps] == [s.sigmas for s in expected[150:]]
+    assert second.state_dict() == whole.state_dict()
+    assert expected[-1].sigmas is not None
+
+
+def poison(steps, where: str, monkeypatch) -> None:
+    """Make loss or one gradient of these steps not finite."""
+    original = Trainer.train_step
+
+    def step(self, stream):
+        number = self.step + 1
+        plain = self.loss
+        if number in steps:
+            weight = self.parameters[-1]
+
+            def bad(inputs, targets):
+                loss = plain(inputs, targets)
+                if where == "loss":
+                    return loss * math.nan
+                return loss + (weight.flatten()[0] - weight.detach().flatten()[0]).sqrt()
+
+            self.loss = bad
+        try:
+            return original(self, stream)
+        finally:
+            self.loss = plain
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+@pytest.mark.parametrize(("bad", "log_every"), [(8, 5), (10, 5), (8, 1)])
+def test_a_step_that_is_not_finite_ends_the_run_with_weights_as_before(
+    where, bad, log_every, data, tmp_path, monkeypatch
+):
+    run_config = config(data, log_every=log_every, checkpoint_every=1, checkpoint_keep=30)
+    train(run_config, tmp_path / "whole")
+    poison({bad}, where, monkeypatch)
+    trainers = []
+    monkeypatch.setattr(
+        train_module, "run", lambda trainer, status, run=train_module.run: (
+            trainers.append(trainer), run(trainer, status)
+        )[1]
+    )  # fmt: skip
+    with pytest.raises(Diverged, match=f"not finite at step {bad}: that step was not applied") as e:
+        train(run_config, tmp_path / "run")
+    assert e.value.step.number == bad
+    saved = run_checkpoints(tmp_path / "run/checkpoints")
+    assert read_newest(tmp_path / "run/checkpoints", pytest.fail).step == bad - 1
+    for path in saved:
+        twin = read_run_checkpoint(tmp_path / "whole/checkpoints" / path.name)
+        assert same(read_run_checkpoint(path).model, twin.model)
+    ours = trainers[0].model.state_dict()
+    before = read_run_checkpoint(saved[-1]).model
+    assert all(torch.equal(tensor, before[name]) for name, tensor in ours.items())
+    (row,) = [row for row in RunRecord(tmp_path / "run").rows() if row["kind"] == "not finite"]
+    assert (row["step"], row["first_window"]) == (bad, 8 * (bad - 1))
+    told = json.loads((tmp_path / f"run/not-finite-step-{bad}.json").read_text())
+    assert (told["step"], told["seed"], len(told["window_starts"])) == (bad, 0, 8)
+    stream = new_trainer(run_config, tmp_path / "other").stream(8 * (bad - 1))
+    tokens = trainers[0].data.train.tokens
+    for start, window in zip(told["window_starts"], next(stream)[0].tolist(), strict=True):
+        assert tokens[start : start + len(window)].tolist() == window
+    assert set(told["parameters"]) == {name for name, _ in trainers[0].model.named_parameters()}
+    assert all(part["weight"]["n_not_finite"] == 0 for part in told["parameters"].values())
+
+
+def test_a_run_that_diverges_keeps_the_checkpoint_that_was_being_written(
+    data, tmp_path, monkeypatch
+):
+    poison({8}, "loss", monkeypatch)
+    write = saver_module.write_snapshot
+
+    def slowly(folder, snapshot, **settings):
+        if snapshot.step == 7:
+            time.sleep(1)
+        write(folder, snapshot, **settings)
+
+    monkeypatch.setattr(saver_module, "write_snapshot", slowly)
+    with pytest.raises(Diverged):
+        train(config(data, log_every=1, checkpoint_every=7), tmp_path / "run")
+    assert read_newest(tmp_path / "run/checkpoints", pytest.fail).step == 7
+
+
+def test_steps_are_left_out_as_often_as_asked(data, tmp_path, monkeypatch, capsys):
+    poison({7, 12}, "gradient", monkeypatch)
+    summary = train(config(data, max_skipped_steps=2), tmp_path / "run")
+    assert summary.step == 20
+    rows = RunRecord(tmp_path / "run").rows()
+    assert [row["step"] for row in rows if row["kind"] == "not finite"] == [7, 12]
+    assert "step 12: left out: not finite" in capsys.readouterr().err
+    assert all(math.isfinite(row["loss"]) for row in train_rows(tmp_path / "run"))
+    with pytest.raises(Diverged, match="not finite at step 12"):
+        train(config(data, max_skipped_steps=1), tmp_path / "other")
+
+
+def test_of_several_steps_the_first_that_cannot_be_left_out_is_named(data, tmp_path, monkeypatch):
+    """Also where they were not looked at before the run's end."""
+    poison({12, 18}, "gradient", monkeypatch)
+    run_config = config(data, max_skipped_steps=1, max_steps=19, log_every=50, checkpoint_every=50)
+    with pytest.raises(Diverged, match="not finite at step 18"):
+        train(run_config, tmp_path / "run")
+    assert (tmp_path / "run/not-finite-step-18.json").is_file()
+
+
+def test_a_rate_that_is_too_large_ends_in_one_line(data, tmp_path, capsys):
+    optim = OptimConfig(
+        name="sgd", lr=1e30, max_grad_norm=float("inf"), warmup_fraction=0.6, schedule="constant"
+    )
+    with pytest.raises(Diverged, match=r"step \d+.*smaller --optim.lr"):
+        train(config(data, optim=optim), tmp_path / "run")
+    assert list((tmp_path / "run").glob("not-finite-step-*.json"))
+
+
+def test_the_number_of_steps_left_out_is_not_negative(data):
+    with pytest.raises(ValueError, match="max_skipped_steps must be at least 0: got -1"):
+        dataclasses.replace(config(data), max_skipped_steps=-1)
