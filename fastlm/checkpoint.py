@@ -1,62 +1,41 @@
 """Saving and loading, without pickle: tensors in safetensors, all else in JSON.
 
 Level 1. A checkpoint of a run is a folder step-000123 with model.safetensors, optim.safetensors,
-state.json and manifest.json (sizes and hashes). It is written beside its place and renamed into
-it, so that a folder of that name is always whole.
+state.json and manifest.json (what it is of, and every file's size and hash). It is written beside
+its place and renamed into it, so that a folder of that name is always whole.
 """
 
 import dataclasses
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fastlm import disk
 from fastlm.config import TrainConfig
+from fastlm.packing import host_copy, pack, unpack
+from fastlm.sealed import from_dict, read_sealed, seal
 
-FORMAT = 1
-_STEP_FOLDER = re.compile(r"step-(\d+)")
-
-
-def pack(tree: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
-    """Turn nested dicts, lists, tuples, numbers and tensors into JSON; tensors go to the side.
-
-    Raises:
-        TypeError: for any other object, with the path to it.
-    """
-    if isinstance(tree, Tensor):
-        tensors[path] = tree.detach().cpu().contiguous().clone()
-        return {"tensor": path}
-    if isinstance(tree, dict):
-        return {"dict": [[k, pack(v, tensors, f"{path}/{k}")] for k, v in tree.items()]}
-    if isinstance(tree, list | tuple):
-        kind = "list" if isinstance(tree, list) else "tuple"
-        return {kind: [pack(v, tensors, f"{path}/{i}") for i, v in enumerate(tree)]}
-    if tree is None or isinstance(tree, bool | int | float | str):
-        return tree
-    raise TypeError(f"cannot save {type(tree).__name__} at {path or 'the root'} without pickle")
+FORMAT = 2
+MANIFEST = "manifest.json"
+FILES = ("model.safetensors", "optim.safetensors", "state.json")
+_STEP_FOLDER = re.compile(r"step-(\d{6,})")
 
 
-def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
-    """The inverse of pack."""
-    if not isinstance(packed, dict):
-        return packed
-    ((kind, content),) = packed.items()
-    if kind == "tensor":
-        return tensors[content]
-    if kind == "dict":
-        return {key: unpack(value, tensors) for key, value in content}
-    values = [unpack(value, tensors) for value in content]
-    return values if kind == "list" else tuple(values)
+class Damaged(ValueError):
+    """A checkpoint is not what was written; the message names the file."""
 
 
 def save_checkpoint(
@@ -72,9 +51,7 @@ def save_checkpoint(
     raw = save_tensors(tensors, metadata={"fastlm": json.dumps(state)})
     if isinstance(out, str | os.PathLike):
         target = Path(out)
-        beside = target.with_name(target.name + ".part")
-        _write(beside, raw)
-        beside.replace(target)
+        disk.replace_file(target, raw)
     else:
         out.write(raw)
 
@@ -100,90 +77,194 @@ def load_checkpoint(
     return int(state["iteration"])
 
 
-def _write(path: Path, raw: bytes) -> None:
-    with open(path, "wb") as out:
-        out.write(raw)
-        out.flush()
-        os.fsync(out.fileno())
+class Snapshot(NamedTuple):
+    """A run between two steps, copied to the CPU: what becomes a checkpoint."""
+
+    step: int
+    model: dict[str, Tensor]
+    packed: dict[str, Any]
+    """optimizers and state, as JSON"""
+    tensors: dict[str, Tensor]
+    """those of the optimizers and of the state"""
+    about: dict[str, Any]
+    """JSON: what the manifest tells of the run"""
 
 
-def _sync_folder(path: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+class _Dropped(dict[str, Tensor]):
+    """Keeps nothing."""
+
+    def __setitem__(self, name: str, tensor: Tensor) -> None:
+        pass
 
 
-def write_run_checkpoint(
-    folder: Path,
+def take_snapshot(
     step: int,
     model: nn.Module,
     optimizers: Sequence[Optimizer],
-    state: dict[str, Any],
+    state: Mapping[str, Any],
+    about: Mapping[str, Any],
     *,
-    keep: int = 2,
-) -> Path:
-    """Write folder/step-NNNNNN atomically and remove all but the newest `keep` ones.
+    is_kept: bool = True,
+) -> Snapshot:
+    """Copy everything that the next step depends on; the device is waited for.
 
     Args:
         state: JSON-like values and tensors beside the parameters: tokens, seconds, random states.
+        about: what the checkpoint belongs to: configuration, hashes of tokenizer and data.
+        is_kept: False for a process that only gives its parts to another one, which writes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    final = folder / f"step-{step:06d}"
-    partial = folder / f".tmp-step-{step:06d}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    model_tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    optim_tensors: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {} if is_kept else _Dropped()
     packed = {
-        "format": FORMAT,
-        "step": step,
-        "optimizers": pack([o.state_dict() for o in optimizers], optim_tensors, "optim"),
-        "state": pack(state, optim_tensors, "state"),
+        "optimizers": pack([o.state_dict() for o in optimizers], tensors, "optim"),
+        "state": pack(dict(state), tensors, "state"),
     }
-    files = {
-        # Views of one parameter (q, k, v) are cloned: safetensors wants tensors of their own.
-        "model.safetensors": save_tensors({n: t.clone() for n, t in model_tensors.items()}),
-        "optim.safetensors": save_tensors(optim_tensors),
-        "state.json": json.dumps(packed).encode(),
-    }
-    for name, raw in files.items():
-        _write(partial / name, raw)
-    manifest = {
-        name: {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
-        for name, raw in files.items()
-    }
-    _write(partial / "manifest.json", json.dumps(manifest, indent=2).encode())
-    _sync_folder(partial)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    _sync_folder(folder)
-    for old in run_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+    # Views of one parameter (q, k, v) become copies: safetensors wants tensors of their own.
+    weights: dict[str, Tensor] = {} if is_kept else _Dropped()
+    for name, tensor in model.state_dict().items():
+        weights[name] = host_copy(tensor)
+    return Snapshot(step, weights, packed, tensors, dict(about))
+
+
+def write_snapshot(
+    folder: Path,
+    snapshot: Snapshot,
+    *,
+    keep: int = 2,
+    before_rename: Callable[[], None] | None = None,
+) -> Path:
+    """Write folder/step-NNNNNN atomically, read it again, then remove all but the newest `keep`.
+
+    When this returns, the checkpoint survives a power cut. When it raises, those that were there
+    before are untouched, and nothing half-written is left.
+
+    Args:
+        before_rename: called when all files are on the disk, before they get their name: for what
+            has to be there with the checkpoint.
+    Raises:
+        OSError: from the disk: full, read-only, gone.
+        Damaged: if what is read again is not what was written.
+    """
+    disk.make_folder(folder)
+    disk.sweep(folder)
+    final = folder / step_folder(snapshot.step)
+    partial = folder / (disk.PARTIAL + final.name)
+    try:
+        partial.mkdir()
+        _write_files(partial, snapshot)
+        disk.sync_folder(partial)
+        if before_rename is not None:
+            before_rename()
+        replaced = disk.move_folder(partial, final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        disk.put_back(folder)
+        raise
+    try:
+        verify(final)
+    except Damaged:
+        disk.remove_folder(final)
+        disk.put_back(folder)
+        raise
+    older = [path for path in run_checkpoints(folder) if path != final]
+    n_removed = max(0, len(older) + 1 - keep)
+    for path in [*([replaced] if replaced else []), *older[:n_removed]]:
+        disk.remove_folder(path)
     return final
+
+
+def _write_files(partial: Path, snapshot: Snapshot) -> None:
+    files = {}
+    for name in FILES:  # one in memory at a time
+        raw = _content(name, snapshot)
+        disk.write_flushed(partial / name, raw)
+        files[name] = {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+    manifest = {
+        "format": FORMAT,
+        "step": snapshot.step,
+        "files": files,
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        **snapshot.about,
+    }
+    disk.write_flushed(partial / MANIFEST, seal(manifest))
+
+
+def _content(name: str, snapshot: Snapshot) -> bytes:
+    if name == "model.safetensors":
+        return save_tensors(snapshot.model)
+    if name == "optim.safetensors":
+        return save_tensors(snapshot.tensors)
+    return json.dumps(snapshot.packed).encode()
+
+
+def step_folder(step: int) -> str:
+    """Name of the folder of a checkpoint."""
+    return f"step-{step:06d}"
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder is named as a checkpoint of a run."""
+    return _STEP_FOLDER.fullmatch(folder.name) is not None
 
 
 def run_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints in a folder, oldest first."""
     if not folder.is_dir():
         return []
-    found = [p for p in folder.iterdir() if _STEP_FOLDER.fullmatch(p.name)]
+    found = [p for p in folder.iterdir() if is_checkpoint(p)]
     return sorted(found, key=lambda p: int(p.name.split("-")[1]))
 
 
-def _verified(folder: Path, name: str) -> bytes:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself.
+
+    Raises:
+        Damaged: if that cannot be read, or was changed.
+        ValueError: if it has another format.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = read_sealed(path)
+        found, files = manifest["format"], manifest["files"]
+        is_known = found == FORMAT and all(isinstance(files[n]["sha256"], str) for n in FILES)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{path} is damaged: {error}") from error
+    if not is_known:
+        raise ValueError(
+            f"checkpoint {folder} has format {found}, expected {FORMAT}: "
+            "go on with the fastlm that wrote it, or train anew"
+        )
+    return manifest
+
+
+def verify(folder: Path) -> None:
+    """Read all files of a checkpoint and compare them with what its manifest tells.
+
+    Raises:
+        Damaged: if a file is missing or changed; the message names it.
+        ValueError: if it has another format.
+    """
+    expected = read_manifest(folder)["files"]
+    for name in FILES:
+        try:
+            with open(folder / name, "rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise Damaged(f"{folder / name} cannot be read: {error!r}") from error
+        _compare(folder / name, found, expected)
+
+
+def _compare(path: Path, found: str, expected: dict[str, dict[str, str]]) -> None:
+    if found != expected[path.name]["sha256"]:
+        raise Damaged(f"{path} is damaged: its hash is not the one in {MANIFEST}")
+
+
+def _verified(folder: Path, name: str, manifest: dict[str, Any]) -> bytes:
     """The bytes of a file of a checkpoint, if they are those its manifest tells."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
         raw = (folder / name).read_bytes()
-        expected = manifest[name]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"checkpoint {folder} cannot be read: {error!r}") from error
-    if hashlib.sha256(raw).hexdigest() != expected:
-        raise ValueError(f"{folder / name} is damaged: its hash is not the one in manifest.json")
+    except OSError as error:
+        raise Damaged(f"{folder / name} cannot be read: {error!r}") from error
+    _compare(folder / name, hashlib.sha256(raw).hexdigest(), manifest["files"])
     return raw
 
 
@@ -191,17 +272,107 @@ def read_model_tensors(folder: Path) -> dict[str, Tensor]:
     """The model's state dict in a checkpoint, on the CPU.
 
     Raises:
-        ValueError: if the file is missing or damaged.
+        Damaged: if a file is missing or changed.
+        ValueError: if the checkpoint has another format.
     """
-    return load_tensors(_verified(folder, "model.safetensors"))
+    return load_tensors(_verified(folder, "model.safetensors", read_manifest(folder)))
 
 
-def continued(now: TrainConfig, then: TrainConfig, checkpoint: str) -> TrainConfig:
+def set_aside(folder: Path, step: int) -> list[Path]:
+    """Rename the checkpoints after a step, which a run goes back to; returns their new paths."""
+    later = [path for path in run_checkpoints(folder) if int(path.name.split("-")[1]) > step]
+    aside = []
+    for path in later:
+        new = path.with_name(f"abandoned-{path.name}")
+        n = 1
+        while new.exists():
+            n += 1
+            new = path.with_name(f"abandoned-{path.name}-{n}")
+        aside.append(path.rename(new))
+    if aside:
+        disk.sync_folder(folder)  # before the log forgets their rows
+    return aside
+
+
+class SavedRun(NamedTuple):
+    """A checkpoint of a run, on the CPU."""
+
+    step: int
+    state: dict[str, Any]
+    model: dict[str, Tensor]
+    optimizers: list[dict[str, Any]]
+    about: dict[str, Any]
+    """the manifest"""
+
+
+def read_run_checkpoint(folder: Path) -> SavedRun:
+    """Everything a snapshot had.
+
+    Raises:
+        Damaged: if a file is missing or changed.
+        ValueError: if the checkpoint has another format.
+    """
+    manifest = read_manifest(folder)
+    packed = json.loads(_verified(folder, "state.json", manifest))
+    tensors = load_tensors(_verified(folder, "optim.safetensors", manifest))
+    return SavedRun(
+        step=int(manifest["step"]),
+        state=unpack(packed["state"], tensors),
+        model=load_tensors(_verified(folder, "model.safetensors", manifest)),
+        optimizers=unpack(packed["optimizers"], tensors),
+        about=manifest,
+    )
+
+
+def read_newest(folder: Path, warn: Callable[[str], None]) -> SavedRun | None:
+    """The newest checkpoint in a folder that is whole; None if the folder has none at all.
+
+    Args:
+        warn: told of each damaged one that is passed over.
+    Raises:
+        ValueError: if all are damaged, or the newest whole one has another format.
+    """
+    disk.put_back(folder)
+    found = run_checkpoints(folder)
+    for path in reversed(found):
+        try:
+            return read_run_checkpoint(path)
+        except Damaged as error:
+            warn(f"{error}; taking the checkpoint before it")
+    if found:
+        raise ValueError(
+            f"all {len(found)} checkpoints in {folder} are damaged: start a new run with another "
+            "--out"
+        )
+    return None
+
+
+def check_same_data(saved: SavedRun, hashes: Mapping[str, str], folder: str) -> None:
+    """Refuse to go on with another text or tokenizer than a checkpoint was trained with.
+
+    Args:
+        hashes: of the data at hand, by the name the manifest has for each.
+    Raises:
+        ValueError: that says which differs.
+    """
+    for name, found in hashes.items():
+        expected = saved.about[name]
+        if found != expected:
+            raise ValueError(
+                f"{folder} is not what the checkpoint of step {saved.step} was trained on: its "
+                f"{name} is {found[:12]}, expected {expected[:12]}; give the --data of the run"
+            )
+
+
+def continued(now: TrainConfig, saved: SavedRun) -> TrainConfig:
     """The configuration a run goes on with: now, with the number of steps that was fixed then.
 
     Raises:
         ValueError: if the two do not belong to one run.
     """
+    # Through the class: fields that are newer than the checkpoint have their defaults.
+    then = from_dict(TrainConfig, saved.about["config"])
+    checkpoint = f"the checkpoint of step {saved.step}"
     for name in ("model", "optim", "batch_size", "batch_ramp", "batch_ramp_lr", "seed"):
         before, asked = getattr(then, name), getattr(now, name)
         if asked != before:
@@ -219,30 +390,3 @@ def continued(now: TrainConfig, then: TrainConfig, checkpoint: str) -> TrainConf
             f"{now.time_budget}"
         )
     return dataclasses.replace(now, max_steps=then.max_steps)
-
-
-class SavedRun(NamedTuple):
-    """A checkpoint of a run, on the CPU."""
-
-    step: int
-    state: dict[str, Any]
-    model: dict[str, Tensor]
-    optimizers: list[dict[str, Any]]
-
-
-def read_run_checkpoint(folder: Path) -> SavedRun:
-    """Everything write_run_checkpoint was given.
-
-    Raises:
-        ValueError: if a file is missing or damaged, or of another format.
-    """
-    packed = json.loads(_verified(folder, "state.json"))
-    if packed["format"] != FORMAT:
-        raise ValueError(f"checkpoint {folder} has format {packed['format']}, expected {FORMAT}")
-    tensors = load_tensors(_verified(folder, "optim.safetensors"))
-    return SavedRun(
-        step=int(packed["step"]),
-        state=unpack(packed["state"], tensors),
-        model=read_model_tensors(folder),
-        optimizers=unpack(packed["optimizers"], tensors),
-    )

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 
 from fastlm import cli
 from fastlm.corpus import find_splits, iter_documents
+from fastlm.sealed import read_sealed, seal
 from fastlm.tokenizer import END_OF_TEXT, Tokenizer, train_bpe_from_documents
 from fastlm.windows import get_batch
 
 __all__ = ["END_OF_TEXT", "PreparedData", "Split", "get_batch", "open_prepared", "prepare"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Split(NamedTuple):
@@ -34,6 +35,21 @@ class Split(NamedTuple):
     tokens: NDArray[Any]
     text_bytes: int
     """UTF-8 bytes of the text these tokens stand for, separators not counted"""
+    path: Path
+    hash: str
+    """sha256 of the file, as it was written"""
+
+    def verify(self) -> None:
+        """Read the whole file and compare its hash; other threads run meanwhile.
+
+        Raises:
+            ValueError: if a token was changed since.
+        """
+        if hashlib.sha256(self.tokens.data).hexdigest() != self.hash:
+            raise ValueError(
+                f"{self.path} was changed since it was made: its hash is not the one in meta.json; "
+                "prepare the data again"
+            )
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,11 @@ class PreparedData:
     tokenizer_hash: str
     train: Split
     val: Split
+
+    def verify(self) -> None:
+        """Split.verify of both."""
+        self.train.verify()
+        self.val.verify()
 
 
 def open_prepared(folder: Path | str) -> PreparedData:
@@ -62,13 +83,20 @@ def open_prepared(folder: Path | str) -> PreparedData:
             f"python -m fastlm.data prepare TEXT --vocab-size N --out {folder}"
         )
     try:
-        meta = json.loads(meta_path.read_text(encoding="utf-8"))
-        splits, vocab_size = meta["splits"], int(meta["vocab_size"])
-        opened = [_open_split(folder, splits[name], vocab_size) for name in ("train", "val")]
-        tokenizer_hash = str(meta["tokenizer_hash"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{meta_path} is not a description of token files: {error!r}") from error
-    return PreparedData(folder, vocab_size, tokenizer_hash, *opened)
+        meta = read_sealed(meta_path)
+    except ValueError as error:
+        raise ValueError(
+            f"{meta_path} is not a description of token files: {error}; prepare the data again"
+        ) from None
+    if meta.get("format") != FORMAT:
+        raise ValueError(
+            f"{meta_path} has format {meta.get('format')}, expected {FORMAT}; "
+            "prepare the data again"
+        )
+    train, val = (
+        _open_split(folder, meta["splits"][n], meta["vocab_size"]) for n in ("train", "val")
+    )
+    return PreparedData(folder, meta["vocab_size"], meta["tokenizer_hash"], train, val)
 
 
 def _open_split(folder: Path, described: dict[str, Any], vocab_size: int) -> Split:
@@ -88,7 +116,22 @@ def _open_split(folder: Path, described: dict[str, Any], vocab_size: int) -> Spl
         raise ValueError(f"{path} is empty; prepare the data again")
     tokens = np.memmap(path, dtype=dtype, mode="r")
     check_ids(tokens, vocab_size, path)
-    return Split(tokens, int(described["text_bytes"]))
+    return Split(tokens, described["text_bytes"], path, described["sha256"])
+
+
+def check_tokenizer(data: PreparedData) -> None:
+    """Refuse data whose folder has another tokenizer than the one that made them.
+
+    Raises:
+        ValueError, FileNotFoundError: that names the folder.
+    """
+    folder = data.folder / "tokenizer"
+    found = Tokenizer.load(folder).hash
+    if found != data.tokenizer_hash:
+        raise ValueError(
+            f"{folder} is not the tokenizer that {data.folder} was made with: its hash is "
+            f"{found[:12]}, expected {data.tokenizer_hash[:12]}; prepare the data again"
+        )
 
 
 def check_ids(tokens: NDArray[Any], vocab_size: int, name: Path | str) -> None:
@@ -267,7 +310,7 @@ def _write_prepared(
         "splits": splits,
         "source": source,
     }
-    (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+    (folder / "meta.json").write_bytes(seal(meta))
     for name, split in splits.items():
         ratio = split["text_bytes"] / split["count"]
         say(

@@ -3,26 +3,43 @@
 Level 1. Everything is text: config.json, environment.json, log.jsonl, summary.json.
 """
 
+import contextlib
 import dataclasses
+import errno
 import json
 import math
+import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastlm.config import TrainConfig, from_dict, to_json
+from fastlm import disk
+from fastlm.config import TrainConfig
+from fastlm.sealed import from_dict, to_json
 
 CHECKPOINTS = "checkpoints"
 TOKENIZER = "tokenizer"
 
 
 class RunRecord:
-    """The folder of one run."""
+    """The folder of one run.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        is_written: whether this process writes there; of several one does.
+    """
+
+    def __init__(self, folder: Path, *, is_written: bool = True) -> None:
         self.folder = folder
+        self.is_written = is_written
         self.log_path = folder / "log.jsonl"
         self.checkpoints = folder / CHECKPOINTS
         self.tokenizer = folder / TOKENIZER
+        self.send_on: Callable[[dict[str, Any]], None] | None = None
+        """gets every row too, and returns at once"""
+        self._unwritten = b""
+        self._writing = threading.Lock()
+        """a checkpoint flushes the log from a thread of its own"""
 
     @property
     def exists(self) -> bool:
@@ -30,34 +47,76 @@ class RunRecord:
 
     def start(self, config: TrainConfig, environment: dict[str, Any]) -> None:
         """Make the folder and write down what is run, and where."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.write_config(config)
-        write_json(self.folder / "environment.json", environment)
-        self.log_path.write_bytes(b"")
+        if not self.is_written:
+            return
+        disk.make_folder(self.folder)
+        disk.sweep(self.folder)
+        self.log_path.write_bytes(b"")  # of a run that was stopped before its first checkpoint
+        disk.write_flushed(self.folder / "environment.json", _json(environment))
+        self.write_config(config)  # last: it makes the folder a run, and waits for all names
 
     def write_config(self, config: TrainConfig) -> None:
         """Write down what is run, in place of what was written before."""
-        (self.folder / "config.json").write_text(to_json(config), encoding="utf-8")
+        if not self.is_written:
+            return
+        disk.replace_file(self.folder / "config.json", to_json(config).encode())
 
     def resume(self, step: int, environment: dict[str, Any]) -> None:
         """Forget the log rows after a step, and note the machine the run goes on with."""
+        if not self.is_written:
+            return
+        disk.sweep(self.folder)
         kept = [row for row in self.rows() if row["step"] <= step]
-        self.log_path.write_text("".join(_line(row) for row in kept), encoding="utf-8")
+        disk.replace_file(self.log_path, "".join(_line(row) for row in kept).encode())
         self.log({"kind": "resume", "step": step, "environment": environment})
 
     def log(self, row: dict[str, Any]) -> None:
-        """Append one row."""
-        with open(self.log_path, "a", encoding="utf-8") as out:
-            out.write(_line(row))
+        """Append one row; on a full disk it waits for the next one."""
+        if not self.is_written:
+            return
+        if self.send_on is not None:
+            self.send_on(row)
+        with self._writing, contextlib.suppress(OSError):
+            self._unwritten += _line(row).encode()
+            self._append()
+
+    def flush(self) -> None:
+        """Wait until the disk has every row.
+
+        Raises:
+            OSError: if it does not take them.
+        """
+        with self._writing:
+            self._append()
+        disk.sync_file(self.log_path)
+
+    def _append(self) -> None:
+        handle = os.open(
+            self.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        )
+        try:
+            end = os.fstat(handle).st_size
+            if os.write(handle, self._unwritten) != len(self._unwritten):
+                os.ftruncate(handle, end)  # rows are there whole or not at all
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.log_path))
+        finally:
+            os.close(handle)
+        self._unwritten = b""
 
     def rows(self) -> list[dict[str, Any]]:
-        """All rows of the log; a last line that was cut off in writing is left out."""
+        """All rows of the log; a last line that was cut off in writing is left out.
+
+        Raises:
+            ValueError: for a line that is no row, with its number.
+        """
         if not self.log_path.is_file():
             return []
         rows = []
-        for line in self.log_path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                rows.append(json.loads(line))
+        for number, line in enumerate(self.log_path.read_bytes().split(b"\n")[:-1], start=1):
+            try:
+                rows.append(dict(json.loads(line)))
+            except (ValueError, RecursionError, TypeError) as error:
+                raise ValueError(f"{self.log_path}, line {number} is not a row: {error}") from error
         return rows
 
     def config(self) -> TrainConfig:
@@ -72,7 +131,7 @@ class RunRecord:
             raise FileNotFoundError(f"no run in {self.folder}: expected {path}")
         try:
             return from_dict(TrainConfig, json.loads(path.read_text(encoding="utf-8")))
-        except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not a configuration: {error}") from error
 
     def summary(self) -> dict[str, Any]:
@@ -97,7 +156,11 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write values (a dict or a dataclass) as indented JSON."""
+    """Write values (a dict or a dataclass) as indented JSON, whole or not at all."""
     if dataclasses.is_dataclass(values) and not isinstance(values, type):
         values = dataclasses.asdict(values)
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    disk.replace_file(path, _json(values))
+
+
+def _json(values: Any) -> bytes:
+    return (json.dumps(values, indent=2) + "\n").encode()

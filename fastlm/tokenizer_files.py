@@ -5,6 +5,7 @@ Level 0.
 
 import hashlib
 import json
+import operator
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,8 +64,8 @@ def _read_own(folder: Path, vocab_name: str, merges_name: str) -> tuple[Tables, 
             return unpacked
     text = read_text(folder / SPECIAL_FILE)
     try:
-        ids = {token: int(token_id) for token, token_id in json.loads(text).items()}
-    except (ValueError, TypeError, AttributeError):
+        ids = {token: operator.index(number) for token, number in json.loads(text).items()}
+    except (ValueError, RecursionError, TypeError, AttributeError):
         raise ValueError(
             f"{folder / SPECIAL_FILE} must be a JSON object of special tokens and ids"
         ) from None

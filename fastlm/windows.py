@@ -118,8 +118,12 @@ def batches(
     sampling: Sampling,
     seed: int,
     device: torch.device,
+    rank: int = 0,
+    n_ranks: int = 1,
 ) -> Iterator[Batch]:
     """Micro-batches without end, from a window number on.
+
+    Of several processes each gets its own: number rank, rank + n_ranks, ...
 
     On CUDA they are gathered and pinned by a thread one batch ahead and copied without waiting.
     """
@@ -138,7 +142,7 @@ def batches(
             return inputs.pin_memory(), targets.pin_memory()
         return inputs, targets
 
-    firsts = itertools.count(first_window, micro_batch)
+    firsts = itertools.count(first_window + rank * micro_batch, n_ranks * micro_batch)
     if device.type != "cuda":
         for first in firsts:
             inputs, targets = gather(first)

@@ -1,25 +1,32 @@
 """Checkpoints load what was saved, keep no half-written folder, and run no code."""
 
+import hashlib
 import io
 import json
+import random
 
 import pytest
 import torch
+from short_runs import same, write_checkpoint
 from torch import nn
 
+from fastlm import checkpoint
 from fastlm.checkpoint import (
+    Damaged,
     load_checkpoint,
-    pack,
+    read_manifest,
     read_model_tensors,
+    read_newest,
     read_run_checkpoint,
     run_checkpoints,
     save_checkpoint,
-    unpack,
-    write_run_checkpoint,
+    set_aside,
 )
 from fastlm.config import ModelConfig
 from fastlm.model import TransformerLM
 from fastlm.optim import AdamW
+from fastlm.packing import pack, unpack
+from fastlm.sealed import seal
 
 
 def trained(seed: int = 0, make=lambda p: AdamW(p, 1e-2)):
@@ -31,16 +38,6 @@ def trained(seed: int = 0, make=lambda p: AdamW(p, 1e-2)):
         optimizer.step()
         optimizer.zero_grad()
     return model, optimizer
-
-
-def same(a, b) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b) and a.dtype == b.dtype
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list | tuple):
-        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 @pytest.mark.parametrize(
@@ -114,27 +111,133 @@ def test_pack_keeps_types_and_names_what_it_cannot_save():
         pack({"a": [{1}]}, {})
 
 
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_run_checkpoints_come_back_and_old_ones_go(tmp_path):
-    for step in (5, 10, 100, 20):
+    for step in (5, 10, 100):
         model, optimizer = trained(step)
-        write_run_checkpoint(tmp_path, step, model, [optimizer], {"seconds": step / 2})
-    assert [p.name for p in run_checkpoints(tmp_path)] == ["step-000020", "step-000100"]
-    saved = read_run_checkpoint(tmp_path / "step-000020")
-    assert (saved.step, saved.state) == (20, {"seconds": 10.0})
+        write_checkpoint(tmp_path, step, model, [optimizer], {"seconds": step / 2})
+    assert names(tmp_path) == ["step-000010", "step-000100"]
+    saved = read_newest(tmp_path, pytest.fail)
+    assert (saved.step, saved.state) == (100, {"seconds": 50.0})
     assert same(saved.model, dict(model.state_dict()))
     assert same(saved.optimizers, [optimizer.state_dict()])
-    assert {p.name for p in tmp_path.iterdir()} == {"step-000020", "step-000100"}
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optim.safetensors", "state.json"])
-def test_a_flipped_bit_is_found(name, tmp_path):
+@pytest.mark.parametrize("keep", [1, 2, 3, 7])
+def test_as_many_checkpoints_remain_as_asked(keep, tmp_path):
     model, optimizer = trained()
-    path = write_run_checkpoint(tmp_path, 1, model, [optimizer], {})
-    raw = bytearray((path / name).read_bytes())
-    raw[len(raw) // 2] ^= 1
-    (path / name).write_bytes(raw)
-    with pytest.raises(ValueError, match=f"{name} is damaged"):
-        read_run_checkpoint(path)
-    (path / "manifest.json").unlink()
-    with pytest.raises(ValueError, match="cannot be read"):
-        read_model_tensors(path)
+    for step in range(1, 6):
+        write_checkpoint(tmp_path, step, model, [optimizer], keep=keep)
+        kept = range(max(1, step + 1 - keep), step + 1)
+        assert names(tmp_path) == [f"step-{n:06d}" for n in kept]
+
+
+def test_a_checkpoint_takes_the_place_of_one_of_the_same_step(tmp_path):
+    for seed in (1, 2):
+        model, optimizer = trained(seed)
+        write_checkpoint(tmp_path, 7, model, [optimizer], keep=1)
+    assert names(tmp_path) == ["step-000007"]
+    assert same(read_model_tensors(tmp_path / "step-000007"), dict(model.state_dict()))
+
+
+def test_the_manifest_tells_what_a_checkpoint_is_of(tmp_path):
+    model, optimizer = trained()
+    snapshot = checkpoint.take_snapshot(3, model, [optimizer], {}, {"tokenizer_hash": "abc"})
+    manifest = read_manifest(checkpoint.write_snapshot(tmp_path, snapshot))
+    assert (manifest["format"], manifest["step"], manifest["tokenizer_hash"]) == (2, 3, "abc")
+    assert manifest["versions"]["torch"] == torch.__version__
+    for name, told in manifest["files"].items():
+        raw = (tmp_path / "step-000003" / name).read_bytes()
+        assert told == {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+
+
+FILES = ("model.safetensors", "optim.safetensors", "state.json", "manifest.json")
+
+
+def damage(path, rng: random.Random) -> None:
+    """Flip a bit of a file, cut it short, or remove it."""
+    raw = bytearray(path.read_bytes())
+    kind = rng.random()
+    if kind < 0.6:
+        raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
+        path.write_bytes(raw)
+    elif kind < 0.95:
+        path.write_bytes(raw[: rng.randrange(len(raw))])
+    else:
+        path.unlink()
+
+
+def test_every_damage_is_found_and_the_checkpoint_before_is_taken(tmp_path):
+    """200 random flips of a bit and cuts, in all files."""
+    model, optimizer = trained()
+    write_checkpoint(tmp_path, 1, model, [optimizer])
+    rng = random.Random(0)
+    for n in range(200):
+        path = write_checkpoint(tmp_path, 2, model, [optimizer])
+        name = FILES[n % 4]
+        damage(path / name, rng)
+        with pytest.raises(Damaged, match=f"step-000002/{name}"):
+            read_run_checkpoint(path)
+        with pytest.raises(Damaged, match=f"step-000002/{name}"):
+            checkpoint.verify(path)
+        told: list[str] = []
+        assert read_newest(tmp_path, told.append).step == 1
+        assert len(told) == 1
+        assert f"step-000002/{name}" in told[0]
+        assert "taking the checkpoint before it" in told[0]
+    damage(tmp_path / "step-000001" / "state.json", rng)
+    with pytest.raises(ValueError, match="all 2 checkpoints .* are damaged"):
+        read_newest(tmp_path, told.append)
+
+
+def test_a_checkpoint_that_reads_back_wrong_is_no_checkpoint(tmp_path, monkeypatch):
+    """A disk that returns other bytes than it was given: the older ones stay."""
+    model, optimizer = trained()
+    for step in (1, 2):
+        write_checkpoint(tmp_path, step, model, [optimizer])
+    original = checkpoint.disk.write_flushed
+
+    def bad_disk(path, raw):
+        original(path, raw[:-1] + b"?" if path.name == "optim.safetensors" else raw)
+
+    monkeypatch.setattr(checkpoint.disk, "write_flushed", bad_disk)
+    for step in (2, 3):
+        with pytest.raises(Damaged, match=f"step-00000{step}/optim.safetensors is damaged"):
+            write_checkpoint(tmp_path, step, model, [optimizer])
+    assert names(tmp_path) == ["step-000001", "step-000002"]
+    for path in run_checkpoints(tmp_path):
+        checkpoint.verify(path)
+
+
+def test_a_folder_without_checkpoints_has_no_newest(tmp_path):
+    assert read_newest(tmp_path / "none", pytest.fail) is None
+
+
+def test_formats_of_other_versions_are_refused(tmp_path):
+    model, optimizer = trained()
+    path = write_checkpoint(tmp_path, 1, model, [optimizer])
+    (path / "manifest.json").write_bytes(seal(read_manifest(path) | {"format": 3}))
+    for read in (read_run_checkpoint, read_model_tensors, checkpoint.verify):
+        with pytest.raises(
+            ValueError, match="has format 3, expected 2: go on with the fastlm that"
+        ):
+            read(path)
+    with pytest.raises(ValueError, match="has format 3"):
+        read_newest(tmp_path, pytest.fail)
+
+
+def test_checkpoints_after_a_step_are_set_aside_and_kept(tmp_path):
+    model, optimizer = trained()
+    for _ in range(2):
+        for step in (1, 2, 3):
+            write_checkpoint(tmp_path, step, model, [optimizer], keep=3)
+        set_aside(tmp_path, 1)
+        assert [p.name for p in run_checkpoints(tmp_path)] == ["step-000001"]
+    assert names(tmp_path) == [
+        *("abandoned-step-000002", "abandoned-step-000002-2"),
+        *("abandoned-step-000003", "abandoned-step-000003-2"),
+        "step-000001",
+    ]

@@ -1,0 +1,50 @@
+"""Nested dicts, lists, numbers and tensors as JSON with the tensors at its side: no pickle.
+
+Level 0.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from fastlm.shards import whole
+
+
+def host_copy(tensor: Tensor) -> Tensor:
+    """A contiguous copy on the CPU, in memory of its own; the device is waited for.
+
+    Of a sharded tensor the whole: every process has to call this.
+    """
+    return whole(tensor.detach()).to("cpu", copy=True).contiguous()
+
+
+def pack(tree: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
+    """Turn nested dicts, lists, tuples, numbers and tensors into JSON; tensors go to the side.
+
+    Raises:
+        TypeError: for any other object, with the path to it.
+    """
+    if isinstance(tree, Tensor):
+        tensors[path] = host_copy(tree)
+        return {"tensor": path}
+    if isinstance(tree, dict):
+        return {"dict": [[k, pack(v, tensors, f"{path}/{k}")] for k, v in tree.items()]}
+    if isinstance(tree, list | tuple):
+        kind = "list" if isinstance(tree, list) else "tuple"
+        return {kind: [pack(v, tensors, f"{path}/{i}") for i, v in enumerate(tree)]}
+    if tree is None or isinstance(tree, bool | int | float | str):
+        return tree
+    raise TypeError(f"cannot save {type(tree).__name__} at {path or 'the root'} without pickle")
+
+
+def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
+    """The inverse of pack."""
+    if not isinstance(packed, dict):
+        return packed
+    ((kind, content),) = packed.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {key: unpack(value, tensors) for key, value in content}
+    values = [unpack(value, tensors) for value in content]
+    return values if kind == "list" else tuple(values)

@@ -1,0 +1,122 @@
+"""Checkpoints of a run, written while training goes on; a full disk does not end the run.
+
+Level 2.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fastlm import disk
+from fastlm.checkpoint import Damaged, Snapshot, run_checkpoints, write_snapshot
+from fastlm.console import human_bytes
+
+RETRY_SECONDS = 30.0
+"""between a checkpoint that could not be written and the next attempt"""
+
+_BYTES_PER_SECOND = 300e6
+"""copied, hashed twice, written and read again: a guess, until it is measured"""
+
+
+class SaveFailed(RuntimeError):
+    """The run's last checkpoint is not on the disk."""
+
+
+class Saver:
+    """Writes one checkpoint at a time, in a thread of its own.
+
+    Copying a model to the CPU is what training waits for; hashing and writing are not.
+
+    Args:
+        folder: of the checkpoints.
+        keep: how many remain.
+        before_rename: as in write_snapshot.
+    """
+
+    def __init__(
+        self, folder: Path, *, keep: int, before_rename: Callable[[], None] | None = None
+    ) -> None:
+        self.folder, self.keep, self.before_rename = folder, keep, before_rename
+        self.seconds = 1.0
+        """that the last checkpoint took"""
+        self.failure: OSError | Damaged | None = None
+        """why the last one is not on the disk; None when it is"""
+        self.given_step: int | None = None
+        """of the last one this process was given to write"""
+        self.saved_step: int | None = None
+        """of the last one it has written"""
+        self._failed_at = 0.0
+        self._bug: BaseException | None = None
+        self._untold: list[str] = []
+        self._thread: threading.Thread | None = None
+
+    def check_space(self, n_bytes: int) -> None:
+        """See that the disk has room for the checkpoints to come, of n_bytes each.
+
+        What one takes is guessed from that until the first is written.
+
+        Raises:
+            OSError: with what is needed, what is free, and what to do.
+        """
+        self.seconds = 0.2 + n_bytes / _BYTES_PER_SECOND
+        disk.make_folder(self.folder)
+        to_come = self.keep + 1 - min(self.keep, len(run_checkpoints(self.folder)))
+        free = disk.free_bytes(self.folder)
+        if free < to_come * n_bytes:
+            raise OSError(
+                f"{self.folder} has {human_bytes(free)} free, the checkpoints of this run need "
+                f"{human_bytes(to_come * n_bytes)} ({to_come} of {human_bytes(n_bytes)}): make "
+                "room, or give an --out on another disk"
+            )
+
+    def save(self, snapshot: Snapshot, *, wait: bool = False) -> None:
+        """Begin to write a checkpoint, after the one that may be under way.
+
+        A disk that does not take it is no error here: see failure, wants_retry and news.
+        """
+        self.finish()
+        self.given_step = snapshot.step
+        self._thread = threading.Thread(target=self._write, args=(snapshot,), daemon=True)
+        self._thread.start()
+        if wait:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait for the checkpoint that is being written."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._bug is not None:
+            raise self._bug
+
+    @property
+    def wants_retry(self) -> bool:
+        """Whether the last checkpoint failed, and long enough ago to try again."""
+        is_idle = self._thread is None or not self._thread.is_alive()
+        since = time.perf_counter() - self._failed_at
+        return is_idle and self.failure is not None and since >= RETRY_SECONDS
+
+    def news(self) -> list[str]:
+        """What happened since this was last asked, for people."""
+        told, self._untold = self._untold, []
+        return told
+
+    def _write(self, snapshot: Snapshot) -> None:
+        began = time.perf_counter()
+        try:
+            write_snapshot(self.folder, snapshot, keep=self.keep, before_rename=self.before_rename)
+        except (OSError, Damaged) as error:
+            self.failure, self._failed_at = error, time.perf_counter()
+            self._untold.append(self._told(snapshot.step, error))
+        except BaseException as error:
+            self._bug = error
+        else:
+            self.failure, self.saved_step = None, snapshot.step
+        self.seconds = time.perf_counter() - began
+
+    def _told(self, step: int, error: OSError | Damaged) -> str:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        whole = run_checkpoints(self.folder)
+        kept = f"{whole[-1].name} is kept" if whole else "there is none yet"
+        return f"warning: the checkpoint of step {step:,} is not saved ({why}); {kept}"

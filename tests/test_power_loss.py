@@ -1,0 +1,170 @@
+"""A power cut at any moment: the run goes on from the last checkpoint that was acknowledged.
+
+All states are tried that a disk can be in after a crash (crashing_disk.py), before and after every
+change to the folder of a run. Leaving out any one flush has to be noticed.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from crashing_disk import Recording, Site, Tree, write_tree
+from torch import nn
+
+from fastlm.checkpoint import (
+    load_checkpoint,
+    read_newest,
+    save_checkpoint,
+    set_aside,
+    take_snapshot,
+    write_snapshot,
+)
+from fastlm.config import TrainConfig
+from fastlm.record import RunRecord, write_json
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/fd")
+
+
+class Promised(NamedTuple):
+    step: int
+    """of a checkpoint that was acknowledged; 0: the run was begun"""
+    value: float
+    """in the file of save_checkpoint; 0: there is none"""
+    ended: bool = False
+    """there is a summary"""
+
+
+def model_and_optimizer(value: float):
+    model = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(value)
+    return model, torch.optim.SGD(model.parameters(), lr=1.0)
+
+
+def save(record: RunRecord, step: int, value: float) -> None:
+    model, optimizer = model_and_optimizer(value)
+    snapshot = take_snapshot(step, model, [optimizer], {"value": value}, {})
+    write_snapshot(record.checkpoints, snapshot, before_rename=record.flush)
+
+
+def a_run(recording: Recording, root: Path) -> None:
+    """Six steps, a return to the second, four steps more, the last saved twice."""
+    record = RunRecord(root / "run")
+    record.start(TrainConfig(recipe="crash", max_steps=6), {"gpu": "none"})
+    recording.promise(Promised(0, 0.0))
+    single = 0.0
+    for generation, steps in enumerate((range(1, 5), range(3, 7))):
+        if generation:
+            recording.promise(Promised(2, single))
+            set_aside(record.checkpoints, 2)
+            record.resume(2, {})
+        for step in steps:
+            record.log({"kind": "train", "step": step})
+            if step % 2 == 0:
+                save(record, step, step + generation / 10)
+                recording.promise(Promised(step, single))
+    for single in (1.0, 2.0):
+        save_checkpoint(*model_and_optimizer(single), 0, root / "run" / "single")
+        recording.promise(Promised(6, single))
+    save(record, 6, 6.5)
+    write_json(record.folder / "summary.json", {"step": 6})
+    recording.promise(Promised(6, single, ended=True))
+
+
+def check(promised: Promised | None, tree: Tree, folder: Path, *, goes_on: bool) -> None:
+    """Fails where something that was promised is gone after a crash.
+
+    Args:
+        goes_on: whether also to save twice more, with what the crash left in the way.
+    """
+    write_tree(tree, folder)
+    record = RunRecord(folder / "run")
+    if promised is None:
+        return
+    assert record.config().recipe == "crash"
+    assert json.loads((record.folder / "environment.json").read_text()) == {"gpu": "none"}
+    if promised.ended:
+        assert record.summary() == {"step": 6}
+    saved = read_newest(record.checkpoints, pytest.fail)
+    step = saved.step if saved else 0
+    assert step >= promised.step
+    if saved is not None:
+        assert saved.model["weight"].item() == pytest.approx(saved.state["value"])
+    steps = [r["step"] for r in record.rows() if r["kind"] == "train" and r["step"] <= step]
+    assert steps == list(range(1, step + 1))
+    if promised.value:
+        model, optimizer = model_and_optimizer(0.0)
+        load_checkpoint(record.folder / "single", model, optimizer)
+        assert model.weight.item() >= promised.value
+    if not goes_on:
+        return
+    record.resume(step, {})
+    for more in (1, 2):  # what the crash left is not in the way
+        record.log({"kind": "train", "step": step + more})
+        save(record, step + more, 9.0)
+    names = {path.name for path in record.checkpoints.iterdir() if path.name[0] != "a"}
+    assert names == {f"step-{step + more:06d}" for more in (1, 2)}
+    assert not list((folder / "run").glob(".*"))
+
+
+def frozen(tree: Tree) -> tuple:
+    return tuple(
+        (name, content if isinstance(content, bytes) else frozen(content))
+        for name, content in sorted(tree.items())
+    )
+
+
+def check_all(recording: Recording, folder: Path, every: int) -> int:
+    """Check what a crash at any moment leaves, each state once; returns how many there are.
+
+    Args:
+        every: of so many one is gone on from: that waits for the real disk.
+    """
+    seen = set()
+    for promised, disk in recording.moments:
+        for tree in disk.after_a_crash():
+            state = (promised, frozen(tree))
+            if state not in seen:
+                seen.add(state)
+                check(promised, tree, folder, goes_on=len(seen) % every == 0)
+                shutil.rmtree(folder)
+    return len(seen)
+
+
+def recorded(tmp_path: Path, forget=lambda site: False) -> Recording:
+    root = tmp_path / "disk"
+    root.mkdir()
+    with Recording(root, forget) as recording:
+        a_run(recording, root)
+    return recording
+
+
+def test_a_power_cut_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path):
+    recording = recorded(tmp_path)
+    n_states = check_all(recording, tmp_path / "after", every=10)
+    print(f"{n_states} states at {len(recording.moments)} moments")
+    assert n_states > 300
+
+
+def test_leaving_out_any_flush_is_noticed(tmp_path):
+    sites = recorded(tmp_path).sites
+    shutil.rmtree(tmp_path / "disk")
+    assert len(sites) > 8
+
+    def is_noticed(site: Site) -> bool:
+        recording = recorded(tmp_path, forget=site.__eq__)
+        try:
+            check_all(recording, tmp_path / "after", every=10**9)
+        except (AssertionError, ValueError, OSError, pytest.fail.Exception):
+            return True
+        finally:
+            for name in ("disk", "after"):
+                shutil.rmtree(tmp_path / name, ignore_errors=True)
+        return False
+
+    unnoticed = [site for site in sorted(sites) if not is_noticed(site)]
+    assert not unnoticed, unnoticed
