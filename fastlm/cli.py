@@ -41,6 +41,20 @@ def parse(schema: Callable[..., T], argv: Sequence[str] | None, **options: Any) 
     return parsed() if isinstance(parsed, functools.partial) else parsed
 
 
+def parse_known(
+    schema: Callable[..., T], argv: Sequence[str] | None, **options: Any
+) -> tuple[T, list[str]]:
+    """As parse, but flags that are not the schema's are returned beside it, with their values.
+
+    Raises:
+        BadArguments: as parse does.
+    """
+    known, others = _one_line(
+        lambda: tyro.cli(schema, args=argv, return_unknown_args=True, **options)
+    )
+    return known, others
+
+
 def run_command(
     commands: dict[str, Callable[..., T]], argv: Sequence[str] | None, **options: Any
 ) -> T:

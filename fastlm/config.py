@@ -5,20 +5,15 @@ JSON and back unchanged, and the command line can override any of them as --sect
 """
 
 import bisect
-import dataclasses
 import functools
 import itertools
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Literal
 
 import tyro
 
 from fastlm.durations import Duration
-
-C = TypeVar("C")
 
 VALUE_GATE_INPUTS = 32
 """numbers of what a layer reads that the gate of its value embedding sees"""
@@ -285,10 +280,19 @@ class TrainConfig:
     """tokens of a validation on the way; the last one covers the whole file"""
     checkpoint_every: int = 1000
     """steps between checkpoints; one is always written at the end"""
+    checkpoint_keep: int = 2
+    """how many checkpoints remain"""
+    max_skipped_steps: int = 0
+    """steps whose loss or gradients are not finite that are left out; one more ends the run"""
     log_every: int = 10
     """steps between log rows"""
+    logger: Literal["none", "tensorboard", "wandb"] = "none"
+    """what log rows are sent to as well; its package has to be installed"""
     seed: int = 0
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    """how the processes that torchrun starts share the work. ddp: each has the whole model; fsdp:
+    each holds a part of it; auto: ddp"""
     compile: bool = False
     """torch.compile the training step"""
     compile_scope: Literal["step", "block"] = "step"
@@ -334,9 +338,14 @@ class TrainConfig:
             self.memory == "auto" or self.memory > 0,
             f"memory must be auto or a number of GiB above 0: got {self.memory}",
         )
-        for name in ("eval_every", "eval_tokens", "checkpoint_every", "log_every"):
+        counts = ("eval_every", "eval_tokens", "checkpoint_every", "checkpoint_keep", "log_every")
+        for name in counts:
             value = getattr(self, name)
             _require(value >= 1, f"{name} must be at least 1: got {value}")
+        _require(
+            self.max_skipped_steps >= 0,
+            f"max_skipped_steps must be at least 0: got {self.max_skipped_steps}",
+        )
         for name in ("max_steps", "max_tokens", "time_budget"):
             value = getattr(self, name)
             _require(value is None or value > 0, f"{name} must be above 0: got {value}")
@@ -396,29 +405,3 @@ class TrainConfig:
             fitting = bisect.bisect_right(range(most + 1), self.max_tokens, key=self.tokens_in) - 1
             limits.append(max(1, fitting))
         return min(limits) if limits else None
-
-
-def to_json(config: Any) -> str:
-    """A configuration as indented JSON."""
-    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-
-
-def from_dict(kind: type[C], values: Mapping[str, Any]) -> C:
-    """The inverse of dataclasses.asdict, for the classes of this file.
-
-    Raises:
-        ValueError: for a field that the class does not have, or a value that it refuses.
-    """
-    fields = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    foreign = sorted(set(values) - fields)
-    if foreign:
-        raise ValueError(f"{kind.__name__} has no field {foreign[0]!r}; it has {sorted(fields)}")
-    hints = get_type_hints(kind)
-    converted: dict[str, Any] = {}
-    for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]):
-            value = from_dict(hints[name], value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        converted[name] = value
-    return kind(**converted)

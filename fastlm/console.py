@@ -12,10 +12,14 @@ from rich.text import Text
 
 
 class StatusLine:
-    """A line that is written over on a terminal; elsewhere each update is a line of its own."""
+    """A line that is written over on a terminal; elsewhere each update is a line of its own.
 
-    def __init__(self) -> None:
-        self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    Args:
+        is_shown: False for one that says nothing.
+    """
+
+    def __init__(self, *, is_shown: bool = True) -> None:
+        self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True, quiet=not is_shown)
         self.live: Live | None = None
 
     def __enter__(self) -> "StatusLine":

@@ -22,6 +22,7 @@ from fastlm import cli
 from fastlm.data import open_prepared
 from fastlm.functional import IGNORE_INDEX
 from fastlm.hardware import choose_compute_dtype, choose_device
+from fastlm.parallel import Ranks
 from fastlm.pretrained import load_pretrained
 
 FIRST_TOKENS = 1_000_000
@@ -55,6 +56,8 @@ def evaluate_loss(
     batch_size: int,
     device: torch.device,
     max_tokens: int | None = None,
+    check: Callable[[], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> Evaluation:
     """Mean loss over windows that cover the tokens once, weights unchanged.
 
@@ -64,6 +67,8 @@ def evaluate_loss(
     Args:
         loss: mean cross-entropy of (inputs, targets) over targets that are not -100.
         max_tokens: look at about this many, in windows spread evenly over the file.
+        check: called before each batch; what it raises ends the validation.
+        ranks: processes that share out the batches; all get the same result.
     Raises:
         ValueError: if there is nothing to predict.
     """
@@ -77,22 +82,30 @@ def evaluate_loss(
     n_first = 0 if max_tokens is not None else FIRST_TOKENS // context_length
     n_first = n_first if n_first < len(starts) else 0
     edges = [*range(0, n_first, batch_size), *range(n_first, len(starts), batch_size), len(starts)]
-    losses, counts = [], []
-    for i, end in itertools.pairwise(edges):
+    ranks = ranks or Ranks()
+    pairs = list(itertools.pairwise(edges))
+    mine, losses, counts = range(ranks.rank, len(pairs), ranks.size), [], []
+    for n in range(-(-len(pairs) // ranks.size)):
+        if check is not None:
+            check()
+        # As many on every process: one that has none left repeats what does not count.
+        i, end = pairs[mine[n]] if n < len(mine) else pairs[-1]
         inputs, targets, count = _batch(tokens, starts[i:end], batch_size, context_length)
         losses.append(loss(inputs.to(device), targets.to(device)).detach())
         counts.append(count)
     # One transfer at the end: the device is not waited for batch by batch.
-    per_batch = torch.stack(losses).cpu().double()
-    weights = torch.tensor(counts, dtype=torch.float64)
+    both = torch.zeros(2, len(pairs), dtype=torch.float64)
+    for row, values in zip(both, (torch.stack(losses).cpu(), torch.tensor(counts)), strict=True):
+        row[ranks.rank :: ranks.size] = values[: len(mine)].double()
+    per_batch, weights = ranks.sum_(both)
     means = [
         float((per_batch[:n] * weights[:n]).sum() / weights[:n].sum())
-        for n in (len(counts), edges.index(n_first))
+        for n in (len(pairs), edges.index(n_first))
         if n > 0
     ]
     return Evaluation(
         loss=means[0],
-        n_tokens=sum(counts),
+        n_tokens=int(weights.sum()),
         seconds=time.perf_counter() - started,
         first_million=means[1] if n_first else None,
     )
@@ -142,6 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "its token ids mean other text; prepare it with --tokenizer RUN/tokenizer"
         )
     split = prepared.val if arguments.split == "val" else prepared.train
+    split.verify()
     longest = pretrained.config.model.context_length
     context_length = arguments.context_length or longest
     if not 1 <= context_length <= longest:

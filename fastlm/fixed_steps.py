@@ -14,9 +14,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fastlm.checkpoint import SavedRun, write_run_checkpoint
+from fastlm.checkpoint import SavedRun, take_snapshot, write_snapshot
 from fastlm.config import TrainConfig
 from fastlm.console import StatusLine
+from fastlm.packing import host_copy
 from fastlm.trainer import Trainer
 from fastlm.windows import Batch
 
@@ -32,19 +33,19 @@ def fix_steps(trainer: Trainer, status: StatusLine) -> None:
     without a number.
     """
     assert trainer.step == 0, "the steps before would have had another schedule"
-    before = snapshot(trainer)
+    before = copied(trainer)
     stream = trainer.stream()
     n_parts = len(trainer.config.batch_sizes)
     step_seconds = [_step_seconds(trainer, stream, part) for part in range(n_parts)]
-    if trainer.stop_signal is None:
-        trainer.save_seconds = _save_seconds(trainer)
+    if trainer.stop_reason() is None:
+        trainer.saver.seconds = _save_seconds(trainer)
     trainer.restore(before)
-    if trainer.stop_signal is not None:
+    if trainer.stop_reason() is not None:
         return
     for seconds, size in zip(step_seconds, trainer.config.batch_sizes, strict=True):
-        trainer.window_seconds.append(seconds / size)
-    n_steps = _fitting_steps(trainer, step_seconds)
-    trainer.config = dataclasses.replace(trainer.config, max_steps=n_steps)
+        trainer.budget.window_seconds.append(seconds / size)
+    n_steps = trainer.ranks.of_first(_fitting_steps(trainer, step_seconds))
+    trainer.use_config(dataclasses.replace(trainer.config, max_steps=n_steps))
     trainer.record.write_config(trainer.config)
     trainer.record.log(
         {
@@ -59,13 +60,14 @@ def fix_steps(trainer: Trainer, status: StatusLine) -> None:
     status.say(f"{n_steps:,} steps fit: --max-steps {n_steps} in place of the time repeats the run")
 
 
-def snapshot(trainer: Trainer) -> SavedRun:
+def copied(trainer: Trainer) -> SavedRun:
     """Copies of all that Trainer.restore puts back; those of the weights are on the CPU."""
     return SavedRun(
         step=trainer.step,
         state=trainer.state(),
-        model={name: t.detach().cpu().clone() for name, t in trainer.model.state_dict().items()},
+        model={name: host_copy(t) for name, t in trainer.model.state_dict().items()},
         optimizers=[copy.deepcopy(optimizer.state_dict()) for optimizer in trainer.optimizers],
+        about={},
     )
 
 
@@ -80,32 +82,32 @@ def _step_seconds(trainer: Trainer, stream: Iterator[Batch], part: int) -> float
             loss, _ = trainer.step_of_part(stream, part)
         loss.item()  # as in training, the device is waited for after several steps
         rounds.append((time.perf_counter() - began) / _STEPS)
-        if trainer.stop_signal is not None:
+        if trainer.stop_reason() is not None:
             break
     return statistics.median(rounds)
 
 
 def _save_seconds(trainer: Trainer) -> float:
     """Of a checkpoint with the state that optimizers have only after a step."""
-    with tempfile.TemporaryDirectory(dir=trainer.record.folder) as folder:
-        began = time.perf_counter()
-        write_run_checkpoint(
-            Path(folder), trainer.step, trainer.model, trainer.optimizers, trainer.state()
-        )
-        return time.perf_counter() - began
+    began = time.perf_counter()
+    snapshot = take_snapshot(trainer.step, trainer.model, trainer.optimizers, trainer.state(), {})
+    if trainer.ranks.is_first:
+        with tempfile.TemporaryDirectory(dir=trainer.record.folder) as folder:
+            write_snapshot(Path(folder), snapshot)
+    return time.perf_counter() - began
 
 
 def _fitting_steps(trainer: Trainer, step_seconds: Sequence[float]) -> int:
     config = trainer.config
     assert config.time_budget is not None
-    available = config.time_budget - trainer.reserve - trainer.clock.elapsed
+    available = config.time_budget - trainer.budget.reserve - trainer.clock.elapsed
     eval_tokens = min(config.eval_tokens, len(trainer.data.val.tokens))
     n_steps = steps_within(
         (1 - _SPARE) * available,
         config,
         step_seconds=step_seconds,
-        eval_seconds=statistics.median(trainer.eval_seconds_per_token) * eval_tokens,
-        save_seconds=trainer.save_seconds,
+        eval_seconds=statistics.median(trainer.budget.eval_seconds_per_token) * eval_tokens,
+        save_seconds=trainer.saver.seconds,
     )
     return n_steps if config.total_steps is None else min(n_steps, config.total_steps)
 

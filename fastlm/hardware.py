@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from fastlm.accounting import peak_flops
+from fastlm.chips import peak_flops
 
 
 def choose_device(wanted: str = "auto") -> torch.device:

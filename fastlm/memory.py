@@ -23,6 +23,10 @@ MARGIN_BYTES = 512 << 20
 asked for, and on a card whose size is given not yet taken off"""
 
 
+class OutOfMemory(RuntimeError):
+    """A step needs more memory than the device has; the message says what to do."""
+
+
 class MemoryPlan(NamedTuple):
     """Attributes:
     micro_batch: windows at once.
@@ -43,7 +47,13 @@ def usable_memory(config: TrainConfig, device: torch.device) -> int:
 
 
 def plan_memory(
-    config: TrainConfig, device: torch.device, *, bf16: bool, keeps_logits: bool = True
+    config: TrainConfig,
+    device: torch.device,
+    *,
+    bf16: bool,
+    keeps_logits: bool = True,
+    n_ranks: int = 1,
+    is_sharded: bool = False,
 ) -> MemoryPlan:
     """The largest micro-batch that divides all batch sizes and fits; a given one is taken as it is.
 
@@ -53,8 +63,11 @@ def plan_memory(
     Args:
         bf16: whether activations are bfloat16 on this device.
         keeps_logits: False if the loss is computed in chunks, see fastlm.accounting.
+        n_ranks: processes among which a batch is shared out.
+        is_sharded: whether each of them holds only its part of the optimizers' state and of the
+            average. Parameters and gradients are counted whole then too: they are, layer by layer.
     Raises:
-        ValueError: if not even one window fits.
+        ValueError: if not even one window fits, or the processes would not have equal shares.
     """
 
     def needed(micro_batch: int, checkpointed: bool) -> int:
@@ -67,14 +80,23 @@ def plan_memory(
             checkpointed=checkpointed,
             keeps_logits=keeps_logits,
         )
+        if is_sharded:
+            parts |= {name: parts[name] // n_ranks for name in ("optimizer", "average")}
         return sum(parts.values())
 
     asked = config.checkpoint_activations
+    least_share = n_ranks * (1 if config.micro_batch == "auto" else config.micro_batch)
+    for size in config.batch_sizes:
+        if size % least_share:
+            raise ValueError(
+                f"{n_ranks} processes cannot share out {size} windows a step equally, "
+                f"{least_share // n_ranks} at once: give a --batch-size (and --batch-ramp) that is "
+                f"a multiple of {least_share}"
+            )
     if config.micro_batch != "auto":
         return MemoryPlan(config.micro_batch, asked, needed(config.micro_batch, asked))
     usable = usable_memory(config, device)
-    most = math.gcd(*config.batch_sizes)
-    sizes = [n for n in range(most, 0, -1) if most % n == 0]
+    sizes = _micro_batches(config, n_ranks)
     for checkpointed in [asked] if config.memory == "auto" else sorted({asked, True}):
         for micro_batch in sizes:
             n_bytes = needed(micro_batch, checkpointed)
@@ -91,5 +113,39 @@ def plan_memory(
             if helps
             else "take a smaller network (--model.n-layers, --model.d-model), or insist with "
             "--micro-batch 1"
+        )
+    )
+
+
+def _micro_batches(config: TrainConfig, n_ranks: int = 1) -> list[int]:
+    """Sizes that divide each process's share of all batches, largest first."""
+    most = math.gcd(*config.batch_sizes) // n_ranks
+    return [n for n in range(most, 0, -1) if most % n == 0]
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device, or the CPU's allocator, had too little memory."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def out_of_memory(
+    plan: MemoryPlan, config: TrainConfig, peak: int, n_ranks: int = 1
+) -> OutOfMemory:
+    """What to tell when a step did not fit.
+
+    Args:
+        peak: bytes held at most before it failed.
+        n_ranks: processes that share out a batch.
+    """
+    smaller = [n for n in _micro_batches(config, n_ranks) if n <= plan.micro_batch // 2]
+    flags = [f"--micro-batch {n}" for n in smaller[:1]]
+    flags += [] if plan.checkpoint_activations else ["--checkpoint-activations"]
+    return OutOfMemory(
+        f"out of memory with {plan.micro_batch} of {config.batch_size} windows at once: "
+        f"{human_bytes(peak)} held at the peak, {human_bytes(plan.needed)} needed by formula; "
+        + (
+            f"give {' or '.join(flags)}, which leave the tokens a step as they are"
+            if flags
+            else "take a smaller network (--model.n-layers, --model.d-model)"
         )
     )

@@ -7,51 +7,53 @@ import time
 
 PROCESS_STARTED = time.perf_counter()  # before the slow imports: the budget's clock counts them
 
+from fastlm import signals
+
+if __name__ == "__main__":
+    signals.exit_on_signals()
+
+import contextlib
 import dataclasses
+import itertools
 import shutil
-import signal
 import statistics
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
 
-import tyro
-
-from fastlm import cli
 from fastlm.accounting import count_parameters
-from fastlm.checkpoint import run_checkpoints
+from fastlm.checkpoint import (
+    SavedRun,
+    read_newest,
+    read_run_checkpoint,
+    set_aside,
+    step_folder,
+)
 from fastlm.clock import Clock
 from fastlm.config import TrainConfig
 from fastlm.console import StatusLine
-from fastlm.corpus import make_stories
-from fastlm.data import open_prepared, prepare
+from fastlm.data import check_tokenizer, open_prepared
 from fastlm.fixed_steps import fix_steps
 from fastlm.generate import generate_text
 from fastlm.hardware import (
-    choose_compute_dtype,
-    choose_device,
-    configure_cuda,
     describe,
     peak_memory,
 )
-from fastlm.ops import load_ops
+from fastlm.loggers import check_logger, open_logger
+from fastlm.loop import begin, run
+from fastlm.memory import is_out_of_memory, out_of_memory
+from fastlm.nonfinite import write_nonfinite
+from fastlm.parallel import Ranks, left_at_once
 from fastlm.plot import plot_curves
 from fastlm.pretrained import load_pretrained
-from fastlm.profiling import profile_run
-from fastlm.recipes import load_recipe
 from fastlm.record import RunRecord, write_json
-from fastlm.trainer import Diverged, Trainer
+from fastlm.saver import SaveFailed
+from fastlm.signals import Stopped
+from fastlm.trainer import Trainer
+from fastlm.watch import Diverged
 from fastlm.windows import check_length
-
-INTERRUPTED = 75
-"""exit code after a clean save on a signal: run the same command with --resume auto to go on"""
-
-_SIGNALS = [
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
-]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Summary:
 
     finished: bool
     """False after a signal: the run can be resumed"""
+    saved: bool
+    """whether its last step is on the disk"""
     stopped_by: str
     step: int
     tokens: int
@@ -89,8 +93,10 @@ def train(
     config: TrainConfig,
     run_dir: Path,
     *,
-    resume: bool = False,
+    resume: bool | Path = False,
     clock_started: float | None = None,
+    job_ends: float | None = None,
+    ranks: Ranks | None = None,
 ) -> Summary:
     """Train a model into a folder.
 
@@ -98,61 +104,147 @@ def train(
         config: data.path must name a prepared folder; vocab_size is taken from it.
         run_dir: gets config.json, environment.json, log.jsonl, checkpoints/, tokenizer/ and, at
             the end, summary.json, curve.png and sample.txt.
-        resume: go on from the newest checkpoint in run_dir, if there is one.
+        resume: True goes on from the newest checkpoint in run_dir that is whole, if there is
+            one; the folder of a checkpoint in run_dir goes on from that one.
         clock_started: time.perf_counter() when the budget's clock began; now when not given.
+        job_ends: when this process will be killed, seconds since the epoch: the run is saved and
+            left before, to be resumed.
+        ranks: the processes that share out the work; each has to call this. The first writes.
     Raises:
         ValueError, OSError: for settings, data or folders that cannot be used.
-        Diverged: if the loss stops being a number.
+        Diverged: if loss or gradients stop being finite; a file beside the log describes the step.
+        SaveFailed: if the disk did not take the last checkpoint.
+        OutOfMemory: with the flags that make a step smaller.
+        Stopped: on a signal before the first step: there is nothing to save.
     """
-    trainer = _new_trainer(config, run_dir, resume=resume, clock_started=clock_started)
-    config, data, record = trainer.config, trainer.data, trainer.record
-    environment = describe(trainer.device) | {"arguments": sys.argv[1:]}
-    checkpoints = run_checkpoints(record.checkpoints) if resume else []
-    if checkpoints:
-        trainer.resume(checkpoints[-1])
-        record.resume(trainer.step, environment)
-    else:
-        record.start(config, environment)
-        shutil.copytree(data.folder / "tokenizer", record.tokenizer, dirs_exist_ok=True)
-    # Only a main thread may take signals; in another the caller has to stop the run.
-    numbers = _SIGNALS if threading.current_thread() is threading.main_thread() else []
-    previous = {number: signal.signal(number, _stopper(trainer)) for number in numbers}
-    try:
-        with StatusLine() as status:
-            _introduce(trainer, status, resumed=bool(checkpoints))
-            trainer.begin(status)
+    ranks = ranks or Ranks()
+    with (
+        signals.StopRequest(job_ends) as stop,
+        StatusLine(is_shown=ranks.is_first) as status,
+        contextlib.ExitStack() as at_end,
+    ):
+        stop.raises = True
+        trainer = new_trainer(
+            config,
+            run_dir,
+            resume=bool(resume),
+            clock_started=clock_started,
+            stop=stop,
+            ranks=ranks,
+        )
+        saved = _open_record(trainer, resume)
+        _introduce(trainer, status, resumed=saved)
+        at_end.callback(_send_rows_on(trainer, status))
+        at_end.callback(trainer.saver.finish)  # however the run ends, what is being written stays
+        try:
+            with ThreadPoolExecutor(1) as pool:  # compiling takes longer than reading all tokens
+                verified = pool.submit(trainer.data.verify if ranks.is_first else lambda: None)
+                begin(trainer, status)
+                verified.result()
+            stop.raises = False
             if config.fix_steps and trainer.config.max_steps is None:
                 fix_steps(trainer, status)
-            stopped_by = trainer.run(status)
-            return _finish(trainer, stopped_by, status)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+            stopped_by = run(trainer, status)
+            summary = _finish(trainer, stopped_by, status)
+        except Diverged as error:
+            with contextlib.suppress(OSError):  # a full disk is not what ended the run
+                error.add_note(str(write_nonfinite(trainer, error.step)))
+            ranks.wait()
+            raise
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            peak = peak_memory(trainer.device)
+            raise out_of_memory(trainer.memory, trainer.config, peak, ranks.size) from error
+        ranks.wait()  # torchrun ends all processes when one has ended: the first is to be done
+        return summary
 
 
-def _new_trainer(
-    config: TrainConfig, run_dir: Path, *, resume: bool, clock_started: float | None
+def _open_record(trainer: Trainer, resume: bool | Path) -> bool:
+    """Begin the run's record, or go on with it; returns whether it goes on."""
+    record, data, ranks = trainer.record, trainer.data, trainer.ranks
+    environment = describe(trainer.device) | {"arguments": sys.argv[1:], "processes": ranks.size}
+    if ranks.is_first:
+        trainer.saver.check_space(trainer.checkpoint_bytes)
+    saved = _saved(record, resume, ranks) if resume else None
+    if saved is not None:
+        trainer.resume(saved)
+        for path in set_aside(record.checkpoints, trainer.step) if ranks.is_first else []:
+            say(f"note: going back to step {trainer.step:,}: {path} is kept")
+        record.resume(trainer.step, environment)
+    else:
+        record.start(trainer.config, environment)
+    if ranks.is_first:
+        # Of a resumed run too: a power cut may have come between the two.
+        shutil.copytree(data.folder / "tokenizer", record.tokenizer, dirs_exist_ok=True)
+    return saved is not None
+
+
+def _send_rows_on(trainer: Trainer, status: StatusLine) -> Callable[[], None]:
+    """Let the configured logger have each row; returns what ends that."""
+    record, config = trainer.record, trainer.config
+    if not trainer.ranks.is_first:
+        return lambda: None
+    logger = open_logger(
+        config.logger,
+        record.folder,
+        dataclasses.asdict(config),
+        first_step=trainer.step,
+        say=status.say,
+    )
+    if logger is None:
+        return lambda: None
+    record.send_on = logger.log
+    return logger.close
+
+
+def _saved(record: RunRecord, resume: bool | Path, ranks: Ranks) -> SavedRun | None:
+    """The checkpoint to go on from: the first process chooses, all read the same."""
+    saved, path = None, resume if isinstance(resume, Path) else None
+    if path is None and ranks.is_first:
+        saved = read_newest(record.checkpoints, lambda text: say(f"warning: {text}"))
+        path = None if saved is None else record.checkpoints / step_folder(saved.step)
+    path = ranks.of_first(path)
+    if saved is None and path is not None:
+        saved = read_run_checkpoint(path)
+    ranks.wait()  # until all have read: the first may then change what is there
+    return saved
+
+
+def say(line: str) -> None:
+    """Tell a person something before there is a status line."""
+    print(line, file=sys.stderr)
+
+
+def new_trainer(
+    config: TrainConfig,
+    run_dir: Path,
+    *,
+    resume: bool,
+    clock_started: float | None,
+    stop: signals.StopRequest | None = None,
+    ranks: Ranks | None = None,
 ) -> Trainer:
+    """A run that has not begun: data, tokenizer and folder looked at, nothing written yet.
+
+    Raises:
+        ValueError, OSError: for settings, data or folders that cannot be used.
+    """
     clock = Clock(time.perf_counter() if clock_started is None else clock_started)
+    check_logger(config.logger)
     data = open_prepared(config.data.path)
     model_config = dataclasses.replace(config.model, vocab_size=data.vocab_size)
     config = dataclasses.replace(config, model=model_config)
     check_length(len(data.train.tokens), config.model.context_length)
-    record = RunRecord(run_dir)
+    check_tokenizer(data)
+    ranks = ranks or Ranks()
+    record = RunRecord(run_dir, is_written=ranks.is_first)
     if record.exists and not resume:
         raise FileExistsError(
             f"{run_dir} already holds a run: give another --out, or --resume auto to continue it"
         )
-    return Trainer(config, data, record, clock)
-
-
-def _stopper(trainer: Trainer) -> Callable[[int, Any], None]:
-    def stop(number: int, frame: Any) -> None:
-        if trainer.stop_signal:
-            raise KeyboardInterrupt  # the second signal does not wait for the step's end
-        trainer.stop_signal = signal.Signals(number).name
-
-    return stop
+    ranks.wait()  # until all have looked: the first then makes the folder
+    return Trainer(config, data, record, clock, stop, ranks)
 
 
 def _introduce(trainer: Trainer, status: StatusLine, *, resumed: bool) -> None:
@@ -160,9 +252,10 @@ def _introduce(trainer: Trainer, status: StatusLine, *, resumed: bool) -> None:
     if trainer.notice:
         status.say(f"note: {trainer.notice}")
     checkpointed = ", activations checkpointed" if trainer.memory.checkpoint_activations else ""
+    n_devices = f"{trainer.ranks.size} x " if trainer.ranks.size > 1 else ""
     sizes = " to ".join(f"{n * config.model.context_length:,}" for n in config.batch_sizes)
     status.say(
-        f"{count_parameters(config.model):,} parameters on {trainer.device}, "
+        f"{count_parameters(config.model):,} parameters on {n_devices}{trainer.device}, "
         f"{sizes} tokens a step ({config.model.context_length} a window, {trainer.micro_batch} "
         f"windows at once{checkpointed}), "
         f"{len(trainer.data.train.tokens):,} training tokens, run in {trainer.record.folder}"
@@ -173,17 +266,27 @@ def _introduce(trainer: Trainer, status: StatusLine, *, resumed: bool) -> None:
 
 def _finish(trainer: Trainer, stopped_by: str, status: StatusLine) -> Summary:
     """Average of the tail, last validation, checkpoint, summary, curve and sample."""
-    result = None
-    n_averaged = 0
-    if trainer.stop_signal is None:
-        n_averaged = trainer.use_average()
-        result = trainer.evaluate(None)
+    result, n_averaged = None, 0
+    try:
+        if trainer.stop_reason() is None:
+            if trainer.ranks.of_first(trainer.saver.given_step != trainer.step):
+                trainer.save()  # the validation can take long
+            n_averaged = trainer.use_average()
+            result = trainer.evaluate(None)
+    except Stopped as stopped:
+        stopped_by = str(stopped)
+    if result is not None:
         of_mean = f", of the mean of {n_averaged:,} sets of weights" if n_averaged else ""
         status.say(f"validation loss {result.loss:.4f} over {result.n_tokens:,} tokens{of_mean}")
-    trainer.save()
-    speed = trainer.config.model.context_length / statistics.median(trainer.window_seconds)
+    failure = None
+    try:
+        trainer.save_last(status, renew=n_averaged > 0)
+    except SaveFailed as error:  # what can be told of the run is told first
+        failure = error
+    speed = trainer.config.model.context_length / statistics.median(trainer.budget.window_seconds)
     summary = Summary(
         finished=result is not None,
+        saved=failure is None,
         stopped_by=stopped_by,
         step=trainer.step,
         tokens=trainer.tokens,
@@ -203,11 +306,17 @@ def _finish(trainer: Trainer, stopped_by: str, status: StatusLine) -> Summary:
         n_averaged=n_averaged,
         device=str(trainer.device),
     )
+    if not trainer.ranks.is_first:
+        return summary
     folder = trainer.record.folder
-    write_json(folder / "summary.json", summary)
-    plot_curves(trainer.record.rows(), folder / "curve.png", title=folder.name)
+    # A disk that did not take the checkpoint may not take these: it is the former that counts.
+    with contextlib.suppress(OSError) if failure else contextlib.nullcontext():
+        write_json(folder / "summary.json", summary)
+        plot_curves(trainer.record.rows(), folder / "curve.png", title=folder.name)
+    if failure is not None:
+        raise failure
     if summary.finished:
-        text = sample(folder)
+        text = sample(folder, trainer.stop)
         (folder / "sample.txt").write_text(text + "\n", encoding="utf-8")
         status.say(f"\n{text}\n")
         status.say(_next_commands(folder, trainer.config))
@@ -216,19 +325,18 @@ def _finish(trainer: Trainer, stopped_by: str, status: StatusLine) -> Summary:
     return summary
 
 
-def sample(run: Path, max_tokens: int = 300) -> str:
-    """A new document by a run's newest checkpoint."""
+def sample(run: Path, stop: signals.StopRequest, max_tokens: int = 300) -> str:
+    """A new document by a run's newest checkpoint; shorter if a signal comes."""
     pretrained = load_pretrained(run)
-    return "".join(
-        generate_text(
-            pretrained.model,
-            pretrained.tokenizer,
-            "",
-            max_tokens=max_tokens,
-            temperature=0.7,
-            top_p=0.95,
-        )
-    ).strip()
+    pieces = generate_text(
+        pretrained.model,
+        pretrained.tokenizer,
+        "",
+        max_tokens=max_tokens,
+        temperature=0.7,
+        top_p=0.95,
+    )
+    return "".join(itertools.takewhile(lambda piece: stop.reason is None, pieces)).strip()
 
 
 def _next_commands(run: Path, config: TrainConfig) -> str:
@@ -242,109 +350,9 @@ def _next_commands(run: Path, config: TrainConfig) -> str:
     )
 
 
-@dataclass(frozen=True)
-class TrainArguments:
-    """Train a language model. Any budget flag replaces all budgets of the recipe."""
-
-    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
-    out: Path | None = None
-    """folder of the run; out/RECIPE-N when not given"""
-    resume: str | None = None
-    """auto: go on with the run in --out if it has a checkpoint; or the folder of a run"""
-    profile: bool = False
-    """only time a few steps and their parts: profile.md and trace.json in --out"""
-
-
-def _flag(argv: Sequence[str], name: str) -> str | None:
-    """Value of --name in argv, "" for one at the end, None when it is not there."""
-    for i, word in enumerate(argv):
-        if word == f"--{name}":
-            return argv[i + 1] if i + 1 < len(argv) else ""
-        if word.startswith(f"--{name}="):
-            return word.split("=", 1)[1]
-    return None
-
-
-def _starting_point(argv: Sequence[str]) -> TrainArguments:
-    """What the flags change: the recipe, or the configuration of the run that is resumed."""
-    out, resume = _flag(argv, "out"), _flag(argv, "resume")
-    folder = Path(resume) if resume not in (None, "", "auto") else Path(out) if out else None
-    if resume and resume != "auto" and folder is not None:
-        config = RunRecord(folder).config()  # a named run has to be there
-    elif resume and folder is not None and RunRecord(folder).exists:
-        config = RunRecord(folder).config()
-    else:
-        config = load_recipe(_flag(argv, "recipe") or "stories")
-    budgets = ("max_steps", "max_tokens", "time_budget")
-    words = {word.split("=")[0].replace("_", "-") for word in argv}
-    given = [b for b in budgets if f"--{b.replace('_', '-')}" in words]
-    # A placeholder keeps the configuration valid until the flag's own value takes its place.
-    cleared: dict[str, Any] = {b: (1 if b in given else None) for b in budgets} if given else {}
-    return TrainArguments(dataclasses.replace(config, **cleared), folder)
-
-
-def _next_run_folder(recipe: str) -> Path:
-    n = 1
-    while (folder := Path("out") / f"{recipe}-{n}").exists():
-        n += 1
-    return folder
-
-
-def _story_data(config: TrainConfig) -> Path:
-    """Generated stories, prepared once for each vocabulary size."""
-
-    def say(line: str) -> None:
-        print(line, file=sys.stderr)
-
-    corpus = make_stories(Path("data") / "stories")
-    folder = Path("data") / f"stories-v{config.data.vocab_size}"
-    size = config.data.vocab_size
-    # Replaced when the stories were made anew: nobody's own data are there.
-    return prepare(corpus, folder, vocab_size=size, replace=True, report=say)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line of this module."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    started = PROCESS_STARTED
-    start = _starting_point(argv)
-    arguments = cli.parse(TrainArguments, argv, prog="python -m fastlm.train", default=start)
-    config = arguments.config
-    if arguments.resume == "auto" and arguments.out is None:
-        raise ValueError("--resume auto needs --out: the folder of the run to go on with")
-    named = arguments.resume not in (None, "auto")
-    if named and Path(str(arguments.resume)) != arguments.out:
-        raise ValueError(
-            f"--resume {arguments.resume} goes on in that folder: leave out --out {arguments.out}"
-        )
-    configure_cuda(bf16=config.bf16)
-    device = choose_device(config.device)
-    choose_compute_dtype(device, config.bf16)
-    load_ops(config.triton_ops, device, attention=config.attention, fp8=config.fp8)
-    if not config.data.path:
-        began = time.perf_counter()
-        path = str(_story_data(config))
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=path))
-        started += time.perf_counter() - began  # making data is not training
-    asked = _flag(argv, "model.vocab-size") or _flag(argv, "model.vocab_size")
-    if asked and config.model.vocab_size != open_prepared(config.data.path).vocab_size:
-        raise ValueError(
-            f"the vocabulary's size comes from the data: {config.data.path} was made for another "
-            f"one than {asked}; leave the flag out or prepare the text with --vocab-size {asked}"
-        )
-    run_dir = arguments.out or _next_run_folder(config.recipe)
-    if arguments.profile:
-        trainer = _new_trainer(config, run_dir, resume=False, clock_started=started)
-        print(profile_run(trainer).table())
-        return
-    try:
-        summary = train(config, run_dir, resume=arguments.resume is not None, clock_started=started)
-    except Diverged as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    if not summary.finished:
-        sys.exit(INTERRUPTED)
-
-
 if __name__ == "__main__":
-    cli.run(main)
+    from fastlm.cli import run as run_command
+    from fastlm.train_cli import main
+
+    with left_at_once():
+        run_command(lambda: main(started=PROCESS_STARTED))

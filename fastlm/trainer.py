@@ -1,106 +1,91 @@
-"""A run in progress: model, optimizers, data and clock, and the loop over steps.
+"""A run in progress: model, optimizers, data and clock, and the step that changes them.
 
 Level 4.
 """
 
 import dataclasses
-import gc
-import math
-import statistics
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastlm.accounting import training_flops_per_token
-from fastlm.averaging import WeightAverage
-from fastlm.checkpoint import SavedRun, continued, read_run_checkpoint, write_run_checkpoint
+from fastlm import budget, signals
+from fastlm.accounting import training_flops_per_token, training_memory
+from fastlm.assembling import assemble
+from fastlm.budget import Budget
+from fastlm.checkpoint import SavedRun, check_same_data, continued, take_snapshot
 from fastlm.clock import Clock
-from fastlm.compiling import compiled_loss
-from fastlm.config import TrainConfig, from_dict
+from fastlm.config import TrainConfig
 from fastlm.console import StatusLine, human_bytes, human_seconds
 from fastlm.data import PreparedData
 from fastlm.evaluate import Evaluation, evaluate_loss
-from fastlm.garbage import collected_by_hand
-from fastlm.hardware import (
-    chip_peak_flops,
-    choose_compute_dtype,
-    choose_device,
-    peak_memory,
-)
-from fastlm.memory import plan_memory
-from fastlm.model import TransformerLM, init_weights, tie
+from fastlm.hardware import chip_peak_flops, peak_memory
 from fastlm.muon import Muon
 from fastlm.ngrams import RowLoss
-from fastlm.ops import load_ops, torch_ops
-from fastlm.optim import build_optimizers, clip_gradients, set_schedule
+from fastlm.optim import clip_gradients, set_schedule
+from fastlm.parallel import Ranks
 from fastlm.record import RunRecord
-from fastlm.row_optim import RowAdaGrad
+from fastlm.saver import SaveFailed, Saver
+from fastlm.shards import assign, reshard
+from fastlm.signals import Stopped, StopRequest
+from fastlm.watch import Diverged, Watch, hold_back
 from fastlm.windows import Batch, batches
 
-
-class Diverged(RuntimeError):
-    """The loss is no longer a number."""
+_REASONS = (None, *budget.REASONS, *signals.REASONS)
 
 
 class Trainer:
-    """What changes from step to step, and the step itself."""
+    """What changes from step to step, and the step itself.
+
+    Args:
+        ranks: the processes that share out the work; each has a trainer, and calls the same methods
+            in the same order.
+    """
 
     def __init__(
-        self, config: TrainConfig, data: PreparedData, record: RunRecord, clock: Clock
+        self,
+        config: TrainConfig,
+        data: PreparedData,
+        record: RunRecord,
+        clock: Clock,
+        stop: StopRequest | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.config, self.data, self.record, self.clock = config, data, record, clock
-        self.device = choose_device(config.device)
-        dtype, self.notice = choose_compute_dtype(self.device, config.bf16)
-        torch.use_deterministic_algorithms(config.deterministic)
-        ops = load_ops(config.triton_ops, self.device, attention=config.attention, fp8=config.fp8)
-        # Before anything is on the device: free memory is then all that this run can have.
-        self.memory = plan_memory(
-            config,
-            self.device,
-            bf16=dtype == torch.bfloat16,
-            keeps_logits=ops.linear_cross_entropy is torch_ops.linear_cross_entropy,
-        )
-        self.micro_batch = self.memory.micro_batch
-        self.model = TransformerLM(
-            config.model,
-            ops=ops,
-            compute_dtype=dtype,
-            checkpoint_activations=self.memory.checkpoint_activations,
-        )
-        init_weights(self.model, config.seed)
-        self.model.to(self.device)
-        self.tie = tie(self.model) if config.optim.tie_until > 0 else None
-        tables = None
-        if self.model.ngrams is not None:  # first: what it takes, no other optimizer sees
-            tables = RowAdaGrad(self.model.ngrams.tables.parameters(), config.optim.ngram_lr)
-        self.optimizers = build_optimizers(self.model, config.optim, ops, compiled=config.compile)
-        self.optimizers += [] if tables is None else [tables]
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.average = WeightAverage(self.parameters) if config.optim.average_tail > 0 else None
-        self.loss: Callable[[Tensor, Tensor], Tensor] = self.model.loss
-        if config.compile:
-            self.loss = compiled_loss(self.model, config.compile_scope)
-        if tables is not None and self.model.ngrams is not None:
-            self.loss = RowLoss(self.loss, self.model.ngrams, tables)
+        self.ranks = ranks = ranks or Ranks()
+        parts = assemble(config, ranks)
+        self.device, self.notice, self.memory = parts.device, parts.notice, parts.memory
+        self.micro_batch = parts.memory.micro_batch
+        self.model, self.optimizers, self.tie = parts.model, parts.optimizers, parts.tie
+        self.parameters, self.average = parts.parameters, parts.average
+        self.loss, self.gradient_sum = parts.loss, parts.gradient_sum
+        self.watch = Watch(self.device, config.max_skipped_steps)
+        self._untold: list[str] = []
         self.peak_flops = chip_peak_flops(self.device)
         self.step = 0
         self.n_windows = 0
         """trained on so far: the number of the next one"""
         self.part = 0
         """of the batch ramp, that the last step was in"""
-        self.stop_signal: str | None = None
+        self.evaluated_step: int | None = None
+        """the last one after which there was a validation on the way"""
+        self.stop = stop or StopRequest()
         self.compile_seconds = 0.0
-        self.window_seconds: list[float] = []
-        """of training on a window, in the warm-up and in each log interval"""
-        self.eval_seconds_per_token: list[float] = []
-        """in the warm-up and in each validation"""
-        self.save_seconds = 1.0
+        self.saver = Saver(
+            record.checkpoints, keep=config.checkpoint_keep, before_rename=record.flush
+        )
+        self.budget = Budget(
+            *(config, clock, self.saver),
+            n_val_tokens=len(data.val.tokens),
+            is_waited_for=self.device.type == "cpu",
+        )
         self.side_seconds = 0.0
         """spent on validation and saving since the last log row"""
+        self.wants_retry = False
+        """whether a checkpoint that could not be written is to be tried again"""
+        self._agreed_progress = 0.0
 
     @property
     def tokens(self) -> int:
@@ -111,73 +96,56 @@ class Trainer:
         """Windows of the next step."""
         return self.config.batch_sizes[self.config.part(self.progress)]
 
-    def stream(self) -> Iterator[Batch]:
-        """Micro-batches without end, from the first window that was not trained on."""
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done; of several processes, what should_stop() agreed on."""
+        return self._agreed_progress if self.ranks.size > 1 else self.budget.progress(self.step)
+
+    def stop_reason(self) -> str | None:
+        """What asked any process to stop before the run's end: a signal, or the end of the job."""
+        (code,) = self.ranks.largest(_REASONS.index(self._asked_to_stop()))
+        return _REASONS[int(code)]
+
+    def _asked_to_stop(self) -> str | None:
+        if self.stop.reason is None:
+            self.stop.ends_within(self.budget.stop_seconds)
+        return self.stop.reason
+
+    def _check_stop(self) -> None:
+        if reason := self.stop_reason():
+            raise Stopped(reason)
+
+    def should_stop(self) -> str | None:
+        """Why training is over, or None: any process may be asked to, the first has the clock."""
+        reason, progress, wants_retry = self._asked_to_stop(), 0.0, False
+        if self.ranks.is_first:
+            progress, wants_retry = self.budget.progress(self.step), self.saver.wants_retry
+            batch_size = self.config.batch_sizes[self.config.part(progress)]
+            next_tokens = batch_size * self.config.model.context_length
+            reason = reason or self.budget.is_over(self.step, self.tokens, next_tokens)
+        code, self._agreed_progress, retry = self.ranks.largest(
+            _REASONS.index(reason), progress, wants_retry
+        )
+        self.wants_retry = bool(retry)
+        return _REASONS[int(code)]
+
+    def stream(self, first_window: int | None = None, *, is_shared: bool = True) -> Iterator[Batch]:
+        """Micro-batches without end, from the first window that was not trained on.
+
+        Args:
+            is_shared: whether each process gets its own; otherwise all get all.
+        """
         return batches(
             self.data.train.tokens,
-            first_window=self.n_windows,
+            first_window=self.n_windows if first_window is None else first_window,
             micro_batch=self.micro_batch,
             context_length=self.config.model.context_length,
             sampling=self.config.data.sampling,
             seed=self.config.seed,
             device=self.device,
+            rank=self.ranks.rank if is_shared else 0,
+            n_ranks=self.ranks.size if is_shared else 1,
         )
-
-    @property
-    def progress(self) -> float:
-        """Share of the run that is done: of its steps or of its time, whichever is further.
-
-        Time counts from the first step on, so that a slow start does not cut the warm-up, and not
-        at all where steps are fixed.
-        """
-        shares = [0.0]
-        if self.config.total_steps is not None:
-            shares.append(self.step / self.config.total_steps)
-        if self.config.time_budget is not None and not self.config.fix_steps:
-            seconds = self.clock.seconds
-            start_up = self.clock.elapsed - seconds
-            available = self.config.time_budget - self.reserve - start_up
-            shares.append(seconds / available if available > 0 else 1.0)
-        return min(1.0, max(shares))
-
-    @property
-    def reserve(self) -> float:
-        """Seconds to keep for the last validation and checkpoint, from what they took so far."""
-        # Medians, and never more than training takes: a hiccup must not end the run early.
-        window = statistics.median(self.window_seconds)
-        per_token = min(
-            statistics.median(self.eval_seconds_per_token),
-            window / self.config.model.context_length,
-        )
-        final_eval = per_token * len(self.data.val.tokens) * 1.1
-        return final_eval + self.save_seconds + 2 * window * self.config.batch_sizes[-1]
-
-    @property
-    def seconds_left(self) -> float:
-        """Seconds to the end of training, at the speed so far."""
-        limits = []
-        if self.config.total_steps is not None:
-            left = self.config.tokens_in(self.config.total_steps) - self.tokens
-            limits.append(left * self.clock.seconds / self.tokens)
-        if self.config.time_budget is not None:
-            limits.append(self.config.time_budget - self.reserve - self.clock.elapsed)
-        return max(0.0, min(limits))
-
-    def should_stop(self) -> str | None:
-        """Why training is over, or None."""
-        if self.stop_signal:
-            return self.stop_signal
-        total_steps, budget = self.config.total_steps, self.config.time_budget
-        if total_steps is not None and self.step >= total_steps:
-            return "step budget" if self.config.max_steps == total_steps else "token budget"
-        if self.step > 0 and self.config.max_tokens is not None:
-            # A clock that is ahead of the steps makes the batch grow sooner.
-            next_tokens = self.batch_size * self.config.model.context_length
-            if self.tokens + next_tokens > self.config.max_tokens:
-                return "token budget"
-        if budget is not None and self.clock.elapsed >= budget - self.reserve:
-            return "time budget"
-        return None
 
     def warm_up(self) -> None:
         """Compile, and learn how long a step takes, without changing anything."""
@@ -190,21 +158,20 @@ class Trainer:
         for _ in range(2):
             began = time.perf_counter()
             loss = self.loss(inputs, targets)
-            loss.backward()
             loss.item()
+            forward_seconds = time.perf_counter() - began
+            loss.backward()
+            loss.item()  # waits for all before it
             times.append(time.perf_counter() - began)
         for p in self.parameters:
             p.grad = None
-        self.compile_seconds = max(0.0, times[0] - times[1]) + self._compile_optimizers()
-        self.window_seconds.append(times[1] / self.micro_batch)
-        self.eval_seconds_per_token.append(times[1] / inputs.numel())
-
-    def _compile_optimizers(self) -> float:
         began = time.perf_counter()
         for optimizer in self.optimizers:
             if self.config.compile and isinstance(optimizer, Muon):
                 optimizer.warm_up()
-        return time.perf_counter() - began
+        self.compile_seconds = max(0.0, times[0] - times[1]) + time.perf_counter() - began
+        self.budget.window_seconds.append(times[1] / self.micro_batch)
+        self.budget.eval_seconds_per_token.append(forward_seconds / inputs.numel())
 
     def train_step(self, stream: Iterator[Batch]) -> tuple[Tensor, Tensor]:
         """One optimizer step; returns loss and gradient norm without waiting for the device."""
@@ -215,22 +182,33 @@ class Trainer:
         self.part = part
         batch_size = self.config.batch_sizes[part]
         n_micro = batch_size // self.micro_batch
+        n_mine = n_micro // self.ranks.size
+        # Shards of gradients are averaged over the processes, whole ones are added up.
+        factor = self.ranks.size if self.ranks.is_sharded else 1
         total = torch.zeros((), device=self.device)
-        for _ in range(n_micro):
+        for i in range(n_mine):
             inputs, targets = next(stream)
             loss = self.loss(inputs, targets) / n_micro
-            loss.backward()
+            if self.gradient_sum is not None:
+                self.gradient_sum.is_last = i == n_mine - 1
+            (loss * factor).backward()
             if isinstance(self.loss, RowLoss):
-                self.loss.keep_gradients()
+                self.loss.keep_gradients(factor)
             total += loss.detach()
+        self.ranks.sum_(total)
+        if self.gradient_sum is not None:
+            self.gradient_sum.finish()
         if self.tie is not None:
             self.tie.before_step()
-        norm = clip_gradients(self.parameters, self.config.optim.max_grad_norm)
-        progress = self._progress_with_step()
+        norm = clip_gradients(self.parameters, self.config.optim.max_grad_norm, ranks=self.ranks)
+        step = self.step + 1
+        applies = self.watch.applies(step, self.n_windows, part, total, norm)
+        hold_back(self.optimizers, self.parameters, applies)
+        progress = self.budget.progress_with(step, self.progress)
         set_schedule(
             self.optimizers,
             self.config.optim,
-            step=self.step + 1,
+            step=step,
             progress=progress,
             lr_factor=self.config.lr_factors[part],
         )
@@ -264,14 +242,12 @@ class Trainer:
         self.average.swap()
         return self.average.n_averaged
 
-    def _progress_with_step(self) -> float:
-        """Share of the run that is done with the step to be taken: the first is above 0."""
-        if self.config.total_steps is None:
-            return self.progress
-        return max(self.progress, min(1.0, (self.step + 1) / self.config.total_steps))
-
     def evaluate(self, max_tokens: int | None) -> Evaluation:
-        """Validation loss on the way (max_tokens) or over the whole file (None), logged."""
+        """Validation loss on the way (max_tokens) or over the whole file (None), logged.
+
+        Raises:
+            Stopped: if the run was asked to stop before the end.
+        """
         # With gradients enabled, so that the graph compiled for training serves here as well.
         result = evaluate_loss(
             self.loss,
@@ -280,8 +256,11 @@ class Trainer:
             batch_size=self.micro_batch,
             device=self.device,
             max_tokens=max_tokens,
+            check=self._check_stop,
+            ranks=self.ranks,
         )
-        self.eval_seconds_per_token.append(result.seconds / result.n_tokens)
+        reshard(self.model)  # what changes next changes the parts
+        self.budget.eval_seconds_per_token.append(result.seconds / result.n_tokens)
         self.side_seconds += result.seconds
         row = {
             "kind": "eval",
@@ -304,7 +283,7 @@ class Trainer:
         """Log the last steps, of n_windows and `interval` seconds; returns a line for people."""
         busy = max(1e-9, interval - self.side_seconds)
         self.side_seconds = 0.0
-        self.window_seconds.append(busy / n_windows)
+        self.budget.window_seconds.append(busy / n_windows)
         speed = n_windows * self.config.model.context_length / busy
         mfu, memory = self.mfu(speed), peak_memory(self.device)
         row = {
@@ -325,16 +304,38 @@ class Trainer:
             *([f"MFU {mfu:.1%}"] if mfu is not None else []),
             human_bytes(memory),
             f"{human_seconds(self.clock.elapsed)} gone",
-            f"{human_seconds(self.seconds_left)} left",
+            f"{human_seconds(self.budget.seconds_left(self.step, self.tokens))} left",
         ]
         return " · ".join(parts)
+
+    def read_watch(self) -> None:
+        """Log spikes and steps that were left out since this was last called.
+
+        Raises:
+            Diverged: if more steps were not finite than may be left out.
+        """
+        for step in self.watch.read():
+            if step.is_finite and step.sigmas is None:
+                continue
+            kind = "spike" if step.is_finite else "not finite"
+            row = {"kind": kind, "step": step.number, "loss": step.loss, "sigmas": step.sigmas}
+            self.record.log(self._where() | row | {"first_window": step.first_window})
+            if step.is_one_too_many:
+                raise Diverged(step)
+            what = f"spike of {step.sigmas:.1f} sigma" if step.sigmas else "left out: not finite"
+            self._untold.append(f"step {step.number:,}: {what}")
+
+    def news(self) -> list[str]:
+        """What happened since this was last asked, for people."""
+        told, self._untold = self._untold, []
+        return [*told, *self.saver.news()]
 
     def mfu(self, tokens_per_second: float) -> float | None:
         """Share of the chip's bf16 peak that the model's FLOPs use; None where it is not known."""
         if self.peak_flops is None:
             return None
         per_token = training_flops_per_token(self.config.model, self.config.model.context_length)
-        return tokens_per_second * per_token / self.peak_flops
+        return tokens_per_second * per_token / (self.peak_flops * self.ranks.size)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds beside the weights and the optimizers' state."""
@@ -342,9 +343,9 @@ class Trainer:
             "seconds": self.clock.seconds,
             "elapsed_seconds": self.clock.elapsed,
             "tokens": self.tokens,
-            "tokenizer_hash": self.data.tokenizer_hash,
-            "config": dataclasses.asdict(self.config),
             "cpu_rng": torch.get_rng_state(),
+            "watch": self.watch.state_dict(),
+            "evaluated_step": self.evaluated_step,
             "is_tied": self.tie is not None and self.tie.is_tied,
         }
         if self.device.type == "cuda":
@@ -353,42 +354,84 @@ class Trainer:
             state["average"] = self.average.state_dict()
         return state
 
-    def save(self) -> Path:
-        """Write a checkpoint of everything that the next step depends on."""
-        began = time.perf_counter()
-        path = write_run_checkpoint(
-            self.record.checkpoints, self.step, self.model, self.optimizers, self.state()
-        )
-        self.save_seconds = time.perf_counter() - began
-        self.side_seconds += self.save_seconds
-        return path
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Of a checkpoint, by formula: optimizers have their state only after a step."""
+        memory = training_memory(self.config.model, 1, optim=self.config.optim)
+        return sum(memory[part] for part in ("parameters", "optimizer", "average"))
 
-    def resume(self, checkpoint: Path) -> None:
+    @property
+    def _data_hashes(self) -> dict[str, str]:
+        return {"tokenizer_hash": self.data.tokenizer_hash, "train_hash": self.data.train.hash}
+
+    def save(self, *, wait: bool = False) -> None:
+        """Write a checkpoint of everything that the next step depends on.
+
+        Args:
+            wait: until it is on the disk; otherwise only until it is copied.
+        """
+        self.read_watch()  # nothing that is not finite is saved
+        began = time.perf_counter()
+        about = {"config": dataclasses.asdict(self.config), **self._data_hashes}
+        if self.ranks.is_first or self.ranks.is_sharded:
+            snapshot = take_snapshot(
+                *(self.step, self.model, self.optimizers, self.state(), about),
+                is_kept=self.ranks.is_first,
+            )
+        if self.ranks.is_first:
+            self.saver.save(snapshot, wait=wait)
+        self.side_seconds += time.perf_counter() - began
+
+    def save_last(self, status: StatusLine, *, renew: bool = False) -> None:
+        """Have the present step on the disk, with two attempts if need be.
+
+        Args:
+            renew: write it again if it is there.
+        Raises:
+            SaveFailed: if the disk does not take it.
+        """
+        self.saver.finish()
+        if renew or self.ranks.of_first(self.saver.saved_step != self.step):
+            self.save(wait=True)
+        if self.ranks.of_first(self.saver.failure is not None):
+            self.save(wait=True)
+        for line in self.news():
+            status.say(line)
+        if self.saver.failure is not None:
+            raise SaveFailed(
+                f"the last checkpoint could not be saved: {self.saver.failure}; make room and go "
+                f"on with --resume {self.record.folder}"
+            )
+
+    def resume(self, saved: SavedRun) -> None:
         """Go on from a checkpoint as if never stopped.
 
         Raises:
-            ValueError: if it is damaged, or of another network, optimizer, data or batch size.
+            ValueError: if it is of another network, optimizer, data or batch size.
         """
-        saved = read_run_checkpoint(checkpoint)
-        if saved.state["tokenizer_hash"] != self.data.tokenizer_hash:
-            raise ValueError(
-                f"{self.data.folder} was made with another tokenizer than {checkpoint} was "
-                "trained with: give the --data of the run"
-            )
-        # Through the class: fields that are newer than the checkpoint have their defaults.
-        then = from_dict(TrainConfig, saved.state["config"])
-        self.config = continued(self.config, then, str(checkpoint))
+        check_same_data(saved, self._data_hashes, str(self.data.folder))
+        self.use_config(continued(self.config, saved))
         self.restore(saved)
         self.clock.continue_from(saved.state["elapsed_seconds"], saved.state["seconds"])
+
+    def use_config(self, config: TrainConfig) -> None:
+        """Go on with other budgets."""
+        self.config = self.budget.config = config
 
     def restore(self, saved: SavedRun) -> None:
         """Make all that the next step depends on, but the clock, what was saved."""
         state = saved.state
         self.step = saved.step
         self.n_windows = state["tokens"] // self.config.model.context_length
-        self.model.load_state_dict(saved.model)
+        if self.ranks.is_sharded:
+            for name, tensor in self.model.state_dict().items():
+                assign(tensor, saved.model[name])
+        else:
+            self.model.load_state_dict(saved.model)
         for optimizer, optimizer_state in zip(self.optimizers, saved.optimizers, strict=True):
             optimizer.load_state_dict(optimizer_state)
+        self.evaluated_step = state["evaluated_step"]
+        self.watch.load_state_dict(state["watch"])
         if self.tie is not None:
             self.tie.is_tied = bool(state.get("is_tied", False))
         if self.average is not None:
@@ -396,46 +439,3 @@ class Trainer:
         torch.set_rng_state(state["cpu_rng"])
         if self.device.type == "cuda" and "cuda_rng" in state:
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
-
-    def begin(self, status: StatusLine) -> None:
-        """Compile, learn how long things take, and validate a model that was not trained yet."""
-        if self.config.compile:
-            status.say("compiling ...")
-        self.warm_up()
-        if self.step == 0:
-            loss_before = self.evaluate(self.config.eval_tokens).loss
-            status.say(f"step 0: validation loss {loss_before:.4f}")
-
-    def run(self, status: StatusLine) -> str:
-        """Train, after begin(), until a budget or a signal ends it; returns why."""
-        with collected_by_hand():
-            return self._run(status)
-
-    def _run(self, status: StatusLine) -> str:
-        config, stream = self.config, self.stream()
-        self.side_seconds = 0.0
-        self.clock.begin_steps()
-        mark, n_logged = time.perf_counter(), self.n_windows
-        while (reason := self.should_stop()) is None:
-            loss, norm = self.train_step(stream)
-            if self.step == 1 or self.step % config.log_every == 0:
-                value = self._finite(loss)
-                now = time.perf_counter()
-                status.update(self.log(value, norm.item(), self.n_windows - n_logged, now - mark))
-                mark, n_logged = now, self.n_windows
-            if self.step % config.eval_every == 0:
-                val_loss = self.evaluate(config.eval_tokens).loss
-                status.say(f"step {self.step:,}: validation loss {val_loss:.4f}")
-                gc.collect()
-            if self.step % config.checkpoint_every == 0:
-                self.save()
-        return reason
-
-    def _finite(self, loss: Tensor) -> float:
-        value = loss.item()
-        if not math.isfinite(value):
-            raise Diverged(
-                f"the loss is {value} at step {self.step}: the last checkpoint is kept; try a "
-                "smaller --optim.lr (and --optim.muon-lr) or a longer warm-up"
-            )
-        return value

@@ -5,6 +5,19 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(scope="module", params=["python", "kernels"])
+def path_taken(request: pytest.FixtureRequest):
+    """Small texts are handled in Python, by default; all must be the same where kernels do it."""
+    from fastlm.bpe import lazy_encoder, token_bytes, train
+
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "kernels":
+            patch.setattr(train, "SMALL_BYTES", -1)
+            patch.setattr(lazy_encoder, "SMALL_CHARACTERS", -1)
+            patch.setattr(token_bytes, "KERNEL_TOKENS", 1)
+        yield request.param
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prepared folder of generated stories with a vocabulary of 400."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from fastlm.checkpoint import read_model_tensors, run_checkpoints
+from fastlm.checkpoint import read_model_tensors, run_checkpoints, take_snapshot, write_snapshot
 from fastlm.clock import Clock
 from fastlm.config import ModelConfig, OptimConfig, TrainConfig
 from fastlm.data import open_prepared
@@ -36,6 +36,25 @@ def config(data: Path, **changes: Any) -> TrainConfig:
     )
     base = dataclasses.replace(base, data=dataclasses.replace(base.data, path=str(data)))
     return dataclasses.replace(base, **changes)
+
+
+def write_checkpoint(
+    folder: Path, step: int, model, optimizers, state=None, **options: Any
+) -> Path:
+    """Of a model and optimizers that no run belongs to."""
+    snapshot = take_snapshot(step, model, optimizers, state or {}, {})
+    return write_snapshot(folder, snapshot, **options)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two trees of containers, tensors and numbers are equal bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b) and a.dtype == b.dtype
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return a == b
 
 
 def weights(run: Path, step: int | None = None) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from short_runs import (
     weights,
 )
 
-from fastlm.checkpoint import run_checkpoints
+from fastlm.checkpoint import read_run_checkpoint, run_checkpoints
 from fastlm.config import OptimConfig
 from fastlm.data import open_prepared
 from fastlm.evaluate import evaluate_loss
@@ -84,7 +84,7 @@ def test_a_finished_run_goes_on_from_its_last_step_not_from_the_mean(averaged, d
     shutil.copytree(averaged[0], run)
     longer = config(data, optim=AVERAGED, max_steps=40)
     trainer = new_trainer(longer, run)
-    trainer.resume(run_checkpoints(run / "checkpoints")[-1])
+    trainer.resume(read_run_checkpoint(run_checkpoints(run / "checkpoints")[-1]))
     for name, t in trainer.model.state_dict().items():
         assert torch.equal(t, averaged[2][-1][name])
     # Half of 40 steps done: the mean begins anew in the tail of the longer run.

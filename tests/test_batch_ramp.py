@@ -22,8 +22,9 @@ from short_runs import (
 from fastlm import trainer as trainer_module
 from fastlm.accounting import training_flops_per_token
 from fastlm.accounting_cli import main as accounting
-from fastlm.config import ModelConfig, OptimConfig, TrainConfig, from_dict
+from fastlm.config import ModelConfig, OptimConfig, TrainConfig
 from fastlm.memory import plan_memory
+from fastlm.sealed import from_dict
 from fastlm.train import train
 from fastlm.windows import take_windows, window_starts
 
@@ -160,8 +161,8 @@ def test_gradients_are_the_mean_over_the_windows_of_the_step(step, data, tmp_pat
 def test_on_a_clock_the_parts_are_equal_in_time(data, tmp_path):
     """100 s, of which 10 s are start-up and 20 s reserved: a third is done after 23.3 s."""
     trainer = new_trainer(config(data, **RAMP, max_steps=None, time_budget=100.0), tmp_path)
-    trainer.window_seconds = trainer.eval_seconds_per_token = [0.0]
-    trainer.save_seconds = 20.0
+    trainer.budget.window_seconds = trainer.budget.eval_seconds_per_token = [0.0]
+    trainer.saver.seconds = 20.0 / 1.1
     stream, n_windows = trainer.stream(), 0
     for seconds, size in ((0.0, 4), (22.0, 4), (24.5, 8), (45.0, 8), (48.0, 12), (69.0, 12)):
         trainer.clock.continue_from(elapsed=10.0 + seconds, seconds=seconds)
@@ -175,7 +176,7 @@ def test_a_token_budget_is_kept_when_the_clock_is_ahead_of_the_steps(data, tmp_p
     limits = {"max_steps": None, "max_tokens": 32 * 128, "time_budget": 100.0}
     trainer = new_trainer(config(data, **RAMP, **limits), tmp_path)
     assert trainer.config.total_steps == 16
-    trainer.window_seconds = trainer.eval_seconds_per_token = [0.0]
+    trainer.budget.window_seconds = trainer.budget.eval_seconds_per_token = [0.0]
     trainer.clock.continue_from(elapsed=80.0, seconds=80.0)
     stream = trainer.stream()
     while trainer.should_stop() is None:
@@ -186,9 +187,9 @@ def test_a_token_budget_is_kept_when_the_clock_is_ahead_of_the_steps(data, tmp_p
 
 def test_the_reserve_is_for_steps_of_the_largest_batch(data, tmp_path):
     trainer = new_trainer(config(data, **RAMP, max_steps=None, time_budget=100.0), tmp_path)
-    trainer.window_seconds, trainer.eval_seconds_per_token = [0.5], [1e-3]
+    trainer.budget.window_seconds, trainer.budget.eval_seconds_per_token = [0.5], [1e-3]
     n_tokens = len(trainer.data.val.tokens)
-    assert trainer.reserve == pytest.approx(1.1 * 1e-3 * n_tokens + 1.0 + 2 * 12 * 0.5)
+    assert trainer.budget.reserve == pytest.approx(1.1 * (1e-3 * n_tokens + 12 * 0.5 + 1.0))
 
 
 def test_speed_counts_the_windows_of_each_interval(data, tmp_path):
@@ -197,7 +198,7 @@ def test_speed_counts_the_windows_of_each_interval(data, tmp_path):
     trainer.step, trainer.n_windows = 3, 20
     trainer.log(2.0, 1.0, n_windows=20, interval=4.0)
     assert train_rows(tmp_path)[0]["tokens_per_second"] == 20 * 32 / 4.0
-    assert trainer.window_seconds == [4.0 / 20]
+    assert trainer.budget.window_seconds == [4.0 / 20]
 
 
 @pytest.mark.parametrize("ramp", [(), (8, 12, 20), (6, 9)], ids=str)
@@ -268,7 +269,7 @@ def test_a_run_is_a_point_of_a_projection_with_the_tokens_it_had(ramped, data, t
     accounting([str(run), "--runs", *map(str, runs)])
     flops = n_tokens * training_flops_per_token(MODEL, 32)
     printed = capsys.readouterr().out
-    assert f"tokens: {n_tokens:,}, {flops:.3g} FLOPs" in printed
+    assert f"{n_tokens:.4g}  {flops:.3g}" in printed
     assert f"{run}: {flops:.3g} FLOPs, loss {summary.val_loss:.4f}" in printed
     for n_steps, n_windows in ((3, 4 + 8 + 12), (6, 2 * (4 + 8 + 12))):
         flops = 32 * n_windows * training_flops_per_token(MODEL, 32)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-VERBS = ["corpus", "tokenizer", "data", "train", "evaluate", "generate"]
+VERBS = ["corpus", "tokenizer", "data", "train", "evaluate", "generate", "report"]
 
 TINY = [
     "--model.n-layers", "1", "--model.d-model", "16", "--model.n-heads", "2",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastlm.recipes import load_recipe
-from fastlm.train import TrainArguments, _starting_point
+from fastlm.train_cli import TrainArguments, _starting_point
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "bench"))

@@ -1,7 +1,6 @@
 """Runs on a time budget whose steps are fixed by a probe: the number, and the same run by it."""
 
 import dataclasses
-import json
 import math
 import signal
 from pathlib import Path
@@ -18,11 +17,12 @@ from short_runs import (
 )
 
 from fastlm import fixed_steps
-from fastlm.checkpoint import run_checkpoints
+from fastlm.checkpoint import read_manifest, run_checkpoints
 from fastlm.config import OptimConfig, TrainConfig
 from fastlm.fixed_steps import steps_within
 from fastlm.record import RunRecord
-from fastlm.train import main, train
+from fastlm.train import train
+from fastlm.train_cli import main
 from fastlm.trainer import Trainer
 
 RAMP = {"batch_ramp": (4, 8, 12), "micro_batch": 4}
@@ -74,8 +74,8 @@ def test_the_number_is_in_configuration_log_and_checkpoint(data, tmp_path, found
     assert (row["step"], row["max_steps"], row["micro_batch"]) == (0, 12, 4)
     assert len(row["step_seconds"]) == 3
     assert all(seconds > 0 for seconds in row["step_seconds"])
-    state = json.loads((run_checkpoints(tmp_path / "checkpoints")[-1] / "state.json").read_text())
-    assert '["max_steps", 12]' in json.dumps(state)
+    about = read_manifest(run_checkpoints(tmp_path / "checkpoints")[-1])
+    assert about["config"]["max_steps"] == 12
     assert not [p for p in tmp_path.iterdir() if p.name.startswith("tmp")]
 
 
@@ -116,11 +116,11 @@ def test_a_probe_puts_everything_back(data, tmp_path):
     run_config = on_a_clock(data, optim=SHARES, **RAMP)
     trainer, twin = (new_trainer(run_config, tmp_path) for _ in range(2))
     before = trainer.model.state_dict()
-    snapshot = fixed_steps.snapshot(trainer)
+    copied = fixed_steps.copied(trainer)
     stream = trainer.stream()
     for part in (0, 1, 2, 2):
         trainer.step_of_part(stream, part)
-    trainer.restore(snapshot)
+    trainer.restore(copied)
     assert (trainer.step, trainer.tokens, trainer.average.n_averaged) == (0, 0, 0)
     for name, t in twin.model.state_dict().items():
         assert torch.equal(t, before[name])
@@ -134,7 +134,7 @@ def test_a_probe_puts_everything_back(data, tmp_path):
 
 def test_the_schedule_does_not_look_at_the_clock_which_still_ends_the_run(data, tmp_path):
     trainer = new_trainer(dataclasses.replace(on_a_clock(data), max_steps=12), tmp_path)
-    trainer.window_seconds = trainer.eval_seconds_per_token = [0.0]
+    trainer.budget.window_seconds = trainer.budget.eval_seconds_per_token = [0.0]
     trainer.clock.continue_from(elapsed=3000.0, seconds=2990.0)
     trainer.step = 3
     assert trainer.progress == 3 / 12
@@ -166,15 +166,15 @@ def test_as_many_steps_as_fit_with_what_they_bring(seconds, ramp, n_steps):
 
 
 def test_the_number_leaves_the_reserve_and_a_hundredth(data, tmp_path):
-    """100 s, 30 gone: 70 less 1.1 x 2 s of validation, 3 s of saving and two steps of 0.5 s."""
+    """100 s, 30 gone: 70 less 1.1 x (2 s of validation, a step of 0.5 s and 3 s of saving)."""
     run_config = on_a_clock(data, eval_every=1000, checkpoint_every=1000)
     trainer = new_trainer(dataclasses.replace(run_config, time_budget=100.0), tmp_path)
-    trainer.window_seconds = [0.5 / 8]
-    trainer.eval_seconds_per_token = [1e-9, 2 / len(trainer.data.val.tokens), 1.0]
-    trainer.save_seconds = 3.0
+    trainer.budget.window_seconds = [0.5 / 8]
+    trainer.budget.eval_seconds_per_token = [1e-9, 2 / len(trainer.data.val.tokens), 1.0]
+    trainer.saver.seconds = 3.0
     trainer.clock.continue_from(elapsed=30.0, seconds=0.0)
-    assert trainer.reserve == pytest.approx(2.2 + 3 + 1)
-    assert fixed_steps._fitting_steps(trainer, [0.5]) == int((70 - 6.2) * 0.99 / 0.5)
+    assert trainer.budget.reserve == pytest.approx(1.1 * 5.5)
+    assert fixed_steps._fitting_steps(trainer, [0.5]) == int((70 - 6.05) * 0.99 / 0.5)
     trainer.config = dataclasses.replace(trainer.config, max_tokens=256 * 7)
     assert fixed_steps._fitting_steps(trainer, [0.5]) == 7
 

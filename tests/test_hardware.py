@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from fastlm import train as train_module
+from fastlm import train_cli as train_module
 from fastlm.hardware import _driver, configure_cuda
 
 NAMES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")

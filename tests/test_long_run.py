@@ -14,7 +14,7 @@ FLAGS = """
 """
 COMMAND = """
 import resource, sys, torch
-from fastlm.train import main
+from fastlm.train_cli import main
 from fastlm.trainer import Trainer
 
 torch._dynamo.config.error_on_recompile = True

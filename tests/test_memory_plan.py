@@ -3,14 +3,18 @@
 import dataclasses
 
 import pytest
+import short_runs
 import torch
 
-from fastlm import hardware, memory
+from fastlm import cli, hardware, memory
 from fastlm.accounting import training_memory
 from fastlm.config import TrainConfig
 from fastlm.hardware import free_memory
-from fastlm.memory import plan_memory, usable_memory
+from fastlm.memory import OutOfMemory, plan_memory, usable_memory
 from fastlm.recipes import load_recipe
+from fastlm.train import train
+from fastlm.train_cli import TrainArguments
+from fastlm.trainer import Trainer
 
 CUDA = torch.device("cuda")
 
@@ -119,3 +123,39 @@ def test_free_memory_of_a_cpu_counts_what_the_system_would_give_up(monkeypatch, 
     told.write_text("MemTotal:  9000 kB\nMemFree:  100 kB\nMemAvailable:  7000 kB\n")
     monkeypatch.setattr(hardware, "Path", lambda name: told)
     assert free_memory(torch.device("cpu")) == 7000 * 1024
+
+
+def test_memory_that_is_not_there_is_recognized():
+    with pytest.raises(RuntimeError) as of_the_cpu:
+        torch.empty(1 << 50)
+    assert memory.is_out_of_memory(of_the_cpu.value)
+    assert memory.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not memory.is_out_of_memory(RuntimeError("shapes do not match"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "checkpointed", "advice"),
+    [
+        ({}, False, "give --micro-batch 4 or --checkpoint-activations"),
+        ({"batch_size": 9}, False, "give --micro-batch 3 or --checkpoint-activations"),
+        ({}, True, "give --micro-batch 4, which"),
+        ({"micro_batch": 1}, False, "give --checkpoint-activations, which"),
+        ({"micro_batch": 1}, True, "take a smaller network"),
+    ],
+)
+def test_a_step_that_does_not_fit_says_which_flags_do(
+    changes, checkpointed, advice, data, tmp_path, monkeypatch
+):
+    def step(self, stream):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    run_config = short_runs.config(data, checkpoint_activations=checkpointed, **changes)
+    with pytest.raises(OutOfMemory, match=r"windows at once: .* held at the peak") as told:
+        train(run_config, tmp_path / "run")
+    assert advice in str(told.value)
+    assert "\n" not in str(told.value)
+    flags = advice.split("give ")[-1].split(",")[0].split(" or ")
+    argv = " ".join(flags).split() if "give" in advice else []
+    arguments = cli.parse(TrainArguments, argv, default=TrainArguments(run_config))
+    assert arguments.config.batch_sizes == run_config.batch_sizes  # and the flags are real ones

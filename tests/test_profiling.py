@@ -9,7 +9,7 @@ from short_runs import new_trainer
 from fastlm.accounting import training_flops_per_token
 from fastlm.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from fastlm.profiling import Part, StepProfile, profile_step
-from fastlm.train import main
+from fastlm.train_cli import main
 
 MODEL = ModelConfig(
     vocab_size=400,

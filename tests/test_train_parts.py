@@ -1,7 +1,6 @@
 """Runs of the leaderboard's network: it learns, continues exactly, generates, and parts its tie."""
 
 import dataclasses
-import functools
 import math
 import shutil
 from pathlib import Path
@@ -11,7 +10,7 @@ import short_runs
 import torch
 from short_runs import losses, weights
 
-from fastlm.checkpoint import run_checkpoints, write_run_checkpoint
+from fastlm.checkpoint import run_checkpoints
 from fastlm.config import ModelConfig, OptimConfig, TrainConfig
 from fastlm.generate import generate_text
 from fastlm.pretrained import load_pretrained
@@ -70,16 +69,15 @@ def test_it_learns_and_generates(data, tmp_path):
     assert len(text) > 10
 
 
-def test_resumed_while_tied_or_after_it_ends_as_if_never_stopped(data, tmp_path, monkeypatch):
-    keep_all = functools.partial(write_run_checkpoint, keep=10)
-    monkeypatch.setattr("fastlm.trainer.write_run_checkpoint", keep_all)
-    train(config(data), tmp_path)
+def test_resumed_while_tied_or_after_it_ends_as_if_never_stopped(data, tmp_path):
+    run_config = config(data, checkpoint_keep=10)
+    train(run_config, tmp_path)
     expected = weights(tmp_path)
     for step in (6, 18):  # the tie ends with step 12
         for later in run_checkpoints(tmp_path / "checkpoints")[step // 6 :]:
             shutil.rmtree(later)
         assert len(run_checkpoints(tmp_path / "checkpoints")) == step // 6
-        train(config(data), tmp_path, resume=True)
+        train(run_config, tmp_path, resume=True)
         found = weights(tmp_path)
         assert found.keys() == expected.keys()
         for name, tensor in expected.items():

@@ -1,0 +1,231 @@
+"""Log rows sent on to TensorBoard or Weights & Biases, in a way that never holds up a run.
+
+Level 1. log.jsonl is the record; what is sent on is a copy that may have gaps.
+"""
+
+import contextlib
+import json
+import math
+import queue
+import secrets
+import sys
+import threading
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from fastlm.cli import unknown
+
+MOST_QUEUED = 1_000
+"""rows that wait to be sent; more are left out"""
+CLOSE_SECONDS = 5.0
+"""that the end of a run waits for rows still to be sent"""
+WANDB_ID = "wandb-id.txt"
+
+_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
+_PLACES = ("step", "kind")
+
+
+class Target(Protocol):
+    """What rows are sent to; every method may take long or fail."""
+
+    def send(self, step: int, values: dict[str, float]) -> None:
+        """Take the numbers of one row."""
+
+    def close(self) -> None:
+        """Pass on what is left."""
+
+
+class Logger:
+    """Hands rows to a thread, which opens the target and sends them.
+
+    Rows are left out when too many wait. The first error is told in a line, the rest are counted.
+
+    Args:
+        name: for messages.
+        open_target: called in the thread, as it may wait for a network.
+        say: tells a person a line.
+    """
+
+    def __init__(
+        self, name: str, open_target: Callable[[], Target], say: Callable[[str], None]
+    ) -> None:
+        self.name, self.say = name, say
+        self.n_lost = 0
+        """rows that were left out, or that the target did not take"""
+        self._rows: queue.Queue[dict[str, Any] | None] = queue.Queue(MOST_QUEUED)
+        self._is_closing = threading.Event()
+        self._thread = threading.Thread(target=self._send_all, args=(open_target,), daemon=True)
+        self._thread.start()
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Take a log row; returns at once."""
+        try:
+            self._rows.put_nowait(row)
+        except queue.Full:
+            self.n_lost += 1
+
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Wait a little for what is left, and tell what was not sent."""
+        self._is_closing.set()
+        with contextlib.suppress(queue.Full):
+            self._rows.put_nowait(None)  # wakes a thread that waits for rows
+        self._thread.join(seconds)
+        n_left = sum(row is not None for row in list(self._rows.queue))
+        if self._thread.is_alive():
+            self.say(
+                f"warning: {self.name} has not finished after {seconds:g} s and is left: "
+                f"{n_left + self.n_lost:,} rows were not sent; log.jsonl has them all"
+            )
+        elif self.n_lost:
+            self.say(
+                f"warning: {self.n_lost:,} rows were not sent to {self.name}; log.jsonl has them"
+            )
+
+    def _send_all(self, open_target: Callable[[], Target]) -> None:
+        target: Target | None = None
+        is_told = False
+        while (row := self._next()) is not None:
+            try:
+                target = target or open_target()
+                values = numbers(row)
+                if values:
+                    target.send(int(row.get("step", 0)), values)
+            except (Exception, SystemExit) as error:  # whatever a foreign package does
+                self.n_lost += 1
+                if not is_told:
+                    is_told = True
+                    self.say(f"warning: {self.name} does not take a row: {_one_line(error)}")
+                if target is None:
+                    break  # to open it again would take its time for every row
+        try:
+            if target is not None:
+                target.close()
+        except (Exception, SystemExit) as error:
+            self.say(f"warning: {self.name} was not closed: {_one_line(error)}")
+        while target is None and self._next() is not None:
+            self.n_lost += 1
+
+    def _next(self) -> dict[str, Any] | None:
+        """The next row; None when the run is over and none is left."""
+        while True:
+            try:
+                row = self._rows.get(block=not self._is_closing.is_set())
+            except queue.Empty:
+                return None
+            if row is not None:
+                return row
+
+
+def numbers(row: dict[str, Any]) -> dict[str, float]:
+    """The finite numbers of a log row, named as loggers group them: "train/loss"."""
+    kind = str(row.get("kind")).replace(" ", "_")
+    return {
+        f"{kind}/{name}": value
+        for name, value in row.items()
+        if name not in _PLACES
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+    }
+
+
+def check_logger(name: str) -> None:
+    """See that a logger's package is there, before anything is begun.
+
+    Raises:
+        ValueError: with what to install.
+    """
+    if name == "none":
+        return
+    if name not in _PACKAGES:
+        raise ValueError(unknown("logger", name, ("none", *_PACKAGES)))
+    package = _PACKAGES[name]
+    if package not in sys.modules and find_spec(package) is None:
+        raise ValueError(
+            f"--logger {name} needs a package that is not here: pip install {package}, or leave "
+            "the flag out"
+        )
+
+
+def open_logger(
+    name: str,
+    folder: Path,
+    config: dict[str, Any],
+    *,
+    first_step: int,
+    say: Callable[[str], None],
+) -> Logger | None:
+    """A logger for the run in a folder; None for "none".
+
+    Args:
+        name: none, tensorboard or wandb.
+        config: of the run, as plain values.
+        first_step: what was sent after it by a run that goes on here is taken back or overlaid.
+        say: tells a person a line.
+    Raises:
+        ValueError: as check_logger does.
+    """
+    check_logger(name)
+    if name == "none":
+        return None
+    kind = TensorBoard if name == "tensorboard" else WandB
+    return Logger(name, lambda: kind(folder, config, first_step), say)
+
+
+class TensorBoard:
+    """Event files in RUN/tensorboard: `tensorboard --logdir RUN` shows them."""
+
+    def __init__(self, folder: Path, config: dict[str, Any], first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # Rows after the step that a run went back to are hidden.
+        purge = first_step + 1 if first_step else None
+        self.writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
+        self.writer.add_text("config", f"```\n{json.dumps(config, indent=2)}\n```")
+
+    def send(self, step: int, values: dict[str, float]) -> None:
+        """Write one row's numbers."""
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self.writer.close()
+
+
+class WandB:
+    """A run of Weights & Biases; one that is resumed goes on there under the same id.
+
+    Project, entity and offline mode are W&B's own settings (WANDB_PROJECT, WANDB_MODE ...).
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any], first_step: int) -> None:
+        import wandb
+
+        path = folder / WANDB_ID
+        if not (first_step and path.is_file()):
+            path.write_text(secrets.token_hex(4) + "\n", encoding="utf-8")
+        self.run: Any = wandb.init(
+            id=path.read_text(encoding="utf-8").strip(),
+            resume="allow",
+            name=folder.name,
+            dir=str(folder),
+            config=config,
+        )
+        # An axis of our own: W&B's steps only rise, and a resumed run goes back.
+        self.run.define_metric("step")
+        self.run.define_metric("*", step_metric="step")
+
+    def send(self, step: int, values: dict[str, float]) -> None:
+        """Log one row's numbers."""
+        self.run.log({"step": step, **values})
+
+    def close(self) -> None:
+        """Send what is left."""
+        self.run.finish()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

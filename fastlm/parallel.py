@@ -1,0 +1,197 @@
+"""Several processes that train one model, each on a device of its own: how they agree and add up.
+
+Level 1. torchrun starts them; a process alone is a group of one, for which nothing is sent.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+Parallel = Literal["auto", "ddp", "fsdp"]
+T = TypeVar("T")
+
+BUCKET_BYTES = 25 << 20
+"""of gradients that are sent together: large enough for the network's full speed, small enough
+that the first are on their way while the backward pass goes on"""
+
+
+class LostProcess(RuntimeError):
+    """The other processes of the run are gone, or cannot be reached."""
+
+
+class Ranks:
+    """The processes of a run, as one of them sees them.
+
+    Every method has to be called by all of them, in the same order.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: how many there are.
+        is_sharded: whether each holds only a part of every parameter.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, *, is_sharded: bool = False) -> None:
+        self.rank, self.size = rank, size
+        self.is_sharded = is_sharded and size > 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes what the run leaves behind, and speaks for it."""
+        return self.rank == 0
+
+    def of_first(self, value: T) -> T:
+        """The first process's value: anything small."""
+        if self.size == 1:
+            return value
+        values: list[Any] = [value if self.is_first else None]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def largest(self, *values: float) -> list[float]:
+        """The largest of all processes' first values, second values ..., through the CPU."""
+        if self.size == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return tensor.tolist()
+
+    def wait(self) -> None:
+        """Go on when all processes are here."""
+        self.largest(0.0)
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Add up a tensor over the processes, in place; on a GPU the host does not wait."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def concatenate(self, tensor: Tensor) -> Tensor:
+        """The processes' tensors of one shape, one after the other along the first dimension."""
+        if self.size == 1:
+            return tensor
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
+    def share(self, stack: Tensor) -> Tensor:
+        """This process's part of n matrices: of ceil(n / size), zeros where there are none left."""
+        if self.size == 1:
+            return stack
+        n_each = -(-len(stack) // self.size)
+        part = stack[self.rank * n_each : (self.rank + 1) * n_each]
+        missing = n_each - len(part)
+        return torch.cat([part, part.new_zeros(missing, *part.shape[1:])]) if missing else part
+
+    def whole(self, part: Tensor, n: int) -> Tensor:
+        """The n matrices that share() gave out, each as its owner has it."""
+        return self.concatenate(part)[:n]
+
+
+def _world_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))  # which torchrun sets
+
+
+@contextlib.contextmanager
+def joined(parallel: Parallel, device: torch.device) -> Iterator[Ranks]:
+    """Inside `with`: one of the processes that torchrun has started, or the only one.
+
+    Raises:
+        ValueError: if there is no device for this process.
+        LostProcess: if the others cannot be reached, at the beginning or on the way.
+    """
+    if _world_size() == 1:
+        yield Ranks()
+        return
+    backend = "gloo"
+    if device.type == "cuda":
+        local, n_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= n_gpus:
+            raise ValueError(
+                f"torchrun started process {local + 1} on a machine with {n_gpus} GPUs: give it "
+                f"--nproc-per-node {n_gpus}, or the command --device cpu"
+            )
+        torch.cuda.set_device(local)
+        backend = "cpu:gloo,cuda:nccl"
+    elif device.type != "cpu":
+        raise ValueError(f"several processes need CUDA or --device cpu: this is {device}")
+    try:
+        dist.init_process_group(backend)
+        yield Ranks(dist.get_rank(), dist.get_world_size(), is_sharded=parallel == "fsdp")
+    except RuntimeError as error:
+        # gloo has no class of errors of its own.
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
+            raise
+        raise LostProcess(
+            f"the other processes of this run cannot be reached ({str(error).splitlines()[0]}): "
+            "if none of them says why, this is the reason; the last checkpoint is kept"
+        ) from error
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def left_at_once() -> Iterator[None]:
+    """Inside `with`, sys.exit() ends a process of several at once, without Python's tidying up.
+
+    gloo's threads outlive destroy_process_group(), and may touch Python objects while these go:
+    SIGABRT of a run that has done all it had to (pytorch/pytorch#179291).
+    """
+    try:
+        yield
+    except SystemExit as end:
+        if _world_size() > 1 and isinstance(end.code, int):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code)
+        raise
+
+
+class GradientSum:
+    """Adds up gradients over the processes while the backward pass is still going on.
+
+    Args:
+        parameters: whole on every process; the gradients of each come in the same order on all.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
+        self.ranks = ranks
+        self.is_last = False
+        """whether the backward pass to come is the last before the step"""
+        self.ready: list[nn.Parameter] = []
+        self.n_bytes = 0
+        self.sent: list[tuple[Any, Tensor, list[nn.Parameter]]] = []
+        for p in parameters:
+            p.register_post_accumulate_grad_hook(self._take)
+
+    def _take(self, p: Tensor) -> None:
+        if not self.is_last:
+            return
+        assert isinstance(p, nn.Parameter)
+        assert p.grad is not None
+        self.ready.append(p)
+        self.n_bytes += p.grad.nbytes
+        if self.n_bytes >= BUCKET_BYTES:
+            self._send()
+
+    def _send(self) -> None:
+        if self.ready:
+            flat = torch.cat([p.grad.flatten() for p in self.ready if p.grad is not None])
+            self.sent.append((dist.all_reduce(flat, async_op=True), flat, self.ready))
+        self.ready, self.n_bytes = [], 0
+
+    def finish(self) -> None:
+        """Send the rest, and put the sums in the gradients' place."""
+        self._send()
+        for work, flat, parameters in self.sent:
+            work.wait()
+            grads = [p.grad for p in parameters if p.grad is not None]
+            parts = flat.split([grad.numel() for grad in grads])
+            torch._foreach_copy_(grads, [x.view_as(g) for x, g in zip(parts, grads, strict=True)])
+        self.sent, self.is_last = [], False

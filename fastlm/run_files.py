@@ -1,0 +1,212 @@
+"""Runs found on the disk and read as they are: cut off, damaged or still being written.
+
+Level 0. RunRecord refuses what is damaged; here it is told in a note, and the rest is read.
+"""
+
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+CONFIG, ENVIRONMENT, LOG, SUMMARY = "config.json", "environment.json", "log.jsonl", "summary.json"
+SAMPLE = "sample.txt"
+DEPTH = 3
+"""folders below a given one in which runs are looked for"""
+
+_TAIL_BYTES = 256
+"""before a position in a log, that tell whether it is still the same log"""
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run, or what is left of one."""
+    if (folder / LOG).is_file():
+        return True
+    return (folder / CONFIG).is_file() and (folder / ENVIRONMENT).is_file()
+
+
+def find_runs(paths: Iterable[Path]) -> dict[Path, str]:
+    """Folders of runs, each with a short name that no other has.
+
+    Args:
+        paths: folders of runs, or folders with such in them, up to DEPTH levels down.
+    Raises:
+        FileNotFoundError: for a path that is no folder, or holds no run.
+    """
+    found: dict[Path, str] = {}
+    for path in paths:
+        check_folder(path)
+        runs = list(_runs_below(path, DEPTH))
+        if not runs:
+            raise FileNotFoundError(
+                f"no run in {path}: expected a folder with {LOG} and {CONFIG}, or one that has "
+                "such folders in it; python -m fastlm.train --out RUN makes one"
+            )
+        _add(found, path, runs)
+    return found
+
+
+def find_runs_to_come(paths: Iterable[Path]) -> dict[Path, str]:
+    """The same for folders in which runs may begin later: none is no error."""
+    found: dict[Path, str] = {}
+    for path in paths:
+        _add(found, path, list(_runs_below(path, DEPTH)))
+    return found
+
+
+def check_folder(path: Path) -> None:
+    """See that a path is a folder.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: if it is not.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no folder {path}: give the folder of a run, or one that has runs in it"
+        )
+    if not path.is_dir():
+        raise NotADirectoryError(f"{path} is a file: give the folder of the run it is in")
+
+
+def _add(found: dict[Path, str], path: Path, runs: list[Path]) -> None:
+    known = {run.resolve() for run in found}
+    for run in runs:
+        if run.resolve() in known:
+            continue
+        name = run.relative_to(path).as_posix()
+        if name == ".":
+            name = run.resolve().name or str(run)
+        if name in found.values():
+            name = run.as_posix()
+        n, base = 2, name
+        while name in found.values():
+            name, n = f"{base} ({n})", n + 1
+        found[run] = name
+
+
+def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
+    if is_run(folder):
+        yield folder
+        return
+    if depth == 0:
+        return
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
+    except OSError:
+        return  # not ours to read, or gone
+    for name in sorted(names, key=_natural):
+        if not name.startswith("."):
+            yield from _runs_below(folder / name, depth - 1)
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    """seed2 before seed10."""
+    pieces = re.split(r"([0-9]{1,18})", name)
+    return [(0, int(p)) if p.isascii() and p.isdigit() else (1, p) for p in pieces]
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in a log, with what tells whether the log was written anew since."""
+
+    offset: int = 0
+    check: int = 0
+
+
+BEGINNING = Position()
+
+
+@dataclass(frozen=True)
+class LogPart:
+    """Rows of a log from a position on.
+
+    Attributes:
+        rows: whole ones.
+        end: where the next part begins.
+        is_new: whether it begins at the beginning, though a later position was asked for.
+        notes: what could not be read.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    end: Position = BEGINNING
+    is_new: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+def read_log(folder: Path, start: Position = BEGINNING) -> LogPart:
+    """The rows of a run's log after a position; a last line that is being written is left.
+
+    A log that was written anew since (a run that was resumed forgets rows) is read whole.
+    """
+    try:
+        with open(folder / LOG, "rb") as log:
+            is_same = start.offset == 0 or _check(log, start.offset) == start.check
+            begin = start.offset if is_same else 0
+            log.seek(begin)
+            raw = log.read()
+            end = begin + raw.rfind(b"\n") + 1
+            position = Position(end, _check(log, end))
+    except FileNotFoundError:
+        return LogPart(is_new=start.offset > 0, notes=[f"no {LOG}"])
+    except OSError as error:
+        return LogPart(notes=[f"{LOG} cannot be read: {error.strerror}"])
+    rows, bad = [], []
+    for number, line in enumerate(raw[: end - begin].split(b"\n")[:-1], start=1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        else:
+            bad.append(number)
+    notes = []
+    if bad:
+        where = f"line {bad[0]:,}" if begin == 0 else f"a line after byte {begin:,}"
+        others = f" and {len(bad) - 1:,} others" if len(bad) > 1 else ""
+        notes.append(f"{where} of {LOG}{others} cannot be read: left out")
+    return LogPart(rows, position, not is_same, notes)
+
+
+def _check(log: Any, offset: int) -> int:
+    """Hash of the bytes before an offset; differs where the log is shorter."""
+    begin = max(0, offset - _TAIL_BYTES)
+    log.seek(begin)
+    tail = log.read(offset - begin)
+    return zlib.crc32(tail) if len(tail) == offset - begin else -1
+
+
+def read_object(path: Path, notes: list[str], *, is_expected: bool = True) -> dict[str, Any]:
+    """A JSON object; empty, with a note, where there is none that can be read.
+
+    Args:
+        notes: what is wrong is added here.
+        is_expected: whether it is worth a note that there is no such file.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        if is_expected:
+            notes.append(f"no {path.name}")
+        return {}
+    except OSError as error:
+        notes.append(f"{path.name} cannot be read: {error.strerror}")
+        return {}
+    except (ValueError, RecursionError):
+        notes.append(f"{path.name} is cut off or damaged: left out")
+        return {}
+    if not isinstance(values, dict):
+        notes.append(f"{path.name} is no object: left out")
+        return {}
+    return values
+
+
+def changed_at(path: Path) -> float:
+    """When a file was last written, seconds since the epoch; 0 where there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,200 @@
+"""The command line of fastlm.train: from flags to a configuration, from a run to an exit code.
+
+Level 7.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from fastlm import cli, signals
+from fastlm.checkpoint import is_checkpoint
+from fastlm.config import TrainConfig
+from fastlm.corpus import make_stories
+from fastlm.data import open_prepared, prepare
+from fastlm.hardware import choose_compute_dtype, choose_device, configure_cuda
+from fastlm.loggers import check_logger
+from fastlm.memory import OutOfMemory
+from fastlm.ops import load_ops
+from fastlm.parallel import LostProcess, Ranks, joined
+from fastlm.profiling import profile_run
+from fastlm.recipes import load_recipe
+from fastlm.record import CHECKPOINTS, RunRecord
+from fastlm.saver import SaveFailed
+from fastlm.signals import Stopped
+from fastlm.train import new_trainer, say, train
+from fastlm.watch import Diverged
+
+
+@dataclass(frozen=True)
+class TrainArguments:
+    """Train a language model. Any budget flag replaces all budgets of the recipe."""
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    out: Path | None = None
+    """folder of the run; out/RECIPE-N when not given"""
+    resume: str | None = None
+    """auto: go on with the run in --out if it has a checkpoint; or the folder of a run, or of one
+    of its checkpoints"""
+    profile: bool = False
+    """only time a few steps and their parts: profile.md and trace.json in --out"""
+
+
+def _flag(argv: Sequence[str], name: str) -> str | None:
+    """Value of the last --name in argv, "" for one at the end, None when it is not there."""
+    value = None
+    for i, word in enumerate(argv):
+        if word == f"--{name}":
+            value = argv[i + 1] if i + 1 < len(argv) else ""
+        if word.startswith(f"--{name}="):
+            value = word.split("=", 1)[1]
+    return value
+
+
+def _starting_point(argv: Sequence[str]) -> TrainArguments:
+    """What the flags change: the recipe, or the configuration of the run that is resumed."""
+    out, resume = _flag(argv, "out"), _flag(argv, "resume")
+    folder = Path(out) if out else None
+    if resume not in (None, "", "auto"):
+        folder = _run_of(Path(str(resume)))
+    if resume and resume != "auto" and folder is not None:
+        config = RunRecord(folder).config()  # a named run has to be there
+    elif resume and folder is not None and RunRecord(folder).exists:
+        config = RunRecord(folder).config()
+    else:
+        config = load_recipe(_flag(argv, "recipe") or "stories")
+    budgets = ("max_steps", "max_tokens", "time_budget")
+    words = {word.split("=")[0].replace("_", "-") for word in argv}
+    given = [b for b in budgets if f"--{b.replace('_', '-')}" in words]
+    # A placeholder keeps the configuration valid until the flag's own value takes its place.
+    cleared: dict[str, Any] = {b: (1 if b in given else None) for b in budgets} if given else {}
+    return TrainArguments(dataclasses.replace(config, **cleared), folder)
+
+
+def _run_of(path: Path) -> Path:
+    """The folder of a run, which a path or the folder of a checkpoint names."""
+    if is_checkpoint(path) and path.absolute().parent.name == CHECKPOINTS:
+        return path.parent.parent
+    return path
+
+
+def _next_run_folder(recipe: str) -> Path:
+    n = 1
+    while (folder := Path("out") / f"{recipe}-{n}").exists():
+        n += 1
+    return folder
+
+
+def _story_data(config: TrainConfig) -> Path:
+    """Generated stories, prepared once for each vocabulary size."""
+
+    corpus = make_stories(Path("data") / "stories")
+    folder = Path("data") / f"stories-v{config.data.vocab_size}"
+    size = config.data.vocab_size
+    # Replaced when the stories were made anew: nobody's own data are there.
+    return prepare(corpus, folder, vocab_size=size, replace=True, report=say)
+
+
+def configuration(argv: Sequence[str]) -> TrainConfig:
+    """What the flags of fastlm.train come to, as far as flags alone can say it.
+
+    Raises:
+        ValueError: for flags or values that there are not.
+    """
+    return _parsed(list(argv)).config
+
+
+def _parsed(argv: list[str]) -> TrainArguments:
+    start = _starting_point(argv)
+    return cli.parse(TrainArguments, argv, prog="python -m fastlm.train", default=start)
+
+
+def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> None:
+    """The command line of fastlm.train.
+
+    Args:
+        started: time.perf_counter() when the process began; now when not given.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    started = time.perf_counter() if started is None else started
+    arguments = _parsed(argv)
+    config = arguments.config
+    if arguments.resume == "auto" and arguments.out is None:
+        raise ValueError("--resume auto needs --out: the folder of the run to go on with")
+    resume: bool | Path = arguments.resume is not None
+    if arguments.resume not in (None, "auto"):
+        named = Path(str(arguments.resume))
+        if _run_of(named) != arguments.out:
+            raise ValueError(
+                f"--resume {named} goes on in that folder: leave out --out {arguments.out}"
+            )
+        resume = named if is_checkpoint(named) else True
+    check_logger(config.logger)
+    configure_cuda(bf16=config.bf16)
+    device = choose_device(config.device)
+    choose_compute_dtype(device, config.bf16)
+    load_ops(config.triton_ops, device, attention=config.attention, fp8=config.fp8)
+    asked = _flag(argv, "model.vocab-size") or _flag(argv, "model.vocab_size")
+    try:
+        with joined(config.parallel, device) as ranks:
+            if config.parallel != "auto" and ranks.size == 1:
+                say(f"note: --parallel {config.parallel} needs torchrun: this is one process")
+            if not config.data.path:
+                began = time.perf_counter()
+                path = ranks.of_first(str(_story_data(config)) if ranks.is_first else "")
+                data = dataclasses.replace(config.data, path=path)
+                config = dataclasses.replace(config, data=data)
+                started += time.perf_counter() - began  # making data is not training
+            if asked and config.model.vocab_size != open_prepared(config.data.path).vocab_size:
+                raise ValueError(
+                    f"the vocabulary's size comes from the data: {config.data.path} was made for "
+                    f"another one than {asked}; leave the flag out or prepare the text with "
+                    f"--vocab-size {asked}"
+                )
+            run_dir = arguments.out or ranks.of_first(_next_run_folder(config.recipe))
+            if arguments.profile:
+                if ranks.size > 1:
+                    raise ValueError("--profile times the parts of one process: leave out torchrun")
+                trainer = new_trainer(config, run_dir, resume=False, clock_started=started)
+                print(profile_run(trainer).table())
+                return
+            code = _exit_code(config, run_dir, resume=resume, started=started, ranks=ranks)
+    except LostProcess as error:
+        say(f"error: {error}")
+        code = 1
+    if code:
+        sys.exit(code)
+
+
+def _exit_code(
+    config: TrainConfig, run_dir: Path, *, resume: bool | Path, started: float, ranks: Ranks
+) -> int:
+    """Train, and say in a line why it ended if it did not come to its end."""
+    try:
+        summary = train(
+            config,
+            run_dir,
+            resume=resume,
+            clock_started=started,
+            job_ends=signals.job_end(),
+            ranks=ranks,
+        )
+    except (Diverged, SaveFailed, OutOfMemory) as error:
+        if ranks.is_first or not isinstance(error, Diverged):  # that is the same for all
+            say(f"error: {error}")
+            for path in getattr(error, "__notes__", []):
+                say(f"what the step was made of: {path}")
+        return 1
+    except Stopped as stopped:
+        if ranks.is_first:
+            say(
+                f"stopped by {stopped} before the first step; --resume auto --out {run_dir} goes on"
+            )
+        return signals.SAVED
+    return 0 if summary.finished else signals.SAVED

@@ -1,0 +1,155 @@
+"""Runs that survive, in the long form: `make soak`. The short form is in the tests named below."""
+
+import random
+
+import pytest
+from fuzz_files import fuzz
+from mutations import Bug, check_is_seen
+from test_parallel import FLAGS, assert_close, torchrun
+from test_resume import N_STEPS, check_every_step
+from test_saver import kill_while_saving
+from test_signals import assert_equal_runs, run_with_signals
+
+from fastlm.signals import SAVED
+
+
+def test_a_thousand_kills_while_saving(tmp_path):
+    """test_saver.py has 100."""
+    n_halves = kill_while_saving(tmp_path, 1000, seed=1)
+    print(f"1,000 kills, {n_halves} in the middle of a checkpoint, 0 lost")
+    assert n_halves > 100
+
+
+def test_fifty_signals_at_random_moments(data, tmp_path):
+    """test_signals.py has 4: of start-up, compilation, validation, saving and steps."""
+    rng = random.Random(1)
+    assert run_with_signals(data, tmp_path / "whole", [], rng) == [0]
+    codes: list[int] = []
+    for n in range(50):
+        run = tmp_path / f"run-{n}"
+        codes += run_with_signals(data, run, [rng.uniform(0.05, 8.0)], rng)
+        assert_equal_runs(run, tmp_path / "whole")
+    print(f"{codes.count(SAVED)} of 50 signals stopped a run, the others came after its end")
+    assert codes.count(SAVED) > 30
+
+
+def test_signals_while_compiling(data, tmp_path):
+    rng = random.Random(2)
+    delays = [rng.uniform(2.0, 9.0) for _ in range(5)]
+    codes = run_with_signals(data, tmp_path, delays, rng, "--compile", "--deterministic")
+    assert codes[-1] == 0
+    assert SAVED in codes
+
+
+def test_ten_thousand_changed_files(data, finished, tmp_path):
+    """test_fuzz.py has 400."""
+    answers = fuzz(data, finished[0], 10_000, tmp_path, seed=1)
+    print(dict(answers))
+    assert set(answers) == {"read", "refused"}, answers
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_resumed_after_any_step(n, data, tmp_path):
+    """test_resume.py has some steps."""
+    check_every_step(range(1, N_STEPS), data, tmp_path, micro_batch=8 // n)
+
+
+def test_resumed_after_any_step_compiled_and_deterministic(data, tmp_path):
+    """test_resume.py has one step."""
+    check_every_step(range(1, N_STEPS), data, tmp_path, compile=True, deterministic=True)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_compiled_train_as_uncompiled(parallel, data, tmp_path):
+    """Of a sharded model each layer is compiled by itself, of a whole one the step."""
+    for name, flag in (("plain", "--no-compile"), ("compiled", "--compile")):
+        flags = [*FLAGS, "--max-steps", "10", "--parallel", parallel, flag]
+        run = torchrun("-m", "fastlm.train", "--data", data, "--out", tmp_path / name, *flags)
+        _, told = run.communicate(timeout=300)
+        assert run.returncode == 0, told
+    assert_close(tmp_path / "compiled", tmp_path / "plain", tolerance=1e-4)
+
+
+# Leaving out a flush is seen by test_power_loss.py itself.
+BUGS = {
+    "no comparison of hashes": Bug(
+        "fastlm/checkpoint.py",
+        'if found != expected[path.name]["sha256"]:',
+        "if False:",
+        "tests/test_checkpoint.py -k every_damage",
+    ),
+    "no hash of the manifest": Bug(
+        "fastlm/sealed.py",
+        "if found != _hash(values):",
+        "if False:",
+        "tests/test_checkpoint.py -k every_damage",
+    ),
+    "no hash of token files": Bug(
+        "fastlm/data.py",
+        "if hashlib.sha256(self.tokens.data).hexdigest() != self.hash:",
+        "if False:",
+        "tests/test_data.py -k not_what_meta_says",
+    ),
+    "written in its place at once": Bug(
+        "fastlm/checkpoint.py",
+        "partial = folder / (disk.PARTIAL + final.name)",
+        "partial = final",
+        "tests/test_power_loss.py -k any_moment",
+    ),
+    "older ones removed before the new one": Bug(
+        "fastlm/checkpoint.py",
+        "    partial = folder / (disk.PARTIAL + final.name)\n",
+        "    partial = folder / (disk.PARTIAL + final.name)\n"
+        "    for path in run_checkpoints(folder)[:1]:\n        disk.remove_folder(path)\n",
+        "tests/test_saver.py -k refuses_anything",
+    ),
+    "the log flushed after the rename": Bug(
+        "fastlm/checkpoint.py",
+        "        if before_rename is not None:\n            before_rename()\n"
+        "        replaced = disk.move_folder(partial, final)\n",
+        "        replaced = disk.move_folder(partial, final)\n"
+        "        if before_rename is not None:\n            before_rename()\n",
+        "tests/test_power_loss.py -k any_moment",
+    ),
+    "steps that are not finite applied": Bug(
+        "fastlm/watch.py",
+        "return is_finite & ~is_one_too_many",
+        "return torch.ones_like(is_finite)",
+        "tests/test_watch.py -k weights_as_before",
+    ),
+    "gradients that are not finite kept": Bug(
+        "fastlm/watch.py",
+        "local(p.grad).masked_fill_(bad, 0.0)",
+        "pass",
+        "tests/test_watch.py -k changes_nothing",
+    ),
+    "a row of the log half written": Bug(
+        "fastlm/record.py",
+        "os.ftruncate(handle, end)",
+        "pass",
+        "tests/test_saver.py -k log_rows_wait",
+    ),
+    "a process leaves before the run is written": Bug(
+        "fastlm/train.py",
+        "        ranks.wait()  # torchrun ends",
+        "        pass  # torchrun ends",
+        "tests/test_parallel.py -k no_process_leaves",
+    ),
+    "the log has the losses of one process": Bug(
+        "fastlm/trainer.py",
+        "        self.ranks.sum_(total)\n",
+        "",
+        "tests/test_parallel.py -k train_as_one",
+    ),
+    "the second signal waits": Bug(
+        "fastlm/signals.py",
+        "            raise KeyboardInterrupt",
+        "            return",
+        "tests/test_signals.py -k second_stops",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_typical_bug_makes_a_test_fail(name, tmp_path):
+    check_is_seen(name, BUGS[name], tmp_path)

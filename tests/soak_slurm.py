@@ -1,0 +1,34 @@
+"""Jobs on a real Slurm, in the long form: `make soak`. The short form is test_slurm_jobs.py."""
+
+import json
+import random
+import time
+
+import test_slurm_jobs
+from test_slurm_jobs import SMALL, assert_every_step_once, output, submit
+
+from fastlm.record import RunRecord
+
+pytestmark = test_slurm_jobs.pytestmark
+cluster, prepared = test_slurm_jobs.cluster, test_slurm_jobs.prepared
+
+
+def test_interrupted_five_times_at_random_no_step_is_lost(cluster, prepared, tmp_path):
+    """The run's clock stands still between its jobs: 5 of them do not use up its 45 s."""
+    rng, run = random.Random(0), tmp_path / "run"
+    job = submit(
+        *(cluster, tmp_path, "leaderboard.sh", *SMALL, "--max-steps", "1000000"),
+        DATA=str(prepared),
+        OUT=str(run),
+        TIME_BUDGET="45s",
+    )
+    for n_interrupts in range(1, 6):
+        cluster.wait_for(lambda: cluster.state(job) == "RUNNING", "a start", 60)
+        time.sleep(rng.uniform(2.0, 6.0))
+        cluster.send(job, "USR1")
+        cluster.wait_for(lambda n=n_interrupts: cluster.n_restarts(job) >= n, "a requeue", 60)
+    assert cluster.wait_for_end(job, 300) == "COMPLETED", output(tmp_path, job)
+    assert cluster.n_restarts(job) == 5
+    assert_every_step_once(run, json.loads((run / "summary.json").read_text())["step"])
+    n_resumed = sum(row["kind"] == "resume" for row in RunRecord(run).rows())
+    assert 1 <= n_resumed <= 5

@@ -1,0 +1,248 @@
+"""Two processes that train one model do what one does; what befalls one of them, all survive."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from short_runs import same, train_rows, weights
+from two_ranks import NAN_AT, cut_off, muon_steps, short, with_all_parts
+
+from fastlm.accounting import training_memory
+from fastlm.checkpoint import read_newest, read_run_checkpoint, run_checkpoints
+from fastlm.config import ModelConfig, TrainConfig
+from fastlm.memory import out_of_memory, plan_memory
+from fastlm.parallel import Ranks
+from fastlm.record import RunRecord
+from fastlm.train import train
+
+TESTS = Path(__file__).resolve().parent
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="torchrun and its signals")
+slow = pytest.mark.slow
+
+
+def torchrun(*arguments: object, n: int = 2) -> subprocess.Popen[str]:
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
+    }
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *(f"--nproc-per-node={n}", "--signals-to-handle=SIGTERM,SIGINT,SIGUSR1,SIGUSR2"),
+            *map(str, arguments),
+        ],
+        env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(data, tmp_path_factory) -> Path:
+    """Folder of the runs of two_ranks.py, and of the same ones in one process."""
+    folder = tmp_path_factory.mktemp("ranks")
+    train(short(data), folder / "one")
+    train(with_all_parts(data), folder / "one-all")
+    process = torchrun(TESTS / "two_ranks.py", data, folder)
+    _, told = process.communicate(timeout=300)
+    assert process.returncode == 0, told
+    return folder
+
+
+def losses(run: Path) -> torch.Tensor:
+    return torch.tensor([row["loss"] for row in train_rows(run)], dtype=torch.float64)
+
+
+def assert_close(run: Path, expected: Path, tolerance: float = 1e-5) -> None:
+    """Losses of all steps, all weights at the end, relative to the largest of each."""
+    torch.testing.assert_close(losses(run), losses(expected), rtol=tolerance, atol=0)
+    found, wanted = weights(run), weights(expected)
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        difference = (found[name] - tensor).abs().max()
+        assert difference <= tolerance * tensor.abs().max(), (name, difference)
+
+
+def val_losses(run: Path) -> list[float]:
+    return [row["val_loss"] for row in RunRecord(run).rows() if row["kind"] == "eval"]
+
+
+@slow
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        ("ddp", "one"),
+        ("fsdp", "ddp"),
+        ("ddp-all", "one-all"),
+        ("fsdp-all", "ddp-all"),
+        ("one-two", "one"),
+    ],
+)
+def test_two_processes_train_as_one_that_accumulates(runs, run, expected):
+    assert_close(runs / run, runs / expected)
+
+
+@slow
+@pytest.mark.parametrize(
+    ("run", "expected"), [("ddp-resumed", "ddp-all"), ("fsdp-resumed", "fsdp-all")]
+)
+def test_resumed_by_as_many_processes_nothing_differs(runs, run, expected):
+    assert losses(runs / run).equal(losses(runs / expected))
+    assert val_losses(runs / run) == val_losses(runs / expected)
+    found, wanted = (
+        read_run_checkpoint(run_checkpoints(runs / name / "checkpoints")[-1])
+        for name in (run, expected)
+    )
+    assert same(found.model, wanted.model)
+    assert same(found.optimizers, wanted.optimizers)
+    assert same(found.state["average"], wanted.state["average"])
+
+
+@slow
+def test_one_process_goes_on_where_two_stopped(runs, data, tmp_path):
+    cut_off(runs / "one-two", tmp_path / "run")  # one, two, and one again
+    train(short(data), tmp_path / "run", resume=True)
+    assert_close(tmp_path / "run", runs / "one")
+
+
+@slow
+def test_matrices_are_updated_by_their_owners_as_by_one_process(runs):
+    expected = muon_steps(Ranks())
+    for rank in (0, 1):
+        found = torch.load(runs / f"muon-{rank}.pt", weights_only=True)
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@slow
+@pytest.mark.parametrize("run", ["ddp", "fsdp", "ddp-all", "fsdp-all"])
+def test_a_validation_that_is_shared_out_is_exact(runs, run):
+    expected = val_losses(runs / ("one-all" if run.endswith("-all") else "one"))
+    assert len(expected) == 4
+    assert val_losses(runs / run) == pytest.approx(expected, rel=1e-5)
+    # Of the same weights: what is trained does not matter.
+    assert val_losses(runs / run)[0] == pytest.approx(expected[0], rel=1e-6)
+
+
+@slow
+def test_a_nan_of_one_process_stops_all_of_them(runs):
+    for rank in (0, 1):
+        told = json.loads((runs / f"told-{rank}.json").read_text())["not finite"]
+        assert f"not finite at step {NAN_AT}" in told
+    saved = read_newest(runs / "nan/checkpoints", pytest.fail)
+    assert saved.step == NAN_AT - 1
+    assert all(t.isfinite().all() for t in saved.model.values())
+    described = json.loads((runs / f"nan/not-finite-step-{NAN_AT}.json").read_text())
+    assert len(described["micro_batch_losses"]) == 2
+
+
+@slow
+def test_no_process_leaves_before_the_run_is_written(runs):
+    for rank in (0, 1):
+        assert json.loads((runs / f"told-{rank}.json").read_text())["is written"]
+
+
+FLAGS = [
+    "--model.n-layers", "1", "--model.d-model", "32", "--model.n-heads", "2",
+    "--model.context-length", "32", "--batch-size", "8", "--max-steps", "400", "--log-every", "1",
+    "--eval-every", "1000", "--eval-tokens", "512", "--checkpoint-every", "25", "--device", "cpu",
+]  # fmt: skip
+
+
+def workers(launcher: subprocess.Popen[str]) -> list[int]:
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    return sorted(map(int, children))
+
+
+@pytest.mark.parametrize(("world_size", "tidied_up"), [("2", False), ("1", True)])
+def test_a_process_of_several_ends_without_tidying_up(world_size, tidied_up):
+    code = """if True:
+        import atexit, sys
+        from fastlm.parallel import left_at_once
+        atexit.register(print, "tidied up")
+        with left_at_once():
+            print("done")
+            print("told", file=sys.stderr)
+            sys.exit(75)
+    """
+    environment = os.environ | {"WORLD_SIZE": world_size, "PYTHONPATH": str(TESTS.parent)}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 75
+    assert ended.stdout.split("\n")[:2] == ["done", "tidied up" if tidied_up else ""]
+    assert ended.stderr == "told\n"
+
+
+def wait_for_steps(run: Path, n_steps: int) -> None:
+    deadline = time.monotonic() + 120
+    while not (run / "log.jsonl").exists() or len(train_rows(run)) < n_steps:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@slow
+@pytest.mark.parametrize(
+    ("number", "parallel"),
+    [(signal.SIGTERM, "ddp"), (signal.SIGKILL, "ddp"), (signal.SIGKILL, "fsdp")],
+    ids=["stopped", "killed", "killed-fsdp"],
+)
+def test_what_happens_to_one_process_ends_all_and_the_run_goes_on(number, parallel, data, tmp_path):
+    run = tmp_path / "run"
+    flags = (*FLAGS, "--parallel", parallel)
+    arguments = ("-m", "fastlm.train", "--data", data, "--out", run, *flags)
+    launcher = torchrun(*arguments)
+    wait_for_steps(run, 60)
+    both = workers(launcher)
+    assert len(both) == 2
+    began = time.monotonic()
+    os.kill(both[1], number)
+    _, told = launcher.communicate(timeout=90)
+    print(f"{number.name}: all ended after {time.monotonic() - began:.1f} s")
+    assert launcher.returncode == 1  # what torchrun makes of any other code
+    assert not any(Path(f"/proc/{pid}").exists() for pid in both)
+    saved = read_newest(run / "checkpoints", pytest.fail)
+    if number == signal.SIGTERM:
+        assert saved.step == len(train_rows(run))
+        assert "stopped by SIGTERM; go on with --resume auto" in told
+    else:
+        assert saved.step >= 50
+        assert "error: the other processes of this run cannot be reached" in told
+        assert not re.search(r'File ".*/fastlm/', told)  # no traceback of ours
+    train_alone = ("-m", "fastlm.train", "--out", run, "--resume", "auto", "--data", data, *FLAGS)
+    environment = os.environ | {"PYTHONPATH": str(TESTS.parent)}
+    subprocess.run([sys.executable, *map(str, train_alone)], env=environment, check=True)
+    assert [row["step"] for row in train_rows(run)] == list(range(1, 401))
+
+
+def test_shares_are_equal_or_refused():
+    small = ModelConfig(vocab_size=300, context_length=8, n_layers=1, d_model=8, n_heads=1)
+    cpu = torch.device("cpu")
+    base = TrainConfig(model=small, batch_size=12, max_steps=1)
+    assert plan_memory(base, cpu, bf16=False, n_ranks=4).micro_batch == 3
+    with pytest.raises(ValueError, match=r"5 processes cannot share out 12 windows .* multiple of"):
+        plan_memory(base, cpu, bf16=False, n_ranks=5)
+    whole, sharded = (
+        plan_memory(base, cpu, bf16=False, n_ranks=2, is_sharded=is_sharded)
+        for is_sharded in (False, True)
+    )
+    state = training_memory(small, 1, optim=base.optim)["optimizer"]
+    advice = str(out_of_memory(whole, base, 0, n_ranks=2))
+    assert "--micro-batch 3" in advice  # 4 divides 12, but not a share of 6
+    assert whole.needed - sharded.needed == state - state // 2 > 0
+    of_two = TrainConfig(model=small, batch_size=12, micro_batch=4, max_steps=1)
+    with pytest.raises(ValueError, match="multiple of 8"):
+        plan_memory(of_two, cpu, bf16=False, n_ranks=2)
+
+
+def test_matrices_are_shared_out_with_zeros_at_the_end():
+    stack = torch.arange(10.0).reshape(5, 1, 2)
+    parts = [Ranks(rank, 3).share(stack) for rank in range(3)]
+    assert {tuple(part.shape) for part in parts} == {(2, 1, 2)}
+    assert torch.cat(parts)[:5].equal(stack)
+    assert not parts[2][1].any()

@@ -1,0 +1,221 @@
+"""A run asked to stop leaves within a step, with exit code 75, and loses nothing."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from short_runs import (
+    assert_same_weights,
+    config,
+    new_trainer,
+    train_rows,
+)
+
+from fastlm import signals
+from fastlm.checkpoint import read_newest
+from fastlm.evaluate import evaluate_loss
+from fastlm.record import RunRecord
+from fastlm.signals import SAVED, Stopped, StopRequest
+from fastlm.train import train
+from fastlm.trainer import Trainer
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_first_signal_is_noted_and_the_second_stops_at_once(name, monkeypatch):
+    with StopRequest() as stop:
+        signal.raise_signal(signal.Signals[name])
+        assert stop.reason == name
+        signal.raise_signal(signal.SIGTERM)  # together with the first: passed on by a script
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        monkeypatch.setattr(signals, "TOGETHER_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.reason == name
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_after_the_end_of_the_job_was_seen_does_not_stop_the_saving():
+    with StopRequest(job_ends=time.time()) as stop:
+        assert stop.ends_within(5.0)
+        signal.raise_signal(signal.SIGUSR1)
+        assert stop.reason == signals.END_OF_JOB
+
+
+def test_a_signal_during_start_up_raises_what_nobody_catches():
+    with StopRequest() as stop:
+        stop.raises = True
+        with pytest.raises(Stopped, match="SIGUSR2"):
+            signal.raise_signal(signal.SIGUSR2)
+    assert not issubclass(Stopped, Exception)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(None, None), ("", None), ("soon", None), ("0", None), ("1700000000", 1.7e9)],
+)
+def test_the_end_of_the_job_is_slurms(text, expected, monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    if text is not None:
+        monkeypatch.setenv("SLURM_JOB_END_TIME", text)
+    assert signals.job_end() == expected
+
+
+def validations(run: Path) -> list[tuple[int, float, bool]]:
+    rows = [row for row in RunRecord(run).rows() if row["kind"] == "eval"]
+    return [(row["step"], row["val_loss"], row["whole_file"]) for row in rows]
+
+
+def assert_equal_runs(a: Path, b: Path) -> None:
+    """The same weights and log, but for the clocks."""
+    assert_same_weights(a, b)
+    assert validations(a) == validations(b)
+    for key in ("step", "tokens", "loss", "lr", "grad_norm"):
+        assert [row[key] for row in train_rows(a)] == [row[key] for row in train_rows(b)]
+
+
+def signal_in_validation(number: int, monkeypatch) -> None:
+    """Of the run's validations, the one of this number meets a signal before its second batch."""
+    n_validations = 0
+
+    def evaluate(*args, check, **kwargs):
+        nonlocal n_validations
+        n_validations += 1
+        n_calls = 0
+
+        def check_twice():
+            nonlocal n_calls
+            n_calls += 1
+            if n_validations == number and n_calls == 2:
+                signal.raise_signal(signal.SIGUSR1)
+            check()
+
+        return evaluate_loss(*args, check=check_twice, **kwargs)
+
+    monkeypatch.setattr("fastlm.trainer.evaluate_loss", evaluate)
+
+
+@pytest.mark.parametrize(("number", "step"), [(2, 10), (4, 20)])
+def test_a_validation_cut_short_is_made_up_for(number, step, finished, data, tmp_path, monkeypatch):
+    """On the way and at the end: the resumed run's log has neither hole nor double."""
+    with monkeypatch.context() as patch:
+        signal_in_validation(number, patch)
+        summary = train(config(data), tmp_path / "run")
+    assert (summary.finished, summary.stopped_by, summary.step) == (False, "SIGUSR1", step)
+    assert [row[0] for row in validations(tmp_path / "run")] == [0, 10, 20][: number - 1]
+    assert train(config(data), tmp_path / "run", resume=True).finished
+    assert_equal_runs(tmp_path / "run", finished[0])
+
+
+def test_a_signal_in_the_first_validation_leaves_nothing_to_save(data, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        signal_in_validation(1, patch)
+        with pytest.raises(Stopped):
+            train(config(data), tmp_path / "run")
+    assert read_newest(tmp_path / "run/checkpoints", pytest.fail) is None
+    assert train(config(data), tmp_path / "run", resume=True).finished
+
+
+def test_what_was_logged_before_the_first_checkpoint_is_not_there_twice(
+    finished, data, tmp_path, monkeypatch
+):
+    def run(trainer, status):
+        raise Stopped("SIGTERM")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fastlm.train.run", run)
+        with pytest.raises(Stopped):
+            train(config(data), tmp_path / "run")
+    assert len(validations(tmp_path / "run")) == 1
+    train(config(data), tmp_path / "run", resume=True)
+    assert_equal_runs(tmp_path / "run", finished[0])
+
+
+def test_the_run_leaves_before_its_job_ends(finished, data, tmp_path):
+    """As if Slurm ended the job within a step: saved, not finished, and resumed to the same end."""
+    ends = time.time() + 17  # a clean stop is given 10 s, what checkpoints take and two steps
+    summary = train(config(data, max_steps=10**6), tmp_path / "run", job_ends=ends)
+    assert (summary.finished, summary.stopped_by) == (False, "the end of the job")
+    assert time.time() < ends
+    assert read_newest(tmp_path / "run/checkpoints", pytest.fail).step == summary.step
+    if summary.step < 20:
+        train(config(data), tmp_path / "run", resume=True)
+
+
+def test_a_stop_takes_into_account_what_saving_takes(data, tmp_path):
+    trainer = new_trainer(config(data), tmp_path)
+    trainer.budget.window_seconds = [0.5]
+    trainer.saver.seconds = 20.0
+    assert trainer.budget.stop_seconds == pytest.approx(2 * 0.5 * 8 + 2 * 20.0 + 10.0)
+    trainer.stop.job_ends = time.time() + 100
+    assert trainer.stop_reason() is None
+    trainer.stop.job_ends = time.time() + 57
+    assert trainer.stop_reason() == "the end of the job"
+
+
+def test_a_step_already_saved_is_not_written_again(data, tmp_path, monkeypatch):
+    n_saved = 0
+    original = Trainer.save
+
+    def save(self, **options):
+        nonlocal n_saved
+        n_saved += 1
+        original(self, **options)
+
+    monkeypatch.setattr(Trainer, "save", save)
+    train(config(data), tmp_path / "run")
+    assert n_saved == 4
+
+
+# The moments a signal can find a process at, from its first line on: the log tells how far it is.
+COMMAND = [
+    *(sys.executable, "-m", "fastlm.train", "--recipe", "tiny", "--resume", "auto"),
+    *("--device", "cpu", "--model.n-layers", "1", "--model.d-model", "32", "--model.n-heads", "2"),
+    *("--model.context-length", "32", "--batch-size", "4", "--max-steps", "300"),
+    *("--eval-every", "20", "--eval-tokens", "2048", "--checkpoint-every", "7", "--log-every", "1"),
+]
+
+
+def run_with_signals(
+    data: Path, run: Path, delays: list[float], rng: random.Random, *flags
+) -> list[int]:
+    """Start the command, send it a signal after each delay, until it ends; its exit codes."""
+    codes = []
+    for delay in [*delays, None]:
+        command = [*COMMAND, "--data", str(data), "--out", str(run), *flags]
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        if delay is not None:
+            time.sleep(delay)
+            process.send_signal(signal.Signals[rng.choice(NAMES)])
+        _, told = process.communicate(timeout=120)
+        codes.append(process.returncode)
+        assert process.returncode in (0, SAVED), told
+        steps = [row["step"] for row in train_rows(run)]
+        assert steps == list(range(1, len(steps) + 1))  # neither hole nor double
+        saved = read_newest(run / "checkpoints", pytest.fail)
+        assert (saved.step if saved else 0) == len(steps)  # no step lost
+        if process.returncode == 0:
+            break
+    return codes
+
+
+@pytest.mark.slow
+def test_signals_at_random_moments_lose_no_step(data, tmp_path):
+    rng = random.Random(0)
+    once = run_with_signals(data, tmp_path / "whole", [], rng)
+    assert once == [0]
+    # Python itself takes some hundredths of a second until the first line of ours.
+    delays = [0.3, *(rng.uniform(0.3, 6.0) for _ in range(3))]
+    codes = run_with_signals(data, tmp_path / "run", delays, rng)
+    assert codes[-1] == 0
+    assert codes.count(SAVED) == len(codes) - 1 >= 2
+    assert_equal_runs(tmp_path / "run", tmp_path / "whole")
+    assert os.path.exists(tmp_path / "run/summary.json")
