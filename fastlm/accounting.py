@@ -5,43 +5,66 @@ the forward pass. Norms, softmax and other element-wise work are not counted, no
 checkpointing computes a second time: FLOPs and MFU are the model's.
 """
 
+from collections.abc import Callable
+
 from fastlm.config import VALUE_GATE_INPUTS, ModelConfig, OptimConfig
 
-PEAK_FLOPS = {
-    # Dense bf16 tensor-core peaks in FLOP/s, from NVIDIA's datasheets of each card.
-    "A100": 312e12,
-    "H100 PCIe": 756.5e12,
-    "H100": 989.5e12,
-    "H200": 989.5e12,
-    "B200": 2250e12,
-    "L4": 121e12,
-    "L40S": 362e12,
-    "RTX 4090": 165.2e12,
-    "RTX 3090": 71e12,
+
+def _gpt2(n_layers: int, d_model: int, n_heads: int) -> ModelConfig:
+    return ModelConfig(
+        vocab_size=50_257,
+        context_length=1024,
+        n_layers=n_layers,
+        d_model=d_model,
+        n_heads=n_heads,
+        d_ff=4 * d_model,
+        tie_weights=False,
+    )
+
+
+GPT2 = {
+    "gpt2-small": _gpt2(12, 768, 12),
+    "gpt2-medium": _gpt2(24, 1024, 16),
+    "gpt2-large": _gpt2(36, 1280, 20),
+    "gpt2-xl": _gpt2(48, 1600, 25),
 }
+"""GPT-2's sizes for the network of this package: SwiGLU, RoPE, an output projection of its own"""
+
+ADAMW_FLOPS_PER_PARAMETER = 14
+"""first moment 3, second 4, square root, epsilon, division, rate and subtraction 5, decay 2"""
+
+
+def parameters_by_part(config: ModelConfig) -> dict[str, int]:
+    """Trainable parameters of each part that has any; tied weights are the embedding's."""
+    d, n_layers = config.d_model, config.n_layers
+    ffn = (3 if config.ffn == "swiglu" else 2) * d * config.ffn_width
+    norms = 0
+    if config.norm_gain:
+        norms += (2 * n_layers + 1) * d if config.norm != "none" else 0
+        norms += n_layers * 2 * config.d_head if config.qk_norm else 0
+    gates = n_layers * config.attention_gate * d * config.n_heads
+    gates += n_value_embeddings(config) * min(VALUE_GATE_INPUTS, d) * config.n_heads
+    scalars = n_layers * (config.residual_scalars + config.x0_scalars)
+    scalars += config.unet_skip + config.backout
+    width = config.ngram_row_width
+    projections = 2 * width * d if config.ngram_rows > 0 and width != d else 0
+    parts = {
+        "token embedding": config.vocab_size * d,
+        "attention": n_layers * 4 * d * d,
+        "feed-forward": n_layers * ffn,
+        "norms": norms,
+        "gates": gates,
+        "scalars": scalars,
+        "value embeddings": n_value_embeddings(config) * config.vocab_size * d,
+        "n-gram tables": 2 * config.ngram_rows * width + projections,
+        "output head": 0 if config.tie_weights else config.vocab_size * d,
+    }
+    return {part: n for part, n in parts.items() if n}
 
 
 def count_parameters(config: ModelConfig) -> int:
     """Trainable parameters; tied weights count once."""
-    d = config.d_model
-    per_layer = _layer_matrices(config)
-    norms = 0
-    if config.norm != "none" and config.norm_gain:
-        per_layer += 2 * d
-        norms = d
-    if config.qk_norm and config.norm_gain:
-        per_layer += 2 * config.d_head
-    per_layer += config.attention_gate * d * config.n_heads
-    per_layer += config.residual_scalars + config.x0_scalars
-    tables = config.vocab_size * d * (1 if config.tie_weights else 2)
-    value_gate = min(VALUE_GATE_INPUTS, d) * config.n_heads
-    tables += n_value_embeddings(config) * (config.vocab_size * d + value_gate)
-    width = config.ngram_row_width
-    tables += 2 * config.ngram_rows * width
-    if config.ngram_rows > 0 and width != d:
-        tables += 2 * width * d
-    scalars = config.unet_skip + config.backout
-    return config.n_layers * per_layer + norms + tables + scalars
+    return sum(parameters_by_part(config).values())
 
 
 def n_value_embeddings(config: ModelConfig) -> int:
@@ -49,25 +72,61 @@ def n_value_embeddings(config: ModelConfig) -> int:
     return sum(config.has_value_embedding(i) for i in range(config.n_layers))
 
 
+def forward_flops_by_part(config: ModelConfig, seq_len: int) -> dict[str, int]:
+    """FLOPs of the forward pass of one sequence, of each part that has any.
+
+    Attention counts all T^2 pairs, also those that a causal mask hides.
+    """
+    t, d, f, h = seq_len, config.d_model, config.ffn_width, config.n_heads
+    n_layers, gate = config.n_layers, config.attention_gate * 2 * t * d * h
+    value_gate = 2 * t * min(VALUE_GATE_INPUTS, d) * h
+    width = config.ngram_row_width
+    parts = {
+        "attention: projections": n_layers * 8 * t * d * d,
+        "attention: scores and values": n_layers * 4 * t * t * d,
+        "feed-forward": n_layers * (6 if config.ffn == "swiglu" else 4) * t * d * f,
+        "gates": n_layers * gate + n_value_embeddings(config) * value_gate,
+        "n-gram projections": 4 * t * width * d if config.ngram_rows > 0 and width != d else 0,
+        "output head": 2 * t * d * config.vocab_size,
+    }
+    return {part: n for part, n in parts.items() if n}
+
+
 def forward_flops(config: ModelConfig, seq_len: int) -> int:
     """FLOPs of the forward pass of one sequence: L (8 T D^2 + 4 T^2 D + 6 T D F) + 2 T D V.
 
-    Attention counts all T^2 pairs, also those that a causal mask hides. A feed-forward part without
-    a gate has 4 T D F. Gates of heads and projections of n-grams add theirs.
+    A feed-forward part without a gate has 4 T D F. Gates of heads and projections of n-grams add
+    theirs.
     """
-    t, d, f = seq_len, config.d_model, config.ffn_width
-    n_ffn_matrices = 3 if config.ffn == "swiglu" else 2
-    per_layer = 8 * t * d * d + 4 * t * t * d + 2 * n_ffn_matrices * t * d * f
-    per_layer += config.attention_gate * 2 * t * d * config.n_heads
-    value_gates = n_value_embeddings(config) * 2 * t * min(VALUE_GATE_INPUTS, d) * config.n_heads
-    width = config.ngram_row_width
-    ngrams = 4 * t * width * d if config.ngram_rows > 0 and width != d else 0
-    return config.n_layers * per_layer + value_gates + ngrams + 2 * t * d * config.vocab_size
+    return sum(forward_flops_by_part(config, seq_len).values())
 
 
 def training_flops_per_token(config: ModelConfig, seq_len: int) -> float:
     """Forward and backward FLOPs of one token in a sequence of seq_len."""
     return 3 * forward_flops(config, seq_len) / seq_len
+
+
+def adamw_flops(config: ModelConfig) -> int:
+    """FLOPs of an AdamW step on all parameters: next to nothing beside a step's other work."""
+    return ADAMW_FLOPS_PER_PARAMETER * count_parameters(config)
+
+
+def largest_batch(needed: Callable[[int], int], n_bytes: float) -> int:
+    """The most windows whose training step fits; 0 if not one does.
+
+    Args:
+        needed: bytes at the peak with so many windows at once, as training_memory has them.
+        n_bytes: of memory.
+    """
+    if needed(1) > n_bytes:
+        return 0
+    fits, too_many = 1, 2
+    while needed(too_many) <= n_bytes:
+        fits, too_many = too_many, 2 * too_many
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        fits, too_many = (middle, too_many) if needed(middle) <= n_bytes else (fits, middle)
+    return fits
 
 
 def _layer_matrices(config: ModelConfig) -> int:
@@ -299,12 +358,6 @@ def _head_passing(
         rows = min(n_tokens, max(fitting, 2048), 16_384)
         return rows * v * size + (2 * v * config.d_model if size == 2 else 0)
     return n_tokens * v * (size if compiled else 8)
-
-
-def peak_flops(device_name: str) -> float | None:
-    """Dense bf16 peak in FLOP/s of a chip by the name its driver gives; None if not known."""
-    matches = [name for name in PEAK_FLOPS if all(part in device_name for part in name.split())]
-    return PEAK_FLOPS[max(matches, key=len)] if matches else None
 
 
 if __name__ == "__main__":

@@ -1,81 +1,250 @@
-"""The command `python -m fastlm.accounting`: what a recipe or run costs, and may come to."""
+"""The command `python -m fastlm.accounting`: what a network or run costs, and may come to."""
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, NamedTuple
 
+import tyro
 from tyro.conf import Positional
 
 from fastlm import cli
 from fastlm.accounting import (
-    PEAK_FLOPS,
+    GPT2,
+    adamw_flops,
     count_parameters,
+    forward_flops,
+    forward_flops_by_part,
+    largest_batch,
+    parameters_by_part,
     training_flops_per_token,
     training_memory,
 )
-from fastlm.config import TrainConfig
-from fastlm.console import human_bytes
+from fastlm.chips import CHIPS
+from fastlm.config import ModelConfig, TrainConfig
+from fastlm.console import human_bytes, human_seconds
+from fastlm.durations import Duration
 from fastlm.projection import Point, project
 from fastlm.recipes import RECIPES, load_recipe
 from fastlm.record import RunRecord
 
+COMPARISON = "gpt2"
+LONG_CONTEXT = 16_384
+_SHOWN_CHIPS = ("A100", "H100", "H200", "B200")
+
+
+class Budget(NamedTuple):
+    """How much is trained: so many tokens, or as many as fit in so many seconds."""
+
+    tokens: float | None
+    seconds: float | None
+
 
 def _configuration(name: str) -> TrainConfig:
+    if name in GPT2:
+        # The CS336 handout's question: 400,000 steps of 1,024 windows.
+        return TrainConfig(recipe=name, model=GPT2[name], batch_size=1024, max_steps=400_000)
     if name in RECIPES:
         return load_recipe(name)
     if Path(name).is_dir():
         return RunRecord(Path(name)).config()
-    raise ValueError(f"{name} is no folder of a run; {cli.unknown('recipe', name, RECIPES)}")
+    known = [COMPARISON, *GPT2, *RECIPES]
+    raise ValueError(f"{name} is no folder of a run; {cli.unknown('recipe', name, known)}")
 
 
 def _account(
     name: Positional[str],
-    chip: str = "H100",
+    chip: str | None = None,
     mfu: float = 0.45,
-    seconds: float | None = None,
+    context: int | None = None,
+    bf16: bool = True,
+    memory: float | None = None,
+    tokens: float | None = None,
+    seconds: Annotated[Duration, tyro.conf.arg(metavar="TIME")] = None,
     runs: tuple[Path, ...] = (),
 ) -> None:
-    """Size, FLOPs, memory, tokens a second and tokens in the budget; with runs, a projected loss.
+    """Parameters, FLOPs and memory by part, the largest batch, and how long training takes.
 
     Args:
-        name: of a recipe, or the folder of a run.
-        chip: A100, H100, H200, B200 ...: its dense bf16 peak.
-        mfu: share of that peak that the model's FLOPs are taken to use.
-        seconds: of training; the recipe's time budget when not given.
-        runs: folders of finished runs of the same recipe at three budgets or more.
+        name: of a recipe, the folder of a run, gpt2-small, gpt2-medium, gpt2-large or gpt2-xl; gpt2
+            puts these beside each other.
+        chip: A100, H100, H200, B200 ...; these four when not given.
+        mfu: share of the chip's dense peak that the model's FLOPs are taken to use.
+        context: tokens of a window, in place of the model's own.
+        bf16: products and activations in bfloat16, compiled; with no-bf16 all in float32, without
+            tensor cores and not compiled.
+        memory: GB to fit a batch in, in place of each chip's own.
+        tokens: to train on, in place of the recipe's budget.
+        seconds: to train for, as 90m or 5400, in place of the recipe's budget.
+        runs: folders of finished runs of the same recipe at three budgets or more: projects a loss.
     """
-    config = _configuration(name)
-    model = config.model
-    if chip not in PEAK_FLOPS:
-        raise ValueError(cli.unknown("chip", chip, PEAK_FLOPS))
+    if chip is not None and chip not in CHIPS:
+        raise ValueError(cli.unknown("chip", chip, CHIPS))
     if not 0 < mfu <= 1:
         raise ValueError(f"mfu is a share of the peak, above 0 and at most 1: got {mfu}")
-    per_token = training_flops_per_token(model, model.context_length)
-    speed = PEAK_FLOPS[chip] * mfu / per_token
-    seconds = config.time_budget if seconds is None else seconds
-    tokens: float | None = config.max_tokens
-    if config.max_steps is not None and not config.fix_steps:  # else the time says more
-        in_steps = config.tokens_in(config.max_steps)
-        tokens = in_steps if tokens is None else min(tokens, in_steps)
-    if seconds is not None:
-        tokens = speed * seconds if tokens is None else min(tokens, speed * seconds)
-    memory = training_memory(model, 1, bf16=True, optim=config.optim, compiled=True)
-    activations = memory["activations"] + memory["head"]
-    state = sum(memory[part] for part in ("parameters", "gradients", "optimizer", "average"))
-    print(f"{name}: {count_parameters(model):,} parameters, vocabulary {model.vocab_size:,}")
-    print(f"training FLOPs a token: {per_token:.4g} (context {model.context_length:,})")
-    print(f"weights, gradients, optimizer: {human_bytes(state)}")
-    print(f"activations of a window, bf16, compiled: {human_bytes(activations)}")
-    print(f"{chip} at {mfu:.0%} MFU: {speed:,.0f} tokens/s")
-    if tokens is not None:
-        at = f" in {seconds:,.0f} s" if seconds is not None else ""
-        print(f"tokens{at}: {tokens:,.0f}, {tokens * per_token:.3g} FLOPs")
+    for what, value in (("context", context), ("memory", memory), ("tokens", tokens)):
+        if value is not None and value <= 0:
+            raise ValueError(f"{what} must be above 0: got {value:g}")
+    if name == COMPARISON:
+        print(compare(GPT2 | {f"xl, T {LONG_CONTEXT:,}": _with_context("gpt2-xl", LONG_CONTEXT)}))
+        return
+    config = _configuration(name)
+    if context is not None:
+        model = dataclasses.replace(config.model, context_length=context)
+        config = dataclasses.replace(config, model=model)
+    budget = _budget(config, tokens, seconds)
+    chips = _SHOWN_CHIPS if chip is None else (chip,)
+    print(
+        "\n\n".join(
+            (
+                _describe(name, config.model),
+                _parameters(config.model),
+                _flops(config.model),
+                _memory(config, bf16=bf16),
+                _chips(config, chips, budget, mfu=mfu, bf16=bf16, memory=memory),
+            )
+        )
+    )
     if runs:
-        if tokens is None:
-            raise ValueError("what to project to? give --seconds: the recipe has no budget")
-        points = [_point(run) for run in runs]
-        for run, point in zip(runs, points, strict=True):
-            print(f"  {run}: {point.flops:.3g} FLOPs, loss {point.loss:.4f}")
-        print(project(points, tokens * per_token))
+        speed = _peak(chips[0], bf16) * mfu / _training_flops(config.model)
+        print("\n" + _projection(config.model, _fitting(budget, speed)[0], runs))
+
+
+def compare(models: Mapping[str, ModelConfig]) -> str:
+    """FLOPs by part of several networks beside each other, with each part's share."""
+    by_part = {name: forward_flops_by_part(m, m.context_length) for name, m in models.items()}
+    names, totals = list(models), {name: sum(parts.values()) for name, parts in by_part.items()}
+    rows = [["forward FLOPs of a window", *(name.removeprefix("gpt2-") for name in names)]]
+    for part in dict.fromkeys(part for parts in by_part.values() for part in parts):
+        row = [f"  {part}"]
+        for name in names:
+            n = by_part[name].get(part, 0)
+            row.append(f"{n / 1e12:.4g} T  {n / totals[name]:5.1%}")
+        rows.append(row)
+    rows.append(["  all", *(f"{n / 1e12:.5g} T       " for n in totals.values())])
+    rows.append(["parameters", *(f"{count_parameters(m):,}       " for m in models.values())])
+    return _table(rows)
+
+
+def _with_context(name: str, context: int) -> ModelConfig:
+    return dataclasses.replace(GPT2[name], context_length=context)
+
+
+def _describe(name: str, model: ModelConfig) -> str:
+    return (
+        f"{name}: {model.n_layers} layers, {model.d_model:,} wide, {model.n_heads} heads, "
+        f"feed-forward {model.ffn_width:,}, vocabulary {model.vocab_size:,}, context "
+        f"{model.context_length:,}"
+    )
+
+
+def _parameters(model: ModelConfig) -> str:
+    total = count_parameters(model)
+    rows = [["parameters", "", "share"]]
+    for part, n in parameters_by_part(model).items():
+        rows.append([f"  {part}", f"{n:,}", f"{n / total:.1%}"])
+    return _table([*rows, ["  all", f"{total:,}", ""]])
+
+
+def _flops(model: ModelConfig) -> str:
+    context = model.context_length
+    total = forward_flops(model, context)
+    rows = [[f"FLOPs of a window of {context:,} tokens", "forward", "training", "share"]]
+    for part, n in forward_flops_by_part(model, context).items():
+        rows.append([f"  {part}", f"{n:.4e}", f"{3 * n:.4e}", f"{n / total:.1%}"])
+    rows.append(["  all", f"{total:.4e}", f"{3 * total:.4e}", ""])
+    rows.append(["  AdamW, a step", "", f"{adamw_flops(model):.4e}", ""])
+    return _table(rows)
+
+
+def _memory(config: TrainConfig, *, bf16: bool) -> str:
+    rows = [["memory", "a window", "each window more"]]
+    one, two = (
+        training_memory(config.model, n, bf16=bf16, optim=config.optim, compiled=bf16)
+        for n in (1, 2)
+    )
+    for part, n_bytes in one.items():
+        if n_bytes:
+            # What a larger batch takes itself it need not keep for the optimizers' step.
+            more = max(0, two[part] - n_bytes)
+            name = "optimizers' step, beyond that" if part == "step" else part
+            name = f"optimizer ({config.optim.name})" if part == "optimizer" else name
+            rows.append([f"  {name}", human_bytes(n_bytes), human_bytes(more) if more else ""])
+    return _table([*rows, ["  all", human_bytes(sum(one.values())), ""]])
+
+
+def _budget(config: TrainConfig, tokens: float | None, seconds: float | None) -> Budget:
+    if tokens is not None or seconds is not None:
+        return Budget(tokens, seconds)
+    limits = [] if config.max_tokens is None else [config.max_tokens]
+    if config.max_steps is not None and not config.fix_steps:  # else the time says more
+        limits.append(config.tokens_in(config.max_steps))
+    return Budget(min(limits, default=None), config.time_budget)
+
+
+def _fitting(budget: Budget, speed: float) -> tuple[float | None, float | None]:
+    """Tokens and seconds of a budget at a speed in tokens a second; None, None: there is none."""
+    limits = [] if budget.tokens is None else [budget.tokens]
+    if budget.seconds is not None:
+        limits.append(speed * budget.seconds)
+    return (min(limits), min(limits) / speed) if limits else (None, None)
+
+
+def _peak(chip: str, bf16: bool) -> float:
+    return CHIPS[chip].bf16 if bf16 else CHIPS[chip].float32
+
+
+def _training_flops(model: ModelConfig) -> float:
+    return training_flops_per_token(model, model.context_length)
+
+
+def _chips(
+    config: TrainConfig,
+    chips: Sequence[str],
+    budget: Budget,
+    *,
+    mfu: float,
+    bf16: bool,
+    memory: float | None,
+) -> str:
+    model = config.model
+
+    @functools.cache
+    def needed(n_windows: int) -> int:
+        options = {"bf16": bf16, "compiled": bf16}
+        return sum(training_memory(model, n_windows, optim=config.optim, **options).values())
+
+    head = [f"one GPU, {'bf16' if bf16 else 'float32'}, {mfu:.0%} MFU", "peak", "tokens/s"]
+    rows = [[*head, "windows at once", "in", "tokens", "FLOPs", "time"]]
+    for chip in chips:
+        speed = _peak(chip, bf16) * mfu / _training_flops(model)
+        n_tokens, seconds = _fitting(budget, speed)
+        gigabytes = CHIPS[chip].memory if memory is None else memory
+        n_windows = largest_batch(needed, gigabytes * 1e9)
+        row = [f"  {chip}", f"{_peak(chip, bf16) / 1e12:g} TFLOP/s", f"{speed:,.0f}"]
+        row += [f"{n_windows:,}" if n_windows else "none", f"{gigabytes:g} GB"]
+        if n_tokens is not None and seconds is not None:
+            row += [f"{n_tokens:.4g}", f"{n_tokens * _training_flops(model):.3g}", _long(seconds)]
+        else:
+            row += ["no budget", "", ""]
+        rows.append(row)
+    return _table(rows)
+
+
+def _long(seconds: float) -> str:
+    return f"{seconds / 86_400:,.1f} days" if seconds >= 86_400 else human_seconds(seconds)
+
+
+def _projection(model: ModelConfig, n_tokens: float | None, runs: Sequence[Path]) -> str:
+    if n_tokens is None:
+        raise ValueError("what to project to? give --seconds: the recipe has no budget")
+    points = [_point(run) for run in runs]
+    lines = [
+        f"  {run}: {point.flops:.3g} FLOPs, loss {point.loss:.4f}"
+        for run, point in zip(runs, points, strict=True)
+    ]
+    return "\n".join([*lines, str(project(points, n_tokens * _training_flops(model)))])
 
 
 def _point(run: Path) -> Point:
@@ -83,8 +252,18 @@ def _point(run: Path) -> Point:
     config, summary = record.config(), record.summary()
     if summary.get("val_loss") is None:
         raise ValueError(f"{run} has no validation loss: it did not finish; resume it, or leave it")
-    per_token = training_flops_per_token(config.model, config.model.context_length)
-    return Point(summary["tokens"] * per_token, summary["val_loss"])
+    return Point(summary["tokens"] * _training_flops(config.model), summary["val_loss"])
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns of equal width: the first to the left, all others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -4,27 +4,25 @@ import dataclasses
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from fastlm.accounting import (
+    GPT2,
+    adamw_flops,
     count_parameters,
     forward_flops,
-    peak_flops,
+    forward_flops_by_part,
+    largest_batch,
+    parameters_by_part,
     training_flops_per_token,
     training_memory,
 )
+from fastlm.chips import peak_flops
 from fastlm.config import ModelConfig
 from fastlm.model import TransformerLM
 
-GPT2_XL = ModelConfig(
-    vocab_size=50_257,
-    context_length=1024,
-    n_layers=48,
-    d_model=1600,
-    n_heads=25,
-    d_ff=6400,
-    tie_weights=False,
-)
+GPT2_XL = GPT2["gpt2-xl"]
 
 
 def test_gpt2_xl_has_the_published_size():
@@ -57,6 +55,94 @@ def test_flops_equal_those_that_torch_counts(change):
             torch.zeros(1, 64, dtype=torch.int64), torch.zeros(1, 64, dtype=torch.int64)
         ).backward()
     assert counter.get_total_flops() == 64 * training_flops_per_token(config, 64)
+
+
+@pytest.mark.parametrize(("name", "context"), [*((n, 1024) for n in GPT2), ("gpt2-xl", 16_384)])
+def test_gpt2_sizes_have_the_parameters_and_flops_of_the_real_modules(name, context):
+    """Of fake tensors: shapes alone, no numbers."""
+    config = dataclasses.replace(GPT2[name], context_length=context)
+    with FakeTensorMode():
+        model = TransformerLM(config)
+        tokens = torch.zeros(1, context, dtype=torch.int64)
+        with FlopCounterMode(display=False) as counter:
+            model.loss(tokens, tokens)
+    assert sum(p.numel() for p in model.parameters()) == count_parameters(config)
+    assert counter.get_total_flops() == forward_flops(config, context)
+
+
+PARTS = {
+    "token_embeddings": "token embedding",
+    "attn.gate": "gates",
+    "value_gate": "gates",
+    "norm": "norms",
+    "ln": "norms",
+    "attn": "attention",
+    "ffn": "feed-forward",
+    "value_embed": "value embeddings",
+    "ngram": "n-gram tables",
+    "lm_head": "output head",
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"tie_weights": False, "qk_norm": True, "norm_gain": True, "attention_gate": True},
+        {"value_embeddings": True, "ngram_rows": 50, "ngram_width": 20, "norm": "none"},
+        {"residual_scalars": True, "x0_scalars": True, "unet_skip": True, "backout": True},
+    ],
+    ids=str,
+)
+def test_parameters_by_part_are_those_of_the_modules_of_that_name(change):
+    config = dataclasses.replace(
+        ModelConfig(vocab_size=300, context_length=64, n_layers=4, d_model=64, n_heads=4), **change
+    )
+    counted: dict[str, int] = {}
+    for name, p in TransformerLM(config).named_parameters():
+        part = next((part for word, part in PARTS.items() if word in name), "scalars")
+        counted[part] = counted.get(part, 0) + p.numel()
+    assert counted == parameters_by_part(config)
+
+
+def test_attentions_share_grows_with_the_context():
+    """The handout's question: 7 % of GPT-2 XL's FLOPs at 1,024, 55 % at 16,384."""
+    shares = []
+    for context in (1024, 16_384):
+        parts = forward_flops_by_part(GPT2_XL, context)
+        shares.append(parts["attention: scores and values"] / sum(parts.values()))
+    assert shares == [pytest.approx(0.0714, abs=1e-4), pytest.approx(0.5515, abs=1e-4)]
+
+
+def test_adamw_is_counted_operation_by_operation():
+    """As SPEC writes it: every operation on a tensor of the parameter's shape counts once."""
+    n_operations = 0
+
+    class Counted:
+        def __add__(self, other):
+            nonlocal n_operations
+            n_operations += 1
+            return self
+
+        __radd__ = __mul__ = __rmul__ = __sub__ = __truediv__ = __pow__ = __add__
+
+    beta1, beta2, rate, decay, eps = 0.9, 0.95, 0.1, 0.1, 1e-8
+    theta, g, m, v = Counted(), Counted(), Counted(), Counted()
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g**2
+    theta = theta - rate * m / (v**0.5 + eps)
+    theta = theta - rate * decay * theta
+    assert adamw_flops(GPT2_XL) == n_operations * count_parameters(GPT2_XL)
+
+
+@pytest.mark.parametrize("room", [0, 9, 10, 11, 29, 1000, 12_345])
+def test_the_largest_batch_is_the_last_that_fits(room):
+    def needed(n_windows: int) -> int:
+        return 7 + 3 * n_windows
+
+    assert largest_batch(needed, room) == max(
+        (n for n in range(5000) if n and needed(n) <= room), default=0
+    )
 
 
 def test_memory_of_weights_gradients_and_adamw_is_16_bytes_a_parameter():

@@ -2,27 +2,87 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
-from fastlm.accounting import training_flops_per_token
+from fastlm.accounting import GPT2, training_flops_per_token, training_memory
 from fastlm.accounting_cli import main
 from fastlm.recipes import load_recipe
 from fastlm.record import RunRecord, write_json
 
 
-def test_it_prints_speed_and_tokens_of_a_budget(capsys):
-    main(["baseline", "--chip", "H100", "--mfu", "0.4", "--seconds", "100"])
-    printed = capsys.readouterr().out
+def printed(capsys, *arguments) -> str:
+    main(list(arguments))
+    return capsys.readouterr().out
+
+
+def row(text: str, name: str) -> list[str]:
+    """Cells of the line that begins with a name."""
+    line = next(line for line in text.splitlines() if line.strip().startswith(name))
+    return re.split(r"  +", line.strip())
+
+
+def test_speed_tokens_and_time_of_a_budget(capsys):
+    text = printed(capsys, "baseline", "--chip", "H100", "--mfu", "0.4", "--seconds", "100")
     config = load_recipe("baseline").model
-    speed = 0.4 * 989.5e12 / training_flops_per_token(config, config.context_length)
-    assert f"H100 at 40% MFU: {speed:,.0f} tokens/s" in printed
-    assert f"tokens in 100 s: {100 * speed:,.0f}" in printed
+    per_token = training_flops_per_token(config, config.context_length)
+    speed = 0.4 * 989.5e12 / per_token
+    cells = row(text, "H100")
+    assert cells[1:3] == ["989.5 TFLOP/s", f"{speed:,.0f}"]
+    assert cells[5:] == [f"{100 * speed:.4g}", f"{100 * speed * per_token:.3g}", "1:40"]
+
+
+def test_gpt2_xl_by_part(capsys):
+    text = printed(capsys, "gpt2-xl", "--mfu", "0.5")
+    assert row(text, "feed-forward")[1:] == ["1,474,560,000", "69.3%"]
+    assert "  all              2,127,057,600" in text
+    assert row(text, "attention: scores and values")[1] == f"{48 * 4 * 1024**2 * 1600:.4e}"
+    assert "  all                              4.5133e+12  1.3540e+13" in text
+    days = 400_000 * 1024 * 3 * 4.5133e12 / (0.5 * 312e12) / 86_400
+    assert row(text, "A100")[-1] == f"{days:,.1f} days"
+    assert [line.split()[0] for line in text.splitlines()[-4:]] == ["A100", "H100", "H200", "B200"]
+
+
+def test_without_bf16_peaks_and_memory_are_those_of_float32(capsys):
+    text = printed(capsys, "gpt2-xl", "--no-bf16", "--chip", "A100", "--memory", "80")
+    assert row(text, "A100")[1] == "19.5 TFLOP/s"
+    model = GPT2["gpt2-xl"]
+    windows = int(row(text, "A100")[3])
+    fitting = [n for n in range(1, 30) if sum(training_memory(model, n).values()) <= 80e9]
+    assert windows == max(fitting)
+
+
+def test_what_does_not_fit_is_said(capsys):
+    text = printed(capsys, "gpt2-xl", "--memory", "24", "--chip", "A100")
+    assert row(text, "A100")[3:5] == ["none", "24 GB"]
+
+
+def test_the_context_is_the_one_asked_for(capsys):
+    text = printed(capsys, "gpt2-xl", "--context", "16384")
+    assert "context 16,384" in text
+    assert f"{149.52e12:.3e}"[:5] in text
+
+
+def test_the_sizes_of_gpt2_stand_beside_each_other(capsys):
+    text = printed(capsys, "gpt2")
+    assert re.split(r"\s{2,}", text.splitlines()[0])[1:] == [
+        "small", "medium", "large", "xl", "xl, T 16,384",
+    ]  # fmt: skip
+    assert row(text, "attention: scores and values")[1:] == [
+        "0.03865 T", "11.1%", "0.1031 T", "10.0%", "0.1933 T", "8.6%", "0.3221 T", "7.1%",
+        "82.46 T", "55.2%",
+    ]  # fmt: skip
+    assert row(text, "all")[1:] == ["0.34963 T", "1.0331 T", "2.2578 T", "4.5133 T", "149.52 T"]
 
 
 def test_the_budget_is_the_recipes_own_where_none_is_given(capsys):
-    main(["tinystories", "--chip", "A100"])
-    assert "tokens: 327,680,000, " in capsys.readouterr().out
+    assert row(printed(capsys, "tinystories", "--chip", "A100"), "A100")[5] == "3.277e+08"
+
+
+def test_tokens_replace_the_budget(capsys):
+    cells = row(printed(capsys, "leaderboard", "--chip", "H100", "--tokens", "1e9"), "H100")
+    assert cells[5] == "1e+09"
 
 
 def record_run(folder, n_tokens, loss):
@@ -41,9 +101,9 @@ def test_runs_project_to_the_budget(tmp_path, capsys):
         runs.append(str(tmp_path / f"run-{n_tokens}"))
         record_run(tmp_path / f"run-{n_tokens}", n_tokens, loss)
     main(["tiny", "--mfu", "0.1", "--seconds", "10", "--runs", *runs])
-    printed = capsys.readouterr().out
-    assert "loss 3.7000" in printed
-    assert "projected, not measured: loss " in printed.splitlines()[-1]
+    text = capsys.readouterr().out
+    assert "loss 3.7000" in text
+    assert "projected, not measured: loss " in text.splitlines()[-1]
 
 
 def test_a_run_may_stand_in_place_of_a_recipe(tmp_path, capsys):
@@ -52,7 +112,7 @@ def test_a_run_may_stand_in_place_of_a_recipe(tmp_path, capsys):
     config = dataclasses.replace(load_recipe("tiny"), max_tokens=5_000_000, time_budget=None)
     RunRecord(folder).start(config, {})
     main([str(folder)])
-    assert "tokens: 5,000,000" in capsys.readouterr().out
+    assert row(capsys.readouterr().out, "H100")[5] == "5e+06"
 
 
 @pytest.mark.parametrize(
@@ -60,6 +120,8 @@ def test_a_run_may_stand_in_place_of_a_recipe(tmp_path, capsys):
     [
         (["leaderbord"], "did you mean leaderboard"),
         (["baseline", "--chip", "H101"], "unknown chip 'H101'; did you mean H100"),
+        (["baseline", "--tokens", "0"], "tokens must be above 0: got 0"),
+        (["gpt3-xl"], "did you mean gpt2-xl"),
         (["baseline", "--mfu", "45"], "mfu is a share of the peak, above 0 and at most 1: got 45"),
     ],
 )
