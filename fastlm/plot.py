@@ -13,6 +13,15 @@ AXES = (
 )
 
 
+def same_tokens(validations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those on as many tokens as the first: on the way it is a part of the file, at the end all.
+
+    A curve of both would jump at its end. Where that leaves one alone, all are given.
+    """
+    same = [row for row in validations if row["val_tokens"] == validations[0]["val_tokens"]]
+    return same if len(same) > 1 else validations
+
+
 def plot_curves(rows: list[dict[str, Any]], out: Path, *, title: str) -> None:
     """Draw training and validation loss of one run against steps, tokens and wall-clock time.
 
@@ -25,6 +34,7 @@ def plot_curves(rows: list[dict[str, Any]], out: Path, *, title: str) -> None:
 
     train = [r for r in rows if r.get("kind") == "train" and r.get("loss") is not None]
     val = [r for r in rows if r.get("kind") == "eval" and r.get("val_loss") is not None]
+    on_the_way = same_tokens(val)
     figure = Figure(figsize=(13, 4), layout="constrained")
     FigureCanvasAgg(figure)
     for i, (key, label) in enumerate(AXES):
@@ -38,13 +48,22 @@ def plot_curves(rows: list[dict[str, Any]], out: Path, *, title: str) -> None:
             label="training",
         )
         axes.plot(
-            [r[key] for r in val],
-            [r["val_loss"] for r in val],
+            [r[key] for r in on_the_way],
+            [r["val_loss"] for r in on_the_way],
             color="tab:orange",
             marker="o",
             markersize=3,
             label="validation",
         )
+        if len(on_the_way) < len(val):
+            end = val[-1]
+            axes.plot(end[key], end["val_loss"], "*", color="tab:orange", label="on the whole file")
+        for kind, marker in (("spike", "^"), ("not finite", "x")):
+            marked = [r for r in rows if r.get("kind") == kind]
+            if marked:
+                heights = [r["loss"] if r["loss"] is not None else train[0]["loss"] for r in marked]
+                x = [r[key] for r in marked]
+                axes.scatter(x, heights, color="tab:red", marker=marker, label=kind)
         axes.set_xlabel(label)
         axes.grid(alpha=0.3)
         if i == 0:

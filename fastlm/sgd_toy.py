@@ -1,0 +1,56 @@
+"""The CS336 handout's toy: SGD with rate / sqrt(t + 1) on 10 x 10 weights, for several rates.
+
+Level 2. python -m fastlm.sgd_toy --rates 1 10 100 1000
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from fastlm import cli
+from fastlm.optim import SGD
+
+
+def losses(rate: float, n_steps: int = 10, seed: int = 0) -> list[float]:
+    """Mean of the squared weights before each step; weights begin as 5 times a normal draw."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = nn.Parameter(5 * torch.randn(10, 10, generator=generator))
+    optimizer = SGD([weights], lr=rate, inverse_sqrt=True)
+    found = []
+    for _ in range(n_steps):
+        optimizer.zero_grad()
+        loss = (weights**2).mean()
+        loss.backward()
+        found.append(loss.item())
+        optimizer.step()
+    return found
+
+
+def _toy(
+    rates: tuple[float, ...] = (1.0, 10.0, 100.0, 1000.0), steps: int = 10, seed: int = 0
+) -> None:
+    """Losses of SGD's toy, a column for each learning rate.
+
+    Args:
+        rates: learning rates.
+        steps: of each.
+        seed: of the weights, the same for all.
+    """
+    if steps < 2:
+        raise ValueError(f"steps must be at least 2, to see a change: got {steps}")
+    columns = [losses(rate, steps, seed) for rate in rates]
+    print("step" + "".join(f"{f'rate {rate:g}':>14}" for rate in rates))
+    for step in range(steps):
+        print(f"{step:4}" + "".join(f"{column[step]:>14.4g}" for column in columns))
+    for rate, column in zip(rates, columns, strict=True):
+        print(f"rate {rate:g} {'converges' if column[-1] < column[0] else 'diverges'}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line of fastlm.sgd_toy."""
+    cli.parse(_toy, argv, prog="python -m fastlm.sgd_toy")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,316 @@
+"""Many runs that differ in a field, in an ablation or in their seed, and what they came to.
+
+Level 11. python -m fastlm.sweep OUT --vary optim.lr=1e-4,1e-3,1e-2 --data data/mine --max-steps 500
+
+Each run is a process of its own, `python -m fastlm.train`, in a folder of its own. What is there is
+not run again, what was stopped goes on, and a run whose loss is not finite any more is a result.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import tyro
+
+from fastlm import cli, disk
+from fastlm.config import TrainConfig
+from fastlm.record import RunRecord, write_json
+from fastlm.signals import SAVED
+from fastlm.sweep_plan import Run, plan
+from fastlm.sweep_results import (
+    Result,
+    draw_curves,
+    draw_equal,
+    draw_field,
+    numeric_field,
+    read_result,
+    table,
+)
+
+PLAN, FAILED, OUTPUT = "sweep.json", "failed.json", "output.txt"
+_LEFT_BY_USERS = (SAVED, -signal.SIGINT, -signal.SIGTERM, cli.INTERRUPTED)
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepArguments:
+    """Train many runs, compare them in a table and figures. All other flags are fastlm.train's, for
+    every run. Given again, with the folder alone or with more values, it goes on."""
+
+    out: tyro.conf.Positional[Path]
+    """folder that gets a folder for each run, table.md and figures"""
+    vary: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = ()
+    """FIELD=VALUE,VALUE... of fastlm.train, as in optim.lr=1e-4,1e-3 or batch-size=1..64, which
+    doubles (1..limit: up to what fits in memory at once); several fields make a grid"""
+    ablate: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = ()
+    """changes with a name: no-norm post-norm nope silu-ffn untied ...; the recipe as it is comes
+    with them"""
+    seeds: tuple[int, ...] = (0,)
+    at_once: int = 1
+    """runs at the same time; each gets its share of the CPU's cores"""
+    slurm: bool = False
+    """submit them as an array of slurm/sweep.sh instead of running them here; given again with the
+    folder alone, when they have ended, it makes table and figures"""
+    dry_run: bool = False
+    """only say which runs there would be"""
+
+
+class Stopped(Exception):
+    """The sweep was asked to stop; str() says how far it is."""
+
+
+def sweep(arguments: SweepArguments, flags: Sequence[str]) -> list[Result]:
+    """Run what is not there yet, then write table.md and the figures.
+
+    Args:
+        flags: of fastlm.train, for all runs.
+    Raises:
+        ValueError, OSError: for flags, values or folders that cannot be used.
+        Stopped: on Ctrl-C or SIGTERM, after the runs under way have saved.
+    """
+    runs = _planned(arguments, flags)
+    if arguments.at_once < 1:
+        raise ValueError(f"at-once must be at least 1: got {arguments.at_once}")
+    for run in runs:
+        _check_is_the_same(run, arguments.out / run.name)
+    if arguments.dry_run:
+        for run in runs:
+            print(f"{run.name}: {' '.join(run.flags)}")
+        return []
+    disk.make_folder(arguments.out)
+    if arguments.slurm:
+        _submit(runs, arguments)
+        return []
+    waiting = [run for run in runs if not _is_done(arguments.out / run.name)]
+    print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done", flush=True)
+    _run_all(waiting, arguments)
+    return report(runs, arguments.out)
+
+
+def _planned(arguments: SweepArguments, flags: Sequence[str]) -> list[Run]:
+    vary, ablate = (tuple(itertools.chain(*words)) for words in (arguments.vary, arguments.ablate))
+    return plan(vary, ablate, arguments.seeds, flags)
+
+
+def report(runs: Sequence[Run], out: Path) -> list[Result]:
+    """Write table.md, curves.png and, where one field varies in numbers, its figures."""
+    results = [
+        read_result(run, out / run.name, failed=(out / run.name / FAILED).exists()) for run in runs
+    ]
+    text = table(results)
+    disk.replace_file(out / "table.md", text.encode())
+    draw_curves(results, out / "curves.png", title=out.name)
+    field = numeric_field(results)
+    if field is not None:
+        draw_field(results, field, out / "loss.png")
+        if field == "batch_size":
+            draw_equal(results, field, out / "equal.png")
+    print(text)
+    return results
+
+
+def _check_is_the_same(run: Run, folder: Path) -> None:
+    """A folder of the same name has to hold the same run."""
+    record = RunRecord(folder)
+    if not record.exists:
+        return
+    there, asked = _settings(_asked(record.config())), _settings(_asked(run.config))
+    changed = [
+        f"{name} {there[name]}, not {asked[name]}" for name in there if there[name] != asked[name]
+    ]
+    if changed:
+        raise ValueError(
+            f"{folder} holds a run with other settings ({'; '.join(changed)}): give another "
+            "folder, or the flags it was begun with"
+        )
+
+
+def _asked(config: TrainConfig) -> TrainConfig:
+    """Without what a run finds out itself."""
+    model = dataclasses.replace(config.model, vocab_size=1)
+    path = config.data.path and str(Path(config.data.path).resolve())
+    data = dataclasses.replace(config.data, path=path)
+    max_steps = None if config.fix_steps else config.max_steps
+    return dataclasses.replace(config, model=model, data=data, max_steps=max_steps)
+
+
+def _settings(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Every field by its dotted name."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            found |= _settings(value, f"{prefix}{field.name}.")
+        else:
+            found[f"{prefix}{field.name}"] = value
+    return found
+
+
+def _is_done(folder: Path) -> bool:
+    """Whether it came to its end, or diverged; what failed otherwise is tried again."""
+    if (folder / "summary.json").is_file() and RunRecord(folder).summary()["finished"]:
+        return True
+    failed = folder / FAILED
+    return failed.is_file() and json.loads(failed.read_text())["diverged"]
+
+
+def _run_all(runs: Sequence[Run], arguments: SweepArguments) -> None:
+    slots: Queue[int] = Queue()
+    for slot in range(arguments.at_once):
+        slots.put(slot)
+    stop = threading.Event()
+    children: set[subprocess.Popen[bytes]] = set()
+
+    def train(run: Run) -> None:
+        slot = slots.get()
+        try:
+            if not stop.is_set():
+                _train(run, arguments.out / run.name, arguments.at_once, children, stop)
+        except BaseException:
+            stop.set()  # a flag that no run can use ends the sweep
+            raise
+        finally:
+            slots.put(slot)
+
+    with _stopping(stop, children), ThreadPoolExecutor(arguments.at_once) as pool:
+        list(pool.map(train, runs))
+    if stop.is_set():
+        raise Stopped(f"stopped; python -m fastlm.sweep {arguments.out} goes on")
+
+
+@contextlib.contextmanager
+def _stopping(stop: threading.Event, children: set[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Inside `with`, Ctrl-C and SIGTERM ask all runs to save, and no new one begins."""
+
+    def ask(number: int, frame: object) -> None:
+        stop.set()
+        for child in tuple(children):
+            child.send_signal(signal.SIGTERM)
+
+    previous = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _train(
+    run: Run,
+    folder: Path,
+    at_once: int,
+    children: set[subprocess.Popen[bytes]],
+    stop: threading.Event,
+) -> None:
+    """One run, to its end; what it printed is in output.txt."""
+    disk.make_folder(folder)
+    (folder / FAILED).unlink(missing_ok=True)
+    words = [sys.executable, "-m", "fastlm.train", *run.flags, "--out", str(folder)]
+    environment = dict(os.environ)
+    if at_once > 1:
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // at_once)))
+    with open(folder / OUTPUT, "ab") as output:
+        child = subprocess.Popen(
+            [*words, "--resume", "auto"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches the sweep, which tells the runs
+        )
+        children.add(child)
+        if stop.is_set():  # between the question and the start
+            child.send_signal(signal.SIGTERM)
+        code = child.wait()
+        children.discard(child)
+    lines = (folder / OUTPUT).read_bytes().decode(errors="replace").strip().splitlines() or [""]
+    errors = [line for line in lines if line.startswith("error: ")]
+    last = errors[-1] if errors else lines[-1]
+    if code == cli.BAD_INPUT:
+        raise ValueError(f"{run.name}: {last.removeprefix('error: ')}")
+    if code and code not in _LEFT_BY_USERS:
+        result = read_result(run, folder, failed=True)
+        is_diverged = result.state == "diverged"
+        write_json(folder / FAILED, {"exit_code": code, "diverged": is_diverged, "last": last})
+        print(f"{run.name}: {result.state} after step {result.step:,}: {last}", flush=True)
+    elif not code:
+        result = read_result(run, folder)
+        print(f"{run.name}: {result.val_loss:.4f}", flush=True)
+
+
+def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
+    """Write a line of flags for each run, and submit an array that runs them."""
+    if not runs[0].config.data.path:
+        raise ValueError("--slurm needs --data: a folder made by fastlm.data prepare")
+    root, out = Path(__file__).resolve().parent.parent, arguments.out.absolute()
+    lines = []
+    for run in runs:
+        words = ["--recipe", run.config.recipe, *run.flags, "--out", str(out / run.name)]
+        # What slurm/leaderboard.sh says for all runs, as this one has it.
+        words += [] if run.config.compile else ["--no-compile"]
+        words += [] if run.config.bf16 else ["--no-bf16"]
+        words += [] if run.config.time_budget else ["--time-budget", "none"]
+        if Path.cwd() != root:  # where jobs begin
+            words += ["--data", str(Path(run.config.data.path).absolute())]
+        if any(len(word.split()) != 1 for word in words):
+            raise ValueError(f"--slurm takes flags and folders without spaces: got {words}")
+        lines.append(" ".join(words))
+    file = out / "runs.txt"
+    disk.replace_file(file, "".join(f"{line}\n" for line in lines).encode())
+    words = ["sbatch", f"--array=1-{len(runs)}%{arguments.at_once}", f"--output={out}/slurm-%a.txt"]
+    words += [str(root / "slurm" / "sweep.sh"), str(file)]
+    environment = {"PYTHON": sys.executable} | os.environ
+    try:
+        done = subprocess.run(words, cwd=root, env=environment, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise ValueError("no sbatch here: --slurm is for a cluster's login node") from error
+    if done.returncode:
+        raise ValueError(f"sbatch did not take it: {done.stderr.strip()}")
+    print(done.stdout.strip())
+    print(f"when it has ended: python -m fastlm.sweep {arguments.out}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line of fastlm.sweep."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0].startswith("-") and not {"-h", "--help"} & set(words):
+        raise ValueError(f"the sweep's folder comes first, before {words[0]}")
+    arguments, flags = _parsed(words)
+    saved = arguments.out / PLAN
+    if len(words) == 1 and saved.is_file():
+        begun, flags = _parsed(json.loads(saved.read_text(encoding="utf-8"))["arguments"])
+        # Where the folder is now; and what Slurm has run is here.
+        arguments = dataclasses.replace(begun, out=arguments.out, slurm=False)
+    elif not arguments.vary and not arguments.ablate and len(arguments.seeds) == 1:
+        raise ValueError(
+            "nothing to compare: give --vary FIELD=VALUE,VALUE, --ablate NAME or several --seeds"
+            + ("" if len(words) > 1 else f"; {saved} is not there to go on with")
+        )
+    elif not arguments.dry_run:
+        for run in _planned(arguments, flags):  # before anything is written
+            _check_is_the_same(run, arguments.out / run.name)
+        disk.make_folder(arguments.out)
+        write_json(saved, {"arguments": words})
+    try:
+        sweep(arguments, flags)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(SAVED)
+
+
+def _parsed(words: Sequence[str]) -> tuple[SweepArguments, list[str]]:
+    return cli.parse_known(SweepArguments, words, prog="python -m fastlm.sweep")
+
+
+if __name__ == "__main__":
+    cli.run(main)

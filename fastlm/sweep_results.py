@@ -1,0 +1,328 @@
+"""What the runs of a sweep came to: a table, all curves, and the final loss against a field.
+
+Level 10. matplotlib is imported where it is used: it is slow to load.
+"""
+
+import itertools
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastlm.plot import AXES, same_tokens
+from fastlm.record import RunRecord
+from fastlm.sweep_plan import Run
+
+
+class Result(NamedTuple):
+    """One run and what it came to.
+
+    Attributes:
+        state: finished, diverged, failed, stopped (can go on) or waiting.
+        first_loss: validation loss before the first step.
+        val_loss: of the whole file at the end, None unless finished.
+        curve: rows of the validations on the same tokens: on the way, a part of the file.
+    """
+
+    run: Run
+    state: str
+    step: int
+    tokens: int
+    seconds: float
+    tokens_per_second: float | None
+    first_loss: float | None
+    val_loss: float | None
+    curve: list[dict[str, Any]]
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether it ended below the loss it began with."""
+        if self.state != "finished" or self.val_loss is None:
+            return False
+        return self.first_loss is None or self.val_loss < self.first_loss
+
+
+def read_result(run: Run, folder: Path, *, failed: bool = False) -> Result:
+    """What is in a run's folder, which may not be there yet.
+
+    Args:
+        failed: whether the run's process ended with an error, and not by a signal.
+    Raises:
+        ValueError: if its log cannot be read.
+    """
+    record = RunRecord(folder)
+    rows = record.rows()
+    validations = [r for r in rows if r["kind"] == "eval" and r["val_loss"] is not None]
+    last = rows[-1] if rows else {}
+    train = [row["tokens_per_second"] for row in rows if row["kind"] == "train"]
+    summary = record.summary() if (folder / "summary.json").is_file() else {}
+    if summary.get("finished"):
+        state = "finished"
+    elif failed:  # a step that is not finite is then the reason
+        state = "diverged" if any(row["kind"] == "not finite" for row in rows) else "failed"
+    else:
+        state = "stopped" if rows else "waiting"
+    return Result(
+        run=run,
+        state=state,
+        step=summary.get("step", last.get("step", 0)),
+        tokens=summary.get("tokens", last.get("tokens", 0)),
+        seconds=summary.get("elapsed_seconds", last.get("elapsed_seconds", 0.0)),
+        tokens_per_second=statistics.median(train) if train else None,
+        first_loss=next((r["val_loss"] for r in validations if r["step"] == 0), None),
+        val_loss=summary.get("val_loss"),
+        curve=same_tokens(validations),
+    )
+
+
+def table(results: Sequence[Result]) -> str:
+    """Markdown: one line for each run, seeds together; the lowest loss in bold."""
+    groups = _grouped(results)
+    fields = list(results[0].run.values)
+    with_ablations = any(result.run.ablation for result in results)
+    means = {key: _mean_loss(group) for key, group in groups.items()}
+    best = min((mean for mean in means.values() if mean is not None), default=None)
+    base = next((m for key, m in means.items() if key[0] == "base" and len(groups) > 1), None)
+    with_base = base is not None and not fields
+    head = [*(["change"] if with_ablations else []), *fields, "validation loss"]
+    if with_base:
+        head.append("difference")
+    head += ["steps", "tokens", "seconds", "tokens/s", "state"]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for key, group in groups.items():
+        ablation, values = key
+        cells = [*([ablation or ""] if with_ablations else []), *(value for _, value in values)]
+        cells.append(_losses(group, is_best=means[key] is not None and means[key] == best))
+        if with_base:
+            mean = means[key]
+            is_other = mean is not None and ablation != "base"
+            cells.append(f"{mean - base:+.4f}" if is_other and base and mean else "")
+        cells += [_median(group, lambda r: r.step), _median(group, lambda r: r.tokens)]
+        cells += [_median(group, lambda r: r.seconds)]
+        cells += [_median(group, lambda r: r.tokens_per_second or 0)]
+        states = dict.fromkeys(_state(result) for result in group)
+        lines.append(_line([*cells, ", ".join(states)]))
+    return "\n".join(lines) + "\n"
+
+
+def _grouped(results: Sequence[Result]) -> dict[Any, list[Result]]:
+    groups: dict[Any, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.run.group, []).append(result)
+    return groups
+
+
+def _mean_loss(group: Sequence[Result]) -> float | None:
+    losses = [result.val_loss for result in group if result.val_loss is not None]
+    return statistics.mean(losses) if len(losses) == len(group) else None
+
+
+def _state(result: Result) -> str:
+    if result.state == "finished" and not result.has_learned:
+        return "diverged: ended above its first loss"
+    if result.state in ("diverged", "stopped", "failed"):
+        return f"{result.state} after step {result.step:,}"
+    return result.state
+
+
+def _losses(group: Sequence[Result], *, is_best: bool) -> str:
+    losses = [f"{r.val_loss:.4f}" if r.val_loss is not None else "-" for r in group]
+    mean = _mean_loss(group)
+    if mean is None or len(group) == 1:
+        told = ", ".join(losses)
+    else:
+        told = f"{mean:.4f} ({', '.join(losses)})"
+    return f"**{told}**" if is_best else told
+
+
+def _median(group: Sequence[Result], value: Callable[[Result], float]) -> str:
+    return f"{statistics.median(value(result) for result in group):,.0f}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def number(text: str) -> float | None:
+    """A value of a field as a number; None if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def numeric_field(results: Sequence[Result]) -> str | None:
+    """The field against which losses are drawn: batch_size, or the first that varies in numbers."""
+    fields = [
+        field
+        for field in results[0].run.values
+        if all(number(result.run.values[field]) is not None for result in results)
+        and len({result.run.values[field] for result in results}) > 1
+    ]
+    return "batch_size" if "batch_size" in fields else next(iter(fields), None)
+
+
+def _series(results: Sequence[Result], field: str) -> dict[str, list[Result]]:
+    """Runs that differ in that field and in their seed alone, by what sets them apart."""
+    series: dict[str, list[Result]] = {}
+    for result in results:
+        others = {name: value for name, value in result.run.values.items() if name != field}
+        parts = [result.run.ablation] if result.run.ablation else []
+        parts += [f"{name} {value}" for name, value in others.items()]
+        series.setdefault(", ".join(parts), []).append(result)
+    return series
+
+
+def loss_at(curve: Sequence[dict[str, Any]], axis: str, at: float) -> float | None:
+    """Validation loss at a number of tokens or seconds, between two validations; None outside."""
+    for before, after in itertools.pairwise(curve):
+        if before[axis] <= at <= after[axis]:
+            width = after[axis] - before[axis]
+            share = (at - before[axis]) / width if width else 1.0
+            return float(before["val_loss"] + share * (after["val_loss"] - before["val_loss"]))
+    return None
+
+
+def first_diverged(results: Sequence[Result], field: str) -> tuple[float | None, float] | None:
+    """The largest value below the edge of divergence, and the smallest at which a run diverged.
+
+    None if no run diverged above the last value at which all learned.
+    """
+    by_value: dict[float, bool] = {}
+    for result in results:
+        if result.state in ("finished", "diverged"):
+            value = number(result.run.values[field])
+            assert value is not None
+            by_value[value] = by_value.get(value, True) and result.has_learned
+    good = [value for value, learned in by_value.items() if learned]
+    bad = [v for v, learned in by_value.items() if not learned and v > max(good, default=0.0)]
+    if not bad:
+        return None
+    return (max(good) if good else None), min(bad)
+
+
+def draw_curves(results: Sequence[Result], out: Path, *, title: str) -> None:
+    """Validation loss of all runs against steps, tokens and seconds; a colour for each change."""
+    figure, panels = _figure(len(AXES), width=16)
+    colors = _colors(results)
+    first = {key: group[0] for key, group in _grouped(results).items()}
+    for panel, (axis, label) in zip(panels, AXES, strict=True):
+        for result in results:
+            points = result.curve
+            is_first = first[result.run.group] is result
+            panel.plot(
+                [row[axis] for row in points],
+                [row["val_loss"] for row in points],
+                color=colors[result.run.group],
+                linewidth=1.2,
+                linestyle="-" if result.has_learned else ":",
+                marker="o",
+                markersize=2,
+                label=_label(result) if is_first else None,
+            )
+            if points and result.state == "diverged":
+                last = points[-1]
+                panel.plot(last[axis], last["val_loss"], "x", color=colors[result.run.group])
+        panel.set_xlabel(label)
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("validation loss, nats per token")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize="small")
+    figure.suptitle(title)
+    figure.savefig(out, dpi=110)
+
+
+def draw_field(results: Sequence[Result], field: str, out: Path) -> None:
+    """Final loss against a field's values, with the edge of divergence."""
+    figure, (panel,) = _figure(1, width=7)
+    series = _series(results, field)
+    for label, mine in series.items():
+        _plot_means(panel, mine, field, lambda r: r.val_loss, label)
+    drawn = [r.val_loss for r in results if r.val_loss is not None]
+    bad = [number(r.run.values[field]) for r in results if r.state == "diverged"]
+    if bad and drawn:
+        panel.plot(bad, [max(drawn)] * len(bad), "x", color="tab:red", label="not finite")
+    edge = first_diverged(results, field) if len(series) == 1 else None
+    if edge is not None:
+        good, worse = edge
+        at = (good * worse) ** 0.5 if good else worse
+        panel.axvline(at, color="tab:red", linestyle="--", linewidth=1)
+        panel.annotate(
+            "edge of divergence", (at, 1.0), xycoords=("data", "axes fraction"), rotation=90,
+            va="top", ha="right", color="tab:red", fontsize="small",
+        )  # fmt: skip
+    _finish(panel, field, "final validation loss, nats per token")
+    figure.savefig(out, dpi=110)
+
+
+def draw_equal(results: Sequence[Result], field: str, out: Path) -> None:
+    """Loss against a field's values at equal tokens, and at equal seconds."""
+    axes = (("tokens", "tokens"), ("elapsed_seconds", "seconds since the process started"))
+    figure, panels = _figure(len(axes), width=13)
+    shown = [r for r in results if len(r.curve) > 1]
+    for panel, (axis, label) in zip(panels, axes, strict=True):
+        at = min((r.curve[-1][axis] for r in shown), default=0)
+        for name, mine in _series(shown, field).items():
+            _plot_means(
+                panel, mine, field, lambda r, axis=axis, at=at: loss_at(r.curve, axis, at), name
+            )
+        panel.set_title(f"after {at:,.0f} {label}", fontsize="medium")
+        _finish(panel, field, "validation loss, nats per token")
+    figure.savefig(out, dpi=110)
+
+
+def _plot_means(
+    panel: Any,
+    results: Sequence[Result],
+    field: str,
+    loss: Callable[..., float | None],
+    label: str,
+) -> None:
+    losses: dict[float, list[float]] = {}
+    for result in results:
+        value, y = number(result.run.values[field]), loss(result)
+        if value is not None and y is not None:
+            losses.setdefault(value, []).append(y)
+    values = sorted(losses)
+    means = [statistics.mean(losses[value]) for value in values]
+    (line,) = panel.plot(values, means, marker="o", markersize=4, label=label or None)
+    for value in values:
+        if len(losses[value]) > 1:
+            panel.plot(
+                [value] * len(losses[value]), losses[value], "_", color=line.get_color(), alpha=0.6
+            )
+
+
+def _finish(panel: Any, field: str, label: str) -> None:
+    panel.set_xscale("log", base=2 if field == "batch_size" else 10)
+    panel.set_xlabel(field)
+    panel.set_ylabel(label)
+    panel.grid(alpha=0.3)
+    if panel.get_legend_handles_labels()[1]:
+        panel.legend(fontsize="small")
+
+
+def _figure(n_panels: int, *, width: float) -> tuple[Any, list[Any]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [figure.add_subplot(1, n_panels, i + 1) for i in range(n_panels)]
+
+
+def _colors(results: Sequence[Result]) -> dict[Any, Any]:
+    """Of numbers a scale from dark to light, else colours far from each other."""
+    import matplotlib
+
+    groups = list(_grouped(results))
+    field = numeric_field(results)
+    if field is not None and len(_series(results, field)) == 1:
+        scale = matplotlib.colormaps["viridis"]
+        return {group: scale(i / max(1, len(groups) - 1) * 0.92) for i, group in enumerate(groups)}
+    scale = matplotlib.colormaps["tab10" if len(groups) <= 10 else "tab20"]
+    return {group: scale(i % scale.N) for i, group in enumerate(groups)}
+
+
+def _label(result: Result) -> str:
+    return result.run.label + ("" if result.has_learned else f" ({result.state})")

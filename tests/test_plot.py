@@ -1,0 +1,36 @@
+"""The picture of a run's curve: what its lines and points are."""
+
+from matplotlib.figure import Figure
+
+from fastlm.plot import plot_curves
+
+
+def row(kind, step, **values):
+    return {"kind": kind, "step": step, "tokens": 10 * step, "elapsed_seconds": 1.0 * step} | values
+
+
+def test_the_whole_file_at_the_end_is_a_point_beside_the_curve(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, out, **_: drawn.append(self))
+    rows = [
+        row("eval", 0, val_loss=6.0, val_tokens=512),
+        row("train", 5, loss=5.5),
+        row("spike", 7, loss=9.0),
+        row("eval", 10, val_loss=5.0, val_tokens=512),
+        row("eval", 10, val_loss=5.3, val_tokens=9999),
+    ]
+    plot_curves(rows, "out.png", title="run")
+    steps, tokens, _ = drawn[0].axes
+    lines = {line.get_label(): line for line in steps.get_lines()}
+    assert list(lines["validation"].get_ydata()) == [6.0, 5.0]
+    assert list(lines["on the whole file"].get_ydata()) == [5.3]
+    assert list(lines["training"].get_xdata()) == [5]
+    assert list(tokens.get_lines()[1].get_xdata()) == [0, 100]
+    assert [text.get_text() for text in steps.texts] == ["5.300"]
+    assert steps.collections[0].get_offsets().tolist() == [[7.0, 9.0]]
+
+
+def test_a_run_without_any_validation_is_drawn(tmp_path):
+    plot_curves([row("train", 1, loss=5.0)], tmp_path / "curve.png", title="run")
+    plot_curves([], tmp_path / "none.png", title="nothing")
+    assert (tmp_path / "curve.png").stat().st_size > 1000

@@ -1,0 +1,155 @@
+"""Sweeps of runs of a few steps: done once, gone on with, stopped, and refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from short_runs import train_rows
+
+from fastlm import sweep
+from fastlm.cli import BadArguments
+from fastlm.record import RunRecord
+from fastlm.signals import SAVED
+from fastlm.sweep_plan import plan
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = [
+    "--recipe", "tiny", "--device", "cpu", "--model.d-model", "32", "--model.n-layers", "1",
+    "--model.n-heads", "2", "--model.context-length", "32", "--batch-size", "4", "--eval-tokens",
+    "256", "--eval-every", "5", "--log-every", "1",
+]  # fmt: skip
+
+
+def flags(data: Path, n_steps: int) -> list[str]:
+    return [*SMALL, "--data", str(data), "--max-steps", str(n_steps)]
+
+
+@pytest.mark.slow
+def test_a_sweep_is_run_once_goes_on_and_grows(data, tmp_path, capsys):
+    out = tmp_path / "rates"
+    vary = ["--vary", "optim.lr=1e-3,1e30"]
+    sweep.main([str(out), *vary, "--at-once", "2", *flags(data, 10)])
+    printed = capsys.readouterr().out
+    assert "2 runs, 0 of them done" in printed
+    assert "lr-1e30: diverged after step" in printed
+    assert "NaN" in printed or "not finite" in printed
+    assert json.loads((out / "lr-1e30/failed.json").read_text())["diverged"]
+    text = (out / "table.md").read_text()
+    assert "| 1e30 | - |" in text
+    assert {p.name for p in out.glob("*.png")} == {"curves.png", "loss.png"}
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/log.jsonl")}
+
+    sweep.main([str(out)])
+    assert "2 runs, 2 of them done" in capsys.readouterr().out
+    assert (out / "table.md").read_text() == text
+
+    sweep.main([str(out), "--vary", "optim.lr=1e-3,1e-2,1e30", *flags(data, 10)])
+    assert "3 runs, 2 of them done" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert RunRecord(out / "lr-1e-2").summary()["step"] == 10
+
+    with pytest.raises(ValueError, match=r"other settings \(max_steps 10, not 11\): give"):
+        sweep.main([str(out), *vary, *flags(data, 11)])
+    assert "3 runs, 3 of them done" in gone_on_with(out, capsys)  # the plan is the one before
+
+
+def gone_on_with(out: Path, capsys) -> str:
+    sweep.main([str(out)])
+    return capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_stopped_saves_and_repeats_nothing(data, tmp_path):
+    out = tmp_path / "seeds"
+    command = [sys.executable, "-m", "fastlm.sweep", str(out)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    begun = subprocess.Popen(
+        [*command, "--seeds", "0", "1", "2", *flags(data, 150)], env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while len(train_rows(out / "seed-1")) < 20:
+        assert time.monotonic() < deadline, begun.poll()
+        time.sleep(0.05)
+    begun.send_signal(signal.SIGTERM)
+    _, told = begun.communicate(timeout=60)
+    assert begun.returncode == SAVED, told
+    assert f"stopped; python -m fastlm.sweep {out} goes on" in told
+    assert RunRecord(out / "seed-0").summary()["finished"]
+    half = RunRecord(out / "seed-1").summary()
+    assert not half["finished"]
+    assert not (out / "seed-2").exists()
+    finished = (out / "seed-0/log.jsonl").read_bytes()
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "3 runs, 1 of them done" in done.stdout
+    assert (out / "seed-0/log.jsonl").read_bytes() == finished
+    for name in ("seed-1", "seed-2"):
+        assert [row["step"] for row in train_rows(out / name)] == list(range(1, 151))
+    resumed = [row["step"] for row in RunRecord(out / "seed-1").rows() if row["kind"] == "resume"]
+    assert resumed == [half["step"]]
+
+
+@pytest.mark.slow
+def test_a_flag_that_no_run_can_use_ends_the_sweep(tmp_path):
+    out = tmp_path / "sweep"
+    with pytest.raises(ValueError, match=r"seed-0: .*nowhere"):
+        sweep.main([str(out), "--seeds", "0", "1", *flags(tmp_path / "nowhere", 5)])
+    assert not (out / "seed-1").exists()
+
+
+def test_what_there_would_be_is_only_said(data, tmp_path, capsys):
+    sweep.main([str(tmp_path / "x"), "--dry-run", "--ablate", "nope", *flags(data, 5)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("base_seed-0: --recipe tiny") or lines[0].startswith("base: ")
+    assert "--model.position none" in lines[1]
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--vary", "lr=1,2", "batch-size=3,4", "--ablate", "nope", "no-norm"],
+        ["--vary", "lr=1,2", "--vary", "batch-size=3,4", "--ablate=nope", "--ablate", "no-norm"],
+    ],
+)
+def test_several_fields_and_names_may_stand_after_one_flag_or_several(words, tmp_path, capsys):
+    sweep.main([str(tmp_path), *words, "--dry-run", *SMALL])
+    names = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert len(names) == 2 * 2 * 3
+    assert names[-1] == "no-norm_lr-2_batch-size-4"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--recipe", "tiny", "OUT"], "the sweep's folder comes first"),
+        (["OUT"], "nothing to compare: give --vary .*is not there to go on with"),
+        (["OUT", "--recipe", "tiny"], "nothing to compare"),
+        (["OUT", "--seeds", "0", "1", "--recipe", "tiny", "--at-once", "0"], "at-once must be"),
+        (["OUT", "--seeds", "0", "1", "--recipe", "tinny"], "did you mean tiny"),
+        (["OUT", "--vary", "lr=1,2", "--lerning-rate", "3"], "lerning-rate"),
+        (["OUT", "--slurm", "--seeds", "0", "1", "--recipe", "tiny"], "--slurm needs --data"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(words, message, tmp_path):
+    words = [str(tmp_path / "out") if word == "OUT" else word for word in words]
+    with pytest.raises((ValueError, BadArguments), match=message):
+        sweep.main(words)
+    assert not list(tmp_path.glob("out/*/config.json"))
+
+
+def test_a_run_whose_process_failed_is_tried_again(tmp_path):
+    (run,) = plan(["lr=1"], [], [0], ["--recipe", "tiny"])
+    folder = tmp_path / run.name
+    folder.mkdir()
+    assert not sweep._is_done(folder)
+    for diverged in (True, False):
+        (folder / sweep.FAILED).write_text(json.dumps({"diverged": diverged}))
+        assert sweep._is_done(folder) == diverged
