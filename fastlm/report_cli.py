@@ -1,0 +1,55 @@
+"""The command `python -m fastlm.report`: runs beside each other in one page."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from fastlm import cli
+from fastlm.console import human_bytes
+from fastlm.report import write_report
+from fastlm.report_server import ReportServer
+from fastlm.run_files import check_folder, find_runs
+
+
+def _report(
+    runs: Positional[tuple[Path, ...]],
+    out: Path = Path("report.html"),
+    serve: bool = False,
+    port: int = 8000,
+) -> None:
+    """Compare runs in one HTML page that works without a network.
+
+    Args:
+        runs: folders of runs, or folders with such in them, such as out/sweep.
+        out: the page to write.
+        serve: write nothing; show the page on this machine and follow runs that go on.
+        port: of --serve.
+    """
+    if not runs:
+        raise ValueError("which runs? give the folder of a run, or one that has runs in it")
+    if serve:
+        _serve(runs, port)
+        return
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder: give --out the name of a file, such as report.html")
+    found = find_runs(runs)
+    size = write_report(found, out)
+    n_runs = f"{len(found):,} runs" if len(found) > 1 else "1 run"
+    print(f"{n_runs}, {human_bytes(size)}: {out}")
+
+
+def _serve(paths: Sequence[Path], port: int) -> None:
+    if not 0 <= port <= 65535:
+        raise ValueError(f"port must lie in [0, 65535]: got {port}")
+    for path in paths:
+        check_folder(path)
+    with ReportServer(paths, port) as server:
+        print(f"open {server.address} in a browser; Ctrl-C ends this", file=sys.stderr, flush=True)
+        server.serve_forever(poll_interval=0.2)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line of fastlm.report."""
+    cli.parse(_report, argv, prog="python -m fastlm.report")

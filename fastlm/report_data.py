@@ -1,0 +1,302 @@
+"""What the report page shows of a run, as plain JSON values.
+
+Level 1. Every number is checked, as logs may hold anything: one that is not finite becomes None.
+"""
+
+import hashlib
+import json
+import math
+import time
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fastlm.run_files import (
+    BEGINNING,
+    CONFIG,
+    ENVIRONMENT,
+    LOG,
+    SAMPLE,
+    SUMMARY,
+    LogPart,
+    Position,
+    changed_at,
+    read_log,
+    read_object,
+)
+from fastlm.thinning import rows_to_keep
+
+TOTAL_ROWS = 9_000
+"""of all runs of a page together, after thinning: with 20 runs well below 1 MB"""
+LEAST_ROWS, MOST_ROWS = 60, 2_000
+"""of one run"""
+MOST_MARKS = 100
+MOST_SAMPLE_CHARACTERS = 4_000
+SILENT_SECONDS = 900.0
+"""without a new row, after which a run without a summary is taken to be dead"""
+
+_WHERE = (("step", "step"), ("tokens", "tokens"), ("seconds", "elapsed_seconds"))
+_TRAIN = (
+    ("loss", "loss", 5),
+    ("lr", "lr", 4),
+    ("grad_norm", "grad_norm", 4),
+    ("tokens_per_second", "tokens_per_second", 4),
+    ("mfu", "mfu", 4),
+    ("memory", "memory_bytes", 4),
+)
+_EVAL = (("val_loss", "val_loss", 6),)
+_SUMMARY = (
+    "val_loss",
+    "bits_per_byte",
+    "perplexity",
+    "step",
+    "tokens",
+    "elapsed_seconds",
+    "tokens_per_second",
+    "mfu",
+    "peak_memory_bytes",
+    "n_parameters",
+)
+_MARKS = ("resume", "spike", "not finite")
+
+
+def number(value: Any) -> float | None:
+    """A value as a finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def run_id(folder: Path) -> str:
+    """A short name of a folder for the page, the same as long as the folder's path is."""
+    return hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def version_of(folder: Path) -> str:
+    """Differs when a file that the page shows was written, and when a run has fallen silent."""
+    times = [changed_at(folder / name) for name in (CONFIG, ENVIRONMENT, SUMMARY, SAMPLE, LOG)]
+    is_silent = time.time() - times[-1] > SILENT_SECONDS
+    return f"{zlib.crc32(repr((times, is_silent)).encode()):08x}"
+
+
+def rows_per_run(n_runs: int) -> int:
+    """Rows of training that one of so many runs keeps."""
+    return min(MOST_ROWS, max(LEAST_ROWS, TOTAL_ROWS // max(1, n_runs)))
+
+
+def describe_run(
+    folder: Path, name: str, *, limit: int, start: Position = BEGINNING
+) -> dict[str, Any]:
+    """All that the page shows of a run; of its log what comes after a position.
+
+    Args:
+        name: for people.
+        limit: rows of training to keep, and as many of validation.
+    """
+    version = version_of(folder)  # before anything is read: what comes later is news
+    notes: list[str] = []
+    config = read_object(folder / CONFIG, notes)
+    environment = read_object(folder / ENVIRONMENT, notes)
+    summary = read_object(folder / SUMMARY, notes, is_expected=False)
+    part = read_log(folder, start)
+    last, last_step = (part.rows[-1], _last_step(part.rows)) if part.rows else _end_of(folder)
+    state, reason = _state(folder, summary, last, last_step)
+    curves, n_unplaced = _curves(part, limit)
+    log_notes = list(part.notes)
+    if n_unplaced:
+        log_notes.append(f"{n_unplaced:,} rows without a step: left out")
+    if not part.rows and not last:
+        notes.append("no row in the log yet")
+    if reason:
+        notes.append(reason)
+    return {
+        "id": run_id(folder),
+        "name": name,
+        "folder": str(folder),
+        "state": state,
+        "notes": notes,
+        "log_notes": log_notes,
+        "config": flatten(config),
+        "environment": flatten(environment),
+        "budget": number(config.get("time_budget")),
+        "summary": {key: number(summary.get(key)) for key in _SUMMARY},
+        "sample": _sample(folder),
+        "changed": changed_at(folder / LOG),
+        "position": [part.end.offset, part.end.check],
+        "version": version,
+        "is_new": part.is_new,
+        **curves,
+    }
+
+
+def _curves(part: LogPart, limit: int) -> tuple[dict[str, Any], int]:
+    """What is drawn, and how many rows cannot be."""
+    placed = [row for row in part.rows if number(row.get("step")) is not None]
+    train = _columns([r for r in placed if r.get("kind") == "train"], _TRAIN)
+    evals = _columns([r for r in placed if r.get("kind") == "eval"], _EVAL)
+    n_train, n_eval = len(train["step"]), len(evals["step"])
+    kept = rows_to_keep(
+        [train["loss"], train["grad_norm"], train["tokens_per_second"], train["mfu"]],
+        limit,
+        shares=(0.5, 0.2, 0.15, 0.15),
+    )
+    kept_evals = rows_to_keep([evals["val_loss"]], limit // 2)
+    marks, n_marks = _marks(part.rows)
+    curves = {
+        "train": {key: [column[i] for i in kept] for key, column in train.items()},
+        "eval": {key: [column[i] for i in kept_evals] for key, column in evals.items()},
+        "marks": marks,
+        "n_marks": n_marks,
+        "n_rows": n_train + n_eval,
+        "n_kept": len(kept) + len(kept_evals),
+    }
+    return curves, len(part.rows) - len(placed)
+
+
+def _columns(
+    rows: list[dict[str, Any]], fields: Iterable[tuple[str, str, int]]
+) -> dict[str, list[float | None]]:
+    columns = {key: [_place(row, name) for row in rows] for key, name in _WHERE}
+    for key, name, digits in fields:
+        columns[key] = [_rounded(number(row.get(name)), digits) for row in rows]
+    return columns
+
+
+def _place(row: Mapping[str, Any], name: str) -> float | None:
+    value = number(row.get(name))
+    if value is None:
+        return None
+    return round(value, 1) if name == "elapsed_seconds" else round(value)
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    if value is None:
+        return None
+    short = float(f"{value:.{digits}g}")
+    return int(short) if short == int(short) and abs(short) < 1e15 else short
+
+
+def _marks(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """Resumes, spikes and steps that were not finite, the most telling ones if there are many."""
+    marks: list[dict[str, Any]] = []
+    tokens: float | None = None
+    seconds: float | None = None
+    for row in rows:
+        step = number(row.get("step"))
+        # A resume has no clock of its own: it is where the row before it was; the page knows
+        # if that came with an earlier part of the log.
+        if row.get("kind") != "resume":
+            tokens, seconds = _place(row, "tokens"), _place(row, "elapsed_seconds")
+        kind = row.get("kind")
+        if step is None or kind not in _MARKS:
+            continue
+        marks.append(
+            {
+                "kind": kind,
+                "step": step,
+                "tokens": tokens,
+                "seconds": seconds,
+                "loss": _rounded(number(row.get("loss")), 5),
+                "sigmas": _rounded(number(row.get("sigmas")), 3),
+            }
+        )
+    n_marks = len(marks)
+    if n_marks > MOST_MARKS:
+        telling = sorted(marks, key=lambda m: (m["kind"] == "spike", -(m["sigmas"] or 0.0)))
+        marks = sorted(telling[:MOST_MARKS], key=lambda m: m["step"])
+    return marks, n_marks
+
+
+def _or(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
+
+
+def _last_step(rows: list[dict[str, Any]]) -> float:
+    return max((_or(number(row.get("step")), 0.0) for row in rows), default=0.0)
+
+
+def _end_of(folder: Path) -> tuple[dict[str, Any], float]:
+    """The last row of a log of which nothing new was read, and its step."""
+    rows = read_log(folder).rows
+    return (rows[-1], _last_step(rows)) if rows else ({}, 0.0)
+
+
+def _state(
+    folder: Path, summary: Mapping[str, Any], last: Mapping[str, Any], last_step: float
+) -> tuple[str, str]:
+    """One word for the table, and why if that is worth a note."""
+    log_changed = changed_at(folder / LOG)
+    if summary and not _is_older(
+        summary, last, last_step, changed_at(folder / SUMMARY), log_changed
+    ):
+        if summary.get("finished") is True:
+            return "finished", ""
+        return "stopped", f"stopped by {summary.get('stopped_by')}; --resume auto goes on"
+    step = number(last.get("step"))
+    is_bad = last.get("kind") == "not finite" and step is not None
+    if is_bad and (folder / f"not-finite-step-{step:.0f}.json").is_file():
+        return "diverged", f"loss or gradients are not finite at step {step:,.0f}"
+    changed = log_changed or changed_at(folder / CONFIG)
+    silent = time.time() - changed
+    if silent <= SILENT_SECONDS:
+        return "running", ""
+    return "broken off", "no summary and no new row for a while: --resume auto goes on"
+
+
+def _is_older(
+    summary: Mapping[str, Any],
+    last: Mapping[str, Any],
+    last_step: float,
+    written: float,
+    log_changed: float,
+) -> bool:
+    """Whether a run was resumed after its summary was written."""
+    step = number(summary.get("step"))
+    if step is not None and last_step > step:
+        return True
+    return last.get("kind") == "resume" and log_changed > written
+
+
+def _sample(folder: Path) -> str:
+    try:
+        with open(folder / SAMPLE, encoding="utf-8", errors="replace") as text:
+            sample = text.read(MOST_SAMPLE_CHARACTERS + 1)
+    except OSError:
+        return ""
+    is_cut = len(sample) > MOST_SAMPLE_CHARACTERS
+    return sample[:MOST_SAMPLE_CHARACTERS] + (" ..." if is_cut else "")
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """{"optim": {"lr": 0.1}} -> {"optim.lr": "0.1"}: every value as text."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and prefix.count(".") < 8:
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = _text(value)
+    return flat
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return " ".join(value)
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return "..."
+
+
+def embedded(values: Any) -> str:
+    """JSON that can stand inside <script>: no character of it can end or open a tag."""
+    text = json.dumps(values, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
