@@ -14,7 +14,7 @@ from tyro.conf import Positional, UseAppendAction
 
 from fastlm import cli
 from fastlm.meter import Meter
-from fastlm.text_files import check_file, text_file_blocks
+from fastlm.text_files import check_file, to_json, write_atomically
 from fastlm.token_files import read_token_file
 from fastlm.tokenizer import END_OF_TEXT, Tokenizer, train_bpe
 
@@ -152,37 +152,75 @@ def _decode_command(file: Positional[Path], tokenizer: Path) -> None:
     sys.stdout.flush()
 
 
-def _report_command(text: Positional[Path], tokenizer: Path, n_longest: int = 10) -> None:
-    """Print compression and speed beside character, byte and word tokenizers; longest tokens.
+def _report_command(
+    text: Positional[tuple[Path, ...]],
+    tokenizer: UseAppendAction[tuple[tuple[Path, ...], ...]],
+    documents: int = 10,
+    n_longest: int = 10,
+    seconds: float = 1.0,
+    errors: Literal["strict", "replace"] = "strict",
+    json: Path | None = None,
+    md: Path | None = None,
+) -> None:
+    """Print what tokenizers make of texts: compression and speed beside characters, bytes, words.
+
+    Also the vocabularies' overlap and longest tokens, whether uint16 holds the ids, and the time
+    The Pile would take. Every text is measured with every tokenizer.
 
     Args:
-        text: UTF-8 text file.
-        tokenizer: folder of the tokenizer, or a tokenizer.json.
+        text: .txt or .jsonl files, .gz, .xz or .zst of them, or folders.
+        tokenizer: folder of each tokenizer, or its tokenizer.json.
+        documents: how many of the first documents to measure by themselves too.
         n_longest: how many of the longest tokens to print.
+        seconds: encode texts of up to 34 MB again until so much time has passed.
+        errors: what to do with invalid UTF-8: refuse it, or read it as U+FFFD.
+        json: file to write all figures to.
+        md: file to write the tables to, as Markdown.
     """
-    from fastlm.bpe.compare import compare
+    from fastlm import tokenizer_report
 
-    loaded = Tokenizer.load(tokenizer)
-    check_file(text)
-    if text.stat().st_size == 0:
-        raise ValueError(f"{text} is empty: there is nothing to measure")
-    special = [token.encode() for token in loaded.special_tokens]
-    blocks = text_file_blocks(text, special, "strict")
-    measures = compare(blocks, loaded.encode_to_numpy, loaded.vocab_size)
-    print(
-        f"{'tokenizer':10} {'vocabulary':>12} {'tokens':>14} {'bytes/token':>12} {'MB/s':>9} "
-        f"{'tokens/s':>13}"
-    )
-    for measure in measures:
-        print(
-            f"{measure.name:10} {measure.n_tokens_known:12,} {measure.n_tokens:14,} "
-            f"{measure.bytes_per_token:12.3f} {measure.bytes_per_second / 1e6:9.1f} "
-            f"{measure.n_tokens / measure.elapsed_seconds:13,.0f}"
+    outs = [out for out in (json, md) if out is not None]
+    tokenizers = [path for group in tokenizer for path in group]
+    _check_outs(outs, [*text, *tokenizers])
+    # Only of plain files is it known how many bytes of text they hold.
+    sizes = {
+        name: path.stat().st_size
+        for name, path in tokenizer_report.name_paths(text)
+        if path.is_file() and path.suffix == ".txt"
+    }
+    with _warnings_as_lines(), Meter() as meter:
+
+        def show(name: str, n: int) -> None:
+            if name in sizes:
+                meter.update(f"measuring {name}", n, max(n, sizes[name]), unit="bytes")
+
+        report = tokenizer_report.make_report(
+            text,
+            tokenizers,
+            n_documents=documents,
+            n_longest=n_longest,
+            min_seconds=seconds,
+            errors=errors,
+            on_progress=show,
         )
-    print("longest tokens:")
-    longest = sorted(loaded.vocab.items(), key=lambda item: (-len(item[1]), item[0]))
-    for token_id, token in longest[:n_longest]:
-        print(f"{len(token):4} bytes  {token_id:7}  {token.decode('utf-8', 'replace')!r}")
+    print("\n\n".join(table.as_text() for table in tokenizer_report.tables(report)))
+    if json is not None:
+        write_atomically(json, [to_json(tokenizer_report.as_json(report)).encode()])
+    if md is not None:
+        write_atomically(md, [tokenizer_report.as_markdown(report).encode()])
+
+
+def _check_outs(outs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Raise an error if a file to write is also read, is given twice, or has no folder."""
+    for out in outs:
+        if not out.parent.is_dir():
+            raise FileNotFoundError(f"expected a folder {out.parent} to write in: make it first")
+        if out.is_dir():
+            raise ValueError(f"expected a file to write: {out} is a folder; name a file in it")
+        if any(out.exists() and other.exists() and out.samefile(other) for other in inputs):
+            raise ValueError(f"{out} is read and would be written: give another file to write")
+    if len({out.absolute() for out in outs}) < len(outs):
+        raise ValueError(f"--json and --md must be two files: got {outs[0]} for both")
 
 
 def parse_bytes(text: str) -> int:

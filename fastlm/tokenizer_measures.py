@@ -1,0 +1,389 @@
+"""What tokenizers do to texts: compression, speed, token files, and what two vocabularies share.
+
+Level 2; imports no torch. Texts are read in blocks and memory does not grow with them, the distinct
+words and HELD_BYTES aside. What is measured is one process and one thread.
+"""
+
+import codecs
+import copy
+import functools
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from fastlm.bpe.blocks import BLOCK_BYTES, cut_blocks
+from fastlm.bpe.errors import InvalidUtf8
+from fastlm.bpe.lazy_encoder import SMALL_CHARACTERS
+from fastlm.compression import read_blocks
+from fastlm.corpus import Errors, iter_documents
+from fastlm.text_files import check_errors, check_file
+from fastlm.tokenizer import END_OF_TEXT, Tokenizer
+
+PILE_BYTES = 825 * 10**9
+BASELINES = ("character", "byte", "word")
+HELD_BYTES = 1 << 25  # a text up to this size is kept, to be encoded more than once
+
+_END = END_OF_TEXT.encode()
+_N_CODE_POINTS = 0x110000
+_WARM_UP = b"a "
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What one tokenizer made of one text.
+
+    Attributes:
+        vocab_size: of characters and words, how many different ones are in the text.
+        n_document_tokens: of the first documents, as n_document_bytes.
+        first_seconds: of the first pass, that begins with empty caches.
+        elapsed_seconds: of all passes.
+    """
+
+    tokenizer: str
+    vocab_size: int
+    n_bytes: int
+    n_tokens: int
+    n_document_bytes: int
+    n_document_tokens: int
+    n_passes: int
+    first_seconds: float
+    elapsed_seconds: float
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Compression ratio."""
+        return self.n_bytes / self.n_tokens
+
+    @property
+    def document_bytes_per_token(self) -> float:
+        """Compression ratio of the first documents; NaN where there are none."""
+        if self.n_document_tokens == 0:
+            return float("nan")
+        return self.n_document_bytes / self.n_document_tokens
+
+    @property
+    def bytes_per_second(self) -> float:
+        return self.n_bytes * self.n_passes / self.elapsed_seconds
+
+    @property
+    def first_bytes_per_second(self) -> float:
+        return self.n_bytes / self.first_seconds
+
+    @property
+    def pile_seconds(self) -> float:
+        """The Pile at the speed of the first pass, to which all words are new: an estimate."""
+        return PILE_BYTES / self.first_bytes_per_second
+
+    @property
+    def dtype(self) -> str:
+        """Of the ids in a token file."""
+        return id_dtype(self.vocab_size)
+
+    @property
+    def token_file_bytes(self) -> int:
+        return self.n_tokens * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class TextMeasures:
+    """A text and what each tokenizer made of it.
+
+    Attributes:
+        n_first_documents: those that were also measured by themselves.
+    """
+
+    name: str
+    n_bytes: int
+    n_documents: int
+    n_first_documents: int
+    n_first_bytes: int
+    measures: list[Measure]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two vocabularies share, special tokens aside."""
+
+    first: str
+    second: str
+    n_first: int
+    n_second: int
+    n_shared: int
+
+    @property
+    def share_of_smaller(self) -> float:
+        """|A and B| / min(|A|, |B|)."""
+        return self.n_shared / max(min(self.n_first, self.n_second), 1)
+
+    @property
+    def jaccard(self) -> float:
+        """|A and B| / |A or B|."""
+        return self.n_shared / max(self.n_first + self.n_second - self.n_shared, 1)
+
+
+def id_dtype(vocab_size: int) -> str:
+    """ "uint16" while all ids are below 65,536, else "uint32"."""
+    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+
+
+def learned_tokens(tokenizer: Tokenizer) -> dict[int, bytes]:
+    """The vocabulary without special tokens."""
+    special = set(tokenizer.special_tokens.values())
+    return {i: token for i, token in tokenizer.vocab.items() if i not in special}
+
+
+def longest_tokens(tokenizer: Tokenizer, n: int) -> list[tuple[int, bytes]]:
+    """Ids and bytes of the n longest tokens, special ones aside; of equal length the first."""
+    tokens = learned_tokens(tokenizer).items()
+    return sorted(tokens, key=lambda item: (-len(item[1]), item[0]))[:n]
+
+
+def overlaps(tokenizers: Mapping[str, Tokenizer]) -> list[Overlap]:
+    """What each two of the vocabularies share."""
+    tokens = {name: set(learned_tokens(one).values()) for name, one in tokenizers.items()}
+    return [
+        Overlap(a, b, len(tokens[a]), len(tokens[b]), len(tokens[a] & tokens[b]))
+        for a, b in itertools.combinations(tokens, 2)
+    ]
+
+
+def text_blocks(path: Path, special_tokens: Sequence[str], errors: Errors) -> Iterator[bytes]:
+    """A text in blocks of UTF-8 of about BLOCK_BYTES that can be tokenized apart.
+
+    A .jsonl file or a folder gives its documents with <|endoftext|> after each. Any other file is
+    taken as it is, unpacked where its suffix says so.
+
+    Args:
+        special_tokens: no block ends inside of one.
+    Raises:
+        FileNotFoundError, ValueError: naming the file, and the byte that is not UTF-8.
+    """
+    check_errors(errors)
+    chunks: Iterator[bytes]
+    if path.is_dir() or ".jsonl" in path.suffixes[-2:]:
+        documents = iter_documents(path, errors=errors)
+        chunks = ((document + END_OF_TEXT).encode() for document in documents)
+    else:
+        check_file(path)
+        chunks = _utf8_chunks(path, errors)
+    special = {token.encode() for token in special_tokens} | {_END}
+    return cut_blocks(chunks, sorted(special), n_bytes=BLOCK_BYTES)
+
+
+def _utf8_chunks(path: Path, errors: Errors) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder("utf-8")(errors)
+    n_read = 0
+    for block in itertools.chain(read_blocks(path), [b""]):
+        n_pending = len(decoder.getstate()[0])
+        try:
+            yield decoder.decode(block, final=not block).encode()
+        except UnicodeDecodeError as error:
+            raise InvalidUtf8(n_read - n_pending + error.start, str(path)) from None
+        n_read += len(block)
+
+
+class FirstDocuments:
+    """Takes the first n documents out of blocks, in pieces, and counts all documents.
+
+    Documents are what stands between <|endoftext|>; those that are only white space do not count.
+
+    >>> documents = FirstDocuments(2)
+    >>> documents.take(b"one<|endoftext|> <|endoftext|>two")
+    [b'one', b'two']
+    >>> documents.take(b" and on<|endoftext|>three")
+    [b' and on']
+    >>> documents.n_documents
+    3
+    """
+
+    def __init__(self, n_wanted: int) -> None:
+        self.n_documents = 0
+        self._n_wanted = n_wanted
+        self._is_begun = False
+        self._blank = b""  # white space that a document may begin with
+
+    def take(self, block: bytes) -> list[bytes]:
+        """What of the block is of the first documents; blocks cut no <|endoftext|>."""
+        taken: list[bytes] = []
+        *ended, rest = block.split(_END)
+        for piece in ended:
+            taken += self._add(piece)
+            self._is_begun, self._blank = False, b""
+        return taken + self._add(rest)
+
+    def _add(self, piece: bytes) -> list[bytes]:
+        if not self._is_begun:
+            piece = self._blank + piece
+            if not piece or piece.decode().isspace():
+                self._blank = piece
+                return []
+            self._blank, self._is_begun = b"", True
+            self.n_documents += 1
+        return [piece] if piece and self.n_documents <= self._n_wanted else []
+
+
+class Cutter(Protocol):
+    """Cuts text into tokens and counts them."""
+
+    def add(self, text: bytes) -> None: ...
+    @property
+    def n_tokens(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+
+
+class BpeTokens:
+    """Ids of a tokenizer, by the kernels where the text has enough letters for a warm-up."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = copy.copy(tokenizer)  # the same tables, empty caches
+        self.vocab_size = tokenizer.vocab_size
+        self.n_tokens = 0
+        if {bytes([byte]) for byte in _WARM_UP} <= set(tokenizer.vocab.values()):
+            # So much that what comes after is encoded by kernels, loaded and compiled.
+            self._tokenizer.encode_to_numpy(_WARM_UP * (SMALL_CHARACTERS // len(_WARM_UP) + 1))
+
+    def add(self, text: bytes) -> None:
+        self.n_tokens += len(self._tokenizer.encode_to_numpy(text))
+
+
+class Characters:
+    """Code points; the vocabulary is those that occur."""
+
+    def __init__(self) -> None:
+        self.n_tokens = 0
+        self._is_known = np.zeros(_N_CODE_POINTS, np.bool_)
+
+    def add(self, text: bytes) -> None:
+        code_points = np.frombuffer(text.decode().encode("utf-32-le"), np.uint32)
+        self._is_known[code_points] = True
+        self.n_tokens += len(code_points)
+
+    @property
+    def vocab_size(self) -> int:
+        return int(np.count_nonzero(self._is_known))
+
+
+class Bytes:
+    """Bytes, copied into an array of uint16."""
+
+    vocab_size = 256
+
+    def __init__(self) -> None:
+        self.n_tokens = 0
+
+    def add(self, text: bytes) -> None:
+        self.n_tokens += len(np.frombuffer(text, np.uint8).astype(np.uint16))
+
+
+class Words:
+    """Matches of GPT-2's pattern, the pre-tokens; the vocabulary is those that occur."""
+
+    def __init__(self) -> None:
+        from fastlm.bpe.count import WordCounter
+
+        self._counter = WordCounter()
+        self._counter.add(b"")  # loads and compiles
+
+    def add(self, text: bytes) -> None:
+        self._counter.add(text)
+
+    @property
+    def n_tokens(self) -> int:
+        return int(self._counter.words().counts.sum())
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._counter.words().counts)
+
+
+def measure_text(
+    name: str,
+    path: Path,
+    tokenizers: Mapping[str, Tokenizer],
+    *,
+    n_documents: int = 10,
+    min_seconds: float = 1.0,
+    errors: Errors = "strict",
+    on_progress: Callable[[int], object] = lambda n_bytes: None,
+) -> TextMeasures:
+    """Cut a text by each tokenizer, and into characters, bytes and words (BASELINES).
+
+    Each tokenizer encodes all of the text once. A text of up to HELD_BYTES is encoded again, whole,
+    until min_seconds of encoding have passed. Reading is not in the time.
+
+    Args:
+        n_documents: how many of the first documents are measured by themselves too.
+        on_progress: called with the bytes measured so far.
+    Raises:
+        FileNotFoundError, ValueError: if the text cannot be read, is empty, or has bytes that a
+            tokenizer has no token for.
+    """
+    if n_documents < 1:
+        raise ValueError(f"n_documents must be at least 1: got {n_documents}")
+    makers: dict[str, Callable[[], Cutter]] = {
+        maker: functools.partial(BpeTokens, tokenizer) for maker, tokenizer in tokenizers.items()
+    }
+    makers |= zip(BASELINES, (Characters, Bytes, Words), strict=True)
+    whole = {maker: make() for maker, make in makers.items()}
+    sampled = {maker: make() for maker, make in makers.items()}
+    seconds = dict.fromkeys(makers, 0.0)
+    special = {token for tokenizer in tokenizers.values() for token in tokenizer.special_tokens}
+    documents = FirstDocuments(n_documents)
+    held: list[bytes] = []
+    n_bytes = n_document_bytes = 0
+    for block in text_blocks(path, sorted(special), errors):
+        for maker, cutter in whole.items():
+            seconds[maker] += _timed(
+                cutter, [block], f"{maker} on {name}, from byte {n_bytes:,} on"
+            )
+        for piece in documents.take(block):
+            n_document_bytes += len(piece)
+            for cutter in sampled.values():
+                cutter.add(piece)
+        n_bytes += len(block)
+        if n_bytes <= HELD_BYTES:
+            held.append(block)
+        else:
+            held.clear()
+        on_progress(n_bytes)
+    if n_bytes == 0:
+        raise ValueError(f"{path} is empty: there is nothing to measure")
+
+    measures = []
+    for maker, cutter in whole.items():
+        # Counts first: the passes after the first one would add to them.
+        n_tokens, vocab_size = cutter.n_tokens, cutter.vocab_size
+        passes = [seconds[maker]]
+        while held and maker in tokenizers and sum(passes) < min_seconds:
+            passes.append(_timed(cutter, held, maker))
+        measures.append(
+            Measure(
+                tokenizer=maker,
+                vocab_size=vocab_size,
+                n_bytes=n_bytes,
+                n_tokens=n_tokens,
+                n_document_bytes=n_document_bytes,
+                n_document_tokens=sampled[maker].n_tokens,
+                n_passes=len(passes),
+                first_seconds=passes[0],
+                elapsed_seconds=sum(passes),
+            )
+        )
+    n_first = min(n_documents, documents.n_documents)
+    return TextMeasures(name, n_bytes, documents.n_documents, n_first, n_document_bytes, measures)
+
+
+def _timed(cutter: Cutter, blocks: Iterable[bytes], what: str) -> float:
+    try:
+        begin = time.perf_counter()
+        for block in blocks:
+            cutter.add(block)
+        return time.perf_counter() - begin
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None

@@ -1,0 +1,363 @@
+"""A report on tokenizers and texts: tables for people and for Markdown, and JSON.
+
+Level 3; imports no torch. fastlm.tokenizer_measures measures.
+"""
+
+import functools
+import math
+import os
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastlm.corpus import Errors
+from fastlm.tokenizer import Tokenizer
+from fastlm.tokenizer_measures import (
+    BASELINES,
+    HELD_BYTES,
+    PILE_BYTES,
+    Measure,
+    Overlap,
+    TextMeasures,
+    id_dtype,
+    longest_tokens,
+    measure_text,
+    overlaps,
+)
+
+Progress = Callable[[str, int], object]
+
+_WIDTH = 110
+
+
+class Table(NamedTuple):
+    """A title, a note on what the columns are, and cells.
+
+    Attributes:
+        n_left: how many columns hold words and not numbers.
+        code: a column that holds Python's spelling of strings.
+    """
+
+    title: str
+    note: str
+    header: list[str]
+    rows: list[list[str]]
+    n_left: int = 1
+    code: int | None = None
+
+    def as_text(self) -> str:
+        """Columns of even width; the last one is not filled up."""
+        lines = [self.header, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        spelled = [
+            "  ".join(
+                cell.ljust(width) if i < self.n_left else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        ]
+        return "\n".join([textwrap.fill(f"{self.title}{self._note()}", _WIDTH), *spelled])
+
+    def as_markdown(self) -> str:
+        """A title line and a table in GitHub's Markdown."""
+        marks = ["---" if i < self.n_left else "---:" for i in range(len(self.header))]
+        rows = [
+            [_as_code(cell) if i == self.code else cell for i, cell in enumerate(row)]
+            for row in self.rows
+        ]
+        lines = [[cell.replace("|", "\\|") for cell in line] for line in (self.header, *rows)]
+        table = [f"| {' | '.join(line)} |" for line in (lines[0], marks, *lines[1:])]
+        title = textwrap.fill(f"**{self.title}**{self._note()}", _WIDTH)
+        return "\n".join([title, "", *table])
+
+    def _note(self) -> str:
+        return f": {self.note}" if self.note else ""
+
+
+def _as_code(text: str) -> str:
+    """Between more backticks than stand together inside."""
+    ticks = "`"
+    while ticks in text:
+        ticks += "`"
+    return f"{ticks}{text}{ticks}"
+
+
+class Report(NamedTuple):
+    """All that was measured. tokenizers and texts have names that differ.
+
+    Attributes:
+        n_longest: how many of each tokenizer's longest tokens are shown.
+    """
+
+    tokenizers: dict[str, Tokenizer]
+    texts: list[TextMeasures]
+    overlaps: list[Overlap]
+    n_longest: int
+    min_seconds: float
+
+
+def make_report(
+    texts: Sequence[Path],
+    tokenizers: Sequence[Path],
+    *,
+    n_documents: int = 10,
+    n_longest: int = 10,
+    min_seconds: float = 1.0,
+    errors: Errors = "strict",
+    on_progress: Progress = lambda name, n_bytes: None,
+) -> Report:
+    """Measure every text with every tokenizer; paths given twice count once.
+
+    Args:
+        on_progress: called with the name of a text and the bytes of it measured so far.
+    Raises:
+        FileNotFoundError, ValueError: naming the file and what is wrong in it.
+    """
+    if not texts:
+        raise ValueError("give at least one text, before --tokenizer: got none")
+    if not tokenizers:
+        raise ValueError("give at least one tokenizer, with --tokenizer: got none")
+    for name, value in (("n_longest", n_longest), ("min_seconds", min_seconds)):
+        if not value >= 0:
+            raise ValueError(f"{name} must not be negative: got {value}")
+    for path in texts:
+        if not path.exists():
+            raise FileNotFoundError(f"expected a text at {path}: there is none")
+    loaded = {name: Tokenizer.load(path) for name, path in name_paths(tokenizers, BASELINES)}
+    measured = [
+        measure_text(
+            name,
+            path,
+            loaded,
+            n_documents=n_documents,
+            min_seconds=min_seconds,
+            errors=errors,
+            on_progress=functools.partial(on_progress, name),
+        )
+        for name, path in name_paths(texts)
+    ]
+    return Report(loaded, measured, overlaps(loaded), n_longest, min_seconds)
+
+
+def name_paths(paths: Sequence[Path], taken: Sequence[str] = ()) -> list[tuple[str, Path]]:
+    """Each different path with as few of its last parts as tell it from all others.
+
+    >>> name_paths([Path("a/tok"), Path("b/tok"), Path("text.txt")])
+    [('a/tok', PosixPath('a/tok')), ('b/tok', PosixPath('b/tok')), ('text.txt', ...)]
+
+    Args:
+        taken: names that no path may have.
+    """
+    distinct = {os.path.abspath(path): path for path in paths}
+    parts = {full: Path(full).parts for full in distinct}
+
+    def name(full: str) -> str:
+        own = parts[full]
+        for n in range(1, len(own)):
+            others = (part[-n:] for other, part in parts.items() if other != full)
+            if own[-n:] not in others and "/".join(own[-n:]) not in taken:
+                return "/".join(own[-n:])
+        return full
+
+    return [(name(full), path) for full, path in distinct.items()]
+
+
+def tables(report: Report) -> Iterator[Table]:
+    """All tables of a report; those that compare are left out where there is one thing only."""
+    yield _vocabulary_table(report)
+    yield _text_table(report.texts)
+    yield _compression_table(report.texts)
+    if len(report.texts) > 1:
+        yield _matrix_table(report.texts)
+    yield _speed_table(report)
+    if report.overlaps:
+        yield _overlap_table(report.overlaps)
+    if report.n_longest:
+        yield _longest_table(report)
+
+
+def _vocabulary_table(report: Report) -> Table:
+    header = ["tokenizer", "vocabulary", "special", "greatest id", "ids fit uint16"]
+    rows = [
+        [
+            name,
+            f"{tokenizer.vocab_size:,}",
+            f"{len(tokenizer.special_tokens)}",
+            f"{tokenizer.vocab_size - 1:,}",
+            "yes" if id_dtype(tokenizer.vocab_size) == "uint16" else "no, uint32",
+        ]
+        for name, tokenizer in report.tokenizers.items()
+    ]
+    return Table("Tokenizers", "uint16 holds ids up to 65,535", header, rows)
+
+
+def _text_table(texts: Sequence[TextMeasures]) -> Table:
+    header = ["text", "bytes", "documents", "first documents", "their bytes"]
+    rows = [
+        [
+            text.name,
+            f"{text.n_bytes:,}",
+            f"{text.n_documents:,}",
+            f"{text.n_first_documents:,}",
+            f"{text.n_first_bytes:,}",
+        ]
+        for text in texts
+    ]
+    return Table("Texts", "the first documents are measured by themselves too", header, rows)
+
+
+def _compression_table(texts: Sequence[TextMeasures]) -> Table:
+    header = ["text", "tokenizer", "vocabulary", "tokens", "bytes/token", "first documents"]
+    header += ["ids", "token file"]
+    rows = [
+        [
+            text.name,
+            measure.tokenizer,
+            f"{measure.vocab_size:,}",
+            f"{measure.n_tokens:,}",
+            f"{measure.bytes_per_token:.3f}",
+            _or_dash(measure.document_bytes_per_token),
+            measure.dtype,
+            f"{measure.token_file_bytes:,}",
+        ]
+        for text in texts
+        for measure in text.measures
+    ]
+    note = (
+        "UTF-8 bytes per token, over the whole text and over its first documents. Words are the "
+        "matches of GPT-2's pattern; characters and words have as vocabulary what occurs in the "
+        "text"
+    )
+    return Table("Compression", note, header, rows, n_left=2)
+
+
+def _matrix_table(texts: Sequence[TextMeasures]) -> Table:
+    rows = [
+        [measures[0].tokenizer, *(f"{measure.bytes_per_token:.3f}" for measure in measures)]
+        for measures in zip(*(text.measures for text in texts), strict=True)
+    ]
+    header = ["tokenizer", *(text.name for text in texts)]
+    return Table("Bytes per token of each tokenizer on each text", "", header, rows)
+
+
+def _speed_table(report: Report) -> Table:
+    header = ["text", "tokenizer", "MB/s", "first pass", "passes", "tokens/s", "The Pile"]
+    rows = [
+        [
+            text.name,
+            measure.tokenizer,
+            f"{measure.bytes_per_second / 1e6:,.1f}",
+            f"{measure.first_bytes_per_second / 1e6:,.1f}",
+            f"{measure.n_passes:,}",
+            f"{measure.n_tokens * measure.n_passes / measure.elapsed_seconds:,.0f}",
+            _duration(measure.pile_seconds) if measure.tokenizer in report.tokenizers else "-",
+        ]
+        for text in report.texts
+        for measure in text.measures
+    ]
+    note = (
+        "one process, one thread, reading aside. Each text is encoded whole; one of up to "
+        f"{HELD_BYTES / 1e6:.0f} MB again until {report.min_seconds:g} s have passed. MB/s is over "
+        "all passes; the first one begins with empty caches. The Pile is an estimate: "
+        f"{PILE_BYTES / 1e9:.0f} GB at the speed of the first pass"
+    )
+    return Table("Speed of encoding", note, header, rows, n_left=2)
+
+
+def _overlap_table(pairs: Sequence[Overlap]) -> Table:
+    header = ["tokenizer", "other", "tokens", "of the other", "shared", "of the smaller", "Jaccard"]
+    rows = [
+        [
+            pair.first,
+            pair.second,
+            f"{pair.n_first:,}",
+            f"{pair.n_second:,}",
+            f"{pair.n_shared:,}",
+            f"{pair.share_of_smaller:.1%}",
+            f"{pair.jaccard:.3f}",
+        ]
+        for pair in pairs
+    ]
+    note = "byte strings in both, special tokens aside"
+    return Table("Overlap of vocabularies", note, header, rows, n_left=2)
+
+
+def _longest_table(report: Report) -> Table:
+    rows = [
+        [name, repr(token.decode("utf-8", "replace")), f"{len(token)}", f"{token_id:,}"]
+        for name, tokenizer in report.tokenizers.items()
+        for token_id, token in longest_tokens(tokenizer, report.n_longest)
+    ]
+    header = ["tokenizer", "token", "bytes", "id"]
+    return Table("Longest tokens", "special tokens aside", header, rows, n_left=2, code=1)
+
+
+def _or_dash(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _duration(seconds: float) -> str:
+    """Three digits of hours, or of minutes below one hour."""
+    hours = seconds / 3600
+    return f"{hours:,.3g} h" if hours >= 1 else f"{60 * hours:.3g} min"
+
+
+def as_markdown(report: Report) -> str:
+    """All tables, for a file."""
+    return "\n\n".join(table.as_markdown() for table in tables(report)) + "\n"
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """All that was measured, and the ratios made of it."""
+    return {
+        "pile_bytes": PILE_BYTES,
+        "tokenizers": _tokenizers_as_json(report.tokenizers, report.n_longest),
+        "texts": [
+            {
+                "name": text.name,
+                "bytes": text.n_bytes,
+                "documents": text.n_documents,
+                "first_documents": text.n_first_documents,
+                "first_documents_bytes": text.n_first_bytes,
+                "measures": [_measure_as_json(measure) for measure in text.measures],
+            }
+            for text in report.texts
+        ],
+        "overlaps": [
+            asdict(pair) | {"share_of_smaller": pair.share_of_smaller, "jaccard": pair.jaccard}
+            for pair in report.overlaps
+        ],
+    }
+
+
+def _tokenizers_as_json(tokenizers: Mapping[str, Tokenizer], n: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "hash": tokenizer.hash,
+            "vocab_size": tokenizer.vocab_size,
+            "special_tokens": tokenizer.special_tokens,
+            "greatest_id": tokenizer.vocab_size - 1,
+            "dtype": id_dtype(tokenizer.vocab_size),
+            "longest_tokens": [
+                {"id": i, "bytes": len(token), "text": token.decode("utf-8", "replace")}
+                for i, token in longest_tokens(tokenizer, n)
+            ],
+        }
+        for name, tokenizer in tokenizers.items()
+    ]
+
+
+def _measure_as_json(measure: Measure) -> dict[str, Any]:
+    ratio = measure.document_bytes_per_token
+    return asdict(measure) | {
+        "bytes_per_token": measure.bytes_per_token,
+        "document_bytes_per_token": None if math.isnan(ratio) else ratio,
+        "bytes_per_second": measure.bytes_per_second,
+        "first_bytes_per_second": measure.first_bytes_per_second,
+        "pile_seconds": measure.pile_seconds,
+        "dtype": measure.dtype,
+        "token_file_bytes": measure.token_file_bytes,
+    }
