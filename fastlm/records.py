@@ -1,0 +1,168 @@
+"""Keeping what runs left behind, weights aside, and the table of all that is kept.
+
+Level 2. python -m fastlm.records RUN... --to runs
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from fastlm import cli, disk
+from fastlm.accounting import count_parameters
+from fastlm.config import TrainConfig
+from fastlm.record import RunRecord
+
+CURVE = "curve.png"
+KEPT_OF_RUN = (
+    "config.json", "environment.json", "log.jsonl", "summary.json", CURVE, "sample.txt",
+    "failed.json", "not-finite-step-*.json",
+)  # fmt: skip
+"""of a run alone; a sweep has its runs' curves in one figure"""
+KEPT_OF_SWEEP = ("sweep.json", "table.md", "curves.png", "loss.png", "equal.png")
+
+_COLUMNS = (
+    "run", "recipe", "data, vocabulary", "network", "parameters", "steps", "tokens", "seconds",
+    "on", "validation loss", "bits per byte",
+)  # fmt: skip
+_BEGIN = "<!-- table of all runs: python -m fastlm.records -->"
+_END = "<!-- end of the table -->"
+
+
+def keep(folder: Path, to: Path) -> Path:
+    """Copy a run's record, or a sweep's with its runs' records, into a folder of records.
+
+    What describes the record is written by hand beside it and left alone.
+
+    Raises:
+        ValueError: if the folder holds neither, a run has not ended, or a path in it is absolute.
+        FileExistsError: if a record of that name is there and is of another run.
+    """
+    runs = _runs_in(folder)
+    if not runs:
+        raise ValueError(f"{folder} holds no run and no sweep: expected {folder / 'config.json'}")
+    for run in runs:
+        _check(run)
+    target = to / folder.resolve().name
+    for run in runs:
+        copy = target / run.relative_to(folder)
+        old, new = copy / "log.jsonl", run / "log.jsonl"
+        if old.is_file() and old.read_bytes() != new.read_bytes():
+            raise FileExistsError(
+                f"{copy} is the record of another run: rename {folder}, or remove the record"
+            )
+    is_sweep = folder not in runs
+    for run in runs:
+        names = [name for name in KEPT_OF_RUN if not is_sweep or name != CURVE]
+        _copy(run, target / run.relative_to(folder), names)
+    if is_sweep:
+        _copy(folder, target, KEPT_OF_SWEEP)
+    return target
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    """The folder itself, or those in it."""
+    if RunRecord(folder).exists:
+        return [folder]
+    return sorted(path.parent for path in folder.glob("*/config.json"))
+
+
+def _check(run: Path) -> None:
+    record = RunRecord(run)
+    ended = (run / "summary.json").is_file() and record.summary()["finished"]
+    if not ended and not any(row["kind"] == "not finite" for row in record.rows()):
+        raise ValueError(f"{run} has not come to its end: --resume auto goes on with it")
+    told = [record.config().data.path]
+    environment = run / "environment.json"
+    if environment.is_file():
+        told += json.loads(environment.read_text(encoding="utf-8")).get("arguments", [])
+    for text in told:
+        if Path(str(text)).is_absolute():
+            raise ValueError(f"{run} was begun with {text}: a record names no path of a machine")
+
+
+def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
+    disk.make_folder(target)
+    for path in (path for name in names for path in source.glob(name)):
+        shutil.copyfile(path, target / path.name)
+
+
+def table(records: Path) -> str:
+    """Markdown: a line for each run in a folder of records."""
+    lines = ["| " + " | ".join(_COLUMNS) + " |", "| " + " | ".join(["---"] * len(_COLUMNS)) + " |"]
+    for path in sorted(records.glob("**/config.json")):
+        lines.append("| " + " | ".join(_cells(path.parent, records)) + " |")
+    return "\n".join(lines)
+
+
+def _cells(run: Path, records: Path) -> list[str]:
+    record = RunRecord(run)
+    config, rows = record.config(), record.rows()
+    summary: dict[str, Any] = record.summary() if (run / "summary.json").is_file() else {}
+    where = summary or (rows[-1] if rows else {})
+    name = run.relative_to(records).as_posix()
+    loss, bits = summary.get("val_loss"), summary.get("bits_per_byte")
+    return [
+        f"[{name}]({name})",
+        config.recipe,
+        f"{Path(config.data.path).name}, {config.model.vocab_size:,}",
+        f"{config.model.n_layers} x {config.model.d_model}, T {config.model.context_length:,}",
+        f"{count_parameters(config.model):,}",
+        f"{where.get('step', 0):,}",
+        f"{where.get('tokens', 0):,}",
+        f"{where.get('elapsed_seconds', 0):,.0f}",
+        _hardware(run, config),
+        "not finite" if loss is None else f"{loss:.4f}",
+        "" if bits is None else f"{bits:.4f}",
+    ]
+
+
+def _hardware(run: Path, config: TrainConfig) -> str:
+    path = run / "environment.json"
+    environment = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    threads = environment.get("threads")
+    if environment.get("device", config.device) == "cpu":
+        return f"{environment.get('cpu_capability', 'CPU')}, {threads} threads"
+    return str(environment.get("gpu", environment.get("device", config.device)))
+
+
+def update(page: Path) -> bool:
+    """Put the table between a page's two marks, or at its end; returns whether that changed it."""
+    text = page.read_text(encoding="utf-8") if page.is_file() else "# Records of runs\n"
+    made = f"{_BEGIN}\n{table(page.parent)}\n{_END}"
+    before, begin, rest = text.partition(_BEGIN)
+    if begin:
+        new = before + made + rest.partition(_END)[2]
+    else:
+        new = f"{text.rstrip()}\n\n## All runs\n\n{made}\n"
+    if new == text:
+        return False
+    disk.replace_file(page, new.encode())
+    return True
+
+
+def _keep(runs: Positional[tuple[Path, ...]] = (), to: Path = Path("runs")) -> None:
+    """Copy the records of finished runs and sweeps, weights aside, and renew the table of all.
+
+    Args:
+        runs: folders of runs or of sweeps; none: only the table.
+        to: folder of the records; its README.md gets the table.
+    """
+    for run in runs:
+        print(f"kept: {keep(run, to)}")
+    if not runs and not to.is_dir():
+        raise ValueError(f"no records in {to}: give folders of runs, or --to")
+    page = to / "README.md"
+    print(f"{page}: {'renewed' if update(page) else 'as it was'}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line of fastlm.records."""
+    cli.parse(_keep, argv, prog="python -m fastlm.records")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,113 @@
+"""What is kept of runs, and that the table of all of them is the one of the records."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from fastlm import records
+from fastlm.recipes import load_recipe
+from fastlm.record import RunRecord, write_json
+from fastlm.report_data import describe_run
+
+RUNS = Path(__file__).resolve().parent.parent / "runs"
+
+
+def finished_run(folder: Path, *, data="data/mine", ended=True, loss: float | None = 3.25) -> Path:
+    config = load_recipe("tiny")
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=data))
+    record = RunRecord(folder)
+    record.start(
+        config,
+        {"arguments": ["--out", "x"], "device": "cpu", "threads": 2, "cpu_capability": "AVX2"},
+    )
+    record.log({"kind": "train", "step": 3, "tokens": 99, "elapsed_seconds": 7.0, "loss": 3.0})
+    if ended:
+        end = {"step": 3, "tokens": 99, "elapsed_seconds": 7.4, "val_loss": loss}
+        write_json(folder / "summary.json", {"finished": True, "bits_per_byte": 1.5, **end})
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints/weights").write_bytes(bytes(1000))
+    (folder / "sample.txt").write_text("Once\n")
+    (folder / "curve.png").write_bytes(b"picture")
+    return folder
+
+
+def test_the_page_of_records_has_every_record():
+    page = (RUNS / "README.md").read_text(encoding="utf-8")
+    assert records.table(RUNS) in page, "python -m fastlm.records renews it"
+
+
+def test_a_run_is_kept_without_its_weights_and_stands_in_the_table(tmp_path, capsys):
+    run = finished_run(tmp_path / "mine")
+    to = tmp_path / "runs"
+    records.main([str(run), "--to", str(to)])
+    assert sorted(p.name for p in (to / "mine").iterdir()) == [
+        "config.json", "curve.png", "environment.json", "log.jsonl", "sample.txt", "summary.json",
+    ]  # fmt: skip
+    page = (to / "README.md").read_text()
+    assert (
+        "| [mine](mine) | tiny | mine, 4,096 | 4 x 256, T 256 | 4,262,144 | 3 | 99 | 7 | "
+        "AVX2, 2 threads | 3.2500 | 1.5000 |" in page
+    )
+    assert "renewed" in capsys.readouterr().out
+    records.main([str(run), "--to", str(to)])  # the same again
+    assert "as it was" in capsys.readouterr().out
+    assert (to / "README.md").read_text() == page
+
+
+def test_what_people_wrote_stays(tmp_path):
+    to = tmp_path / "runs"
+    records.main([str(finished_run(tmp_path / "a")), "--to", str(to)])
+    page = to / "README.md"
+    page.write_text("# Mine\n\nSeen.\n" + page.read_text().split("\n", 1)[1] + "\nMore.\n")
+    records.main([str(finished_run(tmp_path / "b")), "--to", str(to)])
+    text = page.read_text()
+    assert text.startswith("# Mine\n\nSeen.\n")
+    assert text.endswith("\nMore.\n")
+    assert text.count("| [") == 2
+
+
+def test_a_sweep_is_kept_with_its_runs_and_figures(tmp_path):
+    out = tmp_path / "rates"
+    finished_run(out / "lr-1")
+    diverged = finished_run(out / "lr-9", ended=False)
+    RunRecord(diverged).log({"kind": "not finite", "step": 3, "tokens": 99, "loss": None})
+    (diverged / "not-finite-step-3.json").write_text("{}")
+    (out / "table.md").write_text("| a |\n")
+    (out / "sweep.json").write_text("{}")
+    records.main([str(out), "--to", str(tmp_path / "runs")])
+    kept = tmp_path / "runs/rates"
+    assert sorted(p.name for p in kept.iterdir()) == ["lr-1", "lr-9", "sweep.json", "table.md"]
+    assert not (kept / "lr-1/curve.png").exists()  # in the sweep's figure
+    assert describe_run(kept / "lr-9", "lr-9", limit=100)["state"] == "diverged"
+    text = (tmp_path / "runs/README.md").read_text()
+    assert "[rates/lr-9](rates/lr-9)" in text
+    assert "not finite" in text
+
+
+def test_what_is_no_record_is_refused_before_anything_is_copied(tmp_path):
+    to = tmp_path / "runs"
+
+    def refused(folder, message, kind=ValueError):
+        with pytest.raises(kind, match=message):
+            records.main([str(folder), "--to", str(to)])
+
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "holds no run and no sweep")
+    refused(finished_run(tmp_path / "half", ended=False), "has not come to its end")
+    refused(finished_run(tmp_path / "here", data="/data/mine"), "names no path of a machine")
+    assert not to.exists()
+    records.main([str(finished_run(tmp_path / "one")), "--to", str(to)])
+    other = finished_run(tmp_path / "elsewhere" / "one")
+    RunRecord(other).log({"kind": "train", "step": 4})
+    refused(other, "is the record of another run", FileExistsError)
+    with pytest.raises(ValueError, match="no records in"):
+        records.main(["--to", str(tmp_path / "nowhere")])
+
+
+def test_the_records_here_name_no_path_of_a_machine():
+    for path in RUNS.glob("**/*.json"):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if path.name == "environment.json":
+            assert not any(Path(str(word)).is_absolute() for word in told["arguments"]), path
