@@ -9,23 +9,29 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LEVELS = [
     {
-        "cli", "clock", "config", "console", "durations", "float8", "garbage", "projection", "functional", "schedule", "windows", "stories",
+        "ablations", "chips", "cli", "clock", "config", "console", "disk", "durations", "packing", "sealed", "shards", "signals", "float8", "garbage", "projection", "functional", "schedule", "windows", "stories",
         "story_words", "story_phrases", "story_plots", "compression", "__init__",
         "text_files", "text_offsets", "special_tokens", "bpe_training", "meter", "token_files",
-        "tokenizer_files", "tokenizer_tables", "tiled_attention",
+        "tokenizer_files", "tokenizer_tables", "tiled_attention", "run_files", "thinning",
     },
     {
-        "accounting", "averaging", "checkpoint", "corpus", "download", "muon", "ops", "optim",
-        "parameter_groups", "record", "row_optim", "stepper", "tokenizer", "tying",
+        "accounting", "averaging", "checkpoint", "corpus", "download", "loggers", "muon", "ops", "optim",
+        "parallel", "parameter_groups", "record", "report_data", "row_optim", "stepper", "tokenizer",
+        "tying", "watch",
     },
     {
-        "data", "hardware", "layers", "model", "ngrams", "pretrained", "self_attention",
-        "tokenizer_cli",
+        "data", "hardware", "layers", "model", "ngrams", "pretrained", "saver",
+        "records", "report", "self_attention", "sgd_toy", "tokenizer_measures",
     },
-    {"compiling", "evaluate", "generate", "memory", "plot", "recipes"},
-    {"accounting_cli", "trainer"},
-    {"fixed_steps", "profiling"},
+    {"budget", "compiling", "evaluate", "export", "generate", "memory", "plot", "recipes", "report_server", "tokenizer_report"},
+    {"accounting_cli", "assembling", "report_cli", "tokenizer_cli"},
+    {"trainer"},
+    {"fixed_steps", "loop", "nonfinite", "profiling"},
     {"train"},
+    {"train_cli"},
+    {"sweep_plan"},
+    {"sweep_results"},
+    {"sweep"},
 ]  # fmt: skip
 
 # Within a level only these: one builds on the other, and nothing goes back.
@@ -40,11 +46,17 @@ SIDEWAYS = {
     ("tokenizer_tables", "special_tokens"), ("tokenizer_files", "tokenizer_tables"),
     ("tokenizer_files", "text_files"), ("optim", "ops"), ("config", "durations"),
     ("optim", "muon"), ("optim", "stepper"), ("optim", "parameter_groups"),
-    ("muon", "ops"), ("muon", "stepper"), ("stepper", "ops"),
+    ("muon", "ops"), ("muon", "stepper"), ("stepper", "ops"), ("packing", "shards"),
+    ("muon", "parallel"), ("optim", "parallel"), ("row_optim", "parallel"),
 }  # fmt: skip
 
 # Run by `python -m`, the left one starts the command of the right one.
-STARTS = {("tokenizer", "tokenizer_cli"), ("accounting", "accounting_cli")}
+STARTS = {
+    ("tokenizer", "tokenizer_cli"),
+    ("accounting", "accounting_cli"),
+    ("report", "report_cli"),
+    ("train", "train_cli"),
+}
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -104,11 +116,18 @@ def test_light_files_import_no_torch():
         "download",
         "corpus",
         "meter",
+        "report",
+        "report_cli",
+        "report_data",
+        "report_server",
+        "run_files",
         "text_files",
         "token_files",
         "tokenizer",
         "tokenizer_cli",
         "tokenizer_files",
+        "tokenizer_measures",
+        "tokenizer_report",
     ):
         roots = {n.split(".")[0] for n in imported_modules(ROOT / "fastlm" / f"{name}.py")}
         assert "torch" not in roots, name
