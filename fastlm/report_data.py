@@ -3,6 +3,7 @@
 Level 1. Every number is checked, as logs may hold anything: one that is not finite becomes None.
 """
 
+import codecs
 import hashlib
 import json
 import math
@@ -32,13 +33,13 @@ TOTAL_ROWS = 9_000
 LEAST_ROWS, MOST_ROWS = 60, 2_000
 """of one run"""
 MOST_MARKS = 100
-MOST_SAMPLE_CHARACTERS = 4_000
+MOST_SAMPLE_BYTES = 6_000
 SILENT_SECONDS = 900.0
 """without a new row, after which a run without a summary is taken to be dead"""
 
 _WHERE = (("step", "step"), ("tokens", "tokens"), ("seconds", "elapsed_seconds"))
 _TRAIN = (
-    ("loss", "loss", 5),
+    ("loss", "loss", 6),
     ("lr", "lr", 4),
     ("grad_norm", "grad_norm", 4),
     ("tokens_per_second", "tokens_per_second", 4),
@@ -263,12 +264,15 @@ def _is_older(
 
 def _sample(folder: Path) -> str:
     try:
-        with open(folder / SAMPLE, encoding="utf-8", errors="replace") as text:
-            sample = text.read(MOST_SAMPLE_CHARACTERS + 1)
+        with open(folder / SAMPLE, "rb") as text:
+            raw = text.read(MOST_SAMPLE_BYTES + 1)
     except OSError:
         return ""
-    is_cut = len(sample) > MOST_SAMPLE_CHARACTERS
-    return sample[:MOST_SAMPLE_CHARACTERS] + (" ..." if is_cut else "")
+    if len(raw) <= MOST_SAMPLE_BYTES:
+        return raw.decode("utf-8", "replace")
+    # Incrementally: a character that is cut off at the end is left out.
+    whole = codecs.getincrementaldecoder("utf-8")("replace").decode(raw[:MOST_SAMPLE_BYTES])
+    return f"{whole} ..."
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -296,7 +300,9 @@ def _text(value: Any) -> str:
 
 def embedded(values: Any) -> str:
     """JSON that can stand inside <script>: no character of it can end or open a tag."""
-    text = json.dumps(values, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(values, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    # Half a surrogate pair is no UTF-8; Python's escape of it is JSON's.
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

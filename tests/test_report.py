@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -20,7 +21,15 @@ from made_runs import eval_row, lines, train_row, write_run
 from test_cli import fastlm
 
 from fastlm.report import report_page, report_values, write_report
-from fastlm.report_data import MOST_MARKS, describe_run, embedded, flatten, number, rows_per_run
+from fastlm.report_data import (
+    MOST_MARKS,
+    MOST_SAMPLE_BYTES,
+    describe_run,
+    embedded,
+    flatten,
+    number,
+    rows_per_run,
+)
 from fastlm.report_server import ReportServer, news
 from fastlm.run_files import Position, find_runs, read_log
 from fastlm.thinning import rows_to_keep
@@ -195,6 +204,28 @@ def test_a_page_of_20_long_runs_is_smaller_than_a_megabyte(tmp_path):
     assert 360 <= len(run["train"]["step"]) <= rows_per_run(20) == 450
 
 
+@pytest.mark.slow
+def test_the_size_holds_for_texts_in_any_alphabet_and_logs_full_of_spikes(tmp_path):
+    generator = random.Random(0)
+    for i in range(20):
+        rows = [
+            train_row(step, loss=3 + generator.random(), kind="spike" if step % 2 else "train",
+                      sigmas=9 * generator.random())
+            for step in range(10**6, 10**6 + 3000)
+        ]  # fmt: skip
+        write_run(tmp_path / f"run{i}", rows, sample="\U0001f600 从前有座山" * 1000)
+    assert write_report(find_runs([tmp_path]), tmp_path / "report.html") < 1_000_000
+
+
+@pytest.mark.parametrize("text", ["山" * 1999, "a" + "山" * 3000, "Once \U0001f600" * 2000])
+def test_a_long_sample_ends_with_a_whole_character(text, tmp_path):
+    sample = describe_run(write_run(tmp_path / "run", sample=text), "run", limit=100)["sample"]
+    whole = sample.removesuffix(" ...")
+    assert text.startswith(whole)
+    assert (whole == text) == (len(text.encode()) <= MOST_SAMPLE_BYTES)
+    assert len(whole.encode()) > min(len(text.encode()), MOST_SAMPLE_BYTES) - 4
+
+
 def test_the_page_asks_for_no_address_at_all(tmp_path):
     write_run(tmp_path / "run")
     page = report_page(find_runs([tmp_path]))
@@ -202,6 +233,14 @@ def test_the_page_asks_for_no_address_at_all(tmp_path):
     assert addresses == {"http://www.w3.org/2000/svg"}
     assert not re.search(r"<(link|script|img|iframe)[^>]+(src|href)=\"(?!data:)", page)
     assert "default-src 'none'" in page
+
+
+def test_half_characters_of_a_run_leave_the_page_utf_8(tmp_path):
+    run = write_run(tmp_path / "run", config={"recipe": "\ud800 中"})
+    size = write_report({run: "caf\udce9"}, tmp_path / "report.html")
+    (shown,) = embedded_values((tmp_path / "report.html").read_text(encoding="utf-8"))["runs"]
+    assert (shown["name"], shown["config"]["recipe"]) == ("caf\udce9", "\ud800 中")
+    assert size == (tmp_path / "report.html").stat().st_size
 
 
 def test_text_of_a_run_is_never_html(tmp_path):
@@ -218,10 +257,10 @@ def test_text_of_a_run_is_never_html(tmp_path):
 
 def test_values_are_what_the_log_says(tmp_path):
     run = write_run(
-        tmp_path / "run", [train_row(1, loss=4.123456), eval_row(1, val_loss=4.3210987)]
+        tmp_path / "run", [train_row(1, loss=10.832719), eval_row(1, val_loss=4.3210987)]
     )
     (shown,) = report_values({run: "run"})["runs"]
-    assert shown["train"]["loss"] == [4.1235]
+    assert shown["train"]["loss"] == [10.8327]  # as many digits as the page shows
     assert shown["eval"]["val_loss"] == [4.3211]
     assert shown["train"]["seconds"] == [9.5]
     assert shown["train"]["memory"] == [1_059_000_000]
@@ -229,8 +268,8 @@ def test_values_are_what_the_log_says(tmp_path):
 
 
 def test_the_packaged_project_has_the_pages_files():
-    listed = (ROOT / "pyproject.toml").read_text()
-    assert 'fastlm = ["report_page/*"]' in listed
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "report_page/*" in project["tool"]["setuptools"]["package-data"]["fastlm"]
     assert {p.suffix for p in (ROOT / "fastlm/report_page").iterdir()} == {".html", ".css", ".js"}
 
 
