@@ -1,6 +1,7 @@
 """The report page in a real browser: what is drawn, and what buttons, keys and a growing log do."""
 
 import os
+import re
 import shutil
 from threading import Thread
 
@@ -249,3 +250,39 @@ def test_a_served_page_shows_rows_and_runs_that_came_after_it(browser, tmp_path)
         finally:
             server.shutdown()
     browser.wait_for("document.getElementById('live').textContent.includes('does not answer')")
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.2's ratio of two colours, written as rgb(r, g, b)."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_curves_and_words_stand_out_from_the_paper(browser, address, is_dark):
+    browser.open(address, is_dark=is_dark)
+    shown = "(name => { const e = document.body.appendChild(document.createElement('i')); e.style.color = `var(--${name})`; return getComputedStyle(e).color; })"
+    paper, raised = (browser.run(f"{shown}('{name}')") for name in ("paper", "raised"))
+    for name in [f"c{i}" for i in range(8)]:
+        assert contrast(browser.run(f"{shown}('{name}')"), paper) >= 3, name
+    for name in ("ink", "quiet", "accent", "alarm"):
+        for ground in (paper, raised):
+            assert contrast(browser.run(f"{shown}('{name}')"), ground) >= 4.5, name
+
+
+def test_a_dark_page_is_printed_dark_on_white(browser, address):
+    browser.open(address)
+    browser.click("#theme")
+    browser.send("Emulation.setEmulatedMedia", media="print")
+    try:
+        assert browser.run("getComputedStyle(document.body).color") == "rgb(27, 31, 35)"
+        assert browser.run("getComputedStyle(document.getElementById('controls')).display") == "none"  # fmt: skip
+        assert browser.run("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"  # fmt: skip
+    finally:
+        browser.send("Emulation.setEmulatedMedia", media="")
+
+
