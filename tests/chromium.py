@@ -111,6 +111,7 @@ class Browser:
 
     def open(self, address: str, *, width: int = 1280, height: int = 900, is_dark: bool = False) -> None:  # fmt: skip
         """Load a page in a window of a size and wait until it has drawn its curves."""
+        self.send("Page.navigate", url="about:blank")  # the page before may still ask for news
         self.errors, self.requested = [], []
         self.send(
             "Emulation.setDeviceMetricsOverride",

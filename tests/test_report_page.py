@@ -216,40 +216,6 @@ def test_dark_follows_the_system_until_it_is_chosen(browser, address):
     assert browser.run("document.getElementById('theme').ariaPressed") == "true"
 
 
-@pytest.mark.parametrize("width", [320, 360, 700, 1000, 1280])
-def test_no_width_makes_the_page_scroll_sideways(browser, address, width):
-    browser.open(address, width=width, height=800)
-    x, y = browser.middle("#train-loss svg.chart")
-    browser.mouse("mouseMoved", x, y)
-    browser.settle()
-    assert browser.run("document.documentElement.scrollWidth") == width
-    assert browser.run("Math.max(...[...document.querySelectorAll('section, figure, .scroll, .legend, details')].map(e => e.getBoundingClientRect().right))") <= width  # fmt: skip
-    assert browser.run("document.querySelector('#train-loss svg.chart').clientWidth") > 260
-
-
-def test_a_served_page_shows_rows_and_runs_that_came_after_it(browser, tmp_path):
-    run = write_run(tmp_path / "first", [train_row(i) for i in range(1, 5)], is_finished=False)
-    with ReportServer([tmp_path], 0, poll_seconds=0.1) as server:
-        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        try:
-            browser.open(f"http://{server.address}/")
-            before = curves(browser)
-            with open(run / "log.jsonl", "a") as log:
-                log.write(lines([train_row(i) for i in range(5, 9)]))
-            browser.wait_for("runs[0].train.step.length === 8")
-            browser.settle()
-            assert curves(browser) != before
-            write_run(tmp_path / "second")
-            browser.wait_for("document.querySelectorAll('#train-loss path.curve').length === 2")
-            assert "second" in text(browser, "#table")
-            # A run that goes back to an earlier step forgets its later rows.
-            (run / "log.jsonl").write_text(lines([train_row(1), {"kind": "resume", "step": 1}]))
-            browser.wait_for("runs[0].train.step.length === 1")
-            browser.wait_for("runs[0].marks.length === 1")
-            assert browser.errors == []
-        finally:
-            server.shutdown()
-    browser.wait_for("document.getElementById('live').textContent.includes('does not answer')")
 def contrast(one: str, other: str) -> float:
     """WCAG 2.2's ratio of two colours, written as rgb(r, g, b)."""
 
@@ -286,3 +252,72 @@ def test_a_dark_page_is_printed_dark_on_white(browser, address):
         browser.send("Emulation.setEmulatedMedia", media="")
 
 
+@pytest.mark.parametrize("width", [320, 360, 700, 1000, 1280])
+def test_no_width_makes_the_page_scroll_sideways(browser, address, width):
+    browser.open(address, width=width, height=800)
+    x, y = browser.middle("#train-loss svg.chart")
+    browser.mouse("mouseMoved", x, y)
+    browser.settle()
+    assert browser.run("document.documentElement.scrollWidth") == width
+    assert browser.run("Math.max(...[...document.querySelectorAll('section, figure, .scroll, .legend, details')].map(e => e.getBoundingClientRect().right))") <= width  # fmt: skip
+    assert browser.run("document.querySelector('#train-loss svg.chart').clientWidth") > 260
+
+
+def test_a_served_page_shows_rows_and_runs_that_came_after_it(browser, tmp_path):
+    run = write_run(tmp_path / "first", [train_row(i) for i in range(1, 5)], is_finished=False)
+    with ReportServer([tmp_path], 0, poll_seconds=0.1) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            browser.open(f"http://{server.address}/")
+            before = curves(browser)
+            with open(run / "log.jsonl", "a") as log:
+                log.write(lines([train_row(i) for i in range(5, 9)]))
+            browser.wait_for("runs[0].train.step.length === 8")
+            browser.settle()
+            assert curves(browser) != before
+            write_run(tmp_path / "second")
+            browser.wait_for("document.querySelectorAll('#train-loss path.curve').length === 2")
+            assert "second" in text(browser, "#table")
+            # A run that goes back to an earlier step forgets its later rows.
+            (run / "log.jsonl").write_text(lines([train_row(1), {"kind": "resume", "step": 1}]))
+            browser.wait_for("runs[0].train.step.length === 1")
+            browser.wait_for("runs[0].marks.length === 1")
+            assert browser.errors == []
+        finally:
+            server.shutdown()
+    browser.wait_for("document.getElementById('live').textContent.includes('does not answer')")
+
+
+def test_news_neither_takes_the_focus_nor_leaves_old_notes(browser, tmp_path):
+    run = write_run(tmp_path / "run", [train_row(1)], is_finished=False)
+    (run / "log.jsonl").rename(tmp_path / "log")
+    with ReportServer([tmp_path], 0, poll_seconds=0.1) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            browser.open(f"http://{server.address}/", width=360)
+            assert "run: no log.jsonl" in text(browser, "#notes")
+            browser.run("document.querySelector('#table .scroll').scrollLeft = 70")
+            browser.run("document.querySelectorAll('#table thead button')[3].focus()")
+            left = browser.run("document.querySelector('#table .scroll').scrollLeft")
+            assert left >= 70
+            (tmp_path / "log").rename(run / "log.jsonl")
+            browser.wait_for("runs[0].train.step.length === 1")
+            assert "no log.jsonl" not in text(browser, "#notes")
+            assert browser.run("document.activeElement.textContent") == "Bits/byte"
+            assert browser.run("document.querySelector('#table .scroll').scrollLeft") == left
+            browser.wait_for("document.getElementById('live').textContent.includes('last row')")
+            assert browser.run("document.getElementById('live').closest('[role=status]')") is None
+        finally:
+            server.shutdown()
+    browser.wait_for("document.getElementById('spoken').textContent.includes('does not answer')")
+
+
+def test_a_log_that_could_not_be_read_for_a_while_is_not_counted_twice(page):
+    page.run("""(() => {
+        const known = runs.find(r => r.name === 'run0');
+        const none = part => Object.fromEntries(Object.keys(known[part]).map(name => [name, []]));
+        const part = {...structuredClone(known), is_new: false, marks: [], log_notes: []};
+        take({...part, train: none('train'), eval: none('eval'), position: [0, 0]});
+        take({...part, train: known.train, eval: known.eval, position: [9, 9]});
+    })()""")
+    assert page.run("runs.find(r => r.name === 'run0').train.step.length") == 39

@@ -75,10 +75,20 @@ $("controls").append(
   element("button", { type: "button", id: "reset", hidden: true, onclick: () => { view.zoom = null; redraw(); } }, "Show all"),
 );
 
+// Puts new nodes into a place; what was focused there and how far it was scrolled stay so.
+function replace(id, nodes) {
+  const within = (selector) => [...$(id).querySelectorAll(selector)];
+  const focusable = "button, summary, [tabindex]";
+  const focused = within(focusable).indexOf(document.activeElement);
+  const scrolled = within(".scroll").map((node) => node.scrollLeft);
+  $(id).replaceChildren(...nodes);
+  within(".scroll").forEach((node, i) => { node.scrollLeft = scrolled[i] || 0; });
+  if (focused >= 0) within(focusable)[focused]?.focus({ preventScroll: true });
+}
+
 // ---- legend
 
 function legend() {
-  const focused = document.activeElement && document.activeElement.dataset.legend;
   const entries = runs.map((run) =>
     element("button", {
       type: "button", class: "run", "data-legend": run.id, "aria-pressed": String(!view.hidden.has(run.id)),
@@ -94,8 +104,7 @@ function legend() {
   const all = (text, hidden) =>
     element("button", { type: "button", "data-legend": text, onclick: () => { view.hidden = new Set(hidden()); legend(); redraw(); } }, text);
   const both = runs.length > 1 ? [all("Show every run", () => []), all("Hide every run", () => runs.map((run) => run.id))] : [];
-  $("legend").replaceChildren(...entries, ...both);
-  if (focused) document.querySelector(`[data-legend="${CSS.escape(focused)}"]`)?.focus();
+  replace("legend", [...entries, ...both]);
   key();
 }
 
@@ -115,7 +124,7 @@ function key() {
 // ---- texts and tables
 
 function tables() {
-  $("table").replaceChildren(comparison(runs, tables));
+  replace("table", [comparison(runs, tables)]);
   $("notes").replaceChildren(...notes(runs));
 }
 
@@ -129,10 +138,10 @@ function describe() {
     ? `${whole(kept)} of ${whole(rows)} logged points are kept: the least and the largest of every stretch, so that spikes stay. Smoothing is over those.`
     : `All ${count(rows, "logged point is", "logged points are")} kept.`) + (marks ? ` ${whole(marks)} of the smallest spikes are not marked.` : "");
   const open = new Map([...document.querySelectorAll("details")].map((node) => [node.dataset.of, node.open]));
-  $("configuration").replaceChildren(...differences(runs, "config", "configuration"));
-  $("environment").replaceChildren(...differences(runs, "environment", "environment", ["arguments"]));
+  replace("configuration", differences(runs, "config", "configuration"));
+  replace("environment", differences(runs, "environment", "environment", ["arguments"]));
   const texts = samples(runs);
-  $("samples").replaceChildren(...texts);
+  replace("samples", texts);
   $("samples-section").hidden = !texts.length;
   for (const node of document.querySelectorAll("details")) if (open.has(node.dataset.of)) node.open = open.get(node.dataset.of);
   tables();
@@ -149,7 +158,8 @@ function take(run) {
   }
   const known = runs[i];
   run.number = known.number;
-  if (!run.is_new) {
+  const hasRead = known.position[0] > 0; // else it has no row, or one too many after the next part
+  if (!run.is_new && hasRead) {
     for (const part of ["train", "eval"]) {
       for (const [name, column] of Object.entries(run[part])) run[part][name] = known[part][name].concat(column);
     }
@@ -185,7 +195,9 @@ async function follow() {
     const when = latest ? `; last row at ${new Date(latest * 1000).toLocaleTimeString()}` : "";
     tellLive(`Following ${count(runs.length, "run", "runs")}${when}.`);
   } catch {
-    tellLive("The command that serves this page does not answer: what is shown is what it told last.");
+    const text = "The command that serves this page does not answer: what is shown is what it told last.";
+    tellLive(text);
+    if ($("spoken").textContent !== text) $("spoken").textContent = text;
   }
   setTimeout(follow, values.poll_seconds * 1000);
 }

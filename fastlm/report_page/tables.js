@@ -47,7 +47,6 @@ function comparison(runs, redraw) {
       sorting.falls = isChosen ? !sorting.falls : false;
       sorting.column = i;
       redraw();
-      document.querySelectorAll("#table thead button")[i].focus();
     };
     return element(
       "th",
