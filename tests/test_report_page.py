@@ -168,7 +168,33 @@ def test_dragging_zooms_and_a_double_click_shows_all(page):
     assert ticks(page) == before
 
 
+def test_zoom_ends_before_numbers_do_and_keys_work_where_there_is_no_point(page):
+    before = ticks(page)
+    page.run("document.querySelector('#train-loss svg.chart').focus()")
+    page.run("view.zoom = [11.2, 11.8]; redraw()")
+    page.settle()
+    for _ in range(80):
+        page.press("+")
+    low, high = page.run("view.zoom")
+    assert low < high
+    assert len(ticks(page)) < 30
+    page.press("0")
+    assert ticks(page) == before
+
+
+def test_a_tap_tells_values_until_another_place_is_tapped(page):
+    x, y = page.middle("#train-loss svg.chart")
+    for kind, points in (("touchStart", [{"x": x, "y": y}]), ("touchEnd", [])):
+        page.send("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+    page.settle()
+    assert not page.run("document.querySelector('#train-loss .readout').hidden")
+    page.click("#curves-title")
+    assert page.run("document.querySelector('#train-loss .readout').hidden")
+
+
 def test_the_keyboard_reaches_and_works_everything(page):
+    # Readers of a screen hand arrow keys to an application, not to an image.
+    assert page.run("document.querySelector('#train-loss svg.chart').role") == "application"
     page.run("document.querySelector('#train-loss svg.chart').focus()")
     page.press("Home")
     first = text(page, "#spoken")

@@ -2,6 +2,7 @@
 
 const MARGIN = { left: 54, right: 12, top: 10, bottom: 26 };
 const MOST_IN_READOUT = 12;
+const LEAST_ZOOM = 1e-9; // share of x; far above the distance of two numbers
 
 class Chart {
   // spec: { id, title, part, column, show, zero, height }; view: what the controls set, shared by all charts
@@ -10,12 +11,12 @@ class Chart {
     this.at = null; // value of x that the cursor is at
     this.drag = null;
     this.svg = drawn("svg", {
-      class: "chart", tabindex: 0, role: "img", height: spec.height,
+      class: "chart", tabindex: 0, role: "application", "aria-roledescription": "chart", height: spec.height,
       onpointermove: (event) => this.pointed(event),
       onpointerdown: (event) => this.pressed(event),
       onpointerup: (event) => this.released(event),
       onpointercancel: () => { this.drag = null; this.draw(); },
-      onpointerleave: () => { if (!this.drag) this.leave(); },
+      onpointerleave: (event) => { if (event.pointerType === "mouse" && this.drag === null) this.leave(); },
       ondblclick: () => this.zoom(null),
       onkeydown: (event) => this.key(event),
       onblur: () => this.leave(),
@@ -176,6 +177,7 @@ class Chart {
   }
 
   pressed(event) {
+    this.pointed(event); // a finger that taps does not move
     if (event.button !== 0 || event.pointerType !== "mouse" || !this.x) return;
     this.drag = this.valueAt(event);
     this.svg.setPointerCapture(event.pointerId);
@@ -190,6 +192,7 @@ class Chart {
   }
 
   zoom(domain) {
+    if (domain && domain[1] - domain[0] < LEAST_ZOOM * Math.abs(domain[1])) return;
     this.view.zoom = domain;
     this.changed();
   }
@@ -204,10 +207,9 @@ class Chart {
     if (event.ctrlKey || event.metaKey || event.altKey || !this.x) return;
     const [low, high] = this.x.domain;
     const all = [...new Set(this.all.flatMap((one) => one.xs.filter((x, i) => one.ys[i] !== null && x >= low && x <= high)))].sort((a, b) => a - b);
-    if (!all.length) return;
     const stride = event.shiftKey ? 10 : 1;
     const now = this.at === null ? -1 : nearest(all, this.at);
-    const go = (i) => { this.at = all[Math.max(0, Math.min(all.length - 1, i))]; };
+    const go = (i) => { if (all.length) this.at = all[Math.max(0, Math.min(all.length - 1, i))]; };
     if (event.key === "ArrowRight") go(now + stride);
     else if (event.key === "ArrowLeft") go(now < 0 ? all.length - 1 : now - stride);
     else if (event.key === "Home") go(0);
