@@ -155,6 +155,32 @@ def test_pointing_at_a_chart_tells_the_nearest_value_of_each_run(page):
     assert page.run("document.querySelectorAll('#train-loss circle.dot').length") >= N_RUNS - 2
 
 
+def test_values_are_told_as_logged_and_each_at_its_own_step(page):
+    page.run("document.querySelector('#train-loss svg.chart').focus()")
+    page.press("End")
+    rows = "[...document.querySelectorAll('#train-loss .readout tr')].map(r => [...r.cells].slice(1).map(c => c.textContent))"
+    told = {name: [value, where] for name, value, where in page.run(rows)}
+    assert told["run0"] == [f"{train_row(390)['loss']:.4f}", "step 390"]
+    assert told["run7"] == [f"{train_row(99)['loss']:.4f}", "step 99"]
+    page.run("view.hidden = new Set(runs.filter(r => !['run0', 'run7'].includes(r.name)).map(r => r.id)); redraw()")  # fmt: skip
+    page.settle()
+    page.press("End")
+    assert text(page, "#spoken") == (
+        f"Training loss at step 390: run0 {told['run0'][0]}, run7 {told['run7'][0]} (step 99)"
+    )
+    assert page.run("[1.2345e-4, 5e-4, 0.001].map(v => trimmed(v, 3))") == ["1.23e-4", "5e-4", "0.001"]  # fmt: skip
+
+
+def test_labels_of_large_values_stay_inside_their_chart(page):
+    page.run("runs[0].train.grad_norm = runs[0].train.grad_norm.map(v => v * 2e7); redraw()")
+    page.settle()
+    left = (
+        "Math.min(...[...document.querySelectorAll('#grad-norm svg text')].map(t => t.getBBox().x))"
+    )
+    assert page.run(left) >= 0
+    assert "10M" in ticks(page, "grad-norm")
+
+
 def test_dragging_zooms_and_a_double_click_shows_all(page):
     before = ticks(page)
     x, y = page.middle("#train-loss svg.chart")

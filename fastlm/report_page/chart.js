@@ -2,6 +2,7 @@
 
 const MARGIN = { left: 54, right: 12, top: 10, bottom: 26 };
 const MOST_IN_READOUT = 12;
+const MOST_SPOKEN = 4;
 const LEAST_ZOOM = 1e-9; // share of x; far above the distance of two numbers
 
 class Chart {
@@ -234,7 +235,7 @@ class Chart {
     this.zoom(cut[0] <= full0 && cut[1] >= full1 ? null : cut);
   }
 
-  // The nearest point of each visible run, best values first.
+  // The nearest point of each visible run, rising.
   nearestPoints() {
     return this.all.flatMap((one) => {
       const known = one.xs.map((_, i) => i).filter((i) => one.ys[i] !== null);
@@ -247,7 +248,10 @@ class Chart {
   spoken() {
     const { show, title } = this.spec;
     const points = this.nearestPoints();
-    return `${title} at ${AXES[this.view.x].show(this.at)}: ` + points.slice(0, 4).map((p) => `${p.run.name} ${show(p.y)}`).join(", ");
+    const where = AXES[this.view.x].show;
+    const told = points.slice(0, MOST_SPOKEN).map((p) => `${p.run.name} ${show(p.y)}${p.x === this.at ? "" : ` (${where(p.x)})`}`);
+    if (points.length > MOST_SPOKEN) told.push(`and ${points.length - MOST_SPOKEN} more`);
+    return `${title} at ${where(this.at)}: ${told.join(", ")}`;
   }
 
   showCursor() {

@@ -44,7 +44,7 @@ function short(value, digits = 3) {
 }
 
 function trimmed(value, digits) {
-  if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e15)) return value.toExponential(Math.max(0, digits - 2)).replace(/\.0+e/, "e");
+  if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e15)) return value.toExponential(digits - 1).replace(/\.?0+e/, "e");
   const rounded = Number(value.toPrecision(digits));
   return Math.abs(rounded) >= 1e4 ? rounded.toLocaleString("en") : String(rounded);
 }

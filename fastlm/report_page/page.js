@@ -6,14 +6,14 @@ const view = { x: "step", xScale: "linear", yScale: "linear", smooth: 0, hidden:
 const $ = (id) => document.getElementById(id);
 
 const LOSSES = [
-  { id: "val-loss", title: "Validation loss", unit: "nats per token", part: "eval", column: "val_loss", show: loss, tick: (v) => trimmed(v, 4), marked: "resumes", height: 330 },
-  { id: "train-loss", title: "Training loss", unit: "nats per token", part: "train", column: "loss", show: loss, tick: (v) => trimmed(v, 4), marked: "all", height: 330 },
+  { id: "val-loss", title: "Validation loss", unit: "nats per token", part: "eval", column: "val_loss", show: loss, tick: (v) => short(v, 4), marked: "resumes", height: 330 },
+  { id: "train-loss", title: "Training loss", unit: "nats per token", part: "train", column: "loss", show: loss, tick: (v) => short(v, 4), marked: "all", height: 330 },
 ];
 const DETAILS = [
   { id: "tokens-per-second", title: "Throughput", unit: "tokens/s", part: "train", column: "tokens_per_second", show: whole, tick: short, zero: true, height: 210 },
   { id: "mfu", title: "MFU", unit: "share of the bf16 peak", part: "train", column: "mfu", show: percent, zero: true, height: 210 },
   { id: "memory", title: "Memory", unit: "peak", part: "train", column: "memory", show: bytes, steps: BINARY, zero: true, height: 210 },
-  { id: "grad-norm", title: "Gradient norm", unit: "before clipping", part: "train", column: "grad_norm", show: (v) => trimmed(v, 4), height: 210 },
+  { id: "grad-norm", title: "Gradient norm", unit: "before clipping", part: "train", column: "grad_norm", show: (v) => trimmed(v, 4), tick: (v) => short(v, 4), height: 210 },
   { id: "lr", title: "Learning rate", unit: "of the first group", part: "train", column: "lr", show: (v) => trimmed(v, 3), zero: true, height: 210 },
 ];
 
