@@ -288,6 +288,9 @@ class TrainConfig:
     """steps between log rows"""
     logger: Literal["none", "tensorboard", "wandb"] = "none"
     """what log rows are sent to as well; its package has to be installed"""
+    init_from: str = ""
+    """run, or checkpoint of one, whose weights the first step begins with; its network is the
+    starting point of the model flags; empty: weights drawn from the seed"""
     seed: int = 0
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
@@ -314,6 +317,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require(self.batch_size >= 1, f"batch_size must be at least 1: got {self.batch_size}")
+        _require(
+            not self.init_from or self.optim.tie_until == 0,
+            f"optim.tie_until={self.optim.tie_until} makes the head from the embedding, and so "
+            "would lose the head of init_from: give --optim.tie-until 0",
+        )
         _require(
             all(a < b for a, b in itertools.pairwise((0, *self.batch_ramp))),
             f"batch_ramp must rise, from at least 1: got {self.batch_ramp}",

@@ -302,6 +302,24 @@ def _write_prepared(
         say(f"encoding {name}.bin")
         splits[name] = _write_split(tokenizer, documents, folder / f"{name}.bin", n_threads)
     tokenizer.save(folder / "tokenizer")
+    write_meta(folder, tokenizer, splits, source)
+    for name, split in splits.items():
+        ratio = split["text_bytes"] / split["count"]
+        say(
+            f"{name}: {split['count']:,} tokens, {split['documents']:,} documents, "
+            f"{ratio:.2f} bytes a token"
+        )
+
+
+def write_meta(
+    folder: Path, tokenizer: Tokenizer, splits: dict[str, Any], source: dict[str, Any]
+) -> None:
+    """Write meta.json, which makes a folder with token files a prepared one.
+
+    Args:
+        splits: train and val: what write_tokens returned, with text_bytes and documents.
+        source: what the tokens were made of, for people and for prepare().
+    """
     meta = {
         "format": FORMAT,
         "vocab_size": tokenizer.vocab_size,
@@ -311,12 +329,6 @@ def _write_prepared(
         "source": source,
     }
     (folder / "meta.json").write_bytes(seal(meta))
-    for name, split in splits.items():
-        ratio = split["text_bytes"] / split["count"]
-        say(
-            f"{name}: {split['count']:,} tokens, {split['documents']:,} documents, "
-            f"{ratio:.2f} bytes a token"
-        )
 
 
 class _Counted:
@@ -338,25 +350,23 @@ def _write_split(
     tokenizer: Tokenizer, documents: Iterable[str], path: Path, n_threads: int | None
 ) -> dict[str, Any]:
     counted = _Counted(documents)
-    dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
+    parts = tokenizer.encode_documents(counted, end_of_text=END_OF_TEXT, n_threads=n_threads)
+    described = write_tokens(parts, path, tokenizer.vocab_size)
+    return described | {"text_bytes": counted.n_bytes, "documents": counted.n_documents}
+
+
+def write_tokens(parts: Iterable[NDArray[Any]], path: Path, vocab_size: int) -> dict[str, Any]:
+    """Write ids as a token file; returns what meta.json says of it."""
+    dtype = "uint16" if vocab_size <= 1 << 16 else "uint32"
     digest = hashlib.sha256()
     count = 0
     with open(path, "wb") as out:
-        for part in tokenizer.encode_documents(
-            counted, end_of_text=END_OF_TEXT, n_threads=n_threads
-        ):
+        for part in parts:
             raw = part.astype(np.dtype(dtype).newbyteorder("<"), copy=False).tobytes()
             digest.update(raw)
             out.write(raw)
             count += len(part)
-    return {
-        "file": path.name,
-        "dtype": dtype,
-        "count": count,
-        "text_bytes": counted.n_bytes,
-        "documents": counted.n_documents,
-        "sha256": digest.hexdigest(),
-    }
+    return {"file": path.name, "dtype": dtype, "count": count, "sha256": digest.hexdigest()}
 
 
 def prepare_command(

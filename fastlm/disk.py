@@ -57,6 +57,17 @@ def make_folder(path: Path) -> None:
     sync_folder(path.parent)
 
 
+def make_empty_folder(path: Path) -> None:
+    """Make a folder for what a command writes.
+
+    Raises:
+        FileExistsError: if there is something at the path, or in it.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(f"{path} is there already: give another --out")
+    make_folder(path)
+
+
 def replace_file(path: Path, raw: bytes) -> None:
     """Write a file in place of one of the same name; a crash leaves the one or the other."""
     partial = path.with_name(PARTIAL + path.name)

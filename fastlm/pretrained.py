@@ -3,16 +3,18 @@
 Level 2.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from fastlm.checkpoint import is_checkpoint, read_manifest, read_model_tensors, run_checkpoints
 from fastlm.config import TrainConfig
 from fastlm.model import TransformerLM
 from fastlm.ops import Ops, torch_ops
-from fastlm.record import RunRecord
+from fastlm.record import TOKENIZER, RunRecord
 from fastlm.sealed import from_dict
 from fastlm.tokenizer import Tokenizer
 
@@ -38,14 +40,7 @@ def load_pretrained(
         FileNotFoundError: if there is no run or no checkpoint in the folder.
         ValueError: if a file is damaged, or the tokenizer is not the model's.
     """
-    run = Path(run)
-    record = RunRecord(run.parent.parent if is_checkpoint(run) else run)
-    if not record.exists:
-        raise FileNotFoundError(f"no run in {record.folder}: expected {record.folder}/config.json")
-    checkpoints = [run] if is_checkpoint(run) else run_checkpoints(record.checkpoints)
-    if not checkpoints:
-        raise FileNotFoundError(f"no checkpoint in {record.checkpoints}: has the run saved one?")
-    checkpoint = checkpoints[-1]
+    record, checkpoint = _newest(Path(run))
     about = read_manifest(checkpoint)
     config = from_dict(TrainConfig, about["config"])
     tokenizer = Tokenizer.load(record.tokenizer)
@@ -58,3 +53,39 @@ def load_pretrained(
     model = TransformerLM(config.model, ops=ops, compute_dtype=compute_dtype)
     model.load_state_dict(read_model_tensors(checkpoint))
     return Pretrained(model.to(device).eval(), tokenizer, config)
+
+
+def read_start(config: TrainConfig, tokenizer_hash: str) -> dict[str, Tensor]:
+    """The weights that config.init_from names.
+
+    Raises:
+        FileNotFoundError: if there is no run or no checkpoint.
+        ValueError: if they are of another network, but for its context length, or tokenizer.
+    """
+    _, checkpoint = _newest(Path(config.init_from))
+    about = read_manifest(checkpoint)
+    found = dataclasses.asdict(from_dict(TrainConfig, about["config"]).model)
+    wanted = dataclasses.asdict(config.model)
+    for name in ("context_length", "zero_init"):  # no tensor depends on them
+        found[name] = wanted[name]
+    if about["tokenizer_hash"] != tokenizer_hash:
+        raise ValueError(
+            f"{checkpoint} was trained with another tokenizer than these data: its hash is "
+            f"{about['tokenizer_hash'][:12]}, that of the data {tokenizer_hash[:12]}; prepare the "
+            f"text with --tokenizer {checkpoint.parent.parent / TOKENIZER}"
+        )
+    others = [f"{n} {found[n]} (asked for {wanted[n]})" for n in wanted if found[n] != wanted[n]]
+    if others:
+        raise ValueError(f"{checkpoint} is of a network with {', '.join(others)}")
+    return read_model_tensors(checkpoint)
+
+
+def _newest(run: Path) -> tuple[RunRecord, Path]:
+    """The record of a run, and its newest checkpoint or the one that is named."""
+    record = RunRecord(run.parent.parent if is_checkpoint(run) else run)
+    if not record.exists:
+        raise FileNotFoundError(f"no run in {record.folder}: expected {record.folder}/config.json")
+    checkpoints = [run] if is_checkpoint(run) else run_checkpoints(record.checkpoints)
+    if not checkpoints:
+        raise FileNotFoundError(f"no checkpoint in {record.checkpoints}: has the run saved one?")
+    return record, checkpoints[-1]

@@ -116,11 +116,13 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: StrPath) -> "Tokenizer":
-        """Read a folder that save wrote, one with GPT-2's two files, or a tokenizer.json.
+        """Read a folder that save wrote, one with GPT-2's two files, a tokenizer.json, or ranks.
 
         GPT-2's files (vocab.json and merges.txt, or encoder.json and vocab.bpe) do not say which
         tokens are special: those in angle brackets that no merge makes are. A tokenizer.json of
-        Hugging Face that would give other ids than this class is refused.
+        Hugging Face that would give other ids than this class is refused. So is a rank file of
+        tiktoken (NAME.tiktoken) that neither encoding.json beside it nor its name says to be for
+        GPT-2's pattern.
 
         Raises:
             FileNotFoundError, ValueError: naming the file and what is wrong in it.

@@ -1,4 +1,4 @@
-"""The files a tokenizer is kept in: ours, GPT-2's two, or Hugging Face's tokenizer.json.
+"""The files a tokenizer is kept in: ours, GPT-2's two, Hugging Face's tokenizer.json, tiktoken's.
 
 Level 0.
 """
@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fastlm.bpe import gpt2_files, hugging_face
+from fastlm.bpe import gpt2_files, hugging_face, tiktoken_files
 from fastlm.text_files import StrPath, read_text, to_json, write_atomically
 from fastlm.tokenizer_tables import Tables, make_tables, pack_tables, unpack_tables
 
@@ -18,16 +18,22 @@ VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
 SPECIAL_FILE, HUGGING_FACE_FILE = "special_tokens.json", "tokenizer.json"
 TABLES_FILE = "tables.npz"
 
+RANKS_FILE, ENCODING_FILE = "ranks.tiktoken", "encoding.json"
+
+# Of the rank files that tiktoken fetches, those for text cut by GPT-2's pattern.
+_KNOWN_RANKS = ("gpt2", "r50k_base", "p50k_base")
 _PAIRS = ((VOCAB_FILE, MERGES_FILE), ("encoder.json", "vocab.bpe"))
 
 
 def read_tokenizer(path: StrPath) -> tuple[Tables, str | None]:
-    """Read a folder or a tokenizer.json; the hash comes along where it is stored.
+    """Read a folder, a tokenizer.json or a rank file; the hash comes along where it is stored.
 
     Raises:
         FileNotFoundError, ValueError: naming the file and what is wrong in it.
     """
     path = Path(path)
+    if path.suffix == ".tiktoken":
+        return _read_ranks(path), None
     if path.is_file():
         return _read_tokenizer_json(path), None
     pair = next((pair for pair in _PAIRS if all((path / name).is_file() for name in pair)), None)
@@ -38,6 +44,8 @@ def read_tokenizer(path: StrPath) -> tuple[Tables, str | None]:
         return _read_tokenizer_json(path / HUGGING_FACE_FILE), None
     if pair is not None:
         return _read_pair(path / pair[0], path / pair[1]), None
+    if (path / RANKS_FILE).is_file():
+        return _read_ranks(path / RANKS_FILE), None
     raise FileNotFoundError(
         f"expected a tokenizer in {path}, {VOCAB_FILE} and {MERGES_FILE} or {HUGGING_FACE_FILE}: "
         f"there is {'none' if path.is_dir() else 'no such folder'}"
@@ -102,6 +110,34 @@ def _read_pair(vocab_path: Path, merges_path: Path) -> Tables:
 def _read_tokenizer_json(path: Path) -> Tables:
     parts = hugging_face.parse_tokenizer_json(read_text(path), str(path))
     return _make_tables(str(path), *parts)
+
+
+def _read_ranks(path: Path) -> Tables:
+    """tiktoken's ranks; encoding.json beside them has the pattern and the special tokens."""
+    vocab = tiktoken_files.parse_ranks(read_text(path), str(path))
+    about = path.with_name(ENCODING_FILE)
+    if about.is_file():
+        try:
+            told = json.loads(read_text(about))
+            pattern, special = told["pat_str"], dict(told["special_tokens"])
+            ids = {str(token): operator.index(number) for token, number in special.items()}
+        except (ValueError, RecursionError, KeyError, TypeError):
+            raise ValueError(f"{about} must hold pat_str and special_tokens with ids") from None
+        if pattern not in hugging_face.PATTERNS:
+            raise ValueError(f"{about}: expected GPT-2's pattern as pat_str: got {pattern!r}")
+    elif path.stem in _KNOWN_RANKS:
+        ids = {"<|endoftext|>": 50256}
+    else:
+        raise ValueError(
+            f"{path} does not say which pattern cuts the text: expected {ENCODING_FILE} beside it "
+            f"(pat_str, special_tokens), or one of {', '.join(_KNOWN_RANKS)}"
+        )
+    merges = tiktoken_files.find_merges(vocab, str(path))
+    special_tokens = sorted(ids, key=ids.__getitem__)
+    for token in special_tokens:
+        if vocab.setdefault(ids[token], token.encode()) != token.encode():
+            raise ValueError(f"{path}: rank {ids[token]} is another token's than {token!r}")
+    return _make_tables(str(path), vocab, merges, special_tokens)
 
 
 def _make_tables(

@@ -47,7 +47,7 @@ from fastlm.memory import is_out_of_memory, out_of_memory
 from fastlm.nonfinite import write_nonfinite
 from fastlm.parallel import Ranks, left_at_once
 from fastlm.plot import plot_curves
-from fastlm.pretrained import load_pretrained
+from fastlm.pretrained import load_pretrained, read_start
 from fastlm.record import RunRecord, write_json
 from fastlm.saver import SaveFailed
 from fastlm.signals import Stopped
@@ -164,9 +164,11 @@ def _open_record(trainer: Trainer, resume: bool | Path) -> bool:
     """Begin the run's record, or go on with it; returns whether it goes on."""
     record, data, ranks = trainer.record, trainer.data, trainer.ranks
     environment = describe(trainer.device) | {"arguments": sys.argv[1:], "processes": ranks.size}
+    saved = _saved(record, resume, ranks) if resume else None
+    if saved is None and trainer.config.init_from:
+        trainer.load_weights(read_start(trainer.config, data.tokenizer_hash))
     if ranks.is_first:
         trainer.saver.check_space(trainer.checkpoint_bytes)
-    saved = _saved(record, resume, ranks) if resume else None
     if saved is not None:
         trainer.resume(saved)
         for path in set_aside(record.checkpoints, trainer.step) if ranks.is_first else []:

@@ -69,6 +69,9 @@ def _starting_point(argv: Sequence[str]) -> TrainArguments:
         config = RunRecord(folder).config()
     else:
         config = load_recipe(_flag(argv, "recipe") or "stories")
+        if start := _flag(argv, "init-from") or _flag(argv, "init_from"):
+            network = RunRecord(_run_of(Path(start))).config().model
+            config = dataclasses.replace(config, model=network)
     budgets = ("max_steps", "max_tokens", "time_budget")
     words = {word.split("=")[0].replace("_", "-") for word in argv}
     given = [b for b in budgets if f"--{b.replace('_', '-')}" in words]

@@ -409,6 +409,11 @@ class Trainer:
         Raises:
             ValueError: if it is of another network, optimizer, data or batch size.
         """
+        if not saved.optimizers:
+            raise ValueError(
+                f"{self.record.folder} has weights and no optimizer to go on with: begin a new run "
+                f"with --init-from {self.record.folder}"
+            )
         check_same_data(saved, self._data_hashes, str(self.data.folder))
         self.use_config(continued(self.config, saved))
         self.restore(saved)
@@ -418,16 +423,20 @@ class Trainer:
         """Go on with other budgets."""
         self.config = self.budget.config = config
 
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Take these in place of the present ones; every process has to call this."""
+        if self.ranks.is_sharded:
+            for name, tensor in self.model.state_dict().items():
+                assign(tensor, weights[name])
+        else:
+            self.model.load_state_dict(weights)
+
     def restore(self, saved: SavedRun) -> None:
         """Make all that the next step depends on, but the clock, what was saved."""
         state = saved.state
         self.step = saved.step
         self.n_windows = state["tokens"] // self.config.model.context_length
-        if self.ranks.is_sharded:
-            for name, tensor in self.model.state_dict().items():
-                assign(tensor, saved.model[name])
-        else:
-            self.model.load_state_dict(saved.model)
+        self.load_weights(saved.model)
         for optimizer, optimizer_state in zip(self.optimizers, saved.optimizers, strict=True):
             optimizer.load_state_dict(optimizer_state)
         self.evaluated_step = state["evaluated_step"]

@@ -40,3 +40,15 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory):
 
     run = tmp_path_factory.mktemp("runs") / "finished"
     return run, train(config(data), run)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory):
+    """290 tokens, the last of them <|endoftext|>."""
+    from tokenizer_cases import END, TEXT
+
+    from fastlm.tokenizer import Tokenizer, train_bpe
+
+    text = tmp_path_factory.mktemp("text") / "text.txt"
+    text.write_text(TEXT * 3, encoding="utf-8")
+    return Tokenizer(*train_bpe(text, 290, [END]), [END])

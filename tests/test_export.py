@@ -19,16 +19,26 @@ from fastlm.config import ModelConfig, TrainConfig
 from fastlm.export import (
     export_hugging_face,
     export_tiktoken,
-    halves_from_pairs,
-    hugging_face_type,
     main,
 )
+from fastlm.hugging_face import hugging_face_type
 from fastlm.model import TransformerLM
 from fastlm.pretrained import Pretrained, load_pretrained
-from fastlm.tokenizer import Tokenizer, train_bpe
+from fastlm.tokenizer import Tokenizer
 from fastlm.train import train
 
+LEADERBOARD_PARTS = (
+    "value_embeddings", "x0_scalars", "residual_scalars", "attention_gate", "qk_norm",
+    "embedding_norm",
+)  # fmt: skip
 PLAIN = ModelConfig(context_length=80, n_layers=3, d_model=48, n_heads=4, tie_weights=False)
+NANOCHAT = {
+    "norm_gain": False,
+    "embedding_norm": True,
+    "qk_norm": True,
+    "ffn": "relu2",
+    "logit_softcap": 5.0,
+}
 SHAPES = {
     "llama": {},
     "tied": {"tie_weights": True},
@@ -40,15 +50,29 @@ SHAPES = {
     "arcee": {"ffn": "relu2"},
     "silu": {"ffn": "silu"},
     "smollm3": {"position": "none"},
+    "nanochat": NANOCHAT,
+    "nanochat tied": NANOCHAT | {"tie_weights": True, "ffn": "silu", "logit_softcap": None},
 }
 
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory) -> Tokenizer:
-    text = tmp_path_factory.mktemp("text") / "text.txt"
-    text.write_text(TEXT * 3, encoding="utf-8")
-    vocab, merges = train_bpe(text, 290, [END])
-    return Tokenizer(vocab, merges, [END])
+# Networks that only a file of ours computes.
+CODED = {
+    "plain": {},
+    "post-norm": {"norm": "post", "ffn": "silu"},
+    "no norms": {"norm": "none", "position": "none", "tie_weights": True},
+    "gates and scalars": {
+        "value_embeddings": True,
+        "attention_gate": True,
+        "residual_scalars": True,
+        "x0_scalars": True,
+        "unet_skip": True,
+        "backout": True,
+        "logit_softcap": 4.0,
+        "n_layers": 5,
+    },
+    "n-grams": {"ngram_rows": 1009, "embedding_norm": True, "qk_norm": True},
+    "narrow n-grams": {"ngram_rows": 1009, "ngram_width": 8},
+    "leaderboard": dict.fromkeys(LEADERBOARD_PARTS, True) | {"ffn": "relu2", "norm_gain": False},
+}
 
 
 def random_model(tokenizer: Tokenizer, **changes) -> Pretrained:
@@ -71,6 +95,10 @@ def test_transformers_computes_the_same(name, tokenizer, tmp_path):
     export_hugging_face(ours, tmp_path / "hf")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
     assert type(theirs).__module__.startswith("transformers.models")
+    compare(ours, theirs)
+
+
+def compare(ours: Pretrained, theirs) -> None:
     network = ours.config.model
     assert sum(p.numel() for p in theirs.parameters()) >= sum(
         p.numel() for p in ours.model.parameters()
@@ -88,6 +116,48 @@ def test_transformers_computes_the_same(name, tokenizer, tmp_path):
         with torch.no_grad():
             own = torch.cat([own, ours.model(own)[:, -1:].argmax(-1)], dim=1)
     assert written.tolist() == own.tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CODED)
+def test_the_file_beside_the_weights_computes_the_same(name, tokenizer, tmp_path):
+    ours = random_model(tokenizer, **CODED[name])
+    export_hugging_face(ours, tmp_path / "hf", with_code=True)
+    theirs = load_with_code(tmp_path / "hf")
+    assert type(theirs).__name__ == "FastLMForCausalLM"
+    assert sum(p.numel() for p in theirs.parameters()) == sum(
+        p.numel() for p in ours.model.parameters()
+    )
+    compare(ours, theirs)
+    # Texts of different lengths at once, the shorter one padded on its left.
+    ids = torch.randint(ours.config.model.vocab_size, (2, 20), generator=torch.manual_seed(2))
+    mask = torch.ones_like(ids)
+    mask[0, :6] = 0
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        padded = theirs(ids, attention_mask=mask, position_ids=positions).logits
+        torch.testing.assert_close(padded[0, 6:], ours.model(ids[0, 6:]), rtol=0, atol=1e-4)
+        torch.testing.assert_close(padded[1], ours.model(ids[1]), rtol=0, atol=1e-4)
+        written = theirs.generate(
+            ids, attention_mask=mask, do_sample=False, max_new_tokens=8, eos_token_id=None
+        )
+        alone = theirs.generate(ids[:1, 6:], do_sample=False, max_new_tokens=8, eos_token_id=None)
+    assert written[0, 20:].tolist() == alone[0, 14:].tolist()
+    told = theirs(ids, labels=ids).loss
+    shifted = torch.nn.functional.cross_entropy(
+        ours.model(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+    )
+    torch.testing.assert_close(told, shifted)
+
+
+def load_with_code(folder: Path):
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True).eval()
+
+
+def test_no_code_is_run_unless_it_is_asked_for(tokenizer, tmp_path):
+    export_hugging_face(random_model(tokenizer, x0_scalars=True), tmp_path / "hf", with_code=True)
+    with pytest.raises(ValueError, match="trust_remote_code=True"):
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf", trust_remote_code=False)
 
 
 def test_tied_weights_are_one_tensor_there_too(tokenizer, tmp_path):
@@ -166,12 +236,8 @@ def test_ids_are_the_same_in_transformers_tokenizers_and_tiktoken(tokenizer, tmp
     ],
 )
 def test_what_no_class_computes_is_refused_by_name(changes, named):
-    with pytest.raises(ValueError, match=f"this network's {named};"):
+    with pytest.raises(ValueError, match=f"this network's {named}: give --with-code"):
         hugging_face_type(dataclasses.replace(PLAIN, **changes))
-
-
-def test_pairs_become_halves():
-    assert halves_from_pairs(torch.arange(6), dim=0).tolist() == [0, 2, 4, 1, 3, 5]
 
 
 def test_nothing_is_overwritten_and_a_tokenizer_without_an_end_is_refused(tokenizer, tmp_path):

@@ -20,10 +20,10 @@ LEVELS = [
         "tying", "watch",
     },
     {
-        "data", "hardware", "layers", "model", "ngrams", "pretrained", "saver",
+        "data", "hardware", "hugging_face", "layers", "model", "ngrams", "pretrained", "saver",
         "records", "report", "self_attention", "sgd_toy", "tokenizer_measures",
     },
-    {"budget", "compiling", "evaluate", "export", "generate", "memory", "plot", "recipes", "report_server", "tokenizer_report"},
+    {"budget", "compiling", "evaluate", "export", "generate", "imports", "memory", "plot", "recipes", "report_server", "tokenizer_report"},
     {"accounting_cli", "assembling", "report_cli", "tokenizer_cli"},
     {"trainer"},
     {"fixed_steps", "loop", "nonfinite", "profiling"},

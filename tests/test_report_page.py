@@ -315,6 +315,16 @@ def test_no_width_makes_the_page_scroll_sideways(browser, address, width):
     assert browser.run("document.querySelector('#train-loss svg.chart').clientWidth") > 260
 
 
+def test_a_narrow_page_has_readable_names_and_more_than_one_label_on_an_axis(browser, address):
+    browser.open(address, width=360, height=800)
+    browser.run("view.zoom = [0, 425]; redraw()")
+    browser.settle()
+    assert ticks(browser)[:3] == ["0", "200", "400"]
+    browser.run("document.querySelectorAll('details').forEach(node => { node.open = true; })")
+    browser.run("document.querySelector('dd').textContent = 'a long value '.repeat(20)")
+    assert browser.run("document.querySelector('dt').clientHeight") < 30
+
+
 def test_a_served_page_shows_rows_and_runs_that_came_after_it(browser, tmp_path):
     run = write_run(tmp_path / "first", [train_row(i) for i in range(1, 5)], is_finished=False)
     with ReportServer([tmp_path], 0, poll_seconds=0.1) as server:

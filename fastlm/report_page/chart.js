@@ -149,7 +149,7 @@ class Chart {
     const group = drawn("g", { "aria-hidden": "true" });
     const { height } = this.spec;
     const [left, right, bottom] = [MARGIN.left, this.width - MARGIN.right, height - MARGIN.bottom];
-    const n = Math.max(2, Math.floor((right - left) / 86));
+    const n = Math.max(3, Math.floor((right - left) / 86));
     for (const tick of ticks(this.x, n, this.view.x === "seconds" ? DURATIONS : null)) {
       const x = this.x(tick);
       group.append(drawn("line", { class: "grid", x1: x, x2: x, y1: MARGIN.top, y2: bottom }));

@@ -1,0 +1,302 @@
+"""What other tools have made, as runs, tokenizers and token files of ours.
+
+Level 4. python -m fastlm.imports model FOLDER --out RUN
+"""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tyro.conf import Positional
+
+from fastlm import cli, disk
+from fastlm.tokenizer import END_OF_TEXT, Tokenizer
+
+HEADER_BYTES = 1024
+_KINDS: dict[tuple[int, int], np.dtype[Any]] = {
+    (20240520, 1): np.dtype("<u2"),
+    (20240801, 7): np.dtype("<u4"),
+}
+"""magic number and version of llm.c's token files, and the dtype of their tokens.
+Source: Karpathy 2024, github.com/karpathy/llm.c, dev/data/data_common.py."""
+_OTHERS = {b"\x93NUMPY": "a NumPy array", b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "gzip"}
+_BLOCK_TOKENS = 1 << 24
+
+
+class ForeignTokens(NamedTuple):
+    """A token file of another tool."""
+
+    path: Path
+    tokens: NDArray[Any]
+
+
+def import_model(folder: Path, out: Path, *, tokenizer: Path | None = None) -> list[str]:
+    """Make a run of a folder of transformers: a first checkpoint to generate or train from.
+
+    Rows of the embedding that stand for no token of the tokenizer are left out.
+
+    Args:
+        folder: has config.json and safetensors, one file or several with their index.
+        tokenizer: of the model, where the folder has none that Tokenizer.load reads.
+    Returns:
+        what a person should know: lines.
+    Raises:
+        FileNotFoundError, ValueError: naming the file and what in it is of another network.
+        FileExistsError: if out has something in it.
+    """
+    import torch
+
+    from fastlm import hugging_face
+    from fastlm.checkpoint import take_snapshot, write_snapshot
+    from fastlm.config import TrainConfig
+    from fastlm.hardware import describe
+    from fastlm.model import TransformerLM
+    from fastlm.record import RunRecord
+
+    path = folder / "config.json"
+    values = _read_json(path)
+    try:
+        config = hugging_face.model_config(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    read = Tokenizer.load(tokenizer or folder)
+    tensors = _read_tensors(folder)
+    try:
+        state = hugging_face.model_tensors(config, values["model_type"], tensors)
+        padded = config.vocab_size
+        config, state = hugging_face.without_padding(config, state, read.vocab_size)
+        model = TransformerLM(config)
+        model.load_state_dict(state)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{folder}: {error}") from None
+    disk.make_empty_folder(out)
+    record = RunRecord(out)
+    read.save(record.tokenizer)
+    run = TrainConfig(recipe="imported", model=config, max_steps=1)
+    record.start(run, describe(torch.device("cpu")))
+    about = {
+        "config": dataclasses.asdict(run),
+        "tokenizer_hash": read.hash,
+        "train_hash": "",
+    }
+    write_snapshot(record.checkpoints, take_snapshot(0, model, [], {}, about))
+    lines = []
+    if padded > config.vocab_size:
+        lines.append(f"rows {config.vocab_size:,} to {padded - 1:,} stand for no token: left out")
+    return lines
+
+
+def import_tokens(
+    train: Sequence[Path],
+    val: Sequence[Path],
+    tokenizer: Path,
+    out: Path,
+    *,
+    dtype: Literal["uint16", "uint32"] = "uint16",
+) -> Path:
+    """Make a prepared folder of token files: nanoGPT's, without a header, or llm.c's, with one.
+
+    Args:
+        train, val: files, joined in the order given.
+        tokenizer: that made them.
+        dtype: of files without a header.
+    Raises:
+        FileNotFoundError, ValueError: naming the file and what is wrong with it; nothing is
+            written then.
+        FileExistsError: if out has something in it.
+    """
+    from fastlm.data import write_meta, write_tokens
+
+    read = Tokenizer.load(tokenizer)
+    if END_OF_TEXT not in read.special_tokens:
+        raise ValueError(f"the tokenizer in {tokenizer} has no {END_OF_TEXT} token")
+    splits = {
+        "train": [open_foreign(path, read.vocab_size, dtype) for path in train],
+        "val": [open_foreign(path, read.vocab_size, dtype) for path in val],
+    }
+    for name, files in splits.items():
+        if not sum(len(file.tokens) for file in files):
+            raise ValueError(f"--{name}: there are no tokens in {', '.join(map(str, files))}")
+    disk.make_empty_folder(out)
+    lengths = np.array([len(read.vocab[i]) for i in range(read.vocab_size)], np.int64)
+    lengths[list(read.special_tokens.values())] = 0
+    end = read.special_tokens[END_OF_TEXT]
+    described = {}
+    for name, files in splits.items():
+        blocks = list(itertools.chain.from_iterable(map(_blocks, files)))
+        n_bytes = sum(int(lengths[block].sum()) for block in blocks)
+        n_documents = sum(int((block == end).sum()) for block in blocks)
+        described[name] = write_tokens(blocks, out / f"{name}.bin", read.vocab_size) | {
+            "text_bytes": n_bytes,
+            "documents": n_documents,
+        }
+    read.save(out / "tokenizer")
+    source = {"files": [file.path.name for files in splits.values() for file in files]}
+    write_meta(out, read, described, source)
+    return out
+
+
+def open_foreign(path: Path, vocab_size: int, dtype: str) -> ForeignTokens:
+    """Look into a token file of another tool and map its tokens.
+
+    Args:
+        dtype: of the tokens, if the file has no header that says it.
+    Raises:
+        FileNotFoundError, ValueError: as import_tokens.
+    """
+    from fastlm.data import check_ids
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no such token file: {path}")
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        head = file.read(HEADER_BYTES)
+    for magic, what in _OTHERS.items():
+        if head.startswith(magic):
+            raise ValueError(f"{path} is {what}: expected bare tokens, or llm.c's header before")
+    if size == 0:
+        raise ValueError(f"{path} is empty")
+    begin = 0
+    kind: np.dtype[Any] = np.dtype(dtype).newbyteorder("<")
+    versions = dict(_KINDS.keys())
+    numbers = np.frombuffer(head[: len(head) // 4 * 4], "<i4")
+    if len(numbers) and int(numbers[0]) in versions:
+        if size < HEADER_BYTES:
+            raise ValueError(f"{path} is cut off in its header: {size} bytes of {HEADER_BYTES}")
+        number, version, count = (int(x) for x in numbers[:3])
+        if versions[number] != version:
+            raise ValueError(
+                f"{path} has version {version} of its format: expected {versions[number]}"
+            )
+        begin, kind = HEADER_BYTES, _KINDS[number, version]
+        if size != HEADER_BYTES + count * kind.itemsize:
+            raise ValueError(
+                f"{path} should have {count:,} tokens, says its header, which are "
+                f"{HEADER_BYTES + count * kind.itemsize:,} bytes with it: it has {size:,}"
+            )
+    elif size % kind.itemsize:
+        raise ValueError(
+            f"{path} has {size:,} bytes: no whole number of {kind.name}; it is cut off, or of "
+            "another --dtype"
+        )
+    if size == begin:
+        return ForeignTokens(path, np.empty(0, kind))
+    tokens = np.memmap(path, kind, mode="r", offset=begin)
+    check_ids(tokens, vocab_size, path)
+    return ForeignTokens(path, tokens)
+
+
+def _blocks(file: ForeignTokens) -> Iterator[NDArray[Any]]:
+    for begin in range(0, len(file.tokens), _BLOCK_TOKENS):
+        yield file.tokens[begin : begin + _BLOCK_TOKENS]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"expected a folder of transformers: no {path}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must be a JSON object")
+    return values
+
+
+def _read_tensors(folder: Path) -> dict[str, Any]:
+    """All tensors of the safetensors in a folder, on the CPU."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    index = folder / "model.safetensors.index.json"
+    names = ["model.safetensors"]
+    if index.is_file():
+        try:
+            names = sorted(set(_read_json(index)["weight_map"].values()))
+        except (KeyError, AttributeError, TypeError):
+            raise ValueError(f"{index} must have a weight_map of tensors and files") from None
+    tensors: dict[str, Any] = {}
+    for name in names:
+        path = folder / Path(name).name
+        if not path.is_file():
+            found = sorted(p.name for p in folder.glob("*.bin")) + sorted(
+                p.name for p in folder.glob("*.pt*")
+            )
+            other = f"; {found[0]} is not read, as reading it may run code" if found else ""
+            raise FileNotFoundError(f"expected {path}: there is none{other}")
+        try:
+            tensors |= load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged: {error}; get it again") from None
+    return tensors
+
+
+def _model(folder: Positional[Path], *, out: Path, tokenizer: Path | None = None) -> None:
+    """Make a run of a Llama-shaped folder of transformers.
+
+    Args:
+        folder: with config.json, model.safetensors and tokenizer.json.
+        out: folder of the run to make.
+        tokenizer: folder or file of the model's tokenizer, if the folder has none.
+    """
+    for line in import_model(folder, out, tokenizer=tokenizer):
+        print(f"note: {line}")
+    print(f"{out}: python -m fastlm.train --init-from {out} trains it on, with its tokenizer")
+
+
+def _tokens(
+    *,
+    train: list[Path],
+    val: list[Path],
+    tokenizer: Path,
+    out: Path,
+    dtype: Literal["uint16", "uint32"] = "uint16",
+) -> None:
+    """Make a prepared folder of token files of nanoGPT, llm.c or modded-nanogpt.
+
+    Args:
+        train: token files to train on.
+        val: token files to validate on.
+        tokenizer: folder or file of the tokenizer that made them.
+        out: folder to make.
+        dtype: of files without a header.
+    """
+    import_tokens(train, val, tokenizer, out, dtype=dtype)
+    print(f"{out}: python -m fastlm.train --data {out} trains on it")
+
+
+def _tokenizer(path: Positional[Path], *, out: Path) -> None:
+    """Make a tokenizer's folder of GPT-2's files, a tokenizer.json or a rank file of tiktoken.
+
+    Args:
+        path: the file, or the folder it is in.
+        out: folder to make.
+    """
+    read = Tokenizer.load(path)
+    disk.make_empty_folder(out)
+    read.save(out)
+    print(f"{out}: {read.vocab_size:,} tokens")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line of fastlm.imports."""
+    commands: dict[str, Callable[..., None]] = {
+        "model": _model,
+        "tokens": _tokens,
+        "tokenizer": _tokenizer,
+    }
+    cli.run_command(
+        commands,
+        argv,
+        prog="python -m fastlm.imports",
+        description="What other tools have made, as runs, token files and tokenizers.",
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
