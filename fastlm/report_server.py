@@ -110,7 +110,7 @@ class ReportServer(ThreadingHTTPServer):
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
             what = "is in use" if error.errno == errno.EADDRINUSE else "is not ours to use"
-            raise OSError(f"port {port} {what}: give another --port, such as {port + 1}") from None
+            raise OSError(f"port {port} {what}: give another --port, such as {port % 65535 + 1}") from None
 
     @property
     def address(self) -> str:

@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import math
 import re
 import sys
 import time
@@ -179,6 +180,8 @@ def _report_command(
     """
     from fastlm import tokenizer_report
 
+    if not math.isfinite(seconds):
+        raise ValueError(f"seconds must be a number of seconds: got {seconds}")
     outs = [out for out in (json, md) if out is not None]
     tokenizers = [path for group in tokenizer for path in group]
     _check_outs(outs, [*text, *tokenizers])

@@ -98,6 +98,10 @@ class TestCommands:
             (["encode", "bad.txt", "--tokenizer", "empty.txt", "--out", "x.bin"], "tokenizer.json"),
             (["decode", "x.bin", "--tokenizer", "good"], "x.bin"),
             (["report", "empty.txt", "--tokenizer", "good"], "empty.txt is empty"),
+            (
+                ["report", "bad.txt", "--tokenizer", "good", "--seconds", "inf"],
+                "seconds must be a number of seconds: got inf",
+            ),
         ],
     )
     def test_bad_input_is_one_line_and_writes_nothing(
