@@ -110,7 +110,8 @@ class ReportServer(ThreadingHTTPServer):
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
             what = "is in use" if error.errno == errno.EADDRINUSE else "is not ours to use"
-            raise OSError(f"port {port} {what}: give another --port, such as {port % 65535 + 1}") from None
+            other = port % 65535 + 1
+            raise OSError(f"port {port} {what}: give another --port, such as {other}") from None
 
     @property
     def address(self) -> str:
