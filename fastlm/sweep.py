@@ -65,6 +65,9 @@ class SweepArguments:
     """only say which runs there would be"""
 
 
+ARGUMENTS = SweepArguments
+
+
 class Stopped(Exception):
     """The sweep was asked to stop; str() says how far it is."""
 
@@ -309,7 +312,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parsed(words: Sequence[str]) -> tuple[SweepArguments, list[str]]:
-    return cli.parse_known(SweepArguments, words, prog="python -m fastlm.sweep")
+    return cli.parse_known(ARGUMENTS, words, prog=cli.program("sweep"))
 
 
 if __name__ == "__main__":
