@@ -194,6 +194,8 @@ def _commit() -> str:
         return run.stdout.strip() if run.returncode == 0 else ""
 
     try:
+        if not git("ls-files", "--", "fastlm/__init__.py"):
+            return "unknown"  # installed below a folder that is another project's checkout
         commit = git("rev-parse", "--short=12", "HEAD")
         changed = git("status", "--porcelain", "--", "fastlm", "kernels")
     except (OSError, subprocess.TimeoutExpired):

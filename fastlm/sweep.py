@@ -256,6 +256,9 @@ def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
     if not runs[0].config.data.path:
         raise ValueError("--slurm needs --data: a folder made by fastlm.data prepare")
     root, out = Path(__file__).resolve().parent.parent, arguments.out.absolute()
+    job = root / "slurm" / "sweep.sh"
+    if not job.is_file():
+        raise ValueError(f"--slurm needs a checkout of fastlm: expected {job}, which no wheel has")
     lines = []
     for run in runs:
         words = ["--recipe", run.config.recipe, *run.flags, "--out", str(out / run.name)]
@@ -271,7 +274,7 @@ def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
     file = out / "runs.txt"
     disk.replace_file(file, "".join(f"{line}\n" for line in lines).encode())
     words = ["sbatch", f"--array=1-{len(runs)}%{arguments.at_once}", f"--output={out}/slurm-%a.txt"]
-    words += [str(root / "slurm" / "sweep.sh"), str(file)]
+    words += [str(job), str(file)]
     environment = {"PYTHON": sys.executable} | os.environ
     try:
         done = subprocess.run(words, cwd=root, env=environment, capture_output=True, text=True)
