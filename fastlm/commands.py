@@ -42,6 +42,7 @@ COMMANDS = {
     "sweep": Command("sweep", "sweep", "many runs, compared"),
     "report": Command("report", "report_cli", "one page of all runs, with charts"),
     "records": Command("records", "records", "keep the record of a run"),
+    "doctor": Command("doctor", "doctor", "what this machine can do, and what is in the way"),
     "sgd-toy": Command("sgd_toy", "sgd_toy", "which learning rates SGD survives"),
     "completion": Command("completion", "completion", "completion of commands in a shell"),
 }

@@ -23,7 +23,7 @@ LEVELS = [
         "completion", "data", "hardware", "layers", "model", "ngrams", "pretrained", "saver",
         "records", "report", "self_attention", "sgd_toy", "tokenizer_measures",
     },
-    {"budget", "compiling", "evaluate", "export", "generate", "memory", "plot", "recipes", "report_server", "tokenizer_report"},
+    {"budget", "compiling", "doctor", "evaluate", "export", "generate", "memory", "plot", "recipes", "report_server", "tokenizer_report"},
     {"accounting_cli", "assembling", "data_cli", "evaluate_cli", "export_cli", "generate_cli", "report_cli", "tokenizer_cli", "__main__"},
     {"trainer"},
     {"fixed_steps", "loop", "nonfinite", "profiling"},
