@@ -34,7 +34,7 @@ def next_token_probabilities(
         top_k: how many tokens may stay; None keeps all.
         top_p: the smallest set of most likely tokens whose probability reaches this stays.
     """
-    logits = logits.double().cpu()
+    logits = logits.cpu().double()  # in this order: an Apple GPU has no float64
     if temperature == 0:
         return torch.nn.functional.one_hot(logits.argmax(), logits.numel()).double()
     # The maximum is subtracted before the division, so that a small temperature cannot overflow.

@@ -21,8 +21,8 @@ from fastlm.export import (
     export_tiktoken,
     halves_from_pairs,
     hugging_face_type,
-    main,
 )
+from fastlm.export_cli import main
 from fastlm.model import TransformerLM
 from fastlm.pretrained import Pretrained, load_pretrained
 from fastlm.tokenizer import Tokenizer, train_bpe

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="programs lie elsewhere there")
 
 TINY = [
-    "--vocab-size", "300", "--model.n-layers", "1", "--model.d-model", "16", "--model.n-heads", "2",
+    "--model.n-layers", "1", "--model.d-model", "16", "--model.n-heads", "2",
     "--model.context-length", "16", "--batch-size", "2", "--eval-tokens", "256", "--device", "cpu", "--no-compile",
 ]  # fmt: skip
 
@@ -86,7 +86,7 @@ def test_it_trains_generates_and_exports_from_another_folder(programs, tmp_path)
     (tmp_path / "text.txt").write_text("Once upon a time.\n<|endoftext|>\n" * 500)
     for words in (
         ["data", "prepare", "text.txt", "--vocab-size", "300", "--out", "d"],
-        ["train", "--recipe", "stories", "--data", "d", "--max-steps", "2", "--out", "run", *TINY[2:]],
+        ["train", "--recipe", "stories", "--data", "d", "--max-steps", "2", "--out", "run", *TINY],
         ["export", "run", "--to", "hf", "--out", "hf"],
         ["report", "run", "--out", "report.html"],
     ):  # fmt: skip
@@ -95,7 +95,8 @@ def test_it_trains_generates_and_exports_from_another_folder(programs, tmp_path)
     assert told.stdout.startswith("Once")
     environment = json.loads((tmp_path / "run/environment.json").read_text())
     assert environment["commit"] == "unknown"
-    assert json.loads((tmp_path / "hf/config.json").read_text())["vocab_size"] == 300
+    vocab_size = json.loads((tmp_path / "d/meta.json").read_text())["vocab_size"]
+    assert json.loads((tmp_path / "hf/config.json").read_text())["vocab_size"] == vocab_size
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
