@@ -1,10 +1,12 @@
 """Settings every test shares: seeds, devices, and where test data of others may lie."""
 
 import os
+import re
 import signal
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -15,6 +17,22 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Triton reads this when its kernels are decorated, so it has to be set before any import of them.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+class OfKernels(pytest.Module):
+    """A file of tests of Triton's kernels, where there is no Triton."""
+
+    def collect(self) -> NoReturn:
+        raise pytest.skip.Exception("needs Triton", allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> OfKernels | None:
+    if find_spec("triton"):
+        return None
+    text = module_path.read_text(encoding="utf-8")
+    if re.search(r"^(?:from|import) (?:kernels|triton)\b", text, re.MULTILINE) is None:
+        return None
+    return OfKernels.from_parent(parent, path=module_path)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -5,6 +5,12 @@ the forward pass. Norms, softmax and other element-wise work are not counted, no
 checkpointing computes a second time: FLOPs and MFU are the model's.
 """
 
+if __name__ == "__main__":
+    from fastlm.accounting_cli import main
+    from fastlm.cli import run
+
+    run(main)  # before the slow imports
+
 from collections.abc import Callable
 
 from fastlm.config import VALUE_GATE_INPUTS, ModelConfig, OptimConfig
@@ -358,10 +364,3 @@ def _head_passing(
         rows = min(n_tokens, max(fitting, 2048), 16_384)
         return rows * v * size + (2 * v * config.d_model if size == 2 else 0)
     return n_tokens * v * (size if compiled else 8)
-
-
-if __name__ == "__main__":
-    from fastlm.accounting_cli import main
-    from fastlm.cli import run
-
-    run(main)

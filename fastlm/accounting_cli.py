@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import tyro
 from tyro.conf import Positional
@@ -25,9 +25,11 @@ from fastlm.chips import CHIPS
 from fastlm.config import ModelConfig, TrainConfig
 from fastlm.console import human_bytes, human_seconds
 from fastlm.durations import Duration
-from fastlm.projection import Point, project
 from fastlm.recipes import RECIPES, load_recipe
 from fastlm.record import RunRecord
+
+if TYPE_CHECKING:
+    from fastlm.projection import Point
 
 COMPARISON = "gpt2"
 LONG_CONTEXT = 16_384
@@ -239,6 +241,8 @@ def _long(seconds: float) -> str:
 def _projection(model: ModelConfig, n_tokens: float | None, runs: Sequence[Path]) -> str:
     if n_tokens is None:
         raise ValueError("what to project to? give --seconds: the recipe has no budget")
+    from fastlm.projection import project
+
     points = [_point(run) for run in runs]
     lines = [
         f"  {run}: {point.flops:.3g} FLOPs, loss {point.loss:.4f}"
@@ -247,7 +251,9 @@ def _projection(model: ModelConfig, n_tokens: float | None, runs: Sequence[Path]
     return "\n".join([*lines, str(project(points, n_tokens * _training_flops(model)))])
 
 
-def _point(run: Path) -> Point:
+def _point(run: Path) -> "Point":
+    from fastlm.projection import Point
+
     record = RunRecord(run)
     config, summary = record.config(), record.summary()
     if summary.get("val_loss") is None:
@@ -266,6 +272,9 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+ARGUMENTS = _account
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line of fastlm.accounting."""
-    cli.parse(_account, argv, prog="python -m fastlm.accounting")
+    cli.parse(ARGUMENTS, argv, prog=cli.program("accounting"))

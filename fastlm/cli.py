@@ -72,6 +72,12 @@ def run_command(
     )()
 
 
+def program(verb: str) -> str:
+    """What the user typed to start a command: `fastlm train` or `python -m fastlm.train`."""
+    typed = f"fastlm {verb}"
+    return typed if sys.argv[0] == typed else f"python -m fastlm.{verb.replace('-', '_')}"
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Say that a name is not known, with the nearest one that is."""
     names = sorted(known)

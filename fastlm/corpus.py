@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from fastlm.cli import run, run_command
+from fastlm import cli
 from fastlm.compression import COMPRESSIONS, read_blocks
 from fastlm.download import BASE_URL, fetch_dataset
 from fastlm.stories import SEPARATOR, generate_stories, story
@@ -149,21 +149,6 @@ def make_stories(
     for name in texts:
         os.replace(out / (name + ".part"), out / name)
     return out
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run `python -m fastlm.corpus`."""
-    commands: dict[str, Callable[..., None]] = {
-        "stories": _stories,
-        "tinystories": _tinystories,
-        "owt": _owt,
-    }
-    run_command(
-        commands,
-        argv,
-        prog="python -m fastlm.corpus",
-        description="Make or download a text to train on: OUT/train.txt and OUT/valid.txt.",
-    )
 
 
 def _stories(
@@ -379,5 +364,22 @@ class _Progress:
         print(f"{self.label}: {n_done / 1e6:.1f}{of} MB", file=sys.stderr)
 
 
+ARGUMENTS: dict[str, Callable[..., None]] = {
+    "stories": _stories,
+    "tinystories": _tinystories,
+    "owt": _owt,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line of fastlm.corpus."""
+    cli.run_command(
+        ARGUMENTS,
+        argv,
+        prog=cli.program("corpus"),
+        description="Make or download a text to train on: OUT/train.txt and OUT/valid.txt.",
+    )
+
+
 if __name__ == "__main__":
-    run(main)
+    cli.run(main)

@@ -4,21 +4,24 @@ Level 2. A prepared folder holds train.bin and val.bin (little-endian unsigned i
 else), meta.json that says what they are, and the tokenizer that made them.
 """
 
+if __name__ == "__main__":
+    from fastlm.cli import run
+    from fastlm.data_cli import main
+
+    run(main)  # before the slow imports
+
 import hashlib
 import itertools
 import json
 import shutil
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 
-from fastlm import cli
 from fastlm.corpus import find_splits, iter_documents
 from fastlm.sealed import read_sealed, seal
 from fastlm.tokenizer import END_OF_TEXT, Tokenizer, train_bpe_from_documents
@@ -367,48 +370,3 @@ def write_tokens(parts: Iterable[NDArray[Any]], path: Path, vocab_size: int) -> 
             out.write(raw)
             count += len(part)
     return {"file": path.name, "dtype": dtype, "count": count, "sha256": digest.hexdigest()}
-
-
-def prepare_command(
-    corpus: Annotated[Path, tyro.conf.Positional],
-    *,
-    out: Path,
-    vocab_size: int,
-    tokenizer: Path | None = None,
-    val_fraction: float = 0.01,
-    threads: int | None = None,
-) -> None:
-    """Turn a text into train.bin, val.bin, meta.json and a tokenizer.
-
-    Args:
-        corpus: text file (.txt, .jsonl, compressed or not) or folder of them
-        out: folder to make
-        vocab_size: entries of the tokenizer, special token included
-        tokenizer: folder of a tokenizer to use in place of training one
-        val_fraction: share of the documents kept for validation if there is no valid file
-        threads: of the tokenizer; all cores when not given
-    """
-    prepare(
-        corpus,
-        out,
-        vocab_size=vocab_size,
-        tokenizer=tokenizer,
-        val_fraction=val_fraction,
-        n_threads=threads,
-        report=lambda line: print(line, file=sys.stderr),
-    )
-    print(f"next: python -m fastlm.train --data {out} --compile --bf16", file=sys.stderr)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line of this module."""
-    cli.run_command(
-        {"prepare": prepare_command},
-        argv,
-        prog="python -m fastlm.data",
-        description="Token files for training.",
-    )
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -3,27 +3,26 @@
 Level 3. The file is cut into windows side by side; each token but the first is a target once.
 """
 
+if __name__ == "__main__":
+    from fastlm.cli import run
+    from fastlm.evaluate_cli import main
+
+    run(main)  # before the slow imports
+
 import itertools
-import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastlm import cli
-from fastlm.data import open_prepared
 from fastlm.functional import IGNORE_INDEX
-from fastlm.hardware import choose_compute_dtype, choose_device
 from fastlm.parallel import Ranks
-from fastlm.pretrained import load_pretrained
 
 FIRST_TOKENS = 1_000_000
 
@@ -123,58 +122,3 @@ def _batch(
         targets[row, : len(window) - 1] = window[1:]
         count += len(window) - 1
     return torch.from_numpy(inputs), torch.from_numpy(targets), count
-
-
-@dataclass(frozen=True)
-class EvaluateArguments:
-    """Validation loss, perplexity and bits per byte of a trained model."""
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """folder of the run"""
-    data: Path | None = None
-    """folder of prepared data, made with the same tokenizer; the run's own when not given"""
-    split: Literal["val", "train"] = "val"
-    batch_size: int = 16
-    context_length: int | None = None
-    """window length, at most the model's; the model's when not given"""
-    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
-    bf16: bool = False
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line of this module."""
-    arguments = cli.parse(EvaluateArguments, argv, prog="python -m fastlm.evaluate")
-    device = choose_device(arguments.device)
-    dtype, _ = choose_compute_dtype(device, arguments.bf16)
-    pretrained = load_pretrained(arguments.run, device=device, compute_dtype=dtype)
-    folder = arguments.data or Path(pretrained.config.data.path)
-    prepared = open_prepared(folder)
-    if prepared.tokenizer_hash != pretrained.tokenizer.hash:
-        raise ValueError(
-            f"{folder} was made with another tokenizer than {arguments.run}: "
-            "its token ids mean other text; prepare it with --tokenizer RUN/tokenizer"
-        )
-    split = prepared.val if arguments.split == "val" else prepared.train
-    split.verify()
-    longest = pretrained.config.model.context_length
-    context_length = arguments.context_length or longest
-    if not 1 <= context_length <= longest:
-        raise ValueError(f"context_length must lie in [1, {longest}]: got {context_length}")
-    with torch.no_grad():
-        result = evaluate_loss(
-            pretrained.model.loss,
-            split.tokens,
-            context_length=context_length,
-            batch_size=arguments.batch_size,
-            device=device,
-        )
-    told = asdict(result) | {
-        "perplexity": result.perplexity,
-        "bits_per_byte": result.bits_per_byte(split.text_bytes),
-        "context_length": context_length,
-    }
-    print(json.dumps(told, indent=2))
-
-
-if __name__ == "__main__":
-    cli.run(main)

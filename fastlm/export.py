@@ -3,23 +3,27 @@
 Level 3. python -m fastlm.export RUN --to hf --out DIR
 """
 
+if __name__ == "__main__":
+    from fastlm.cli import run
+    from fastlm.export_cli import main
+
+    run(main)  # before the slow imports
+
 import base64
 import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tyro.conf import Positional
 
-from fastlm import cli, disk
+from fastlm import disk
 from fastlm.bpe.reference import PATTERN
 from fastlm.config import ModelConfig
 from fastlm.hugging_face import hugging_face_config, hugging_face_tensors
-from fastlm.pretrained import Pretrained, load_pretrained
+from fastlm.pretrained import Pretrained
 from fastlm.tokenizer import END_OF_TEXT, Tokenizer
 from fastlm.tokenizer_files import ENCODING_FILE, RANKS_FILE
 
@@ -125,39 +129,3 @@ def _end_of_text(tokenizer: Tokenizer) -> int:
 
 def _write(path: Path, values: dict[str, Any]) -> None:
     disk.write_flushed(path, (json.dumps(values, indent=2) + "\n").encode())
-
-
-def _export(
-    run: Positional[Path],
-    to: Literal["hf", "tiktoken"],
-    out: Path,
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
-    with_code: bool = False,
-) -> None:
-    """Write a trained model, or its tokenizer, for other tools.
-
-    Args:
-        run: folder of a run, or of one of its checkpoints.
-        to: hf: a folder for transformers, model and tokenizer; tiktoken: the tokenizer's ranks.
-        out: folder to make.
-        dtype: of the weights.
-        with_code: with a file that computes what no class of transformers does; read it, then load
-            the folder with trust_remote_code=True.
-    """
-    pretrained = load_pretrained(run)
-    if to == "tiktoken":
-        export_tiktoken(pretrained.tokenizer, out)
-        print(f"{out}/ranks.tiktoken: tiktoken.load.load_tiktoken_bpe reads it")
-        return
-    export_hugging_face(pretrained, out, dtype=dtype, with_code=with_code)
-    trust = ", with trust_remote_code=True" if with_code else ""
-    print(f"{out}: transformers.AutoModelForCausalLM.from_pretrained reads it{trust}")
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line of fastlm.export."""
-    cli.parse(_export, argv, prog="python -m fastlm.export")
-
-
-if __name__ == "__main__":
-    cli.run(main)

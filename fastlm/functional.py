@@ -127,7 +127,8 @@ def rope_table(
     """
     steps = torch.arange(0, d_head, 2, device="cpu", dtype=torch.float64)
     rates = torch.pow(torch.tensor(theta, dtype=torch.float64), -steps / d_head)
-    angles = positions.to("cpu", torch.float64)[..., None] * rates
+    # First to the CPU, then to float64, which an Apple GPU does not have.
+    angles = positions.cpu().double()[..., None] * rates
     return (
         angles.cos().float().to(positions.device),
         angles.sin().float().to(positions.device),

@@ -3,22 +3,20 @@
 Level 3.
 """
 
+if __name__ == "__main__":
+    from fastlm.cli import run
+    from fastlm.generate_cli import main
+
+    run(main)  # before the slow imports
+
 import codecs
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal
 
 import torch
-import tyro
 from jaxtyping import Float
 from torch import Tensor
 
-from fastlm import cli
-from fastlm.hardware import choose_device
 from fastlm.model import TransformerLM
-from fastlm.pretrained import load_pretrained
 from fastlm.tokenizer import END_OF_TEXT, Tokenizer
 
 
@@ -36,7 +34,7 @@ def next_token_probabilities(
         top_k: how many tokens may stay; None keeps all.
         top_p: the smallest set of most likely tokens whose probability reaches this stays.
     """
-    logits = logits.double().cpu()
+    logits = logits.cpu().double()  # in this order: an Apple GPU has no float64
     if temperature == 0:
         return torch.nn.functional.one_hot(logits.argmax(), logits.numel()).double()
     # The maximum is subtracted before the division, so that a small temperature cannot overflow.
@@ -146,55 +144,3 @@ def generate_text(
     rest = decoder.decode(b"", final=True)
     if rest:
         yield rest
-
-
-@dataclass(frozen=True)
-class GenerateArguments:
-    """Continue a prompt with a trained model; the text streams to standard output."""
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """folder of the run"""
-    prompt: str = ""
-    """text to continue; empty starts a new document"""
-    temperature: float = 0.8
-    """0 always takes the most likely token"""
-    top_p: float = 0.95
-    """sample among the most likely tokens that together reach this probability"""
-    top_k: int | None = None
-    """sample among this many most likely tokens"""
-    max_tokens: int = 256
-    seed: int = 0
-    n: int = 1
-    """texts to make, with seeds seed, seed + 1 ..."""
-    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line of this module."""
-    arguments = cli.parse(GenerateArguments, argv, prog="python -m fastlm.generate")
-    check_sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.max_tokens)
-    if arguments.n < 1:
-        raise ValueError(f"n must be at least 1: got {arguments.n}")
-    device = choose_device(arguments.device)
-    pretrained = load_pretrained(arguments.run, device=device)
-    for i in range(arguments.n):
-        if i:
-            sys.stdout.write("\n---\n")
-        sys.stdout.write(arguments.prompt)
-        for piece in generate_text(
-            pretrained.model,
-            pretrained.tokenizer,
-            arguments.prompt,
-            max_tokens=arguments.max_tokens,
-            temperature=arguments.temperature,
-            top_k=arguments.top_k,
-            top_p=arguments.top_p,
-            seed=arguments.seed + i,
-        ):
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-        sys.stdout.write("\n")
-
-
-if __name__ == "__main__":
-    cli.run(main)

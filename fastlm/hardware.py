@@ -162,15 +162,34 @@ _DRIVER_FIELDS = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", 
 
 def _driver(uuid: object) -> dict[str, str]:
     """Driver, clocks and power limit of a GPU as nvidia-smi gives them; empty where it does not."""
-    query = [f"--query-gpu={','.join(_DRIVER_FIELDS)}", "--format=csv,noheader", f"--id=GPU-{uuid}"]
+    rows = _nvidia_smi(f"--query-gpu={','.join(_DRIVER_FIELDS)}", f"--id=GPU-{uuid}")
+    if len(rows) != 1 or len(rows[0]) != len(_DRIVER_FIELDS):
+        return {}
+    return dict(zip(_DRIVER_FIELDS, rows[0], strict=True))
+
+
+def driver_gpus() -> list[tuple[str, str]]:
+    """Name and driver version of every GPU that nvidia-smi knows of, whatever torch sees."""
+    rows = _nvidia_smi("--query-gpu=name,driver_version")
+    return [(row[0], row[1]) for row in rows if len(row) == 2]
+
+
+def gpu_processes(uuid: object) -> list[int]:
+    """Ids of the processes that compute on a GPU, this one left out."""
+    rows = _nvidia_smi("--query-compute-apps=pid", f"--id=GPU-{uuid}")
+    return [int(row[0]) for row in rows if row[0].isdecimal() and int(row[0]) != os.getpid()]
+
+
+def _nvidia_smi(*query: str) -> list[list[str]]:
+    """Rows of values; none where there is no nvidia-smi, or it fails."""
+    words = ["nvidia-smi", *query, "--format=csv,noheader"]
     try:
-        run = subprocess.run(["nvidia-smi", *query], capture_output=True, text=True, timeout=10)
+        run = subprocess.run(words, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
-        return {}
-    values = [value.strip() for value in run.stdout.split(",")]
-    if run.returncode or len(values) != len(_DRIVER_FIELDS):
-        return {}
-    return dict(zip(_DRIVER_FIELDS, values, strict=True))
+        return []
+    if run.returncode:
+        return []
+    return [[value.strip() for value in line.split(",")] for line in run.stdout.splitlines()]
 
 
 def _cpu_name() -> str:
@@ -194,6 +213,8 @@ def _commit() -> str:
         return run.stdout.strip() if run.returncode == 0 else ""
 
     try:
+        if not git("ls-files", "--", "fastlm/__init__.py"):
+            return "unknown"  # installed below a folder that is another project's checkout
         commit = git("rev-parse", "--short=12", "HEAD")
         changed = git("status", "--porcelain", "--", "fastlm", "kernels")
     except (OSError, subprocess.TimeoutExpired):

@@ -1,20 +1,34 @@
 """What other tools have made, as runs, tokenizers and token files of ours.
 
-Level 4. python -m fastlm.imports model FOLDER --out RUN
+Level 3. python -m fastlm.imports model FOLDER --out RUN
 """
+
+if __name__ == "__main__":
+    from fastlm.cli import run
+    from fastlm.imports_cli import main
+
+    run(main)  # before the slow imports
 
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from tyro.conf import Positional
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
-from fastlm import cli, disk
+from fastlm import disk, hugging_face
+from fastlm.checkpoint import take_snapshot, write_snapshot
+from fastlm.config import TrainConfig
+from fastlm.data import check_ids, write_meta, write_tokens
+from fastlm.hardware import describe
+from fastlm.model import TransformerLM
+from fastlm.record import RunRecord
 from fastlm.tokenizer import END_OF_TEXT, Tokenizer
 
 HEADER_BYTES = 1024
@@ -49,15 +63,6 @@ def import_model(folder: Path, out: Path, *, tokenizer: Path | None = None) -> l
         FileNotFoundError, ValueError: naming the file and what in it is of another network.
         FileExistsError: if out has something in it.
     """
-    import torch
-
-    from fastlm import hugging_face
-    from fastlm.checkpoint import take_snapshot, write_snapshot
-    from fastlm.config import TrainConfig
-    from fastlm.hardware import describe
-    from fastlm.model import TransformerLM
-    from fastlm.record import RunRecord
-
     path = folder / "config.json"
     values = _read_json(path)
     try:
@@ -110,8 +115,6 @@ def import_tokens(
             written then.
         FileExistsError: if out has something in it.
     """
-    from fastlm.data import write_meta, write_tokens
-
     read = Tokenizer.load(tokenizer)
     if END_OF_TEXT not in read.special_tokens:
         raise ValueError(f"the tokenizer in {tokenizer} has no {END_OF_TEXT} token")
@@ -149,8 +152,6 @@ def open_foreign(path: Path, vocab_size: int, dtype: str) -> ForeignTokens:
     Raises:
         FileNotFoundError, ValueError: as import_tokens.
     """
-    from fastlm.data import check_ids
-
     if not path.is_file():
         raise FileNotFoundError(f"no such token file: {path}")
     size = path.stat().st_size
@@ -210,9 +211,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_tensors(folder: Path) -> dict[str, Any]:
     """All tensors of the safetensors in a folder, on the CPU."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.is_file():
@@ -234,69 +232,3 @@ def _read_tensors(folder: Path) -> dict[str, Any]:
         except SafetensorError as error:
             raise ValueError(f"{path} is damaged: {error}; get it again") from None
     return tensors
-
-
-def _model(folder: Positional[Path], *, out: Path, tokenizer: Path | None = None) -> None:
-    """Make a run of a Llama-shaped folder of transformers.
-
-    Args:
-        folder: with config.json, model.safetensors and tokenizer.json.
-        out: folder of the run to make.
-        tokenizer: folder or file of the model's tokenizer, if the folder has none.
-    """
-    for line in import_model(folder, out, tokenizer=tokenizer):
-        print(f"note: {line}")
-    print(f"{out}: python -m fastlm.train --init-from {out} trains it on, with its tokenizer")
-
-
-def _tokens(
-    *,
-    train: list[Path],
-    val: list[Path],
-    tokenizer: Path,
-    out: Path,
-    dtype: Literal["uint16", "uint32"] = "uint16",
-) -> None:
-    """Make a prepared folder of token files of nanoGPT, llm.c or modded-nanogpt.
-
-    Args:
-        train: token files to train on.
-        val: token files to validate on.
-        tokenizer: folder or file of the tokenizer that made them.
-        out: folder to make.
-        dtype: of files without a header.
-    """
-    import_tokens(train, val, tokenizer, out, dtype=dtype)
-    print(f"{out}: python -m fastlm.train --data {out} trains on it")
-
-
-def _tokenizer(path: Positional[Path], *, out: Path) -> None:
-    """Make a tokenizer's folder of GPT-2's files, a tokenizer.json or a rank file of tiktoken.
-
-    Args:
-        path: the file, or the folder it is in.
-        out: folder to make.
-    """
-    read = Tokenizer.load(path)
-    disk.make_empty_folder(out)
-    read.save(out)
-    print(f"{out}: {read.vocab_size:,} tokens")
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line of fastlm.imports."""
-    commands: dict[str, Callable[..., None]] = {
-        "model": _model,
-        "tokens": _tokens,
-        "tokenizer": _tokenizer,
-    }
-    cli.run_command(
-        commands,
-        argv,
-        prog="python -m fastlm.imports",
-        description="What other tools have made, as runs, token files and tokenizers.",
-    )
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,11 +1,15 @@
 """Which function computes what: the table of operations a model and its optimizers are given.
 
-Level 1; the only file that imports kernels. A model never asks what machine it runs on: it calls
-the functions of the Ops it was built with.
+Level 1; the only file that loads the package kernels. A model never asks what machine it runs on:
+it calls the functions of the Ops it was built with.
 """
 
 import math
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -246,6 +250,31 @@ def _load_fa3(device: torch.device | str | None, other: Callable[..., Tensor]) -
     return attention
 
 
+def load_kernels() -> ModuleType:
+    """fastlm's Triton kernels, never another package of that name: PyPI has Hugging Face's.
+
+    In a checkout they are the folder kernels beside fastlm. A wheel has them inside, as
+    fastlm.kernels, so that installing one package never overwrites files of the other; an
+    editable install knows them by both names, the second wherever Python was started.
+
+    Raises:
+        ImportError: if Triton or the kernels are not there.
+    """
+    package = Path(__file__).resolve().parent
+    ours, found = package.parent / "kernels" / "__init__.py", None
+    if not (package / "kernels").is_dir():
+        found = find_spec("kernels")
+        if found is not None and found.origin is not None and Path(found.origin).resolve() == ours:
+            return import_module("kernels")
+    try:
+        return import_module("fastlm.kernels")
+    except ModuleNotFoundError as error:
+        if error.name != "fastlm.kernels":
+            raise
+        other = "none" if found is None else f"another one, {found.origin}"
+        raise ImportError(f"expected {ours.parent} to be importable, got {other}") from None
+
+
 def load_ops(
     triton_ops: str = "auto",
     device: torch.device | str | None = None,
@@ -280,8 +309,7 @@ def _load_table(triton_ops: str, device: torch.device | str | None) -> Ops:
     if triton_ops == "none" or (triton_ops == "auto" and not on_gpu):
         return torch_ops
     try:
-        from kernels import AUTO, OPS
-        from kernels.launch import INTERPRETED
+        kernels = load_kernels()
     except ImportError as error:
         if triton_ops == "auto":
             return torch_ops
@@ -289,7 +317,8 @@ def _load_table(triton_ops: str, device: torch.device | str | None) -> Ops:
             f"--triton-ops {triton_ops} needs fastlm's own package kernels, and Triton: {error}; "
             "run from fastlm's folder, install triton (on Linux), or use --triton-ops none"
         ) from None
-    chosen = {"auto": AUTO, "all": tuple(OPS)}
+    OPS, INTERPRETED = kernels.OPS, kernels.launch.INTERPRETED
+    chosen = {"auto": kernels.AUTO, "all": tuple(OPS)}
     names = chosen[triton_ops] if triton_ops in chosen else triton_ops.split(",")
     for name in names:
         if name not in OPS:

@@ -5,13 +5,14 @@ Level 1. torchrun starts them; a process alone is a group of one, for which noth
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from fastlm.torchrun import world_size
 
 Parallel = Literal["auto", "ddp", "fsdp"]
 T = TypeVar("T")
@@ -93,10 +94,6 @@ class Ranks:
         return self.concatenate(part)[:n]
 
 
-def _world_size() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))  # which torchrun sets
-
-
 @contextlib.contextmanager
 def joined(parallel: Parallel, device: torch.device) -> Iterator[Ranks]:
     """Inside `with`: one of the processes that torchrun has started, or the only one.
@@ -105,7 +102,7 @@ def joined(parallel: Parallel, device: torch.device) -> Iterator[Ranks]:
         ValueError: if there is no device for this process.
         LostProcess: if the others cannot be reached, at the beginning or on the way.
     """
-    if _world_size() == 1:
+    if world_size() == 1:
         yield Ranks()
         return
     backend = "gloo"
@@ -134,23 +131,6 @@ def joined(parallel: Parallel, device: torch.device) -> Iterator[Ranks]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
-
-
-@contextlib.contextmanager
-def left_at_once() -> Iterator[None]:
-    """Inside `with`, sys.exit() ends a process of several at once, without Python's tidying up.
-
-    gloo's threads outlive destroy_process_group(), and may touch Python objects while these go:
-    SIGABRT of a run that has done all it had to (pytorch/pytorch#179291).
-    """
-    try:
-        yield
-    except SystemExit as end:
-        if _world_size() > 1 and isinstance(end.code, int):
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(end.code)
-        raise
 
 
 class GradientSum:

@@ -190,6 +190,23 @@ def leaderboard_b200() -> TrainConfig:
     )
 
 
+def small_gpu() -> TrainConfig:
+    """The leaderboard's network and optimizers for an hour of a card with 8 GB."""
+    base = leaderboard()
+    return dataclasses.replace(
+        base,
+        recipe="small-gpu",
+        model=dataclasses.replace(
+            base.model, vocab_size=16_000, n_layers=8, d_model=512, n_heads=4, d_ff=2048
+        ),
+        batch_size=128,
+        time_budget=60 * 60.0,
+        eval_every=250,
+        eval_tokens=1 << 18,
+        checkpoint_every=500,
+    )
+
+
 def leaderboard_tiny() -> TrainConfig:
     """The leaderboard's network and optimizers at the size of tiny, for a CPU."""
     base = tiny()
@@ -217,6 +234,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "tinystories": tinystories,
     "tinystories-cpu": tinystories_cpu,
     "owt": owt,
+    "small-gpu": small_gpu,
     "baseline": baseline,
     "leaderboard": leaderboard,
     "leaderboard-b200": leaderboard_b200,

@@ -159,9 +159,12 @@ def _keep(runs: Positional[tuple[Path, ...]] = (), to: Path = Path("runs")) -> N
     print(f"{page}: {'renewed' if update(page) else 'as it was'}")
 
 
+ARGUMENTS = _keep
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line of fastlm.records."""
-    cli.parse(_keep, argv, prog="python -m fastlm.records")
+    cli.parse(ARGUMENTS, argv, prog=cli.program("records"))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,12 @@
 Level 2. The page's own files lie in fastlm/report_page/.
 """
 
+if __name__ == "__main__":
+    from fastlm.cli import run
+    from fastlm.report_cli import main
+
+    run(main)  # before the slow imports
+
 import re
 import time
 from collections.abc import Mapping
@@ -63,10 +69,3 @@ def _part(name: str) -> str:
 def _filled(template: str, parts: Mapping[str, str]) -> str:
     """The template with {{ name }} replaced; what is filled in is not looked at again."""
     return re.sub(r"\{\{ (\w+) \}\}", lambda found: parts[found[1]], template)
-
-
-if __name__ == "__main__":
-    from fastlm.cli import run
-    from fastlm.report_cli import main
-
-    run(main)

@@ -50,6 +50,9 @@ def _serve(paths: Sequence[Path], port: int) -> None:
         server.serve_forever(poll_interval=0.2)
 
 
+ARGUMENTS = _report
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line of fastlm.report."""
-    cli.parse(_report, argv, prog="python -m fastlm.report")
+    cli.parse(ARGUMENTS, argv, prog=cli.program("report"))

@@ -5,15 +5,16 @@ Level 2. python -m fastlm.sgd_toy --rates 1 10 100 1000
 
 from collections.abc import Sequence
 
-import torch
-from torch import nn
-
 from fastlm import cli
-from fastlm.optim import SGD
 
 
 def losses(rate: float, n_steps: int = 10, seed: int = 0) -> list[float]:
     """Mean of the squared weights before each step; weights begin as 5 times a normal draw."""
+    import torch
+    from torch import nn
+
+    from fastlm.optim import SGD
+
     generator = torch.Generator().manual_seed(seed)
     weights = nn.Parameter(5 * torch.randn(10, 10, generator=generator))
     optimizer = SGD([weights], lr=rate, inverse_sqrt=True)
@@ -47,9 +48,12 @@ def _toy(
         print(f"rate {rate:g} {'converges' if column[-1] < column[0] else 'diverges'}")
 
 
+ARGUMENTS = _toy
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line of fastlm.sgd_toy."""
-    cli.parse(_toy, argv, prog="python -m fastlm.sgd_toy")
+    cli.parse(ARGUMENTS, argv, prog=cli.program("sgd-toy"))
 
 
 if __name__ == "__main__":

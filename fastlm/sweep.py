@@ -65,6 +65,9 @@ class SweepArguments:
     """only say which runs there would be"""
 
 
+ARGUMENTS = SweepArguments
+
+
 class Stopped(Exception):
     """The sweep was asked to stop; str() says how far it is."""
 
@@ -253,6 +256,9 @@ def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
     if not runs[0].config.data.path:
         raise ValueError("--slurm needs --data: a folder made by fastlm.data prepare")
     root, out = Path(__file__).resolve().parent.parent, arguments.out.absolute()
+    job = root / "slurm" / "sweep.sh"
+    if not job.is_file():
+        raise ValueError(f"--slurm needs a checkout of fastlm: expected {job}, which no wheel has")
     lines = []
     for run in runs:
         words = ["--recipe", run.config.recipe, *run.flags, "--out", str(out / run.name)]
@@ -268,7 +274,7 @@ def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
     file = out / "runs.txt"
     disk.replace_file(file, "".join(f"{line}\n" for line in lines).encode())
     words = ["sbatch", f"--array=1-{len(runs)}%{arguments.at_once}", f"--output={out}/slurm-%a.txt"]
-    words += [str(root / "slurm" / "sweep.sh"), str(file)]
+    words += [str(job), str(file)]
     environment = {"PYTHON": sys.executable} | os.environ
     try:
         done = subprocess.run(words, cwd=root, env=environment, capture_output=True, text=True)
@@ -309,7 +315,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parsed(words: Sequence[str]) -> tuple[SweepArguments, list[str]]:
-    return cli.parse_known(SweepArguments, words, prog="python -m fastlm.sweep")
+    return cli.parse_known(ARGUMENTS, words, prog=cli.program("sweep"))
 
 
 if __name__ == "__main__":

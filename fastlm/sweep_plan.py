@@ -13,8 +13,6 @@ from fastlm import cli
 from fastlm.ablations import ABLATIONS, BASE
 from fastlm.accounting import largest_batch, training_memory
 from fastlm.config import TrainConfig
-from fastlm.hardware import choose_compute_dtype, choose_device
-from fastlm.memory import usable_memory
 from fastlm.train_cli import configuration
 
 LIMIT = "limit"
@@ -214,6 +212,9 @@ def memory_limit(config: TrainConfig) -> int:
     Raises:
         ValueError: if not even one does.
     """
+    from fastlm.hardware import choose_compute_dtype, choose_device
+    from fastlm.memory import usable_memory
+
     device = choose_device(config.device)
     dtype, _ = choose_compute_dtype(device, config.bf16)
 

@@ -8,6 +8,12 @@
 What is compiled (fastlm.bpe) is imported when first used, so that importing this file stays quick.
 """
 
+if __name__ == "__main__":
+    from fastlm.cli import run
+    from fastlm.tokenizer_cli import main
+
+    run(main)  # before the slow imports
+
 import functools
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -430,10 +436,3 @@ class Tokenizer:
         data = b"".join(tokens)
         begins, _ = token_spans(data, np.fromiter(map(len, tokens), np.int64, len(tokens)))
         return data.decode("utf-8", "replace"), begins.tolist()
-
-
-if __name__ == "__main__":
-    from fastlm.cli import run
-    from fastlm.tokenizer_cli import main
-
-    run(main)

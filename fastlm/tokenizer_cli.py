@@ -15,9 +15,7 @@ from tyro.conf import Positional, UseAppendAction
 
 from fastlm import cli
 from fastlm.meter import Meter
-from fastlm.text_files import check_file, to_json, write_atomically
-from fastlm.token_files import read_token_file
-from fastlm.tokenizer import END_OF_TEXT, Tokenizer, train_bpe
+from fastlm.stories import SEPARATOR
 
 _DECODED_TOKENS = 1 << 16  # at a time
 
@@ -32,7 +30,7 @@ def _train_command(
     text: Positional[tuple[Path, ...]],
     vocab_size: int,
     out: Path,
-    special_token: UseAppendAction[tuple[str, ...]] = (END_OF_TEXT,),
+    special_token: UseAppendAction[tuple[str, ...]] = (SEPARATOR,),
     n_threads: int | None = None,
     errors: Literal["strict", "replace"] = "strict",
     max_token_bytes: int | None = None,
@@ -50,6 +48,8 @@ def _train_command(
         max_token_bytes: learn no longer token; no limit when not given.
         sample_bytes: of larger files read a sample, spread evenly, of so many bytes: 500MB, 2GB.
     """
+    from fastlm.tokenizer import Tokenizer, train_bpe
+
     started = time.perf_counter()
     special_tokens = list(dict.fromkeys(special_token))
     if out.exists() and not out.is_dir():
@@ -106,6 +106,9 @@ def _encode_command(
         errors: what to do with invalid UTF-8: refuse it, or read it as U+FFFD.
         resume: go on where an interrupted run stopped.
     """
+    from fastlm.text_files import check_file
+    from fastlm.tokenizer import Tokenizer
+
     started = time.perf_counter()
     check_file(text)
     n_bytes = text.stat().st_size
@@ -143,6 +146,9 @@ def _decode_command(file: Positional[Path], tokenizer: Path) -> None:
         file: token file, with its .json beside it.
         tokenizer: folder or tokenizer.json of the tokenizer that encoded it.
     """
+    from fastlm.token_files import read_token_file
+    from fastlm.tokenizer import Tokenizer
+
     loaded = Tokenizer.load(tokenizer)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     tokens = read_token_file(file, loaded)
@@ -179,6 +185,7 @@ def _report_command(
         md: file to write the tables to, as Markdown.
     """
     from fastlm import tokenizer_report
+    from fastlm.text_files import to_json, write_atomically
 
     if not math.isfinite(seconds):
         raise ValueError(f"seconds must be a number of seconds: got {seconds}")
@@ -245,12 +252,14 @@ def _warnings_as_lines() -> Iterator[None]:
         yield
 
 
+ARGUMENTS: dict[str, Callable[..., None]] = {
+    "train": _train_command,
+    "encode": _encode_command,
+    "decode": _decode_command,
+    "report": _report_command,
+}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run `python -m fastlm.tokenizer`."""
-    commands: dict[str, Callable[..., None]] = {
-        "train": _train_command,
-        "encode": _encode_command,
-        "decode": _decode_command,
-        "report": _report_command,
-    }
-    cli.run_command(commands, argv, prog="python -m fastlm.tokenizer")
+    """The command line of fastlm.tokenizer."""
+    cli.run_command(ARGUMENTS, argv, prog=cli.program("tokenizer"))

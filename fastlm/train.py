@@ -12,6 +12,13 @@ from fastlm import signals
 if __name__ == "__main__":
     signals.exit_on_signals()
 
+    from fastlm.cli import run as run_command
+    from fastlm.torchrun import left_at_once
+    from fastlm.train_cli import main
+
+    with left_at_once():
+        run_command(lambda: main(started=PROCESS_STARTED))
+
 import contextlib
 import dataclasses
 import itertools
@@ -45,7 +52,7 @@ from fastlm.loggers import check_logger, open_logger
 from fastlm.loop import begin, run
 from fastlm.memory import is_out_of_memory, out_of_memory
 from fastlm.nonfinite import write_nonfinite
-from fastlm.parallel import Ranks, left_at_once
+from fastlm.parallel import Ranks
 from fastlm.plot import plot_curves
 from fastlm.pretrained import load_pretrained, read_start
 from fastlm.record import RunRecord, write_json
@@ -350,11 +357,3 @@ def _next_commands(run: Path, config: TrainConfig) -> str:
             f"  python -m fastlm.train --data {config.data.path} --time-budget 10m --compile",
         ]
     )
-
-
-if __name__ == "__main__":
-    from fastlm.cli import run as run_command
-    from fastlm.train_cli import main
-
-    with left_at_once():
-        run_command(lambda: main(started=PROCESS_STARTED))

@@ -9,27 +9,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from fastlm import cli, signals
-from fastlm.checkpoint import is_checkpoint
 from fastlm.config import TrainConfig
-from fastlm.corpus import make_stories
-from fastlm.data import open_prepared, prepare
-from fastlm.hardware import choose_compute_dtype, choose_device, configure_cuda
-from fastlm.loggers import check_logger
-from fastlm.memory import OutOfMemory
-from fastlm.ops import load_ops
-from fastlm.parallel import LostProcess, Ranks, joined
-from fastlm.profiling import profile_run
 from fastlm.recipes import load_recipe
 from fastlm.record import CHECKPOINTS, RunRecord
-from fastlm.saver import SaveFailed
-from fastlm.signals import Stopped
-from fastlm.train import new_trainer, say, train
-from fastlm.watch import Diverged
+
+if TYPE_CHECKING:
+    from fastlm.parallel import Ranks
 
 
 @dataclass(frozen=True)
@@ -44,6 +34,9 @@ class TrainArguments:
     of its checkpoints"""
     profile: bool = False
     """only time a few steps and their parts: profile.md and trace.json in --out"""
+
+
+ARGUMENTS = TrainArguments
 
 
 def _flag(argv: Sequence[str], name: str) -> str | None:
@@ -82,6 +75,8 @@ def _starting_point(argv: Sequence[str]) -> TrainArguments:
 
 def _run_of(path: Path) -> Path:
     """The folder of a run, which a path or the folder of a checkpoint names."""
+    from fastlm.checkpoint import is_checkpoint
+
     if is_checkpoint(path) and path.absolute().parent.name == CHECKPOINTS:
         return path.parent.parent
     return path
@@ -96,6 +91,9 @@ def _next_run_folder(recipe: str) -> Path:
 
 def _story_data(config: TrainConfig) -> Path:
     """Generated stories, prepared once for each vocabulary size."""
+    from fastlm.corpus import make_stories
+    from fastlm.data import prepare
+    from fastlm.train import say
 
     corpus = make_stories(Path("data") / "stories")
     folder = Path("data") / f"stories-v{config.data.vocab_size}"
@@ -115,7 +113,7 @@ def configuration(argv: Sequence[str]) -> TrainConfig:
 
 def _parsed(argv: list[str]) -> TrainArguments:
     start = _starting_point(argv)
-    return cli.parse(TrainArguments, argv, prog="python -m fastlm.train", default=start)
+    return cli.parse(ARGUMENTS, argv, prog=cli.program("train"), default=start)
 
 
 def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> None:
@@ -127,6 +125,16 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     argv = list(sys.argv[1:] if argv is None else argv)
     started = time.perf_counter() if started is None else started
     arguments = _parsed(argv)
+    # All that is slow to import comes after the flags.
+    from fastlm.checkpoint import is_checkpoint
+    from fastlm.data import open_prepared
+    from fastlm.hardware import choose_compute_dtype, choose_device, configure_cuda
+    from fastlm.loggers import check_logger
+    from fastlm.ops import load_ops
+    from fastlm.parallel import LostProcess, joined
+    from fastlm.profiling import profile_run
+    from fastlm.train import new_trainer, say
+
     config = arguments.config
     if arguments.resume == "auto" and arguments.out is None:
         raise ValueError("--resume auto needs --out: the folder of the run to go on with")
@@ -176,9 +184,14 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
 
 
 def _exit_code(
-    config: TrainConfig, run_dir: Path, *, resume: bool | Path, started: float, ranks: Ranks
+    config: TrainConfig, run_dir: Path, *, resume: bool | Path, started: float, ranks: "Ranks"
 ) -> int:
     """Train, and say in a line why it ended if it did not come to its end."""
+    from fastlm.memory import OutOfMemory
+    from fastlm.saver import SaveFailed
+    from fastlm.train import say, train
+    from fastlm.watch import Diverged
+
     try:
         summary = train(
             config,
@@ -194,7 +207,7 @@ def _exit_code(
             for path in getattr(error, "__notes__", []):
                 say(f"what the step was made of: {path}")
         return 1
-    except Stopped as stopped:
+    except signals.Stopped as stopped:
         if ranks.is_first:
             say(
                 f"stopped by {stopped} before the first step; --resume auto --out {run_dir} goes on"

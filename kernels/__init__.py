@@ -8,7 +8,7 @@ that uses it in every record of bench/results. cases.py has all operations.
 from collections.abc import Callable
 from typing import Any
 
-from kernels import (
+from . import (
     adamw,
     attention,
     linear_cross_entropy,

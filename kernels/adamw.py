@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.launch import accurate_dtype, check_tensors, launch, operation, without_waiting
+from .launch import accurate_dtype, check_tensors, launch, operation, without_waiting
 
 CHUNK = 2048
 WARPS = 8

@@ -32,10 +32,10 @@ from triton.backends.compiler import GPUTarget
 from triton.errors import TritonError
 from triton.runtime import driver
 
-from kernels.cases import OPS, Op
-from kernels.configurations import GPUS, Configuration, Gpu, Pointer, launched
-from kernels.launch import INTERPRETED
-from kernels.readme import read_table, replace_table
+from .cases import OPS, Op
+from .configurations import GPUS, Configuration, Gpu, Pointer, launched
+from .launch import INTERPRETED
+from .readme import read_table, replace_table
 
 README = Path(__file__).with_name("README.md")
 TABLE = "resources"  # what it is called there
@@ -187,7 +187,7 @@ def survey(ops: dict[str, Op], gpus: list[Gpu], n_jobs: int) -> dict[str, Any]:
     """
     uses = launched(ops, gpus)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["kernels.cases"])
+    context.set_forkserver_preload([f"{__package__}.cases"])
     with (
         tempfile.TemporaryDirectory() as cache_dir,
         ProcessPoolExecutor(n_jobs, context, _prepare, (cache_dir,)) as pool,

@@ -25,7 +25,7 @@ import triton.language as tl
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kernels.launch import (
+from .launch import (
     INTERPRETED,
     accurate_dtype,
     block_of,

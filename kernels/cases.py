@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from kernels.adamw import adamw
-from kernels.attention import attention
-from kernels.cross_entropy import cross_entropy
-from kernels.linear_cross_entropy import linear_cross_entropy
-from kernels.relu2 import relu2
-from kernels.rms_norm import add_rms_norm, rms_norm
-from kernels.rope import qk_norm_rope, rotate_pairs
-from kernels.softmax import softmax
-from kernels.swiglu import silu_mul, swiglu
-from kernels.symmetric_product import symmetric_product
+from .adamw import adamw
+from .attention import attention
+from .cross_entropy import cross_entropy
+from .linear_cross_entropy import linear_cross_entropy
+from .relu2 import relu2
+from .rms_norm import add_rms_norm, rms_norm
+from .rope import qk_norm_rope, rotate_pairs
+from .softmax import softmax
+from .swiglu import silu_mul, swiglu
+from .symmetric_product import symmetric_product
 
 Shape = tuple[int, ...]
 Options = dict[str, Any]

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from kernels.cases import Inputs, Op, Options, Shape
-from kernels.launch import Launch, recording
+from .cases import Inputs, Op, Options, Shape
+from .launch import Launch, recording
 
 
 class Gpu(NamedTuple):

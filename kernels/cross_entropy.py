@@ -14,7 +14,7 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kernels.launch import (
+from .launch import (
     accurate_dtype,
     as_rows,
     block_of,

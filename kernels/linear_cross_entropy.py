@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kernels.cross_entropy import MAX_COLUMNS, launch_rows, reduce_losses
-from kernels.launch import as_rows, check_tensors, operation, sum_dtype
+from .cross_entropy import MAX_COLUMNS, launch_rows, reduce_losses
+from .launch import as_rows, check_tensors, operation, sum_dtype
 
 CHUNK_BYTES = 512 << 20  # of logits, held at a time
 MIN_CHUNK_ROWS, MAX_CHUNK_ROWS = 2048, 16_384

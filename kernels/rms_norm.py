@@ -13,7 +13,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from kernels.launch import (
+from .launch import (
     accurate_dtype,
     as_rows,
     check_tensors,

@@ -11,7 +11,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from kernels.launch import (
+from .launch import (
     accurate_dtype,
     block_of,
     check_tensors,

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from kernels.launch import accurate_dtype, check_tensors, launch, operation
+from .launch import accurate_dtype, check_tensors, launch, operation
 
 BLOCK, WARPS = 2048, 8
 

@@ -19,8 +19,8 @@ from fastlm.config import ModelConfig, TrainConfig
 from fastlm.export import (
     export_hugging_face,
     export_tiktoken,
-    main,
 )
+from fastlm.export_cli import main
 from fastlm.hugging_face import hugging_face_type
 from fastlm.model import TransformerLM
 from fastlm.pretrained import Pretrained, load_pretrained

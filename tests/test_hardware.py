@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from fastlm import train_cli as train_module
+from fastlm import hardware, train_cli
 from fastlm.hardware import _driver, configure_cuda
 
 NAMES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
@@ -63,15 +63,15 @@ def test_without_a_gpu_nothing_is_set(precision, monkeypatch):
 
 def test_it_is_set_before_the_device_is_looked_at(monkeypatch):
     calls = []
-    monkeypatch.setattr(train_module, "configure_cuda", lambda bf16: calls.append(bf16))
+    monkeypatch.setattr(hardware, "configure_cuda", lambda bf16: calls.append(bf16))
 
     def choose_device(wanted):
         calls.append(wanted)
         raise ValueError("far enough")
 
-    monkeypatch.setattr(train_module, "choose_device", choose_device)
+    monkeypatch.setattr(hardware, "choose_device", choose_device)
     with pytest.raises(ValueError, match="far enough"):
-        train_module.main(["--recipe", "tiny", "--bf16"])
+        train_cli.main(["--recipe", "tiny", "--bf16"])
     assert calls == [True, "auto"]
 
 

@@ -17,7 +17,8 @@ from tokenizer_cases import END
 from fastlm.data import open_prepared
 from fastlm.export import export_hugging_face, export_tiktoken
 from fastlm.hugging_face import model_config
-from fastlm.imports import HEADER_BYTES, import_model, import_tokens, main
+from fastlm.imports import HEADER_BYTES, import_model, import_tokens
+from fastlm.imports_cli import main
 from fastlm.pretrained import load_pretrained
 from fastlm.tokenizer import Tokenizer
 from fastlm.train import train

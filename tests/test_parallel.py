@@ -163,7 +163,7 @@ def workers(launcher: subprocess.Popen[str]) -> list[int]:
 def test_a_process_of_several_ends_without_tidying_up(world_size, tidied_up):
     code = """if True:
         import atexit, sys
-        from fastlm.parallel import left_at_once
+        from fastlm.torchrun import left_at_once
         atexit.register(print, "tidied up")
         with left_at_once():
             print("done")

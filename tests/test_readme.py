@@ -132,6 +132,25 @@ def test_code_of_the_documentation_runs_in_its_order(page, folder):
     assert ran > 0
 
 
+SHELL = [page for page in PAGES if "```sh\n" in page.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("page", SHELL, ids=lambda page: page.name)
+def test_shell_blocks_of_the_documentation_can_be_read_and_name_verbs_that_there_are(page):
+    from fastlm import __version__
+    from fastlm.commands import COMMANDS
+
+    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)  # fmt: skip
+    for block in blocks:
+        done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), block
+    text = "\n".join(blocks)
+    verbs = re.findall(r"(?:^|[\s/(])fastlm (\w[\w-]*)", text)
+    assert verbs
+    assert set(verbs) <= set(COMMANDS)
+    assert set(re.findall(r"fastlm-(\d[\d.]*\d)-py3", text)) <= {__version__}
+
+
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
 def test_linked_files_exist(page):
     targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))

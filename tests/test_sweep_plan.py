@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastlm import sweep_plan
+from fastlm import memory
 from fastlm.ablations import ABLATIONS, BASE
 from fastlm.sweep_plan import memory_limit, plan
 from fastlm.train_cli import configuration
@@ -55,13 +55,13 @@ def test_batch_sizes_are_validated_and_logged_after_as_many_tokens():
 
 
 def test_a_range_to_the_limit_ends_with_what_fits_in_memory(monkeypatch):
-    monkeypatch.setattr(sweep_plan, "usable_memory", lambda config, device: 2 << 30)
+    monkeypatch.setattr(memory, "usable_memory", lambda config, device: 2 << 30)
     limit = memory_limit(configuration(FLAGS))
     assert 8 < limit < 4096
     sizes = [run.config.batch_size for run in planned(["batch-size=8..limit"])]
     assert sizes[:2] == [8, 16]
     assert sizes[-1] == limit
-    monkeypatch.setattr(sweep_plan, "usable_memory", lambda config, device: 1000)
+    monkeypatch.setattr(memory, "usable_memory", lambda config, device: 1000)
     with pytest.raises(ValueError, match="not one window fits the memory of cpu"):
         planned(["batch-size=8..limit"])
 

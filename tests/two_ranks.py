@@ -17,8 +17,9 @@ from torch import nn
 import fastlm.train
 from fastlm.config import OptimConfig, TrainConfig
 from fastlm.muon import NorMuon
-from fastlm.parallel import Ranks, joined, left_at_once
+from fastlm.parallel import Ranks, joined
 from fastlm.recipes import load_recipe
+from fastlm.torchrun import left_at_once
 from fastlm.train import train
 from fastlm.trainer import Trainer
 from fastlm.watch import Diverged

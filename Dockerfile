@@ -1,0 +1,20 @@
+# fastlm with CUDA: docs/install.md says how to build and run it.
+FROM python:3.12-slim
+
+# torch.compile and Triton compile C; git lets a run's record name its commit.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc g++ libc6-dev git \
+    && rm -rf /var/lib/apt/lists/*
+
+WORKDIR /opt/fastlm
+COPY pyproject.toml README.md LICENSE ./
+COPY fastlm ./fastlm
+COPY kernels ./kernels
+RUN python -m pip install --no-cache-dir --disable-pip-version-check .
+
+RUN useradd --create-home --uid 1000 fastlm && mkdir /work && chown fastlm:fastlm /work
+USER fastlm
+WORKDIR /work
+
+ENTRYPOINT ["fastlm"]
+CMD ["--help"]

@@ -1,0 +1,86 @@
+"""The table of all commands: what `fastlm VERB` starts.
+
+Level 1; imports nothing that takes time. A command is a module that `python -m` can run: `fastlm
+train` and `python -m fastlm.train` are the same. Slow imports come after the flags are read, so
+that --help and a mistyped flag are answered at once: what is behind a command, fastlm.train, is
+apart from its command line, fastlm.train_cli.
+"""
+
+import runpy
+import sys
+from typing import NamedTuple, NoReturn
+
+from fastlm import __version__
+
+PROGRAM = "fastlm"
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        module: of fastlm, which `python -m` runs.
+        arguments: module of fastlm whose ARGUMENTS are what the command takes: a dataclass, a
+            function or, where a second word chooses among functions, a dict of them.
+        summary: what it is for.
+    """
+
+    module: str
+    arguments: str
+    summary: str
+
+
+COMMANDS = {
+    "train": Command("train", "train_cli", "train a model, or go on with a run"),
+    "data": Command("data", "data_cli", "turn texts into token files"),
+    "corpus": Command("corpus", "corpus", "make or download text"),
+    "tokenizer": Command("tokenizer", "tokenizer_cli", "train tokenizers, encode, decode, measure"),
+    "evaluate": Command("evaluate", "evaluate_cli", "validation loss of a run"),
+    "generate": Command("generate", "generate_cli", "continue a prompt with a trained model"),
+    "export": Command("export", "export_cli", "write a model for transformers or tiktoken"),
+    "import": Command(
+        "imports", "imports_cli", "take over models, tokenizers and tokens of others"
+    ),
+    "accounting": Command("accounting", "accounting_cli", "what a recipe costs, and what fits"),
+    "sweep": Command("sweep", "sweep", "many runs, compared"),
+    "report": Command("report", "report_cli", "one page of all runs, with charts"),
+    "records": Command("records", "records", "keep the record of a run"),
+    "doctor": Command("doctor", "doctor", "what this machine can do, and what is in the way"),
+    "sgd-toy": Command("sgd_toy", "sgd_toy", "which learning rates SGD survives"),
+    "completion": Command("completion", "completion", "completion of commands in a shell"),
+}
+
+
+def main() -> NoReturn:
+    """The command line of fastlm: `fastlm VERB ...`."""
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        print(overview())
+        sys.exit(0)
+    if words[0] == "--version":
+        print(f"{PROGRAM} {__version__}")
+        sys.exit(0)
+    verb = words[0].replace("_", "-")
+    if verb not in COMMANDS:
+        from fastlm.cli import report_error, unknown
+
+        sys.exit(report_error(ValueError(unknown("command", words[0], COMMANDS))))
+    sys.argv[:] = [f"{PROGRAM} {verb}", *words[1:]]
+    runpy.run_module(f"fastlm.{COMMANDS[verb].module}", run_name="__main__")
+    sys.exit(0)
+
+
+def overview() -> str:
+    """All verbs, a line each."""
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        [
+            f"usage: {PROGRAM} VERB ...",
+            "",
+            "From raw text to a trained language model on one GPU.",
+            "",
+            *(f"  {verb:{width}}  {command.summary}" for verb, command in COMMANDS.items()),
+            "",
+            f"{PROGRAM} VERB --help says more; {PROGRAM} --version says which fastlm this is.",
+        ]
+    )

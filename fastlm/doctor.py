@@ -1,0 +1,410 @@
+"""What this machine can do for fastlm, what is in the way, and what to do about it.
+
+Level 3. python -m fastlm.doctor
+"""
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from fastlm import __version__, cli
+from fastlm.console import human_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+OLDEST_PYTHON = (3, 11)
+TORCH = ((2, 11), (2, 14))
+"""releases that fastlm is tested with: from the first, below the second"""
+
+SLURM = ("sbatch", "squeue", "scancel", "sinfo")
+_GIB = 1 << 30
+_LITTLE_SPACE, _NO_SPACE = 10 * _GIB, 1 * _GIB
+_LITTLE_SHARED_MEMORY = 1 << 30
+_LITTLE_MEMORY = 2 * _GIB
+_TAKEN_SHARE = 0.2
+"""of a GPU's memory, from which on others are in the way"""
+
+
+class Finding(NamedTuple):
+    """What one look found.
+
+    Attributes:
+        state: ok; note, if something does not work that one can do without; problem.
+        remedy: what to do, where the state is not ok.
+    """
+
+    state: Literal["ok", "note", "problem"]
+    about: str
+    text: str
+    remedy: str = ""
+
+
+def ok(about: str, text: str) -> Finding:
+    return Finding("ok", about, text)
+
+
+def note(about: str, text: str, remedy: str) -> Finding:
+    return Finding("note", about, text, remedy)
+
+
+def problem(about: str, text: str, remedy: str) -> Finding:
+    return Finding("problem", about, text, remedy)
+
+
+def look_at_python() -> Iterator[Finding]:
+    here = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        oldest = ".".join(map(str, OLDEST_PYTHON))
+        yield problem("Python", here, f"install Python {oldest} or newer, and fastlm into that one")
+    else:
+        yield ok("Python", here)
+
+
+def look_at_packages() -> Iterator[Finding]:
+    yield ok("fastlm", f"{__version__}, {Path(__file__).resolve().parent}")
+    for name in ("torch", "numpy", "numba", "triton"):
+        version = _version(name)
+        if version is not None and (name != "torch" or _is_tested(version)):
+            yield ok(name, version)
+        elif version is not None:
+            first, end = (".".join(map(str, release)) for release in TORCH)
+            wanted = f"torch>={first},<{end}"
+            yield note(
+                name, f"{version}: fastlm is tested with {wanted}", f'pip install "{wanted}"'
+            )
+        elif name != "triton":
+            yield problem(name, "not installed", f"pip install {name}")
+        elif sys.platform == "linux":
+            remedy = "pip install triton; without it leave out --triton-ops, and --compile on a GPU"
+            yield note(name, "not installed", remedy)
+        else:
+            yield ok(name, f"not made for {platform.system()}: all but --triton-ops works")
+    if _version("torch") is not None and (reason := torch_fails()):
+        remedy = "pip install --force-reinstall torch triton"
+        yield problem("torch", f"cannot be imported: {reason}", remedy)
+
+
+def torch_fails() -> str:
+    """Why torch cannot be imported; empty where it can."""
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:
+        return str(error).splitlines()[0]
+    return ""
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _is_tested(version: str) -> bool:
+    """Whether a release of torch, such as 2.13.0+cu130, lies in the tested range."""
+    parts = version.split(".")
+    if not (parts[0].isdecimal() and parts[1].isdecimal()):
+        return False
+    return TORCH[0] <= (int(parts[0]), int(parts[1])) < TORCH[1]
+
+
+def look_at_kernels() -> Iterator[Finding]:
+    from fastlm.ops import load_kernels
+
+    if _version("triton") is None:
+        return
+    try:
+        ours = load_kernels()
+    except ImportError as error:
+        yield note(
+            "kernels",
+            f"fastlm's Triton operations are not found: {error}",
+            "run from fastlm's folder, or install fastlm; --triton-ops none does without them",
+        )
+        return
+    theirs = find_spec("kernels")
+    also = ""
+    if theirs is not None and theirs.origin != ours.__file__:
+        also = f"; another package kernels, {theirs.origin}, is not in the way"
+    yield ok("kernels", f"{ours.__name__}, {len(ours.OPS)} operations{also}")
+
+
+def look_at_gpus() -> Iterator[Finding]:
+    import torch
+
+    from fastlm import hardware
+
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            yield from _look_at_gpu(torch.device("cuda", index))
+        return
+    known = hardware.driver_gpus()
+    if known:
+        name, driver = known[0]
+        remedy = (
+            "install a CUDA build of torch: pip install --force-reinstall torch"
+            if torch.version.cuda is None
+            else f"update the driver for CUDA {torch.version.cuda}, or look at CUDA_VISIBLE_DEVICES"
+        )
+        text = f"{name}, driver {driver}: torch {torch.__version__} cannot use it"
+        yield problem("GPU", text, remedy)
+    elif torch.backends.mps.is_available():
+        if torch.backends.mps.is_macos_or_newer(14, 0):
+            yield ok("GPU", "Apple's, by mps; --bf16 works")
+        else:
+            yield note("GPU", "Apple's, by mps", "--bf16 needs macOS 14 or newer: leave it out")
+    else:
+        fast = "" if hardware.cpu_has_bf16() else "; this CPU computes --bf16 in float32"
+        yield note("GPU", f"none{fast}", "small recipes train on a CPU: --recipe stories or tiny")
+
+
+def _look_at_gpu(device: "torch.device") -> Iterator[Finding]:
+    import torch
+
+    from fastlm import hardware
+
+    about = str(device)
+    properties = torch.cuda.get_device_properties(device)
+    capability = torch.cuda.get_device_capability(device)
+    driver = next((version for _, version in hardware.driver_gpus()), "unknown")
+    free, total = hardware.free_memory(device), properties.total_memory
+    yield ok(
+        about,
+        f"{properties.name}, {human_bytes(total)}, compute capability {capability[0]}."
+        f"{capability[1]}, driver {driver}, CUDA {torch.version.cuda}",
+    )
+    if total - free > _TAKEN_SHARE * total:
+        others = hardware.gpu_processes(properties.uuid)
+        whose = f" by process {', '.join(map(str, others))}" if others else ""
+        yield note(
+            about,
+            f"{human_bytes(total - free)} of its memory are taken{whose}, {human_bytes(free)} free",
+            "end what need not run, or choose another GPU with CUDA_VISIBLE_DEVICES",
+        )
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        yield ok(about, "bfloat16 works")
+    else:
+        yield note(about, "no bfloat16, which needs compute capability 8.0", "leave out --bf16")
+    if capability >= (8, 9):
+        yield ok(about, "float8 works")
+    else:
+        yield note(about, "no float8, which needs compute capability 8.9", "leave out --fp8")
+    if _version("triton") is not None:
+        yield _launch(device)
+
+
+def _launch(device: "torch.device") -> Finding:
+    """Run a kernel of ours on a few numbers, and compare it with its reference."""
+    import torch
+
+    from fastlm import functional
+    from fastlm.ops import load_kernels
+
+    x = torch.arange(2 * 64, dtype=torch.float32, device=device).view(2, 64)
+    weight = torch.ones(64, device=device)
+    try:
+        got = load_kernels().OPS["rms_norm"](x, weight)
+    except Exception as error:  # whatever Triton, its compiler or the driver raise
+        return problem(
+            str(device),
+            f"Triton cannot run a kernel: {type(error).__name__}: {str(error).splitlines()[0]}",
+            "see that there is a C compiler and a driver as new as torch's CUDA; until then "
+            "--triton-ops none and --no-compile",
+        )
+    expected = functional.rms_norm(x, weight)
+    if not torch.allclose(got, expected, atol=1e-5):
+        wrong = float((got - expected).abs().max())
+        return problem(
+            str(device),
+            f"a Triton kernel computes something else than its reference: off by {wrong:.3g}",
+            "reinstall torch and triton together; until then --triton-ops none and --no-compile",
+        )
+    return ok(str(device), "a Triton kernel runs, and agrees with its reference")
+
+
+def look_at_compiler() -> Iterator[Finding]:
+    named = os.environ.get("CC")
+    names = [named.split()[0]] if named else ["cc", "gcc", "clang", "cl"]
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None:
+        yield note(
+            "C compiler",
+            f"none: looked for {', '.join(names)}",
+            "install one (apt-get install gcc libc6-dev), or leave out --compile",
+        )
+    else:
+        yield ok("C compiler", found)
+
+
+def look_at_compiling() -> Iterator[Finding]:
+    """Compile two lines, really: seconds."""
+    import torch
+
+    from fastlm.hardware import choose_device
+
+    device = choose_device()
+    x = torch.linspace(-1, 1, 8, device=device)
+
+    def twice_its_sine(x: torch.Tensor) -> torch.Tensor:
+        return 2 * torch.sin(x)
+
+    try:
+        got = torch.compile(twice_its_sine, fullgraph=True)(x)
+    except Exception as error:  # of the compiler, the linker, the driver
+        yield problem(
+            "torch.compile",
+            f"does not work on {device}: {type(error).__name__}: {str(error).splitlines()[0]}",
+            "install a C compiler and Python's headers (apt-get install gcc libc6-dev "
+            "python3-dev); until then leave out --compile",
+        )
+        return
+    assert torch.allclose(got, twice_its_sine(x))
+    yield ok("torch.compile", f"works on {device}")
+
+
+def look_at_folders() -> Iterator[Finding]:
+    for about, folder in (("this folder", Path.cwd()), ("temporary", Path(tempfile.gettempdir()))):
+        free = shutil.disk_usage(folder).free
+        text = f"{folder}: {human_bytes(free)} free"
+        elsewhere = "set TMPDIR to another" if about == "temporary" else "work in another"
+        if not os.access(folder, os.W_OK):
+            yield problem(about, f"{folder} cannot be written to", f"{elsewhere}")
+        elif free < _NO_SPACE:
+            yield problem(about, text, f"make room, or {elsewhere}: checkpoints take gigabytes")
+        elif free < _LITTLE_SPACE:
+            yield note(about, text, f"make room, or {elsewhere}: checkpoints take gigabytes")
+        else:
+            yield ok(about, text)
+        if os.access(folder, os.W_OK) and (reason := lock_fails(folder)):
+            yield note(
+                about,
+                f"{folder} has no file locks: {reason}",
+                "let TORCHINDUCTOR_CACHE_DIR, TRITON_CACHE_DIR and NUMBA_CACHE_DIR name folders "
+                "of a local disk: several processes share them",
+            )
+
+
+def lock_fails(folder: Path) -> str:
+    """Why a file there cannot be locked; empty where it can, or nothing has to be."""
+    try:
+        import fcntl
+    except ImportError:  # Windows locks otherwise
+        return ""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def look_at_memory() -> Iterator[Finding]:
+    import torch
+
+    from fastlm.hardware import free_memory
+
+    free = free_memory(torch.device("cpu"))
+    text = f"{human_bytes(free)} available"
+    if free < _LITTLE_MEMORY:
+        yield note("memory", text, "end what need not run: preparing data takes some gigabytes")
+    else:
+        yield ok("memory", text)
+    n_cores, n_ours = os.cpu_count() or 1, _usable_cores()
+    limited = f", of {n_cores}" if n_ours < n_cores else ""
+    yield ok("CPU", f"{n_ours} cores to use{limited}")
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        size = shutil.disk_usage(shared).total
+        if size < _LITTLE_SHARED_MEMORY:
+            yield note(
+                "/dev/shm",
+                f"{human_bytes(size)} of shared memory",
+                "several GPUs of a machine need more: docker run --shm-size=8g, or --ipc=host",
+            )
+        else:
+            yield ok("/dev/shm", f"{human_bytes(size)} of shared memory")
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def look_at_data() -> Iterator[Finding]:
+    from fastlm.data import open_prepared
+
+    folders = sorted(path.parent for path in Path("data").glob("*/meta.json"))
+    for folder in folders:
+        try:
+            data = open_prepared(folder)
+        except (ValueError, OSError) as error:
+            remedy = "prepare it again: fastlm data prepare"
+            yield problem(str(folder), " ".join(str(error).split()), remedy)
+        else:
+            n_tokens = len(data.train.tokens)
+            yield ok(str(folder), f"{n_tokens:,} tokens, vocabulary of {data.vocab_size:,}")
+    if not folders:
+        yield ok("data", "none prepared in data/: fastlm train makes its own stories")
+
+
+def look_at_slurm() -> Iterator[Finding]:
+    found = [name for name in SLURM if shutil.which(name)]
+    missing = [name for name in SLURM if name not in found]
+    if found and missing:
+        yield note("Slurm", f"{', '.join(missing)} not found", "load the cluster's module of Slurm")
+    else:
+        yield ok("Slurm", ", ".join(found) or "not here, and not needed")
+
+
+Look = Callable[[], Iterator[Finding]]
+WITH_TORCH: tuple[Look, ...] = (look_at_kernels, look_at_gpus, look_at_memory, look_at_data)
+LOOKS: tuple[Look, ...] = (look_at_compiler, look_at_folders, look_at_slurm)
+
+
+def lines_of(finding: Finding) -> list[str]:
+    """A line for what was found, and one for what to do."""
+    first = f"{finding.state:8} {finding.about}: {finding.text}"
+    return [first, f"{'':8} -> {finding.remedy}"] if finding.remedy else [first]
+
+
+def _examine(compile: bool = False) -> None:
+    """Look at this machine: versions, GPUs, memory, disks, compilers, data; and say what to mend.
+
+    The exit code is 1 if there is a problem, 0 if all is well or can be done without.
+
+    Args:
+        compile: also compile something with torch.compile: seconds.
+    """
+    looks: list[Look] = [look_at_python, look_at_packages]
+    if not torch_fails():
+        looks += [*WITH_TORCH, look_at_compiling] if compile else WITH_TORCH
+    looks += LOOKS
+    has_problem = False
+    for look in looks:
+        for finding in look():
+            has_problem |= finding.state == "problem"
+            print("\n".join(lines_of(finding)), flush=True)
+    if has_problem:
+        sys.exit(1)
+
+
+ARGUMENTS = _examine
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line of fastlm.doctor."""
+    cli.parse(ARGUMENTS, argv, prog=cli.program("doctor"))
+
+
+if __name__ == "__main__":
+    cli.run(main)

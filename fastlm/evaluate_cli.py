@@ -1,0 +1,76 @@
+"""The command line of fastlm.evaluate: a run and a token file to a loss, as JSON.
+
+Level 4.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from fastlm import cli
+
+
+@dataclass(frozen=True)
+class EvaluateArguments:
+    """Validation loss, perplexity and bits per byte of a trained model."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """folder of the run"""
+    data: Path | None = None
+    """folder of prepared data, made with the same tokenizer; the run's own when not given"""
+    split: Literal["val", "train"] = "val"
+    batch_size: int = 16
+    context_length: int | None = None
+    """window length, at most the model's; the model's when not given"""
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    bf16: bool = False
+
+
+ARGUMENTS = EvaluateArguments
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line of fastlm.evaluate."""
+    arguments = cli.parse(ARGUMENTS, argv, prog=cli.program("evaluate"))
+    # All that is slow to import comes after the flags.
+    import torch
+
+    from fastlm.data import open_prepared
+    from fastlm.evaluate import evaluate_loss
+    from fastlm.hardware import choose_compute_dtype, choose_device
+    from fastlm.pretrained import load_pretrained
+
+    device = choose_device(arguments.device)
+    dtype, _ = choose_compute_dtype(device, arguments.bf16)
+    pretrained = load_pretrained(arguments.run, device=device, compute_dtype=dtype)
+    folder = arguments.data or Path(pretrained.config.data.path)
+    prepared = open_prepared(folder)
+    if prepared.tokenizer_hash != pretrained.tokenizer.hash:
+        raise ValueError(
+            f"{folder} was made with another tokenizer than {arguments.run}: "
+            "its token ids mean other text; prepare it with --tokenizer RUN/tokenizer"
+        )
+    split = prepared.val if arguments.split == "val" else prepared.train
+    split.verify()
+    longest = pretrained.config.model.context_length
+    context_length = arguments.context_length or longest
+    if not 1 <= context_length <= longest:
+        raise ValueError(f"context_length must lie in [1, {longest}]: got {context_length}")
+    with torch.no_grad():
+        result = evaluate_loss(
+            pretrained.model.loss,
+            split.tokens,
+            context_length=context_length,
+            batch_size=arguments.batch_size,
+            device=device,
+        )
+    told = asdict(result) | {
+        "perplexity": result.perplexity,
+        "bits_per_byte": result.bits_per_byte(split.text_bytes),
+        "context_length": context_length,
+    }
+    print(json.dumps(told, indent=2))

@@ -1,0 +1,50 @@
+"""The command line of fastlm.export: a run to a folder for other tools.
+
+Level 4.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from fastlm import cli
+
+
+def _export(
+    run: Positional[Path],
+    to: Literal["hf", "tiktoken"],
+    out: Path,
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    with_code: bool = False,
+) -> None:
+    """Write a trained model, or its tokenizer, for other tools.
+
+    Args:
+        run: folder of a run, or of one of its checkpoints.
+        to: hf: a folder for transformers, model and tokenizer; tiktoken: the tokenizer's ranks.
+        out: folder to make.
+        dtype: of the weights.
+        with_code: with a file that computes what no class of transformers does; read it, then load
+            the folder with trust_remote_code=True.
+    """
+    from fastlm.export import export_hugging_face, export_tiktoken
+    from fastlm.pretrained import load_pretrained
+
+    pretrained = load_pretrained(run)
+    if to == "tiktoken":
+        export_tiktoken(pretrained.tokenizer, out)
+        print(f"{out}/ranks.tiktoken: tiktoken.load.load_tiktoken_bpe reads it")
+        return
+    export_hugging_face(pretrained, out, dtype=dtype, with_code=with_code)
+    trust = ", with trust_remote_code=True" if with_code else ""
+    print(f"{out}: transformers.AutoModelForCausalLM.from_pretrained reads it{trust}")
+
+
+ARGUMENTS = _export
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line of fastlm.export."""
+    cli.parse(ARGUMENTS, argv, prog=cli.program("export"))

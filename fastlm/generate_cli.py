@@ -1,0 +1,70 @@
+"""The command line of fastlm.generate: a run and a prompt to text.
+
+Level 4.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from fastlm import cli
+
+
+@dataclass(frozen=True)
+class GenerateArguments:
+    """Continue a prompt with a trained model; the text streams to standard output."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """folder of the run"""
+    prompt: str = ""
+    """text to continue; empty starts a new document"""
+    temperature: float = 0.8
+    """0 always takes the most likely token"""
+    top_p: float = 0.95
+    """sample among the most likely tokens that together reach this probability"""
+    top_k: int | None = None
+    """sample among this many most likely tokens"""
+    max_tokens: int = 256
+    seed: int = 0
+    n: int = 1
+    """texts to make, with seeds seed, seed + 1 ..."""
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+
+
+ARGUMENTS = GenerateArguments
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line of fastlm.generate."""
+    arguments = cli.parse(ARGUMENTS, argv, prog=cli.program("generate"))
+    # All that is slow to import comes after the flags.
+    from fastlm.generate import check_sampling, generate_text
+    from fastlm.hardware import choose_device
+    from fastlm.pretrained import load_pretrained
+
+    check_sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.max_tokens)
+    if arguments.n < 1:
+        raise ValueError(f"n must be at least 1: got {arguments.n}")
+    device = choose_device(arguments.device)
+    pretrained = load_pretrained(arguments.run, device=device)
+    for i in range(arguments.n):
+        if i:
+            sys.stdout.write("\n---\n")
+        sys.stdout.write(arguments.prompt)
+        for piece in generate_text(
+            pretrained.model,
+            pretrained.tokenizer,
+            arguments.prompt,
+            max_tokens=arguments.max_tokens,
+            temperature=arguments.temperature,
+            top_k=arguments.top_k,
+            top_p=arguments.top_p,
+            seed=arguments.seed + i,
+        ):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")

@@ -1,0 +1,83 @@
+"""The command line of fastlm.imports: what other tools have made, to folders of ours.
+
+Level 4.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from fastlm import cli
+
+
+def _model(folder: Positional[Path], *, out: Path, tokenizer: Path | None = None) -> None:
+    """Make a run of a Llama-shaped folder of transformers.
+
+    Args:
+        folder: with config.json, model.safetensors and tokenizer.json.
+        out: folder of the run to make.
+        tokenizer: folder or file of the model's tokenizer, if the folder has none.
+    """
+    from fastlm.imports import import_model
+
+    for line in import_model(folder, out, tokenizer=tokenizer):
+        print(f"note: {line}")
+    print(f"{out}: python -m fastlm.train --init-from {out} trains it on, with its tokenizer")
+
+
+def _tokens(
+    *,
+    train: list[Path],
+    val: list[Path],
+    tokenizer: Path,
+    out: Path,
+    dtype: Literal["uint16", "uint32"] = "uint16",
+) -> None:
+    """Make a prepared folder of token files of nanoGPT, llm.c or modded-nanogpt.
+
+    Args:
+        train: token files to train on.
+        val: token files to validate on.
+        tokenizer: folder or file of the tokenizer that made them.
+        out: folder to make.
+        dtype: of files without a header.
+    """
+    from fastlm.imports import import_tokens
+
+    import_tokens(train, val, tokenizer, out, dtype=dtype)
+    print(f"{out}: python -m fastlm.train --data {out} trains on it")
+
+
+def _tokenizer(path: Positional[Path], *, out: Path) -> None:
+    """Make a tokenizer's folder of GPT-2's files, a tokenizer.json or a rank file of tiktoken.
+
+    Args:
+        path: the file, or the folder it is in.
+        out: folder to make.
+    """
+    from fastlm import disk
+    from fastlm.tokenizer import Tokenizer
+
+    read = Tokenizer.load(path)
+    disk.make_empty_folder(out)
+    read.save(out)
+    print(f"{out}: {read.vocab_size:,} tokens")
+
+
+ARGUMENTS: dict[str, Callable[..., None]] = {
+    "model": _model,
+    "tokens": _tokens,
+    "tokenizer": _tokenizer,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line of fastlm.imports."""
+    cli.run_command(
+        ARGUMENTS,
+        argv,
+        prog=cli.program("imports"),
+        description="What other tools have made, as runs, token files and tokenizers.",
+    )

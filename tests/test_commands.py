@@ -1,0 +1,143 @@
+"""`fastlm VERB` is `python -m fastlm.MODULE`, and no command imports what is slow to say what it takes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fastlm import __version__
+from fastlm.commands import COMMANDS
+
+ROOT = Path(__file__).resolve().parent.parent
+FASTLM = ROOT / "fastlm"
+
+# Only files whose own `python -m` is a command: __main__ is `fastlm` itself.
+RUNNABLE = sorted(
+    path.stem
+    for path in FASTLM.glob("*.py")
+    if '\nif __name__ == "__main__":' in path.read_text(encoding="utf-8")
+    and path.stem != "__main__"
+)
+SLOW = {"torch", "numba", "matplotlib", "transformers", "numpy", "jaxtyping", "triton"}
+
+
+def python(*words: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, timeout=120,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}, **options,
+    )  # fmt: skip
+
+
+def test_every_module_with_a_command_is_in_the_table():
+    assert sorted(command.module for command in COMMANDS.values()) == RUNNABLE
+    for command in COMMANDS.values():
+        assert command.arguments in (command.module, f"{command.module}_cli")
+        text = (FASTLM / f"{command.arguments}.py").read_text(encoding="utf-8")
+        assert re.search(r"^ARGUMENTS\b", text, re.MULTILINE), command.arguments
+
+
+IMPORTED = (
+    "import atexit, runpy, sys\n"
+    "atexit.register(lambda: print('IMPORTED', *{n.split('.')[0] for n in sys.modules}))\n"
+    "module, *sys.argv[1:] = sys.argv[1:]\n"
+    "runpy.run_module(module, run_name='__main__', alter_sys=True)"
+)
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_help_imports_nothing_slow(verb):
+    done = python("-c", IMPORTED, f"fastlm.{COMMANDS[verb].module}", "--help")
+    assert done.returncode == 0, done.stderr
+    assert f"usage: python -m fastlm.{COMMANDS[verb].module} " in done.stdout
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert {"IMPORTED", "fastlm", "tyro"} <= imported
+    assert not imported & SLOW
+
+
+def test_a_mistyped_flag_is_answered_without_them():
+    done = python("-c", IMPORTED, "fastlm", "train", "--batch-sise=3")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: Unrecognized options: --batch-sise=3; did you mean --batch-size?\n"
+    )
+    assert not set(done.stdout.split()) & SLOW
+
+
+def test_the_program_lists_its_verbs_and_imports_hardly_anything():
+    done = python("-c", IMPORTED, "fastlm", "--help")
+    assert done.returncode == 0
+    for verb, command in COMMANDS.items():
+        assert re.search(rf"^  {verb} +{re.escape(command.summary)}$", done.stdout, re.MULTILINE)
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert not imported & (SLOW | {"tyro", "rich"})
+    assert python("-m", "fastlm").stdout == python("-m", "fastlm", "-h").stdout
+
+
+def test_the_program_says_its_version():
+    assert python("-m", "fastlm", "--version").stdout == f"fastlm {__version__}\n"
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nversion = "{__version__}"\n' in project
+
+
+def test_an_unknown_verb_is_one_line_that_names_the_nearest():
+    done = python("-m", "fastlm", "evalute", "run")
+    assert done.returncode == 2
+    assert done.stderr == "error: unknown command 'evalute'; did you mean evaluate?\n"
+
+
+@pytest.mark.parametrize("verb", ["sgd-toy", "sgd_toy"])
+def test_a_verb_does_what_its_module_does(verb):
+    words = ["--rates", "1", "10", "--steps", "3"]
+    done = python("-m", "fastlm", verb, *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == python("-m", "fastlm.sgd_toy", *words).stdout
+    assert done.stdout.endswith("rate 1 converges\nrate 10 converges\n")
+
+
+def test_its_help_and_its_errors_name_what_was_typed():
+    assert python("-m", "fastlm", "evaluate", "--help").stdout.startswith("usage: fastlm evaluate ")
+    done = python("-m", "fastlm", "evaluate", "nowhere")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no run in nowhere" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("start", [["-m", "fastlm", "train"], ["-m", "fastlm.train"]])
+def test_a_signal_while_training_is_still_being_imported_leaves_at_once(start, tmp_path):
+    """As soon as the flags are read, long before torch is there."""
+    (tmp_path / "tyro.py").write_text(
+        "print('reading flags', flush=True)\nimport time; time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, *start, "--data", "d"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}, text=True, cwd=tmp_path,
+    ) as child:  # fmt: skip
+        assert child.stdout.readline() == "reading flags\n"
+        child.send_signal(signal.SIGTERM)
+        _, said = child.communicate(timeout=30)
+    assert child.returncode == 75
+    assert said == "stopped by SIGTERM before training began\n"
+
+
+def test_the_clock_of_the_budget_counts_what_is_imported():
+    """It begins with the process, by either name: slow imports are seconds of the run."""
+    program = (
+        "import runpy, sys, time\n"
+        "import fastlm.train_cli as cli\n"
+        "def main(started): print(time.perf_counter() - started)\n"
+        "cli.main = main\n"
+        "real = cli.cli.run\n"
+        "def run(main): time.sleep(0.25); real(main)\n"
+        "cli.cli.run = run\n"
+        "sys.argv = ['fastlm', 'train']\n"
+        "runpy.run_module('fastlm', run_name='__main__', alter_sys=True)"
+    )
+    began = time.perf_counter()
+    done = python("-c", program)
+    assert done.returncode == 0, done.stderr
+    assert 0.25 <= float(done.stdout) < time.perf_counter() - began

@@ -1,0 +1,101 @@
+"""Completion in shells: the scripts are read by the shells themselves, and a Tab is pressed."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastlm import completion
+from fastlm.commands import COMMANDS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def scripts() -> dict[str, str]:
+    return {shell: completion.script(shell) for shell in ("bash", "zsh", "fish")}
+
+
+@pytest.fixture(scope="module")
+def press_tab(scripts, tmp_path_factory):
+    """What bash offers for the last of some words, by the function that `complete` names."""
+    path = tmp_path_factory.mktemp("completion") / "fastlm.bash"
+    path.write_text(scripts["bash"], encoding="utf-8")
+    program = (
+        "source $1; shift\n"
+        "function=$(complete -p fastlm | sed -E 's/.* -F ([^ ]+) .*/\\1/')\n"
+        'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()\n'
+        '$function fastlm "${@: -1}"\n'
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+
+    def press(*words: str) -> list[str]:
+        done = subprocess.run(
+            ["bash", "-c", program, "bash", str(path), *words], capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    return press
+
+
+def test_bash_completes_verbs(press_tab):
+    assert set(press_tab("fastlm", "")) >= set(COMMANDS)
+    assert press_tab("fastlm", "gen") == ["generate"]
+
+
+def test_bash_completes_flags_of_the_verb(press_tab):
+    assert press_tab("fastlm", "train", "--batch-s") == ["--batch-size"]
+    assert press_tab("fastlm", "train", "--model.n-l") == ["--model.n-layers"]
+    assert press_tab("fastlm", "generate", "run", "--temp") == ["--temperature"]
+    assert press_tab("fastlm", "generate", "--batch-s") == []
+
+
+def test_bash_completes_words_under_a_verb_and_their_flags(press_tab):
+    assert {"train", "encode", "decode", "report"} <= set(press_tab("fastlm", "tokenizer", ""))
+    assert press_tab("fastlm", "data", "prepare", "--val") == ["--val-fraction"]
+
+
+def test_bash_completes_values_that_are_a_choice(press_tab):
+    assert press_tab("fastlm", "train", "--model.norm", "p") == ["pre", "post"]
+    assert press_tab("fastlm", "export", "run", "--to", "") == ["hf", "tiktoken"]
+
+
+def test_bash_offers_no_line_of_a_help_text(press_tab):
+    offered = press_tab("fastlm", "train", "")
+    assert len(offered) > 50
+    assert all(word.startswith("-") for word in offered)
+
+
+def test_bash_is_left_to_complete_files(press_tab, scripts):
+    assert press_tab("fastlm", "evaluate", "out/r") == []
+    assert re.findall(r"^complete .*", scripts["bash"], re.MULTILINE)[-1].startswith(
+        "complete -o default -F "
+    )
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_can_read_their_scripts(shell, scripts, tmp_path):
+    assert all(verb in scripts[shell] for verb in COMMANDS)
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here")
+    (tmp_path / "script").write_text(scripts[shell], encoding="utf-8")
+    done = subprocess.run([shell, "-n", str(tmp_path / "script")], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_command_prints_the_script_and_refuses_other_shells(scripts):
+    def run(shell: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "fastlm", "completion", shell], capture_output=True, text=True, cwd=ROOT
+        )  # fmt: skip
+
+    assert run("bash").stdout == scripts["bash"]
+    done = run("tcsh")
+    assert done.returncode == 2
+    assert "Expected one of ('bash', 'zsh', 'fish')" in done.stderr
+    assert done.stderr.count("\n") == 1
