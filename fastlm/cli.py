@@ -72,10 +72,16 @@ def run_command(
     )()
 
 
-def program(verb: str) -> str:
-    """What the user typed to start a command: `fastlm train` or `python -m fastlm.train`."""
+def program(verb: str, module: str | None = None) -> str:
+    """What the user typed to start a command: `fastlm train` or `python -m fastlm.train`.
+
+    Args:
+        module: of the command, where it is named otherwise than its verb.
+    """
     typed = f"fastlm {verb}"
-    return typed if sys.argv[0] == typed else f"python -m fastlm.{verb.replace('-', '_')}"
+    if sys.argv[0] == typed:
+        return typed
+    return f"python -m fastlm.{module or verb.replace('-', '_')}"
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

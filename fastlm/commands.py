@@ -38,9 +38,7 @@ COMMANDS = {
     "evaluate": Command("evaluate", "evaluate_cli", "validation loss of a run"),
     "generate": Command("generate", "generate_cli", "continue a prompt with a trained model"),
     "export": Command("export", "export_cli", "write a model for transformers or tiktoken"),
-    "import": Command(
-        "imports", "imports_cli", "take over models, tokenizers and tokens of others"
-    ),
+    "import": Command("imports", "imports_cli", "take over models and tokens of others"),
     "accounting": Command("accounting", "accounting_cli", "what a recipe costs, and what fits"),
     "sweep": Command("sweep", "sweep", "many runs, compared"),
     "report": Command("report", "report_cli", "one page of all runs, with charts"),

@@ -78,6 +78,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.run_command(
         ARGUMENTS,
         argv,
-        prog=cli.program("imports"),
+        prog=cli.program("import", "imports"),
         description="What other tools have made, as runs, token files and tokenizers.",
     )
