@@ -51,7 +51,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # Triton is there on Linux alone.
     is_interpreted = find_spec("triton") and import_module("kernels.launch").INTERPRETED
     reasons = {}
-    if not is_interpreted:
+    if not find_spec("triton"):
+        reasons["interpreter"] = "needs Triton"
+    elif not is_interpreted:
         remedy = "TRITON_INTERPRET=1 pytest -m interpreter"
         reasons["interpreter"] = f"kernels are compiled here: {remedy}"
     if not torch.cuda.is_available():

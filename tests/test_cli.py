@@ -153,6 +153,8 @@ def bad_files(work) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_exit_2_and_nothing_written(case, bad_files):
+    if case == "no Triton op":
+        pytest.importorskip("triton")
     words, message = BAD[case]
     before = sorted(p for p in bad_files.rglob("*"))
     done = fastlm(*words, cwd=bad_files)

@@ -19,6 +19,7 @@ OF_KERNELS = [
 @pytest.fixture
 def run_tests_beside_a_gpu(tmp_path):
     """The exit code of pytest, and what it printed; PyTorch says there that it has a GPU."""
+    pytest.importorskip("triton")
     (tmp_path / "pretended_gpu.py").write_text(
         "import torch\ntorch.cuda.is_available = lambda: True\n"
     )
