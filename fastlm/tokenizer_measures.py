@@ -20,7 +20,7 @@ from fastlm.bpe.blocks import BLOCK_BYTES, cut_blocks
 from fastlm.bpe.errors import InvalidUtf8
 from fastlm.bpe.lazy_encoder import SMALL_CHARACTERS
 from fastlm.compression import read_blocks
-from fastlm.corpus import Errors, iter_documents
+from fastlm.documents import Errors, iter_documents
 from fastlm.text_files import check_errors, check_file
 from fastlm.tokenizer import END_OF_TEXT, Tokenizer
 

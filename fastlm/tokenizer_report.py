@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastlm.corpus import Errors
+from fastlm.documents import Errors
 from fastlm.tokenizer import Tokenizer
 from fastlm.tokenizer_measures import (
     BASELINES,
