@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from fastlm.functional import IGNORE_INDEX
 from fastlm.hardware import choose_compute_dtype, choose_device
 from fastlm.parallel import Ranks
 from fastlm.pretrained import load_pretrained
+from fastlm.token_shards import Tokens
 
 FIRST_TOKENS = 1_000_000
 
@@ -50,7 +51,7 @@ class Evaluation:
 
 def evaluate_loss(
     loss: Callable[[Tensor, Tensor], Tensor],
-    tokens: NDArray[Any],
+    tokens: Tokens,
     *,
     context_length: int,
     batch_size: int,
@@ -112,7 +113,7 @@ def evaluate_loss(
 
 
 def _batch(
-    tokens: NDArray[Any], starts: NDArray[np.int64], batch_size: int, context_length: int
+    tokens: Tokens, starts: NDArray[np.int64], batch_size: int, context_length: int
 ) -> tuple[Tensor, Tensor, int]:
     inputs = np.zeros((batch_size, context_length), np.int64)
     targets = np.full((batch_size, context_length), IGNORE_INDEX, np.int64)
