@@ -5,6 +5,7 @@ Level 0. They hold little-endian unsigned integers and nothing else: meta.json s
 
 import errno
 import hashlib
+import mmap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias, overload
@@ -13,7 +14,7 @@ import numpy as np
 from jaxtyping import Int, UInt
 from numpy.typing import NDArray
 
-_CHECKED_IDS = 1 << 22  # at a time
+_CHECKED_IDS = 1 << 24  # at a time
 
 
 class ShardedTokens:
@@ -145,16 +146,24 @@ def open_token_file(
 
 
 def _check_ids(file: BinaryIO, dtype: np.dtype[Any], vocab_size: int, path: Path) -> None:
-    """Read all ids once. Not mapped: pages of a mapping would count as this process's memory."""
-    start = 0
-    while len(part := np.fromfile(file, dtype, _CHECKED_IDS)):
-        if part.max() >= vocab_size:
-            position = int(np.argmax(part >= vocab_size))
-            raise ValueError(
-                f"{path}: token {part[position]} at position {start + position} does not belong "
-                f"to a vocabulary of {vocab_size}; the file was made with another tokenizer"
-            )
-        start += len(part)
+    """Read all ids once, and keep no page of them: they would count as this process's memory."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        n_ids, block_bytes = len(mapped) // dtype.itemsize, _CHECKED_IDS * dtype.itemsize
+        for start in range(0, n_ids, _CHECKED_IDS):
+            n = min(_CHECKED_IDS, n_ids - start)
+            part = np.frombuffer(mapped, dtype, n, start * dtype.itemsize)
+            if part.max() >= vocab_size:
+                position = int(np.argmax(part >= vocab_size))
+                found = int(part[position])
+                del part  # a mapping is not closed while an array shows it
+                raise ValueError(
+                    f"{path}: token {found} at position {start + position} does not belong to a "
+                    f"vocabulary of {vocab_size}; the file was made with another tokenizer"
+                )
+            del part
+            if hasattr(mmap, "MADV_DONTNEED"):
+                begin = start * dtype.itemsize
+                mapped.madvise(mmap.MADV_DONTNEED, begin, min(block_bytes, len(mapped) - begin))
 
 
 def write_token_files(

@@ -109,19 +109,14 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("make, message", BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("make", "message"), BAD.values(), ids=BAD)
 def test_what_is_wrong_with_a_file_is_one_line_and_nothing_is_written(
     make, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make(tmp_path / "a.parquet")
-    # Behind another file: columns are looked at before the first text is read.
+    text, out = str(tmp_path / "a.parquet"), str(tmp_path / "new" / "d")
     with pytest.raises(SystemExit) as stop:
-        run(
-            lambda: main(
-                ["prepare", str(tmp_path / "a.parquet"), "--vocab-size", "300"]
-                + ["--out", str(tmp_path / "new" / "d")]
-            )
-        )
+        run(lambda: main(["prepare", text, "--vocab-size", "300", "--out", out]))
     told = capsys.readouterr().err
     assert stop.value.code == 2
     assert told.count("\n") == 1

@@ -204,7 +204,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage, error, message", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize(("damage", "error", "message"), DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_shard_is_named(damage, error, message, sharded, tmp_path):
     folder = Path(shutil.copytree(sharded, tmp_path / "d"))
     damage(folder / "train-00003.bin")
