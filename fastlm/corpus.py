@@ -72,7 +72,10 @@ def split_by_names(files: Sequence[Path]) -> tuple[list[Path], list[Path]] | Non
         ValueError: if there are both, and a file of which the name says neither, or both.
     """
     words = [tuple(bool(w.search(f.name.lower())) for w in (_TRAIN, _VALID)) for f in files]
-    train, valid = ([f for f, word in zip(files, words, strict=True) if word[i]] for i in (0, 1))
+    train, valid = (
+        [file for file, word in zip(files, words, strict=True) if word == wanted]
+        for wanted in ((True, False), (False, True))
+    )
     if not train or not valid:
         return None
     for file, (is_train, is_valid) in zip(files, words, strict=True):

@@ -258,7 +258,10 @@ def _json_text(where: str, line: str, errors: Errors, text_field: str) -> str:
         raise ValueError(f"{where}: expected a JSON object, got broken JSON ({error})") from error
     if not isinstance(row, dict) or text_field not in row:
         got = f"the fields {', '.join(row)}" if isinstance(row, dict) else type(row).__name__
-        raise ValueError(f"{where}: expected a JSON object with a field {text_field!r}, got {got}")
+        raise ValueError(
+            f"{where}: expected a JSON object with a field {text_field!r}, got {got}; --text-field "
+            "names another"
+        )
     text = row[text_field]
     if not isinstance(text, str):
         raise ValueError(
