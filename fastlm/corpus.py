@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,24 +168,57 @@ def _stories(
     make_stories(out, seed=seed, n_bytes=n_bytes, valid_bytes=valid_bytes)
 
 
-def _tinystories(out: Path, base_url: str = BASE_URL) -> None:
+def _tinystories(out: Path, base_url: str | None = None) -> None:
     """Download TinyStories (GPT-4 part, 2.2 GB).
 
     Args:
         out: folder for train.txt, valid.txt and sources.json.
-        base_url: address of a mirror.
+        base_url: address of a mirror, in place of https://huggingface.co/datasets; when not given,
+            that in FASTLM_MIRROR, or HF_ENDPOINT with /datasets after it.
     """
-    fetch_dataset("tinystories", out, base_url=base_url, progress=_Progress("tinystories"))
+    url = _mirror(base_url, os.environ)
+    fetch_dataset("tinystories", out, base_url=url, progress=_Progress("tinystories"))
 
 
-def _owt(out: Path, base_url: str = BASE_URL) -> None:
+def _owt(out: Path, base_url: str | None = None) -> None:
     """Download and unpack the CS336 sample of OpenWebText (4.5 GB packed, 12 GB unpacked).
 
     Args:
         out: folder for train.txt, valid.txt and sources.json.
-        base_url: address of a mirror.
+        base_url: address of a mirror, in place of https://huggingface.co/datasets; when not given,
+            that in FASTLM_MIRROR, or HF_ENDPOINT with /datasets after it.
     """
-    fetch_dataset("owt", out, base_url=base_url, progress=_Progress("owt"))
+    url = _mirror(base_url, os.environ)
+    fetch_dataset("owt", out, base_url=url, progress=_Progress("owt"))
+
+
+def _mirror(base_url: str | None, environment: Mapping[str, str]) -> str:
+    """Where data sets come from: the flag, else FASTLM_MIRROR, else HF_ENDPOINT, else their home.
+
+    An empty variable is none.
+
+    Raises:
+        ValueError: if it is no address, with where it stands.
+    """
+    mirror, endpoint = environment.get("FASTLM_MIRROR"), environment.get("HF_ENDPOINT")
+    if base_url is not None:
+        name, url = "--base-url", base_url
+    elif mirror:
+        name, url = "FASTLM_MIRROR", mirror
+    elif endpoint:
+        name, url = "HF_ENDPOINT", endpoint
+    else:
+        return BASE_URL
+    if not re.match("https?://.", url):
+        raise ValueError(
+            f"{name} must be the http:// or https:// address of a mirror: got {url!r}; mend it, or "
+            f"leave it out to download from {BASE_URL}"
+        )
+    if name == "HF_ENDPOINT":
+        url = url.rstrip("/") + "/datasets"
+    if name != "--base-url":
+        print(f"from {url}, as {name} says", file=sys.stderr)
+    return url
 
 
 def _write_documents(path: Path, documents: Iterable[str], label: str) -> dict[str, Any]:
