@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int, UInt
 from numpy.typing import NDArray
 
-_CHECKED_IDS = 1 << 24  # at a time
+_CHECKED_IDS = 1 << 22  # at a time
 
 
 class ShardedTokens:
