@@ -9,10 +9,13 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 COMPRESSIONS = (".gz", ".xz", ".zst")
 BLOCK_BYTES = 1 << 20
+
+_ZSTD_WINDOW_BYTES = 1 << 31
+_ZSTD_READ_BYTES = 1 << 14  # at once: all that it unpacks to comes at once, too
 
 
 def decompress(path: Path, out_path: Path) -> Path:
@@ -65,23 +68,33 @@ def _open(path: Path) -> BinaryIO | gzip.GzipFile | lzma.LZMAFile:
 def _zstd_blocks(path: Path, block_bytes: int) -> Iterator[bytes]:
     import zstandard
 
-    unpack = zstandard.ZstdDecompressor().decompressobj()
+    def new() -> Any:
+        # `zstd --long` looks back further than is allowed by itself.
+        return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).decompressobj()
+
+    unpack = new()
     inside_frame = False
+    unpacked: list[bytes] = []
+    n_unpacked = 0
     with open(path, "rb") as file:
-        while packed := file.read(block_bytes):
+        while packed := file.read(min(block_bytes, _ZSTD_READ_BYTES)):
             while packed:
                 inside_frame = True
                 try:
-                    block = unpack.decompress(packed)
+                    unpacked.append(unpack.decompress(packed))
                 except zstandard.ZstdError as error:
                     raise _damaged(path, error) from error
-                if block:
-                    yield block
+                n_unpacked += len(unpacked[-1])
                 packed = b""
                 if unpack.eof:
                     packed = unpack.unused_data
-                    unpack = zstandard.ZstdDecompressor().decompressobj()
+                    unpack = new()
                     inside_frame = False
+            if n_unpacked >= block_bytes:
+                yield b"".join(unpacked)
+                unpacked, n_unpacked = [], 0
+    if n_unpacked:
+        yield b"".join(unpacked)
     if inside_frame:
         raise _damaged(path, EOFError("the last frame has no end"))
 

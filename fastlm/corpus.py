@@ -1,72 +1,32 @@
-"""Text to train on: stories made here, data sets fetched from their homes, and readers for both.
+"""Text to train on: stories made here, data sets fetched, and which files are for training.
 
-Level 1. A text is UTF-8 documents with <|endoftext|> between them (.txt) or one JSON object a line
-with the document in a field (.jsonl), plain or compressed, one file or a folder of files.
+Level 1. A text is files that fastlm.documents reads, one or a folder of them.
 
     python -m fastlm.corpus stories --out data/stories
     python -m fastlm.corpus tinystories --out data/tinystories
     python -m fastlm.corpus owt --out data/owt
 """
 
-import codecs
 import hashlib
-import itertools
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fastlm import cli
-from fastlm.compression import COMPRESSIONS, read_blocks
+from fastlm.compression import read_blocks
 from fastlm.download import BASE_URL, fetch_dataset
 from fastlm.stories import SEPARATOR, generate_stories, story
 
-TEXT_SUFFIXES = (".txt", ".jsonl")
-KNOWN_SUFFIXES = tuple(text + packed for text in TEXT_SUFFIXES for packed in ("", *COMPRESSIONS))
-
-Errors = Literal["strict", "replace"]
-
 # Validation stories come from indices that no training file reaches: 2^40 stories are a petabyte.
 _FIRST_VALID_STORY = 1 << 40
-_BLOCK_BYTES = 1 << 20
 _SECONDS_BETWEEN_LINES = 2.0
 _TRAIN = re.compile(r"(?<![a-z])train(ing)?(?![a-z])")
 _VALID = re.compile(r"(?<![a-z])val(id|idation)?(?![a-z])")
-
-
-def iter_documents(
-    path: str | Path,
-    *,
-    errors: Errors = "strict",
-    text_field: str = "text",
-    block_bytes: int = _BLOCK_BYTES,
-) -> Iterator[str]:
-    """Yield the documents of a text file or of all text files in a folder, in sorted order.
-
-    Documents of .txt files are what stands between separators, not one character changed;
-    pieces that are only white space are skipped. Memory grows with one document, not the file.
-
-    >>> Path("two.txt").write_text("one\\n<|endoftext|>\\r\\n two")
-    >>> list(iter_documents("two.txt"))
-    ['one\\n', '\\r\\n two']
-
-    Args:
-        path: a file with a suffix of KNOWN_SUFFIXES, or a folder, searched for them in all depths.
-        errors: "replace" puts U+FFFD where the bytes are not UTF-8; "strict" refuses them.
-        text_field: where the lines of .jsonl files keep the document.
-        block_bytes: how much is read at once; the documents do not depend on it.
-    Raises:
-        FileNotFoundError: if there is no such path.
-        ValueError: bytes that are not UTF-8, lines that are not such JSON, or no documents at all.
-    """
-    if errors not in ("strict", "replace"):
-        raise ValueError(f'errors must be "strict" or "replace": got {errors!r}')
-    path = Path(path)
-    return _documents(path, _text_files(path), errors, text_field, block_bytes)
 
 
 def find_splits(path: str | Path) -> tuple[Path, Path] | None:
@@ -80,6 +40,8 @@ def find_splits(path: str | Path) -> tuple[Path, Path] | None:
     Raises:
         ValueError: if two files may be meant.
     """
+    from fastlm.documents import is_text  # reads what is compiled
+
     path = Path(path)
     if not path.is_dir():
         return None
@@ -88,16 +50,41 @@ def find_splits(path: str | Path) -> tuple[Path, Path] | None:
         fitting = [
             file
             for file in sorted(path.iterdir())
-            if _is_text(file) and word.search(file.name.lower())
+            if is_text(file) and word.search(file.name.lower())
         ]
         if len(fitting) > 1:
             names = " and ".join(file.name for file in fitting[:2])
             raise ValueError(
                 f"{path}: expected one training and one validation file, got {names}; "
-                "move or rename one of them"
+                f"move or rename one of them, or give them all as '{path}/*'"
             )
         found += fitting
     return (found[0], found[1]) if len(found) == 2 else None
+
+
+def split_by_names(files: Sequence[Path]) -> tuple[list[Path], list[Path]] | None:
+    """Tell training from validation files by the words find_splits knows; any number of each.
+
+    Returns:
+        (train, valid), or None if no name says train or none says valid.
+    Raises:
+        ValueError: if there are both, and a file of which the name says neither, or both.
+    """
+    words = [tuple(bool(w.search(f.name.lower())) for w in (_TRAIN, _VALID)) for f in files]
+    train, valid = (
+        [file for file, word in zip(files, words, strict=True) if word == wanted]
+        for wanted in ((True, False), (False, True))
+    )
+    if not train or not valid:
+        return None
+    for file, (is_train, is_valid) in zip(files, words, strict=True):
+        if is_train == is_valid:
+            raise ValueError(
+                f"{file}: {train[0].name} and {valid[0].name} are for training and validation by "
+                f"their names: expected a name that says which this is, got {file.name}; rename "
+                "it or leave it out"
+            )
+    return train, valid
 
 
 def make_stories(
@@ -165,143 +152,57 @@ def _stories(
     make_stories(out, seed=seed, n_bytes=n_bytes, valid_bytes=valid_bytes)
 
 
-def _tinystories(out: Path, base_url: str = BASE_URL) -> None:
+def _tinystories(out: Path, base_url: str | None = None) -> None:
     """Download TinyStories (GPT-4 part, 2.2 GB).
 
     Args:
         out: folder for train.txt, valid.txt and sources.json.
-        base_url: address of a mirror.
+        base_url: address of a mirror, in place of https://huggingface.co/datasets; when not given,
+            that in FASTLM_MIRROR, or HF_ENDPOINT with /datasets after it.
     """
-    fetch_dataset("tinystories", out, base_url=base_url, progress=_Progress("tinystories"))
+    url = _mirror(base_url, os.environ)
+    fetch_dataset("tinystories", out, base_url=url, progress=_Progress("tinystories"))
 
 
-def _owt(out: Path, base_url: str = BASE_URL) -> None:
+def _owt(out: Path, base_url: str | None = None) -> None:
     """Download and unpack the CS336 sample of OpenWebText (4.5 GB packed, 12 GB unpacked).
 
     Args:
         out: folder for train.txt, valid.txt and sources.json.
-        base_url: address of a mirror.
+        base_url: address of a mirror, in place of https://huggingface.co/datasets; when not given,
+            that in FASTLM_MIRROR, or HF_ENDPOINT with /datasets after it.
     """
-    fetch_dataset("owt", out, base_url=base_url, progress=_Progress("owt"))
+    url = _mirror(base_url, os.environ)
+    fetch_dataset("owt", out, base_url=url, progress=_Progress("owt"))
 
 
-def _text_files(path: Path) -> list[Path]:
-    known = ", ".join(KNOWN_SUFFIXES)
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if _is_text(file))
-        if not files:
-            raise ValueError(f"{path}: expected a folder with files ending in {known}, found none")
-        return files
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: expected a text file or a folder of them, found nothing")
-    if not path.name.endswith(KNOWN_SUFFIXES):
-        raise ValueError(f"{path}: expected a file ending in {known}")
-    return [path]
+def _mirror(base_url: str | None, environment: Mapping[str, str]) -> str:
+    """Where data sets come from: the flag, else FASTLM_MIRROR, else HF_ENDPOINT, else their home.
 
+    An empty variable is none.
 
-def _is_text(file: Path) -> bool:
-    return file.name.endswith(KNOWN_SUFFIXES) and file.is_file()
-
-
-def _documents(
-    path: Path, files: Iterable[Path], errors: Errors, text_field: str, block_bytes: int
-) -> Iterator[str]:
-    n_documents = 0
-    for file in files:
-        blocks = read_blocks(file, block_bytes)
-        if ".jsonl" in file.suffixes[-2:]:
-            pieces = _json_texts(file, blocks, errors, text_field)
-        else:
-            pieces = _separated(_decoded(file, blocks, errors))
-        for piece in pieces:
-            if piece and not piece.isspace():
-                n_documents += 1
-                yield piece
-    if not n_documents:
-        raise ValueError(f"{path} holds no documents: expected text, got nothing but white space")
-
-
-def _decoded(file: Path, blocks: Iterable[bytes], errors: Errors) -> Iterator[str]:
-    decoder = codecs.getincrementaldecoder("utf-8")(errors)
-    n_read = 0
-    for block in itertools.chain(blocks, [b""]):
-        pending = len(decoder.getstate()[0])
-        try:
-            text = decoder.decode(block, final=not block)
-        except UnicodeDecodeError as error:
-            raise _not_utf8(file, n_read - pending + error.start) from error
-        n_read += len(block)
-        yield text
-
-
-def _separated(texts: Iterable[str]) -> Iterator[str]:
-    """Split at separators, wherever the borders between the given texts lie."""
-    parts: list[str] = []
-    tail = ""
-    for text in texts:
-        first, *later = (tail + text).split(SEPARATOR)
-        for piece in later:
-            parts.append(first)
-            yield "".join(parts)
-            parts, first = [], piece
-        # The last characters may be the beginning of a separator.
-        cut = max(len(first) - len(SEPARATOR) + 1, 0)
-        parts.append(first[:cut])
-        tail = first[cut:]
-    yield "".join([*parts, tail])
-
-
-def _json_texts(
-    file: Path, blocks: Iterable[bytes], errors: Errors, text_field: str
-) -> Iterator[str]:
-    offset = 0
-    for number, line in enumerate(_lines(blocks), start=1):
-        try:
-            text = line.decode("utf-8", errors)
-        except UnicodeDecodeError as error:
-            raise _not_utf8(file, offset + error.start) from error
-        offset += len(line)
-        if text.strip():
-            yield _json_text(f"{file}, line {number}", text, errors, text_field)
-
-
-def _json_text(where: str, line: str, errors: Errors, text_field: str) -> str:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: expected a JSON object, got broken JSON ({error})") from error
-    if not isinstance(row, dict) or text_field not in row:
-        got = f"the fields {', '.join(row)}" if isinstance(row, dict) else type(row).__name__
-        raise ValueError(f"{where}: expected a JSON object with a field {text_field!r}, got {got}")
-    text = row[text_field]
-    if not isinstance(text, str):
+    Raises:
+        ValueError: if it is no address, with where it stands.
+    """
+    mirror, endpoint = environment.get("FASTLM_MIRROR"), environment.get("HF_ENDPOINT")
+    if base_url is not None:
+        name, url = "--base-url", base_url
+    elif mirror:
+        name, url = "FASTLM_MIRROR", mirror
+    elif endpoint:
+        name, url = "HF_ENDPOINT", endpoint
+    else:
+        return BASE_URL
+    if not re.match("https?://.", url):
         raise ValueError(
-            f"{where}: expected a string in the field {text_field!r}, got {type(text).__name__}"
+            f"{name} must be the http:// or https:// address of a mirror: got {url!r}; mend it, or "
+            f"leave it out to download from {BASE_URL}"
         )
-    if re.search("[\ud800-\udfff]", text) is None:
-        return text
-    if errors == "strict":
-        raise ValueError(f"{where}: the field {text_field!r} has a lone surrogate, no Unicode text")
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)
-
-
-def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Cut at line feeds and keep them; joined, the lines are the blocks."""
-    parts: list[bytes] = []
-    for block in blocks:
-        first, *later = block.split(b"\n")
-        for line in later:
-            yield b"".join([*parts, first, b"\n"])
-            parts, first = [], line
-        parts.append(first)
-    yield b"".join(parts)
-
-
-def _not_utf8(file: Path, offset: int) -> ValueError:
-    return ValueError(
-        f"{file}: expected UTF-8, got an invalid byte at offset {offset}; "
-        'convert the file, or read it with errors="replace"'
-    )
+    if name == "HF_ENDPOINT":
+        url = url.rstrip("/") + "/datasets"
+    if name != "--base-url":
+        print(f"from {url}, as {name} says", file=sys.stderr)
+    return url
 
 
 def _write_documents(path: Path, documents: Iterable[str], label: str) -> dict[str, Any]:

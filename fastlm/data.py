@@ -1,7 +1,8 @@
 """From text to token files, and opening them again.
 
 Level 2. A prepared folder holds train.bin and val.bin (little-endian unsigned integers, nothing
-else), meta.json that says what they are, and the tokenizer that made them.
+else), or train-00000.bin and on of each, meta.json that says what they are, and the tokenizer that
+made them.
 """
 
 if __name__ == "__main__":
@@ -10,49 +11,49 @@ if __name__ == "__main__":
 
     run(main)  # before the slow imports
 
-import hashlib
-import itertools
+import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fastlm.corpus import find_splits, iter_documents
+from fastlm.documents import Piece, cut_pieces
 from fastlm.sealed import read_sealed, seal
+from fastlm.splits import Texts
+from fastlm.spool import STANDARD_INPUT, Format, spooled
+from fastlm.token_shards import (
+    ShardedTokens,
+    TokenFile,
+    Tokens,
+    open_token_file,
+    write_token_files,
+)
 from fastlm.tokenizer import END_OF_TEXT, Tokenizer, train_bpe_from_documents
 from fastlm.windows import get_batch
 
 __all__ = ["END_OF_TEXT", "PreparedData", "Split", "get_batch", "open_prepared", "prepare"]
 
 FORMAT = 2
+SHARDED_FORMAT = 3  # another number, so that what reads format 2 alone refuses it
 
 
 class Split(NamedTuple):
-    """One token file, memory-mapped."""
+    """Token ids in one file, or in several behind one another; memory-mapped."""
 
-    tokens: NDArray[Any]
+    tokens: Tokens
     text_bytes: int
     """UTF-8 bytes of the text these tokens stand for, separators not counted"""
-    path: Path
+    files: tuple[TokenFile, ...]
     hash: str
-    """sha256 of the file, as it was written"""
+    """sha256 of the ids, as they were written, in however many files"""
 
     def verify(self) -> None:
-        """Read the whole file and compare its hash; other threads run meanwhile.
-
-        Raises:
-            ValueError: if a token was changed since.
-        """
-        if hashlib.sha256(self.tokens.data).hexdigest() != self.hash:
-            raise ValueError(
-                f"{self.path} was changed since it was made: its hash is not the one in meta.json; "
-                "prepare the data again"
-            )
+        """TokenFile.verify of each."""
+        for file in self.files:
+            file.verify()
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def open_prepared(folder: Path | str) -> PreparedData:
         raise ValueError(
             f"{meta_path} is not a description of token files: {error}; prepare the data again"
         ) from None
-    if meta.get("format") != FORMAT:
+    if meta.get("format") not in (FORMAT, SHARDED_FORMAT):
         raise ValueError(
             f"{meta_path} has format {meta.get('format')}, expected {FORMAT}; "
             "prepare the data again"
@@ -103,23 +104,18 @@ def open_prepared(folder: Path | str) -> PreparedData:
 
 
 def _open_split(folder: Path, described: dict[str, Any], vocab_size: int) -> Split:
-    path = folder / described["file"]
-    dtype = np.dtype(described["dtype"]).newbyteorder("<")
-    if dtype not in (np.dtype("<u2"), np.dtype("<u4")):
-        raise ValueError(f"{path}: expected dtype uint16 or uint32, meta.json says {dtype}")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; prepare the data again")
-    n_bytes = path.stat().st_size
-    if n_bytes != described["count"] * dtype.itemsize:
-        raise ValueError(
-            f"{path} holds {n_bytes} bytes, meta.json says {described['count']} tokens of "
-            f"{dtype.itemsize} bytes; prepare the data again"
+    files = tuple(
+        open_token_file(
+            folder / file["file"],
+            dtype=described["dtype"],
+            count=file["count"],
+            sha256=file["sha256"],
+            vocab_size=vocab_size,
         )
-    if n_bytes == 0:
-        raise ValueError(f"{path} is empty; prepare the data again")
-    tokens = np.memmap(path, dtype=dtype, mode="r")
-    check_ids(tokens, vocab_size, path)
-    return Split(tokens, described["text_bytes"], path, described["sha256"])
+        for file in described.get("shards", [described])
+    )
+    tokens = ShardedTokens([f.tokens for f in files]) if "shards" in described else files[0].tokens
+    return Split(tokens, described["text_bytes"], files, described["sha256"])
 
 
 def check_tokenizer(data: PreparedData) -> None:
@@ -137,59 +133,8 @@ def check_tokenizer(data: PreparedData) -> None:
         )
 
 
-def check_ids(tokens: NDArray[Any], vocab_size: int, name: Path | str) -> None:
-    """Read all token ids once and refuse one that is not below vocab_size.
-
-    Raises:
-        ValueError: that names the file, the id and its position.
-    """
-    block = 1 << 24
-    for start in range(0, len(tokens), block):
-        part = tokens[start : start + block]
-        if part.max() >= vocab_size:
-            position = start + int(np.argmax(part >= vocab_size))
-            raise ValueError(
-                f"{name}: token {tokens[position]} at position {position} does not belong to a "
-                f"vocabulary of {vocab_size}; the file was made with another tokenizer"
-            )
-
-
-class _Texts:
-    """Training and validation documents of a corpus, as often as they are asked for."""
-
-    def __init__(self, corpus: Path, val_fraction: float) -> None:
-        self.corpus = corpus
-        self.splits = find_splits(corpus) if corpus.is_dir() else None
-        self.period = max(2, round(1 / val_fraction))
-        self.files = list(self.splits) if self.splits else [corpus]
-        self.n_documents = 0
-        if self.splits is None:
-            # Counted as far as the first period only: enough to know which rule applies.
-            self.n_documents = sum(1 for _ in itertools.islice(iter_documents(corpus), self.period))
-
-    def train(self) -> Iterator[str]:
-        return self._held(False) if self.splits is None else iter_documents(self.splits[0])
-
-    def val(self) -> Iterator[str]:
-        return self._held(True) if self.splits is None else iter_documents(self.splits[1])
-
-    def _held(self, wanted: bool) -> Iterator[str]:
-        """Every period-th document is for validation; of fewer the last one; of one its end."""
-        if self.n_documents == 1:
-            (text,) = iter_documents(self.corpus)
-            cut = len(text) - max(1, len(text) // self.period)
-            line_end = text.rfind("\n", 0, cut) + 1
-            cut = line_end or cut
-            yield text[cut:] if wanted else text[:cut]
-            return
-        period = min(self.period, self.n_documents)
-        for i, document in enumerate(iter_documents(self.corpus)):
-            if (i % period == period - 1) == wanted:
-                yield document
-
-
 def prepare(
-    corpus: Path,
+    corpus: Path | Sequence[Path],
     out: Path,
     *,
     vocab_size: int,
@@ -197,50 +142,77 @@ def prepare(
     val_fraction: float = 0.01,
     n_threads: int | None = None,
     replace: bool = False,
+    text_field: str = "text",
+    shard_tokens: int | None = None,
+    stdin_format: Format = "txt",
     report: Callable[[str], object] = lambda line: None,
 ) -> Path:
     """Make the token files of a text, once; a second call with the same arguments reuses them.
 
+    Memory grows with the distinct words of the training text, not with the text.
+
     Args:
-        corpus: a text file, or a folder with a train and a valid file, or with documents.
+        corpus: a text file, or a folder with a train and a valid file, or with documents; or
+            several, which are one text unless their names say which are for validation. "-" is
+            standard input.
         tokenizer: folder of a tokenizer to use in place of training one on the training text.
         val_fraction: share of the documents kept for validation where there is no valid file.
         replace: put the new data in the place of data prepared otherwise, when they are ready.
+        text_field: field of .jsonl files and column of .parquet files that holds the text.
+        shard_tokens: write token files of so many tokens at most, and not one for each split.
+        stdin_format: what "-" gives; it may be compressed as well.
         report: called with a line of progress.
     Raises:
         FileNotFoundError, ValueError: for texts that cannot be used; nothing is written then.
         FileExistsError: if out holds something else.
     """
+    paths = [corpus] if isinstance(corpus, Path) else list(corpus)
     if not 0 < val_fraction <= 0.5:
         raise ValueError(f"val_fraction must lie in (0, 0.5]: got {val_fraction}")
-    if not corpus.exists():
-        raise FileNotFoundError(f"no such text file or folder: {corpus}")
+    if shard_tokens is not None and shard_tokens < 1:
+        raise ValueError(f"shard_tokens must be at least 1: got {shard_tokens}")
+    for path in paths:
+        if path != STANDARD_INPUT and not path.exists():
+            raise FileNotFoundError(f"no such text file or folder: {path}")
     if vocab_size < 257 and tokenizer is None:
         raise ValueError(
             f"vocab_size must be at least 257 (256 bytes and {END_OF_TEXT}): got {vocab_size}"
         )
-    texts = _Texts(corpus, val_fraction)
-    next(texts.train())  # unusable text is refused before anything is written
-    source = {
-        "files": [[f.name, *_fingerprint(f)] for f in texts.files],
+    settings: dict[str, Any] = {
         "vocab_size": vocab_size,
         "val_fraction": val_fraction,
         "tokenizer": Tokenizer.load(tokenizer).hash if tokenizer else "trained on the text",
     }
-    if _same_source(out, source, replace=replace):
-        report(f"data in {out} is up to date")
-        return out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        _write_prepared(texts, partial, vocab_size, tokenizer, n_threads, source, report)
+    # Left out where they are as ever: what was prepared before they came is reused.
+    settings |= {"text_field": text_field} if text_field != "text" else {}
+    settings |= {"shard_tokens": shard_tokens} if shard_tokens is not None else {}
+    with contextlib.ExitStack() as stack:
+        fingerprints: dict[Path, list[Any]] = {}
+        if STANDARD_INPUT in paths:
+            _same_source(out, settings, replace=replace)  # refused before anything is read
+            report("reading standard input")
+            spool = stack.enter_context(spooled(sys.stdin.buffer, out, stdin_format))
+            paths = [spool.path if path == STANDARD_INPUT else path for path in paths]
+            fingerprints[spool.path] = ["standard input", spool.n_bytes, spool.sha256]
+        texts = Texts(paths, val_fraction=val_fraction, text_field=text_field)
+        next(texts.train(), None)  # unusable text is refused before anything is written
+        files = [fingerprints.get(f) or [f.name, *_fingerprint(f)] for f in texts.files]
+        source = {"files": files, **settings}
+        if _same_source(out, source, replace=replace):
+            open_prepared(out)
+            report(f"data in {out} is up to date")
+            return out
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = out.with_name(f".{out.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        stack.callback(shutil.rmtree, partial, ignore_errors=True)
+        _write_prepared(
+            texts, partial, vocab_size, tokenizer, n_threads, shard_tokens, source, report
+        )
         if out.is_dir():
             shutil.rmtree(out)  # empty or to be replaced: _same_source refuses all else
         partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return out
 
 
@@ -252,7 +224,7 @@ def _fingerprint(path: Path) -> tuple[int, int]:
 
 
 def _same_source(out: Path, source: dict[str, Any], *, replace: bool) -> bool:
-    """Whether out holds these data already; False where they can be put.
+    """Whether out holds data made of this already; False where such data can be put.
 
     Raises:
         FileExistsError: if out holds something else.
@@ -264,36 +236,37 @@ def _same_source(out: Path, source: dict[str, Any], *, replace: bool) -> bool:
     if not any(out.iterdir()):
         return False
     try:
-        found = json.loads((out / "meta.json").read_text(encoding="utf-8"))["source"]
+        found = dict(json.loads((out / "meta.json").read_text(encoding="utf-8"))["source"])
     except (OSError, ValueError, KeyError, TypeError):
-        found = None
-    if found is None:
-        raise FileExistsError(f"{out} is not empty and holds no prepared data; give another --out")
-    if found != source:
-        if replace:
-            return False
-        changed = [key for key in source if found.get(key) != source[key]]
+        raise FileExistsError(
+            f"{out} is not empty and holds no prepared data; give another --out"
+        ) from None
+    if "files" not in source:
+        found.pop("files", None)
+    changed = [key for key in {**source, **found} if found.get(key) != source.get(key)]
+    if changed and not replace:
         raise FileExistsError(
             f"{out} holds data prepared with another {', '.join(changed)}; "
             "give another --out or remove it"
         )
-    open_prepared(out)
-    return True
+    return not changed
 
 
 def _write_prepared(
-    texts: _Texts,
+    texts: Texts,
     folder: Path,
     vocab_size: int,
     tokenizer_folder: Path | None,
     n_threads: int | None,
+    shard_tokens: int | None,
     source: dict[str, Any],
     say: Callable[[str], object],
 ) -> None:
     if tokenizer_folder is None:
         say(f"training a tokenizer of {vocab_size} entries")
+        pieces = cut_pieces(texts.train(), [END_OF_TEXT])
         vocab, merges = train_bpe_from_documents(
-            texts.train(), vocab_size, [END_OF_TEXT], n_threads=n_threads
+            (text for text, _ in pieces), vocab_size, [END_OF_TEXT], n_threads=n_threads
         )
         tokenizer = Tokenizer(vocab, merges, [END_OF_TEXT])
     else:
@@ -301,15 +274,16 @@ def _write_prepared(
         if END_OF_TEXT not in tokenizer.special_tokens:
             raise ValueError(f"the tokenizer in {tokenizer_folder} has no {END_OF_TEXT} token")
     splits = {}
-    for name, documents in (("train", texts.train()), ("val", texts.val())):
+    for name, pieces in (("train", texts.train()), ("val", texts.val())):
         say(f"encoding {name}.bin")
-        splits[name] = _write_split(tokenizer, documents, folder / f"{name}.bin", n_threads)
+        splits[name] = _write_split(tokenizer, pieces, folder, name, n_threads, shard_tokens)
     tokenizer.save(folder / "tokenizer")
     write_meta(folder, tokenizer, splits, source)
     for name, split in splits.items():
         ratio = split["text_bytes"] / split["count"]
+        in_files = f" in {len(split['shards'])} files" if "shards" in split else ""
         say(
-            f"{name}: {split['count']:,} tokens, {split['documents']:,} documents, "
+            f"{name}: {split['count']:,} tokens{in_files}, {split['documents']:,} documents, "
             f"{ratio:.2f} bytes a token"
         )
 
@@ -320,11 +294,12 @@ def write_meta(
     """Write meta.json, which makes a folder with token files a prepared one.
 
     Args:
-        splits: train and val: what write_tokens returned, with text_bytes and documents.
+        splits: train and val: of each its file (or shards), dtype, count, text_bytes, documents
+            and sha256.
         source: what the tokens were made of, for people and for prepare().
     """
     meta = {
-        "format": FORMAT,
+        "format": SHARDED_FORMAT if any("shards" in s for s in splits.values()) else FORMAT,
         "vocab_size": tokenizer.vocab_size,
         "tokenizer_hash": tokenizer.hash,
         "end_of_text_id": tokenizer.special_tokens[END_OF_TEXT],
@@ -335,38 +310,41 @@ def write_meta(
 
 
 class _Counted:
-    """Iterates documents and counts them and their UTF-8 bytes on the way."""
+    """Gives the texts of pieces, <|endoftext|> after each document, and counts on the way."""
 
-    def __init__(self, documents: Iterable[str]) -> None:
-        self.documents = documents
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        self.pieces = pieces
         self.n_documents = 0
         self.n_bytes = 0
 
     def __iter__(self) -> Iterator[str]:
-        for document in self.documents:
-            self.n_documents += 1
-            self.n_bytes += len(document.encode("utf-8"))
-            yield document
+        for text, is_end in self.pieces:
+            self.n_bytes += len(text.encode("utf-8"))
+            yield text
+            if is_end:
+                self.n_documents += 1
+                yield END_OF_TEXT
 
 
 def _write_split(
-    tokenizer: Tokenizer, documents: Iterable[str], path: Path, n_threads: int | None
+    tokenizer: Tokenizer,
+    pieces: Iterable[Piece],
+    folder: Path,
+    name: str,
+    n_threads: int | None,
+    shard_tokens: int | None,
 ) -> dict[str, Any]:
-    counted = _Counted(documents)
-    parts = tokenizer.encode_documents(counted, end_of_text=END_OF_TEXT, n_threads=n_threads)
-    described = write_tokens(parts, path, tokenizer.vocab_size)
-    return described | {"text_bytes": counted.n_bytes, "documents": counted.n_documents}
-
-
-def write_tokens(parts: Iterable[NDArray[Any]], path: Path, vocab_size: int) -> dict[str, Any]:
-    """Write ids as a token file; returns what meta.json says of it."""
-    dtype = "uint16" if vocab_size <= 1 << 16 else "uint32"
-    digest = hashlib.sha256()
-    count = 0
-    with open(path, "wb") as out:
-        for part in parts:
-            raw = part.astype(np.dtype(dtype).newbyteorder("<"), copy=False).tobytes()
-            digest.update(raw)
-            out.write(raw)
-            count += len(part)
-    return {"file": path.name, "dtype": dtype, "count": count, "sha256": digest.hexdigest()}
+    counted = _Counted(cut_pieces(pieces, list(tokenizer.special_tokens)))
+    dtype = tokenizer.dtype.name
+    # Pieces end where tokens do, and the end of a document is a piece of its own.
+    arrays = tokenizer.encode_documents(counted, end_of_text=None, n_threads=n_threads)
+    files, sha256 = write_token_files(arrays, folder, name, dtype=dtype, shard_tokens=shard_tokens)
+    return {
+        **({"file": files[0]["file"]} if shard_tokens is None else {}),
+        "dtype": dtype,
+        "count": sum(file["count"] for file in files),
+        "text_bytes": counted.n_bytes,
+        "documents": counted.n_documents,
+        "sha256": sha256,
+        **({"shards": files} if shard_tokens is not None else {}),
+    }

@@ -11,36 +11,52 @@ from typing import Annotated
 import tyro
 
 from fastlm import cli
+from fastlm.spool import STANDARD_INPUT, Format
 
 
 def _prepare(
-    corpus: Annotated[Path, tyro.conf.Positional],
+    corpus: Annotated[tuple[Path, ...], tyro.conf.Positional],
     *,
     out: Path,
     vocab_size: int,
     tokenizer: Path | None = None,
     val_fraction: float = 0.01,
     threads: int | None = None,
+    text_field: str = "text",
+    shard_tokens: int | None = None,
+    format: Format | None = None,
 ) -> None:
-    """Turn a text into train.bin, val.bin, meta.json and a tokenizer.
+    """Turn texts into train.bin, val.bin, meta.json and a tokenizer.
 
     Args:
-        corpus: text file (.txt, .jsonl, compressed or not) or folder of them
+        corpus: text files (.txt, .jsonl, compressed or not, .parquet), folders of them, quoted
+            patterns such as 'shards/*.jsonl.gz', or - for standard input
         out: folder to make
         vocab_size: entries of the tokenizer, special token included
         tokenizer: folder of a tokenizer to use in place of training one
         val_fraction: share of the documents kept for validation if there is no valid file
         threads: of the tokenizer; all cores when not given
+        text_field: field of .jsonl files and column of .parquet files that holds the text
+        shard_tokens: write files of at most so many tokens, train-00000.bin and on
+        format: of standard input, which may be compressed; txt when not given
     """
+    if not corpus:
+        raise ValueError("expected at least one text to prepare, or - for standard input: got none")
+    if format is not None and STANDARD_INPUT not in corpus:
+        raise ValueError(f"--format {format} is of standard input: give - as a text, or leave it")
     from fastlm.data import prepare
+    from fastlm.documents import expand_texts
 
     prepare(
-        corpus,
+        expand_texts(corpus),
         out,
         vocab_size=vocab_size,
         tokenizer=tokenizer,
         val_fraction=val_fraction,
         n_threads=threads,
+        text_field=text_field,
+        shard_tokens=shard_tokens,
+        stdin_format=format or "txt",
         report=lambda line: print(line, file=sys.stderr),
     )
     print(f"next: python -m fastlm.train --data {out} --compile --bf16", file=sys.stderr)

@@ -14,7 +14,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from fastlm.functional import IGNORE_INDEX
 from fastlm.parallel import Ranks
+from fastlm.token_shards import Tokens
 
 FIRST_TOKENS = 1_000_000
 
@@ -49,7 +49,7 @@ class Evaluation:
 
 def evaluate_loss(
     loss: Callable[[Tensor, Tensor], Tensor],
-    tokens: NDArray[Any],
+    tokens: Tokens,
     *,
     context_length: int,
     batch_size: int,
@@ -111,7 +111,7 @@ def evaluate_loss(
 
 
 def _batch(
-    tokens: NDArray[Any], starts: NDArray[np.int64], batch_size: int, context_length: int
+    tokens: Tokens, starts: NDArray[np.int64], batch_size: int, context_length: int
 ) -> tuple[Tensor, Tensor, int]:
     inputs = np.zeros((batch_size, context_length), np.int64)
     targets = np.full((batch_size, context_length), IGNORE_INDEX, np.int64)

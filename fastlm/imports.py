@@ -25,10 +25,11 @@ from safetensors.torch import load_file
 from fastlm import disk, hugging_face
 from fastlm.checkpoint import take_snapshot, write_snapshot
 from fastlm.config import TrainConfig
-from fastlm.data import check_ids, write_meta, write_tokens
+from fastlm.data import write_meta
 from fastlm.hardware import describe
 from fastlm.model import TransformerLM
 from fastlm.record import RunRecord
+from fastlm.token_shards import check_ids, write_token_files
 from fastlm.tokenizer import END_OF_TEXT, Tokenizer
 
 HEADER_BYTES = 1024
@@ -134,9 +135,13 @@ def import_tokens(
         blocks = list(itertools.chain.from_iterable(map(_blocks, files)))
         n_bytes = sum(int(lengths[block].sum()) for block in blocks)
         n_documents = sum(int((block == end).sum()) for block in blocks)
-        described[name] = write_tokens(blocks, out / f"{name}.bin", read.vocab_size) | {
+        dtype_out = read.dtype.name
+        written, sha256 = write_token_files(blocks, out, name, dtype=dtype_out, shard_tokens=None)
+        described[name] = written[0] | {
+            "dtype": dtype_out,
             "text_bytes": n_bytes,
             "documents": n_documents,
+            "sha256": sha256,
         }
     read.save(out / "tokenizer")
     source = {"files": [file.path.name for files in splits.values() for file in files]}
@@ -187,9 +192,9 @@ def open_foreign(path: Path, vocab_size: int, dtype: str) -> ForeignTokens:
         )
     if size == begin:
         return ForeignTokens(path, np.empty(0, kind))
-    tokens = np.memmap(path, kind, mode="r", offset=begin)
-    check_ids(tokens, vocab_size, path)
-    return ForeignTokens(path, tokens)
+    with open(path, "rb") as file:
+        check_ids(file, kind, vocab_size, path, offset=begin)
+    return ForeignTokens(path, np.memmap(path, kind, mode="r", offset=begin))
 
 
 def _blocks(file: ForeignTokens) -> Iterator[NDArray[Any]]:

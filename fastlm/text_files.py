@@ -3,9 +3,10 @@
 Level 0.
 """
 
+import glob
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -120,6 +121,33 @@ def stripe_blocks(
         if errors == "replace":
             text = text.decode("utf-8", errors="replace").encode()
         yield Block(text, np.array([0, len(text)], np.int64), str(path), read_from + first)
+
+
+def expand(
+    paths: Iterable[StrPath], *, is_wanted: Callable[[Path], bool] = Path.is_file, wanted: str
+) -> list[Path]:
+    """The paths, each once, with the files a pattern matches, sorted, in the place of the pattern.
+
+    A pattern has *, ? or [...] in it and is no path that exists; ** stands for folders in all
+    depths. What does not begin with a dot is matched alone.
+
+    Args:
+        is_wanted: which of the matches to take.
+        wanted: what these are, for the error.
+    Raises:
+        FileNotFoundError: for a pattern that matches no such file.
+    """
+    expanded: list[Path] = []
+    for path in paths:
+        if not glob.has_magic(str(path)) or Path(path).exists():
+            expanded.append(Path(path))
+            continue
+        matches = sorted(map(Path, glob.iglob(str(path), recursive=True)))
+        files = [match for match in matches if is_wanted(match)]
+        if not files:
+            raise FileNotFoundError(f"{path}: expected a pattern that matches {wanted}, found none")
+        expanded += files
+    return list(dict.fromkeys(expanded))
 
 
 def check_file(path: StrPath) -> None:

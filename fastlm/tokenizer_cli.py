@@ -35,11 +35,13 @@ def _train_command(
     errors: Literal["strict", "replace"] = "strict",
     max_token_bytes: int | None = None,
     sample_bytes: str | None = None,
+    text_field: str = "text",
 ) -> None:
     """Learn a vocabulary from text files and write it to a folder.
 
     Args:
-        text: UTF-8 text files; documents are separated by a special token.
+        text: UTF-8 text files; documents are separated by a special token. Also .jsonl, .parquet,
+            .gz, .xz and .zst files, folders, and quoted patterns such as 'shards/*.txt'.
         vocab_size: number of tokens: 256 bytes, merges, special tokens.
         out: folder to write.
         special_token: text that is one token and is never merged across; give one each time.
@@ -47,39 +49,61 @@ def _train_command(
         errors: what to do with invalid UTF-8: refuse it, or read it as U+FFFD.
         max_token_bytes: learn no longer token; no limit when not given.
         sample_bytes: of larger files read a sample, spread evenly, of so many bytes: 500MB, 2GB.
+        text_field: field of .jsonl files and column of .parquet files that holds the text.
     """
-    from fastlm.tokenizer import Tokenizer, train_bpe
+    from fastlm.documents import cut_pieces, iter_pieces
+    from fastlm.text_files import expand
+    from fastlm.tokenizer import Tokenizer, train_bpe, train_bpe_from_documents
 
     started = time.perf_counter()
     special_tokens = list(dict.fromkeys(special_token))
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder to write: {out} is a file")
     sample = None if sample_bytes is None else parse_bytes(sample_bytes)
-    n_text_bytes = sum(path.stat().st_size for path in text if path.is_file())
+    files = expand(text, wanted="a file")
+    has_documents = any(path.is_dir() or not _is_plain(path) for path in files)
+    if has_documents and sample is not None:
+        raise ValueError("--sample-bytes reads stripes of plain text files: unpack the texts first")
+    n_text_bytes = sum(path.stat().st_size for path in files if path.is_file())
     n_read_bytes = n_text_bytes
     n_merges = vocab_size - 256 - len(special_tokens)
 
     with _warnings_as_lines(), Meter() as meter:
 
         def show(what: str, n: int) -> None:
-            nonlocal n_read_bytes
+            nonlocal n_text_bytes, n_read_bytes
             if what == "sampled":
                 n_read_bytes = n
             elif what == "bytes":
+                if has_documents:  # of packed text it is not known before
+                    n_text_bytes = n_read_bytes = n
                 meter.update("counting words", n, n_read_bytes, unit="bytes")
             else:
                 meter.update("learning merges", n, n_merges, unit="merges")
 
-        vocab, merges = train_bpe(
-            text,
-            vocab_size,
-            special_tokens,
-            n_threads=n_threads,
-            errors=errors,
-            on_progress=show,
-            max_token_bytes=max_token_bytes,
-            sample_bytes=sample,
-        )
+        if has_documents:
+            pieces = cut_pieces(
+                iter_pieces(files, errors=errors, text_field=text_field), special_tokens
+            )
+            vocab, merges = train_bpe_from_documents(
+                (piece for piece, _ in pieces),
+                vocab_size,
+                special_tokens,
+                n_threads=n_threads,
+                on_progress=show,
+                max_token_bytes=max_token_bytes,
+            )
+        else:
+            vocab, merges = train_bpe(
+                files,
+                vocab_size,
+                special_tokens,
+                n_threads=n_threads,
+                errors=errors,
+                on_progress=show,
+                max_token_bytes=max_token_bytes,
+                sample_bytes=sample,
+            )
     Tokenizer(vocab, merges, special_tokens).save(out)
     of = "" if n_read_bytes == n_text_bytes else f"a sample of {n_read_bytes:,} bytes of "
     print(
@@ -111,6 +135,11 @@ def _encode_command(
 
     started = time.perf_counter()
     check_file(text)
+    if not _is_plain(text) and ".jsonl" not in text.suffixes[-1:]:
+        raise ValueError(
+            f"{text}: expected a plain text file to encode, got {text.suffix}: unpack it, or use "
+            "python -m fastlm.data prepare --tokenizer"
+        )
     n_bytes = text.stat().st_size
     n_read_before: int | None = None
 
@@ -168,6 +197,7 @@ def _report_command(
     errors: Literal["strict", "replace"] = "strict",
     json: Path | None = None,
     md: Path | None = None,
+    text_field: str = "text",
 ) -> None:
     """Print what tokenizers make of texts: compression and speed beside characters, bytes, words.
 
@@ -175,7 +205,8 @@ def _report_command(
     The Pile would take. Every text is measured with every tokenizer.
 
     Args:
-        text: .txt or .jsonl files, .gz, .xz or .zst of them, or folders.
+        text: .txt or .jsonl files, .gz, .xz or .zst of them, .parquet files, folders, or quoted
+            patterns such as 'shards/*.txt'.
         tokenizer: folder of each tokenizer, or its tokenizer.json.
         documents: how many of the first documents to measure by themselves too.
         n_longest: how many of the longest tokens to print.
@@ -183,14 +214,16 @@ def _report_command(
         errors: what to do with invalid UTF-8: refuse it, or read it as U+FFFD.
         json: file to write all figures to.
         md: file to write the tables to, as Markdown.
+        text_field: field of .jsonl files and column of .parquet files that holds the text.
     """
     from fastlm import tokenizer_report
-    from fastlm.text_files import to_json, write_atomically
+    from fastlm.text_files import expand, to_json, write_atomically
 
     if not math.isfinite(seconds):
         raise ValueError(f"seconds must be a number of seconds: got {seconds}")
     outs = [out for out in (json, md) if out is not None]
     tokenizers = [path for group in tokenizer for path in group]
+    text = tuple(expand(text, wanted="a file"))
     _check_outs(outs, [*text, *tokenizers])
     # Only of plain files is it known how many bytes of text they hold.
     sizes = {
@@ -211,6 +244,7 @@ def _report_command(
             n_longest=n_longest,
             min_seconds=seconds,
             errors=errors,
+            text_field=text_field,
             on_progress=show,
         )
     print("\n\n".join(table.as_text() for table in tokenizer_report.tables(report)))
@@ -218,6 +252,13 @@ def _report_command(
         write_atomically(json, [to_json(tokenizer_report.as_json(report)).encode()])
     if md is not None:
         write_atomically(md, [tokenizer_report.as_markdown(report).encode()])
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a file is text as it is: .txt, or of a suffix that says nothing of another kind."""
+    from fastlm.documents import KNOWN_SUFFIXES
+
+    return path.suffix == ".txt" or not path.name.endswith(KNOWN_SUFFIXES)
 
 
 def _check_outs(outs: Sequence[Path], inputs: Sequence[Path]) -> None:

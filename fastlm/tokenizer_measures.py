@@ -20,7 +20,7 @@ from fastlm.bpe.blocks import BLOCK_BYTES, cut_blocks
 from fastlm.bpe.errors import InvalidUtf8
 from fastlm.bpe.lazy_encoder import SMALL_CHARACTERS
 from fastlm.compression import read_blocks
-from fastlm.corpus import Errors, iter_documents
+from fastlm.documents import Errors, iter_pieces
 from fastlm.text_files import check_errors, check_file
 from fastlm.tokenizer import END_OF_TEXT, Tokenizer
 
@@ -152,22 +152,25 @@ def overlaps(tokenizers: Mapping[str, Tokenizer]) -> list[Overlap]:
     ]
 
 
-def text_blocks(path: Path, special_tokens: Sequence[str], errors: Errors) -> Iterator[bytes]:
+def text_blocks(
+    path: Path, special_tokens: Sequence[str], errors: Errors, text_field: str = "text"
+) -> Iterator[bytes]:
     """A text in blocks of UTF-8 of about BLOCK_BYTES that can be tokenized apart.
 
-    A .jsonl file or a folder gives its documents with <|endoftext|> after each. Any other file is
-    taken as it is, unpacked where its suffix says so.
+    A .jsonl or .parquet file or a folder gives its documents with <|endoftext|> after each. Any
+    other file is taken as it is, unpacked where its suffix says so.
 
     Args:
         special_tokens: no block ends inside of one.
+        text_field: as iter_documents.
     Raises:
         FileNotFoundError, ValueError: naming the file, and the byte that is not UTF-8.
     """
     check_errors(errors)
     chunks: Iterator[bytes]
-    if path.is_dir() or ".jsonl" in path.suffixes[-2:]:
-        documents = iter_documents(path, errors=errors)
-        chunks = ((document + END_OF_TEXT).encode() for document in documents)
+    if path.is_dir() or {".jsonl", ".parquet"} & set(path.suffixes[-2:]):
+        pieces = iter_pieces(path, errors=errors, text_field=text_field)
+        chunks = ((text + END_OF_TEXT if is_end else text).encode() for text, is_end in pieces)
     else:
         check_file(path)
         chunks = _utf8_chunks(path, errors)
@@ -310,6 +313,7 @@ def measure_text(
     n_documents: int = 10,
     min_seconds: float = 1.0,
     errors: Errors = "strict",
+    text_field: str = "text",
     on_progress: Callable[[int], object] = lambda n_bytes: None,
 ) -> TextMeasures:
     """Cut a text by each tokenizer, and into characters, bytes and words (BASELINES).
@@ -337,7 +341,7 @@ def measure_text(
     documents = FirstDocuments(n_documents)
     held: list[bytes] = []
     n_bytes = n_document_bytes = 0
-    for block in text_blocks(path, sorted(special), errors):
+    for block in text_blocks(path, sorted(special), errors, text_field):
         for maker, cutter in whole.items():
             seconds[maker] += _timed(
                 cutter, [block], f"{maker} on {name}, from byte {n_bytes:,} on"

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastlm.corpus import Errors
+from fastlm.documents import Errors
 from fastlm.tokenizer import Tokenizer
 from fastlm.tokenizer_measures import (
     BASELINES,
@@ -106,6 +106,7 @@ def make_report(
     n_longest: int = 10,
     min_seconds: float = 1.0,
     errors: Errors = "strict",
+    text_field: str = "text",
     on_progress: Progress = lambda name, n_bytes: None,
 ) -> Report:
     """Measure every text with every tokenizer; paths given twice count once.
@@ -134,6 +135,7 @@ def make_report(
             n_documents=n_documents,
             min_seconds=min_seconds,
             errors=errors,
+            text_field=text_field,
             on_progress=functools.partial(on_progress, name),
         )
         for name, path in name_paths(texts)

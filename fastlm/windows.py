@@ -7,13 +7,15 @@ go on with the next window, whatever its batch size then is.
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
+
+from fastlm.token_shards import ShardedTokens, Tokens
 
 Sampling = Literal["shuffled", "random"]
 Batch = tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]
@@ -79,7 +81,7 @@ def check_length(n_tokens: int, context_length: int) -> None:
         )
 
 
-def take_windows(tokens: NDArray[Any], starts: NDArray[np.int64], context_length: int) -> Batch:
+def take_windows(tokens: Tokens, starts: NDArray[np.int64], context_length: int) -> Batch:
     """Inputs tokens[s : s + T] and targets tokens[s + 1 : s + T + 1], int64, on the CPU."""
     windows = tokens[starts[:, None] + np.arange(context_length + 1)]
     both = torch.from_numpy(windows.astype(np.int64))
@@ -88,7 +90,7 @@ def take_windows(tokens: NDArray[Any], starts: NDArray[np.int64], context_length
 
 
 def get_batch(
-    tokens: NDArray[Any],
+    tokens: Tokens,
     batch_size: int,
     context_length: int,
     device: str | torch.device = "cpu",
@@ -105,12 +107,13 @@ def get_batch(
     check_length(len(tokens), context_length)
     rng = rng or np.random.default_rng()
     starts = rng.integers(0, len(tokens) - context_length, size=batch_size)
-    inputs, targets = take_windows(np.asarray(tokens), starts, context_length)
+    held = tokens if isinstance(tokens, ShardedTokens) else np.asarray(tokens)
+    inputs, targets = take_windows(held, starts, context_length)
     return inputs.to(device), targets.to(device)
 
 
 def batches(
-    tokens: NDArray[Any],
+    tokens: Tokens,
     *,
     first_window: int,
     micro_batch: int,

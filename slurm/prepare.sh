@@ -7,7 +7,8 @@
 #
 # Download a corpus, train its tokenizer, write the token files. Needs no GPU; run it once:
 #   sbatch slurm/prepare.sh
-# From the environment: CORPUS (owt or tinystories), VOCAB_SIZE, DATA (folder to make), PYTHON.
+# From the environment: CORPUS (owt or tinystories), VOCAB_SIZE, DATA (folder to make), PYTHON,
+# and of mirrors to download from FASTLM_MIRROR or HF_ENDPOINT.
 set -euo pipefail
 
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}"

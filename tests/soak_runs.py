@@ -85,7 +85,7 @@ BUGS = {
         "tests/test_checkpoint.py -k every_damage",
     ),
     "no hash of token files": Bug(
-        "fastlm/data.py",
+        "fastlm/token_shards.py",
         "if hashlib.sha256(self.tokens.data).hexdigest() != self.hash:",
         "if False:",
         "tests/test_data.py -k not_what_meta_says",

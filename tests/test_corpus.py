@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from fastlm import corpus
 from fastlm.cli import BadArguments, run
-from fastlm.corpus import find_splits, iter_documents, main, make_stories
+from fastlm.corpus import find_splits, main, make_stories
+from fastlm.documents import iter_documents
 from fastlm.stories import generate_stories
 
 SEPARATOR = "<|endoftext|>"

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from fastlm.cli import run
 from fastlm.compression import decompress, read_blocks
-from fastlm.corpus import main
-from fastlm.download import DATASETS, DownloadError, fetch, fetch_dataset
+from fastlm.corpus import _mirror, main
+from fastlm.download import BASE_URL, DATASETS, DownloadError, fetch, fetch_dataset
 
 CONTENT = bytes(range(256)) * 40
 
@@ -408,3 +408,74 @@ def test_missing_dataset_is_one_line_and_exit_2(
     assert stop.value.code == 2
     path = DATASETS["owt"]["train.txt"]
     assert capsys.readouterr().err == f"error: {plan.url}/{path}: HTTP 404 Not Found\n"
+
+
+@pytest.mark.parametrize(
+    ("flag", "mirror", "endpoint", "prefix"),
+    [
+        (None, None, "", "/datasets"),
+        (None, None, "/", "/datasets"),
+        (None, "/texts/", "/other", "/texts"),
+        (None, "/texts", None, "/texts"),
+        ("/mine", "/texts", "/other", "/mine"),
+    ],
+)
+def test_mirrors_of_the_environment_are_used_in_their_order(
+    plan: Plan,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flag: str | None,
+    mirror: str | None,
+    endpoint: str | None,
+    prefix: str,
+) -> None:
+    texts = serve_datasets(plan)
+    plan.files = {prefix + path: content for path, content in plan.files.items()}
+    for name, path in (("FASTLM_MIRROR", mirror), ("HF_ENDPOINT", endpoint)):
+        monkeypatch.delenv(name, raising=False)
+        if path is not None:
+            monkeypatch.setenv(name, plan.url + path)
+    flags = [] if flag is None else ["--base-url", plan.url + flag]
+    main(["owt", "--out", str(tmp_path), *flags])
+    assert (tmp_path / "train.txt").read_bytes() == texts["owt/train.txt"]
+    assert [r["path"].startswith(prefix + "/") for r in plan.requests] == [True, True]
+    told = capsys.readouterr().err
+    if flag is None:
+        name = "HF_ENDPOINT" if mirror is None else "FASTLM_MIRROR"
+        assert f"as {name} says" in told
+    else:
+        assert "says" not in told
+    # What was written is checked as ever: a file changed since is fetched again.
+    records = json.loads((tmp_path / "sources.json").read_text())
+    sha256 = hashlib.sha256(texts["owt/train.txt"]).hexdigest()
+    assert records["train.txt"]["sha256"] == sha256
+    (tmp_path / "train.txt").write_bytes(b"cut")
+    main(["owt", "--out", str(tmp_path), *flags])
+    assert (tmp_path / "train.txt").read_bytes() == texts["owt/train.txt"]
+    assert len(plan.requests) == 3
+
+
+@pytest.mark.parametrize("name", ["FASTLM_MIRROR", "HF_ENDPOINT", "--base-url"])
+def test_a_mirror_that_is_no_address_is_one_line_and_nothing_is_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    for variable in ("FASTLM_MIRROR", "HF_ENDPOINT"):
+        monkeypatch.delenv(variable, raising=False)
+    flags = ["--base-url", "hf-mirror.com"] if name == "--base-url" else []
+    if not flags:
+        monkeypatch.setenv(name, "hf-mirror.com")
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: main(["owt", "--out", str(tmp_path / "d"), *flags]))
+    assert stop.value.code == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: {name} must be the http:// or https:// address of a mirror: ")
+    assert line.count("\n") == 1
+    assert not (tmp_path / "d").exists()
+
+
+def test_without_mirrors_data_sets_come_from_their_home() -> None:
+    assert _mirror(None, {}) == _mirror(None, {"FASTLM_MIRROR": "", "HF_ENDPOINT": ""}) == BASE_URL

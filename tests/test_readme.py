@@ -111,20 +111,20 @@ def test_code_of_the_documentation_runs_in_its_order(page, folder):
     ran = 0
     for language, block in blocks:
         if language == "python":
-            programs = [["-c", block]]
+            programs = [(["-c", block], None)]
         else:
-            lines = [line for line in block.splitlines() if line.startswith("python ")]
-            programs = [shlex.split(line, comments=True)[1:] for line in lines]
-            for words in programs:
+            found = re.findall(r"^(?:cat (\S+) \| )?python (.*)", block, re.MULTILINE)
+            programs = [(shlex.split(line, comments=True), piped or None) for piped, line in found]
+            for words, _ in programs:
                 if words[1:2] == ["fastlm.sweep"] and len(words) > 3:
                     words += SMALLER["fastlm.sweep"].split()
                     # The first sweep of the page is run, with two of its values.
                     is_first = words[2] == "out/rates"
                     words += [] if is_first else ["--dry-run"]
                     words[:] = [re.sub(r",(3e-4|3e-3|1e-2|1e-1|1)\b", "", w) for w in words]
-        for words in programs:
+        for words, piped in programs:
             done = subprocess.run(
-                [sys.executable, *words],
+                [sys.executable, *words], input=piped and (folder / piped).read_text(encoding="utf-8"),
                 cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
             )  # fmt: skip
             assert done.returncode == 0, f"{words}\n{done.stderr}"

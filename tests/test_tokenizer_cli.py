@@ -1,5 +1,6 @@
 """The commands of python -m fastlm.tokenizer as a user types them: output, exit codes, Ctrl-C."""
 
+import gzip
 import io
 import json
 import os
@@ -95,6 +96,20 @@ class TestCommands:
                 ["train", "bad.txt", "--vocab-size", "300", "--out", "t", "--sample-bytes", "0"],
                 "at least 1",
             ),
+            (
+                ["train", "*.text", "--vocab-size", "300", "--out", "t"],
+                "*.text: expected a pattern",
+            ),
+            (["report", "*.text", "--tokenizer", "good"], "*.text: expected a pattern"),
+            (["encode", "packed.txt.gz", "--tokenizer", "good", "--out", "x"], "unpack it, or use"),
+            (
+                ["train", "a.jsonl", "--vocab-size", "300", "--out", "t", "--sample-bytes", "1"],
+                "stripes of plain text files",
+            ),
+            (
+                ["train", "a.jsonl", "--vocab-size", "300", "--out", "t", "--text-field", "body"],
+                "with a field 'body', got the fields text",
+            ),
             (["encode", "bad.txt", "--tokenizer", "empty.txt", "--out", "x.bin"], "tokenizer.json"),
             (["decode", "x.bin", "--tokenizer", "good"], "x.bin"),
             (["report", "empty.txt", "--tokenizer", "good"], "empty.txt is empty"),
@@ -109,6 +124,8 @@ class TestCommands:
     ):
         (tmp_path / "bad.txt").write_bytes(b"a\xff")
         (tmp_path / "empty.txt").write_bytes(b"")
+        (tmp_path / "packed.txt.gz").write_bytes(gzip.compress(b"text"))
+        (tmp_path / "a.jsonl").write_text('{"text": "one"}')
         tokenizer.save(tmp_path / "good")
         before = sorted(tmp_path.rglob("*"))
         done = command(*arguments, cwd=tmp_path)
@@ -133,6 +150,41 @@ class TestCommands:
         main(["train", str(text), "--out", str(folder), *words])
         assert max(map(len, (a + b for a, b in Tokenizer.load(folder).merges))) == 3
         assert "from a sample of 2,000 bytes of 24,000 bytes" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("kind", ["jsonl", "txt.gz", "folder", "pattern", "parquet"])
+    def test_texts_of_all_kinds_give_the_tokenizer_of_plain_ones(self, kind, tmp_path, capsys):
+        documents = [f"{document} {i}" for i in range(30) for document in TEXT.split(END)]
+        (tmp_path / "in").mkdir()
+        path = tmp_path / "in" / f"a.{kind}"
+        if kind == "jsonl":
+            path.write_text("\n".join(json.dumps({"body": text}) for text in documents))
+        elif kind == "txt.gz":
+            path.write_bytes(gzip.compress(END.join(documents).encode()))
+        elif kind == "parquet":
+            pyarrow = pytest.importorskip("pyarrow")
+            parquet = pytest.importorskip("pyarrow.parquet")
+            parquet.write_table(pyarrow.table({"body": documents}), path)
+        else:
+            for begin in (0, 10):
+                part = documents[begin:10] if begin == 0 else documents[begin:]
+                (tmp_path / "in" / f"{begin}.txt").write_text(END.join(part))
+            path = tmp_path / "in" / ("*.txt" if kind == "pattern" else "")
+        (tmp_path / "plain.txt").write_text(END.join(documents))
+        for out, text in (("one", tmp_path / "plain.txt"), ("other", path)):
+            words = ["--vocab-size", "290", "--out", str(tmp_path / out), "--text-field", "body"]
+            main(["train", str(text), *words])
+        assert Tokenizer.load(tmp_path / "one").hash == Tokenizer.load(tmp_path / "other").hash
+        capsys.readouterr()
+        tokenizer = ["--tokenizer", str(tmp_path / "one"), "--seconds", "0"]
+        main(["report", str(path), *tokenizer, "--text-field", "body"])
+        told = capsys.readouterr().out
+        # Of documents each has its end; of a pattern each file is a text.
+        ends = END if kind in ("jsonl", "parquet", "folder") else ""
+        texts = [END.join(documents) + ends]
+        if kind == "pattern":
+            texts = [END.join(documents[:10]), END.join(documents[10:])]
+        for text in texts:
+            assert f"{len(text.encode()):,}" in told
 
     def test_tokenizer_json_serves_as_tokenizer(self, tokenizer, tmp_path, capfdbinary):
         tokenizer.save(tmp_path / "t")

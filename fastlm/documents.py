@@ -1,0 +1,293 @@
+"""Reading the documents of text files, whole or in pieces, in memory that does not grow with them.
+
+Level 1. Documents stand in .txt files with <|endoftext|> between them, in .jsonl files one a line,
+in .parquet files one a row; .txt and .jsonl files may be compressed.
+"""
+
+import codecs
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from fastlm.bpe.blocks import BLOCK_BYTES, cut_blocks
+from fastlm.compression import COMPRESSIONS, read_blocks
+from fastlm.parquet import check_parquet, read_parquet
+from fastlm.stories import SEPARATOR
+from fastlm.text_files import StrPath, expand, to_utf8
+
+TEXT_SUFFIXES = (".txt", ".jsonl")
+KNOWN_SUFFIXES = (
+    *(text + packed for text in TEXT_SUFFIXES for packed in ("", *COMPRESSIONS)),
+    ".parquet",
+)
+
+Errors = Literal["strict", "replace"]
+Piece = tuple[str, bool]
+"""A part of a document, and whether the document ends with it."""
+
+PIECE_CHARACTERS = 1 << 20
+_READ_BYTES = 1 << 20
+
+
+def iter_documents(
+    path: StrPath | Sequence[StrPath],
+    *,
+    errors: Errors = "strict",
+    text_field: str = "text",
+    block_bytes: int = _READ_BYTES,
+) -> Iterator[str]:
+    """Yield the documents of text files, or of all text files in folders, in sorted order.
+
+    Documents of .txt files are what stands between separators, not one character changed;
+    pieces that are only white space are skipped. Memory grows with one document, not the file.
+
+    >>> Path("two.txt").write_text("one\\n<|endoftext|>\\r\\n two")
+    >>> list(iter_documents("two.txt"))
+    ['one\\n', '\\r\\n two']
+
+    Args:
+        path: a file with a suffix of KNOWN_SUFFIXES, or a folder, searched for them in all depths;
+            or several, of which each file is read once.
+        errors: "replace" puts U+FFFD where the bytes are not UTF-8; "strict" refuses them.
+        text_field: where the lines of .jsonl files keep the document; the column of .parquet files.
+        block_bytes: how much is read at once; the documents do not depend on it.
+    Raises:
+        FileNotFoundError: if there is no such path.
+        ValueError: bytes that are not UTF-8, lines that are not such JSON, .parquet files without
+            such a column, or no documents at all.
+    """
+    return _joined(iter_pieces(path, errors=errors, text_field=text_field, block_bytes=block_bytes))
+
+
+def iter_pieces(
+    path: StrPath | Sequence[StrPath],
+    *,
+    errors: Errors = "strict",
+    text_field: str = "text",
+    block_bytes: int = _READ_BYTES,
+    piece_characters: int = PIECE_CHARACTERS,
+) -> Iterator[Piece]:
+    """As iter_documents, but long documents of .txt files come in several pieces.
+
+    Memory does not grow with the documents of .txt files.
+
+    Args:
+        piece_characters: least size of a piece that does not end its document.
+    """
+    if errors not in ("strict", "replace"):
+        raise ValueError(f'errors must be "strict" or "replace": got {errors!r}')
+    paths = [path] if isinstance(path, (str, Path)) else list(path)  # type: ignore[arg-type]
+    files = text_files(paths)
+    for file in files:
+        if file.suffix == ".parquet":
+            check_parquet(file, text_field)
+    return _pieces(_spell(paths), files, errors, text_field, block_bytes, piece_characters)
+
+
+def text_files(paths: Iterable[StrPath]) -> list[Path]:
+    """The text files that are meant by files and folders, each once.
+
+    Raises:
+        FileNotFoundError: if a path is not there.
+        ValueError: if a file is no text file, a folder has none, or there are no paths.
+    """
+    files = [file for path in paths for file in _text_files(Path(path))]
+    if not files:
+        raise ValueError("expected at least one text file or folder of them, got none")
+    return list({file.absolute(): file for file in reversed(files)}.values())[::-1]
+
+
+def expand_texts(paths: Iterable[StrPath]) -> list[Path]:
+    """As expand, of patterns that are to match text files."""
+    return expand(paths, is_wanted=is_text, wanted=f"files ending in {', '.join(KNOWN_SUFFIXES)}")
+
+
+def is_text(file: Path) -> bool:
+    """Whether it is a file that iter_documents reads, by its name."""
+    return file.name.endswith(KNOWN_SUFFIXES) and file.is_file()
+
+
+def cut_pieces(pieces: Iterable[Piece], special_tokens: Sequence[str]) -> Iterator[Piece]:
+    """Pieces cut where a tokenizer may cut: they can be tokenized apart.
+
+    A document without any such place for long grows until it has one.
+    """
+    special = [token.encode() for token in special_tokens]
+    pieces = iter(pieces)
+    for text, is_end in pieces:
+        if is_end:
+            yield text, True
+            continue
+        rest = itertools.chain([text], _rest_of_document(pieces))
+        for block in cut_blocks(map(to_utf8, rest), special, n_bytes=BLOCK_BYTES):
+            yield block.decode(), False
+        yield "", True
+
+
+def _rest_of_document(pieces: Iterator[Piece]) -> Iterator[str]:
+    for text, is_end in pieces:
+        yield text
+        if is_end:
+            return
+
+
+def _spell(paths: Sequence[StrPath]) -> str:
+    named = ", ".join(map(str, paths[:3]))
+    return named if len(paths) <= 3 else f"{named} and {len(paths) - 3} more"
+
+
+def _text_files(path: Path) -> list[Path]:
+    known = ", ".join(KNOWN_SUFFIXES)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if is_text(file))
+        if not files:
+            raise ValueError(f"{path}: expected a folder with files ending in {known}, found none")
+        return files
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected a text file or a folder of them, found nothing")
+    if not path.name.endswith(KNOWN_SUFFIXES):
+        raise ValueError(f"{path}: expected a file ending in {known}")
+    return [path]
+
+
+def _pieces(
+    name: str,
+    files: Iterable[Path],
+    errors: Errors,
+    text_field: str,
+    block_bytes: int,
+    piece_characters: int,
+) -> Iterator[Piece]:
+    n_pieces = 0
+    for file in files:
+        if file.suffix == ".parquet":
+            pieces = _whole(read_parquet(file, text_field, errors))
+        elif ".jsonl" in file.suffixes[-2:]:
+            pieces = _whole(_json_texts(file, read_blocks(file, block_bytes), errors, text_field))
+        else:
+            texts = _decoded(file, read_blocks(file, block_bytes), errors)
+            pieces = _separated(texts, piece_characters)
+        for piece in _without_blank(pieces):
+            n_pieces += 1
+            yield piece
+    if not n_pieces:
+        raise ValueError(f"{name} holds no documents: expected text, got nothing but white space")
+
+
+def _whole(documents: Iterable[str]) -> Iterator[Piece]:
+    return ((document, True) for document in documents)
+
+
+def _without_blank(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Leave out documents that are nothing but white space."""
+    blank: list[str] = []  # that a document may begin with
+    is_begun = False
+    for text, is_end in pieces:
+        if not is_begun and (not text or text.isspace()):
+            blank = [] if is_end else [*blank, text]
+            continue
+        yield "".join([*blank, text]) if blank else text, is_end
+        blank, is_begun = [], not is_end
+
+
+def _joined(pieces: Iterable[Piece]) -> Iterator[str]:
+    parts: list[str] = []
+    for text, is_end in pieces:
+        parts.append(text)
+        if is_end:
+            yield "".join(parts)
+            parts = []
+
+
+def _decoded(file: Path, blocks: Iterable[bytes], errors: Errors) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")(errors)
+    n_read = 0
+    for block in itertools.chain(blocks, [b""]):
+        pending = len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            raise _not_utf8(file, n_read - pending + error.start) from error
+        n_read += len(block)
+        yield text
+
+
+def _separated(texts: Iterable[str], piece_characters: int) -> Iterator[Piece]:
+    """Split at separators, wherever the borders between the given texts lie."""
+    parts: list[str] = []
+    n_held = 0
+    tail = ""
+    for text in texts:
+        first, *later = (tail + text).split(SEPARATOR)
+        for piece in later:
+            parts.append(first)
+            yield "".join(parts), True
+            parts, n_held, first = [], 0, piece
+        # The last characters may be the beginning of a separator.
+        cut = max(len(first) - len(SEPARATOR) + 1, 0)
+        parts.append(first[:cut])
+        n_held += cut
+        tail = first[cut:]
+        if n_held >= piece_characters:
+            yield "".join(parts), False
+            parts, n_held = [], 0
+    yield "".join([*parts, tail]), True
+
+
+def _json_texts(
+    file: Path, blocks: Iterable[bytes], errors: Errors, text_field: str
+) -> Iterator[str]:
+    offset = 0
+    for number, line in enumerate(_lines(blocks), start=1):
+        try:
+            text = line.decode("utf-8", errors)
+        except UnicodeDecodeError as error:
+            raise _not_utf8(file, offset + error.start) from error
+        offset += len(line)
+        if text.strip():
+            yield _json_text(f"{file}, line {number}", text, errors, text_field)
+
+
+def _json_text(where: str, line: str, errors: Errors, text_field: str) -> str:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: expected a JSON object, got broken JSON ({error})") from error
+    if not isinstance(row, dict) or text_field not in row:
+        got = f"the fields {', '.join(row)}" if isinstance(row, dict) else type(row).__name__
+        raise ValueError(
+            f"{where}: expected a JSON object with a field {text_field!r}, got {got}; --text-field "
+            "names another"
+        )
+    text = row[text_field]
+    if not isinstance(text, str):
+        raise ValueError(
+            f"{where}: expected a string in the field {text_field!r}, got {type(text).__name__}"
+        )
+    if re.search("[\ud800-\udfff]", text) is None:
+        return text
+    if errors == "strict":
+        raise ValueError(f"{where}: the field {text_field!r} has a lone surrogate, no Unicode text")
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Cut at line feeds and keep them; joined, the lines are the blocks."""
+    parts: list[bytes] = []
+    for block in blocks:
+        first, *later = block.split(b"\n")
+        for line in later:
+            yield b"".join([*parts, first, b"\n"])
+            parts, first = [], line
+        parts.append(first)
+    yield b"".join(parts)
+
+
+def _not_utf8(file: Path, offset: int) -> ValueError:
+    return ValueError(
+        f"{file}: expected UTF-8, got an invalid byte at offset {offset}; "
+        'convert the file, or read it with errors="replace"'
+    )

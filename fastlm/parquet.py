@@ -1,0 +1,112 @@
+"""Reading a column of text from .parquet files, in batches of rows.
+
+Level 0. pyarrow is imported when a .parquet file is met: pip install 'fastlm[parquet]'.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_BATCH_ROWS = 256
+_BUFFER_BYTES = 1 << 20  # without a buffer a whole column of a row group is read at once
+
+
+def check_parquet(path: Path, column: str) -> None:
+    """Refuse a file that has no such column of text; of the rows nothing is read.
+
+    Raises:
+        ValueError: if the file is damaged, the column is missing or holds something else, or
+            pyarrow is.
+    """
+    _open(path, column).close()
+
+
+def read_parquet(path: Path, column: str, errors: str) -> Iterator[str]:
+    """Yield the texts of a column. Memory grows with a batch of rows, not with the file.
+
+    Args:
+        errors: of bytes that are not UTF-8: "strict" refuses them, "replace" reads U+FFFD.
+    Raises:
+        ValueError: as check_parquet, or naming the row that holds no text.
+    """
+    import pyarrow
+
+    row = 0
+    with _open(path, column) as file:
+        batches = file.iter_batches(_BATCH_ROWS, columns=[column], use_threads=False)
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pyarrow.ArrowException, OSError) as error:
+                raise _damaged(path, error) from error
+            if batch is None:
+                return
+            for value in _as_bytes(batch.column(0)):
+                row += 1
+                if value is None:
+                    raise ValueError(
+                        f"{path}, row {row}: expected text in the column {column!r}, got null; "
+                        "leave such rows out of the file"
+                    )
+                try:
+                    yield value.decode("utf-8", errors)
+                except UnicodeDecodeError as error:
+                    raise ValueError(
+                        f"{path}, row {row}: expected UTF-8 in the column {column!r}, got an "
+                        f'invalid byte at offset {error.start}; read it with errors="replace"'
+                    ) from error
+
+
+def _open(path: Path, column: str) -> Any:
+    """A ParquetFile of which the column is text."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ValueError(
+            f"{path}: reading .parquet files needs pyarrow: pip install 'fastlm[parquet]'"
+        ) from None
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES)
+        schema = file.schema_arrow
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+    n_found = schema.names.count(column)
+    if n_found == 1:
+        kind = schema.field(column).type
+        if pyarrow.types.is_dictionary(kind):
+            kind = kind.value_type
+        if any(kind == one for one in _text_types()):
+            return file
+    file.close()
+    if n_found == 1:
+        raise ValueError(f"{path}: expected text in the column {column!r}, got {kind}")
+    if n_found > 1:
+        raise ValueError(f"{path}: expected one column {column!r}, got {n_found} of that name")
+    raise ValueError(
+        f"{path}: expected a column {column!r}, got the columns {', '.join(schema.names)}; "
+        "name the one that holds the text with --text-field"
+    )
+
+
+def _text_types() -> list[Any]:
+    import pyarrow
+
+    return [pyarrow.string(), pyarrow.large_string(), pyarrow.string_view()]
+
+
+def _as_bytes(column: Any) -> list[bytes | None]:
+    import pyarrow
+
+    # Not to strings at once: those with bytes that are no UTF-8 could not be told by their row.
+    if pyarrow.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(pyarrow.large_binary()).to_pylist()
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path}: expected a whole .parquet file, but it is damaged or cut short "
+        f"({' '.join(str(error).split())}); get it again"
+    )

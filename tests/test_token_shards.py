@@ -1,0 +1,245 @@
+"""Token files in shards: the same training examples, and what is wrong with a shard names it."""
+
+import hashlib
+import json
+import resource
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from short_runs import assert_same_weights, config, interrupted_after, losses
+
+from fastlm.data import open_prepared, prepare
+from fastlm.evaluate import evaluate_loss
+from fastlm.token_shards import ShardedTokens, write_token_files
+from fastlm.train import train
+from fastlm.windows import batches, get_batch, take_windows, window_starts
+
+SHARD_TOKENS = 1009
+
+
+@pytest.fixture(scope="module")
+def text(data: Path) -> Path:
+    """The folder that the fixture data was made of: without the data themselves."""
+    return data.parent
+
+
+@pytest.fixture(scope="module")
+def sharded(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("text")
+    for name in ("train.txt", "valid.txt"):
+        shutil.copy(text / name, folder)
+    return prepare(folder, folder / "d", vocab_size=400, shard_tokens=SHARD_TOKENS)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6),
+    picks=st.lists(st.integers(0, 10**6), max_size=12),
+    n_columns=st.integers(1, 3),
+)
+@settings(deadline=None, max_examples=40)
+def test_shards_are_indexed_as_the_one_array_they_are(lengths, picks, n_columns):
+    whole = np.arange(100, 100 + sum(lengths), dtype=np.uint16)
+    tokens = ShardedTokens(np.split(whole, np.cumsum(lengths)[:-1]))
+    n = len(whole)
+    assert len(tokens) == n
+    assert tokens.shape == whole.shape
+    assert tokens.dtype == whole.dtype
+    assert np.array_equal(np.asarray(tokens), whole)
+    assert np.asarray(tokens, np.int64).dtype == np.int64
+    for begin in range(-n - 1, n + 2):
+        for end in range(-n - 1, n + 2):
+            assert np.array_equal(tokens[begin:end], whole[begin:end])
+    assert np.array_equal(tokens[::-2], whole[::-2])
+    assert np.array_equal(tokens[:], whole)
+    for i in range(-n, n):
+        assert tokens[i] == whole[i]
+    places = np.array([pick % n for pick in picks], np.int64)
+    assert np.array_equal(tokens[places], whole[places])
+    table = np.resize(places, (len(places), n_columns)).T if len(places) else places
+    assert np.array_equal(tokens[table], whole[table])
+    assert tokens[table].dtype == whole.dtype
+    for outside in (n, -n - 1, np.array([0, n])):
+        with pytest.raises(IndexError, match=f"there are {n} tokens"):
+            tokens[outside]
+    with pytest.raises(TypeError, match="indexed by integers or slices"):
+        tokens[1.5]  # type: ignore[call-overload]
+
+
+def test_files_of_shards_are_the_one_file_cut(data, sharded):
+    for split in ("train", "val"):
+        files = sorted(sharded.glob(f"{split}-*.bin"))
+        sizes = [file.stat().st_size // 2 for file in files]
+        assert files[0].name == f"{split}-00000.bin"
+        assert all(size == SHARD_TOKENS for size in sizes[:-1])
+        assert 0 < sizes[-1] <= SHARD_TOKENS
+        assert b"".join(file.read_bytes() for file in files) == (data / f"{split}.bin").read_bytes()
+    assert len(list(sharded.glob("train-*.bin"))) > 10
+    assert not list(sharded.glob("train.bin"))
+    whole, parts = open_prepared(data), open_prepared(sharded)
+    assert parts.train.hash == whole.train.hash  # what a run goes on with may be either
+    assert parts.tokenizer_hash == whole.tokenizer_hash
+    assert parts.train.text_bytes == whole.train.text_bytes
+    parts.verify()
+
+
+@pytest.mark.parametrize("sizes", [[5], [3, 3], [0, 3, 0, 7], [], [4, 4, 4]])
+@pytest.mark.parametrize("shard_tokens", [1, 2, 4, 5, 100, None])
+def test_writing_does_not_depend_on_the_arrays(sizes, shard_tokens, tmp_path):
+    whole = np.arange(sum(sizes), dtype=np.uint16)
+    arrays = np.split(whole, np.cumsum(sizes)[:-1]) if sizes else []
+    files, sha256 = write_token_files(
+        iter(arrays), tmp_path, "a", dtype="uint32", shard_tokens=shard_tokens
+    )
+    step = shard_tokens or 1000
+    expected = [whole[i : i + step] for i in range(0, max(len(whole), 1), step)]
+    names = ["a.bin"] if shard_tokens is None else [f"a-{i:05}.bin" for i in range(len(expected))]
+    assert [file["file"] for file in files] == names
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    for file, part in zip(files, expected, strict=True):
+        raw = part.astype("<u4").tobytes()
+        assert (tmp_path / file["file"]).read_bytes() == raw
+        assert file["count"] == len(part)
+        assert file["sha256"] == hashlib.sha256(raw).hexdigest()
+    assert sha256 == hashlib.sha256(whole.astype("<u4").tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("sampling", ["shuffled", "random"])
+@pytest.mark.parametrize("context_length", [1, 16, 123, 1500])
+def test_training_examples_are_those_of_one_file(sampling, context_length, data, sharded):
+    """1,500 tokens are more than a shard: windows then lie in two or three of them."""
+    ask = {"first_window": 5, "micro_batch": 7, "context_length": context_length}
+    ask |= {"sampling": sampling, "seed": 3, "device": torch.device("cpu")}
+    streams = [
+        batches(open_prepared(folder).train.tokens, **ask)  # type: ignore[arg-type]
+        for folder in (data, sharded)
+    ]
+    for _ in range(40):
+        (inputs, targets), (from_shards, targets_from_shards) = (next(s) for s in streams)
+        assert torch.equal(inputs, from_shards)
+        assert torch.equal(targets, targets_from_shards)
+    n_tokens = len(open_prepared(data).train.tokens)
+    ask = {"n_tokens": n_tokens, "context_length": context_length, "sampling": sampling, "seed": 3}
+    starts = window_starts(5, 280, **ask)  # type: ignore[arg-type]
+    n_crossing = (starts // SHARD_TOKENS < (starts + context_length) // SHARD_TOKENS).sum()
+    assert n_crossing > 0 or context_length == 1
+
+
+def test_windows_over_every_border_are_those_of_one_file(data, sharded):
+    whole, parts = open_prepared(data).train.tokens, open_prepared(sharded).train.tokens
+    n = len(whole)
+    borders = np.arange(SHARD_TOKENS, n, SHARD_TOKENS)
+    starts = np.concatenate([borders - 17, borders - 16, borders - 1, borders, [0, n - 17]])
+    starts = starts[starts <= n - 17]
+    for one, other in zip(
+        take_windows(whole, starts, 16), take_windows(parts, starts, 16), strict=True
+    ):
+        assert torch.equal(one, other)
+    rngs = np.random.default_rng(1), np.random.default_rng(1)
+    one = get_batch(whole, 50, 100, rng=rngs[0])
+    other = get_batch(parts, 50, 100, rng=rngs[1])
+    assert torch.equal(one[0], other[0])
+    assert torch.equal(one[1], other[1])
+
+
+def test_a_loss_over_all_tokens_is_that_of_one_file(data, sharded):
+    seen = []
+    for folder in (data, sharded):
+        inputs: list[torch.Tensor] = []
+
+        def loss(x: torch.Tensor, y: torch.Tensor, kept=inputs) -> torch.Tensor:  # type: ignore[no-untyped-def]
+            kept += [x.clone(), y.clone()]
+            return (x.float() * y.float()).mean()
+
+        tokens = open_prepared(folder).train.tokens
+        measured = evaluate_loss(
+            loss, tokens, context_length=33, batch_size=8, device=torch.device("cpu")
+        )
+        seen.append((measured.loss, measured.n_tokens, torch.stack(inputs)))
+    assert seen[0][:2] == seen[1][:2]
+    assert torch.equal(seen[0][2], seen[1][2])
+    assert seen[0][1] == len(open_prepared(data).train.tokens) - 1
+
+
+def test_a_run_begun_on_one_file_ends_on_shards_as_if_nothing_had_changed(
+    data, sharded, finished, tmp_path
+):
+    interrupted_after(13, config(data), tmp_path / "run")
+    train(config(sharded), tmp_path / "run", resume=True)
+    assert_same_weights(tmp_path / "run", finished[0])
+    assert losses(tmp_path / "run") == losses(finished[0])
+
+
+def change(path: Path, token: int | None = None) -> None:
+    raw = np.fromfile(path, "<u2")
+    raw[77] = (raw[77] + 1) % 400 if token is None else token
+    raw.tofile(path)
+
+
+DAMAGES = {
+    "missing": (
+        lambda path: path.unlink(),
+        FileNotFoundError,
+        r"train-00003\.bin is missing; prepare the data again",
+    ),
+    "torn": (
+        lambda path: path.write_bytes(path.read_bytes()[:-3]),
+        ValueError,
+        r"train-00003\.bin holds 2015 bytes, meta.json says 1009 tokens of 2 bytes",
+    ),
+    "another vocabulary": (
+        lambda path: change(path, 400),
+        ValueError,
+        r"train-00003\.bin: token 400 at position 77 does not belong to a vocabulary of 400",
+    ),
+    "changed": (
+        change,
+        ValueError,
+        r"train-00003\.bin was changed since it was made",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "error", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_shard_is_named(damage, error, message, sharded, tmp_path):
+    folder = Path(shutil.copytree(sharded, tmp_path / "d"))
+    damage(folder / "train-00003.bin")
+    with pytest.raises(error, match=message):
+        open_prepared(folder).verify()
+
+
+def test_other_shards_are_other_data_and_the_same_ones_are_reused(sharded):
+    corpus = sharded.parent
+    said: list[str] = []
+    prepare(corpus, sharded, vocab_size=400, shard_tokens=SHARD_TOKENS, report=said.append)
+    assert said == [f"data in {sharded} is up to date"]
+    for other in (None, SHARD_TOKENS + 1):
+        with pytest.raises(FileExistsError, match="prepared with another shard_tokens"):
+            prepare(corpus, sharded, vocab_size=400, shard_tokens=other)
+    with pytest.raises(ValueError, match="shard_tokens must be at least 1: got 0"):
+        prepare(corpus, sharded.parent / "e", vocab_size=400, shard_tokens=0)
+
+
+def test_folders_without_shards_are_written_and_described_as_before(data):
+    meta = json.loads((data / "meta.json").read_text())
+    assert meta["format"] == 2
+    assert set(meta["splits"]["train"]) == {
+        "file", "dtype", "count", "text_bytes", "documents", "sha256",
+    }  # fmt: skip
+    assert set(meta["source"]) == {"files", "vocab_size", "val_fraction", "tokenizer"}
+    assert isinstance(open_prepared(data).train.tokens, np.memmap)
+
+
+def test_more_shards_than_open_files_are_one_line(sharded):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    n_open = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 30
+    resource.setrlimit(resource.RLIMIT_NOFILE, (n_open + 5, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"train-0000\d\.bin: .* raise `ulimit -n`, or prepare"):
+            open_prepared(sharded)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
