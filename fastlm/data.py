@@ -195,13 +195,13 @@ def prepare(
             paths = [spool.path if path == STANDARD_INPUT else path for path in paths]
             fingerprints[spool.path] = ["standard input", spool.n_bytes, spool.sha256]
         texts = Texts(paths, val_fraction=val_fraction, text_field=text_field)
-        next(texts.train(), None)  # unusable text is refused before anything is written
         files = [fingerprints.get(f) or [f.name, *_fingerprint(f)] for f in texts.files]
         source = {"files": files, **settings}
         if _same_source(out, source, replace=replace):
             open_prepared(out)
             report(f"data in {out} is up to date")
             return out
+        next(texts.train(), None)  # unusable text is refused before anything is written
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = out.with_name(f".{out.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,8 +1,9 @@
 """Training and validation documents of a corpus.
 
-Level 2. They come in pieces, so that memory does not grow with a long document.
+Level 1. They come in pieces, so that memory does not grow with a long document.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,15 +23,17 @@ class Texts:
         self.text_field = text_field
         self.period = max(2, round(1 / val_fraction))
         self.splits = _find(self.paths)
-        self.n_documents = 0
-        self._n_characters = 0
-        if self.splits is None:
-            # Counted as far as the first period only: enough to know which rule applies.
-            for text, is_end in self._read(self.paths):
-                self._n_characters += len(text)
-                self.n_documents += is_end
-                if self.n_documents == self.period:
-                    break
+
+    @functools.cached_property
+    def _counts(self) -> tuple[int, int]:
+        """Documents and characters as far as the first period: they say which rule applies."""
+        n_documents = n_characters = 0
+        for text, is_end in self._read(self.paths):
+            n_characters += len(text)
+            n_documents += is_end
+            if n_documents == self.period:
+                break
+        return n_documents, n_characters
 
     @property
     def files(self) -> list[Path]:
@@ -50,18 +53,19 @@ class Texts:
 
     def _held(self, wanted: bool) -> Iterator[Piece]:
         """Every period-th document is for validation; of fewer the last one; of one its end."""
-        if self.n_documents == 1:
-            yield from self._of_one(wanted)
+        n_documents, n_characters = self._counts
+        if n_documents == 1:
+            yield from self._of_one(wanted, n_characters)
             return
-        period = min(self.period, self.n_documents)
+        period = min(self.period, n_documents)
         i = 0
         for text, is_end in self._read(self.paths):
             if (i % period == period - 1) == wanted:
                 yield text, is_end
             i += is_end
 
-    def _of_one(self, wanted: bool) -> Iterator[Piece]:
-        cut = self._n_characters - max(1, self._n_characters // self.period)
+    def _of_one(self, wanted: bool, n_characters: int) -> Iterator[Piece]:
+        cut = n_characters - max(1, n_characters // self.period)
         cut = self._line_begin(cut) or cut
         begin = 0
         for text, is_end in self._read(self.paths):
