@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: train test soak bench lint clean
+.PHONY: train test soak bench lint docs clean
 
 train: $(VENV)/.installed
 	$(BIN)/python -m fastlm.train --compile --bf16
@@ -25,6 +25,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What the docstrings say, as pages for a browser: out/api/index.html. On a CPU, as kernels are imported.
+docs: $(VENV)/.installed-dev
+	TRITON_INTERPRET=1 $(BIN)/python -m pdoc --docformat google --no-show-source -o out/api fastlm kernels
 
 clean:
 	rm -rf $(VENV)

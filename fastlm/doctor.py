@@ -48,18 +48,22 @@ class Finding(NamedTuple):
 
 
 def ok(about: str, text: str) -> Finding:
+    """What is as it should be."""
     return Finding("ok", about, text)
 
 
 def note(about: str, text: str, remedy: str) -> Finding:
+    """What makes fastlm slower, or a part of it unusable."""
     return Finding("note", about, text, remedy)
 
 
 def problem(about: str, text: str, remedy: str) -> Finding:
+    """What keeps fastlm from working."""
     return Finding("problem", about, text, remedy)
 
 
 def look_at_python() -> Iterator[Finding]:
+    """Its version."""
     here = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
     if sys.version_info[:2] < OLDEST_PYTHON:
         oldest = ".".join(map(str, OLDEST_PYTHON))
@@ -69,6 +73,7 @@ def look_at_python() -> Iterator[Finding]:
 
 
 def look_at_packages() -> Iterator[Finding]:
+    """Versions of what fastlm needs."""
     yield ok("fastlm", f"{__version__}, {Path(__file__).resolve().parent}")
     for name in ("torch", "numpy", "numba", "triton"):
         version = _version(name)
@@ -117,6 +122,7 @@ def _is_tested(version: str) -> bool:
 
 
 def look_at_kernels() -> Iterator[Finding]:
+    """Whether the kernels that are found are fastlm's."""
     from fastlm.ops import load_kernels
 
     if _version("triton") is None:
@@ -138,6 +144,7 @@ def look_at_kernels() -> Iterator[Finding]:
 
 
 def look_at_gpus() -> Iterator[Finding]:
+    """Each GPU: memory, driver, what it can compute with, a kernel really launched."""
     import torch
 
     from fastlm import hardware
@@ -231,6 +238,7 @@ def _launch(device: "torch.device") -> Finding:
 
 
 def look_at_compiler() -> Iterator[Finding]:
+    """The C compiler that torch.compile and Triton call."""
     named = os.environ.get("CC")
     names = [named.split()[0]] if named else ["cc", "gcc", "clang", "cl"]
     found = next((path for name in names if (path := shutil.which(name))), None)
@@ -271,6 +279,7 @@ def look_at_compiling() -> Iterator[Finding]:
 
 
 def look_at_folders() -> Iterator[Finding]:
+    """Room and rights where runs and temporary files are written."""
     for about, folder in (("this folder", Path.cwd()), ("temporary", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free
         text = f"{folder}: {human_bytes(free)} free"
@@ -308,6 +317,7 @@ def lock_fails(folder: Path) -> str:
 
 
 def look_at_memory() -> Iterator[Finding]:
+    """Main memory that is free."""
     import torch
 
     from fastlm.hardware import free_memory
@@ -341,6 +351,7 @@ def _usable_cores() -> int:
 
 
 def look_at_data() -> Iterator[Finding]:
+    """Prepared folders below data/."""
     from fastlm.data import open_prepared
 
     folders = sorted(path.parent for path in Path("data").glob("*/meta.json"))
@@ -358,6 +369,7 @@ def look_at_data() -> Iterator[Finding]:
 
 
 def look_at_slurm() -> Iterator[Finding]:
+    """Slurm's commands."""
     found = [name for name in SLURM if shutil.which(name)]
     missing = [name for name in SLURM if name not in found]
     if found and missing:

@@ -20,6 +20,8 @@ from fastlm.tokenizer import Tokenizer
 
 
 class Pretrained(NamedTuple):
+    """A trained model, its tokenizer, and how it was trained."""
+
     model: TransformerLM
     tokenizer: Tokenizer
     config: TrainConfig

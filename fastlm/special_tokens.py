@@ -20,6 +20,7 @@ class SpecialUse(NamedTuple):
 
 
 def check_special(special_tokens: Sequence[str]) -> Sequence[str]:
+    """Special tokens as they are, if they differ and none is empty; ValueError if not."""
     if isinstance(special_tokens, str):
         raise ValueError(f"special_tokens must be a list of strings: got {special_tokens!r}")
     for index, token in enumerate(special_tokens):

@@ -151,16 +151,19 @@ def expand(
 
 
 def check_file(path: StrPath) -> None:
+    """Raise FileNotFoundError where there is no file."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"expected a file at {path}: there is none")
 
 
 def check_errors(errors: str) -> None:
+    """Raise ValueError for another word than strict and replace."""
     if errors not in ("strict", "replace"):
         raise ValueError(f'errors must be "strict" or "replace": got {errors!r}')
 
 
 def read_text(path: StrPath) -> str:
+    """A whole file as UTF-8; InvalidUtf8 names the file and the byte that is not."""
     check_file(path)
     try:
         return Path(path).read_bytes().decode("utf-8")
@@ -186,6 +189,7 @@ def refuse_surrogates(text: str) -> None:
 
 
 def to_json(value: Any) -> str:
+    """Values as JSON, a line for each entry, characters as they are."""
     return json.dumps(value, ensure_ascii=False, indent=0) + "\n"
 
 

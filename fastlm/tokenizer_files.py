@@ -55,6 +55,11 @@ def read_tokenizer(path: StrPath) -> tuple[Tables, str | None]:
 def read_vocab_and_merges(
     vocab_path: StrPath, merges_path: StrPath, special_tokens: Sequence[str]
 ) -> Tables:
+    """GPT-2's two files, with tokens that are to be special.
+
+    Raises:
+        FileNotFoundError, ValueError: naming the file and what is wrong in it.
+    """
     entries = gpt2_files.parse_entries(read_text(vocab_path), str(vocab_path))
     merges = gpt2_files.parse_merges(read_text(merges_path), str(merges_path))
     vocab = gpt2_files.spell_vocab(entries, special_tokens, str(vocab_path))

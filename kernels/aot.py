@@ -275,6 +275,7 @@ def difference(report: dict[str, Any], shown: str) -> str | None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """The command line: compile, print the table, or compare it with README.md's."""
     parser = argparse.ArgumentParser(
         "python -m kernels.aot", description="Compile every kernel for GPUs that are not here."
     )

@@ -121,6 +121,7 @@ def pretended(gpu: Gpu) -> Iterator[None]:
 
 
 def configuration_of(launch: Launch) -> Configuration:
+    """What a launch asks the compiler for."""
     kernel = launch.kernel
     names = {parameter.name for parameter in kernel.params}
     given = {name: value for name, value in launch.options.items() if name in names}

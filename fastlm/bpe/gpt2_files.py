@@ -30,6 +30,7 @@ _MARKUP = re.compile(r"<[^<>]+>", re.DOTALL)  # as <|endoftext|> and <pad>
 
 
 def to_printable(token: bytes) -> str:
+    """A token's bytes as GPT-2's files spell them, a printable character each."""
     return "".join([CHARACTER_OF_BYTE[byte] for byte in token])
 
 
@@ -63,6 +64,7 @@ def parse_entries(text: str, source: str) -> dict[str, int]:
 
 
 def check_entries(entries: object, source: str) -> dict[str, int]:
+    """Entries of a vocabulary as they are, if they are tokens and ids; ValueError if not."""
     if not isinstance(entries, dict) or not all(type(i) is int for i in entries.values()):
         raise ValueError(f"{source} must be a JSON object of tokens and their whole-number ids")
     return entries
@@ -161,6 +163,7 @@ def printable_vocab(
 
 
 def format_merges(merges: Sequence[tuple[bytes, bytes]]) -> str:
+    """The content of merges.txt."""
     lines = [f"{_HEADER}: 0.2"]
     lines += [f"{to_printable(left)} {to_printable(right)}" for left, right in merges]
     return "\n".join(lines) + "\n"

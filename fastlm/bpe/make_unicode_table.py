@@ -40,6 +40,7 @@ def code_point_classes() -> UInt8[np.ndarray, "{n_code_points}"]:
 
 
 def members(pattern: str, text: str) -> str:
+    """The characters of a text that a pattern of one character matches, as tiktoken sees it."""
     import tiktoken
 
     single_bytes = {bytes([value]): value for value in range(256)}
@@ -50,6 +51,7 @@ def members(pattern: str, text: str) -> str:
 
 
 def main() -> None:
+    """Write the table of character classes, if it has Unicode 16's counts."""
     text = "".join(chr(point) for point in range(N_CODE_POINTS) if point not in SURROGATES)
     classes = bytearray([OTHER]) * N_CODE_POINTS
     for label, pattern in ((LETTER, r"\p{L}"), (NUMBER, r"\p{N}"), (SPACE, r"\s")):
