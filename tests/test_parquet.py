@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastlm.cli import run
-from fastlm.data import main
+from fastlm.data_cli import main
 from fastlm.documents import iter_documents
 
 pyarrow = pytest.importorskip("pyarrow")

@@ -40,7 +40,9 @@ def test_make_targets_exist_and_do_what_the_readme_says(target):
         ["make", "-n", target, "VENV=/nonexistent"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    runs = {"train": "-m fastlm.train --compile --bf16", "test": "-m pytest"}[target]
+    runs = {
+        "train": "-m fastlm.train --compile --bf16", "test": "-m pytest", "docs": "-m pdoc",
+    }[target]  # fmt: skip
     assert runs in done.stdout
 
 

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from fastlm import documents
 from fastlm.cli import run
 from fastlm.corpus import find_splits, split_by_names
-from fastlm.data import main, open_prepared, prepare
+from fastlm.data import open_prepared, prepare
+from fastlm.data_cli import main
 from fastlm.documents import cut_pieces, expand_texts, iter_documents, iter_pieces
 from fastlm.splits import Texts
 from fastlm.stories import generate_stories
