@@ -188,6 +188,7 @@ def random_texts(n: int) -> list[str]:
         ".",
     ]
     ranges = [(32, 127), (0xA0, 0x24F), (0x370, 0x52F), (0x4E00, 0x9FFF), (0x1F300, 0x1FAFF)]
+    ranges += [(1, 0xD7FF), (0xE000, 0x10FFFF)]  # all there are
     texts = []
     for _ in range(n):
         text = ""
