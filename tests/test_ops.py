@@ -92,10 +92,13 @@ def test_without_triton_everything_else_works():
 
 
 def test_another_package_called_kernels_is_told_from_ours(tmp_path):
-    """One of that name is on PyPI."""
+    """One of that name is on PyPI. An editable install that knows ours as fastlm.kernels is hidden."""
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels" / "__init__.py").write_text("")
-    code = "from fastlm.ops import load_ops; load_ops('rms_norm', 'cuda')"
+    code = (
+        "import sys; sys.modules['fastlm.kernels'] = None\n"
+        "from fastlm.ops import load_ops; load_ops('rms_norm', 'cuda')"
+    )
     result = run_python(code, PYTHONPATH=f"{tmp_path}:{ROOT}", cwd=str(tmp_path))
     assert "needs fastlm's own package kernels" in result.stderr
 
