@@ -73,6 +73,7 @@ SMALLER = {
     "fastlm.sweep": "--max-steps 2 --model.d-model 32 --model.n-layers 1 --model.n-heads 2 --eval-tokens 512 --device cpu --at-once 2",
     "fastlm.corpus stories": "--n-bytes 50000 --valid-bytes 5000",
     "fastlm.generate": "--max-tokens 8",
+    "leaderboard-tiny": "--model.d-model 64 --model.n-layers 2 --eval-tokens 2048",
 }
 
 
@@ -128,7 +129,7 @@ def test_code_of_the_documentation_runs_in_its_order(page, folder, monkeypatch):
                     words += [] if is_first else ["--dry-run"]
                     words[:] = [re.sub(r",(3e-4|3e-3|1e-2|1e-1|1)\b", "", w) for w in words]
                 if words[1:4] == ["fastlm.train", "--recipe", "leaderboard-tiny"]:
-                    words += "--model.d-model 64 --model.n-layers 2 --eval-tokens 2048".split()
+                    words += SMALLER["leaderboard-tiny"].split()
                     words += ["--time-budget", "15s"] if "--fix-steps" in words else []
         for words, piped in programs:
             ran += 1
