@@ -219,7 +219,7 @@ def _report_command(
     from fastlm import tokenizer_report
     from fastlm.text_files import expand, to_json, write_atomically
 
-    if not math.isfinite(seconds):
+    if math.isinf(seconds):
         raise ValueError(f"seconds must be a number of seconds: got {seconds}")
     outs = [out for out in (json, md) if out is not None]
     tokenizers = [path for group in tokenizer for path in group]
