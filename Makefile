@@ -14,7 +14,7 @@ train: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
 
-# Proofs too long for every day: up to an hour on two cores.
+# Proofs too long for every day: more than an hour on two cores.
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -o python_files='soak_*.py' tests
 
