@@ -21,15 +21,24 @@ from fastlm.commands import COMMANDS, PROGRAM
 
 Shell = Literal["bash", "zsh", "fish"]
 
-# tyro's function has nothing for words that are no flags, and says so by an empty word: they name
-# folders of runs, data and texts here.
-_FILES_IN_BASH = f"""
+# tyro's functions have nothing for words that are no flags, or an empty word: they name folders of
+# runs, data and texts here.
+_OR_FILES = {
+    "bash": f"""
 _{PROGRAM}_or_files() {{
   _tyro_{PROGRAM} "$@"
   if [[ -z "${{COMPREPLY[0]}}" ]]; then COMPREPLY=(); fi
 }}
 complete -o default -F _{PROGRAM}_or_files {PROGRAM}
-"""
+""",
+    "zsh": "\n(( compstate[nmatches] )) || _files\n",
+    "fish": f"""
+function _{PROGRAM}_has_nothing
+    not string match --quiet -- (commandline -ct)"*" "" (_tyro_{PROGRAM})
+end
+complete --command {PROGRAM} --condition _{PROGRAM}_has_nothing --force-files
+""",
+}
 
 
 def script(shell: Shell) -> str:
@@ -49,7 +58,7 @@ def script(shell: Shell) -> str:
         written = path.read_text(encoding="utf-8")
     # tyro's program prints a line for each completion, with its help, which may have several.
     lines = re.sub(r"^COMPLETION_SPEC = .*$", _one_line_helps, written, flags=re.MULTILINE)
-    return lines + (_FILES_IN_BASH if shell == "bash" else "")
+    return lines + _OR_FILES[shell]
 
 
 def _one_line_helps(spec: re.Match[str]) -> str:

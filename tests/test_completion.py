@@ -80,13 +80,67 @@ def test_bash_is_left_to_complete_files(press_tab, scripts):
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_other_shells_can_read_their_scripts(shell, scripts, tmp_path):
+def test_other_shells_know_the_commands_too(shell, scripts):
     assert all(verb in scripts[shell] for verb in COMMANDS)
-    if shutil.which(shell) is None:
-        pytest.skip(f"no {shell} here")
-    (tmp_path / "script").write_text(scripts[shell], encoding="utf-8")
-    done = subprocess.run([shell, "-n", str(tmp_path / "script")], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("fastlm gen", ["generate"]),
+        ("fastlm train --batch-s", ["--batch-size"]),
+        ("fastlm data prepare --val", ["--val-fraction"]),
+        ("fastlm export run --to ", ["hf", "tiktoken"]),
+        ("fastlm evaluate my", ["my_run/", "my_text.txt"]),
+        ("fastlm train --data my", ["my_run/", "my_text.txt"]),
+    ],
+)
+def test_fish_completes(line, offered, scripts, tmp_path):
+    (tmp_path / "my_run").mkdir()
+    (tmp_path / "my_text.txt").touch()
+    (tmp_path / "fastlm.fish").write_text(scripts["fish"], encoding="utf-8")
+    program = "source fastlm.fish; complete -C $argv[1]"
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", program, line],
+        capture_output=True, text=True, cwd=tmp_path, timeout=60,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert [row.split("\t")[0] for row in done.stdout.splitlines() if row] == offered
+
+
+# zsh completes in its line editor alone, which wants a terminal: zpty is one.
+ZSH = r"""
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell "fpath=($PWD \$fpath); autoload -U compinit; compinit -u -D; echo rea''dy"
+zpty -r shell said "*ready*"
+zpty -n -w shell "$1"$'\t'
+zpty -r shell said "*$2*"
+print -rn -- $said
+"""
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("fastlm gen", "generate"),
+        ("fastlm train --batch-s", "--batch-size"),
+        ("fastlm data prepare --val", "--val-fraction"),
+        ("fastlm evaluate my", "my_text.txt"),
+        ("fastlm train --data my", "my_text.txt"),
+    ],
+)
+def test_zsh_completes(line, offered, scripts, tmp_path):
+    """It waits for what is expected to be on the line: without it, for the timeout."""
+    (tmp_path / "my_text.txt").touch()
+    (tmp_path / "_fastlm").write_text(scripts["zsh"], encoding="utf-8")
+    done = subprocess.run(
+        ["zsh", "-f", "-c", ZSH, "zsh", line, offered],
+        capture_output=True, text=True, cwd=tmp_path, timeout=60,
+    )  # fmt: skip
+    assert offered in done.stdout
 
 
 def test_the_command_prints_the_script_and_refuses_other_shells():
