@@ -11,12 +11,15 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 train: $(VENV)/.installed
 	$(BIN)/python -m fastlm.train --compile --bf16
 
-test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+# Side by side on up to four cores; `pytest` alone takes one test after another.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-# Proofs too long for every day: more than an hour on two cores.
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+
+# Proofs too long for every day, and what they measured: more than an hour on two cores.
 soak: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -o python_files='soak_*.py' tests
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -rP --durations=0 -o python_files='soak_*.py' tests
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --benchmark-only

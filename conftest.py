@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+# Tests that run side by side have a core each: threads that wait for each other would take turns.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
 # A shell lets what it starts in the background ignore Ctrl-C, which some tests send.
