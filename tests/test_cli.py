@@ -5,9 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from fastlm import cli
+from fastlm.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 VERBS = ["corpus", "tokenizer", "data", "train", "evaluate", "generate", "report"]
@@ -150,20 +154,37 @@ def bad_files(work) -> Path:
     return work
 
 
+def check_refused(code: object, told: str, message: str) -> None:
+    assert code == 2, told
+    lines = told.strip().splitlines()
+    assert len(lines) == 1, told
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line_exit_2_and_nothing_written(case, bad_files):
+def test_bad_input_is_one_line_exit_2_and_nothing_written(case, bad_files, monkeypatch, capfd):
+    """By the commands' functions, in this process, which has imported what is slow."""
     if case == "no Triton op":
         pytest.importorskip("triton")
     words, message = BAD[case]
-    before = sorted(p for p in bad_files.rglob("*"))
+    before = sorted(bad_files.rglob("*"))
+    monkeypatch.chdir(bad_files)
+    arguments = import_module(f"fastlm.{COMMANDS[words[0]].arguments}")
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as left:
+        cli.run(lambda: arguments.main(words[1:]))
+    check_refused(left.value.code, capfd.readouterr().err, message)
+    assert sorted(bad_files.rglob("*")) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["empty text", "unknown flag", "no end", "resume of nothing"])
+def test_bad_input_of_a_process_is_one_line_too(case, bad_files):
+    words, message = BAD[case]
     done = fastlm(*words, cwd=bad_files)
-    assert done.returncode == 2, done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("error: ")
-    assert message in lines[0]
-    assert sorted(p for p in bad_files.rglob("*")) == before
+    check_refused(done.returncode, done.stderr, message)
 
 
 def test_bf16_is_refused_where_the_device_cannot(monkeypatch):
