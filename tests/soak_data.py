@@ -49,17 +49,15 @@ def write_text(path: Path, documents: list[bytes], end: bytes) -> list[int]:
     return numbers
 
 
-def prepared(path: Path, out: Path, vocab_size: int, capsys: pytest.CaptureFixture[str]) -> None:
+def prepared(path: Path, out: Path, vocab_size: int) -> None:
     words = ["-m", "fastlm.data", "prepare", path, "--vocab-size", vocab_size, "--out", out]
     peak, seconds = peak_bytes(*words)
     again, seconds_again = peak_bytes(*words)
-    with capsys.disabled():
-        print(
-            f"\n  {path.name}, {path.stat().st_size:,} bytes, {vocab_size} tokens: prepared in "
-            f"{seconds:.0f} s and {peak / 1e6:.0f} MB; seen to be there in {seconds_again:.1f} s "
-            f"and {again / 1e6:.0f} MB",
-            flush=True,
-        )
+    print(
+        f"{path.name}, {path.stat().st_size:,} bytes, {vocab_size} tokens: prepared in "
+        f"{seconds:.0f} s and {peak / 1e6:.0f} MB; seen to be there in {seconds_again:.1f} s "
+        f"and {again / 1e6:.0f} MB"
+    )
     assert max(peak, again) < LIMIT_BYTES
 
 
@@ -72,11 +70,11 @@ def decoded_hash(tokens: np.ndarray, tokenizer: Tokenizer) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("vocab_size", [32_000, 300])
-def test_many_documents(vocab_size, documents, folder, capsys):
+def test_many_documents(vocab_size, documents, folder):
     """Tokens are as many as tiktoken makes of each document, as often as it is there."""
     path, out = folder / "many.txt", folder / "d"
     numbers = write_text(path, documents, END)
-    prepared(path, out, vocab_size, capsys)
+    prepared(path, out, vocab_size)
     tokenizer = Tokenizer.load(out / "tokenizer")
     # Ids are ranks: the single bytes come first, then the merges in their order.
     learned = {token: i for i, token in tokenizer.vocab.items() if token != END}
@@ -98,11 +96,11 @@ def test_many_documents(vocab_size, documents, folder, capsys):
 
 
 @pytest.mark.slow
-def test_one_document(documents, folder, capsys):
+def test_one_document(documents, folder):
     """All of the text comes back, in two documents."""
     path, out = folder / "one.txt", folder / "d"
     write_text(path, documents, b"\n")
-    prepared(path, out, 32_000, capsys)
+    prepared(path, out, 32_000)
     data, tokenizer = open_prepared(out), Tokenizer.load(out / "tokenizer")
     with open(path, "rb") as text:
         for split in (data.train, data.val):

@@ -9,7 +9,7 @@ import string
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,17 +35,6 @@ MEGABYTE = 1_000_000
 
 def share_of(count: int) -> int:
     return max(int(count * SHARE), 1)
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Print although pytest captures."""
-
-    def say(message: str) -> None:
-        with capsys.disabled():
-            print(f"\n  {message}", flush=True)
-
-    return say
 
 
 @pytest.fixture(scope="session")
@@ -122,7 +111,7 @@ def real_texts(text_dir: Path) -> Iterator[tuple[str, str]]:
 
 
 class TestPretokenize:
-    def test_random_texts_are_cut_as_regex_cuts_them(self, pools, say):
+    def test_random_texts_are_cut_as_regex_cuts_them(self, pools):
         n_texts = share_of(1_000_000)
         n_characters = n_tokens = 0
         for text in random_texts(pools, n_texts, seed=0):
@@ -130,16 +119,16 @@ class TestPretokenize:
             assert pretokenize(text) == expected, repr(text)
             n_characters += len(text)
             n_tokens += len(expected)
-        say(f"{n_texts:,} texts, {n_characters:,} characters, {n_tokens:,} pre-tokens")
+        print(f"{n_texts:,} texts, {n_characters:,} characters, {n_tokens:,} pre-tokens")
 
-    def test_random_texts_are_cut_alike_without_compiled_code(self, pools, say):
+    def test_random_texts_are_cut_alike_without_compiled_code(self, pools):
         n_texts = share_of(200_000)
         for text in random_texts(pools, n_texts, seed=1):
             found = [token.encode() for token in small.pretokenize(text)]
             assert found == reference.pretokenize(text), repr(text)
-        say(f"{n_texts:,} texts")
+        print(f"{n_texts:,} texts")
 
-    def test_random_texts_count_alike_as_documents_of_one_block(self, pools, say):
+    def test_random_texts_count_alike_as_documents_of_one_block(self, pools):
         n_batches, n_texts = share_of(200), 1000
         for batch in range(n_batches):
             texts = list(random_texts(pools, n_texts, seed=1000 + batch))
@@ -149,9 +138,9 @@ class TestPretokenize:
             bounds = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
             counter.add(b"".join(encoded), bounds)
             assert count_words(counter) == expected, batch
-        say(f"{n_batches * n_texts:,} texts in {n_batches} blocks")
+        print(f"{n_batches * n_texts:,} texts in {n_batches} blocks")
 
-    def test_real_texts_are_cut_as_regex_cuts_them(self, text_dir, classes_of_regex, say):
+    def test_real_texts_are_cut_as_regex_cuts_them(self, text_dir, classes_of_regex):
         newer = np.flatnonzero(classes_of_regex != class_table()).tolist()
         without_newer = dict.fromkeys(newer)
         n_bytes = n_tokens = 0
@@ -163,11 +152,11 @@ class TestPretokenize:
             np.testing.assert_array_equal(np.diff(bounds), expected, err_msg=name)
             n_bytes += int(bounds[-1])
             n_tokens += len(tokens)
-        say(f"{n_bytes:,} bytes, {n_tokens:,} pre-tokens")
+        print(f"{n_bytes:,} bytes, {n_tokens:,} pre-tokens")
 
 
 class TestTrain:
-    def test_merges_equal_plain_merges_on_texts_full_of_ties(self, say):
+    def test_merges_equal_plain_merges_on_texts_full_of_ties(self):
         n_texts, n_merges = share_of(5_000), 0
         rng = random.Random(0)
         for _ in range(n_texts):
@@ -177,15 +166,15 @@ class TestTrain:
             in_python = small.learn_merges(small.count_words([text], []), 60)
             assert in_python == expected, repr(text)
             n_merges += len(expected)
-        say(f"{n_texts:,} texts, {n_merges:,} merges")
+        print(f"{n_texts:,} texts, {n_merges:,} merges")
 
-    def test_merges_equal_plain_merges_on_real_text(self, english, say):
+    def test_merges_equal_plain_merges_on_real_text(self, english):
         text = english[: share_of(2 * MEGABYTE)]
         expected = reference.learn_merges([text], 300, [END_OF_TEXT])
         assert learn(text, 300, [END_OF_TEXT]) == expected
-        say(f"{len(expected)} merges of {len(text.encode()):,} bytes")
+        print(f"{len(expected)} merges of {len(text.encode()):,} bytes")
 
-    def test_merges_and_ids_do_not_depend_on_threads_and_hash_seed(self, english, tmp_path, say):
+    def test_merges_and_ids_do_not_depend_on_threads_and_hash_seed(self, english, tmp_path):
         path = tmp_path / "text.txt"
         path.write_bytes(english[: share_of(len(english))].encode())
         program = (
@@ -210,7 +199,7 @@ class TestTrain:
             for seed in ("0", "1", "4294967295")
         }
         assert len(set(digests.values())) == 1, digests
-        say(f"{len(digests)} processes, {path.stat().st_size:,} bytes each")
+        print(f"{len(digests)} processes, {path.stat().st_size:,} bytes each")
 
 
 def text_full_of_ties(rng: random.Random) -> str:
@@ -228,7 +217,7 @@ BLOCK_SIZES = [16, 64, 1 << 10, 1 << 14, 1 << 18, 1 << 21, 1 << 24]
 
 class TestBlocks:
     @pytest.mark.parametrize("n_bytes", BLOCK_SIZES)
-    def test_special_tokens_at_every_seam_stay_whole(self, gpt2, english, say, n_bytes):
+    def test_special_tokens_at_every_seam_stay_whole(self, gpt2, english, n_bytes):
         tokenizer = Tokenizer(dict(gpt2.vocab), gpt2.merges, SPECIAL)
         special = [token.encode() for token in SPECIAL]
         n_blocks = 0
@@ -242,11 +231,11 @@ class TestBlocks:
             ids = np.concatenate([tokenizer.encode_to_numpy(piece) for piece in cut])
             np.testing.assert_array_equal(ids, tokenizer.encode_to_numpy(text), err_msg=str(shift))
             n_blocks += len(cut)
-        say(f"{n_blocks:,} blocks of about {n_bytes:,} bytes")
+        print(f"{n_blocks:,} blocks of about {n_bytes:,} bytes")
 
     @pytest.mark.parametrize("n_bytes", BLOCK_SIZES)
     def test_files_read_in_blocks_equal_the_whole(
-        self, gpt2, english, tmp_path, monkeypatch, say, n_bytes
+        self, gpt2, english, tmp_path, monkeypatch, n_bytes
     ):
         tokenizer = Tokenizer(dict(gpt2.vocab), gpt2.merges, SPECIAL)
         path = tmp_path / "text.txt"
@@ -259,7 +248,7 @@ class TestBlocks:
             assert len(pieces) >= len(text) // n_bytes // 4, "the blocks are not as small as asked"
             np.testing.assert_array_equal(np.concatenate(pieces), tokenizer.encode_to_numpy(text))
             assert train_bpe(path, 600, SPECIAL, n_threads=n_threads)[1] == expected_merges
-        say(f"{len(pieces):,} blocks of about {n_bytes:,} bytes, {len(text):,} bytes")
+        print(f"{len(pieces):,} blocks of about {n_bytes:,} bytes, {len(text):,} bytes")
 
 
 def text_with_seams(filler: bytes, n_bytes: int, shift: int) -> bytes:
@@ -287,7 +276,7 @@ def set_block_bytes(monkeypatch: pytest.MonkeyPatch, n_bytes: int) -> None:
 
 
 class TestEncode:
-    def test_ids_equal_tiktoken_on_real_texts(self, text_dir, gpt2, of_tiktoken, say):
+    def test_ids_equal_tiktoken_on_real_texts(self, text_dir, gpt2, of_tiktoken):
         n_bytes = n_tokens = 0
         for name, text in real_texts(text_dir):
             ids = gpt2.encode_to_numpy(text)
@@ -295,17 +284,17 @@ class TestEncode:
             np.testing.assert_array_equal(ids, expected, err_msg=name)
             n_bytes += len(text.encode())
             n_tokens += len(ids)
-        say(f"{n_bytes:,} bytes, {n_tokens:,} tokens")
+        print(f"{n_bytes:,} bytes, {n_tokens:,} tokens")
 
-    def test_ids_equal_tiktoken_on_random_texts(self, pools, gpt2, of_tiktoken, say):
+    def test_ids_equal_tiktoken_on_random_texts(self, pools, gpt2, of_tiktoken):
         n_texts = share_of(300_000)
         for text in random_texts(pools, n_texts, seed=2):
             ids = gpt2.encode(text)
             assert ids == of_tiktoken.encode_ordinary(text), repr(text)
             assert gpt2.decode(ids) == text
-        say(f"{n_texts:,} texts")
+        print(f"{n_texts:,} texts")
 
-    def test_streams_cut_anywhere_equal_the_whole(self, text_dir, gpt2, say):
+    def test_streams_cut_anywhere_equal_the_whole(self, text_dir, gpt2):
         n_streams = n_chunks = 0
         rng = random.Random(0)
         for path in sorted(text_dir.rglob("*.txt")):
@@ -317,9 +306,9 @@ class TestEncode:
                 n_streams += 1
                 n_chunks += len(chunks)
             assert list(gpt2.encode_iterable(text.splitlines(keepends=True))) == expected
-        say(f"{n_streams} streams, {n_chunks:,} chunks")
+        print(f"{n_streams} streams, {n_chunks:,} chunks")
 
-    def test_ids_in_another_order_give_the_same_tokens(self, gpt2, english, say):
+    def test_ids_in_another_order_give_the_same_tokens(self, gpt2, english):
         order = list(gpt2.vocab)
         random.Random(0).shuffle(order)
         vocab = {order[token_id]: token for token_id, token in gpt2.vocab.items()}
@@ -327,11 +316,11 @@ class TestEncode:
         text = english[: share_of(len(english))]
         expected = np.array(order)[gpt2.encode_to_numpy(text)]
         np.testing.assert_array_equal(shuffled.encode_to_numpy(text), expected)
-        say(f"{len(text.encode()):,} bytes, {len(expected):,} tokens")
+        print(f"{len(text.encode()):,} bytes, {len(expected):,} tokens")
 
     @pytest.mark.parametrize("n_bytes", [16, 1 << 10, 1 << 18])
     def test_bad_bytes_are_replaced_alike_in_blocks(
-        self, gpt2, pools, tmp_path, monkeypatch, say, n_bytes
+        self, gpt2, pools, tmp_path, monkeypatch, n_bytes
     ):
         rng = random.Random(n_bytes)
         made = bytearray(" ".join(random_texts(pools, share_of(50_000), seed=3)).encode())
@@ -344,7 +333,7 @@ class TestEncode:
         set_block_bytes(monkeypatch, n_bytes)
         pieces = list(gpt2.encode_file_blocks(path, n_threads=1, errors="replace"))
         np.testing.assert_array_equal(np.concatenate(pieces), expected)
-        say(f"{len(made):,} bytes in {len(pieces):,} blocks, {n_bad:,} bytes changed")
+        print(f"{len(made):,} bytes in {len(pieces):,} blocks, {n_bad:,} bytes changed")
 
 
 def random_chunks(text: str, mean_size: int, rng: random.Random) -> Iterator[str]:
@@ -387,15 +376,15 @@ class TestHardInputs:
     # tiktoken takes quadratic time on a long word that hardly merges.
     N_COMPARED = 20_000
 
-    def test_encoding_comes_back_and_equals_tiktoken(self, kind, gpt2, of_tiktoken, say):
+    def test_encoding_comes_back_and_equals_tiktoken(self, kind, gpt2, of_tiktoken):
         text = hard_text(kind, share_of(20 * MEGABYTE))
         ids = gpt2.encode_to_numpy(text)
         assert gpt2.decode(ids) == text
         part = text[: self.N_COMPARED]
         assert gpt2.encode(part) == of_tiktoken.encode(part, allowed_special="all")
-        say(f"{kind}: {len(text.encode()):,} bytes, {len(ids):,} tokens")
+        print(f"{kind}: {len(text.encode()):,} bytes, {len(ids):,} tokens")
 
-    def test_streams_and_files_equal_the_whole(self, kind, gpt2, tmp_path, say):
+    def test_streams_and_files_equal_the_whole(self, kind, gpt2, tmp_path):
         text = hard_text(kind, share_of(4 * MEGABYTE))
         expected = gpt2.encode_to_numpy(text)
         path = tmp_path / "hard.txt"
@@ -404,9 +393,9 @@ class TestHardInputs:
         np.testing.assert_array_equal(from_file, expected)
         chunks = (text[i : i + 10_007] for i in range(0, len(text), 10_007))
         np.testing.assert_array_equal(list(gpt2.encode_iterable(chunks)), expected)
-        say(f"{kind}: {len(text.encode()):,} bytes")
+        print(f"{kind}: {len(text.encode()):,} bytes")
 
-    def test_training_equals_plain_training(self, kind, tmp_path, say):
+    def test_training_equals_plain_training(self, kind, tmp_path):
         text = hard_text(kind, share_of(20 * MEGABYTE))
         path = tmp_path / "hard.txt"
         path.write_bytes(text.encode())
@@ -419,4 +408,4 @@ class TestHardInputs:
         assert tokenizer.decode(tokenizer.encode_to_numpy(text)) == text
         part = text[: self.N_COMPARED // 4]
         assert learn(part, 40, [END_OF_TEXT]) == reference.learn_merges([part], 40, [END_OF_TEXT])
-        say(f"{kind}: {len(text.encode()):,} bytes, {len(merges)} merges")
+        print(f"{kind}: {len(text.encode()):,} bytes, {len(merges)} merges")
