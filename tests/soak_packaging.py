@@ -46,6 +46,7 @@ def test_a_full_install_works(others, wheel, tmp_path):
         ["train", "--recipe", "stories", "--data", "d", "--out", "run", *FLAGS],
         ["generate", "run", "--prompt", "Once", "--max-tokens", "4", "--device", "cpu"],
         ["export", "run", "--to", "hf", "--out", "hf"],
+        ["train", "--out", "of-stories", *FLAGS],  # which it makes first
     ):
         done = packages.attempt(program, *words, cwd=tmp_path)
         assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
