@@ -1,11 +1,16 @@
 """Runs that survive, in the long form: `make soak`. The short form is in the tests named below."""
 
+import json
+import os
 import random
+import subprocess
+import sys
+import time
 
 import pytest
 from fuzz_files import fuzz
 from mutations import Bug, check_is_seen
-from test_parallel import FLAGS, assert_close, torchrun
+from test_parallel import FLAGS, TESTS, assert_close, torchrun
 from test_resume import N_STEPS, check_every_step
 from test_saver import kill_while_saving
 from test_signals import assert_equal_runs, run_with_signals
@@ -68,6 +73,39 @@ def test_two_processes_compiled_train_as_uncompiled(parallel, data, tmp_path):
         _, told = run.communicate(timeout=300)
         assert run.returncode == 0, told
     assert_close(tmp_path / "compiled", tmp_path / "plain", tolerance=1e-4)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_four_processes_train_as_one(parallel, data, tmp_path):
+    """test_parallel.py has two."""
+    flags = [*FLAGS, "--max-steps", "20", "--optim.name", "normuon", "--data", str(data)]
+    command = [sys.executable, "-m", "fastlm.train", *flags, "--micro-batch", "2"]
+    alone = subprocess.run(
+        [*command, "--out", tmp_path / "one"], env=os.environ | {"PYTHONPATH": str(TESTS.parent)}
+    )
+    assert alone.returncode == 0
+    arguments = ("-m", "fastlm.train", *flags, "--out", tmp_path / "four", "--parallel", parallel)
+    run = torchrun(*arguments, n=4)
+    _, told = run.communicate(timeout=300)
+    assert run.returncode == 0, told
+    assert_close(tmp_path / "four", tmp_path / "one")
+
+
+def test_of_a_minute_98_hundredths_are_used(data, tmp_path):
+    """test_budget.py has it on clocks of its own."""
+    began = time.monotonic()
+    run_flags = [*FLAGS, "--max-steps", "None", "--time-budget", "60s", "--data", str(data)]
+    done = subprocess.run(
+        [sys.executable, "-m", "fastlm.train", *run_flags, "--out", tmp_path / "run"],
+        env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
+    )
+    seconds = time.monotonic() - began
+    assert done.returncode == 0
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    elapsed = summary["elapsed_seconds"]
+    print(f"{elapsed:.2f} s of 60 by the run's clock; with curve, sample and exit {seconds:.1f} s")
+    assert summary["finished"]
+    assert 0.98 * 60.0 <= elapsed <= 60.0
 
 
 # Leaving out a flush is seen by test_power_loss.py itself.

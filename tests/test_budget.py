@@ -70,6 +70,7 @@ def test_the_schedule_ends_with_the_time_whatever_the_speed(step_seconds, tmp_pa
     assert shares == sorted(shares)
     assert 0.99 <= shares[-1] <= 1.0
     left = 5400.0 - budget.clock.elapsed
+    print(f"the last step began at {shares[-1]:.2%}, {left:.1f} s were left after it")
     assert left >= 1e-4 * 10_000 + 2.0  # the last validation and checkpoint
     assert left <= 0.01 * 5400.0
 
@@ -103,6 +104,7 @@ def test_a_minute_is_used_to_98_hundredths(step_seconds, tmp_path):
     budget = on_a_clock(tmp_path, 60.0)
     run_at(budget, lambda _: step_seconds)
     elapsed = budget.clock.elapsed + 1e-4 * 10_000 + budget.saver.seconds
+    print(f"{elapsed / 60.0:.2%} of a minute")
     assert 0.98 * 60.0 <= elapsed <= 60.0
 
 

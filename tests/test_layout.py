@@ -120,6 +120,17 @@ def test_kernels_find_each_other_wherever_they_lie():
             assert not (isinstance(node, ast.ImportFrom) and named.startswith("kernels")), path.name
 
 
+def test_nothing_that_runs_code_from_a_file_is_called():
+    """Weights of others are safetensors, all else is JSON: see docs/trouble.md."""
+    for path in (ROOT / "fastlm").rglob("*.py"):
+        assert not imported_modules(path) & {"pickle", "marshal", "shelve", "dill", "yaml"}, path
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            assert called not in ("eval", "exec", "compile", "torch.load", "joblib.load"), path
+            if called in ("np.load", "numpy.load"):
+                assert "allow_pickle=False" in ast.unparse(node), path
+
+
 def test_light_files_import_no_torch():
     for name in (
         "cli",

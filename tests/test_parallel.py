@@ -63,9 +63,13 @@ def assert_close(run: Path, expected: Path, tolerance: float = 1e-5) -> None:
     torch.testing.assert_close(losses(run), losses(expected), rtol=tolerance, atol=0)
     found, wanted = weights(run), weights(expected)
     assert found.keys() == wanted.keys()
+    largest = 0.0
     for name, tensor in wanted.items():
-        difference = (found[name] - tensor).abs().max()
-        assert difference <= tolerance * tensor.abs().max(), (name, difference)
+        difference = (found[name] - tensor).abs().max() / tensor.abs().max().clamp(min=1e-30)
+        assert difference <= tolerance, (name, difference)
+        largest = max(largest, float(difference))
+    of_losses = float((losses(run) / losses(expected) - 1).abs().max())
+    print(f"losses differ by {of_losses:.1e}, weights by {largest:.1e}")
 
 
 def val_losses(run: Path) -> list[float]:
@@ -127,6 +131,7 @@ def test_a_validation_that_is_shared_out_is_exact(runs, run):
     assert val_losses(runs / run) == pytest.approx(expected, rel=1e-5)
     # Of the same weights: what is trained does not matter.
     assert val_losses(runs / run)[0] == pytest.approx(expected[0], rel=1e-6)
+    print(f"differs by {abs(val_losses(runs / run)[0] / expected[0] - 1):.1e}")
 
 
 @slow

@@ -11,7 +11,7 @@ import torch
 from short_runs import MODEL, config, new_trainer, same, train_rows
 
 from fastlm import hardware
-from fastlm.checkpoint import SavedRun, read_newest, read_run_checkpoint, run_checkpoints
+from fastlm.checkpoint import Damaged, SavedRun, read_newest, read_run_checkpoint, run_checkpoints
 from fastlm.config import OptimConfig, TrainConfig
 from fastlm.record import RunRecord
 from fastlm.train import train
@@ -108,3 +108,24 @@ def test_deterministic_runs_are_alike_but_for_their_clocks(data, tmp_path):
         read_run_checkpoint(run_checkpoints(tmp_path / name / "checkpoints")[-1]) for name in "ab"
     )
     assert same(without_clocks(first), without_clocks(second))
+
+
+def test_a_damaged_checkpoint_is_passed_over_unless_it_was_asked_for(data, tmp_path, capsys):
+    run_config, run = config(data), tmp_path / "run"
+    train(run_config, run)
+    *_, before, newest = run_checkpoints(run / "checkpoints")
+    raw = bytearray((newest / "model.safetensors").read_bytes())
+    raw[-1] ^= 1
+    (newest / "model.safetensors").write_bytes(raw)
+    (run / "summary.json").unlink()
+    with pytest.raises(Damaged, match=rf"{newest.name}/model\.safetensors is damaged"):
+        train(run_config, run, resume=newest)
+    assert newest.exists()
+    capsys.readouterr()
+    assert train(run_config, run, resume=True).finished
+    told = capsys.readouterr().err
+    assert f"warning: {newest}/model.safetensors is damaged" in told
+    assert "taking the checkpoint before it" in told
+    assert f"resumed at step {read_run_checkpoint(before).step}" in told
+    assert read_newest(run / "checkpoints", pytest.fail).step == N_STEPS
+    assert (run / "checkpoints" / f"abandoned-{newest.name}").exists()
