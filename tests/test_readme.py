@@ -4,12 +4,15 @@ import ast
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import urllib.request
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from made_runs import write_run
 
 from fastlm.commands import COMMANDS as VERBS
 
@@ -64,6 +67,7 @@ def folder(tmp_path_factory) -> Path:
     (folder / "my_texts").mkdir()
     (folder / "my_texts" / "all.txt").write_text(text, encoding="utf-8")
     (folder / "my.txt").write_text(text[:60_000], encoding="utf-8")
+    write_run(folder / "out" / "sweep" / "first")
     return folder
 
 
@@ -77,17 +81,19 @@ SMALLER = {
 }
 
 
+def run_here(module: str, words: list[str]) -> None:
+    """The command of a module in this process, which has imported what is slow."""
+    arguments = {c.module: c.arguments for c in VERBS.values()}[module]
+    import_module(f"fastlm.{arguments}").main(words)
+
+
 @pytest.mark.slow
-def test_every_python_command_of_the_readme_runs_in_its_order(folder):
+def test_every_python_command_of_the_readme_runs_in_its_order(folder, monkeypatch):
     ran = []
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    monkeypatch.chdir(folder)
     # The default corpus of fastlm.train, in small, so that the test does not make 10 MB.
-    python = [sys.executable]
-    done = subprocess.run(
-        [*python, "-m", "fastlm.corpus", "stories", "--out", "data/stories", *SMALLER["fastlm.corpus stories"].split()],
-        cwd=folder, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    corpus = "stories --out data/stories " + SMALLER["fastlm.corpus stories"]
+    run_here("corpus", corpus.split())
     for command in COMMANDS:
         if not command.startswith("python ") or "--help" in command:
             continue
@@ -99,16 +105,31 @@ def test_every_python_command_of_the_readme_runs_in_its_order(folder):
             extra += " --dry-run"  # the page on experiments has one that is run
         if "fastlm.train" in command and "--data" not in command and "--resume" not in command:
             extra += " --data data/mine"
-        done = subprocess.run(
-            [*python, *words, *extra.split()], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-        )  # fmt: skip
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        assert words[0] == "-m", command
+        run_here(words[1].removeprefix("fastlm."), [*words[2:], *extra.split()])
         ran.append(command)
     assert len(ran) >= 10
 
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-WITH_CODE = [page for page in PAGES if page.name != "trouble.md"]
+WITH_CODE = [page for page in PAGES if "\n```\n" in page.read_text(encoding="utf-8")]
+
+
+def check_it_serves(words: list[str], folder: Path) -> None:
+    """A command that goes on until Ctrl-C, at a port that is free."""
+    process = subprocess.Popen(
+        [sys.executable, *words, "--port", "0"],
+        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        address = re.search(r"127\.0\.0\.1:\d+", process.stderr.readline())
+        assert address
+        with urllib.request.urlopen(f"http://{address[0]}/", timeout=60) as answer:
+            assert b"<html" in answer.read()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
@@ -133,11 +154,17 @@ def test_code_of_the_documentation_runs_in_its_order(page, folder, monkeypatch):
                     words += ["--time-budget", "15s"] if "--fix-steps" in words else []
         for words, piped in programs:
             ran += 1
+            if "--serve" in words:
+                check_it_serves(words, folder)
+                continue
             command = re.fullmatch(r"fastlm\.(\w+)", words[1]) if words[0] == "-m" else None
             if command and not piped:  # in this process, which has imported what is slow
-                arguments = {c.module: c.arguments for c in VERBS.values()}[command[1]]
                 monkeypatch.chdir(folder)
-                import_module(f"fastlm.{arguments}").main(words[2:])
+                run_here(command[1], words[2:])
+                continue
+            if words[0] == "-c" and "os.environ" not in words[1]:
+                monkeypatch.chdir(folder)
+                exec(compile(words[1], page.name, "exec"), {"__name__": "__main__"})
                 continue
             done = subprocess.run(
                 [sys.executable, *words], input=piped and (folder / piped).read_text(encoding="utf-8"),
@@ -171,6 +198,16 @@ def test_linked_files_exist(page):
     assert targets
     for target in targets:
         assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_tests_that_the_page_on_reliability_names_exist():
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:bench/)?\w+\.py)::(\w+)`", page)
+    assert len(named) > 40
+    for file, name in named:
+        path = ROOT / (file if "/" in file else f"tests/{file}")
+        source = path.read_text(encoding="utf-8")
+        assert re.search(rf"^def {name}\(", source, re.MULTILINE), (file, name)
 
 
 def said_by_the_program() -> list[str]:
