@@ -13,7 +13,7 @@ COPY kernels ./kernels
 RUN python -m pip install --no-cache-dir --disable-pip-version-check .
 
 RUN useradd --create-home --uid 1000 fastlm && mkdir /work && chown fastlm:fastlm /work
-USER fastlm
+USER 1000
 WORKDIR /work
 
 ENTRYPOINT ["fastlm"]

@@ -33,7 +33,8 @@ def test_public_names_have_docstrings(path):
 
 @pytest.mark.slow
 def test_pages_are_made_of_the_docstrings(tmp_path):
-    """The command of `make docs`, for three of the modules."""
+    """The command of `make docs`, for three of the modules; it imports kernels."""
+    pytest.importorskip("triton")
     said = subprocess.run(["make", "-n", "docs"], cwd=ROOT, capture_output=True, text=True).stdout
     line = next(line for line in said.splitlines() if "-m pdoc" in line)
     words = shlex.split(line)
