@@ -15,6 +15,7 @@ from test_resume import N_STEPS, check_every_step
 from test_saver import kill_while_saving
 from test_signals import assert_equal_runs, run_with_signals
 
+from fastlm import hardware
 from fastlm.signals import SAVED
 
 
@@ -57,6 +58,13 @@ def test_ten_thousand_changed_files(data, finished, tmp_path):
 def test_resumed_after_any_step(n, data, tmp_path):
     """test_resume.py has some steps."""
     check_every_step(range(1, N_STEPS), data, tmp_path, micro_batch=8 // n)
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_resumed_after_any_step_in_bfloat16(n, data, tmp_path, monkeypatch):
+    """test_resume.py has one step. Real bfloat16 arithmetic, also on a CPU that emulates it."""
+    monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: True)
+    check_every_step(range(1, N_STEPS), data, tmp_path, micro_batch=8 // n, bf16=True)
 
 
 def test_resumed_after_any_step_compiled_and_deterministic(data, tmp_path):
