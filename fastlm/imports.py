@@ -205,7 +205,7 @@ def _blocks(file: ForeignTokens) -> Iterator[NDArray[Any]]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"expected a folder of transformers: no {path}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from None

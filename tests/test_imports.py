@@ -134,6 +134,9 @@ def test_folders_that_cannot_be_read_are_refused_in_a_line(tokenizer, tmp_path):
     hf, out = tmp_path / "hf", tmp_path / "run"
     with pytest.raises(FileNotFoundError, match="expected a folder of transformers: no"):
         import_model(hf, out)
+    (tmp_path / "file").touch()
+    with pytest.raises(FileNotFoundError, match="expected a folder of transformers: no"):
+        import_model(tmp_path / "file", out)
     llama(hf, tokenizer)
     weights = hf / "model.safetensors"
     whole = weights.read_bytes()
