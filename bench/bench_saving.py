@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from bench_train import BATCH, CONFIG, DEVICE, synchronize
 
-from fastlm.clock import Clock
 from fastlm.config import DataConfig, OptimConfig, TrainConfig
 from fastlm.data import PreparedData, Split
-from fastlm.record import RunRecord
-from fastlm.trainer import Trainer
+from fastlm.runs.record import RunRecord
+from fastlm.train.budget import Clock
+from fastlm.train.trainer import Trainer
 
 
 def new_trainer(folder: Path) -> Trainer:

@@ -15,7 +15,7 @@ from gpt2_shape import GPT2Shape
 
 from fastlm.accounting import training_flops_per_token
 from fastlm.config import ModelConfig
-from fastlm.hardware import choose_device, cpu_has_bf16
+from fastlm.devices.hardware import choose_device, cpu_has_bf16
 from fastlm.model import TransformerLM, init_weights
 from fastlm.ops import reference_ops, torch_ops
 from fastlm.optim import AdamW, clip_gradients

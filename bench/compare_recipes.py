@@ -27,9 +27,9 @@ import tyro
 
 from fastlm import cli
 from fastlm.config import OptimConfig
-from fastlm.durations import parse_duration
-from fastlm.recipes import load_recipe
-from fastlm.record import RunRecord
+from fastlm.config.durations import parse_duration
+from fastlm.config.recipes import load_recipe
+from fastlm.runs.record import RunRecord
 
 KEPT = ("config.json", "environment.json", "log.jsonl", "summary.json")
 RATES = ("lr", "muon_lr", "embedding_lr", "value_embedding_lr", "scalar_lr", "x0_lr")

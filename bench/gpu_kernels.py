@@ -33,7 +33,7 @@ from kernel_peers import contenders  # noqa: E402
 from kernel_step import steps_to_time, time_step  # noqa: E402
 from kernel_timing import Timing, copy_gb_per_second, interleaved, matrix_tflops  # noqa: E402
 
-from fastlm.hardware import describe  # noqa: E402
+from fastlm.devices.hardware import describe  # noqa: E402
 from kernels.calls import copied, results_of  # noqa: E402
 from kernels.cases import OPS, Inputs, Shape  # noqa: E402
 from kernels.readme import replace_table  # noqa: E402

@@ -17,10 +17,10 @@ from torch import Tensor
 
 import kernels
 from fastlm.config import TrainConfig
+from fastlm.config.recipes import load_recipe
 from fastlm.model import TransformerLM, init_weights
 from fastlm.ops import Ops, torch_ops
 from fastlm.optim import build_optimizers
-from fastlm.recipes import load_recipe
 
 RECIPES = ("leaderboard", "baseline")
 BATCH_SIZE = 64

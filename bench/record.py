@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from fastlm.hardware import choose_device, describe
+from fastlm.devices.hardware import choose_device, describe
 
 
 def record(report: Path, out: Path) -> None:

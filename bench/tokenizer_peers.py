@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tokenizer_texts import END_OF_TEXT, read_documents
 
-from fastlm.bpe.reference import PATTERN
+from fastlm.tokenizer.bpe.reference import PATTERN
 
 if TYPE_CHECKING:
     import tiktoken

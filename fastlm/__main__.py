@@ -1,6 +1,6 @@
 """python -m fastlm VERB ...: what the program `fastlm` does."""
 
-from fastlm.commands import main
+from fastlm.cli.commands import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """What this machine can do for fastlm, what is in the way, and what to do about it.
 
-Level 3. python -m fastlm.doctor
+python -m fastlm.doctor
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fastlm import __version__, cli
-from fastlm.console import human_bytes
+from fastlm.cli.units import human_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -147,7 +147,7 @@ def look_at_gpus() -> Iterator[Finding]:
     """Each GPU: memory, driver, what it can compute with, a kernel really launched."""
     import torch
 
-    from fastlm import hardware
+    from fastlm.devices import hardware
 
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
@@ -176,7 +176,7 @@ def look_at_gpus() -> Iterator[Finding]:
 def _look_at_gpu(device: "torch.device") -> Iterator[Finding]:
     import torch
 
-    from fastlm import hardware
+    from fastlm.devices import hardware
 
     about = str(device)
     properties = torch.cuda.get_device_properties(device)
@@ -256,7 +256,7 @@ def look_at_compiling() -> Iterator[Finding]:
     """Compile two lines, really: seconds."""
     import torch
 
-    from fastlm.hardware import choose_device
+    from fastlm.devices.hardware import choose_device
 
     device = choose_device()
     x = torch.linspace(-1, 1, 8, device=device)
@@ -320,7 +320,7 @@ def look_at_memory() -> Iterator[Finding]:
     """Main memory that is free."""
     import torch
 
-    from fastlm.hardware import free_memory
+    from fastlm.devices.hardware import free_memory
 
     free = free_memory(torch.device("cpu"))
     text = f"{human_bytes(free)} available"
@@ -352,7 +352,7 @@ def _usable_cores() -> int:
 
 def look_at_data() -> Iterator[Finding]:
     """Prepared folders below data/."""
-    from fastlm.data import open_prepared
+    from fastlm.data.prepared import open_prepared
 
     folders = sorted(path.parent for path in Path("data").glob("*/meta.json"))
     for folder in folders:

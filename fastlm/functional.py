@@ -1,6 +1,6 @@
 """Textbook mathematics: the truth that every faster version is tested against.
 
-Level 0. Basic tensor operations only, axes moved by einops, so that each formula can be read.
+Basic tensor operations only, axes moved by einops, so that each formula can be read.
 Leading dimensions ("...") are batch-like and arbitrary. Statistics (norms, softmax, losses) are
 computed in float32, or in float64 when that is what comes in.
 """

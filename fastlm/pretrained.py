@@ -1,7 +1,4 @@
-"""A trained model with its tokenizer, from the folder of its run.
-
-Level 2.
-"""
+"""A trained model with its tokenizer, from the folder of its run."""
 
 import dataclasses
 from pathlib import Path
@@ -12,11 +9,11 @@ from torch import Tensor
 
 from fastlm.checkpoint import is_checkpoint, read_manifest, read_model_tensors, run_checkpoints
 from fastlm.config import TrainConfig
+from fastlm.config.dicts import from_dict
 from fastlm.model import TransformerLM
 from fastlm.ops import Ops, torch_ops
-from fastlm.record import TOKENIZER, RunRecord
-from fastlm.sealed import from_dict
-from fastlm.tokenizer import Tokenizer
+from fastlm.runs.record import TOKENIZER, RunRecord
+from fastlm.tokenizer.tokenizer import Tokenizer
 
 
 class Pretrained(NamedTuple):

@@ -1,6 +1,6 @@
 """Keeping what runs left behind, weights aside, and the table of all that is kept.
 
-Level 2. python -m fastlm.records RUN... --to runs
+python -m fastlm.records RUN... --to runs
 """
 
 import json
@@ -11,10 +11,11 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from fastlm import cli, disk
+from fastlm import cli
 from fastlm.accounting import count_parameters
 from fastlm.config import TrainConfig
-from fastlm.record import RunRecord
+from fastlm.files import disk
+from fastlm.runs.record import RunRecord
 
 CURVE = "curve.png"
 KEPT_OF_RUN = (

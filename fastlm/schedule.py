@@ -2,7 +2,6 @@
 
 Where is the step, or the share of the run that is done.
 
-Level 0.
 """
 
 import math

@@ -1,6 +1,6 @@
 """The CS336 handout's toy: SGD with rate / sqrt(t + 1) on 10 x 10 weights, for several rates.
 
-Level 2. python -m fastlm.sgd_toy --rates 1 10 100 1000
+python -m fastlm.sgd_toy --rates 1 10 100 1000
 """
 
 from collections.abc import Sequence

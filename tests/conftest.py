@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture(scope="module", params=["python", "kernels"])
 def path_taken(request: pytest.FixtureRequest):
     """Small texts are handled in Python, by default; all must be the same where kernels do it."""
-    from fastlm.bpe import lazy_encoder, token_bytes, train
+    from fastlm.tokenizer.bpe import lazy_encoder, token_bytes, train
 
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "kernels":
@@ -21,8 +21,8 @@ def path_taken(request: pytest.FixtureRequest):
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prepared folder of generated stories with a vocabulary of 400."""
+    from fastlm.corpus.stories import generate_stories
     from fastlm.data import prepare
-    from fastlm.stories import generate_stories
 
     folder = tmp_path_factory.mktemp("text")
     for i, (name, n_bytes) in enumerate((("train", 60_000), ("valid", 6_000))):

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fastlm import doctor, hardware, ops
+from fastlm import doctor, ops
+from fastlm.devices import hardware
 
 Usage = namedtuple("Usage", "total used free")
 GIB = 1 << 30

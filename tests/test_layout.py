@@ -1,70 +1,51 @@
-"""Imports go downward only: each file of fastlm imports from lower levels, kernels from none."""
+"""The rooms of fastlm: imports go down its floors, every command has one door, faces show names."""
 
 import ast
+import functools
+import graphlib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from fastlm.cli.commands import COMMANDS
+
 ROOT = Path(__file__).resolve().parent.parent
+FASTLM, KERNELS = ROOT / "fastlm", ROOT / "kernels"
 
-LEVELS = [
-    {
-        "ablations", "chips", "cli", "clock", "config", "console", "disk", "durations", "packing", "sealed", "shards", "signals", "float8", "garbage", "projection", "functional", "schedule", "windows", "stories",
-        "story_words", "story_phrases", "story_plots", "compression", "__init__",
-        "text_files", "text_offsets", "special_tokens", "bpe_training", "meter", "token_files", "torchrun",
-        "tokenizer_files", "tokenizer_tables", "token_shards", "parquet", "spool", "tiled_attention", "run_files", "thinning",
-    },
-    {
-        "accounting", "averaging", "checkpoint", "commands", "corpus", "documents", "download", "loggers", "muon", "ops", "optim",
-        "parallel", "parameter_groups", "record", "report_data", "row_optim", "splits", "stepper", "tokenizer",
-        "tying", "watch",
-    },
-    {
-        "completion", "data", "hardware", "hugging_face", "layers", "model", "ngrams", "pretrained", "saver",
-        "records", "report", "self_attention", "sgd_toy", "tokenizer_measures",
-    },
-    {"budget", "compiling", "doctor", "evaluate", "export", "generate", "imports", "memory", "plot", "recipes", "report_server", "tokenizer_report"},
-    {"accounting_cli", "assembling", "data_cli", "evaluate_cli", "export_cli", "generate_cli", "imports_cli", "report_cli", "tokenizer_cli", "__main__"},
-    {"trainer"},
-    {"fixed_steps", "loop", "nonfinite", "profiling"},
-    {"train"},
-    {"train_cli"},
-    {"sweep_plan"},
-    {"sweep_results"},
-    {"sweep"},
-]  # fmt: skip
-
-# Within a level only these: one builds on the other, and nothing goes back.
-SIDEWAYS = {
-    ("stories", "story_plots"), ("stories", "story_words"), ("stories", "story_phrases"),
-    ("story_plots", "story_words"), ("story_plots", "story_phrases"),
-    ("story_phrases", "story_words"), ("pretrained", "model"), ("model", "layers"),
-    ("model", "ngrams"), ("model", "self_attention"), ("ngrams", "layers"),
-    ("self_attention", "layers"), ("corpus", "download"),
-    ("corpus", "documents"), ("splits", "corpus"), ("splits", "documents"), ("windows", "token_shards"),
-    ("special_tokens", "text_files"), ("bpe_training", "special_tokens"),
-    ("bpe_training", "text_files"), ("meter", "console"), ("token_files", "text_files"),
-    ("tokenizer_tables", "special_tokens"), ("tokenizer_files", "tokenizer_tables"),
-    ("tokenizer_files", "text_files"), ("optim", "ops"), ("config", "durations"),
-    ("optim", "muon"), ("optim", "stepper"), ("optim", "parameter_groups"),
-    ("muon", "ops"), ("muon", "stepper"), ("stepper", "ops"), ("packing", "shards"),
-    ("muon", "parallel"), ("optim", "parallel"), ("row_optim", "parallel"),
-}  # fmt: skip
-
-# Run by `python -m`, the left one starts the command of the right one.
-STARTS = {
-    ("accounting", "accounting_cli"),
-    ("data", "data_cli"),
-    ("evaluate", "evaluate_cli"),
-    ("export", "export_cli"),
-    ("generate", "generate_cli"),
-    ("imports", "imports_cli"),
-    ("report", "report_cli"),
-    ("tokenizer", "tokenizer_cli"),
-    ("train", "train_cli"),
-}
+# From the bottom: a room may import from rooms on lower floors alone.
+FLOORS = [
+    ("",),
+    ("lazy", "files", "devices", "functional", "schedule"),
+    ("ops", "cli"),
+    ("corpus", "config"),
+    ("tokenizer", "model", "optim", "runs", "checkpoint"),
+    ("data", "accounting", "report", "pretrained", "record", "sgd_toy"),
+    ("evaluate", "generate", "export", "records", "doctor"),
+    ("train", "imports"),
+    ("sweep",),
+    ("__main__",),
+]
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+FILES = sorted(FASTLM.rglob("*.py"))
+PACKAGES = sorted(path.parent for path in FASTLM.glob("*/__init__.py"))
 
 
+def name_of(path: Path) -> str:
+    """`fastlm.train.loop`, or `fastlm.train` for its __init__.py."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(module: str) -> str:
+    """`train` for fastlm.train.loop; empty for fastlm itself."""
+    return module.split(".")[1] if "." in module else ""
+
+
+MODULES = {name_of(path) for path in FILES}
+
+
+@functools.cache
 def imported_modules(path: Path) -> set[str]:
     """Dotted names that a file imports, at its top or inside its functions."""
     names = set()
@@ -72,7 +53,7 @@ def imported_modules(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0 or path.parent.name == "kernels", f"{path.name}: relative import"
+            assert node.level == 0 or path.parent == KERNELS, f"{path.name}: relative import"
             module = ".".join(filter(None, ["kernels" if node.level else "", node.module]))
             names.add(module)
             names |= {f"{module}.{alias.name}" for alias in node.names}
@@ -80,49 +61,132 @@ def imported_modules(path: Path) -> set[str]:
 
 
 def fastlm_imports(path: Path) -> set[str]:
-    parts = [name.split(".") for name in imported_modules(path)]
-    return {p[1] for p in parts if p[0] == "fastlm" and len(p) > 1}
+    """Modules of fastlm that a file imports; the package itself, which defines no more than its version, is left out."""
+    return (imported_modules(path) & MODULES) - {"fastlm"}
 
 
-def level_of(name: str) -> int:
-    return next(i for i, level in enumerate(LEVELS) if name in level)
+@functools.cache
+def edges() -> dict[str, set[str]]:
+    """Room -> other rooms that its files import."""
+    graph: dict[str, set[str]] = {room: set() for room in FLOOR_OF}
+    for path in FILES:
+        room = room_of(name_of(path))
+        graph.setdefault(room, set()).update(map(room_of, fastlm_imports(path)))
+    return {room: others - {room} for room, others in graph.items()}
 
 
-FILES = sorted(p.stem for p in (ROOT / "fastlm").glob("*.py"))
+def test_every_room_has_a_floor_and_every_floor_its_rooms():
+    rooms = {room_of(name_of(path)) for path in FILES}
+    assert rooms == set(FLOOR_OF)
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_imports_come_from_lower_levels(name):
-    assert any(name in level for level in LEVELS), f"{name}.py has no level: give it one here"
-    for other in fastlm_imports(ROOT / "fastlm" / f"{name}.py") & set(FILES):
-        allowed = level_of(other) < level_of(name) or (name, other) in SIDEWAYS | STARTS
-        assert allowed, f"{name} (level {level_of(name)}) imports {other} (level {level_of(other)})"
+@pytest.mark.parametrize("room", FLOOR_OF)
+def test_imports_go_down_the_floors(room):
+    wrong = [other for other in edges()[room] if FLOOR_OF[other] >= FLOOR_OF[room]]
+    assert not wrong, f"{room} (floor {FLOOR_OF[room]}) imports {wrong}: move what it needs down"
 
 
-def test_tokenizer_cores_import_only_each_other():
-    for path in (ROOT / "fastlm" / "bpe").glob("*.py"):
-        assert fastlm_imports(path) <= {"bpe"}, path.name
+def test_no_circle_between_rooms():
+    list(graphlib.TopologicalSorter(edges()).static_order())  # raises CycleError
+
+
+def test_no_circle_between_files():
+    """At their tops: an import inside a function may be of a file that imports this one."""
+    graph = {}
+    for path in FILES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tops = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+        names: set[str] = set()
+        for node in tops:
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            else:
+                dotted = {f"{node.module}.{alias.name}" for alias in node.names}
+                # A name that the package itself defines is of its __init__.py.
+                names |= {d if d in MODULES else str(node.module) for d in dotted}
+        graph[name_of(path)] = (names & MODULES) - {name_of(path)}
+    list(graphlib.TopologicalSorter(graph).static_order())
 
 
 def test_kernels_never_import_fastlm_and_only_ops_imports_kernels():
-    for path in (ROOT / "kernels").glob("*.py"):
-        assert not fastlm_imports(path), path.name
-    for path in (ROOT / "fastlm").rglob("*.py"):
-        if path.stem != "ops":
-            assert not any(n.split(".")[0] == "kernels" for n in imported_modules(path)), path.name
+    for path in KERNELS.glob("*.py"):
+        assert not any(name.split(".")[0] == "fastlm" for name in imported_modules(path)), path
+    for path in FILES:
+        if room_of(name_of(path)) != "ops":
+            assert not any(n.split(".")[0] == "kernels" for n in imported_modules(path)), path
 
 
 def test_kernels_find_each_other_wherever_they_lie():
     """A wheel has them under another name."""
-    for path in (ROOT / "kernels").glob("*.py"):
+    for path in KERNELS.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             named = getattr(node, "module", None) or ""
             assert not (isinstance(node, ast.ImportFrom) and named.startswith("kernels")), path.name
 
 
+def is_main_guard(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+
+
+def test_every_command_has_a_door():
+    """`python -m fastlm.X` is X/__main__.py or X.py, and no other file can be run."""
+    doors = {FASTLM / "__main__.py"}
+    for command in COMMANDS.values():
+        place = FASTLM / command.module.replace(".", "/")
+        doors.add(place / "__main__.py" if place.is_dir() else place.with_suffix(".py"))
+    guarded = {
+        path
+        for path in FILES
+        if any(map(is_main_guard, ast.walk(ast.parse(path.read_text(encoding="utf-8")))))
+    }
+    assert guarded == doors
+
+
+def test_a_guard_starts_the_command_of_its_own_file_and_imports_nothing():
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if is_main_guard(node):
+                inside = [n for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom)]
+                assert not inside, path
+
+
+def lazy_packages() -> list[Path]:
+    return [p for p in PACKAGES if "lazy_names(" in (p / "__init__.py").read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("package", lazy_packages(), ids=lambda package: package.name)
+def test_a_lazy_face_shows_what_it_says(package):
+    tree = ast.parse((package / "__init__.py").read_text(encoding="utf-8"))
+    checked = {
+        alias.asname
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module != "fastlm.lazy"
+        for alias in node.names
+    } - {None}
+    face = import_module(f"fastlm.{package.name}")
+    assert checked == set(face.__all__)
+    for name in face.__all__:
+        assert getattr(face, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = face.no_such_name
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_no_module_takes_the_place_of_a_name_of_its_package(package):
+    """Once imported, a submodule is an attribute of its package."""
+    face = import_module(f"fastlm.{package.name}")
+    shown = set(getattr(face, "__all__", [])) | {
+        name
+        for name, value in vars(face).items()
+        if getattr(value, "__module__", None) == face.__name__
+    }
+    inside = {path.stem for path in package.iterdir()}
+    assert not shown & inside
+
+
 def test_nothing_that_runs_code_from_a_file_is_called():
     """Weights of others are safetensors, all else is JSON: see docs/trouble.md."""
-    for path in (ROOT / "fastlm").rglob("*.py"):
+    for path in FILES:
         assert not imported_modules(path) & {"pickle", "marshal", "shelve", "dill", "yaml"}, path
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
@@ -131,40 +195,12 @@ def test_nothing_that_runs_code_from_a_file_is_called():
                 assert "allow_pickle=False" in ast.unparse(node), path
 
 
-def test_light_files_import_no_torch():
-    for name in (
-        "cli",
-        "clock",
-        "config",
-        "console",
-        "schedule",
-        "stories",
-        "download",
-        "corpus",
-        "documents",
-        "parquet",
-        "splits",
-        "spool",
-        "token_shards",
-        "meter",
-        "report",
-        "report_cli",
-        "report_data",
-        "report_server",
-        "run_files",
-        "text_files",
-        "token_files",
-        "tokenizer",
-        "tokenizer_cli",
-        "tokenizer_files",
-        "tokenizer_measures",
-        "tokenizer_report",
-    ):
-        roots = {n.split(".")[0] for n in imported_modules(ROOT / "fastlm" / f"{name}.py")}
-        assert "torch" not in roots, name
+LIGHT = ("lazy", "files", "cli", "config", "corpus", "tokenizer", "report", "schedule")
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_files_stay_small_enough_to_read(name):
-    n_lines = len((ROOT / "fastlm" / f"{name}.py").read_text(encoding="utf-8").splitlines())
-    assert n_lines <= 900 if name.startswith("story_") else n_lines <= 450
+@pytest.mark.parametrize("room", LIGHT)
+def test_light_rooms_import_no_torch(room):
+    for path in FILES:
+        if room_of(name_of(path)) == room:
+            roots = {name.split(".")[0] for name in imported_modules(path)}
+            assert "torch" not in roots, path

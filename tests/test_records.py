@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from fastlm import records
-from fastlm.recipes import load_recipe
-from fastlm.record import RunRecord, write_json
-from fastlm.report_data import describe_run
+from fastlm.config.recipes import load_recipe
+from fastlm.report.data import describe_run
+from fastlm.runs.record import RunRecord, write_json
 
 RUNS = Path(__file__).resolve().parent.parent / "runs"
 

@@ -4,13 +4,7 @@ import math
 
 import pytest
 
-from fastlm.schedule import (
-    cosine_lr,
-    momentum,
-    multiplier,
-    warmup,
-    weight_decay_multiplier,
-)
+from fastlm.schedule import cosine_lr, momentum, multiplier, warmup, weight_decay_multiplier
 
 
 def test_cosine_with_warmup_at_points_computed_by_hand():

@@ -1,15 +1,9 @@
 """Parameters, FLOPs, memory and MFU from a configuration alone.
 
-Level 1. A matrix product of (m, n) and (n, p) costs 2 m n p FLOPs; the backward pass costs twice
+A matrix product of (m, n) and (n, p) costs 2 m n p FLOPs; the backward pass costs twice
 the forward pass. Norms, softmax and other element-wise work are not counted, nor is what activation
 checkpointing computes a second time: FLOPs and MFU are the model's.
 """
-
-if __name__ == "__main__":
-    from fastlm.accounting_cli import main
-    from fastlm.cli import run
-
-    run(main)  # before the slow imports
 
 from collections.abc import Callable
 

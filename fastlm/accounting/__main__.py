@@ -21,15 +21,15 @@ from fastlm.accounting import (
     training_flops_per_token,
     training_memory,
 )
-from fastlm.chips import CHIPS
+from fastlm.cli.units import human_bytes, human_seconds
 from fastlm.config import ModelConfig, TrainConfig
-from fastlm.console import human_bytes, human_seconds
-from fastlm.durations import Duration
-from fastlm.recipes import RECIPES, load_recipe
-from fastlm.record import RunRecord
+from fastlm.config.durations import Duration
+from fastlm.config.recipes import RECIPES, load_recipe
+from fastlm.devices.chips import CHIPS
+from fastlm.runs.record import RunRecord
 
 if TYPE_CHECKING:
-    from fastlm.projection import Point
+    from fastlm.accounting.projection import Point
 
 COMPARISON = "gpt2"
 LONG_CONTEXT = 16_384
@@ -241,7 +241,7 @@ def _long(seconds: float) -> str:
 def _projection(model: ModelConfig, n_tokens: float | None, runs: Sequence[Path]) -> str:
     if n_tokens is None:
         raise ValueError("what to project to? give --seconds: the recipe has no budget")
-    from fastlm.projection import project
+    from fastlm.accounting.projection import project
 
     points = [_point(run) for run in runs]
     lines = [
@@ -252,7 +252,7 @@ def _projection(model: ModelConfig, n_tokens: float | None, runs: Sequence[Path]
 
 
 def _point(run: Path) -> "Point":
-    from fastlm.projection import Point
+    from fastlm.accounting.projection import Point
 
     record = RunRecord(run)
     config, summary = record.config(), record.summary()
@@ -278,3 +278,7 @@ ARGUMENTS = _account
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line of fastlm.accounting."""
     cli.parse(ARGUMENTS, argv, prog=cli.program("accounting"))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,6 +1,6 @@
 """From the losses of short runs to that of a long one: a power law of compute, and its range.
 
-Level 0. A projection is no measurement, and says so: what it assumes is that nothing but compute
+A projection is no measurement, and says so: what it assumes is that nothing but compute
 changes, and that the law goes on.
 """
 

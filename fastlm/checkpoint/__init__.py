@@ -1,6 +1,6 @@
 """Saving and loading, without pickle: tensors in safetensors, all else in JSON.
 
-Level 1. A checkpoint of a run is a folder step-000123 with model.safetensors, optim.safetensors,
+A checkpoint of a run is a folder step-000123 with model.safetensors, optim.safetensors,
 state.json and manifest.json (what it is of, and every file's size and hash). It is written beside
 its place and renamed into it, so that a folder of that name is always whole.
 """
@@ -23,10 +23,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fastlm import disk
+from fastlm.checkpoint.tree import host_copy, pack, unpack
 from fastlm.config import TrainConfig
-from fastlm.packing import host_copy, pack, unpack
-from fastlm.sealed import from_dict, read_sealed, seal
+from fastlm.config.dicts import from_dict
+from fastlm.files import disk
+from fastlm.files.sealed import read_sealed, seal
 
 FORMAT = 2
 MANIFEST = "manifest.json"

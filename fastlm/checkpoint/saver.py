@@ -1,16 +1,13 @@
-"""Checkpoints of a run, written while training goes on; a full disk does not end the run.
-
-Level 2.
-"""
+"""Checkpoints of a run, written while training goes on; a full disk does not end the run."""
 
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fastlm import disk
 from fastlm.checkpoint import Damaged, Snapshot, run_checkpoints, write_snapshot
-from fastlm.console import human_bytes
+from fastlm.cli.units import human_bytes
+from fastlm.files import disk
 
 RETRY_SECONDS = 30.0
 """between a checkpoint that could not be written and the next attempt"""

@@ -1,13 +1,10 @@
-"""Nested dicts, lists, numbers and tensors as JSON with the tensors at its side: no pickle.
-
-Level 0.
-"""
+"""Nested dicts, lists, numbers and tensors as JSON with the tensors at its side: no pickle."""
 
 from typing import Any
 
 from torch import Tensor
 
-from fastlm.shards import whole
+from fastlm.devices.sharding import whole
 
 
 def host_copy(tensor: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """What all commands share: typed arguments, one-line errors, exit codes.
 
-Level 0: imports nothing of fastlm. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.
+Imports nothing of fastlm. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.
 """
 
 import contextlib

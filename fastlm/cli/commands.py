@@ -1,6 +1,6 @@
 """The table of all commands: what `fastlm VERB` starts.
 
-Level 1; imports nothing that takes time. A command is a module that `python -m` can run: `fastlm
+Imports nothing that takes time. A command is a module that `python -m` can run: `fastlm
 train` and `python -m fastlm.train` are the same. Slow imports come after the flags are read, so
 that --help and a mistyped flag are answered at once: what is behind a command, fastlm.train, is
 apart from its command line, fastlm.train_cli.
@@ -31,21 +31,25 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "train": Command("train", "train_cli", "train a model, or go on with a run"),
-    "data": Command("data", "data_cli", "turn texts into token files"),
-    "corpus": Command("corpus", "corpus", "make or download text"),
-    "tokenizer": Command("tokenizer", "tokenizer_cli", "train tokenizers, encode, decode, measure"),
-    "evaluate": Command("evaluate", "evaluate_cli", "validation loss of a run"),
-    "generate": Command("generate", "generate_cli", "continue a prompt with a trained model"),
-    "export": Command("export", "export_cli", "write a model for transformers or tiktoken"),
-    "import": Command("imports", "imports_cli", "take over models and tokens of others"),
-    "accounting": Command("accounting", "accounting_cli", "what a recipe costs, and what fits"),
-    "sweep": Command("sweep", "sweep", "many runs, compared"),
-    "report": Command("report", "report_cli", "one page of all runs, with charts"),
+    "train": Command("train", "train.command", "train a model, or go on with a run"),
+    "data": Command("data", "data.__main__", "turn texts into token files"),
+    "corpus": Command("corpus", "corpus.__main__", "make or download text"),
+    "tokenizer": Command(
+        "tokenizer", "tokenizer.__main__", "train tokenizers, encode, decode, measure"
+    ),
+    "evaluate": Command("evaluate", "evaluate.__main__", "validation loss of a run"),
+    "generate": Command("generate", "generate.__main__", "continue a prompt with a trained model"),
+    "export": Command("export", "export.__main__", "write a model for transformers or tiktoken"),
+    "import": Command("imports", "imports.__main__", "take over models and tokens of others"),
+    "accounting": Command(
+        "accounting", "accounting.__main__", "what a recipe costs, and what fits"
+    ),
+    "sweep": Command("sweep", "sweep.__main__", "many runs, compared"),
+    "report": Command("report", "report.__main__", "one page of all runs, with charts"),
     "records": Command("records", "records", "keep the record of a run"),
     "doctor": Command("doctor", "doctor", "what this machine can do, and what is in the way"),
     "sgd-toy": Command("sgd_toy", "sgd_toy", "which learning rates SGD survives"),
-    "completion": Command("completion", "completion", "completion of commands in a shell"),
+    "completion": Command("cli.completion", "cli.completion", "completion of commands in a shell"),
 }
 
 

@@ -1,6 +1,6 @@
 """Completion of `fastlm VERB --flags` in bash, zsh and fish.
 
-Level 2. eval "$(python -m fastlm.completion bash)"
+eval "$(python -m fastlm.completion bash)"
 
 tyro makes the scripts from what the commands take. They hold all they need: a Tab starts no fastlm.
 """
@@ -17,7 +17,7 @@ import tyro
 from tyro.conf import Positional
 
 from fastlm import cli
-from fastlm.commands import COMMANDS, PROGRAM
+from fastlm.cli.commands import COMMANDS, PROGRAM
 
 Shell = Literal["bash", "zsh", "fish"]
 

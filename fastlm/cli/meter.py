@@ -1,6 +1,6 @@
 """How far a long command has come: a bar on a terminal, elsewhere a line now and then.
 
-Level 0. Everything goes to standard error.
+Everything goes to standard error.
 """
 
 import sys
@@ -11,7 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from fastlm.console import human_seconds
+from fastlm.cli.units import human_seconds
 
 LINE_SECONDS = 10.0  # between two lines where there is no terminal
 _BAR_SECONDS = 0.1  # between two drawings of a bar

@@ -1,6 +1,6 @@
 """What the network is (ModelConfig) and how it is trained (the rest), as frozen dataclasses.
 
-Level 0: imports neither torch nor fastlm. Every field is plain data, so a configuration goes to
+Imports neither torch nor fastlm. Every field is plain data, so a configuration goes to
 JSON and back unchanged, and the command line can override any of them as --section.field.
 """
 
@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fastlm.durations import Duration
+from fastlm.config.durations import Duration
 
 VALUE_GATE_INPUTS = 32
 """numbers of what a layer reads that the gate of its value embedding sees"""

@@ -1,6 +1,6 @@
 """Lengths of time as people write them.
 
-Level 0: imports neither torch nor fastlm.
+Imports neither torch nor fastlm.
 """
 
 import re

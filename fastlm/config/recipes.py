@@ -1,6 +1,6 @@
 """Named runs: plain functions that return a TrainConfig. The command line overrides any field.
 
-Level 3. The vocabulary's size always comes from the prepared data.
+The vocabulary's size always comes from the prepared data.
 """
 
 import dataclasses

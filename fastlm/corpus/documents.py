@@ -1,6 +1,6 @@
 """Reading the documents of text files, whole or in pieces, in memory that does not grow with them.
 
-Level 1. Documents stand in .txt files with <|endoftext|> between them, in .jsonl files one a line,
+Documents stand in .txt files with <|endoftext|> between them, in .jsonl files one a line,
 in .parquet files one a row; .txt and .jsonl files may be compressed.
 """
 
@@ -12,11 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from fastlm.bpe.blocks import BLOCK_BYTES, cut_blocks
-from fastlm.compression import COMPRESSIONS, read_blocks
-from fastlm.parquet import check_parquet, read_parquet
-from fastlm.stories import SEPARATOR
-from fastlm.text_files import StrPath, expand, to_utf8
+from fastlm.corpus.parquet import check_parquet, read_parquet
+from fastlm.files.compression import COMPRESSIONS, read_blocks
+from fastlm.files.paths import StrPath, expand
 
 TEXT_SUFFIXES = (".txt", ".jsonl")
 KNOWN_SUFFIXES = (
@@ -108,30 +106,6 @@ def expand_texts(paths: Iterable[StrPath]) -> list[Path]:
 def is_text(file: Path) -> bool:
     """Whether it is a file that iter_documents reads, by its name."""
     return file.name.endswith(KNOWN_SUFFIXES) and file.is_file()
-
-
-def cut_pieces(pieces: Iterable[Piece], special_tokens: Sequence[str]) -> Iterator[Piece]:
-    """Pieces cut where a tokenizer may cut: they can be tokenized apart.
-
-    A document without any such place for long grows until it has one.
-    """
-    special = [token.encode() for token in special_tokens]
-    pieces = iter(pieces)
-    for text, is_end in pieces:
-        if is_end:
-            yield text, True
-            continue
-        rest = itertools.chain([text], _rest_of_document(pieces))
-        for block in cut_blocks(map(to_utf8, rest), special, n_bytes=BLOCK_BYTES):
-            yield block.decode(), False
-        yield "", True
-
-
-def _rest_of_document(pieces: Iterator[Piece]) -> Iterator[str]:
-    for text, is_end in pieces:
-        yield text
-        if is_end:
-            return
 
 
 def _spell(paths: Sequence[StrPath]) -> str:
@@ -291,3 +265,7 @@ def _not_utf8(file: Path, offset: int) -> ValueError:
         f"{file}: expected UTF-8, got an invalid byte at offset {offset}; "
         'convert the file, or read it with errors="replace"'
     )
+
+
+SEPARATOR = "<|endoftext|>"
+"""Stands between documents; what follows a story in a text file is "\\n" + SEPARATOR + "\\n"."""

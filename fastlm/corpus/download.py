@@ -1,6 +1,6 @@
 """Fetching text over HTTP so that a broken connection costs little and a wrong file is noticed.
 
-Level 1. Standard library only.
+Standard library only.
 """
 
 import hashlib
@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fastlm.compression import BLOCK_BYTES, COMPRESSIONS, beside, decompress, to_disk
+from fastlm.files.compression import BLOCK_BYTES, COMPRESSIONS, decompress
+from fastlm.files.disk import beside, to_disk
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes done and the bytes in all (None where the server does not say)."""

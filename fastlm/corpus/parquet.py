@@ -1,6 +1,6 @@
 """Reading a column of text from .parquet files, in batches of rows.
 
-Level 0. pyarrow is imported when a .parquet file is met: pip install 'fastlm[parquet]'.
+pyarrow is imported when a .parquet file is met: pip install 'fastlm[parquet]'.
 """
 
 from collections.abc import Iterator

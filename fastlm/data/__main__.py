@@ -1,7 +1,4 @@
-"""The command line of fastlm.data: a text to a folder of token files.
-
-Level 3.
-"""
+"""The command line of fastlm.data: a text to a folder of token files."""
 
 import sys
 from collections.abc import Sequence
@@ -11,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from fastlm import cli
-from fastlm.spool import STANDARD_INPUT, Format
+from fastlm.data.spool import STANDARD_INPUT, Format
 
 
 def _prepare(
@@ -44,8 +41,8 @@ def _prepare(
         raise ValueError("expected at least one text to prepare, or - for standard input: got none")
     if format is not None and STANDARD_INPUT not in corpus:
         raise ValueError(f"--format {format} is of standard input: give - as a text, or leave it")
-    from fastlm.data import prepare
-    from fastlm.documents import expand_texts
+    from fastlm.corpus.documents import expand_texts
+    from fastlm.data.prepared import prepare
 
     prepare(
         expand_texts(corpus),
@@ -70,3 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.run_command(
         ARGUMENTS, argv, prog=cli.program("data"), description="Token files for training."
     )
+
+
+if __name__ == "__main__":
+    cli.run(main)

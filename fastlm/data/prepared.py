@@ -1,15 +1,9 @@
 """From text to token files, and opening them again.
 
-Level 2. A prepared folder holds train.bin and val.bin (little-endian unsigned integers, nothing
+A prepared folder holds train.bin and val.bin (little-endian unsigned integers, nothing
 else), or train-00000.bin and on of each, meta.json that says what they are, and the tokenizer that
 made them.
 """
-
-if __name__ == "__main__":
-    from fastlm.cli import run
-    from fastlm.data_cli import main
-
-    run(main)  # before the slow imports
 
 import contextlib
 import json
@@ -20,19 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastlm.documents import Piece, cut_pieces
-from fastlm.sealed import read_sealed, seal
-from fastlm.splits import Texts
-from fastlm.spool import STANDARD_INPUT, Format, spooled
-from fastlm.token_shards import (
-    ShardedTokens,
-    TokenFile,
-    Tokens,
-    open_token_file,
-    write_token_files,
-)
-from fastlm.tokenizer import END_OF_TEXT, Tokenizer, train_bpe_from_documents
-from fastlm.windows import get_batch
+from fastlm.corpus.documents import Piece
+from fastlm.data.splits import Texts
+from fastlm.data.spool import STANDARD_INPUT, Format, spooled
+from fastlm.data.windows import get_batch
+from fastlm.files.sealed import read_sealed, seal
+from fastlm.files.tokens import ShardedTokens, TokenFile, Tokens, open_token_file, write_token_files
+from fastlm.tokenizer.pieces import cut_pieces
+from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
+from fastlm.tokenizer.training import train_bpe_from_documents
 
 __all__ = ["END_OF_TEXT", "PreparedData", "Split", "get_batch", "open_prepared", "prepare"]
 

@@ -1,14 +1,14 @@
 """Training and validation documents of a corpus.
 
-Level 1. They come in pieces, so that memory does not grow with a long document.
+They come in pieces, so that memory does not grow with a long document.
 """
 
 import functools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fastlm.corpus import find_splits, split_by_names
-from fastlm.documents import Piece, iter_pieces, text_files
+from fastlm.corpus.documents import Piece, iter_pieces, text_files
 
 
 class Texts:
@@ -95,3 +95,67 @@ def _find(paths: list[Path]) -> tuple[list[Path], list[Path]] | None:
         return split_by_names(text_files(paths))
     found = find_splits(paths[0])
     return None if found is None else ([found[0]], [found[1]])
+
+
+_TRAIN = re.compile(r"(?<![a-z])train(ing)?(?![a-z])")
+
+
+_VALID = re.compile(r"(?<![a-z])val(id|idation)?(?![a-z])")
+
+
+def find_splits(path: str | Path) -> tuple[Path, Path] | None:
+    """Find the training and the validation file of a folder by the words in their names.
+
+    One has "train" or "training" in its name, the other "val", "valid" or "validation", as in
+    owt_train.txt.gz and owt_valid.txt.gz. Files of other names do not matter.
+
+    Returns:
+        (train, valid), or None if path is no folder or misses one of them.
+    Raises:
+        ValueError: if two files may be meant.
+    """
+    from fastlm.corpus.documents import is_text  # reads what is compiled
+
+    path = Path(path)
+    if not path.is_dir():
+        return None
+    found: list[Path] = []
+    for word in (_TRAIN, _VALID):
+        fitting = [
+            file
+            for file in sorted(path.iterdir())
+            if is_text(file) and word.search(file.name.lower())
+        ]
+        if len(fitting) > 1:
+            names = " and ".join(file.name for file in fitting[:2])
+            raise ValueError(
+                f"{path}: expected one training and one validation file, got {names}; "
+                f"move or rename one of them, or give them all as '{path}/*'"
+            )
+        found += fitting
+    return (found[0], found[1]) if len(found) == 2 else None
+
+
+def split_by_names(files: Sequence[Path]) -> tuple[list[Path], list[Path]] | None:
+    """Tell training from validation files by the words find_splits knows; any number of each.
+
+    Returns:
+        (train, valid), or None if no name says train or none says valid.
+    Raises:
+        ValueError: if there are both, and a file of which the name says neither, or both.
+    """
+    words = [tuple(bool(w.search(f.name.lower())) for w in (_TRAIN, _VALID)) for f in files]
+    train, valid = (
+        [file for file, word in zip(files, words, strict=True) if word == wanted]
+        for wanted in ((True, False), (False, True))
+    )
+    if not train or not valid:
+        return None
+    for file, (is_train, is_valid) in zip(files, words, strict=True):
+        if is_train == is_valid:
+            raise ValueError(
+                f"{file}: {train[0].name} and {valid[0].name} are for training and validation by "
+                f"their names: expected a name that says which this is, got {file.name}; rename "
+                "it or leave it out"
+            )
+    return train, valid

@@ -1,7 +1,4 @@
-"""Standard input kept on disk for as long as it is needed, so that it can be read more than once.
-
-Level 0.
-"""
+"""Standard input kept on disk while it is needed, so that it can be read more than once."""
 
 import contextlib
 import hashlib

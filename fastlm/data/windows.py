@@ -1,6 +1,6 @@
 """Training windows over token files: which ones, in which order, and on which device.
 
-Level 0. Everything is a function of seed and window number, so that a run can stop anywhere and
+Everything is a function of seed and window number, so that a run can stop anywhere and
 go on with the next window, whatever its batch size then is.
 """
 
@@ -15,7 +15,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastlm.token_shards import ShardedTokens, Tokens
+from fastlm.files.tokens import ShardedTokens, Tokens
 
 Sampling = Literal["shuffled", "random"]
 Batch = tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]

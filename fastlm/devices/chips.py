@@ -1,7 +1,4 @@
-"""GPUs and what they can do at most, from their maker's datasheets.
-
-Level 0.
-"""
+"""GPUs and what they can do at most, from their maker's datasheets."""
 
 from typing import NamedTuple
 

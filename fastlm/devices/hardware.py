@@ -1,7 +1,4 @@
-"""The machine a run is on: device, precision it can compute in, memory, and what to write down.
-
-Level 1.
-"""
+"""The machine a run is on: device, precision it can compute in, memory, and what to write down."""
 
 import os
 import platform
@@ -13,7 +10,7 @@ from typing import Any
 
 import torch
 
-from fastlm.chips import peak_flops
+from fastlm.devices.chips import peak_flops
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -204,7 +201,7 @@ def _cpu_name() -> str:
 
 def _commit() -> str:
     """Commit of the sources, "+changed" when they differ from it; "unknown" outside a checkout."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
 
     def git(*words: str) -> str:
         run = subprocess.run(

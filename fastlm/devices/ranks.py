@@ -1,6 +1,6 @@
 """Several processes that train one model, each on a device of its own: how they agree and add up.
 
-Level 1. torchrun starts them; a process alone is a group of one, for which nothing is sent.
+torchrun starts them; a process alone is a group of one, for which nothing is sent.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from fastlm.torchrun import world_size
+from fastlm.devices.torchrun import world_size
 
 Parallel = Literal["auto", "ddp", "fsdp"]
 T = TypeVar("T")

@@ -1,6 +1,6 @@
 """Parameters of which each process holds a part (FSDP2): the part, the whole, and back.
 
-Level 0. Each function leaves tensors that are not sharded as they are. A sharded one is a DTensor,
+Each function leaves tensors that are not sharded as they are. A sharded one is a DTensor,
 known by its method: to import that class takes a second, which most runs need not wait.
 """
 

@@ -1,7 +1,4 @@
-"""One process of several: what torchrun tells it, and how it ends; known before torch is there.
-
-Level 0.
-"""
+"""One process of several: what torchrun tells it, and how it ends; known before torch is there."""
 
 import contextlib
 import os

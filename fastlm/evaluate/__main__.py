@@ -1,7 +1,4 @@
-"""The command line of fastlm.evaluate: a run and a token file to a loss, as JSON.
-
-Level 4.
-"""
+"""The command line of fastlm.evaluate: a run and a token file to a loss, as JSON."""
 
 import json
 from collections.abc import Sequence
@@ -39,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     # All that is slow to import comes after the flags.
     import torch
 
-    from fastlm.data import open_prepared
-    from fastlm.evaluate import evaluate_loss
-    from fastlm.hardware import choose_compute_dtype, choose_device
+    from fastlm.data.prepared import open_prepared
+    from fastlm.devices.hardware import choose_compute_dtype, choose_device
+    from fastlm.evaluate.loss import evaluate_loss
     from fastlm.pretrained import load_pretrained
 
     device = choose_device(arguments.device)
@@ -74,3 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "context_length": context_length,
     }
     print(json.dumps(told, indent=2))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,13 +1,7 @@
 """Exact validation loss over a token file.
 
-Level 3. The file is cut into windows side by side; each token but the first is a target once.
+The file is cut into windows side by side; each token but the first is a target once.
 """
-
-if __name__ == "__main__":
-    from fastlm.cli import run
-    from fastlm.evaluate_cli import main
-
-    run(main)  # before the slow imports
 
 import itertools
 import math
@@ -20,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fastlm.devices.ranks import Ranks
+from fastlm.files.tokens import Tokens
 from fastlm.functional import IGNORE_INDEX
-from fastlm.parallel import Ranks
-from fastlm.token_shards import Tokens
 
 FIRST_TOKENS = 1_000_000
 

@@ -1,7 +1,4 @@
-"""The command line of fastlm.export: a run to a folder for other tools.
-
-Level 4.
-"""
+"""The command line of fastlm.export: a run to a folder for other tools."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +26,7 @@ def _export(
         with_code: with a file that computes what no class of transformers does; read it, then load
             the folder with trust_remote_code=True.
     """
-    from fastlm.export import export_hugging_face, export_tiktoken
+    from fastlm.export.folder import export_hugging_face, export_tiktoken
     from fastlm.pretrained import load_pretrained
 
     pretrained = load_pretrained(run)
@@ -48,3 +45,7 @@ ARGUMENTS = _export
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line of fastlm.export."""
     cli.parse(ARGUMENTS, argv, prog=cli.program("export"))
+
+
+if __name__ == "__main__":
+    cli.run(main)

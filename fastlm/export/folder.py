@@ -1,13 +1,7 @@
 """Trained models and their tokenizers in the formats of other tools.
 
-Level 3. python -m fastlm.export RUN --to hf --out DIR
+python -m fastlm.export RUN --to hf --out DIR
 """
-
-if __name__ == "__main__":
-    from fastlm.cli import run
-    from fastlm.export_cli import main
-
-    run(main)  # before the slow imports
 
 import base64
 import dataclasses
@@ -19,16 +13,16 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from fastlm import disk
-from fastlm.bpe.reference import PATTERN
 from fastlm.config import ModelConfig
-from fastlm.hugging_face import hugging_face_config, hugging_face_tensors
+from fastlm.export.hugging_face import hugging_face_config, hugging_face_tensors
+from fastlm.files import disk
 from fastlm.pretrained import Pretrained
-from fastlm.tokenizer import END_OF_TEXT, Tokenizer
-from fastlm.tokenizer_files import ENCODING_FILE, RANKS_FILE
+from fastlm.tokenizer.bpe.reference import PATTERN
+from fastlm.tokenizer.folder import ENCODING_FILE, RANKS_FILE
+from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_CODE = Path(__file__).parent / "export_code" / "modeling_fastlm.py"
+_CODE = Path(__file__).parent / "code" / "modeling_fastlm.py"
 
 
 def export_hugging_face(

@@ -1,6 +1,6 @@
 """Networks under the names of Hugging Face's transformers: the same numbers, there and back.
 
-Level 2. Of each network that a class of transformers computes exactly: its config.json and its
+Of each network that a class of transformers computes exactly: its config.json and its
 tensors, from ours and to ours. RoPE turns pairs of neighbours here, and number k with number
 k + d_head / 2 there: rows of query and key projections, and gains of their norms, change places.
 """

@@ -1,6 +1,6 @@
 """Reading .gz, .xz and .zst files in blocks, and unpacking them.
 
-Level 0. zstandard is imported when a .zst file is met.
+zstandard is imported when a .zst file is met.
 """
 
 import gzip
@@ -10,6 +10,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from fastlm.files.disk import beside, to_disk
 
 COMPRESSIONS = (".gz", ".xz", ".zst")
 BLOCK_BYTES = 1 << 20
@@ -104,14 +106,3 @@ def _damaged(path: Path, error: Exception) -> ValueError:
         f"{path}: expected a whole {path.suffix} file, but it is damaged or cut short "
         f"({error}); get it again"
     )
-
-
-def beside(path: Path, ending: str) -> Path:
-    """The path with an ending after its name."""
-    return path.with_name(path.name + ending)
-
-
-def to_disk(file: BinaryIO) -> None:
-    """Wait until what was written is on disk."""
-    file.flush()
-    os.fsync(file.fileno())

@@ -1,12 +1,15 @@
 """Files that a kill or a power cut leaves whole: written beside, flushed, renamed into place.
 
-Level 0. What a crash can leave behind has a name with one of the prefixes below, and sweep() clears
+What a crash can leave behind has a name with one of the prefixes below, and sweep() clears
 it up.
 """
 
+import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 PARTIAL = ".tmp-"
 """not written to its end"""
@@ -116,3 +119,31 @@ def sweep(folder: Path) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
+
+
+def to_json(value: Any) -> str:
+    """Values as JSON, a line for each entry, characters as they are."""
+    return json.dumps(value, ensure_ascii=False, indent=0) + "\n"
+
+
+def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file beside the path and put it in place when it is whole."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as out:
+            for piece in pieces:
+                out.write(piece)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def beside(path: Path, ending: str) -> Path:
+    """The path with an ending after its name."""
+    return path.with_name(path.name + ending)
+
+
+def to_disk(file: BinaryIO) -> None:
+    """Wait until what was written is on disk."""
+    file.flush()
+    os.fsync(file.fileno())

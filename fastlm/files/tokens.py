@@ -1,6 +1,6 @@
 """Files of token ids for training, one or several behind one another: written, checked, opened.
 
-Level 0. They hold little-endian unsigned integers and nothing else: meta.json says what they are.
+They hold little-endian unsigned integers and nothing else: meta.json says what they are.
 """
 
 import errno

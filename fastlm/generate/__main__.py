@@ -1,7 +1,4 @@
-"""The command line of fastlm.generate: a run and a prompt to text.
-
-Level 4.
-"""
+"""The command line of fastlm.generate: a run and a prompt to text."""
 
 import sys
 from collections.abc import Sequence
@@ -42,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line of fastlm.generate."""
     arguments = cli.parse(ARGUMENTS, argv, prog=cli.program("generate"))
     # All that is slow to import comes after the flags.
-    from fastlm.generate import check_sampling, generate_text
-    from fastlm.hardware import choose_device
+    from fastlm.devices.hardware import choose_device
+    from fastlm.generate.sampling import check_sampling, generate_text
     from fastlm.pretrained import load_pretrained
 
     check_sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.max_tokens)
@@ -68,3 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             sys.stdout.write(piece)
             sys.stdout.flush()
         sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,13 +1,4 @@
-"""Text from a trained model, token by token, with a KV cache.
-
-Level 3.
-"""
-
-if __name__ == "__main__":
-    from fastlm.cli import run
-    from fastlm.generate_cli import main
-
-    run(main)  # before the slow imports
+"""Text from a trained model, token by token, with a KV cache."""
 
 import codecs
 from collections.abc import Iterator, Sequence
@@ -17,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fastlm.model import TransformerLM
-from fastlm.tokenizer import END_OF_TEXT, Tokenizer
+from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 
 def next_token_probabilities(

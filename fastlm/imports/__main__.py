@@ -1,7 +1,4 @@
-"""The command line of fastlm.imports: what other tools have made, to folders of ours.
-
-Level 4.
-"""
+"""The command line of fastlm.imports: what other tools have made, to folders of ours."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +17,7 @@ def _model(folder: Positional[Path], *, out: Path, tokenizer: Path | None = None
         out: folder of the run to make.
         tokenizer: folder or file of the model's tokenizer, if the folder has none.
     """
-    from fastlm.imports import import_model
+    from fastlm.imports.take_over import import_model
 
     for line in import_model(folder, out, tokenizer=tokenizer):
         print(f"note: {line}")
@@ -44,7 +41,7 @@ def _tokens(
         out: folder to make.
         dtype: of files without a header.
     """
-    from fastlm.imports import import_tokens
+    from fastlm.imports.take_over import import_tokens
 
     import_tokens(train, val, tokenizer, out, dtype=dtype)
     print(f"{out}: python -m fastlm.train --data {out} trains on it")
@@ -57,8 +54,8 @@ def _tokenizer(path: Positional[Path], *, out: Path) -> None:
         path: the file, or the folder it is in.
         out: folder to make.
     """
-    from fastlm import disk
-    from fastlm.tokenizer import Tokenizer
+    from fastlm.files import disk
+    from fastlm.tokenizer.tokenizer import Tokenizer
 
     read = Tokenizer.load(path)
     disk.make_empty_folder(out)
@@ -81,3 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog=cli.program("import", "imports"),
         description="What other tools have made, as runs, token files and tokenizers.",
     )
+
+
+if __name__ == "__main__":
+    cli.run(main)

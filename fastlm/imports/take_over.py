@@ -1,13 +1,7 @@
 """What other tools have made, as runs, tokenizers and token files of ours.
 
-Level 3. python -m fastlm.imports model FOLDER --out RUN
+python -m fastlm.imports model FOLDER --out RUN
 """
-
-if __name__ == "__main__":
-    from fastlm.cli import run
-    from fastlm.imports_cli import main
-
-    run(main)  # before the slow imports
 
 import dataclasses
 import itertools
@@ -22,15 +16,16 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from fastlm import disk, hugging_face
 from fastlm.checkpoint import take_snapshot, write_snapshot
 from fastlm.config import TrainConfig
-from fastlm.data import write_meta
-from fastlm.hardware import describe
+from fastlm.data.prepared import write_meta
+from fastlm.devices.hardware import describe
+from fastlm.export import hugging_face
+from fastlm.files import disk
+from fastlm.files.tokens import check_ids, write_token_files
 from fastlm.model import TransformerLM
-from fastlm.record import RunRecord
-from fastlm.token_shards import check_ids, write_token_files
-from fastlm.tokenizer import END_OF_TEXT, Tokenizer
+from fastlm.runs.record import RunRecord
+from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 HEADER_BYTES = 1024
 _KINDS: dict[tuple[int, int], np.dtype[Any]] = {

@@ -1,6 +1,6 @@
 """The network: a decoder-only Transformer, from parameters and the functions of an Ops table.
 
-Level 2. Without the options of its configuration it is the plain network: pre-norm, RoPE, SwiGLU.
+Without the options of its configuration it is the plain network: pre-norm, RoPE, SwiGLU.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fastlm.config import ModelConfig
-from fastlm.layers import (
+from fastlm.model.attention import LayerCache, MultiHeadSelfAttention
+from fastlm.model.layers import (
     Embedding,
     Linear,
     PlainFeedForward,
@@ -20,10 +21,8 @@ from fastlm.layers import (
     SwiGLU,
     init_matrix,
 )
-from fastlm.ngrams import NGRAM_LENGTHS, NgramEmbedding
+from fastlm.model.ngrams import NGRAM_LENGTHS, NgramEmbedding
 from fastlm.ops import Ops, reference_ops
-from fastlm.self_attention import LayerCache, MultiHeadSelfAttention
-from fastlm.tying import Tie
 
 
 class TransformerBlock(nn.Module):
@@ -328,16 +327,3 @@ def init_weights(model: nn.Module, seed: int) -> None:
             nn.init.ones_(module.weight)
         elif isinstance(module, TransformerLM):
             module.init_scalars()
-
-
-def tie(model: TransformerLM) -> Tie:
-    """Make embedding and head equal: the embedding's numbers at the size a tied one has."""
-    head, embedding = model.lm_head.weight, model.token_embeddings.weight
-    # Where the embedding is normed, its size is the head's alone: smaller, so that a network
-    # that starts as nothing does not begin by predicting the token it reads.
-    power = -1.0 if model.config.embedding_norm else -0.5
-    with torch.no_grad():
-        head.copy_(embedding * model.config.d_model**power)
-    tied = Tie(head, embedding)
-    tied.after_step()
-    return tied

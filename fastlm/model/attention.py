@@ -1,7 +1,4 @@
-"""Causal self-attention with its options, and the keys and values it keeps while generating.
-
-Level 2.
-"""
+"""Causal self-attention with its options, and the keys and values it keeps while generating."""
 
 from typing import Any
 
@@ -11,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from fastlm.config import VALUE_GATE_INPUTS
-from fastlm.layers import Linear, RMSNorm, RotaryPositionalEmbedding, init_matrix
+from fastlm.model.layers import Linear, RMSNorm, RotaryPositionalEmbedding, init_matrix
 from fastlm.ops import Ops, reference_ops
 
 

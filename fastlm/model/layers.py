@@ -1,6 +1,6 @@
 """What the network is made of: projections, tables, norms, positions, feed-forward parts.
 
-Level 2. Of torch.nn only Parameter and Module are used. Weights are float32; the activations are in
+Of torch.nn only Parameter and Module are used. Weights are float32; the activations are in
 the model's compute dtype, to which each weight is cast where it is used.
 """
 

@@ -1,19 +1,18 @@
 """Tables of the last two and the last three tokens, by hash, whose entries join the embedding.
 
-Level 2. Tables are large and a step touches few of their rows: indices() and rows() can be called
+Tables are large and a step touches few of their rows: indices() and rows() can be called
 before the step, so that gradients are of these rows alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fastlm.config import ModelConfig
-from fastlm.layers import Embedding, Linear
+from fastlm.model.layers import Embedding, Linear
 from fastlm.ops import Ops, reference_ops
-from fastlm.row_optim import RowAdaGrad
 
 NGRAM_LENGTHS = (2, 3)
 
@@ -74,32 +73,3 @@ class NgramEmbedding(nn.Module):
         if len(self.projections) > 0:
             added = [p(row) for p, row in zip(self.projections, added, strict=True)]
         return added[0] + added[1]
-
-
-class RowLoss:
-    """A loss whose tables are updated by rows: looked up before the step that is compiled.
-
-    Args:
-        loss: TransformerLM.loss, or that compiled.
-        optimizer: of the tables; gets the gradients of the last call's rows by keep_gradients().
-    """
-
-    def __init__(
-        self, loss: Callable[..., Tensor], ngrams: NgramEmbedding, optimizer: RowAdaGrad
-    ) -> None:
-        self.loss, self.ngrams, self.optimizer = loss, ngrams, optimizer
-        self.indices: list[Tensor] = []
-        self.rows: list[Tensor] = []
-
-    def __call__(
-        self, token_ids: Int[Tensor, "batch seq"], targets: Int[Tensor, "batch seq"]
-    ) -> Float[Tensor, ""]:
-        self.indices = self.ngrams.indices(token_ids)
-        self.rows = [rows.detach().requires_grad_() for rows in self.ngrams.rows(self.indices)]
-        return self.loss(token_ids, targets, self.rows)
-
-    def keep_gradients(self, factor: float = 1.0) -> None:
-        """After the backward pass of a loss times a factor: these gradients count next."""
-        gradients = [rows.grad / factor for rows in self.rows if rows.grad is not None]
-        self.optimizer.add(self.indices, gradients)
-        self.indices, self.rows = [], []

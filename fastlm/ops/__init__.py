@@ -1,6 +1,6 @@
 """Which function computes what: the table of operations a model and its optimizers are given.
 
-Level 1; the only file that loads the package kernels. A model never asks what machine it runs on:
+The only file that loads the package kernels. A model never asks what machine it runs on:
 it calls the functions of the Ops it was built with.
 """
 
@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastlm import functional
-from fastlm.float8 import float8_linear
+from fastlm.files.paths import PACKAGE
+from fastlm.ops.float8 import float8_linear
 
 
 class Ops(NamedTuple):
@@ -260,9 +261,8 @@ def load_kernels() -> ModuleType:
     Raises:
         ImportError: if Triton or the kernels are not there.
     """
-    package = Path(__file__).resolve().parent
-    ours, found = package.parent / "kernels" / "__init__.py", None
-    if not (package / "kernels").is_dir():
+    ours, found = PACKAGE.parent / "kernels" / "__init__.py", None
+    if not (PACKAGE / "kernels").is_dir():
         found = find_spec("kernels")
         if found is not None and found.origin is not None and Path(found.origin).resolve() == ours:
             return import_module("kernels")

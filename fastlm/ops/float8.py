@@ -1,6 +1,6 @@
 """Matrix products of eight-bit floats, for GPUs that have them.
 
-Level 0. Each tensor has one scale, its largest magnitude over that of the format, found anew in
+Each tensor has one scale, its largest magnitude over that of the format, found anew in
 each call. Values and weights are e4m3 (three bits of mantissa), gradients e5m2 (more range),
 products are summed in float32. Source: Micikevicius et al. 2022, arXiv:2209.05433.
 """

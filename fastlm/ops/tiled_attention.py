@@ -1,6 +1,6 @@
 """Attention in tiles, so that the scores of all queries and keys are never in memory at once.
 
-Level 0. The algorithm of kernels/attention.py in plain PyTorch: to be read, and no faster.
+The algorithm of kernels/attention.py in plain PyTorch: to be read, and no faster.
 With S = Q K^T / sqrt(d_head), -inf where a causal query must not see: P = softmax(S), O = P V.
 Source: Dao 2023, arXiv:2307.08691, algorithms 1 and 2.
 """

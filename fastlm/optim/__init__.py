@@ -1,6 +1,6 @@
 """Optimizers from their formulas, gradient clipping, and who optimizes what at which rate.
 
-Level 1. Of torch.optim only the Optimizer base class. Updates run over lists of tensors
+Of torch.optim only the Optimizer base class. Updates run over lists of tensors
 (torch._foreach_*, or the Ops an optimizer is given), which on a GPU is one kernel for many
 parameters.
 """
@@ -16,12 +16,12 @@ from torch.optim import Optimizer
 
 from fastlm import schedule
 from fastlm.config import OptimConfig
-from fastlm.muon import Muon, NorMuon
+from fastlm.devices.ranks import Ranks
+from fastlm.devices.sharding import local
 from fastlm.ops import Ops, torch_ops
-from fastlm.parallel import Ranks
-from fastlm.parameter_groups import parameter_groups
-from fastlm.shards import local
-from fastlm.stepper import Stepper, check_rates
+from fastlm.optim.groups import parameter_groups
+from fastlm.optim.muon import Muon, NorMuon
+from fastlm.optim.stepper import Stepper, check_rates
 
 
 class SGD(Stepper):

@@ -1,7 +1,4 @@
-"""The mean of the weights over the last part of a run, which is its final model.
-
-Level 1.
-"""
+"""The mean of the weights over the last part of a run, which is its final model."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastlm.shards import assign, local
+from fastlm.devices.sharding import assign, local
 
 
 class WeightAverage:

@@ -1,7 +1,4 @@
-"""Which optimizer group each parameter of a network belongs to.
-
-Level 1.
-"""
+"""Which optimizer group each parameter of a network belongs to."""
 
 import re
 

@@ -1,6 +1,6 @@
 """Muon and NorMuon: steps along the semi-orthogonal matrix nearest to the momentum.
 
-Level 1. Matrices of one shape go through the iteration together, as one batch of products. An
+Matrices of one shape go through the iteration together, as one batch of products. An
 update is one plain function of tensors and numbers, so that it can be compiled as it stands.
 """
 
@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from fastlm.devices.ranks import Ranks
+from fastlm.devices.sharding import assign, whole, whole_of_part
 from fastlm.ops import Ops, torch_ops
-from fastlm.parallel import Ranks
-from fastlm.shards import assign, whole, whole_of_part
-from fastlm.stepper import Stepper, check_rates
+from fastlm.optim.stepper import Stepper, check_rates
 
 Polynomial = tuple[float, float, float]
 """a, b, c of a x + b x^3 + c x^5, applied to singular values"""

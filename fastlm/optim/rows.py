@@ -1,6 +1,6 @@
 """AdaGrad for large tables of which a step touches few rows.
 
-Level 1. A table is a parameter that autograd does not see: rows are looked up before the step, and
+A table is a parameter that autograd does not see: rows are looked up before the step, and
 the gradient of what was looked up is given to add(). Neither a step nor add() waits for the device.
 """
 
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.optim import Optimizer
 
-from fastlm.parallel import Ranks
+from fastlm.devices.ranks import Ranks
 
 
 class RowAdaGrad(Optimizer):

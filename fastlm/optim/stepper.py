@@ -1,6 +1,6 @@
 """What all optimizers share: gathering parameters with a gradient, and state kept beside them.
 
-Level 1. Of torch.optim only the Optimizer base class.
+Of torch.optim only the Optimizer base class.
 """
 
 import math
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fastlm.devices.sharding import local, sharded_like
 from fastlm.ops import Ops, torch_ops
-from fastlm.shards import local, sharded_like
 
 Closure = Callable[[], float] | None
 

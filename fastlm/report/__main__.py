@@ -7,10 +7,10 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from fastlm import cli
-from fastlm.console import human_bytes
-from fastlm.report import write_report
-from fastlm.report_server import ReportServer
-from fastlm.run_files import check_folder, find_runs
+from fastlm.cli.units import human_bytes
+from fastlm.report.page import write_report
+from fastlm.report.server import ReportServer
+from fastlm.runs.found import check_folder, find_runs
 
 
 def _report(
@@ -56,3 +56,7 @@ ARGUMENTS = _report
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line of fastlm.report."""
     cli.parse(ARGUMENTS, argv, prog=cli.program("report"))
+
+
+if __name__ == "__main__":
+    cli.run(main)

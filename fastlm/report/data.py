@@ -1,6 +1,6 @@
 """What the report page shows of a run, as plain JSON values.
 
-Level 1. Every number is checked, as logs may hold anything: one that is not finite becomes None.
+Every number is checked, as logs may hold anything: one that is not finite becomes None.
 """
 
 import codecs
@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastlm.run_files import (
+from fastlm.report.thinning import rows_to_keep
+from fastlm.runs.found import (
     BEGINNING,
     CONFIG,
     ENVIRONMENT,
@@ -26,7 +27,6 @@ from fastlm.run_files import (
     read_log,
     read_object,
 )
-from fastlm.thinning import rows_to_keep
 
 TOTAL_ROWS = 9_000
 """of all runs of a page together, after thinning: with 20 runs well below 1 MB"""

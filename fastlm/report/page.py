@@ -1,13 +1,7 @@
 """One HTML page of many runs: curves, a table, what differs; self-contained, made to be sent.
 
-Level 2. The page's own files lie in fastlm/report_page/.
+The page's own files lie in fastlm/report/page_parts/.
 """
-
-if __name__ == "__main__":
-    from fastlm.cli import run
-    from fastlm.report_cli import main
-
-    run(main)  # before the slow imports
 
 import re
 import time
@@ -16,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fastlm.report_data import describe_run, embedded, rows_per_run
+from fastlm.report.data import describe_run, embedded, rows_per_run
 
 SCRIPTS = ("format.js", "chart.js", "tables.js", "page.js")
 
@@ -63,7 +57,7 @@ def write_report(runs: Mapping[Path, str], out: Path) -> int:
 
 
 def _part(name: str) -> str:
-    return (files("fastlm") / "report_page" / name).read_text(encoding="utf-8")
+    return (files("fastlm.report") / "page_parts" / name).read_text(encoding="utf-8")
 
 
 def _filled(template: str, parts: Mapping[str, str]) -> str:

@@ -1,6 +1,6 @@
 """The report page of runs that are still going on: served to this machine, asking for new rows.
 
-Level 3. Nothing is kept between two requests: a page says up to which byte of each log it has
+Nothing is kept between two requests: a page says up to which byte of each log it has
 rows, and gets what came after.
 """
 
@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from fastlm.report import report_page
-from fastlm.report_data import describe_run, embedded, rows_per_run, run_id, version_of
-from fastlm.run_files import Position, find_runs_to_come
+from fastlm.report.data import describe_run, embedded, rows_per_run, run_id, version_of
+from fastlm.report.page import report_page
+from fastlm.runs.found import Position, find_runs_to_come
 
 HOST = "127.0.0.1"
 POLL_SECONDS = 3.0

@@ -1,7 +1,4 @@
-"""Long curves in few points that still show every spike.
-
-Level 0.
-"""
+"""Long curves in few points that still show every spike."""
 
 import itertools
 from collections.abc import Sequence

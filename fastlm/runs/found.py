@@ -1,6 +1,6 @@
 """Runs found on the disk and read as they are: cut off, damaged or still being written.
 
-Level 0. RunRecord refuses what is damaged; here it is told in a note, and the rest is read.
+RunRecord refuses what is damaged; here it is told in a note, and the rest is read.
 """
 
 import json

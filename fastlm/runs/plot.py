@@ -1,6 +1,6 @@
 """Learning curves as pictures.
 
-Level 3. matplotlib is imported where it is used: it is slow to load.
+matplotlib is imported where it is used: it is slow to load.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """What a run leaves behind: configuration, environment, one log row after another, a summary.
 
-Level 1. Everything is text: config.json, environment.json, log.jsonl, summary.json.
+Everything is text: config.json, environment.json, log.jsonl, summary.json.
 """
 
 import contextlib
@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastlm import disk
 from fastlm.config import TrainConfig
-from fastlm.sealed import from_dict, to_json
+from fastlm.config.dicts import from_dict, to_json
+from fastlm.files import disk
 
 CHECKPOINTS = "checkpoints"
 TOKENIZER = "tokenizer"

@@ -1,6 +1,6 @@
 """Many runs that differ in a field, in an ablation or in their seed, and what they came to.
 
-Level 11. python -m fastlm.sweep OUT --vary optim.lr=1e-4,1e-3,1e-2 --data data/mine --max-steps 500
+python -m fastlm.sweep OUT --vary optim.lr=1e-4,1e-3,1e-2 --data data/mine --max-steps 500
 
 Each run is a process of its own, `python -m fastlm.train`, in a folder of its own. What is there is
 not run again, what was stopped goes on, and a run whose loss is not finite any more is a result.
@@ -23,12 +23,13 @@ from typing import Any
 
 import tyro
 
-from fastlm import cli, disk
+from fastlm import cli
 from fastlm.config import TrainConfig
-from fastlm.record import RunRecord, write_json
-from fastlm.signals import SAVED
-from fastlm.sweep_plan import Run, plan
-from fastlm.sweep_results import (
+from fastlm.files import disk
+from fastlm.files.paths import PACKAGE
+from fastlm.runs.record import RunRecord, write_json
+from fastlm.sweep.plan import Run, plan
+from fastlm.sweep.results import (
     Result,
     draw_curves,
     draw_equal,
@@ -37,6 +38,7 @@ from fastlm.sweep_results import (
     read_result,
     table,
 )
+from fastlm.train.signals import SAVED
 
 PLAN, FAILED, OUTPUT = "sweep.json", "failed.json", "output.txt"
 _LEFT_BY_USERS = (SAVED, -signal.SIGINT, -signal.SIGTERM, cli.INTERRUPTED)
@@ -255,7 +257,7 @@ def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
     """Write a line of flags for each run, and submit an array that runs them."""
     if not runs[0].config.data.path:
         raise ValueError("--slurm needs --data: a folder made by fastlm.data prepare")
-    root, out = Path(__file__).resolve().parent.parent, arguments.out.absolute()
+    root, out = PACKAGE.parent, arguments.out.absolute()
     job = root / "slurm" / "sweep.sh"
     if not job.is_file():
         raise ValueError(f"--slurm needs a checkout of fastlm: expected {job}, which no wheel has")

@@ -1,6 +1,6 @@
 """Named changes to a recipe: one part of the network taken away or replaced.
 
-Level 0. Each is what the command line of fastlm.train would say.
+Each is what the command line of fastlm.train would say.
 """
 
 ABLATIONS: dict[str, tuple[str, ...]] = {

@@ -1,7 +1,4 @@
-"""Which runs a sweep has: grids over fields of the configuration, named ablations, seeds.
-
-Level 9.
-"""
+"""Which runs a sweep has: grids over fields of the configuration, named ablations, seeds."""
 
 import dataclasses
 import itertools
@@ -10,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from fastlm import cli
-from fastlm.ablations import ABLATIONS, BASE
 from fastlm.accounting import largest_batch, training_memory
 from fastlm.config import TrainConfig
-from fastlm.train_cli import configuration
+from fastlm.sweep.ablations import ABLATIONS, BASE
+from fastlm.train.command import configuration
 
 LIMIT = "limit"
 """as the end of batch sizes: what fits the device's memory at once"""
@@ -212,8 +209,8 @@ def memory_limit(config: TrainConfig) -> int:
     Raises:
         ValueError: if not even one does.
     """
-    from fastlm.hardware import choose_compute_dtype, choose_device
-    from fastlm.memory import usable_memory
+    from fastlm.devices.hardware import choose_compute_dtype, choose_device
+    from fastlm.train.micro_batch import usable_memory
 
     device = choose_device(config.device)
     dtype, _ = choose_compute_dtype(device, config.bf16)

@@ -1,6 +1,6 @@
 """What the runs of a sweep came to: a table, all curves, and the final loss against a field.
 
-Level 10. matplotlib is imported where it is used: it is slow to load.
+matplotlib is imported where it is used: it is slow to load.
 """
 
 import itertools
@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastlm.plot import AXES, same_tokens
-from fastlm.record import RunRecord
-from fastlm.sweep_plan import Run
+from fastlm.runs.plot import AXES, same_tokens
+from fastlm.runs.record import RunRecord
+from fastlm.sweep.plan import Run
 
 
 class Result(NamedTuple):

@@ -14,8 +14,8 @@ from typing import Any, Literal
 from tyro.conf import Positional, UseAppendAction
 
 from fastlm import cli
-from fastlm.meter import Meter
-from fastlm.stories import SEPARATOR
+from fastlm.cli.meter import Meter
+from fastlm.corpus.documents import SEPARATOR
 
 _DECODED_TOKENS = 1 << 16  # at a time
 
@@ -51,9 +51,11 @@ def _train_command(
         sample_bytes: of larger files read a sample, spread evenly, of so many bytes: 500MB, 2GB.
         text_field: field of .jsonl files and column of .parquet files that holds the text.
     """
-    from fastlm.documents import cut_pieces, iter_pieces
-    from fastlm.text_files import expand
-    from fastlm.tokenizer import Tokenizer, train_bpe, train_bpe_from_documents
+    from fastlm.corpus.documents import iter_pieces
+    from fastlm.files.paths import expand
+    from fastlm.tokenizer.pieces import cut_pieces
+    from fastlm.tokenizer.tokenizer import Tokenizer
+    from fastlm.tokenizer.training import train_bpe, train_bpe_from_documents
 
     started = time.perf_counter()
     special_tokens = list(dict.fromkeys(special_token))
@@ -130,8 +132,8 @@ def _encode_command(
         errors: what to do with invalid UTF-8: refuse it, or read it as U+FFFD.
         resume: go on where an interrupted run stopped.
     """
-    from fastlm.text_files import check_file
-    from fastlm.tokenizer import Tokenizer
+    from fastlm.files.paths import check_file
+    from fastlm.tokenizer.tokenizer import Tokenizer
 
     started = time.perf_counter()
     check_file(text)
@@ -175,8 +177,8 @@ def _decode_command(file: Positional[Path], tokenizer: Path) -> None:
         file: token file, with its .json beside it.
         tokenizer: folder or tokenizer.json of the tokenizer that encoded it.
     """
-    from fastlm.token_files import read_token_file
-    from fastlm.tokenizer import Tokenizer
+    from fastlm.tokenizer.token_files import read_token_file
+    from fastlm.tokenizer.tokenizer import Tokenizer
 
     loaded = Tokenizer.load(tokenizer)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -216,8 +218,9 @@ def _report_command(
         md: file to write the tables to, as Markdown.
         text_field: field of .jsonl files and column of .parquet files that holds the text.
     """
-    from fastlm import tokenizer_report
-    from fastlm.text_files import expand, to_json, write_atomically
+    from fastlm.files.disk import to_json, write_atomically
+    from fastlm.files.paths import expand
+    from fastlm.tokenizer import report as tokenizer_report
 
     if math.isinf(seconds):
         raise ValueError(f"seconds must be a number of seconds: got {seconds}")
@@ -256,7 +259,7 @@ def _report_command(
 
 def _is_plain(path: Path) -> bool:
     """Whether a file is text as it is: .txt, or of a suffix that says nothing of another kind."""
-    from fastlm.documents import KNOWN_SUFFIXES
+    from fastlm.corpus.documents import KNOWN_SUFFIXES
 
     return path.suffix == ".txt" or not path.name.endswith(KNOWN_SUFFIXES)
 
@@ -304,3 +307,7 @@ ARGUMENTS: dict[str, Callable[..., None]] = {
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line of fastlm.tokenizer."""
     cli.run_command(ARGUMENTS, argv, prog=cli.program("tokenizer"))
+
+
+if __name__ == "__main__":
+    cli.run(main)

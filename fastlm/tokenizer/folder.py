@@ -1,7 +1,4 @@
-"""The files a tokenizer is kept in: ours, GPT-2's two, Hugging Face's tokenizer.json, tiktoken's.
-
-Level 0.
-"""
+"""Files that hold a tokenizer: ours, GPT-2's two, Hugging Face's tokenizer.json, tiktoken's."""
 
 import hashlib
 import json
@@ -10,9 +7,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fastlm.bpe import gpt2_files, hugging_face, tiktoken_files
-from fastlm.text_files import StrPath, read_text, to_json, write_atomically
-from fastlm.tokenizer_tables import Tables, make_tables, pack_tables, unpack_tables
+from fastlm.files.disk import to_json, write_atomically
+from fastlm.files.paths import StrPath
+from fastlm.tokenizer.formats import gpt2 as gpt2_files
+from fastlm.tokenizer.formats import hugging_face
+from fastlm.tokenizer.formats import tiktoken as tiktoken_files
+from fastlm.tokenizer.tables import Tables, make_tables, pack_tables, unpack_tables
+from fastlm.tokenizer.text_blocks import read_text
 
 VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
 SPECIAL_FILE, HUGGING_FACE_FILE = "special_tokens.json", "tokenizer.json"

@@ -1,6 +1,6 @@
 """What tokenizers do to texts: compression, speed, token files, and what two vocabularies share.
 
-Level 2; imports no torch. Texts are read in blocks and memory does not grow with them, the distinct
+Imports no torch. Texts are read in blocks and memory does not grow with them, the distinct
 words and HELD_BYTES aside. What is measured is one process and one thread.
 """
 
@@ -16,13 +16,14 @@ from typing import Protocol
 
 import numpy as np
 
-from fastlm.bpe.blocks import BLOCK_BYTES, cut_blocks
-from fastlm.bpe.errors import InvalidUtf8
-from fastlm.bpe.lazy_encoder import SMALL_CHARACTERS
-from fastlm.compression import read_blocks
-from fastlm.documents import Errors, iter_pieces
-from fastlm.text_files import check_errors, check_file
-from fastlm.tokenizer import END_OF_TEXT, Tokenizer
+from fastlm.corpus.documents import Errors, iter_pieces
+from fastlm.files.compression import read_blocks
+from fastlm.files.paths import check_file
+from fastlm.files.utf8 import check_errors
+from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, cut_blocks
+from fastlm.tokenizer.bpe.errors import InvalidUtf8
+from fastlm.tokenizer.bpe.lazy_encoder import SMALL_CHARACTERS
+from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 PILE_BYTES = 825 * 10**9
 BASELINES = ("character", "byte", "word")
@@ -288,7 +289,7 @@ class Words:
     """Matches of GPT-2's pattern, the pre-tokens; the vocabulary is those that occur."""
 
     def __init__(self) -> None:
-        from fastlm.bpe.count import WordCounter
+        from fastlm.tokenizer.bpe.count import WordCounter
 
         self._counter = WordCounter()
         self._counter.add(b"")  # loads and compiles

@@ -1,7 +1,4 @@
-"""Where tokens lie in a text, in characters.
-
-Level 0.
-"""
+"""Where tokens lie in a text, in characters."""
 
 import re
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """A report on tokenizers and texts: tables for people and for Markdown, and JSON.
 
-Level 3; imports no torch. fastlm.tokenizer_measures measures.
+Imports no torch. fastlm.tokenizer_measures measures.
 """
 
 import functools
@@ -12,9 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastlm.documents import Errors
-from fastlm.tokenizer import Tokenizer
-from fastlm.tokenizer_measures import (
+from fastlm.corpus.documents import Errors
+from fastlm.tokenizer.measures import (
     BASELINES,
     HELD_BYTES,
     PILE_BYTES,
@@ -26,6 +25,7 @@ from fastlm.tokenizer_measures import (
     measure_text,
     overlaps,
 )
+from fastlm.tokenizer.tokenizer import Tokenizer
 
 Progress = Callable[[str, int], object]
 

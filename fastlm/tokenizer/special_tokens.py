@@ -1,13 +1,10 @@
-"""Special tokens: checking them, and what a caller allows and refuses in a text.
-
-Level 0.
-"""
+"""Special tokens: checking them, and what a caller allows and refuses in a text."""
 
 import re
 from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple
 
-from fastlm.text_files import to_utf8
+from fastlm.files.utf8 import to_utf8
 
 Choice = Literal["all"] | Collection[str]
 

@@ -1,7 +1,4 @@
-"""A tokenizer in arrays: what encoding and decoding need, quick to make, to check and to store.
-
-Level 0.
-"""
+"""A tokenizer in arrays: what encoding and decoding need, quick to make, to check and to store."""
 
 import hashlib
 import io
@@ -14,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from fastlm.special_tokens import check_special
+from fastlm.tokenizer.special_tokens import check_special
 
 _FORMAT = 1
 

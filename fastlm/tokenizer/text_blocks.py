@@ -1,21 +1,16 @@
-"""Text files in blocks, whole or in samples; checks of what a user gives; files written whole.
+"""Text files in blocks, whole or in samples; checks of what a user gives; files written whole."""
 
-Level 0.
-"""
-
-import glob
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from fastlm.bpe.blocks import BLOCK_BYTES, Block, first_cut, last_cut
-from fastlm.bpe.errors import InvalidUtf8
-
-StrPath = str | os.PathLike[str]
+from fastlm.files.paths import StrPath, check_file
+from fastlm.files.utf8 import check_errors
+from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, Block, first_cut, last_cut
+from fastlm.tokenizer.bpe.errors import InvalidUtf8
 
 STRIPE_BYTES = 1 << 20  # of a sample, at most
 _TAIL_BYTES = 1 << 13  # where a cut is looked for first
@@ -123,45 +118,6 @@ def stripe_blocks(
         yield Block(text, np.array([0, len(text)], np.int64), str(path), read_from + first)
 
 
-def expand(
-    paths: Iterable[StrPath], *, is_wanted: Callable[[Path], bool] = Path.is_file, wanted: str
-) -> list[Path]:
-    """The paths, each once, with the files a pattern matches, sorted, in the place of the pattern.
-
-    A pattern has *, ? or [...] in it and is no path that exists; ** stands for folders in all
-    depths. What does not begin with a dot is matched alone.
-
-    Args:
-        is_wanted: which of the matches to take.
-        wanted: what these are, for the error.
-    Raises:
-        FileNotFoundError: for a pattern that matches no such file.
-    """
-    expanded: list[Path] = []
-    for path in paths:
-        if not glob.has_magic(str(path)) or Path(path).exists():
-            expanded.append(Path(path))
-            continue
-        matches = sorted(map(Path, glob.iglob(str(path), recursive=True)))
-        files = [match for match in matches if is_wanted(match)]
-        if not files:
-            raise FileNotFoundError(f"{path}: expected a pattern that matches {wanted}, found none")
-        expanded += files
-    return list(dict.fromkeys(expanded))
-
-
-def check_file(path: StrPath) -> None:
-    """Raise FileNotFoundError where there is no file."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"expected a file at {path}: there is none")
-
-
-def check_errors(errors: str) -> None:
-    """Raise ValueError for another word than strict and replace."""
-    if errors not in ("strict", "replace"):
-        raise ValueError(f'errors must be "strict" or "replace": got {errors!r}')
-
-
 def read_text(path: StrPath) -> str:
     """A whole file as UTF-8; InvalidUtf8 names the file and the byte that is not."""
     check_file(path)
@@ -169,37 +125,3 @@ def read_text(path: StrPath) -> str:
         return Path(path).read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidUtf8(error.start, str(path)) from None
-
-
-def to_utf8(text: str) -> bytes:
-    """Raises ValueError, naming the character, if the text holds lone surrogates."""
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"text must be Unicode characters: character {error.start} is the lone surrogate "
-            f"{text[error.start]!r}; read the text as UTF-8, or replace it"
-        ) from None
-
-
-def refuse_surrogates(text: str) -> None:
-    """As to_utf8, for the error alone."""
-    if not text.isascii():
-        to_utf8(text)
-
-
-def to_json(value: Any) -> str:
-    """Values as JSON, a line for each entry, characters as they are."""
-    return json.dumps(value, ensure_ascii=False, indent=0) + "\n"
-
-
-def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file beside the path and put it in place when it is whole."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as out:
-            for piece in pieces:
-                out.write(piece)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

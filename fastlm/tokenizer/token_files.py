@@ -1,6 +1,6 @@
 """Files of token ids: writing them whole or step by step, and opening them again.
 
-Level 0. FILE.bin holds little-endian unsigned integers and nothing else; FILE.bin.json says how to
+FILE.bin holds little-endian unsigned integers and nothing else; FILE.bin.json says how to
 read it. While a text is encoded, FILE.bin.part holds the ids so far and FILE.bin.part.json says of
 which text, and up to which byte.
 """
@@ -19,16 +19,12 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import numpy as np
 from jaxtyping import UInt
 
-from fastlm.bpe.blocks import Loadable
-from fastlm.bpe.train import Progress
-from fastlm.text_files import (
-    check_errors,
-    check_file,
-    read_text,
-    text_file_blocks,
-    to_json,
-    write_atomically,
-)
+from fastlm.files.disk import to_json, write_atomically
+from fastlm.files.paths import check_file
+from fastlm.files.utf8 import check_errors
+from fastlm.tokenizer.bpe.blocks import Loadable
+from fastlm.tokenizer.bpe.train import Progress
+from fastlm.tokenizer.text_blocks import read_text, text_file_blocks
 
 try:
     import fcntl

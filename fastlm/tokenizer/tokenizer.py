@@ -8,12 +8,6 @@
 What is compiled (fastlm.bpe) is imported when first used, so that importing this file stays quick.
 """
 
-if __name__ == "__main__":
-    from fastlm.cli import run
-    from fastlm.tokenizer_cli import main
-
-    run(main)  # before the slow imports
-
 import functools
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,25 +16,27 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import UInt
 
-from fastlm import tokenizer_files
-from fastlm.bpe.blocks import (
+from fastlm.files.paths import StrPath
+from fastlm.files.utf8 import refuse_surrogates, to_utf8
+from fastlm.tokenizer import folder as tokenizer_files
+from fastlm.tokenizer.bpe.blocks import (
     Loadable,
     cut_blocks,
     document_blocks,
     map_blocks,
     map_in_order,
 )
-from fastlm.bpe.lazy_encoder import LazyEncoder
-from fastlm.bpe.small import NO_TOKEN
-from fastlm.bpe.token_bytes import TokenBytes
-from fastlm.bpe.train import Progress
-from fastlm.bpe_training import train_bpe as train_bpe
-from fastlm.bpe_training import train_bpe_from_documents as train_bpe_from_documents
-from fastlm.special_tokens import Choice, SpecialUse, choose_special, refuse_special
-from fastlm.text_files import StrPath, refuse_surrogates, text_file_blocks, to_utf8
-from fastlm.text_offsets import decode_strictly, token_spans
-from fastlm.token_files import encode_text_file
-from fastlm.tokenizer_tables import Tables, hash_tables, make_tables
+from fastlm.tokenizer.bpe.lazy_encoder import LazyEncoder
+from fastlm.tokenizer.bpe.small import NO_TOKEN
+from fastlm.tokenizer.bpe.token_bytes import TokenBytes
+from fastlm.tokenizer.bpe.train import Progress
+from fastlm.tokenizer.offsets import decode_strictly, token_spans
+from fastlm.tokenizer.special_tokens import Choice, SpecialUse, choose_special, refuse_special
+from fastlm.tokenizer.tables import Tables, hash_tables, make_tables
+from fastlm.tokenizer.text_blocks import text_file_blocks
+from fastlm.tokenizer.token_files import encode_text_file
+from fastlm.tokenizer.training import train_bpe as train_bpe
+from fastlm.tokenizer.training import train_bpe_from_documents as train_bpe_from_documents
 
 END_OF_TEXT = "<|endoftext|>"
 

@@ -1,22 +1,14 @@
-"""Learning a vocabulary from text files or documents.
-
-Level 0.
-"""
+"""Learning a vocabulary from text files or documents."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-from fastlm.bpe.blocks import Loadable, document_blocks
-from fastlm.bpe.train import Merges, Progress, Vocab, learn_vocabulary
-from fastlm.special_tokens import check_special
-from fastlm.text_files import (
-    StrPath,
-    check_file,
-    sample_stripes,
-    stripe_blocks,
-    text_file_blocks,
-    to_utf8,
-)
+from fastlm.files.paths import StrPath, check_file
+from fastlm.files.utf8 import to_utf8
+from fastlm.tokenizer.bpe.blocks import Loadable, document_blocks
+from fastlm.tokenizer.bpe.train import Merges, Progress, Vocab, learn_vocabulary
+from fastlm.tokenizer.special_tokens import check_special
+from fastlm.tokenizer.text_blocks import sample_stripes, stripe_blocks, text_file_blocks
 
 
 def train_bpe(

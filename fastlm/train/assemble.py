@@ -1,29 +1,27 @@
-"""The parts of a run that its configuration asks for: network, optimizers, loss.
-
-Level 4.
-"""
+"""The parts of a run that its configuration asks for: network, optimizers, loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fastlm.averaging import WeightAverage
-from fastlm.compiling import compiled_loss
 from fastlm.config import TrainConfig
-from fastlm.hardware import choose_compute_dtype, choose_device
-from fastlm.memory import MemoryPlan, plan_memory
-from fastlm.model import TransformerLM, init_weights, tie
-from fastlm.muon import Muon
-from fastlm.ngrams import RowLoss
+from fastlm.devices.hardware import choose_compute_dtype, choose_device
+from fastlm.devices.ranks import GradientSum, Ranks
+from fastlm.devices.sharding import shard_model
+from fastlm.model import TransformerLM, init_weights
 from fastlm.ops import load_ops, torch_ops
 from fastlm.optim import build_optimizers
-from fastlm.parallel import GradientSum, Ranks
-from fastlm.row_optim import RowAdaGrad
-from fastlm.shards import shard_model
-from fastlm.tying import Tie
+from fastlm.optim.averaging import WeightAverage
+from fastlm.optim.muon import Muon
+from fastlm.optim.rows import RowAdaGrad
+from fastlm.train.micro_batch import MemoryPlan, plan_memory
+from fastlm.train.row_loss import RowLoss
+from fastlm.train.tying import Tie, tie
 
 
 @dataclass
@@ -107,3 +105,23 @@ def assemble(config: TrainConfig, ranks: Ranks) -> Parts:
         loss=loss,
         gradient_sum=GradientSum(parameters, ranks) if is_added_up else None,
     )
+
+
+def compiled_loss(model: TransformerLM, scope: Literal["step", "block"]) -> Callable[..., Tensor]:
+    """model.loss as one graph, or with its layers and its head compiled, each kind once.
+
+    Forgets what was compiled before in this process.
+    """
+    # Graphs are kept per function, and only a few: those of an earlier run would be in the way.
+    torch.compiler.reset()
+    # einops has a table of the types it has met, and a graph holds for that table alone: it
+    # would be compiled a second time when the first call has filled it.
+    for x in (torch.empty(1, 1), torch.nn.Parameter(torch.empty(1, 1))):
+        rearrange(x, "a b -> b a")
+    if scope == "step":
+        return torch.compile(model.loss, fullgraph=True, dynamic=False)
+    for layer in model.layers:
+        layer.compile(fullgraph=True, dynamic=False)
+    head = torch.compile(model.ops.linear_cross_entropy, fullgraph=True, dynamic=False)
+    model.ops = model.ops._replace(linear_cross_entropy=head)
+    return model.loss

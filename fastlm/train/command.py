@@ -1,7 +1,4 @@
-"""The command line of fastlm.train: from flags to a configuration, from a run to an exit code.
-
-Level 7.
-"""
+"""The command line of fastlm.train: from flags to a configuration, from a run to an exit code."""
 
 import dataclasses
 import sys
@@ -13,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from fastlm import cli, signals
+from fastlm import cli
 from fastlm.config import TrainConfig
-from fastlm.recipes import load_recipe
-from fastlm.record import CHECKPOINTS, RunRecord
+from fastlm.config.recipes import load_recipe
+from fastlm.runs.record import CHECKPOINTS, RunRecord
+from fastlm.train import signals
 
 if TYPE_CHECKING:
-    from fastlm.parallel import Ranks
+    from fastlm.devices.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -91,9 +89,9 @@ def _next_run_folder(recipe: str) -> Path:
 
 def _story_data(config: TrainConfig) -> Path:
     """Generated stories, prepared once for each vocabulary size."""
-    from fastlm.corpus import make_stories
-    from fastlm.data import prepare
-    from fastlm.train import say
+    from fastlm.corpus.generated import make_stories
+    from fastlm.data.prepared import prepare
+    from fastlm.train.run import say
 
     corpus = make_stories(Path("data") / "stories")
     folder = Path("data") / f"stories-v{config.data.vocab_size}"
@@ -127,13 +125,13 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     arguments = _parsed(argv)
     # All that is slow to import comes after the flags.
     from fastlm.checkpoint import is_checkpoint
-    from fastlm.data import open_prepared
-    from fastlm.hardware import choose_compute_dtype, choose_device, configure_cuda
-    from fastlm.loggers import check_logger
+    from fastlm.data.prepared import open_prepared
+    from fastlm.devices.hardware import choose_compute_dtype, choose_device, configure_cuda
+    from fastlm.devices.ranks import LostProcess, joined
     from fastlm.ops import load_ops
-    from fastlm.parallel import LostProcess, joined
-    from fastlm.profiling import profile_run
-    from fastlm.train import new_trainer, say
+    from fastlm.train.loggers import check_logger
+    from fastlm.train.profiling import profile_run
+    from fastlm.train.run import new_trainer, say
 
     config = arguments.config
     if arguments.resume == "auto" and arguments.out is None:
@@ -187,10 +185,10 @@ def _exit_code(
     config: TrainConfig, run_dir: Path, *, resume: bool | Path, started: float, ranks: "Ranks"
 ) -> int:
     """Train, and say in a line why it ended if it did not come to its end."""
-    from fastlm.memory import OutOfMemory
-    from fastlm.saver import SaveFailed
-    from fastlm.train import say, train
-    from fastlm.watch import Diverged
+    from fastlm.checkpoint.saver import SaveFailed
+    from fastlm.train.micro_batch import OutOfMemory
+    from fastlm.train.run import say, train
+    from fastlm.train.watch import Diverged
 
     try:
         summary = train(

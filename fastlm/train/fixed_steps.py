@@ -1,6 +1,6 @@
 """How many steps a time budget holds, measured before the first: a run that can be repeated.
 
-Level 5. A schedule on a clock follows the machine, and no two runs of it are alike. Here real
+A schedule on a clock follows the machine, and no two runs of it are alike. Here real
 steps of each batch size, a validation and a checkpoint are timed, everything is put back, and the
 run becomes one of so many steps: --max-steps with that number gives it again, without a clock.
 """
@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fastlm.checkpoint import SavedRun, take_snapshot, write_snapshot
+from fastlm.checkpoint.tree import host_copy
+from fastlm.cli.console import StatusLine
 from fastlm.config import TrainConfig
-from fastlm.console import StatusLine
-from fastlm.packing import host_copy
-from fastlm.trainer import Trainer
-from fastlm.windows import Batch
+from fastlm.data.windows import Batch
+from fastlm.train.trainer import Trainer
 
 _ROUNDS, _STEPS = 3, 3
 _SPARE = 0.01  # of the time: a run that is a little slower than its probe still comes to its end

@@ -1,6 +1,6 @@
 """Log rows sent on to TensorBoard or Weights & Biases, in a way that never holds up a run.
 
-Level 1. log.jsonl is the record; what is sent on is a copy that may have gaps.
+log.jsonl is the record; what is sent on is a copy that may have gaps.
 """
 
 import contextlib

@@ -1,16 +1,13 @@
-"""The loop over steps: what happens when, from the first to the one that a budget or a signal ends.
-
-Level 5.
-"""
+"""The loop over steps, from the first to the one that a budget or a signal ends."""
 
 import contextlib
 import gc
 import time
+from collections.abc import Iterator
 
-from fastlm.console import StatusLine
-from fastlm.garbage import collected_by_hand
-from fastlm.signals import Stopped
-from fastlm.trainer import Trainer
+from fastlm.cli.console import StatusLine
+from fastlm.train.signals import Stopped
+from fastlm.train.trainer import Trainer
 
 
 def begin(trainer: Trainer, status: StatusLine) -> None:
@@ -64,3 +61,18 @@ def _evaluate_if_due(trainer: Trainer, status: StatusLine) -> None:
     trainer.evaluated_step = trainer.step
     status.say(f"step {trainer.step:,}: validation loss {val_loss:.4f}")
     gc.collect()
+
+
+@contextlib.contextmanager
+def collected_by_hand() -> Iterator[None]:
+    """Collect nothing inside but where gc.collect() is called, and never what is there before."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if was_enabled:
+            gc.enable()

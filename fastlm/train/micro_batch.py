@@ -1,6 +1,6 @@
 """How many windows go through the network at once, so that a run fits its device.
 
-Level 3. Tokens a step are the recipe's on every card: what does not fit at once goes in parts,
+Tokens a step are the recipe's on every card: what does not fit at once goes in parts,
 whose gradients are added up.
 """
 
@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 
 from fastlm.accounting import training_memory
+from fastlm.cli.units import human_bytes
 from fastlm.config import TrainConfig
-from fastlm.console import human_bytes
-from fastlm.hardware import free_memory
+from fastlm.devices.hardware import free_memory
 
 MARGIN_SHARE = 0.1
 """of memory, for what no formula counts: the allocator's gaps, kernels' workspaces, the batches on

@@ -1,6 +1,6 @@
 """What a step looked like whose loss or gradients were not finite.
 
-Level 5. Such a step is not applied, so that the weights are still those it had: it is computed once
+Such a step is not applied, so that the weights are still those it had: it is computed once
 more, and what it was made of is written down.
 """
 
@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastlm.record import write_json
-from fastlm.shards import whole
-from fastlm.trainer import Trainer
-from fastlm.watch import Step
-from fastlm.windows import window_starts
+from fastlm.data.windows import window_starts
+from fastlm.devices.sharding import whole
+from fastlm.runs.record import write_json
+from fastlm.train.trainer import Trainer
+from fastlm.train.watch import Step
 
 
 def write_nonfinite(trainer: Trainer, step: Step) -> Path:

@@ -1,6 +1,6 @@
 """Where the time of a training step goes: a table by part, and a trace of whole steps.
 
-Level 5. A part (the attention of all layers, the head with its loss ...) is timed on its own,
+A part (the attention of all layers, the head with its loss ...) is timed on its own,
 forward and backward, compiled if the step is: inside a compiled step parts are fused and cannot be
 told apart. What is left of the step's time is its rest: embedding, additions, what fusing loses or
 gains.
@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from fastlm.accounting import forward_flops
+from fastlm.data.windows import Batch
 from fastlm.model import TransformerBlock
 from fastlm.optim import clip_gradients
-from fastlm.trainer import Trainer
-from fastlm.windows import Batch
+from fastlm.train.trainer import Trainer
 
 _ROUNDS = 7
 

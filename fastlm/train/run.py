@@ -1,23 +1,4 @@
-"""Training: from a TrainConfig and a folder to a model, its log and its curve.
-
-Level 6.
-"""
-
-import time
-
-PROCESS_STARTED = time.perf_counter()  # before the slow imports: the budget's clock counts them
-
-from fastlm import signals
-
-if __name__ == "__main__":
-    signals.exit_on_signals()
-
-    from fastlm.cli import run as run_command
-    from fastlm.torchrun import left_at_once
-    from fastlm.train_cli import main
-
-    with left_at_once():
-        run_command(lambda: main(started=PROCESS_STARTED))
+"""Training: from a TrainConfig and a folder to a model, its log and its curve."""
 
 import contextlib
 import dataclasses
@@ -25,42 +6,35 @@ import itertools
 import shutil
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastlm.accounting import count_parameters
-from fastlm.checkpoint import (
-    SavedRun,
-    read_newest,
-    read_run_checkpoint,
-    set_aside,
-    step_folder,
-)
-from fastlm.clock import Clock
+from fastlm.checkpoint import SavedRun, read_newest, read_run_checkpoint, set_aside, step_folder
+from fastlm.checkpoint.saver import SaveFailed
+from fastlm.cli.console import StatusLine
 from fastlm.config import TrainConfig
-from fastlm.console import StatusLine
-from fastlm.data import check_tokenizer, open_prepared
-from fastlm.fixed_steps import fix_steps
-from fastlm.generate import generate_text
-from fastlm.hardware import (
-    describe,
-    peak_memory,
-)
-from fastlm.loggers import check_logger, open_logger
-from fastlm.loop import begin, run
-from fastlm.memory import is_out_of_memory, out_of_memory
-from fastlm.nonfinite import write_nonfinite
-from fastlm.parallel import Ranks
-from fastlm.plot import plot_curves
+from fastlm.data.prepared import check_tokenizer, open_prepared
+from fastlm.data.windows import check_length
+from fastlm.devices.hardware import describe, peak_memory
+from fastlm.devices.ranks import Ranks
+from fastlm.generate.sampling import generate_text
 from fastlm.pretrained import load_pretrained, read_start
-from fastlm.record import RunRecord, write_json
-from fastlm.saver import SaveFailed
-from fastlm.signals import Stopped
-from fastlm.trainer import Trainer
-from fastlm.watch import Diverged
-from fastlm.windows import check_length
+from fastlm.runs.plot import plot_curves
+from fastlm.runs.record import RunRecord, write_json
+from fastlm.train import signals
+from fastlm.train.budget import Clock
+from fastlm.train.fixed_steps import fix_steps
+from fastlm.train.loggers import check_logger, open_logger
+from fastlm.train.loop import begin, run
+from fastlm.train.micro_batch import is_out_of_memory, out_of_memory
+from fastlm.train.nonfinite import write_nonfinite
+from fastlm.train.signals import Stopped
+from fastlm.train.trainer import Trainer
+from fastlm.train.watch import Diverged
 
 
 @dataclass(frozen=True)

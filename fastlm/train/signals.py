@@ -1,6 +1,6 @@
 """What asks a run to stop: signals, and the end of the job it runs in.
 
-Level 0; imported before all that is slow, so that a signal during start-up finds it in place.
+Imported before all that is slow, so that a signal during start-up finds it in place.
 """
 
 import os

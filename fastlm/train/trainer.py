@@ -1,7 +1,4 @@
-"""A run in progress: model, optimizers, data and clock, and the step that changes them.
-
-Level 4.
-"""
+"""A run in progress: model, optimizers, data and clock, and the step that changes them."""
 
 import dataclasses
 import time
@@ -11,27 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastlm import budget, signals
 from fastlm.accounting import training_flops_per_token, training_memory
-from fastlm.assembling import assemble
-from fastlm.budget import Budget
 from fastlm.checkpoint import SavedRun, check_same_data, continued, take_snapshot
-from fastlm.clock import Clock
+from fastlm.checkpoint.saver import SaveFailed, Saver
+from fastlm.cli.console import StatusLine
+from fastlm.cli.units import human_bytes, human_seconds
 from fastlm.config import TrainConfig
-from fastlm.console import StatusLine, human_bytes, human_seconds
-from fastlm.data import PreparedData
-from fastlm.evaluate import Evaluation, evaluate_loss
-from fastlm.hardware import chip_peak_flops, peak_memory
-from fastlm.muon import Muon
-from fastlm.ngrams import RowLoss
+from fastlm.data.prepared import PreparedData
+from fastlm.data.windows import Batch, batches
+from fastlm.devices.hardware import chip_peak_flops, peak_memory
+from fastlm.devices.ranks import Ranks
+from fastlm.devices.sharding import assign, reshard
+from fastlm.evaluate.loss import Evaluation, evaluate_loss
 from fastlm.optim import clip_gradients, set_schedule
-from fastlm.parallel import Ranks
-from fastlm.record import RunRecord
-from fastlm.saver import SaveFailed, Saver
-from fastlm.shards import assign, reshard
-from fastlm.signals import Stopped, StopRequest
-from fastlm.watch import Diverged, Watch, hold_back
-from fastlm.windows import Batch, batches
+from fastlm.optim.muon import Muon
+from fastlm.runs.record import RunRecord
+from fastlm.train import budget, signals
+from fastlm.train.assemble import assemble
+from fastlm.train.budget import Budget, Clock
+from fastlm.train.row_loss import RowLoss
+from fastlm.train.signals import Stopped, StopRequest
+from fastlm.train.watch import Diverged, Watch, hold_back
 
 _REASONS = (None, *budget.REASONS, *signals.REASONS)
 

@@ -1,6 +1,6 @@
 """Embedding and head as one matrix for the first part of a run, as two for the rest.
 
-Level 1. Both exist from the start and hold the same numbers while they are tied: what is compiled
+Both exist from the start and hold the same numbers while they are tied: what is compiled
 stays as it is when they part.
 """
 
@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from fastlm.model import TransformerLM
 
 
 class Tie:
@@ -57,3 +59,16 @@ class Tie:
                     name: value.clone() if isinstance(value, Tensor) else value
                     for name, value in states[0].items()
                 }
+
+
+def tie(model: TransformerLM) -> Tie:
+    """Make embedding and head equal: the embedding's numbers at the size a tied one has."""
+    head, embedding = model.lm_head.weight, model.token_embeddings.weight
+    # Where the embedding is normed, its size is the head's alone: smaller, so that a network
+    # that starts as nothing does not begin by predicting the token it reads.
+    power = -1.0 if model.config.embedding_norm else -0.5
+    with torch.no_grad():
+        head.copy_(embedding * model.config.d_model**power)
+    tied = Tie(head, embedding)
+    tied.after_step()
+    return tied

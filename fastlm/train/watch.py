@@ -1,7 +1,4 @@
-"""What is watched at every step without waiting for the device: is it finite, is it a spike.
-
-Level 1.
-"""
+"""What is watched at every step without waiting for the device: is it finite, is it a spike."""
 
 import math
 import statistics
@@ -13,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fastlm.shards import local
+from fastlm.devices.sharding import local
 
 HISTORY = 128
 """steps that a loss is compared with"""

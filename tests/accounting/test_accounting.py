@@ -18,8 +18,8 @@ from fastlm.accounting import (
     training_flops_per_token,
     training_memory,
 )
-from fastlm.chips import peak_flops
 from fastlm.config import ModelConfig
+from fastlm.devices.chips import peak_flops
 from fastlm.model import TransformerLM
 
 GPT2_XL = GPT2["gpt2-xl"]

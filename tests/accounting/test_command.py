@@ -7,9 +7,9 @@ import re
 import pytest
 
 from fastlm.accounting import GPT2, training_flops_per_token, training_memory
-from fastlm.accounting_cli import main
-from fastlm.recipes import load_recipe
-from fastlm.record import RunRecord, write_json
+from fastlm.accounting.__main__ import main
+from fastlm.config.recipes import load_recipe
+from fastlm.runs.record import RunRecord, write_json
 
 
 def printed(capsys, *arguments) -> str:

@@ -10,13 +10,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fastlm.accounting import saved_for_backward, training_memory
-from fastlm.averaging import WeightAverage
 from fastlm.config import ModelConfig, OptimConfig
 from fastlm.model import TransformerLM, init_weights
-from fastlm.ngrams import RowLoss
 from fastlm.ops import Ops, load_ops, torch_ops
 from fastlm.optim import build_optimizers
-from fastlm.row_optim import RowAdaGrad
+from fastlm.optim.averaging import WeightAverage
+from fastlm.optim.rows import RowAdaGrad
+from fastlm.train.row_loss import RowLoss
 
 SMALL = ModelConfig(vocab_size=509, context_length=64, n_layers=3, d_model=96, n_heads=4)
 LEADERBOARD: dict[str, Any] = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastlm.projection import Law, Point, fit_law, project
+from fastlm.accounting.projection import Law, Point, fit_law, project
 
 LAW = Law(floor=2.6, scale=1.4, exponent=0.15)
 BUDGETS = (1e15, 2e15, 4e15, 8e15)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fastlm.recipes import load_recipe
-from fastlm.train_cli import TrainArguments, _starting_point
+from fastlm.config.recipes import load_recipe
+from fastlm.train.command import TrainArguments, _starting_point
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench"))
 
 import compare_recipes  # noqa: E402

@@ -13,7 +13,7 @@ import kernels
 from kernels.cases import OPS
 from kernels.readme import read_table
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "kernels" / "README.md"
 sys.path.insert(0, str(ROOT / "bench"))
 

@@ -22,11 +22,11 @@ from fastlm.checkpoint import (
     save_checkpoint,
     set_aside,
 )
+from fastlm.checkpoint.tree import pack, unpack
 from fastlm.config import ModelConfig
+from fastlm.files.sealed import seal
 from fastlm.model import TransformerLM
 from fastlm.optim import AdamW
-from fastlm.packing import pack, unpack
-from fastlm.sealed import seal
 
 
 def trained(seed: int = 0, make=lambda p: AdamW(p, 1e-2)):

@@ -24,7 +24,7 @@ from fastlm.checkpoint import (
     write_snapshot,
 )
 from fastlm.config import TrainConfig
-from fastlm.record import RunRecord, write_json
+from fastlm.runs.record import RunRecord, write_json
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/fd")
 

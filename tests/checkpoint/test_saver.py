@@ -15,10 +15,11 @@ import torch
 from kill_while_saving import assert_whole, snapshot
 from short_runs import config, new_trainer, train_rows, weights
 
-from fastlm import checkpoint, disk, saver
-from fastlm.checkpoint import read_newest, run_checkpoints, write_snapshot
-from fastlm.record import RunRecord
-from fastlm.saver import SaveFailed, Saver
+from fastlm import checkpoint
+from fastlm.checkpoint import read_newest, run_checkpoints, saver, write_snapshot
+from fastlm.checkpoint.saver import SaveFailed, Saver
+from fastlm.files import disk
+from fastlm.runs.record import RunRecord
 from fastlm.train import train
 
 CALLS = ("mkdir", "fsync", "rename", "open")
@@ -205,12 +206,12 @@ def test_log_rows_wait_for_a_full_disk(tmp_path):
 def kill_while_saving(folder: Path, n_kills: int, seed: int = 0) -> int:
     """Kill a process that saves, n_kills times; returns how many kills met half a checkpoint."""
     folder.mkdir(exist_ok=True)
-    script = Path(__file__).with_name("kill_while_saving.py")
+    script = Path(__file__).parents[1] / "support" / "kill_while_saving.py"
     done = subprocess.run(
         [sys.executable, str(script), str(folder), str(n_kills), str(seed)],
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(script.parent.parent)},
+        env=os.environ | {"PYTHONPATH": str(script.parents[2])},
     )
     assert done.returncode == 0, done.stderr
     return int(done.stdout)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from fastlm import cli
-from fastlm.commands import COMMANDS
+from fastlm.cli.commands import COMMANDS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 VERBS = ["corpus", "tokenizer", "data", "train", "evaluate", "generate", "report"]
 
 TINY = [
@@ -34,7 +34,7 @@ def fastlm(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def work(tmp_path_factory) -> Path:
     """A folder with a small text, prepared data and a trained run, all made by commands."""
     folder = tmp_path_factory.mktemp("work")
-    from fastlm.stories import generate_stories
+    from fastlm.corpus.stories import generate_stories
 
     text = "".join(f"{s}\n<|endoftext|>\n" for s in generate_stories(seed=0, n_bytes=40_000))
     (folder / "text.txt").write_text(text, encoding="utf-8")
@@ -190,7 +190,7 @@ def test_bad_input_of_a_process_is_one_line_too(case, bad_files):
 def test_bf16_is_refused_where_the_device_cannot(monkeypatch):
     import torch
 
-    from fastlm.hardware import choose_compute_dtype
+    from fastlm.devices.hardware import choose_compute_dtype
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
@@ -202,7 +202,7 @@ def test_bf16_is_refused_where_the_device_cannot(monkeypatch):
 def test_bf16_on_a_cpu_without_it_is_float32_and_said(monkeypatch):
     import torch
 
-    from fastlm import hardware
+    from fastlm.devices import hardware
 
     monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: False)
     dtype, notice = hardware.choose_compute_dtype(torch.device("cpu"), True)

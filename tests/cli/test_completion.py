@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from fastlm import completion
-from fastlm.commands import COMMANDS
+from fastlm.cli import completion
+from fastlm.cli.commands import COMMANDS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

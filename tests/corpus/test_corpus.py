@@ -15,11 +15,13 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastlm import corpus
 from fastlm.cli import BadArguments, run
-from fastlm.corpus import find_splits, main, make_stories
-from fastlm.documents import iter_documents
-from fastlm.stories import generate_stories
+from fastlm.corpus import __main__ as corpus
+from fastlm.corpus import make_stories
+from fastlm.corpus.__main__ import main
+from fastlm.corpus.documents import iter_documents
+from fastlm.corpus.stories import generate_stories
+from fastlm.data.splits import find_splits
 
 SEPARATOR = "<|endoftext|>"
 PACK = {
@@ -320,7 +322,7 @@ def test_command_starts_fast_and_without_torch(tmp_path: Path) -> None:
     code = (
         "import fastlm.corpus, sys; sys.exit('torch' in sys.modules or 'zstandard' in sys.modules)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(corpus.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     assert (
         subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
     )

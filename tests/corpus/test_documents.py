@@ -17,17 +17,17 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastlm import documents
 from fastlm.cli import run
-from fastlm.corpus import find_splits, split_by_names
+from fastlm.corpus import documents
+from fastlm.corpus.documents import expand_texts, iter_documents, iter_pieces
+from fastlm.corpus.stories import generate_stories
 from fastlm.data import open_prepared, prepare
-from fastlm.data_cli import main
-from fastlm.documents import cut_pieces, expand_texts, iter_documents, iter_pieces
-from fastlm.splits import Texts
-from fastlm.stories import generate_stories
+from fastlm.data.__main__ import main
+from fastlm.data.splits import Texts, find_splits, split_by_names
 from fastlm.tokenizer import Tokenizer
+from fastlm.tokenizer.pieces import cut_pieces
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 END = "<|endoftext|>"
 STORIES = list(generate_stories(seed=0, n_bytes=70_000))
 

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastlm.cli import run
-from fastlm.compression import decompress, read_blocks
-from fastlm.corpus import _mirror, main
-from fastlm.download import BASE_URL, DATASETS, DownloadError, fetch, fetch_dataset
+from fastlm.corpus.__main__ import _mirror, main
+from fastlm.corpus.download import BASE_URL, DATASETS, DownloadError, fetch, fetch_dataset
+from fastlm.files.compression import decompress, read_blocks
 
 CONTENT = bytes(range(256)) * 40
 

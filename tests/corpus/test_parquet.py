@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fastlm.cli import run
-from fastlm.data_cli import main
-from fastlm.documents import iter_documents
+from fastlm.corpus.documents import iter_documents
+from fastlm.data.__main__ import main
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from fastlm import stories
-from fastlm.stories import generate_stories, plural, story
-from fastlm.story_phrases import SENTENCES
-from fastlm.story_plots import PLOTS
-from fastlm.story_words import PEOPLE, SCENES, SYNONYMS, THINGS
+from fastlm.corpus import stories
+from fastlm.corpus.stories import generate_stories, plural, story
+from fastlm.corpus.stories.phrases import SENTENCES
+from fastlm.corpus.stories.plots import PLOTS
+from fastlm.corpus.stories.words import PEOPLE, SCENES, SYNONYMS, THINGS
 
 FIRST_THOUSAND_SHA256 = "68c01ede730c5d31e7678ecea355d2f3f35ee58206034977495518ac14633052"
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -44,11 +44,11 @@ def test_stories_are_those_of_every_other_machine() -> None:
 def test_stories_do_not_depend_on_the_hash_seed(hash_seed: str) -> None:
     code = (
         "import hashlib\n"
-        "from fastlm.stories import story\n"
+        "from fastlm.corpus.stories import story\n"
         "text = ''.join(story(5, index) for index in range(60))\n"
         "print(hashlib.sha256(text.encode()).hexdigest())"
     )
-    root = str(Path(stories.__file__).parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": root}
     printed = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True

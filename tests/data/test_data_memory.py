@@ -6,8 +6,8 @@ from random import Random
 import pytest
 from peak_memory import END, peak_bytes, shuffled
 
+from fastlm.corpus.stories import generate_stories
 from fastlm.data import open_prepared
-from fastlm.stories import generate_stories
 
 MEGABYTE = 1_000_000
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastlm.corpus.stories import generate_stories
 from fastlm.data import open_prepared, prepare
-from fastlm.stories import generate_stories
 from fastlm.tokenizer import Tokenizer
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastlm.windows import batches, get_batch, take_windows, window_starts
+from fastlm.data.windows import batches, get_batch, take_windows, window_starts
 
 
 def starts(first, n, *, n_tokens=1000, context_length=16, sampling="shuffled", seed=0):

@@ -6,8 +6,9 @@ import sys
 import pytest
 import torch
 
-from fastlm import hardware, train_cli
-from fastlm.hardware import _driver, configure_cuda
+from fastlm.devices import hardware
+from fastlm.devices.hardware import _driver, configure_cuda
+from fastlm.train import command as train_cli
 
 NAMES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 

@@ -17,12 +17,13 @@ from two_ranks import NAN_AT, cut_off, muon_steps, short, with_all_parts
 from fastlm.accounting import training_memory
 from fastlm.checkpoint import read_newest, read_run_checkpoint, run_checkpoints
 from fastlm.config import ModelConfig, TrainConfig
-from fastlm.memory import out_of_memory, plan_memory
-from fastlm.parallel import Ranks
-from fastlm.record import RunRecord
+from fastlm.devices.ranks import Ranks
+from fastlm.runs.record import RunRecord
 from fastlm.train import train
+from fastlm.train.micro_batch import out_of_memory, plan_memory
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
+SUPPORT = TESTS / "support"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="torchrun and its signals")
 slow = pytest.mark.slow
 
@@ -30,7 +31,7 @@ slow = pytest.mark.slow
 def torchrun(*arguments: object, n: int = 2) -> subprocess.Popen[str]:
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(SUPPORT)]),
     }
     return subprocess.Popen(
         [
@@ -48,7 +49,7 @@ def runs(data, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     train(short(data), folder / "one")
     train(with_all_parts(data), folder / "one-all")
-    process = torchrun(TESTS / "two_ranks.py", data, folder)
+    process = torchrun(SUPPORT / "two_ranks.py", data, folder)
     _, told = process.communicate(timeout=300)
     assert process.returncode == 0, told
     return folder

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fastlm import evaluate
 from fastlm.evaluate import evaluate_loss
+from fastlm.evaluate import loss as evaluate
 
 TOKENS = np.random.default_rng(0).integers(0, 1000, 101)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from fastlm.compression import read_blocks
-from fastlm.documents import iter_documents
+from fastlm.corpus.documents import iter_documents
+from fastlm.files.compression import read_blocks
 
 SEPARATOR = "<|endoftext|>"
 TEXT = "".join(f"document {i}, né {i * i}{SEPARATOR}" for i in range(3000)).encode()

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from short_runs import assert_same_weights, config, interrupted_after, losses
 
 from fastlm.data import open_prepared, prepare
+from fastlm.data.windows import batches, get_batch, take_windows, window_starts
 from fastlm.evaluate import evaluate_loss
-from fastlm.token_shards import ShardedTokens, write_token_files
+from fastlm.files.tokens import ShardedTokens, write_token_files
 from fastlm.train import train
-from fastlm.windows import batches, get_batch, take_windows, window_starts
 
 SHARD_TOKENS = 1009
 

@@ -11,18 +11,19 @@ import tiktoken.load
 import torch
 import transformers
 from short_runs import MODEL, config
-from test_export import SHAPES, random_model
 from tokenizer_cases import END
 
 from fastlm.data import open_prepared
 from fastlm.export import export_hugging_face, export_tiktoken
-from fastlm.hugging_face import model_config
-from fastlm.imports import HEADER_BYTES, import_model, import_tokens
-from fastlm.imports_cli import main
+from fastlm.export.hugging_face import model_config
+from fastlm.imports import import_model, import_tokens
+from fastlm.imports.__main__ import main
+from fastlm.imports.take_over import HEADER_BYTES
 from fastlm.pretrained import load_pretrained
 from fastlm.tokenizer import Tokenizer
 from fastlm.train import train
-from fastlm.train_cli import main as train_main
+from fastlm.train.command import main as train_main
+from tests.export.test_export import SHAPES, random_model
 
 
 def logits(model, ids) -> torch.Tensor:

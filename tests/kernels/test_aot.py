@@ -15,7 +15,7 @@ from kernels.cases import OPS
 from kernels.readme import read_table
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FAULTS = {
     "good": None,
     "in_place": None,
@@ -36,7 +36,7 @@ FAULTS = {
 def python(*words: str) -> subprocess.CompletedProcess[str]:
     """In a process that does not interpret kernels."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
     return subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)
 
 

@@ -11,13 +11,13 @@ import pytest
 from kernels.cases import OPS
 
 pytestmark = [pytest.mark.slow, pytest.mark.compiled]
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 
 
 def graphs(program: str) -> dict[str, dict[str, list[str]]]:
     """What a Python program prints, in a process that does not interpret kernels."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    environment["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS / "support")])
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True
     )

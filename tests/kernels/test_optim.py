@@ -12,9 +12,9 @@ from torch import nn
 from fastlm import functional
 from fastlm.config import ModelConfig, OptimConfig
 from fastlm.model import TransformerLM
-from fastlm.muon import orthogonalize
 from fastlm.ops import reference_ops, torch_ops
 from fastlm.optim import AdamW, Muon, build_optimizers
+from fastlm.optim.muon import orthogonalize
 from kernels import adamw as adamw_module
 from kernels.adamw import CHUNK, adamw
 from kernels.symmetric_product import symmetric_product

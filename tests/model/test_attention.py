@@ -10,7 +10,7 @@ from fastlm import functional
 from fastlm.config import ModelConfig
 from fastlm.model import TransformerLM
 from fastlm.ops import load_ops
-from fastlm.tiled_attention import tiled_attention
+from fastlm.ops.tiled_attention import tiled_attention
 from kernels import attention as kernels
 from kernels.attention import attention, attention_with_lse, shape_of
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fastlm.config import ModelConfig
 from fastlm.model import TransformerLM, init_weights
-from fastlm.ngrams import NgramEmbedding
+from fastlm.model.ngrams import NgramEmbedding
 from fastlm.ops import torch_ops
 
 SMALL = ModelConfig(vocab_size=97, context_length=32, n_layers=4, d_model=48, n_heads=4)

@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional as F
 
 from fastlm.config import ModelConfig
-from fastlm.float8 import GRADIENTS, VALUES, float8_linear, rounded
 from fastlm.model import TransformerLM, init_weights
 from fastlm.ops import load_ops, torch_ops, with_float8
+from fastlm.ops.float8 import GRADIENTS, VALUES, float8_linear, rounded
 from fastlm.optim import AdamW
 
 MODEL = ModelConfig(vocab_size=64, context_length=16, n_layers=2, d_model=32, n_heads=2, d_ff=64)

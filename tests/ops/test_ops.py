@@ -17,7 +17,7 @@ from fastlm.ops import Ops, load_ops, reference_ops, torch_ops
 from kernels.cases import OPS
 from kernels.launch import INTERPRETED
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 HERE = "cpu" if INTERPRETED else "cuda"
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from fastlm.averaging import WeightAverage
 from fastlm.checkpoint import pack, unpack
+from fastlm.optim.averaging import WeightAverage
 
 
 def parameters(dtype: torch.dtype = torch.float32) -> list[nn.Parameter]:

@@ -6,7 +6,7 @@ from torch import nn
 
 from fastlm.config import ModelConfig
 from fastlm.model import TransformerLM
-from fastlm.parameter_groups import parameter_groups
+from fastlm.optim.groups import parameter_groups
 
 SHAPES = {
     "token_embeddings.weight": (7, 4),

@@ -9,7 +9,8 @@ from short_runs import write_checkpoint
 from torch import nn
 
 from fastlm.checkpoint import read_run_checkpoint
-from fastlm.muon import (
+from fastlm.ops import load_ops
+from fastlm.optim.muon import (
     POLAR_EXPRESS,
     POLAR_EXPRESS_SAFETY,
     Muon,
@@ -18,7 +19,6 @@ from fastlm.muon import (
     orthogonalize,
     update_stacks,
 )
-from fastlm.ops import load_ops
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (5, 64), (96, 7), (3, 8, 20)])

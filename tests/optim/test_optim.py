@@ -10,19 +10,11 @@ import torch
 from torch import nn
 
 from fastlm.config import ModelConfig, OptimConfig, TrainConfig
+from fastlm.config.dicts import from_dict, to_json
 from fastlm.model import TransformerLM
-from fastlm.muon import NorMuon
-from fastlm.optim import (
-    SGD,
-    AdaGrad,
-    AdamW,
-    Muon,
-    build_optimizers,
-    clip_gradients,
-    set_schedule,
-)
-from fastlm.parameter_groups import parameter_groups
-from fastlm.sealed import from_dict, to_json
+from fastlm.optim import SGD, AdaGrad, AdamW, Muon, build_optimizers, clip_gradients, set_schedule
+from fastlm.optim.groups import parameter_groups
+from fastlm.optim.muon import NorMuon
 
 
 def after_noisy_steps(make, n_steps: int, dtype: torch.dtype) -> list[torch.Tensor]:

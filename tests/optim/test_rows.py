@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from fastlm.row_optim import RowAdaGrad
+from fastlm.optim.rows import RowAdaGrad
 
 
 def randn(*shape: int, seed: int = 0) -> torch.Tensor:

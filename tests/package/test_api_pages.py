@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([*(ROOT / "fastlm").rglob("*.py"), *(ROOT / "kernels").glob("*.py")])
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 OF_KERNELS = [
     str(path)
-    for path in sorted(TESTS.glob("test_*.py"))
+    for path in sorted(TESTS.rglob("test_*.py"))
     if re.search(r"^(?:from|import) kernels\b", path.read_text(), re.MULTILINE)
 ]
 
@@ -49,8 +49,8 @@ def test_where_kernels_are_interpreted_those_tests_run_and_those_of_the_gpu_do_n
     run_tests_beside_a_gpu,
 ):
     code, printed = run_tests_beside_a_gpu(
-        "tests/test_rope_kernels.py::test_position_zero_stays",
-        "tests/test_windows.py::test_batches_on_a_gpu_equal_those_on_the_cpu",
+        "tests/kernels/test_rope.py::test_position_zero_stays",
+        "tests/data/test_windows.py::test_batches_on_a_gpu_equal_those_on_the_cpu",
         TRITON_INTERPRET="1",
     )
     assert code == 0, printed

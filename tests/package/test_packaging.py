@@ -12,9 +12,9 @@ import packages
 import pytest
 
 from fastlm import __version__
-from fastlm.commands import COMMANDS
+from fastlm.cli.commands import COMMANDS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="programs lie elsewhere there")
 
 TINY = [
@@ -62,9 +62,13 @@ def test_the_wheel_has_the_package_alone(wheel):
         for path in (ROOT / folder).rglob("*.py"):
             assert f"{inside}/{path.relative_to(ROOT / folder).as_posix()}" in names
     assert "fastlm/py.typed" in names
-    pages = [path.name for path in (ROOT / "fastlm" / "report_page").iterdir() if path.is_file()]
+    pages = [
+        path.name
+        for path in (ROOT / "fastlm" / "report" / "page_parts").iterdir()
+        if path.is_file()
+    ]
     assert len(pages) >= 5
-    assert {f"fastlm/report_page/{name}" for name in pages} <= set(names)
+    assert {f"fastlm/report/page_parts/{name}" for name in pages} <= set(names)
 
 
 def test_its_metadata_say_what_it_is(wheel):

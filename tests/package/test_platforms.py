@@ -11,15 +11,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fastlm import hardware
+from fastlm.config.recipes import load_recipe
+from fastlm.devices import hardware
+from fastlm.devices.hardware import choose_compute_dtype, choose_device
 from fastlm.generate import next_token_probabilities
-from fastlm.hardware import choose_compute_dtype, choose_device
 from fastlm.model import TransformerLM, init_weights
 from fastlm.ops import torch_ops
 from fastlm.optim import build_optimizers
-from fastlm.recipes import load_recipe
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 
 # What a Python without Triton does, one line for each thing that has to work there.
@@ -33,7 +33,7 @@ import fastlm
 names = [m.name for m in pkgutil.walk_packages(fastlm.__path__, "fastlm.")]
 assert len(names) > 80
 for name in names:
-    if name != "fastlm.__main__":
+    if name != "fastlm.export.code.modeling_fastlm":
         importlib.import_module(name)
 assert "triton" not in sys.modules
 
@@ -44,9 +44,9 @@ try:
 except ValueError as error:
     print(error)
 
-from fastlm.evaluate_cli import main as evaluate
-from fastlm.generate_cli import main as generate
-from fastlm.recipes import load_recipe
+from fastlm.evaluate.__main__ import main as evaluate
+from fastlm.generate.__main__ import main as generate
+from fastlm.config.recipes import load_recipe
 from fastlm.train import train
 from fastlm.config import DataConfig
 
@@ -64,7 +64,7 @@ generate([str(run), "--prompt", "Once", "--max-tokens", "4", "--device", "cpu"])
 def test_without_triton_all_but_its_operations_works(data, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(data), str(tmp_path / "run")],
-        env=os.environ | {"PYTHONPATH": f"{TESTS / 'without_triton'}{os.pathsep}{ROOT}"},
+        env=os.environ | {"PYTHONPATH": f"{TESTS / 'support' / 'without_triton'}{os.pathsep}{ROOT}"},
         capture_output=True, text=True, cwd=tmp_path, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -10,8 +10,8 @@ import pytest
 from made_runs import eval_row, lines, train_row, write_run
 
 from fastlm.report import write_report
-from fastlm.report_server import ReportServer
-from fastlm.run_files import find_runs
+from fastlm.report.server import ReportServer
+from fastlm.runs.found import find_runs
 
 pytestmark = [
     pytest.mark.slow,

@@ -18,10 +18,9 @@ from threading import Thread
 
 import pytest
 from made_runs import eval_row, lines, train_row, write_run
-from test_cli import fastlm
 
-from fastlm.report import report_page, report_values, write_report
-from fastlm.report_data import (
+from fastlm.report import report_page, write_report
+from fastlm.report.data import (
     MOST_MARKS,
     MOST_SAMPLE_BYTES,
     describe_run,
@@ -30,11 +29,13 @@ from fastlm.report_data import (
     number,
     rows_per_run,
 )
-from fastlm.report_server import ReportServer, news
-from fastlm.run_files import Position, find_runs, read_log
-from fastlm.thinning import rows_to_keep
+from fastlm.report.page import report_values
+from fastlm.report.server import ReportServer, news
+from fastlm.report.thinning import rows_to_keep
+from fastlm.runs.found import Position, find_runs, read_log
+from tests.cli.test_cli import fastlm
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def embedded_values(page: str) -> dict:
@@ -269,8 +270,12 @@ def test_values_are_what_the_log_says(tmp_path):
 
 def test_the_packaged_project_has_the_pages_files():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert "report_page/*" in project["tool"]["setuptools"]["package-data"]["fastlm"]
-    assert {p.suffix for p in (ROOT / "fastlm/report_page").iterdir()} == {".html", ".css", ".js"}
+    assert "report/page_parts/*" in project["tool"]["setuptools"]["package-data"]["fastlm"]
+    assert {p.suffix for p in (ROOT / "fastlm/report/page_parts").iterdir()} == {
+        ".html",
+        ".css",
+        ".js",
+    }
 
 
 # ---- the command

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from fastlm.plot import plot_curves
+from fastlm.runs.plot import plot_curves
 
 
 def row(kind, step, **values):

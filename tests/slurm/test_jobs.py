@@ -12,7 +12,7 @@ from slurm_controller import Controller, is_installed
 
 from fastlm.checkpoint import read_newest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.slow,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fastlm.durations import parse_duration
+from fastlm.config.durations import parse_duration
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted((ROOT / "slurm").glob("*.sh"))
 
 

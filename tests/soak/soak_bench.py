@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from test_bench_kernels import run
 
 from kernels.cases import OPS
+from tests.bench.test_kernels import run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_comparison_of_kernels_runs_and_goes_on_where_it_stopped(tmp_path):

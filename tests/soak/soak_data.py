@@ -15,9 +15,9 @@ import pytest
 import tiktoken
 from peak_memory import END, peak_bytes, shuffled
 
-from fastlm.bpe import reference
 from fastlm.data import open_prepared
 from fastlm.tokenizer import Tokenizer
+from fastlm.tokenizer.bpe import reference
 
 SHARE = float(os.environ.get("FASTLM_SOAK_SHARE", "1"))
 TEXT_BYTES = int(2_000_000_000 * SHARE)

@@ -7,7 +7,7 @@ see it; -rA shows which did.
 import pytest
 from mutations import Bug, check_is_seen
 
-PARITY = "tests/test_kernels.py -k 'errors_are_those and {}'"
+PARITY = "tests/kernels/test_kernels.py -k 'errors_are_those and {}'"
 
 BUGS = {
     "wrong mask": Bug(
@@ -20,19 +20,19 @@ BUGS = {
         "rms_norm.py",
         "rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)",
         "rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)",
-        "tests/test_kernels.py -k two_billion",
+        "tests/kernels/test_kernels.py -k two_billion",
     ),
     "missing rows of the weight's gradient": Bug(
         "linear_cross_entropy.py",
         "        if dweight is not None:\n            _add_product",
         "        if dweight is not None and begin == 0:\n            _add_product",
-        "tests/test_linear_cross_entropy.py -k chunks_give",
+        "tests/kernels/test_linear_cross_entropy.py -k chunks_give",
     ),
     "ignored row not written": Bug(
         "cross_entropy.py",
         "tl.store(loss_ptr + row, tl.where(is_counted, loss, 0.0))",
         "tl.store(loss_ptr + row, loss, is_counted)",
-        "tests/test_kernels.py -k 'every_element and cross_entropy'",
+        "tests/kernels/test_kernels.py -k 'every_element and cross_entropy'",
     ),
     "wrong scale by the number of counted targets": Bug(
         "cross_entropy.py",
@@ -44,7 +44,7 @@ BUGS = {
         "linear_cross_entropy.py",
         "hidden.new_empty(weight.shape if wants_dweight else (0,), dtype=sum_dtype(hidden))",
         "hidden.new_empty(weight.shape if wants_dweight else (0,))",
-        "tests/test_linear_cross_entropy.py -k summed_in_float32",
+        "tests/kernels/test_linear_cross_entropy.py -k summed_in_float32",
     ),
     "block too few": Bug(
         "softmax.py",
@@ -65,7 +65,7 @@ BUGS = {
         "softmax.py",
         "highest = tl.full((), LOWEST, ACCURATE)",
         'highest = tl.full((), -float("inf"), ACCURATE)',
-        "tests/test_kernels.py -k extreme_rows",
+        "tests/kernels/test_kernels.py -k extreme_rows",
     ),
     "a query sees the next key": Bug(
         "attention.py",
@@ -89,7 +89,7 @@ BUGS = {
         "symmetric_product.py",
         "tl.store(y_ptr + above, tl.trans(y)",
         "tl.store(y_ptr + below, y, is_below) if 1 > 0 else tl.store(y_ptr + above, tl.trans(y)",
-        "tests/test_kernels.py -k 'every_element and symmetric or errors_are_those and symmetric'",
+        "tests/kernels/test_kernels.py -k 'every_element and symmetric or errors_are_those and symmetric'",
     ),
 }
 

@@ -10,13 +10,13 @@ import time
 import pytest
 from fuzz_files import fuzz
 from mutations import Bug, check_is_seen
-from test_parallel import FLAGS, TESTS, assert_close, torchrun
-from test_resume import N_STEPS, check_every_step
-from test_saver import kill_while_saving
-from test_signals import assert_equal_runs, run_with_signals
 
-from fastlm import hardware
-from fastlm.signals import SAVED
+from fastlm.devices import hardware
+from fastlm.train.signals import SAVED
+from tests.checkpoint.test_saver import kill_while_saving
+from tests.devices.test_ranks import FLAGS, TESTS, assert_close, torchrun
+from tests.train.test_resume import N_STEPS, check_every_step
+from tests.train.test_signals import assert_equal_runs, run_with_signals
 
 
 def test_a_thousand_kills_while_saving(tmp_path):
@@ -119,79 +119,79 @@ def test_of_a_minute_98_hundredths_are_used(data, tmp_path):
 # Leaving out a flush is seen by test_power_loss.py itself.
 BUGS = {
     "no comparison of hashes": Bug(
-        "fastlm/checkpoint.py",
+        "fastlm/checkpoint/__init__.py",
         'if found != expected[path.name]["sha256"]:',
         "if False:",
-        "tests/test_checkpoint.py -k every_damage",
+        "tests/checkpoint/test_checkpoint.py -k every_damage",
     ),
     "no hash of the manifest": Bug(
-        "fastlm/sealed.py",
+        "fastlm/files/sealed.py",
         "if found != _hash(values):",
         "if False:",
-        "tests/test_checkpoint.py -k every_damage",
+        "tests/checkpoint/test_checkpoint.py -k every_damage",
     ),
     "no hash of token files": Bug(
-        "fastlm/token_shards.py",
+        "fastlm/files/tokens.py",
         "if hashlib.sha256(self.tokens.data).hexdigest() != self.hash:",
         "if False:",
-        "tests/test_data.py -k not_what_meta_says",
+        "tests/data/test_prepared.py -k not_what_meta_says",
     ),
     "written in its place at once": Bug(
-        "fastlm/checkpoint.py",
+        "fastlm/checkpoint/__init__.py",
         "partial = folder / (disk.PARTIAL + final.name)",
         "partial = final",
-        "tests/test_power_loss.py -k any_moment",
+        "tests/checkpoint/test_power_loss.py -k any_moment",
     ),
     "older ones removed before the new one": Bug(
-        "fastlm/checkpoint.py",
+        "fastlm/checkpoint/__init__.py",
         "    partial = folder / (disk.PARTIAL + final.name)\n",
         "    partial = folder / (disk.PARTIAL + final.name)\n"
         "    for path in run_checkpoints(folder)[:1]:\n        disk.remove_folder(path)\n",
-        "tests/test_saver.py -k refuses_anything",
+        "tests/checkpoint/test_saver.py -k refuses_anything",
     ),
     "the log flushed after the rename": Bug(
-        "fastlm/checkpoint.py",
+        "fastlm/checkpoint/__init__.py",
         "        if before_rename is not None:\n            before_rename()\n"
         "        replaced = disk.move_folder(partial, final)\n",
         "        replaced = disk.move_folder(partial, final)\n"
         "        if before_rename is not None:\n            before_rename()\n",
-        "tests/test_power_loss.py -k any_moment",
+        "tests/checkpoint/test_power_loss.py -k any_moment",
     ),
     "steps that are not finite applied": Bug(
-        "fastlm/watch.py",
+        "fastlm/train/watch.py",
         "return is_finite & ~is_one_too_many",
         "return torch.ones_like(is_finite)",
-        "tests/test_watch.py -k weights_as_before",
+        "tests/train/test_watch.py -k weights_as_before",
     ),
     "gradients that are not finite kept": Bug(
-        "fastlm/watch.py",
+        "fastlm/train/watch.py",
         "local(p.grad).masked_fill_(bad, 0.0)",
         "pass",
-        "tests/test_watch.py -k changes_nothing",
+        "tests/train/test_watch.py -k changes_nothing",
     ),
     "a row of the log half written": Bug(
-        "fastlm/record.py",
+        "fastlm/runs/record.py",
         "os.ftruncate(handle, end)",
         "pass",
-        "tests/test_saver.py -k log_rows_wait",
+        "tests/checkpoint/test_saver.py -k log_rows_wait",
     ),
     "a process leaves before the run is written": Bug(
-        "fastlm/train.py",
+        "fastlm/train/run.py",
         "        ranks.wait()  # torchrun ends",
         "        pass  # torchrun ends",
-        "tests/test_parallel.py -k no_process_leaves",
+        "tests/devices/test_ranks.py -k no_process_leaves",
     ),
     "the log has the losses of one process": Bug(
-        "fastlm/trainer.py",
+        "fastlm/train/trainer.py",
         "        self.ranks.sum_(total)\n",
         "",
-        "tests/test_parallel.py -k train_as_one",
+        "tests/devices/test_ranks.py -k train_as_one",
     ),
     "the second signal waits": Bug(
-        "fastlm/signals.py",
+        "fastlm/train/signals.py",
         "            raise KeyboardInterrupt",
         "            return",
-        "tests/test_signals.py -k second_stops",
+        "tests/train/test_signals.py -k second_stops",
     ),
 }
 

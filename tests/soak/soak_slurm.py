@@ -4,10 +4,9 @@ import json
 import random
 import time
 
-import test_slurm_jobs
-from test_slurm_jobs import SMALL, assert_every_step_once, output, submit
-
-from fastlm.record import RunRecord
+from fastlm.runs.record import RunRecord
+from tests.slurm import test_jobs as test_slurm_jobs
+from tests.slurm.test_jobs import SMALL, assert_every_step_once, output, submit
 
 pytestmark = test_slurm_jobs.pytestmark
 cluster, prepared = test_slurm_jobs.cluster, test_slurm_jobs.prepared

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 import regex
 import tiktoken
-from test_bpe import TRICKY, count_words, learn, pretokenize
+from make_unicode_table import SURROGATES
 
-from fastlm.bpe import blocks, reference, small
-from fastlm.bpe.count import WordCounter
-from fastlm.bpe.make_unicode_table import SURROGATES
-from fastlm.bpe.pretokenize import class_table, token_bounds
-from fastlm.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE
 from fastlm.tokenizer import END_OF_TEXT, Tokenizer, train_bpe
+from fastlm.tokenizer.bpe import blocks, reference, small
+from fastlm.tokenizer.bpe.count import WordCounter
+from fastlm.tokenizer.bpe.pretokenize import class_table, token_bounds
+from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE
+from tests.tokenizer.test_bpe import TRICKY, count_words, learn, pretokenize
 
 # Small and uniform texts run out of pairs, which is said in a warning.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:the text has no more pairs")]
@@ -40,7 +40,7 @@ def share_of(count: int) -> int:
 @pytest.fixture(scope="session")
 def gpt2(text_dir: Path) -> Tokenizer:
     # Unpacked texts may come without it.
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     for texts in (text_dir, root / "shared" / "data", root.parent / "shared" / "data"):
         if (texts / "gpt2").is_dir():
             files = texts / "gpt2" / "vocab.json", texts / "gpt2" / "merges.txt"

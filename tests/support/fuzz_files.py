@@ -13,9 +13,10 @@ import numpy as np
 
 from fastlm.checkpoint import read_run_checkpoint, run_checkpoints
 from fastlm.config import TrainConfig
-from fastlm.data import check_tokenizer, open_prepared
+from fastlm.data import open_prepared
+from fastlm.data.prepared import check_tokenizer
 from fastlm.pretrained import load_pretrained
-from fastlm.record import RunRecord
+from fastlm.runs.record import RunRecord
 from fastlm.tokenizer import Tokenizer
 
 _VALUES = (

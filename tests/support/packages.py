@@ -8,7 +8,7 @@ import sysconfig
 import tarfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NOT_SOURCES = shutil.ignore_patterns(
     ".git", ".venv", "build", "dist", "data", "out", "shared", "carry", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis", ".benchmarks",
 )  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 END = b"<|endoftext|>"
 
 # A process begins with the peak of the one that starts it: so this one, which is small, does.

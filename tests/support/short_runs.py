@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from fastlm.checkpoint import read_model_tensors, run_checkpoints, take_snapshot, write_snapshot
-from fastlm.clock import Clock
 from fastlm.config import ModelConfig, OptimConfig, TrainConfig
 from fastlm.data import open_prepared
-from fastlm.record import RunRecord
+from fastlm.runs.record import RunRecord
 from fastlm.train import Summary, train
-from fastlm.trainer import Trainer
+from fastlm.train.budget import Clock
+from fastlm.train.trainer import Trainer
 
 MODEL = ModelConfig(vocab_size=400, context_length=32, n_layers=2, d_model=32, n_heads=2)
 

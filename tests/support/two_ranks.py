@@ -14,15 +14,15 @@ import torch
 from short_runs import MODEL, config
 from torch import nn
 
-import fastlm.train
 from fastlm.config import OptimConfig, TrainConfig
-from fastlm.muon import NorMuon
-from fastlm.parallel import Ranks, joined
-from fastlm.recipes import load_recipe
-from fastlm.torchrun import left_at_once
+from fastlm.config.recipes import load_recipe
+from fastlm.devices.ranks import Ranks, joined
+from fastlm.devices.torchrun import left_at_once
+from fastlm.optim.muon import NorMuon
+from fastlm.train import run as run_module
 from fastlm.train import train
-from fastlm.trainer import Trainer
-from fastlm.watch import Diverged
+from fastlm.train.trainer import Trainer
+from fastlm.train.watch import Diverged
 
 SHAPES = [(7, 3), (3, 4, 6), (4, 6), (7, 3), (7, 3), (5, 9), (1, 2)]
 """of matrices that two processes cannot share out evenly"""
@@ -86,17 +86,17 @@ def not_finite_on_one(ranks: Ranks, data: Path, run: Path) -> str:
 
 def plotted_slowly(ranks: Ranks, data: Path, run: Path) -> bool:
     """Whether all is written when this process leaves, however long that takes."""
-    original = fastlm.train.plot_curves
+    original = run_module.plot_curves
 
     def plot_curves(*arguments, **options):
         time.sleep(1)
         original(*arguments, **options)
 
-    fastlm.train.plot_curves = plot_curves
+    run_module.plot_curves = plot_curves
     try:
         train(short(data, max_steps=2), run, ranks=ranks)
     finally:
-        fastlm.train.plot_curves = original
+        run_module.plot_curves = original
     return (run / "curve.png").exists()
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from short_runs import train_rows
 
-from fastlm import sweep
 from fastlm.cli import BadArguments
-from fastlm.record import RunRecord
-from fastlm.signals import SAVED
-from fastlm.sweep_plan import plan
+from fastlm.runs.record import RunRecord
+from fastlm.sweep import __main__ as sweep
+from fastlm.sweep.plan import plan
+from fastlm.train.signals import SAVED
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
     "--recipe", "tiny", "--device", "cpu", "--model.d-model", "32", "--model.n-layers", "1",
     "--model.n-heads", "2", "--model.context-length", "32", "--batch-size", "4", "--eval-tokens",

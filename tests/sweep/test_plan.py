@@ -2,10 +2,10 @@
 
 import pytest
 
-from fastlm import memory
-from fastlm.ablations import ABLATIONS, BASE
-from fastlm.sweep_plan import memory_limit, plan
-from fastlm.train_cli import configuration
+from fastlm.sweep.ablations import ABLATIONS, BASE
+from fastlm.sweep.plan import memory_limit, plan
+from fastlm.train import micro_batch as memory
+from fastlm.train.command import configuration
 
 FLAGS = ["--recipe", "tiny", "--max-steps", "5"]
 

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from fastlm.record import RunRecord, write_json
-from fastlm.sweep_plan import plan
-from fastlm.sweep_results import (
+from fastlm.runs.record import RunRecord, write_json
+from fastlm.sweep.plan import plan
+from fastlm.sweep.results import (
     draw_curves,
     draw_equal,
     draw_field,

@@ -12,15 +12,15 @@ import pytest
 import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from make_unicode_table import SURROGATES, UNICODE_16_COUNTS
 
-from fastlm.bpe import blocks, encode, reference
-from fastlm.bpe.count import WordCounter
-from fastlm.bpe.encode import NO_TOKEN, Encoder
-from fastlm.bpe.errors import InvalidUtf8, UnknownByte
-from fastlm.bpe.make_unicode_table import SURROGATES, UNICODE_16_COUNTS
-from fastlm.bpe.merge import learn_merges
-from fastlm.bpe.pretokenize import WINDOW_BYTES, class_table, token_bounds
-from fastlm.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE
+from fastlm.tokenizer.bpe import blocks, encode, reference
+from fastlm.tokenizer.bpe.count import WordCounter
+from fastlm.tokenizer.bpe.encode import NO_TOKEN, Encoder
+from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte
+from fastlm.tokenizer.bpe.merge import learn_merges
+from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES, class_table, token_bounds
+from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE
 
 SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 NOT_SPACES = "\x1c\x1d\x1e\x1f\u200b\u180e\ufeff\0"

@@ -13,10 +13,10 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastlm.bpe import count, encode, merge, reference, small
-from fastlm.bpe.errors import UnknownByte
-from fastlm.bpe.pretokenize import token_bounds
-from fastlm.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_classes
+from fastlm.tokenizer.bpe import count, encode, merge, reference, small
+from fastlm.tokenizer.bpe.errors import UnknownByte
+from fastlm.tokenizer.bpe.pretokenize import token_bounds
+from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_classes
 
 SPACES = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
@@ -28,7 +28,7 @@ PIECES = [
     *"''''", "'s", "'d", "'ll", "'ve", "'re", "'S", "''s", "' s", "'l", "<s>", "<s><s>", "a b",
 ]  # fmt: skip
 SPECIAL = ["<s>", "<s><s>", "<s><s>a", "a b", "'s", "é\n"]
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 PROPERTY = settings(max_examples=100, deadline=None, derandomize=True)
 
@@ -118,7 +118,7 @@ COMPILED_ENCODER = make_compiled_encoder(MERGES, SPECIAL)
 
 def test_import_and_use_load_neither_numba_nor_regex():
     program = (
-        "import sys; from fastlm.bpe import small\n"
+        "import sys; from fastlm.tokenizer.bpe import small\n"
         "merges = small.learn_merges(small.count_words(['é é abab'], ['<s>']), 3)\n"
         "assert small.SmallEncoder(range(256), {}, {}).encode_to_list('é') == [195, 169]\n"
         "print(len(merges), [name for name in ('numba', 'regex', 'torch') if name in sys.modules])"

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastlm.meter import LINE_SECONDS, Meter, describe
+from fastlm.cli.meter import LINE_SECONDS, Meter, describe
 from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
-from fastlm.tokenizer_cli import main, parse_bytes
+from fastlm.tokenizer.__main__ import main, parse_bytes
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 END = "<|endoftext|>"
 TEXT = (
     f"the cat sat on the mat, didn't it?\n\n  The end.{END}\nOne more: 中文 😀 the the{END}the end"
@@ -137,7 +137,7 @@ class TestCommands:
 
     def test_help_needs_neither_torch_nor_numba(self):
         code = (
-            "import sys\nfrom fastlm.tokenizer_cli import main\n"
+            "import sys\nfrom fastlm.tokenizer.__main__ import main\n"
             "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
             "assert not {'torch', 'numba'} & set(sys.modules)"
         )
@@ -222,7 +222,7 @@ INTERRUPTED = """
 import os, signal, sys
 from fastlm import cli
 from fastlm.meter import Meter
-from fastlm.tokenizer_cli import main
+from fastlm.tokenizer.__main__ import main
 
 update = Meter.update
 

@@ -13,9 +13,10 @@ import warnings
 import pytest
 from tokenizer_cases import END, SPECIAL, assert_same, small_tokenizer
 
-from fastlm import tokenizer_files
-from fastlm.bpe import gpt2_files, reference
 from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
+from fastlm.tokenizer import folder as tokenizer_files
+from fastlm.tokenizer.bpe import reference
+from fastlm.tokenizer.formats import gpt2 as gpt2_files
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +211,7 @@ class TestTables:
             assert_same(Tokenizer.load(folder), tokenizer)
 
     def test_ids_outside_of_the_vocabulary_are_passed_over(self, tokenizer, folder, parsed):
-        from fastlm.tokenizer_tables import pack_tables
+        from fastlm.tokenizer.tables import pack_tables
 
         files = ("vocab.json", "merges.txt", "special_tokens.json")
         made_from = tokenizer_files._hash_files([(folder / name).read_bytes() for name in files])

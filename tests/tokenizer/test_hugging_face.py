@@ -7,8 +7,9 @@ import pytest
 import tokenizers
 from tokenizer_cases import END, assert_same, small_tokenizer
 
-from fastlm.bpe import hugging_face, reference
 from fastlm.tokenizer import Tokenizer
+from fastlm.tokenizer.bpe import reference
+from fastlm.tokenizer.formats import hugging_face
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import math
 import pytest
 import zstandard
 
-from fastlm import tokenizer_measures
-from fastlm.bpe import reference
-from fastlm.bpe.errors import InvalidUtf8
 from fastlm.tokenizer import Tokenizer
-from fastlm.tokenizer_measures import (
+from fastlm.tokenizer import measures as tokenizer_measures
+from fastlm.tokenizer.bpe import reference
+from fastlm.tokenizer.bpe.errors import InvalidUtf8
+from fastlm.tokenizer.measures import (
     FirstDocuments,
     Measure,
     Overlap,

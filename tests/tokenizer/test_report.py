@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
-from fastlm.tokenizer_cli import main
-from fastlm.tokenizer_report import Table, as_json, make_report, name_paths, tables
+from fastlm.tokenizer.__main__ import main
+from fastlm.tokenizer.report import Table, as_json, make_report, name_paths, tables
 
 END = "<|endoftext|>"
 STORY = f"the cat sat on the mat, didn't it?{END}\nOne more: 中文 😀 the the{END}the end" * 3
@@ -144,10 +144,10 @@ class TestCommand:
     def test_bad_input_is_one_line_and_writes_nothing(self, folder, arguments, message):
         before = sorted(folder.rglob("*"))
         code = (
-            "import sys\nfrom fastlm import cli\nfrom fastlm.tokenizer_cli import main\n"
+            "import sys\nfrom fastlm import cli\nfrom fastlm.tokenizer.__main__ import main\n"
             "cli.run(lambda: main(sys.argv[1:]))"
         )
-        root = Path(__file__).resolve().parent.parent
+        root = Path(__file__).resolve().parents[2]
         done = subprocess.run(
             [sys.executable, "-c", code, "report", *arguments],
             cwd=folder, env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
@@ -192,11 +192,11 @@ class TestParts:
 
     def test_report_loads_no_torch(self, folder):
         code = (
-            "import sys\nfrom fastlm.tokenizer_cli import main\n"
+            "import sys\nfrom fastlm.tokenizer.__main__ import main\n"
             "main(['report', 'web.txt', '--tokenizer', 'toks/web', '--seconds', '0'])\n"
             "assert 'torch' not in sys.modules"
         )
-        root = Path(__file__).resolve().parent.parent
+        root = Path(__file__).resolve().parents[2]
         environment = {"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"}
         subprocess.run(
             [sys.executable, "-c", code], cwd=folder, env=environment, check=True, capture_output=True

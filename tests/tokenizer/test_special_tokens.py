@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizer_cases import END, PROPERTY, SPECIAL, small_tokenizer, texts
 
-from fastlm.bpe import reference
 from fastlm.tokenizer import Tokenizer
+from fastlm.tokenizer.bpe import reference
 
 pytestmark = pytest.mark.usefixtures("path_taken")
 

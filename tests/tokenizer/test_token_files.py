@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastlm import text_files, token_files
-from fastlm.bpe import blocks
-from fastlm.text_files import write_atomically
-from fastlm.token_files import read_token_file, write_token_file
-from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
+from fastlm.files.disk import write_atomically
+from fastlm.tokenizer import Tokenizer, token_files, train_bpe_from_documents
+from fastlm.tokenizer import text_blocks as text_files
+from fastlm.tokenizer.bpe import blocks
+from fastlm.tokenizer.token_files import read_token_file, write_token_file
 
 END = "<|endoftext|>"
 TEXT = f"the cat sat on the mat.{END}\nOne more: 中文 😀 the the end  \n " * 100
@@ -131,13 +131,13 @@ class TestEncodeFile:
         tokenizer.save(text.with_name("t"))
         code = (
             "import os, sys\nfrom pathlib import Path\n"
-            "from fastlm import text_files, token_files\nfrom fastlm.bpe import blocks\n"
+            "from fastlm.tokenizer import text_blocks as text_files, token_files\nfrom fastlm.tokenizer.bpe import blocks\n"
             "from fastlm.tokenizer import Tokenizer\n"
             "blocks.BLOCK_BYTES = text_files.BLOCK_BYTES = 300\ntoken_files.RECORD_BYTES = 1000\n"
             "die = lambda what, n: os._exit(9) if n > 3500 else None\n"
             "Tokenizer.load('t').encode_file('text.txt', 'ids.bin', on_progress=die)"
         )
-        root = Path(__file__).resolve().parent.parent
+        root = Path(__file__).resolve().parents[2]
         done = subprocess.run(
             [sys.executable, "-c", code],
             cwd=text.parent,

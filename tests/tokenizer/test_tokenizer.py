@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizer_cases import END, PROPERTY, SPECIAL, TEXT, small_tokenizer, texts
 
-from fastlm import tokenizer as tokenizer_module
-from fastlm.bpe import blocks, lazy_encoder, reference
 from fastlm.tokenizer import Tokenizer
+from fastlm.tokenizer import tokenizer as tokenizer_module
+from fastlm.tokenizer.bpe import blocks, lazy_encoder, reference
 
 pytestmark = pytest.mark.usefixtures("path_taken")
 

@@ -5,9 +5,9 @@ import random
 import pytest
 from tokenizer_cases import END, SPECIAL, TEXT
 
-from fastlm import text_files
-from fastlm.bpe import blocks, reference
+from fastlm.tokenizer import text_blocks as text_files
 from fastlm.tokenizer import train_bpe, train_bpe_from_documents
+from fastlm.tokenizer.bpe import blocks, reference
 
 pytestmark = pytest.mark.usefixtures("path_taken")
 

@@ -19,9 +19,9 @@ from fastlm.config import OptimConfig
 from fastlm.data import open_prepared
 from fastlm.evaluate import evaluate_loss
 from fastlm.pretrained import load_pretrained
-from fastlm.record import RunRecord
+from fastlm.runs.record import RunRecord
 from fastlm.train import train
-from fastlm.trainer import Trainer
+from fastlm.train.trainer import Trainer
 
 AVERAGED = OptimConfig(name="muon", lr=1e-2, warmup_fraction=0.1, average_tail=0.25)
 

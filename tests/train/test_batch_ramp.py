@@ -19,14 +19,14 @@ from short_runs import (
     train_rows,
 )
 
-from fastlm import trainer as trainer_module
 from fastlm.accounting import training_flops_per_token
-from fastlm.accounting_cli import main as accounting
+from fastlm.accounting.__main__ import main as accounting
 from fastlm.config import ModelConfig, OptimConfig, TrainConfig
-from fastlm.memory import plan_memory
-from fastlm.sealed import from_dict
+from fastlm.config.dicts import from_dict
+from fastlm.data.windows import take_windows, window_starts
 from fastlm.train import train
-from fastlm.windows import take_windows, window_starts
+from fastlm.train import trainer as trainer_module
+from fastlm.train.micro_batch import plan_memory
 
 RAMP = {"batch_ramp": (4, 8, 12), "micro_batch": 4}
 SIZES = [4] * 7 + [8] * 7 + [12] * 6
@@ -209,7 +209,9 @@ def test_a_micro_batch_of_auto_divides_every_size(ramp, monkeypatch):
     least = plan_memory(dataclasses.replace(base, micro_batch=1), cpu, bf16=False).needed
     found = []
     for room in (1 << 40, 2 * least, least):
-        monkeypatch.setattr("fastlm.memory.usable_memory", lambda config, device, room=room: room)
+        monkeypatch.setattr(
+            "fastlm.train.micro_batch.usable_memory", lambda config, device, room=room: room
+        )
         found.append(plan_memory(base, cpu, bf16=False).micro_batch)
     assert found[0] == math.gcd(*sizes)
     assert found[-1] == 1

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from fastlm.budget import Budget
+from fastlm.checkpoint.saver import Saver
 from fastlm.config import TrainConfig
-from fastlm.saver import Saver
+from fastlm.train.budget import Budget
 
 WINDOWS = 8
 

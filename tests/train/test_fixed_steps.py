@@ -16,14 +16,13 @@ from short_runs import (
     train_rows,
 )
 
-from fastlm import fixed_steps
 from fastlm.checkpoint import read_manifest, run_checkpoints
 from fastlm.config import OptimConfig, TrainConfig
-from fastlm.fixed_steps import steps_within
-from fastlm.record import RunRecord
-from fastlm.train import train
-from fastlm.train_cli import main
-from fastlm.trainer import Trainer
+from fastlm.runs.record import RunRecord
+from fastlm.train import fixed_steps, train
+from fastlm.train.command import main
+from fastlm.train.fixed_steps import steps_within
+from fastlm.train.trainer import Trainer
 
 RAMP = {"batch_ramp": (4, 8, 12), "micro_batch": 4}
 # What depends on the number of steps from the first step on: cosine, warm-up by share, weight decay.

@@ -8,11 +8,11 @@ from importlib.util import find_spec
 
 import pytest
 from short_runs import config, train_rows
-from test_cli import TINY, fastlm
 
-from fastlm.loggers import MOST_QUEUED, Logger, check_logger, numbers, open_logger
-from fastlm.record import RunRecord
+from fastlm.runs.record import RunRecord
 from fastlm.train import train
+from fastlm.train.loggers import MOST_QUEUED, Logger, check_logger, numbers, open_logger
+from tests.cli.test_cli import TINY, fastlm
 
 
 class Recorder:
@@ -96,7 +96,7 @@ def test_a_target_that_hangs_holds_up_nothing():
 
 
 def test_a_missing_package_is_an_error_that_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("fastlm.loggers.find_spec", lambda name: None)
+    monkeypatch.setattr("fastlm.train.loggers.find_spec", lambda name: None)
     monkeypatch.delitem(sys.modules, "wandb", raising=False)
     check_logger("none")
     with pytest.raises(ValueError, match="pip install wandb"):

@@ -6,15 +6,17 @@ import pytest
 import short_runs
 import torch
 
-from fastlm import cli, hardware, memory
+from fastlm import cli
 from fastlm.accounting import training_memory
 from fastlm.config import TrainConfig
-from fastlm.hardware import free_memory
-from fastlm.memory import OutOfMemory, plan_memory, usable_memory
-from fastlm.recipes import load_recipe
+from fastlm.config.recipes import load_recipe
+from fastlm.devices import hardware
+from fastlm.devices.hardware import free_memory
+from fastlm.train import micro_batch as memory
 from fastlm.train import train
-from fastlm.train_cli import TrainArguments
-from fastlm.trainer import Trainer
+from fastlm.train.command import TrainArguments
+from fastlm.train.micro_batch import OutOfMemory, plan_memory, usable_memory
+from fastlm.train.trainer import Trainer
 
 CUDA = torch.device("cuda")
 

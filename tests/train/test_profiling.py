@@ -9,8 +9,8 @@ from short_runs import new_trainer
 
 from fastlm.accounting import training_flops_per_token
 from fastlm.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
-from fastlm.profiling import Part, StepProfile, profile_step
-from fastlm.train_cli import main
+from fastlm.train.command import main
+from fastlm.train.profiling import Part, StepProfile, profile_step
 
 MODEL = ModelConfig(
     vocab_size=400,

@@ -10,10 +10,10 @@ import pytest
 import torch
 from short_runs import MODEL, config, new_trainer, same, train_rows
 
-from fastlm import hardware
 from fastlm.checkpoint import Damaged, SavedRun, read_newest, read_run_checkpoint, run_checkpoints
 from fastlm.config import OptimConfig, TrainConfig
-from fastlm.record import RunRecord
+from fastlm.devices import hardware
+from fastlm.runs.record import RunRecord
 from fastlm.train import train
 
 CLOCKS = ("seconds", "elapsed_seconds")

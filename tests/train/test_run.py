@@ -28,9 +28,9 @@ from fastlm.config import OptimConfig
 from fastlm.data import open_prepared, prepare
 from fastlm.evaluate import evaluate_loss
 from fastlm.pretrained import load_pretrained
-from fastlm.record import RunRecord
+from fastlm.runs.record import RunRecord
 from fastlm.train import train
-from fastlm.trainer import Trainer
+from fastlm.train.trainer import Trainer
 
 
 def test_a_run_learns_and_leaves_its_evidence(finished, data):
@@ -226,7 +226,7 @@ def test_a_process_can_train_one_compiled_model_after_another(data, tmp_path):
 
 def test_bf16_run_agrees_with_float32(finished, data, tmp_path, monkeypatch):
     """Real bfloat16 arithmetic, also on a CPU that has to emulate it."""
-    from fastlm import hardware
+    from fastlm.devices import hardware
 
     monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: True)
     summary = train(config(data, bf16=True), tmp_path / "run")

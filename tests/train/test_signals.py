@@ -16,15 +16,14 @@ from short_runs import (
     train_rows,
 )
 
-from fastlm import signals
 from fastlm.checkpoint import read_newest
 from fastlm.evaluate import evaluate_loss
-from fastlm.record import RunRecord
-from fastlm.signals import SAVED, Stopped, StopRequest
-from fastlm.train import train
-from fastlm.trainer import Trainer
+from fastlm.runs.record import RunRecord
+from fastlm.train import signals, train
+from fastlm.train.signals import SAVED, Stopped, StopRequest
+from fastlm.train.trainer import Trainer
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
 
 
@@ -100,7 +99,7 @@ def signal_in_validation(number: int, monkeypatch) -> None:
 
         return evaluate_loss(*args, check=check_twice, **kwargs)
 
-    monkeypatch.setattr("fastlm.trainer.evaluate_loss", evaluate)
+    monkeypatch.setattr("fastlm.train.trainer.evaluate_loss", evaluate)
 
 
 @pytest.mark.parametrize(("number", "step"), [(2, 10), (4, 20)])
@@ -131,7 +130,7 @@ def test_what_was_logged_before_the_first_checkpoint_is_not_there_twice(
         raise Stopped("SIGTERM")
 
     with monkeypatch.context() as patch:
-        patch.setattr("fastlm.train.run", run)
+        patch.setattr("fastlm.train.run.run", run)
         with pytest.raises(Stopped):
             train(config(data), tmp_path / "run")
     assert len(validations(tmp_path / "run")) == 1

@@ -14,7 +14,7 @@ from fastlm.checkpoint import run_checkpoints
 from fastlm.config import ModelConfig, OptimConfig, TrainConfig
 from fastlm.generate import generate_text
 from fastlm.pretrained import load_pretrained
-from fastlm.record import RunRecord
+from fastlm.runs.record import RunRecord
 from fastlm.train import train
 
 MODEL = ModelConfig(

@@ -9,7 +9,7 @@ from fastlm.config import ModelConfig
 from fastlm.model import TransformerLM, init_weights
 from fastlm.ops import torch_ops
 from fastlm.optim import AdamW
-from fastlm.tying import Tie
+from fastlm.train.tying import Tie
 
 SMALL = ModelConfig(vocab_size=31, context_length=16, n_layers=1, d_model=16, n_heads=2)
 

@@ -11,17 +11,17 @@ import torch
 from short_runs import config, new_trainer, same, train_rows
 from torch import nn
 
-from fastlm import saver as saver_module
-from fastlm import train as train_module
 from fastlm.checkpoint import read_newest, read_run_checkpoint, run_checkpoints
+from fastlm.checkpoint import saver as saver_module
 from fastlm.config import OptimConfig
-from fastlm.muon import Muon, NorMuon
 from fastlm.optim import SGD, AdaGrad, AdamW
-from fastlm.record import RunRecord
-from fastlm.row_optim import RowAdaGrad
+from fastlm.optim.muon import Muon, NorMuon
+from fastlm.optim.rows import RowAdaGrad
+from fastlm.runs.record import RunRecord
+from fastlm.train import run as train_module
 from fastlm.train import train
-from fastlm.trainer import Trainer
-from fastlm.watch import HISTORY, Diverged, Watch, hold_back
+from fastlm.train.trainer import Trainer
+from fastlm.train.watch import HISTORY, Diverged, Watch, hold_back
 
 CPU = torch.device("cpu")
 OPTIMIZERS = {

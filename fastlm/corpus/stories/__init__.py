@@ -1,6 +1,6 @@
 """Children's stories made from a seed: the text fastlm trains on when it is given no other.
 
-Level 0: imports nothing of fastlm but its own words and plots. A story is one plot of
+Imports nothing of fastlm but its own words and plots. A story is one plot of
 story_plots, told with words of story_words by the rules of a little language:
 
     [a|b|]      one of the alternatives, an empty one too
@@ -21,12 +21,10 @@ import random
 import re
 from collections.abc import Callable, Iterator
 
-from fastlm.story_phrases import SENTENCES
-from fastlm.story_plots import PLOTS
-from fastlm.story_words import IRREGULAR_PLURALS, PEOPLE, SCENES, SYNONYMS, THINGS
-
-SEPARATOR = "<|endoftext|>"
-"""Stands between documents; what follows a story in a text file is "\\n" + SEPARATOR + "\\n"."""
+from fastlm.corpus.documents import SEPARATOR
+from fastlm.corpus.stories.phrases import SENTENCES
+from fastlm.corpus.stories.plots import PLOTS
+from fastlm.corpus.stories.words import IRREGULAR_PLURALS, PEOPLE, SCENES, SYNONYMS, THINGS
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _PRONOUNS = {

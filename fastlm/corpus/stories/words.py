@@ -1,6 +1,6 @@
 """The words that stories are made of, sorted by kind so that every filler fits where it is put.
 
-Level 0: data only. A line `name: a, b, c` is a rule with one alternative per word; lines after it
+Data only. A line `name: a, b, c` is a rule with one alternative per word; lines after it
 that begin with a space belong to it. An alternative may itself hold marks of the little language
 that fastlm.stories explains. SYNONYMS says which words of the sentences and plots may be told as
 others, wherever they stand.

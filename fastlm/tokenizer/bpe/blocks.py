@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from jaxtyping import Int64
 
-from fastlm.bpe.errors import InvalidUtf8
+from fastlm.tokenizer.bpe.errors import InvalidUtf8
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from fastlm.bpe.errors import InvalidUtf8
-from fastlm.bpe.memory import (
+from fastlm.tokenizer.bpe.errors import InvalidUtf8
+from fastlm.tokenizer.bpe.memory import (
     ARENA_FULL,
     AT_BORDER,
     AT_END,
@@ -39,9 +39,9 @@ from fastlm.bpe.memory import (
     prefetch,
     uint64_at,
 )
-from fastlm.bpe.segments import add_special_tokens, start_walk
-from fastlm.bpe.walk import add_walk, next_window
-from fastlm.bpe.words import (
+from fastlm.tokenizer.bpe.segments import add_special_tokens, start_walk
+from fastlm.tokenizer.bpe.walk import add_walk, next_window
+from fastlm.tokenizer.bpe.words import (
     AHEAD,
     VALUE,
     find_or_insert,

@@ -4,7 +4,7 @@
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from fastlm.bpe.memory import int64_at, kernel, load_word, store_word, uint8_at
+from fastlm.tokenizer.bpe.memory import int64_at, kernel, load_word, store_word, uint8_at
 
 _SLACK = 8  # bytes read and written past a token
 

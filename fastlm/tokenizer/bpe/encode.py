@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt
 
-from fastlm.bpe.blocks import cut_text
-from fastlm.bpe.errors import InvalidUtf8, UnknownByte
-from fastlm.bpe.memory import (
+from fastlm.tokenizer.bpe.blocks import cut_text
+from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte
+from fastlm.tokenizer.bpe.memory import (
     ARENA,
     ARENA_FULL,
     ARENA_SIZE,
@@ -70,12 +70,12 @@ from fastlm.bpe.memory import (
     uint8_at,
     uint64_at,
 )
-from fastlm.bpe.merge_word import SCRATCH_PER_BYTE, add_merges, add_rank_lists, merge_word
-from fastlm.bpe.pretokenize import WINDOW_BYTES
-from fastlm.bpe.segments import add_special_tokens, start_walk
-from fastlm.bpe.small import NO_TOKEN
-from fastlm.bpe.walk import add_walk, next_window
-from fastlm.bpe.words import (
+from fastlm.tokenizer.bpe.merge_word import SCRATCH_PER_BYTE, add_merges, add_rank_lists, merge_word
+from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES
+from fastlm.tokenizer.bpe.segments import add_special_tokens, start_walk
+from fastlm.tokenizer.bpe.small import NO_TOKEN
+from fastlm.tokenizer.bpe.walk import add_walk, next_window
+from fastlm.tokenizer.bpe.words import (
     AHEAD,
     VALUE,
     find_or_insert,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int, Int64, UInt
 
-from fastlm.bpe.errors import InvalidUtf8
-from fastlm.bpe.small import NO_TOKEN, SmallEncoder
+from fastlm.tokenizer.bpe.errors import InvalidUtf8
+from fastlm.tokenizer.bpe.small import NO_TOKEN, SmallEncoder
 
 if TYPE_CHECKING:
-    from fastlm.bpe.encode import Encoder
+    from fastlm.tokenizer.bpe.encode import Encoder
 
 # Characters that Python encodes in about the time that the kernels take to load: up to here it is
 # quicker, and where they have yet to be compiled it is far quicker.
@@ -101,7 +101,7 @@ class LazyEncoder:
         return SmallEncoder(byte_ids.tolist(), ranks, special_tokens)
 
     def _compile(self) -> "Encoder":
-        from fastlm.bpe.encode import Encoder
+        from fastlm.tokenizer.bpe.encode import Encoder
 
         byte_ids, merges, special_tokens, dtype = self._parts
         special = {token.encode(): token_id for token, token_id in special_tokens.items()}

@@ -22,8 +22,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
-from fastlm.bpe.count import Words
-from fastlm.bpe.memory import (
+from fastlm.tokenizer.bpe.count import Words
+from fastlm.tokenizer.bpe.memory import (
     Context,
     i64,
     inner,
@@ -38,7 +38,7 @@ from fastlm.bpe.memory import (
     uint8_at,
     uint64_at,
 )
-from fastlm.bpe.pair_heap import (
+from fastlm.tokenizer.bpe.pair_heap import (
     BEGIN,
     BOUND,
     END,

@@ -9,7 +9,7 @@ bytes, of which every new word asks many, have a table of their own, indexed by 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt64
 
-from fastlm.bpe.memory import (
+from fastlm.tokenizer.bpe.memory import (
     BYTE_IDS,
     BYTE_PAIRS,
     DONE,

@@ -3,7 +3,16 @@
 
 import numpy as np
 
-from fastlm.bpe.memory import boolean, i64, inner, int32_at, int64_at, pi64, uint8_at, uint64_at
+from fastlm.tokenizer.bpe.memory import (
+    boolean,
+    i64,
+    inner,
+    int32_at,
+    int64_at,
+    pi64,
+    uint8_at,
+    uint64_at,
+)
 
 # Fields of a trainer's context.
 # Symbol s spells text[PLACE[s] : PLACE[s] + LENGTH[s]]; PREFIX[s] is its first 8 bytes, big-endian,

@@ -18,8 +18,8 @@ import functools
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from fastlm.bpe.errors import InvalidUtf8
-from fastlm.bpe.memory import (
+from fastlm.tokenizer.bpe.errors import InvalidUtf8
+from fastlm.tokenizer.bpe.memory import (
     CLASS_OF,
     CLASSES,
     FLAGS,
@@ -42,7 +42,7 @@ from fastlm.bpe.memory import (
     uint8_at,
     uint64_at,
 )
-from fastlm.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_classes
+from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_classes
 
 BLANK = 16  # set beside SPACE for U+0020
 IS_START, MAY_CONTRACT = 1, 2  # bits of a window's flags

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastlm.bpe.memory import (
+from fastlm.tokenizer.bpe.memory import (
     BOUNDS,
     DOCUMENT,
     N_DOCUMENTS,

@@ -21,8 +21,8 @@ from itertools import accumulate, pairwise
 import numpy as np
 from jaxtyping import UInt8
 
-from fastlm.bpe.errors import UnknownByte
-from fastlm.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_classes
+from fastlm.tokenizer.bpe.errors import UnknownByte
+from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_classes
 
 NO_TOKEN = -1
 

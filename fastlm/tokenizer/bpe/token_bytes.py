@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 if TYPE_CHECKING:
-    from fastlm.bpe.decode import Decoder
+    from fastlm.tokenizer.bpe.decode import Decoder
 
 KERNEL_TOKENS = 1 << 17  # from here on it is worth loading the kernel
 
@@ -28,7 +28,7 @@ class TokenBytes:
 
     @functools.cached_property
     def _decoder(self) -> "Decoder":
-        from fastlm.bpe.decode import Decoder
+        from fastlm.tokenizer.bpe.decode import Decoder
 
         return Decoder(self._text, self._bounds)
 

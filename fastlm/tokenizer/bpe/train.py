@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int64
 
-from fastlm.bpe import small
-from fastlm.bpe.blocks import Block, Loadable, map_blocks, resolve_threads
-from fastlm.bpe.errors import InvalidUtf8
+from fastlm.tokenizer.bpe import small
+from fastlm.tokenizer.bpe.blocks import Block, Loadable, map_blocks, resolve_threads
+from fastlm.tokenizer.bpe.errors import InvalidUtf8
 
 if TYPE_CHECKING:
-    from fastlm.bpe.count import Words
+    from fastlm.tokenizer.bpe.count import Words
 
 Vocab = dict[int, bytes]
 Merges = list[tuple[bytes, bytes]]
@@ -57,7 +57,7 @@ def learn_vocabulary(
         if on_progress is not None:
             on_progress("merges", len(merges))
     else:
-        from fastlm.bpe.merge import learn_merges
+        from fastlm.tokenizer.bpe.merge import learn_merges
 
         every_block = itertools.chain(first, blocks)
         words = _count_blocks(every_block, special_tokens, n_threads, on_progress)
@@ -117,7 +117,7 @@ def _count_blocks(
     n_threads: int,
     on_progress: Progress | None,
 ) -> "Words":
-    from fastlm.bpe.count import WordCounter
+    from fastlm.tokenizer.bpe.count import WordCounter
 
     counters = [WordCounter(special_tokens) for _ in range(n_threads)]
     # Taking from and giving back to a list is atomic: no two threads hold the same counter.

@@ -1,4 +1,4 @@
-"""Class of every code point in Unicode 16. Generated: see make_unicode_table.py."""
+"""Class of every code point in Unicode 16. Generated: see tests/support/make_unicode_table.py."""
 
 import base64
 import zlib

@@ -1,7 +1,7 @@
 # mypy: allow-untyped-calls, disable-error-code=assignment
 """The way through a text that counting and encoding share: window by window, token by token."""
 
-from fastlm.bpe.memory import (
+from fastlm.tokenizer.bpe.memory import (
     AT_BORDER,
     AT_END,
     AT_LONG_TOKEN,
@@ -19,9 +19,9 @@ from fastlm.bpe.memory import (
     pi64,
     shared,
 )
-from fastlm.bpe.pretokenize import add_window, long_token_end, scan_window
-from fastlm.bpe.segments import next_segment
-from fastlm.bpe.words import add_keys, hash_window
+from fastlm.tokenizer.bpe.pretokenize import add_window, long_token_end, scan_window
+from fastlm.tokenizer.bpe.segments import next_segment
+from fastlm.tokenizer.bpe.words import add_keys, hash_window
 
 
 def add_walk(context: Context) -> None:

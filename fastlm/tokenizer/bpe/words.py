@@ -14,7 +14,7 @@ the caches, and the processor would wait for each line in turn.
 import numpy as np
 from jaxtyping import UInt64
 
-from fastlm.bpe.memory import (
+from fastlm.tokenizer.bpe.memory import (
     ARENA,
     ARENA_FULL,
     ARENA_SIZE,
@@ -48,7 +48,7 @@ from fastlm.bpe.memory import (
     uint8_at,
     uint64_at,
 )
-from fastlm.bpe.pretokenize import PADDING, WINDOW_BYTES
+from fastlm.tokenizer.bpe.pretokenize import PADDING, WINDOW_BYTES
 
 SHORT_BYTES = 15
 AHEAD = 16  # tokens between asking for a slot and reading it

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from fastlm.bpe import gpt2_files
+from fastlm.tokenizer.formats import gpt2 as gpt2_files
 
 # GPT-2's pattern as tiktoken writes it, and as OpenAI first did.
 PATTERNS = {

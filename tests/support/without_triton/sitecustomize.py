@@ -1,6 +1,6 @@
 """A Python that starts with this folder on PYTHONPATH has no Triton, as on macOS and Windows.
 
-PYTHONPATH=tests/without_triton:. python -m pytest -m "not slow"
+PYTHONPATH=tests/support/without_triton:. python -m pytest -m "not slow"
 """
 
 from importlib.machinery import PathFinder

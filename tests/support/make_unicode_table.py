@@ -1,4 +1,4 @@
-"""Write unicode_table.py: `python -m fastlm.bpe.make_unicode_table > fastlm/bpe/unicode_table.py`.
+"""Write the table of character classes: `python tests/support/make_unicode_table.py > fastlm/tokenizer/bpe/unicode_table.py`.
 
 The classes come from tiktoken, whose regex engine carries Unicode 16: an encoding of single bytes
 with the pattern `\\p{L}` returns exactly the letters of the text it is given. The counts below are
@@ -15,7 +15,7 @@ LETTER, NUMBER, OTHER, SPACE = 1, 2, 4, 8
 UNICODE_16_COUNTS = {LETTER: 141_028, NUMBER: 1_911, SPACE: 25}
 
 TEMPLATE = '''\
-"""Class of every code point in Unicode 16. Generated: see make_unicode_table.py."""
+"""Class of every code point in Unicode 16. Generated: see tests/support/make_unicode_table.py."""
 
 import base64
 import zlib

@@ -1,0 +1,12 @@
+"""Text to train on: documents are read, stories made, data sets downloaded."""
+
+from typing import TYPE_CHECKING
+
+from fastlm.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from fastlm.corpus.documents import iter_documents as iter_documents
+    from fastlm.corpus.generated import make_stories as make_stories
+
+__all__ = ["iter_documents", "make_stories"]
+__getattr__ = lazy_names(__name__, {"iter_documents": "documents", "make_stories": "generated"})

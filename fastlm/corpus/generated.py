@@ -1,0 +1,131 @@
+"""Generated stories in files: made once, kept while their arguments are the same."""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fastlm.corpus.documents import SEPARATOR
+from fastlm.corpus.stories import generate_stories, story
+from fastlm.files.compression import read_blocks
+
+# Validation stories come from indices that no training file reaches: 2^40 stories are a petabyte.
+_FIRST_VALID_STORY = 1 << 40
+
+
+_SECONDS_BETWEEN_LINES = 2.0
+
+
+def make_stories(
+    out: Path, *, seed: int = 0, n_bytes: int = 10_000_000, valid_bytes: int = 200_000
+) -> Path:
+    """Write train.txt, valid.txt and corpus.json of generated stories; return the folder.
+
+    No story is in both files. Finished files of the same arguments are kept as they are.
+
+    Args:
+        n_bytes: size of train.txt, passed by less than one story; valid_bytes likewise.
+    Raises:
+        ValueError: sizes below 1, or a folder whose train.txt or valid.txt are not such stories.
+    """
+    out = Path(out)
+    for name, size in (("n_bytes", n_bytes), ("valid_bytes", valid_bytes)):
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1: got {size}")
+    asked = {
+        "what": "stories",
+        "seed": seed,
+        "n_bytes": n_bytes,
+        "valid_bytes": valid_bytes,
+        # Another edition of the generator makes the files anew.
+        "first_stories": hashlib.sha256(
+            "".join(story(seed, index) for index in range(100)).encode()
+        ).hexdigest(),
+    }
+    texts = {
+        "train.txt": generate_stories(seed, n_bytes),
+        "valid.txt": generate_stories(seed, valid_bytes, first=_FIRST_VALID_STORY),
+    }
+    card = _read_card(out)
+    if asked.items() <= card.items() and _intact(out, card["files"]):
+        print(f"{out}: the stories are there already", file=sys.stderr)
+        return out
+    for name in texts:
+        if card.get("what") != "stories" and (out / name).exists():
+            raise ValueError(
+                f"{out / name} exists and is not of generated stories; choose another folder"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    files = {
+        name: _write_documents(out / (name + ".part"), stories, name)
+        for name, stories in texts.items()
+    }
+    # The card goes first: after a crash between the renames it tells whose the files are.
+    _write_atomically(out / "corpus.json", json.dumps({**asked, "files": files}, indent=1) + "\n")
+    for name in texts:
+        os.replace(out / (name + ".part"), out / name)
+    return out
+
+
+def _write_documents(path: Path, documents: Iterable[str], label: str) -> dict[str, Any]:
+    """Write documents with a separator after each; return size, hash and number of them."""
+    report = Progress(label)
+    digest = hashlib.sha256()
+    n_documents = n_bytes = 0
+    with open(path, "wb") as file:
+        for document in documents:
+            data = f"{document}\n{SEPARATOR}\n".encode()
+            file.write(data)
+            digest.update(data)
+            n_documents += 1
+            n_bytes += len(data)
+            report(n_bytes, None)
+        file.flush()
+        os.fsync(file.fileno())
+    return {"bytes": n_bytes, "sha256": digest.hexdigest(), "documents": n_documents}
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    try:
+        card = json.loads((folder / "corpus.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return card if isinstance(card, dict) else {}
+
+
+def _intact(folder: Path, files: dict[str, dict[str, Any]]) -> bool:
+    for name, card in files.items():
+        if not (folder / name).is_file():
+            return False
+        digest = hashlib.sha256()
+        for block in read_blocks(folder / name):
+            digest.update(block)
+        if digest.hexdigest() != card["sha256"]:
+            return False
+    return True
+
+
+class Progress:
+    """Prints how far a long job is, a line every two seconds, on standard error."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.last = time.monotonic()
+
+    def __call__(self, n_done: int, n_total: int | None) -> None:
+        now = time.monotonic()
+        if now - self.last < _SECONDS_BETWEEN_LINES and n_done != n_total:
+            return
+        self.last = now
+        of = f" of {n_total / 1e6:.1f}" if n_total else ""
+        print(f"{self.label}: {n_done / 1e6:.1f}{of} MB", file=sys.stderr)

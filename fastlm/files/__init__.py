@@ -1,0 +1,1 @@
+"""Files and folders: made whole, sealed, compressed, and the paths a user gives."""

@@ -1,0 +1,5 @@
+"""RunRecord and write_json of fastlm.runs.record, by their short path."""
+
+from fastlm.runs.record import RunRecord, write_json
+
+__all__ = ["RunRecord", "write_json"]

@@ -1,0 +1,32 @@
+"""Pieces of documents, cut where a tokenizer may cut."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+from fastlm.corpus.documents import Piece
+from fastlm.files.utf8 import to_utf8
+from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, cut_blocks
+
+
+def cut_pieces(pieces: Iterable[Piece], special_tokens: Sequence[str]) -> Iterator[Piece]:
+    """Pieces cut where a tokenizer may cut: they can be tokenized apart.
+
+    A document without any such place for long grows until it has one.
+    """
+    special = [token.encode() for token in special_tokens]
+    pieces = iter(pieces)
+    for text, is_end in pieces:
+        if is_end:
+            yield text, True
+            continue
+        rest = itertools.chain([text], _rest_of_document(pieces))
+        for block in cut_blocks(map(to_utf8, rest), special, n_bytes=BLOCK_BYTES):
+            yield block.decode(), False
+        yield "", True
+
+
+def _rest_of_document(pieces: Iterator[Piece]) -> Iterator[str]:
+    for text, is_end in pieces:
+        yield text
+        if is_end:
+            return

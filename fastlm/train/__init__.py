@@ -1,0 +1,13 @@
+"""Training: from a configuration and a folder to a model, its log and its curve."""
+
+from typing import TYPE_CHECKING
+
+from fastlm.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from fastlm.train.run import Summary as Summary
+    from fastlm.train.run import new_trainer as new_trainer
+    from fastlm.train.run import train as train
+
+__all__ = ["Summary", "new_trainer", "train"]
+__getattr__ = lazy_names(__name__, {"Summary": "run", "new_trainer": "run", "train": "run"})
