@@ -1,4 +1,4 @@
-"""Checkpoints of a run: what is in one, when one is written, and how a run goes on from it."""
+"""Checkpoints of a run: their content, saving, and resuming from one."""
 
 import dataclasses
 import time
@@ -16,7 +16,7 @@ from fastlm.train.watch import Watch
 class Saving:
     """Writes checkpoints of a trainer, and restores it from one.
 
-    Every method is called by all processes; the first writes.
+    All processes call its methods; the first one writes.
     """
 
     def __init__(self, trainer: Trainer, watch: Watch, clock: Clock, saver: Saver) -> None:
@@ -32,7 +32,7 @@ class Saving:
         return sum(memory[part] for part in ("parameters", "optimizer", "average"))
 
     def state(self) -> dict[str, Any]:
-        """All that a checkpoint holds beside the weights and the optimizers' state."""
+        """Content of a checkpoint beside the weights and the optimizers' state."""
         state = self.trainer.state()
         return {
             "seconds": self.clock.seconds,
@@ -42,15 +42,15 @@ class Saving:
         }
 
     def save(self, *, wait: bool = False) -> float:
-        """Write a checkpoint; the steps before it have been read, and were finite.
+        """Write a checkpoint; all steps before it must have been read.
 
         Args:
-            wait: until it is on the disk; otherwise only until it is copied.
+            wait: return when it is on the disk; otherwise when it is copied to host memory.
         Returns:
-            seconds that training waited.
+            Seconds that training waited.
         """
         trainer, began = self.trainer, time.perf_counter()
-        assert not trainer.guard.unread, "a step that nobody has read may not be finite"
+        assert not trainer.guard.unread, "an unread step may not be finite"
         about = {"config": dataclasses.asdict(trainer.config), **self._hashes}
         if trainer.ranks.is_first or trainer.ranks.is_sharded:
             snapshot = take_snapshot(
@@ -66,12 +66,12 @@ class Saving:
         return time.perf_counter() - began
 
     def save_last(self, *, renew: bool = False) -> None:
-        """Have the present step on the disk, with two attempts if need be.
+        """Save the current step and wait until it is on the disk; a failed save is tried again.
 
         Args:
-            renew: write it again if it is there.
+            renew: write the checkpoint again even if it exists.
         Raises:
-            SaveFailed: if the disk does not take it.
+            SaveFailed: if both attempts fail.
         """
         self.saver.finish()
         ranks = self.trainer.ranks
@@ -82,15 +82,15 @@ class Saving:
         if self.saver.failure is not None:
             run = self.saver.folder.parent
             raise SaveFailed(
-                f"the last checkpoint could not be saved: {self.saver.failure}; make room and go "
-                f"on with --resume {run}"
+                f"the last checkpoint could not be saved: {self.saver.failure}; make room and "
+                f"continue with --resume {run}"
             )
 
     def resume(self, saved: SavedRun) -> TrainConfig:
-        """Go on from a checkpoint as if never stopped; returns the configuration to go on with.
+        """Resume from a checkpoint as if never stopped; returns the configuration to continue with.
 
         Raises:
-            ValueError: if it is of another network, optimizer, data or batch size.
+            ValueError: if its network, optimizer, data or batch size differ.
         """
         run = self.saver.folder.parent
         if not saved.optimizers:
@@ -105,7 +105,7 @@ class Saving:
         return config
 
     def restore(self, saved: SavedRun) -> None:
-        """Put back all that the next step depends on, but the clock."""
+        """Restore everything that the next step depends on, except the clock."""
         watch = dict(saved.state["watch"])
         state = {**saved.state, "n_bad": watch.pop("n_bad")}
         self.trainer.load_state(saved.step, state, saved.model, saved.optimizers)
