@@ -17,7 +17,7 @@ from fastlm.data import PreparedData, Split
 from fastlm.runs.record import RunRecord
 from fastlm.train.assemble import set_up
 from fastlm.train.budget import Clock
-from fastlm.train.loop import Training, warm_up
+from fastlm.train.loop import Training
 from fastlm.train.run import assemble_run
 
 
@@ -42,7 +42,7 @@ def new_run(folder: Path) -> Training:
 def bench_saving(benchmark, tmp_path):
     run = new_run(tmp_path)
     trainer, saver = run.trainer, run.saving.saver
-    warm_up(run)
+    run.warm_up()
     stream = trainer.stream()
     steps, written = [], []
     for _ in range(5):

@@ -20,7 +20,7 @@ from fastlm.accounting import forward_flops
 from fastlm.data.windows import Batch
 from fastlm.model import TransformerBlock
 from fastlm.optim import clip_gradients
-from fastlm.train.loop import Training, warm_up
+from fastlm.train.loop import Training
 from fastlm.train.trainer import Trainer
 
 _ROUNDS = 7
@@ -104,7 +104,7 @@ def profile_step(
 def profile_run(run: Training) -> StepProfile:
     """Profile a run that has not begun; writes profile.md and trace.json into its folder."""
     stream = run.trainer.stream()
-    warm_up(run)
+    run.warm_up()
     run.clock.begin_steps()
     folder = run.record.folder
     folder.mkdir(parents=True, exist_ok=True)
