@@ -79,7 +79,7 @@ def bench_compiling_for_gpus(benchmark, name, tmp_path):
     def compile_all() -> None:
         # In a new process: in this one kernels are interpreted.
         environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-        command = [sys.executable, "-m", "kernels.aot", "--ops", name, "--json", str(path)]
+        command = [sys.executable, "bench/kernel_aot.py", "--ops", name, "--json", str(path)]
         subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
 
     benchmark.pedantic(compile_all, rounds=1)

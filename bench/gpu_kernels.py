@@ -22,21 +22,21 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
+sys.path.insert(0, str(ROOT))
 # Triton reads this when its kernels are decorated: before any import of them.
 if "--try-on-cpu" in sys.argv:
     os.environ["TRITON_INTERPRET"] = "1"
 elif not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+from kernel_calls import copied, results_of  # noqa: E402
 from kernel_peers import contenders  # noqa: E402
 from kernel_step import steps_to_time, time_step  # noqa: E402
 from kernel_timing import Timing, copy_gb_per_second, interleaved, matrix_tflops  # noqa: E402
+from readme_tables import replace_table  # noqa: E402
 
 from fastlm.devices.hardware import describe  # noqa: E402
-from kernels.calls import copied, results_of  # noqa: E402
 from kernels.cases import OPS, Inputs, Shape  # noqa: E402
-from kernels.readme import replace_table  # noqa: E402
 
 WHOLE = {"linear_cross_entropy"}  # forward and backward in one
 
@@ -201,7 +201,7 @@ def main(argv: list[str] | None = None) -> None:
     if not torch.cuda.is_available() and not arguments.try_on_cpu:
         parser.error(
             "times need a CUDA device: what can be known without one is printed by "
-            "python -m kernels.aot"
+            "python bench/kernel_aot.py"
         )
     device = torch.device("cpu" if arguments.try_on_cpu else "cuda")
     if arguments.try_on_cpu and (arguments.out is None or arguments.write):

@@ -1,3 +1,4 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
 """Others that compute what a kernel computes: plain PyTorch, compiled PyTorch, Liger, quack.
 
 Each takes the arguments of the kernel, from kernels/cases.py. Liger and quack are measured where

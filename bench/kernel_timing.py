@@ -6,7 +6,7 @@ this program itself is tried, it is the clock on the wall.
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -63,7 +63,7 @@ def _peak_extra_bytes(call: Call, device: torch.device) -> int:
 
 
 def interleaved(
-    calls: dict[str, Call], device: torch.device, *, seconds: float = 0.3, max_rounds: int = 200
+    calls: Mapping[str, Call], device: torch.device, *, seconds: float = 0.3, max_rounds: int = 200
 ) -> dict[str, Timing]:
     """Each call in turn, round after round, so that all see the same clocks.
 

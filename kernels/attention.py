@@ -30,6 +30,7 @@ from .launch import (
     accurate_dtype,
     block_of,
     check_tensors,
+    gpu_of,
     launch,
     lowest_number,
     operation,
@@ -357,7 +358,7 @@ def shape_of(
 
 
 def _is_hopper(device: torch.device) -> bool:
-    return INTERPRETED or torch.cuda.get_device_properties(device).major >= 9
+    return INTERPRETED or gpu_of(device).architecture >= 90
 
 
 def _as_heads(x: Float[Tensor, "... rows d_head"]) -> Float[Tensor, "batch heads rows d_head"]:

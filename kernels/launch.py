@@ -22,8 +22,20 @@ FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _INTERPRETED_PROGRAMS = 3  # more than one, to see how they share the work; each is slow
 
 
+class Gpu(NamedTuple):
+    """The properties of a GPU on which the choice of kernels and grids depends.
+
+    Attributes:
+        architecture: compute capability as one number: 90 for an H100.
+        n_sms: number of streaming multiprocessors.
+    """
+
+    architecture: int
+    n_sms: int
+
+
 class Launch(NamedTuple):
-    """A kernel, its grid, and what it was given by position and by name."""
+    """A kernel, its grid, and the arguments it was given by position and by name."""
 
     kernel: Any
     grid: tuple[int, ...]
@@ -31,21 +43,35 @@ class Launch(NamedTuple):
     options: dict[str, Any]
 
 
-_recorded: list[Launch] | None = None
+class _Recording(NamedTuple):
+    gpu: Gpu
+    launches: list[Launch]
+
+
+_recording: _Recording | None = None
 
 
 @contextmanager
-def recording() -> Iterator[list[Launch]]:
-    """Collect launches instead of making them, of operations on tensors of device "meta".
+def recording(gpu: Gpu) -> Iterator[list[Launch]]:
+    """Collect the launches that operations would make on such a GPU, instead of making them.
 
-    Those have shapes and dtypes but no memory: what a GPU would be given is known without one.
+    Operations are then called with tensors on device "meta", which have shapes and dtypes but no
+    memory, so no GPU is needed.
     """
-    global _recorded
-    _recorded = []
+    global _recording
+    _recording = _Recording(gpu, [])
     try:
-        yield _recorded
+        yield _recording.launches
     finally:
-        _recorded = None
+        _recording = None
+
+
+def gpu_of(device: torch.device) -> Gpu:
+    """The GPU for which launches are chosen: that device, or the GPU of a recording."""
+    if _recording is not None:
+        return _recording.gpu
+    properties = torch.cuda.get_device_properties(device)
+    return Gpu(10 * properties.major + properties.minor, properties.multi_processor_count)
 
 
 def operation(
@@ -74,7 +100,7 @@ def operation(
         registered = custom_op(f"fastlm::{name}", function, mutates_args=changes, tags=tags)
         # The function itself on "meta" too where its launches are wanted.
         registered.register_fake(
-            lambda *arguments: (fake if _recorded is None else function)(*arguments)
+            lambda *arguments: (fake if _recording is None else function)(*arguments)
         )
         return registered
 
@@ -87,8 +113,8 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) 
     The interpreter computes with bfloat16 as if its bits were a whole number. So there such tensors
     are given to it as float32, and what it has written is rounded as PyTorch rounds.
     """
-    if _recorded is not None:
-        _recorded.append(Launch(kernel, grid, arguments, options))
+    if _recording is not None:
+        _recording.launches.append(Launch(kernel, grid, arguments, options))
         return
     if not INTERPRETED:
         given = [_addresses(a) if isinstance(a, list) else a for a in arguments]
@@ -149,7 +175,7 @@ def check_tensors(name: str, max_columns: int | None, x: Tensor, *others: Tensor
     Raises:
         ValueError: with what to do.
     """
-    device = "meta" if _recorded is not None else "cpu" if INTERPRETED else "cuda"
+    device = "meta" if _recording is not None else "cpu" if INTERPRETED else "cuda"
     for tensor in (x, *others):
         if tensor.device.type != device:
             hint = (
@@ -202,5 +228,4 @@ def n_programs(device: torch.device, n_tasks: int, programs_per_sm: int) -> int:
     """Programs that share tasks among them: as many as run at once."""
     if INTERPRETED:
         return max(min(n_tasks, _INTERPRETED_PROGRAMS), 1)
-    n_sms = torch.cuda.get_device_properties(device).multi_processor_count
-    return max(min(n_tasks, n_sms * programs_per_sm), 1)
+    return max(min(n_tasks, gpu_of(device).n_sms * programs_per_sm), 1)
