@@ -1,8 +1,8 @@
-"""What saving costs a run: how long training waits for a checkpoint, and how long it is written.
+"""Benchmark saving: the time for which training waits, and the time to write a checkpoint.
 
-A step of 4 layers, d_model 256, V 4,096, T 256, 16 windows, with NorMuon and its state. extra_info
-has the share of the wall-clock at the default interval: of the waiting alone, and of writing too,
-as if nothing else could run meanwhile.
+A step has 4 layers, d_model 256, V 4,096, T 256 and 16 windows, with NorMuon and its state.
+extra_info has the share of wall-clock time at the default interval: for the waiting alone, and
+with the writing added, as if nothing else could run meanwhile.
 """
 
 import statistics
