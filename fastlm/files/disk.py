@@ -254,6 +254,12 @@ def resumed_file(path: StrPath, *, replace: bool = False) -> Iterator[ResumedFil
                 part.unlink(missing_ok=True)
 
 
+def was_named(path: StrPath) -> bool:
+    """Whether a process was killed right after resumed_file had given a path its name."""
+    found = _find(Path(path)).path
+    return _beside(found, ".part.json").exists() and not _beside(found, ".part").exists()
+
+
 def _create(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CREAT, 0o666)
 
