@@ -362,6 +362,12 @@ def rename(path: Path, new: Path) -> Path:
     return new
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file, if there is one, and wait until the disk has no such name."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def remove_folder(path: Path) -> None:
     """Remove a folder so that its name goes first: what has the name is always whole."""
     removed = path.with_name(REMOVED + path.name)
@@ -728,36 +734,3 @@ def _sync(path: Path, flags: int) -> None:
 
 def _beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
-
-
-def write_flushed(path: Path, raw: bytes) -> None:
-    with open(path, "wb") as out:
-        out.write(raw)
-        _flush(out)
-
-
-def make_empty_folder(path: Path) -> None:
-    check_new_folder(path)
-    make_folder(path)
-
-
-def replace_file(path: Path, raw: bytes) -> None:
-    write_file(path, raw, replace=True)
-
-
-def move_folder(partial: Path, final: Path) -> Path | None:
-    replaced = None
-    if final.exists():
-        replaced = final.with_name(REPLACED + final.name)
-        final.rename(replaced)
-    partial.rename(final)
-    sync_folder(final.parent)
-    return replaced
-
-
-def beside(path: Path, ending: str) -> Path:
-    return _beside(path, ending)
-
-
-def to_disk(file: BinaryIO) -> None:
-    _flush(file)

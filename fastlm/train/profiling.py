@@ -18,6 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from fastlm.accounting import forward_flops
 from fastlm.data.windows import Batch
+from fastlm.files import disk
 from fastlm.model import TransformerBlock
 from fastlm.optim import clip_gradients
 from fastlm.train.trainer import Trainer
@@ -86,7 +87,8 @@ def profile_step(
             trainer.train_step(stream)
         _wait(trainer.device)
         wall = time.perf_counter() - began
-    profiled.export_chrome_trace(str(trace))
+    with disk.whole_file(trace, replace=True) as file:
+        profiled.export_chrome_trace(file.name)
     idle = None
     if on_gpu:
         busy = sum(event.self_device_time_total for event in profiled.key_averages()) / 1e6
@@ -100,9 +102,8 @@ def profile_run(trainer: Trainer) -> StepProfile:
     trainer.warm_up()
     trainer.clock.begin_steps()
     folder = trainer.record.folder
-    folder.mkdir(parents=True, exist_ok=True)
     found = profile_step(trainer, stream, folder / "trace.json")
-    (folder / "profile.md").write_text(found.table() + "\n", encoding="utf-8")
+    disk.write_file(folder / "profile.md", f"{found.table()}\n".encode(), replace=True)
     return found
 
 
