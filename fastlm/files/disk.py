@@ -101,23 +101,22 @@ def whole_file(
         BlockingIOError: if another process makes the path.
         OSError: if there is a folder, a device or a mount point, or the disk refuses.
     """
-    target = _file_target(Path(path), replace=replace, to_stream=to_stream)
+    target = _file_target(Path(path), to_stream=to_stream)
     if target is None:
         with open(path, "wb") as file:
             yield file
         return
     with _holding(target, is_locked=is_locked, wait_seconds=wait_seconds):
-        seen = _look_at_file(target, replace=replace)
         partial = target.beside(PARTIAL)
         _remove(partial)
+        seen = _look_at_file(target, replace=replace)
         try:
             with open(partial, "x+b") as file:
                 yield file
             sync_file(partial)  # by its name: a library may have put another file there
             _name_file(partial, target, seen, replace=replace)
-        except BaseException as error:
+        except BaseException:
             partial.unlink(missing_ok=True)
-            _name_path(error, target)
             raise
         sync_folder(target.folder)
 
@@ -153,10 +152,9 @@ def whole_folder(
             yield partial
             _flush_tree(partial)
             _name_folder(partial, target, seen, replace=replace, last=last)
-        except BaseException as error:
+        except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             _put_back(target)
-            _name_path(error, target)
             raise
 
 
@@ -237,7 +235,7 @@ def resumed_file(path: StrPath, *, replace: bool = False) -> Iterator[ResumedFil
     Raises:
         FileExistsError, BlockingIOError, OSError: as whole_file.
     """
-    target = _file_target(Path(path), replace=replace, to_stream=False)
+    target = _file_target(Path(path), to_stream=False)
     assert target is not None
     with _holding(target):
         seen = _look_at_file(target, replace=replace)
@@ -245,9 +243,6 @@ def resumed_file(path: StrPath, *, replace: bool = False) -> Iterator[ResumedFil
         try:
             with open(part, "r+b", opener=_create) as file:
                 yield ResumedFile(file, target, seen, replace=replace)
-        except BaseException as error:
-            _name_path(error, target)
-            raise
         finally:
             if not part.exists() or part.stat().st_size == 0:  # there is nothing to go on with
                 note.unlink(missing_ok=True)
@@ -296,7 +291,7 @@ def scratch_folder(path: StrPath) -> Iterator[Path]:
 
 def check_new_file(path: StrPath, *, replace: bool = False, to_stream: bool = False) -> None:
     """Raise what whole_file would before its block begins: ask before slow work."""
-    target = _file_target(Path(path), replace=replace, to_stream=to_stream)
+    target = _file_target(Path(path), to_stream=to_stream)
     if target is not None:
         _look_at_file(target, replace=replace)
 
@@ -317,7 +312,7 @@ def append(path: Path, raw: bytes) -> None:
         OSError: if the disk does not take it.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-    handle = os.open(path, flags)
+    handle = os.open(path, flags, 0o666)
     try:
         end = os.fstat(handle).st_size
         if os.write(handle, raw) != len(raw):
@@ -477,7 +472,7 @@ def _is_mount(path: Path) -> bool:
     return any(line.split(b" ")[4] == escaped for line in mounts)
 
 
-def _file_target(path: Path, *, replace: bool, to_stream: bool) -> _Target | None:
+def _file_target(path: Path, *, to_stream: bool) -> _Target | None:
     """Where a file is made; None for a stream that is written through."""
     try:
         mode = path.stat().st_mode
@@ -487,9 +482,7 @@ def _file_target(path: Path, *, replace: bool, to_stream: bool) -> _Target | Non
         raise IsADirectoryError(f"{path} is a folder: expected the name of a file to write")
     is_open_file = _is_descriptor(path)
     if stat.S_ISREG(mode) and not is_open_file:
-        target = _find(path)
-        _look_at_file(target, replace=replace)
-        return target
+        return _find(path)
     if to_stream and (is_open_file or stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)):
         return None
     raise OSError(f"{path} is no regular file: expected the name of a file to write")
@@ -562,23 +555,34 @@ def _holding(
     target: _Target, *, is_locked: bool = False, wait_seconds: float = 0.0
 ) -> Iterator[None]:
     """Make the folder above a target, and hold its lock inside the block."""
-    make_folder(target.folder)
-    if is_locked or fcntl is None:
-        yield
-        return
-    lock, ends = target.beside(LOCK), time.monotonic() + wait_seconds
+    try:
+        make_folder(target.folder)
+        if is_locked or fcntl is None:
+            yield
+            return
+        handle = _wait_for_lock(target, wait_seconds)
+        try:
+            yield
+        finally:
+            # While it is held: another process that has it open sees that its name is gone.
+            target.beside(LOCK).unlink(missing_ok=True)
+            os.close(handle)
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:  # of a write, which names no file
+            error.filename = str(target.given)
+        raise
+
+
+def _wait_for_lock(target: _Target, seconds: float) -> int:
+    """A handle that holds the lock of a target."""
+    lock, ends = target.beside(LOCK), time.monotonic() + seconds
     while (handle := _try_lock(lock)) is None:
         if time.monotonic() >= ends:
             raise BlockingIOError(
                 f"{target.given} is being made by {_holder(lock)}: wait for it, or give another"
             )
         time.sleep(_POLL_SECONDS)
-    try:
-        yield
-    finally:
-        # While it is held: another process that has it open sees that its name is gone.
-        lock.unlink(missing_ok=True)
-        os.close(handle)
+    return handle
 
 
 def _try_lock(lock: Path) -> int | None:
@@ -703,12 +707,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _name_path(error: BaseException, target: _Target) -> None:
-    """Say in an error of a full disk, which names no file, which path was being made."""
-    if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
-        error.filename = str(target.given)
 
 
 def _flush(file: BinaryIO) -> None:

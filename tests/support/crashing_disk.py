@@ -95,7 +95,7 @@ Site = tuple[str, ...]
 
 
 class Recording:
-    """Follows what happens in a folder through os.rename, os.fsync and the content itself.
+    """Follows what happens in a folder through os.rename, os.link, os.fsync and its content.
 
     Args:
         forget: whether to leave out a flush, by the functions of fastlm that asked for it.
@@ -116,7 +116,7 @@ class Recording:
 
     def __enter__(self) -> "Recording":
         self.patch = pytest.MonkeyPatch()
-        for name in ("mkdir", "unlink", "remove", "rmdir", "rename", "replace", "fsync"):
+        for name in ("mkdir", "unlink", "remove", "rmdir", "rename", "replace", "link", "fsync"):
             self.patch.setattr(os, name, self._watched(name, getattr(os, name)))
         return self
 
@@ -131,8 +131,8 @@ class Recording:
                 self._flush(Path(os.readlink(f"/proc/self/fd/{args[0]}")))
                 self._look()
                 return None
-            if name in ("rename", "replace"):
-                self._rename(Path(args[0]), Path(args[1]))
+            if name in ("rename", "replace", "link"):
+                self._rename(Path(args[0]), Path(args[1]), is_kept=name == "link")
             result = original(*args, **kwargs)
             self._look()
             return result
@@ -156,10 +156,11 @@ class Recording:
         else:
             node.flushed, node.changes = dict(node.names), []
 
-    def _rename(self, source: Path, target: Path) -> None:
+    def _rename(self, source: Path, target: Path, *, is_kept: bool) -> None:
         assert source.parent == target.parent
         folder = self._node(source.parent)
-        folder.change((target.name, folder.names[source.name]), (source.name, None))
+        named = (target.name, folder.names[source.name])
+        folder.change(named, *([] if is_kept else [(source.name, None)]))
 
     def _look(self) -> None:
         """Take in what was made, written and removed, and remember what a crash would leave."""
