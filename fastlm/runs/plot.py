@@ -4,7 +4,12 @@ matplotlib is imported where it is used: it is slow to load.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from fastlm.files import disk
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 AXES = (
     ("step", "steps"),
@@ -79,4 +84,10 @@ def plot_curves(rows: list[dict[str, Any]], out: Path, *, title: str) -> None:
             )
     figure.axes[0].legend()
     figure.suptitle(title)
-    figure.savefig(out, dpi=110)
+    save_figure(figure, out)
+
+
+def save_figure(figure: "Figure", out: Path) -> None:
+    """Write a figure as a PNG, whole, in the place of one of that name."""
+    with disk.whole_file(out, replace=True) as file:
+        figure.savefig(file, dpi=110, format="png")

@@ -113,7 +113,7 @@ def report(runs: Sequence[Run], out: Path) -> list[Result]:
         read_result(run, out / run.name, failed=(out / run.name / FAILED).exists()) for run in runs
     ]
     text = table(results)
-    disk.replace_file(out / "table.md", text.encode())
+    disk.write_file(out / "table.md", text.encode(), replace=True)
     draw_curves(results, out / "curves.png", title=out.name)
     field = numeric_field(results)
     if field is not None:
@@ -218,7 +218,7 @@ def _train(
     environment = dict(os.environ)
     if at_once > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // at_once)))
-    with open(folder / OUTPUT, "ab") as output:
+    with disk.open_to_append(folder / OUTPUT) as output:
         child = subprocess.Popen(
             [*words, "--resume", "auto"],
             env=environment,
@@ -268,7 +268,7 @@ def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
             raise ValueError(f"--slurm takes flags and folders without spaces: got {words}")
         lines.append(" ".join(words))
     file = out / "runs.txt"
-    disk.replace_file(file, "".join(f"{line}\n" for line in lines).encode())
+    disk.write_file(file, "".join(f"{line}\n" for line in lines).encode(), replace=True)
     words = ["sbatch", f"--array=1-{len(runs)}%{arguments.at_once}", f"--output={out}/slurm-%a.txt"]
     words += [str(job), str(file)]
     environment = {"PYTHON": sys.executable} | os.environ

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastlm.runs.plot import AXES, same_tokens
+from fastlm.runs.plot import AXES, same_tokens, save_figure
 from fastlm.runs.record import RunRecord
 from fastlm.sweep.plan import Run
 
@@ -229,7 +229,7 @@ def draw_curves(results: Sequence[Result], out: Path, *, title: str) -> None:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize="small")
     figure.suptitle(title)
-    figure.savefig(out, dpi=110)
+    save_figure(figure, out)
 
 
 def draw_field(results: Sequence[Result], field: str, out: Path) -> None:
@@ -252,7 +252,7 @@ def draw_field(results: Sequence[Result], field: str, out: Path) -> None:
             va="top", ha="right", color="tab:red", fontsize="small",
         )  # fmt: skip
     _finish(panel, field, "final validation loss, nats per token")
-    figure.savefig(out, dpi=110)
+    save_figure(figure, out)
 
 
 def draw_equal(results: Sequence[Result], field: str, out: Path) -> None:
@@ -268,7 +268,7 @@ def draw_equal(results: Sequence[Result], field: str, out: Path) -> None:
             )
         panel.set_title(f"after {at:,.0f} {label}", fontsize="medium")
         _finish(panel, field, "validation loss, nats per token")
-    figure.savefig(out, dpi=110)
+    save_figure(figure, out)
 
 
 def _plot_means(

@@ -255,12 +255,13 @@ def test_finished_stories_are_kept_and_damaged_or_other_ones_made_anew(
     assert make(seed=1) != first
 
 
-def test_texts_of_others_are_not_written_over(tmp_path: Path) -> None:
-    (tmp_path / "valid.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"valid\.txt exists and is not of generated stories"):
+@pytest.mark.parametrize("name", ["train.txt", "valid.txt", "corpus.json"])
+def test_texts_of_others_are_not_written_over(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=f"{name} exists and is not of generated stories"):
         make_stories(tmp_path, n_bytes=5000, valid_bytes=2000)
-    assert (tmp_path / "valid.txt").read_text() == "mine"
-    assert [path.name for path in tmp_path.iterdir()] == ["valid.txt"]
+    assert (tmp_path / name).read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_break_while_writing_leaves_no_half_file(
