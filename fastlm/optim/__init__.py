@@ -1,8 +1,8 @@
-"""Optimizers from their formulas, gradient clipping, and the schedule of their rates.
+"""Optimizers written from their formulas, gradient clipping, and learning-rate schedules.
 
-Updates run over lists of tensors (torch._foreach_*, or the Ops an optimizer is given), which on a
-GPU is one kernel for many parameters. Muon and NorMuon are in fastlm.optim.muon; which optimizer
-gets which parameters is in fastlm.optim.groups.
+Updates run over lists of tensors (torch._foreach_*, or the Ops an optimizer is given): on a GPU,
+one kernel for many parameters. Muon and NorMuon are in fastlm.optim.muon, parameter groups in
+fastlm.optim.groups.
 """
 
 import math
@@ -34,25 +34,25 @@ Closure = Callable[[], float] | None
 
 
 def check_rates(lr: float, **others: float) -> None:
-    """Refuse rates that are negative or no finite numbers, with the name of the first one."""
+    """Raise ValueError for the first hyperparameter that is negative or not finite, by its name."""
     for name, value in {"lr": lr, **others}.items():
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"{name} must be finite and not negative: got {value}")
 
 
 class Stepper(Optimizer):
-    """An optimizer that hands each group's parameters and gradients to update().
+    """Base class of the optimizers: passes each group's parameters and gradients to update().
 
-    Only the base class comes from torch.optim.
+    Only the base class torch.optim.Optimizer comes from torch.optim.
 
     Args:
         ops: the functions that compute the update.
-        ranks: the processes of the run. Where parameters are sharded over them, each process
-            updates its own part.
+        ranks: the processes of the run. Where parameters are sharded, each process updates its
+            own shard.
     """
 
     updates_on_condition = False
-    """whether update() itself keeps to `applies`; otherwise step() waits for the device"""
+    """Whether update() itself obeys `applies`; if not, step() waits for the device to read it."""
 
     def __init__(
         self,
@@ -66,15 +66,15 @@ class Stepper(Optimizer):
         super().__init__(params, defaults)
 
     def __getstate__(self) -> dict[str, Any]:
-        # torch.optim copies only what it knows of.
+        # torch.optim.Optimizer copies only its own attributes.
         return super().__getstate__() | {"ops": self.ops, "ranks": self.ranks}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        # A checkpoint from before an option existed goes on with the option's default.
+        # An older checkpoint lacks newer options: they get their defaults.
         for group in self.param_groups:
             for name, value in self.defaults.items():
-                if name != "differentiable":  # torch puts it there, no optimizer here has it
+                if name != "differentiable":  # torch adds it; no optimizer here has that option
                     group.setdefault(name, value)
 
     @torch.no_grad()
@@ -84,8 +84,8 @@ class Stepper(Optimizer):
         """Update every parameter that has a gradient; returns the closure's loss, if any.
 
         Args:
-            applies: on the device. Where it is False nothing changes, and gradients become 0, so
-                that values that are not finite spread no further.
+            applies: a flag on the device. If it is False nothing changes, and gradients become 0
+                so that values that are not finite do not spread.
         """
         loss = None
         if closure is not None:
@@ -111,24 +111,25 @@ class Stepper(Optimizer):
         grads: list[Tensor],
         applies: Bool[Tensor, ""] | None,
     ) -> None:
-        """Change the parameters.
+        """Update the parameters of one group in place.
 
         Args:
-            params: those with a gradient; own() of them is what can be changed.
-            grads: this process's parts.
+            params: parameters that have a gradient; own(params) are the writable shards.
+            grads: this process's shards of the gradients.
+            applies: as in step().
         """
         raise NotImplementedError("each optimizer defines its own update")
 
     def own(self, tensors: list[Tensor]) -> list[Tensor]:
-        """This process's parts of tensors that may be sharded; they share memory."""
+        """This process's shards of tensors, as views; tensors that are not sharded as they are."""
         return [local(t) for t in tensors] if self.ranks.is_sharded else tensors
 
     def buffers(
         self, params: list[Tensor], name: str, new: Callable[[Tensor], Tensor] = torch.zeros_like
     ) -> list[Tensor]:
-        """This process's parts of the state tensors of a name, one a parameter.
+        """This process's shards of the state tensors under a name, one per parameter.
 
-        A parameter without one gets new(parameter).
+        A missing state tensor is created by new(parameter).
         """
         for p in params:
             if name not in self.state[p]:
@@ -136,13 +137,13 @@ class Stepper(Optimizer):
         return self.own([self.state[p][name] for p in params])
 
     def count_step(self, params: list[Tensor]) -> int:
-        """Steps taken, this one included; kept per parameter so that it is saved with the state."""
+        """Count this step and return the total, which is kept per parameter in the saved state."""
         for p in params:
             self.state[p]["step"] = self.state[p].get("step", 0) + 1
         return int(self.state[params[0]]["step"])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state_dict; tensors of a parameter's shape are sharded as it is."""
+        """Restore a state_dict; state tensors of a parameter's shape are sharded like it."""
         params = [p for group in self.param_groups for p in group["params"]]
         state = {
             i: {
@@ -291,15 +292,14 @@ def clip_gradients(
     *,
     ranks: Ranks | None = None,
 ) -> Float[Tensor, ""]:
-    """Scale all gradients by max_l2_norm / (norm + eps) when their global l2 norm is above it.
+    """Scale all gradients by max_l2_norm / (norm + eps) if their global l2 norm exceeds it.
 
-    Changes the gradients in place; parameters without one are left alone. Does not wait for the
-    device.
+    Changes the gradients in place, skips parameters without one, and does not wait for the device.
 
     Args:
-        ranks: the processes that hold parts of the gradients, if these are sharded.
+        ranks: the processes that hold shards of the gradients, if these are sharded.
     Returns:
-        The norm before clipping, float32; 0 when nothing has a gradient.
+        The norm before clipping, float32; 0 when no parameter has a gradient.
     """
     grads = [p.grad for p in parameters if p.grad is not None]
     if not grads:
@@ -323,14 +323,14 @@ def set_schedule(
     progress: float,
     lr_factor: float = 1.0,
 ) -> None:
-    """Set learning rate, weight decay and momentum of every group to where the run is.
+    """Set the scheduled learning rate, weight decay and momentum of every group, in place.
 
-    What a group has at the first call is its peak: kept, and saved, beside the present values.
+    A group's values at the first call are its peaks; they are saved beside the current values.
 
     Args:
-        step: number of the step to be taken, from 1.
-        progress: share of the run that is done with it.
-        lr_factor: what all learning rates are multiplied with besides.
+        step: number of the next step, from 1.
+        progress: share of the run that is done after it.
+        lr_factor: multiplies all learning rates on top of the schedule.
     """
     shape = schedule.multiplier(
         progress,

@@ -1,4 +1,4 @@
-"""Which optimizer each parameter of a network goes to, and at which rates."""
+"""Parameter groups: the optimizer, learning rate, betas and weight decay of each parameter."""
 
 import re
 from typing import Any
@@ -13,8 +13,8 @@ from fastlm.optim.muon import Muon, NorMuon
 
 _GATE = r"attn\.(value_)?gate\.weight"
 
-# Name of the group: pattern of the parameters' names, and whether they are vectors or matrices
-# (None: either).
+# Group name -> pattern of the parameter names, and whether they are vectors or matrices (None:
+# either).
 _RULES: dict[str, tuple[str, str | None]] = {
     "matrices": (rf"layers\.\d+\.(?!{_GATE}).+", "matrix"),
     "head": (r"lm_head\.weight", None),
@@ -30,18 +30,18 @@ _RULES: dict[str, tuple[str, str | None]] = {
 
 
 def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Every trainable parameter in exactly one group, in the order of the model.
+    """Put every trainable parameter into exactly one group, in the order of the model.
 
-    matrices: of the blocks, two dimensions or more, without the gates. head: the output
-    projection of its own. embedding: the token embedding, also when it serves as the head.
-    norms: gains, one dimension. The others are named after the parameters they hold.
+    matrices: weights of the blocks with two or more dimensions, except gates. head: the untied
+    output projection. embedding: the token embedding, also when it is the tied head. norms:
+    one-dimensional gains. The other groups are named after the parameters they hold.
 
     Raises:
-        ValueError: naming a parameter that fits no group, or, under all its names, several.
+        ValueError: if a parameter matches no group, or several under its names.
     """
     groups: dict[str, list[nn.Parameter]] = {name: [] for name in _RULES}
     names: dict[nn.Parameter, list[str]] = {}
-    # One parameter may be reached under several names: all of them have to agree.
+    # A shared parameter has several names: all of them must match the same group.
     for name, p in model.named_parameters(remove_duplicate=False):
         if p.requires_grad:
             names.setdefault(p, []).append(name)
@@ -51,7 +51,7 @@ def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
             found = f"several groups: {', '.join(sorted(fitting))}" if fitting else "no group"
             raise ValueError(
                 f"parameter {' = '.join(aliases)} of shape {tuple(p.shape)} fits {found}; "
-                "give it a rule in fastlm/parameter_groups.py"
+                "add a rule to fastlm/optim/groups.py"
             )
         groups[fitting.pop()].append(p)
     return groups
@@ -74,15 +74,15 @@ def build_optimizers(
     ranks: Ranks | None = None,
     compiled: bool = False,
 ) -> list[Stepper]:
-    """The optimizers of a run, each group at its peak rates.
+    """Build the optimizers of a run, with each group at its peak learning rate.
 
     Args:
-        ranks: the processes of the run, among which Muon's matrices are shared out.
+        ranks: the processes of the run, which divide Muon's matrices among themselves.
         compiled: torch.compile the updates of muon and normuon.
     """
     groups = parameter_groups(model)
     matrices = groups.pop("matrices") if config.name in ("muon", "normuon") else []
-    # Groups of the same settings become one: fewer launches.
+    # Groups with the same settings are merged: fewer kernel launches.
     merged: dict[tuple[Any, ...], list[nn.Parameter]] = {}
     for name, params in groups.items():
         if params:

@@ -1,7 +1,7 @@
 """Muon and NorMuon: steps along the semi-orthogonal matrix nearest to the momentum.
 
-Matrices of one shape go through the iteration together, as one batch of products. An
-update is one plain function of tensors and numbers, so that it can be compiled as it stands.
+Matrices of one shape are orthogonalized as one batch. The update is a plain function of tensors
+and numbers, so that it can be compiled as a whole.
 """
 
 import math
@@ -18,15 +18,15 @@ from fastlm.ops import Ops, torch_ops
 from fastlm.optim import Stepper, check_rates
 
 Polynomial = tuple[float, float, float]
-"""a, b, c of a x + b x^3 + c x^5, applied to singular values"""
+"""Coefficients (a, b, c) of a x + b x^3 + c x^5, applied to singular values."""
 
 NEWTON_SCHULZ: list[Polynomial] = [(3.4445, -4.7750, 2.0315)] * 5
-"""One polynomial, chosen for speed from small values rather than for its limit: 0.7 to 1.2.
+"""One polynomial, five times. It raises small singular values fast; they end between 0.7 and 1.2.
 
 Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/."""
 
 POLAR_EXPRESS_SAFETY = 1.01
-"""Polynomial k at x / 1.01: room for the rounding of bfloat16 beyond the intervals' ends."""
+"""Each polynomial is evaluated at x / 1.01: bfloat16 rounding may leave its interval."""
 
 POLAR_EXPRESS: list[Polynomial] = [
     (a / POLAR_EXPRESS_SAFETY, b / POLAR_EXPRESS_SAFETY**3, c / POLAR_EXPRESS_SAFETY**5)
@@ -38,10 +38,10 @@ POLAR_EXPRESS: list[Polynomial] = [
         (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
     )
 ]
-"""Each polynomial is the one nearest to 1 on the interval that the one before maps to.
+"""Each polynomial is the best approximation of 1 on the interval that the previous one maps to.
 
-From singular values in [0.001, 1] the five end in [0.876, 1.124] exactly computed, and in
-[0.84, 1.125] with both safety margins (here and of the norm).
+Singular values in [0.001, 1] end in [0.876, 1.124] in exact arithmetic, and in [0.84, 1.125]
+with both safety margins (of the polynomials and of the norm).
 Source: Amsel et al. 2025, arXiv:2505.16932, theorem 4.1 and algorithm 1."""
 
 POLYNOMIALS = {"newton-schulz": NEWTON_SCHULZ, "polar-express": POLAR_EXPRESS}
@@ -54,14 +54,14 @@ def orthogonalize(
     symmetric_product: Callable[..., Tensor] = torch_ops.symmetric_product,
     dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "... d_out d_in"]:
-    """Bring all singular values near 1, by five odd polynomials of degree 5.
+    """Bring all singular values near 1 with five odd polynomials of degree 5.
 
-    X <- a X + (b X X^T + c (X X^T)^2) X from X / ||X||.
+    X <- a X + (b X X^T + c (X X^T)^2) X, starting from X / ||X||.
 
     Args:
-        method: of POLYNOMIALS.
-        symmetric_product: as fastlm.functional.symmetric_product.
-        dtype: of the products; bfloat16 on a GPU and float32 elsewhere when not given.
+        method: a key of POLYNOMIALS.
+        symmetric_product: a function like fastlm.functional.symmetric_product.
+        dtype: dtype of the matrix products; by default bfloat16 on a GPU, else float32.
     """
     if dtype is None:
         dtype = torch.bfloat16 if matrices.is_cuda else torch.float32
@@ -72,7 +72,7 @@ def orthogonalize(
         x = x.mT
     norm = x.norm(dim=(-2, -1), keepdim=True)
     if method == "polar-express":
-        norm = norm * POLAR_EXPRESS_SAFETY  # beyond 1 the first polynomial rises steeply
+        norm = norm * POLAR_EXPRESS_SAFETY  # above 1 the first polynomial rises steeply
     x = x / (norm + 1e-7)
     for a, b, c in POLYNOMIALS[method]:
         gram = symmetric_product(x)
@@ -89,16 +89,15 @@ def normalize_neurons(
     eps: float,
     applies: Bool[Tensor, ""] | None = None,
 ) -> Float[Tensor, "... d_out d_in"]:
-    """Divide each row (neuron) by its running root mean square; keep the matrix's norm.
+    """Divide each row (neuron) by its running root mean square; keep the norm of the matrix.
 
-    v <- beta2 v + (1 - beta2) mean(row^2), changed in place; o = row / (sqrt(v) + eps); the
-    result is o ||update|| / ||o||. A correction of v for its start at 0 would be the same for all
-    rows and so leave the result as it is.
+    v <- beta2 v + (1 - beta2) mean(row^2), in place; o = row / (sqrt(v) + eps); the result is
+    o ||update|| / ||o||. Bias correction of v would scale all rows alike, so it would cancel.
 
     Args:
-        applies: where False, v stays as it is.
+        applies: v does not change if this is False.
     Source: Li et al. 2025, arXiv:2510.05491, algorithm 1, whose last step sets the norm to
-    0.2 sqrt(d_out d_in) instead: with the update's own, Muon's learning rates keep their meaning.
+    0.2 sqrt(d_out d_in) instead: keeping the norm of the update keeps Muon's learning rates valid.
     """
     weight = 1 - beta2 if applies is None else (1 - beta2) * applies
     second_moment.lerp_(update.square().mean(dim=-1, keepdim=True), weight)
@@ -121,17 +120,17 @@ def update_stacks(
     eps: float = 0.0,
     applies: Bool[Tensor, ""] | None = None,
 ) -> list[Float[Tensor, "n d_out d_in"]]:
-    """New values of parameters after a step of Muon, or of NorMuon if there are second moments.
+    """Return the parameters after a step of Muon, or of NorMuon if there are second moments.
 
-    All shapes in one call: as one graph they are compiled once, and how long that takes does not
-    depend on the number of layers.
+    One call takes all shapes: they are compiled as one graph, in a time that does not depend on
+    the number of layers.
 
     Args:
-        stacks, updates: matrices of one shape each, and their Nesterov momentum.
-        second_moments: of rows, changed in place; none for Muon.
-        lr, decay: tensors without dimensions when compiled, where a number would become a
-            constant of the graph; decay is lr * weight_decay.
-        applies: where False, the values and second moments there are.
+        stacks, updates: stacked matrices, one stack per shape, and their Nesterov momentum.
+        second_moments: running mean squares of rows, changed in place; empty for Muon.
+        lr, decay: 0-dim tensors when compiled, because a Python number would become a constant of
+            the graph; decay is lr * weight_decay.
+        applies: if False, values and second moments stay unchanged.
     """
     new = []
     for i, (params, update) in enumerate(zip(stacks, updates, strict=True)):
@@ -142,7 +141,7 @@ def update_stacks(
         rate = -lr * math.sqrt(max(1.0, params.shape[-2] / params.shape[-1]))
         if isinstance(rate, Tensor):
             o = rate * o
-            rate = 1.0  # alpha takes numbers only
+            rate = 1.0  # alpha must be a Python number
         value = torch.add(shrunk, o, alpha=rate)
         new.append(value if applies is None else torch.where(applies, value, params))
     return new
@@ -152,17 +151,17 @@ class Muon(Stepper):
     """Momentum whose update is replaced by the nearest semi-orthogonal matrix.
 
     u <- momentum u + g; n = g + momentum u (Nesterov); p <- p - lr weight_decay p
-    - lr sqrt(max(1, d_out / d_in)) orthogonalize(n). For parameters of two dimensions, or more
-    when each (..., d_out, d_in) slice is a matrix of its own.
+    - lr sqrt(max(1, d_out / d_in)) orthogonalize(n). Parameters have two dimensions, or more if
+    each (..., d_out, d_in) slice is a matrix of its own.
 
     Args:
         orthogonalization: newton-schulz or polar-express, see POLYNOMIALS.
-        cautious: decay only those entries whose update has the sign of the entry, or is 0 (Chen
-            et al. 2025, arXiv:2510.12402): p <- p - lr weight_decay [p o >= 0] p - lr ... o.
-        ranks: the processes among which the matrices are shared out: each updates its own, and
-            all get all.
-        compiled: torch.compile the update; later changes of lr, weight_decay and momentum do not
-            compile it anew.
+        cautious: decay only entries whose update has the sign of the entry or is 0 (Chen et al.
+            2025, arXiv:2510.12402): p <- p - lr weight_decay [p o >= 0] p - lr ... o.
+        ranks: the processes that divide the matrices among themselves: each updates its share,
+            and an all-gather gives all of them to all.
+        compiled: torch.compile the update; changes of lr, weight_decay and momentum do not
+            recompile it.
 
     Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/.
     """
@@ -248,7 +247,7 @@ class Muon(Stepper):
         second_moments: list[Tensor],
         applies: Bool[Tensor, ""] | None,
     ) -> list[Tensor]:
-        """New values of all matrices, of which each process computes its share."""
+        """New values of all matrices; each process computes its share, then gathers the rest."""
         ranks = self.ranks
         if ranks.size == 1:
             return self._new_values(group, stacks, updates, second_moments, applies)
@@ -268,7 +267,7 @@ class Muon(Stepper):
     ) -> list[Tensor]:
         numbers = {"lr": group["lr"], "decay": group["lr"] * group["weight_decay"]}
         if self._update is not update_stacks:
-            # Filled on the device: a copy from the host would make it wait.
+            # Filled on the device: a copy from the host would make the host wait.
             device = stacks[0].device
             numbers = {k: torch.full((), v, device=device) for k, v in numbers.items()}
         return self._update(
@@ -285,9 +284,9 @@ class Muon(Stepper):
 
     @torch.no_grad()
     def warm_up(self) -> None:
-        """Update zeros like the parameters: compiles what step() will run, changing nothing.
+        """Compile what step() will run, by updating zeros shaped like the parameters.
 
-        With a condition (`applies` of step()), as in training.
+        No parameter changes. `applies` is given, as in training.
         """
         device = self.param_groups[0]["params"][0].device
         applies = torch.ones((), dtype=torch.bool, device=device)
@@ -306,7 +305,6 @@ def _indices_by_shape(params: list[Tensor]) -> list[list[int]]:
     return list(by_shape.values())
 
 
-# Matrices of one shape go through the iteration together, as one batch of products.
 def _stack(
     tensors: list[Tensor], indices: list[list[int]]
 ) -> list[Float[Tensor, "n rows columns"]]:
@@ -325,13 +323,13 @@ def _unstack(stacks: list[Tensor], tensors: list[Tensor], indices: list[list[int
 
 
 class NorMuon(Muon):
-    """Muon whose orthogonal update has its neurons (rows) brought to one size.
+    """Muon with neuron-wise normalization: the rows of the orthogonal update get similar norms.
 
-    As Muon, with normalize_neurons(orthogonalize(n)) for orthogonalize(n).
+    It takes normalize_neurons(orthogonalize(n)) in place of Muon's orthogonalize(n).
 
     Args:
-        beta2: share of the running second moment of each row that stays in a step.
-        eps: added to its root.
+        beta2: decay rate of the running second moment of each row.
+        eps: added to the root of the second moment.
 
     Source: Li et al. 2025, arXiv:2510.05491.
     """

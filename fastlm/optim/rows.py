@@ -1,7 +1,7 @@
-"""AdaGrad for large tables of which a step touches few rows.
+"""Row-wise AdaGrad for large embedding tables of which a step touches few rows.
 
-A table is a parameter that autograd does not see: rows are looked up before the step, and
-the gradient of what was looked up is given to add(). Neither a step nor add() waits for the device.
+Autograd does not track the tables: rows are looked up before the step, and their gradients are
+passed to add(). Neither step() nor add() waits for the device.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from fastlm.devices.ranks import Ranks
 class RowAdaGrad(Optimizer):
     """v_r <- v_r + mean(g^2); row r <- row r - lr g / (sqrt(v_r) + eps), for rows with gradients.
 
-    v is one number a row. A row that was looked up several times gets the sum of these gradients,
-    and v the sum of their squares.
+    v holds one number per row. A row that was looked up several times gets the sum of its
+    gradients, and v_r the sum of their mean squares.
 
     Args:
-        tables: whole on every process.
-        ranks: the processes whose gradients count.
+        tables: replicated on every process, never sharded.
+        ranks: the processes whose gradients are combined.
 
     Source: Duchi et al. 2011, with one rate a row as in Gupta et al. 2014.
     """
@@ -50,7 +50,7 @@ class RowAdaGrad(Optimizer):
         indices: Sequence[Int[Tensor, "..."]],
         gradients: Sequence[Float[Tensor, "... width"]],
     ) -> None:
-        """Keep gradients of rows for the next step: a tensor for each table, in their order."""
+        """Keep row gradients for the next step: one tensor per table, in the tables' order."""
         tables = [table for group in self.param_groups for table in group["params"]]
         for table, index, gradient in zip(tables, indices, gradients, strict=True):
             self.pending.setdefault(table, []).append((index.flatten(), gradient.flatten(0, -2)))
@@ -59,10 +59,10 @@ class RowAdaGrad(Optimizer):
     def step(  # type: ignore[override]
         self, closure: Any = None, *, applies: Bool[Tensor, ""] | None = None
     ) -> None:
-        """Update the rows that have gradients, and forget these.
+        """Update the rows that have gradients, then drop the gradients.
 
         Args:
-            applies: on the device; where it is False nothing changes.
+            applies: a flag on the device; nothing changes if it is False.
         """
         for group in self.param_groups:
             for table in group["params"]:
@@ -81,13 +81,13 @@ class RowAdaGrad(Optimizer):
                     table.index_add_(0, index, -(gradient * scale[:, None]).to(table.dtype))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget gradients that no step has used."""
+        """Drop gradients that no step has used."""
         self.pending.clear()
 
 
 @contextlib.contextmanager
 def _in_fixed_order(*, needed: bool) -> Iterator[None]:
-    """Sums that come out the same on every GPU: tables that all processes have stay equal."""
+    """Use deterministic sums, so that the replicas of a table stay equal on all processes."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(before or needed)
     try:
