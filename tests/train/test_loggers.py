@@ -7,12 +7,12 @@ import types
 from importlib.util import find_spec
 
 import pytest
+from commands import TINY, fastlm
 from short_runs import config, train_rows
 
 from fastlm.runs.record import RunRecord
 from fastlm.train import train
 from fastlm.train.loggers import MOST_QUEUED, Logger, check_logger, numbers, open_logger
-from tests.cli.test_cli import TINY, fastlm
 
 
 class Recorder:
