@@ -17,15 +17,19 @@ from tokenizer_cases import END, TEXT
 from fastlm.export import export_hugging_face, export_tiktoken
 from fastlm.export.__main__ import main
 from fastlm.export.hugging_face import hugging_face_type
+from fastlm.model import TransformerLM
 from fastlm.pretrained import Pretrained, load_pretrained
 from fastlm.tokenizer import Tokenizer
 from fastlm.train import train
+
+BOUND = 1e-4
+"""how far logits may be from ours"""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_transformers_computes_the_same(name, tokenizer, tmp_path):
-    """Logits of 64 random windows within 1e-4, and the same 64 tokens, greedily."""
+    """Logits of 64 random windows within 1e-4, and 64 tokens written greedily, all as ours would be."""
     ours = random_model(tokenizer, **SHAPES[name])
     export_hugging_face(ours, tmp_path / "hf")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
@@ -41,16 +45,24 @@ def compare(ours: Pretrained, theirs) -> None:
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(network.vocab_size, (64, network.context_length), generator=generator)
     with torch.no_grad():
-        torch.testing.assert_close(theirs(ids).logits, ours.model(ids), rtol=0, atol=1e-4)
-    prompt = ids[:1, :4]
+        torch.testing.assert_close(theirs(ids).logits, ours.model(ids), rtol=0, atol=BOUND)
     written = theirs.generate(
-        prompt, do_sample=False, max_new_tokens=64, eos_token_id=None, pad_token_id=0
+        ids[:1, :4], do_sample=False, max_new_tokens=64, eos_token_id=None, pad_token_id=0
     )
-    own = prompt
-    for _ in range(64):
-        with torch.no_grad():
-            own = torch.cat([own, ours.model(own)[:, -1:].argmax(-1)], dim=1)
-    assert written.tolist() == own.tolist()
+    assert_greedy(ours.model, written[0], n_prompt=4)
+
+
+def assert_greedy(model: TransformerLM, ids: torch.Tensor, *, n_prompt: int) -> None:
+    """Each token after the prompt has our highest logit, or one that rounding may put there.
+
+    Where both networks have each logit within BOUND, what is the highest to them lies at most twice
+    as far below our highest. Which of two that near is taken depends on the processor.
+    """
+    with torch.no_grad():
+        logits = model(ids[None, :-1])[0, n_prompt - 1 :]
+    taken = logits.gather(1, ids[n_prompt:, None])[:, 0]
+    assert len(taken) > 0
+    assert (taken >= logits.max(1).values - 2 * BOUND).all()
 
 
 @pytest.mark.slow
@@ -71,18 +83,31 @@ def test_the_file_beside_the_weights_computes_the_same(name, tokenizer, tmp_path
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     with torch.no_grad():
         padded = theirs(ids, attention_mask=mask, position_ids=positions).logits
-        torch.testing.assert_close(padded[0, 6:], ours.model(ids[0, 6:]), rtol=0, atol=1e-4)
-        torch.testing.assert_close(padded[1], ours.model(ids[1]), rtol=0, atol=1e-4)
+        torch.testing.assert_close(padded[0, 6:], ours.model(ids[0, 6:]), rtol=0, atol=BOUND)
+        torch.testing.assert_close(padded[1], ours.model(ids[1]), rtol=0, atol=BOUND)
         written = theirs.generate(
             ids, attention_mask=mask, do_sample=False, max_new_tokens=8, eos_token_id=None
         )
-        alone = theirs.generate(ids[:1, 6:], do_sample=False, max_new_tokens=8, eos_token_id=None)
-    assert written[0, 20:].tolist() == alone[0, 14:].tolist()
+    assert_greedy(ours.model, written[0, 6:], n_prompt=14)
+    assert_greedy(ours.model, written[1], n_prompt=20)
     told = theirs(ids, labels=ids).loss
     shifted = torch.nn.functional.cross_entropy(
         ours.model(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
     )
     torch.testing.assert_close(told, shifted)
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_what_earlier_calls_kept_is_taken_by_both_its_names(name, tokenizer, tmp_path):
+    """Versions of transformers differ in which they use."""
+    ours = random_model(tokenizer)
+    export_hugging_face(ours, tmp_path / "hf", with_code=True)
+    theirs = load_with_code(tmp_path / "hf")
+    ids = torch.arange(40).view(2, 20)
+    with torch.no_grad():
+        _, kept = theirs(ids[:, :13], use_cache=True).to_tuple()
+        logits = theirs(ids[:, 13:], **{name: kept}).logits
+        torch.testing.assert_close(logits, ours.model(ids)[:, 13:], rtol=0, atol=BOUND)
 
 
 def load_with_code(folder: Path):
