@@ -224,7 +224,7 @@ class TestLearnMerges:
 AT_A_GUARDED_PAGE = """
 import ctypes, mmap
 import numpy as np
-from fastlm.bpe.count import WordCounter, Words
+from fastlm.tokenizer.bpe.count import WordCounter, Words
 
 size = mmap.PAGESIZE
 room = np.frombuffer(mmap.mmap(-1, 2 * size), np.uint8)

@@ -2,7 +2,6 @@
 
 import sys
 import threading
-import time
 import types
 from importlib.util import find_spec
 
@@ -81,14 +80,13 @@ def test_a_target_that_cannot_be_opened_is_opened_once():
 
 
 def test_a_target_that_hangs_holds_up_nothing():
+    """What waited for it would wait for ever: it is let go only after the last assertion."""
     never, told = threading.Event(), []
     logger = Logger("test", lambda: Recorder(never.wait), told.append)
-    began = time.perf_counter()
     for step in range(MOST_QUEUED + 500):
         logger.log(row(step))
-    assert time.perf_counter() - began < 2  # 0.01 s; a machine may be busy
     logger.close(seconds=0.2)
-    assert time.perf_counter() - began < 4
+    assert not never.is_set()
     assert len(told) == 1
     assert "has not finished after 0.2 s" in told[0]
     assert logger.n_lost >= 499

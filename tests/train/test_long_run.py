@@ -14,8 +14,8 @@ FLAGS = """
 """
 COMMAND = """
 import resource, sys, torch
-from fastlm.train_cli import main
-from fastlm.trainer import Trainer
+from fastlm.train.command import main
+from fastlm.train.trainer import Trainer
 
 torch._dynamo.config.error_on_recompile = True
 log = Trainer.log
