@@ -374,32 +374,32 @@ class TrainConfig:
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        """Windows of a step in each of the equal parts of the run."""
+        """Windows of a step in each stage of the batch ramp: equal shares of the run."""
         return self.batch_ramp or (self.batch_size,)
 
     @property
     def lr_factors(self) -> tuple[float, ...]:
-        """What all learning rates are multiplied with in each of those parts."""
+        """Factor of all learning rates in each stage."""
         return self.batch_ramp_lr or tuple(
             math.sqrt(size / self.batch_size) for size in self.batch_sizes
         )
 
-    def part(self, progress: float) -> int:
-        """Which of those parts a step is in that begins with a share of the run done."""
-        n_parts = len(self.batch_sizes)
-        return sum(progress >= i / n_parts for i in range(1, n_parts))
+    def stage(self, progress: float) -> int:
+        """The stage of a step before which a share of the run is done."""
+        n_stages = len(self.batch_sizes)
+        return sum(progress >= i / n_stages for i in range(1, n_stages))
 
-    def steps_in_parts(self, n_steps: int) -> tuple[int, ...]:
-        """How many steps each part has in a run of so many steps."""
-        n_parts = len(self.batch_sizes)
-        # Part i begins with the first step before which i / n_parts of the steps are done.
-        edges = [-(-i * n_steps // n_parts) for i in range(n_parts + 1)]
+    def steps_in_stages(self, n_steps: int) -> tuple[int, ...]:
+        """How many steps each stage has in a run of n_steps."""
+        n_stages = len(self.batch_sizes)
+        # Stage i begins with the first step before which i / n_stages of the steps are done.
+        edges = [-(-i * n_steps // n_stages) for i in range(n_stages + 1)]
         return tuple(b - a for a, b in itertools.pairwise(edges))
 
     def tokens_in(self, n_steps: int) -> int:
         """Tokens a run of so many steps trains on."""
-        parts = zip(self.batch_sizes, self.steps_in_parts(n_steps), strict=True)
-        return self.model.context_length * sum(size * n for size, n in parts)
+        stages = zip(self.batch_sizes, self.steps_in_stages(n_steps), strict=True)
+        return self.model.context_length * sum(size * n for size, n in stages)
 
     @functools.cached_property
     def total_steps(self) -> int | None:
@@ -408,7 +408,7 @@ class TrainConfig:
         if self.max_steps is not None:
             limits.append(self.max_steps)
         if self.max_tokens is not None:
-            # One step more is always more tokens, though it moves the parts.
+            # One step more is always more tokens, though it moves the stages.
             most = self.max_tokens // (self.batch_sizes[0] * self.model.context_length)
             fitting = bisect.bisect_right(range(most + 1), self.max_tokens, key=self.tokens_in) - 1
             limits.append(max(1, fitting))

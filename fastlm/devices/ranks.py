@@ -150,6 +150,10 @@ class GradientSum:
         for p in parameters:
             p.register_post_accumulate_grad_hook(self._take)
 
+    def expect_backward(self, *, is_last: bool) -> None:
+        """A backward pass comes next; gradients are sent during the last one before a step."""
+        self.is_last = is_last
+
     def _take(self, p: Tensor) -> None:
         if not self.is_last:
             return

@@ -74,6 +74,17 @@ def _add_rms_norm(
     return _rms_norm(total, weight, eps), total
 
 
+def _rotate_pairs(
+    x: Float[Tensor, "... seq d_head"],
+    cos: Float[Tensor, "... seq half"],
+    sin: Float[Tensor, "... seq half"],
+) -> Float[Tensor, "... seq d_head"]:
+    accurate = x if x.dtype == torch.float64 else x.float()
+    even, odd = accurate.unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    return turned.flatten(-2).to(x.dtype)
+
+
 def _attention(
     q: Float[Tensor, "... q d_head"],
     k: Float[Tensor, "... k d_head"],
@@ -180,7 +191,7 @@ torch_ops = Ops(
     embedding=F.embedding,
     rms_norm=_rms_norm,
     add_rms_norm=_add_rms_norm,
-    rotate_pairs=functional.rotate_pairs,
+    rotate_pairs=_rotate_pairs,
     qk_norm_rope=functional.qk_norm_rope,
     attention=_attention,
     swiglu=_swiglu,

@@ -1,27 +1,159 @@
-"""Optimizers from their formulas, gradient clipping, and who optimizes what at which rate.
+"""Optimizers from their formulas, gradient clipping, and the schedule of their rates.
 
-Of torch.optim only the Optimizer base class. Updates run over lists of tensors
-(torch._foreach_*, or the Ops an optimizer is given), which on a GPU is one kernel for many
-parameters.
+Updates run over lists of tensors (torch._foreach_*, or the Ops an optimizer is given), which on a
+GPU is one kernel for many parameters. Muon and NorMuon are in fastlm.optim.muon; which optimizer
+gets which parameters is in fastlm.optim.groups.
 """
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fastlm import schedule
 from fastlm.config import OptimConfig
 from fastlm.devices.ranks import Ranks
-from fastlm.devices.sharding import local
+from fastlm.devices.sharding import local, sharded_like
+from fastlm.lazy import lazy_names
 from fastlm.ops import Ops, torch_ops
-from fastlm.optim.groups import parameter_groups
-from fastlm.optim.muon import Muon, NorMuon
-from fastlm.optim.stepper import Stepper, check_rates
+
+if TYPE_CHECKING:
+    from fastlm.optim.groups import build_optimizers as build_optimizers
+    from fastlm.optim.muon import Muon as Muon
+    from fastlm.optim.muon import NorMuon as NorMuon
+
+__getattr__ = lazy_names(
+    __name__, {"Muon": "muon", "NorMuon": "muon", "build_optimizers": "groups"}
+)
+
+Closure = Callable[[], float] | None
+
+
+def check_rates(lr: float, **others: float) -> None:
+    """Refuse rates that are negative or no finite numbers, with the name of the first one."""
+    for name, value in {"lr": lr, **others}.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be finite and not negative: got {value}")
+
+
+class Stepper(Optimizer):
+    """An optimizer that hands each group's parameters and gradients to update().
+
+    Only the base class comes from torch.optim.
+
+    Args:
+        ops: the functions that compute the update.
+        ranks: the processes of the run. Where parameters are sharded over them, each process
+            updates its own part.
+    """
+
+    updates_on_condition = False
+    """whether update() itself keeps to `applies`; otherwise step() waits for the device"""
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        defaults: dict[str, Any],
+        *,
+        ops: Ops = torch_ops,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.ops, self.ranks = ops, ranks or Ranks()
+        super().__init__(params, defaults)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # torch.optim copies only what it knows of.
+        return super().__getstate__() | {"ops": self.ops, "ranks": self.ranks}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # A checkpoint from before an option existed goes on with the option's default.
+        for group in self.param_groups:
+            for name, value in self.defaults.items():
+                if name != "differentiable":  # torch puts it there, no optimizer here has it
+                    group.setdefault(name, value)
+
+    @torch.no_grad()
+    def step(  # type: ignore[override]
+        self, closure: Closure = None, *, applies: Bool[Tensor, ""] | None = None
+    ) -> float | None:
+        """Update every parameter that has a gradient; returns the closure's loss, if any.
+
+        Args:
+            applies: on the device. Where it is False nothing changes, and gradients become 0, so
+                that values that are not finite spread no further.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        if applies is not None and not self.updates_on_condition and not applies:
+            return loss
+        held_back = None if applies is None else ~applies
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            grads = self.own([p.grad for p in params])
+            if held_back is not None:
+                for grad in grads:
+                    grad.masked_fill_(held_back, 0.0)
+            if params:
+                self.update(group, params, grads, applies)
+        return loss
+
+    def update(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        applies: Bool[Tensor, ""] | None,
+    ) -> None:
+        """Change the parameters.
+
+        Args:
+            params: those with a gradient; own() of them is what can be changed.
+            grads: this process's parts.
+        """
+        raise NotImplementedError("each optimizer defines its own update")
+
+    def own(self, tensors: list[Tensor]) -> list[Tensor]:
+        """This process's parts of tensors that may be sharded; they share memory."""
+        return [local(t) for t in tensors] if self.ranks.is_sharded else tensors
+
+    def buffers(
+        self, params: list[Tensor], name: str, new: Callable[[Tensor], Tensor] = torch.zeros_like
+    ) -> list[Tensor]:
+        """This process's parts of the state tensors of a name, one a parameter.
+
+        A parameter without one gets new(parameter).
+        """
+        for p in params:
+            if name not in self.state[p]:
+                self.state[p][name] = new(p)
+        return self.own([self.state[p][name] for p in params])
+
+    def count_step(self, params: list[Tensor]) -> int:
+        """Steps taken, this one included; kept per parameter so that it is saved with the state."""
+        for p in params:
+            self.state[p]["step"] = self.state[p].get("step", 0) + 1
+        return int(self.state[params[0]]["step"])
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state_dict; tensors of a parameter's shape are sharded as it is."""
+        params = [p for group in self.param_groups for p in group["params"]]
+        state = {
+            i: {
+                name: sharded_like(value, params[i])
+                if isinstance(value, Tensor) and value.shape == params[i].shape
+                else value
+                for name, value in of_parameter.items()
+            }
+            for i, of_parameter in state_dict["state"].items()
+        }
+        super().load_state_dict({**state_dict, "state": state})
 
 
 class SGD(Stepper):
@@ -38,6 +170,7 @@ class SGD(Stepper):
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         inverse_sqrt: bool = False,
+        ranks: Ranks | None = None,
     ) -> None:
         check_rates(lr, momentum=momentum, weight_decay=weight_decay)
         defaults = {
@@ -46,9 +179,15 @@ class SGD(Stepper):
             "weight_decay": weight_decay,
             "inverse_sqrt": inverse_sqrt,
         }
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, ranks=ranks)
 
-    def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+    def update(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        applies: Bool[Tensor, ""] | None,
+    ) -> None:
         step = self.count_step(params)
         lr = group["lr"] / math.sqrt(step) if group["inverse_sqrt"] else group["lr"]
         if group["momentum"]:
@@ -56,7 +195,7 @@ class SGD(Stepper):
             torch._foreach_mul_(velocity, group["momentum"])
             torch._foreach_add_(velocity, grads)
             grads = velocity
-        parts = [local(p) for p in params]
+        parts = self.own(params)
         torch._foreach_mul_(parts, 1 - lr * group["weight_decay"])
         torch._foreach_add_(parts, grads, alpha=-lr)
 
@@ -71,16 +210,24 @@ class AdaGrad(Stepper):
         *,
         eps: float = 1e-10,
         weight_decay: float = 0.0,
+        ranks: Ranks | None = None,
     ) -> None:
         check_rates(lr, eps=eps, weight_decay=weight_decay)
-        super().__init__(params, {"lr": lr, "eps": eps, "weight_decay": weight_decay})
+        defaults = {"lr": lr, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, defaults, ranks=ranks)
 
-    def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+    def update(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        applies: Bool[Tensor, ""] | None,
+    ) -> None:
         squares = self.buffers(params, "square_sum")
         torch._foreach_addcmul_(squares, grads, grads)
         scale = torch._foreach_sqrt(squares)
         torch._foreach_add_(scale, group["eps"])
-        parts = [local(p) for p in params]
+        parts = self.own(params)
         torch._foreach_mul_(parts, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_addcdiv_(parts, grads, scale, value=-group["lr"])
 
@@ -95,7 +242,7 @@ class AdamW(Stepper):
     the uncorrected root); Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2.
     """
 
-    holds_back_on_device = True
+    updates_on_condition = True
 
     def __init__(
         self,
@@ -106,18 +253,24 @@ class AdamW(Stepper):
         weight_decay: float = 0.01,
         *,
         ops: Ops = torch_ops,
+        ranks: Ranks | None = None,
     ) -> None:
         check_rates(lr, eps=eps, weight_decay=weight_decay)
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas must lie in [0, 1): got {betas}")
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, defaults)
-        self.ops = ops
+        super().__init__(params, defaults, ops=ops, ranks=ranks)
 
-    def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+    def update(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        applies: Bool[Tensor, ""] | None,
+    ) -> None:
         step = self.count_step(params)
         self.ops.adamw(
-            [local(p) for p in params],
+            self.own(params),
             grads,
             self.buffers(params, "exp_avg"),
             self.buffers(params, "exp_avg_sq"),
@@ -126,7 +279,7 @@ class AdamW(Stepper):
             eps=group["eps"],
             weight_decay=group["weight_decay"],
             step=step,
-            applies=self.applies,
+            applies=applies,
         )
 
 
@@ -148,9 +301,11 @@ def clip_gradients(
     Returns:
         The norm before clipping, float32; 0 when nothing has a gradient.
     """
-    grads = [local(p.grad) for p in parameters if p.grad is not None]
+    grads = [p.grad for p in parameters if p.grad is not None]
     if not grads:
         return torch.zeros(())
+    if ranks is not None and ranks.is_sharded:
+        grads = [local(grad) for grad in grads]
     norm = torch.stack(torch._foreach_norm([g.float() for g in grads])).norm()
     if ranks is not None and ranks.is_sharded:
         norm = ranks.sum_(norm.square()).sqrt()
@@ -158,75 +313,6 @@ def clip_gradients(
         factor = torch.where(norm > max_l2_norm, max_l2_norm / (norm + eps), torch.ones_like(norm))
         torch._foreach_mul_(grads, factor)
     return norm
-
-
-def build_optimizers(
-    model: nn.Module, config: OptimConfig, ops: Ops = torch_ops, *, compiled: bool = False
-) -> list[Optimizer]:
-    """The optimizers of a run, each group at its peak rates.
-
-    Args:
-        compiled: torch.compile the updates of muon and normuon.
-    """
-    groups = parameter_groups(model)
-    matrices = groups.pop("matrices") if config.name in ("muon", "normuon") else []
-    # Groups of the same settings become one: fewer launches.
-    merged: dict[tuple[Any, ...], list[nn.Parameter]] = {}
-    for name, params in groups.items():
-        if params:
-            tied = name == "embedding" and not groups["head"]
-            settings = _settings("head" if tied else name, config, decayed=not tied)
-            merged.setdefault(settings, []).extend(params)
-    rest = [
-        {"params": params, "lr": lr, "weight_decay": decay}
-        | ({} if config.name in ("sgd", "adagrad") else {"betas": betas})
-        for (lr, betas, decay), params in merged.items()
-    ]
-    optimizers: list[Optimizer]
-    if config.name == "sgd":
-        optimizers = [SGD(rest, config.lr, momentum=config.momentum)]
-    elif config.name == "adagrad":
-        optimizers = [AdaGrad(rest, config.lr, eps=config.eps)]
-    else:
-        optimizers = [AdamW(rest, config.lr, config.betas, config.eps, ops=ops)]
-    if matrices:
-        optimizers.append(
-            (NorMuon if config.name == "normuon" else Muon)(
-                matrices,
-                config.muon_lr,
-                momentum=config.momentum,
-                weight_decay=config.weight_decay,
-                orthogonalization=config.orthogonalization,
-                cautious=config.cautious_weight_decay,
-                ops=ops,
-                compiled=compiled,
-            )
-        )
-    return optimizers
-
-
-def _settings(
-    name: str, config: OptimConfig, *, decayed: bool
-) -> tuple[float, tuple[float, float], float]:
-    """Learning rate, betas and weight decay of a group of parameters."""
-    lr = {
-        "embedding": config.embedding_lr,
-        "ngram_tables": config.embedding_lr,
-        "value_embeddings": config.value_embedding_lr,
-        "residual_scalars": config.scalar_lr,
-        "x0_scalars": config.x0_lr,
-    }.get(name)
-    betas = None
-    if name in ("embedding", "value_embeddings", "ngram_tables"):
-        betas = config.table_betas
-    elif name == "x0_scalars":
-        betas = config.x0_betas
-    decayed = decayed and name in ("matrices", "head", "ngram_projections")
-    return (
-        config.lr if lr is None else lr,
-        config.betas if betas is None else betas,
-        config.weight_decay if decayed else 0.0,
-    )
 
 
 def set_schedule(

@@ -16,14 +16,39 @@ class WeightAverage:
 
     Source: Izmailov et al. 2018, arXiv:1803.05407, of whose method this is the part without a
     learning rate of its own.
+
+    Args:
+        tail: share of the run, at its end, whose weights count.
+        every: steps from one set of weights that counts to the next.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], *, tail: float = 1.0, every: int = 1
+    ) -> None:
         self.parameters = list(parameters)
+        self.tail, self.every = tail, every
         # Taken at the start of a run: a device too small for it is to fail there, not at the end.
         self.means = [torch.zeros_like(p, dtype=torch.float32) for p in self.parameters]
         self.n_averaged = 0
         self.is_swapped = False
+
+    def count(self, step: int, progress: float) -> None:
+        """Let the weights after a step count if it is their turn.
+
+        Args:
+            progress: share of the run that is done with that step.
+        """
+        if progress <= 1 - self.tail:
+            self.restart()  # the run was over, and was resumed with a larger budget
+        elif step % self.every == 0:
+            self.update()
+
+    def use(self) -> int:
+        """Exchange the parameters for their mean; returns how many sets of weights are in it."""
+        if self.n_averaged == 0:
+            self.update()  # a tail shorter than `every`: the last weights alone
+        self.swap()
+        return self.n_averaged
 
     @torch.no_grad()
     def update(self) -> None:

@@ -1,8 +1,15 @@
-"""Which optimizer group each parameter of a network belongs to."""
+"""Which optimizer each parameter of a network goes to, and at which rates."""
 
 import re
+from typing import Any
 
 from torch import nn
+
+from fastlm.config import OptimConfig
+from fastlm.devices.ranks import Ranks
+from fastlm.ops import Ops, torch_ops
+from fastlm.optim import SGD, AdaGrad, AdamW, Stepper
+from fastlm.optim.muon import Muon, NorMuon
 
 _GATE = r"attn\.(value_)?gate\.weight"
 
@@ -57,3 +64,79 @@ def _groups_of(name: str, p: nn.Parameter) -> list[str]:
         for group, (pattern, wanted) in _RULES.items()
         if wanted in (None, kind) and re.fullmatch(pattern, name)
     ]
+
+
+def build_optimizers(
+    model: nn.Module,
+    config: OptimConfig,
+    ops: Ops = torch_ops,
+    *,
+    ranks: Ranks | None = None,
+    compiled: bool = False,
+) -> list[Stepper]:
+    """The optimizers of a run, each group at its peak rates.
+
+    Args:
+        ranks: the processes of the run, among which Muon's matrices are shared out.
+        compiled: torch.compile the updates of muon and normuon.
+    """
+    groups = parameter_groups(model)
+    matrices = groups.pop("matrices") if config.name in ("muon", "normuon") else []
+    # Groups of the same settings become one: fewer launches.
+    merged: dict[tuple[Any, ...], list[nn.Parameter]] = {}
+    for name, params in groups.items():
+        if params:
+            tied = name == "embedding" and not groups["head"]
+            settings = _settings("head" if tied else name, config, decayed=not tied)
+            merged.setdefault(settings, []).extend(params)
+    rest = [
+        {"params": params, "lr": lr, "weight_decay": decay}
+        | ({} if config.name in ("sgd", "adagrad") else {"betas": betas})
+        for (lr, betas, decay), params in merged.items()
+    ]
+    optimizers: list[Stepper]
+    if config.name == "sgd":
+        optimizers = [SGD(rest, config.lr, momentum=config.momentum, ranks=ranks)]
+    elif config.name == "adagrad":
+        optimizers = [AdaGrad(rest, config.lr, eps=config.eps, ranks=ranks)]
+    else:
+        optimizers = [AdamW(rest, config.lr, config.betas, config.eps, ops=ops, ranks=ranks)]
+    if matrices:
+        optimizers.append(
+            (NorMuon if config.name == "normuon" else Muon)(
+                matrices,
+                config.muon_lr,
+                momentum=config.momentum,
+                weight_decay=config.weight_decay,
+                orthogonalization=config.orthogonalization,
+                cautious=config.cautious_weight_decay,
+                ops=ops,
+                ranks=ranks,
+                compiled=compiled,
+            )
+        )
+    return optimizers
+
+
+def _settings(
+    name: str, config: OptimConfig, *, decayed: bool
+) -> tuple[float, tuple[float, float], float]:
+    """Learning rate, betas and weight decay of a group of parameters."""
+    lr = {
+        "embedding": config.embedding_lr,
+        "ngram_tables": config.embedding_lr,
+        "value_embeddings": config.value_embedding_lr,
+        "residual_scalars": config.scalar_lr,
+        "x0_scalars": config.x0_lr,
+    }.get(name)
+    betas = None
+    if name in ("embedding", "value_embeddings", "ngram_tables"):
+        betas = config.table_betas
+    elif name == "x0_scalars":
+        betas = config.x0_betas
+    decayed = decayed and name in ("matrices", "head", "ngram_projections")
+    return (
+        config.lr if lr is None else lr,
+        config.betas if betas is None else betas,
+        config.weight_decay if decayed else 0.0,
+    )

@@ -15,7 +15,7 @@ from torch import Tensor
 from fastlm.devices.ranks import Ranks
 from fastlm.devices.sharding import assign, whole, whole_of_part
 from fastlm.ops import Ops, torch_ops
-from fastlm.optim.stepper import Stepper, check_rates
+from fastlm.optim import Stepper, check_rates
 
 Polynomial = tuple[float, float, float]
 """a, b, c of a x + b x^3 + c x^5, applied to singular values"""
@@ -159,16 +159,16 @@ class Muon(Stepper):
         orthogonalization: newton-schulz or polar-express, see POLYNOMIALS.
         cautious: decay only those entries whose update has the sign of the entry, or is 0 (Chen
             et al. 2025, arXiv:2510.12402): p <- p - lr weight_decay [p o >= 0] p - lr ... o.
+        ranks: the processes among which the matrices are shared out: each updates its own, and
+            all get all.
         compiled: torch.compile the update; later changes of lr, weight_decay and momentum do not
             compile it anew.
 
     Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/.
     """
 
-    holds_back_on_device = True
+    updates_on_condition = True
     normalizes_neurons = False
-    ranks = Ranks()
-    """processes among which the matrices are shared out: each updates its own, all get all"""
     _update: Callable[..., list[Tensor]] = staticmethod(update_stacks)
 
     def __init__(
@@ -181,6 +181,7 @@ class Muon(Stepper):
         orthogonalization: str = "newton-schulz",
         cautious: bool = False,
         ops: Ops = torch_ops,
+        ranks: Ranks | None = None,
         compiled: bool = False,
     ) -> None:
         check_rates(lr, momentum=momentum, weight_decay=weight_decay)
@@ -196,8 +197,7 @@ class Muon(Stepper):
             "orthogonalization": orthogonalization,
             "cautious": cautious,
         }
-        super().__init__(params, defaults)
-        self.ops = ops
+        super().__init__(params, defaults, ops=ops, ranks=ranks)
         if compiled:
             self._update = torch.compile(update_stacks, fullgraph=True, dynamic=False)
         for group in self.param_groups:
@@ -208,10 +208,16 @@ class Muon(Stepper):
                         f"{tuple(p.shape)}; give it to AdamW"
                     )
 
-    def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+    def update(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        applies: Bool[Tensor, ""] | None,
+    ) -> None:
         momentum = group["momentum"]
         velocity = self.buffers(params, "velocity")
-        kept = momentum if self.applies is None else torch.where(self.applies, momentum, 1.0)
+        kept = momentum if applies is None else torch.where(applies, momentum, 1.0)
         torch._foreach_mul_(velocity, kept)
         torch._foreach_add_(velocity, grads)
         updates = list(torch._foreach_add(grads, velocity, alpha=momentum))
@@ -220,14 +226,16 @@ class Muon(Stepper):
         if self.normalizes_neurons:
             moments = self.buffers(params, "second_moment", new=_zero_per_row)
         stacked_moments = _stack(moments, indices) if moments else []
-        values = [whole(p) for p in params]
-        updates = [whole_of_part(u, p) for u, p in zip(updates, params, strict=True)]
+        values = params
+        if self.ranks.is_sharded:
+            values = [whole(p) for p in params]
+            updates = [whole_of_part(u, p) for u, p in zip(updates, params, strict=True)]
         new = self._shared_values(
-            group, _stack(values, indices), _stack(updates, indices), stacked_moments
+            group, _stack(values, indices), _stack(updates, indices), stacked_moments, applies
         )
         _unstack(new, values, indices)
-        for p, value in zip(params, values, strict=True):
-            if value is not p:  # of a sharded one this was a copy
+        if self.ranks.is_sharded:
+            for p, value in zip(params, values, strict=True):
                 assign(p, value)
         if moments:
             _unstack(stacked_moments, moments, indices)
@@ -238,14 +246,16 @@ class Muon(Stepper):
         stacks: list[Tensor],
         updates: list[Tensor],
         second_moments: list[Tensor],
+        applies: Bool[Tensor, ""] | None,
     ) -> list[Tensor]:
         """New values of all matrices, of which each process computes its share."""
         ranks = self.ranks
+        if ranks.size == 1:
+            return self._new_values(group, stacks, updates, second_moments, applies)
         shares = [[ranks.share(s) for s in each] for each in (stacks, updates, second_moments)]
-        new = self._new_values(group, *shares)
+        new = self._new_values(group, shares[0], shares[1], shares[2], applies)
         for stack, moments in zip(second_moments, shares[2], strict=True):
-            if ranks.size > 1:
-                stack.copy_(ranks.whole(moments, len(stack)))
+            stack.copy_(ranks.whole(moments, len(stack)))
         return [ranks.whole(part, len(s)) for part, s in zip(new, stacks, strict=True)]
 
     def _new_values(
@@ -254,6 +264,7 @@ class Muon(Stepper):
         stacks: list[Tensor],
         updates: list[Tensor],
         second_moments: list[Tensor],
+        applies: Bool[Tensor, ""] | None,
     ) -> list[Tensor]:
         numbers = {"lr": group["lr"], "decay": group["lr"] * group["weight_decay"]}
         if self._update is not update_stacks:
@@ -268,7 +279,7 @@ class Muon(Stepper):
             cautious=group["cautious"],
             method=group["orthogonalization"],
             symmetric_product=self.ops.symmetric_product,
-            applies=self.applies,
+            applies=applies,
             **{name: group[name] for name in ("beta2", "eps") if name in group},
         )
 
@@ -276,16 +287,16 @@ class Muon(Stepper):
     def warm_up(self) -> None:
         """Update zeros like the parameters: compiles what step() will run, changing nothing.
 
-        With what is held back (see Stepper.applies), as in training.
+        With a condition (`applies` of step()), as in training.
         """
         device = self.param_groups[0]["params"][0].device
-        self.applies = torch.ones((), dtype=torch.bool, device=device)
+        applies = torch.ones((), dtype=torch.bool, device=device)
         for group in self.param_groups:
             params = [p for p in group["params"] if p.requires_grad]
             stacks = _stack([whole(p) for p in params], _indices_by_shape(params))
             zeros = [torch.zeros_like(stack) for stack in stacks]
             moments = [_zero_per_row(s) for s in stacks] if self.normalizes_neurons else []
-            self._shared_values(group, stacks, zeros, moments)
+            self._shared_values(group, stacks, zeros, moments, applies)
 
 
 def _indices_by_shape(params: list[Tensor]) -> list[list[int]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -20,17 +20,25 @@ class RowAdaGrad(Optimizer):
     """v_r <- v_r + mean(g^2); row r <- row r - lr g / (sqrt(v_r) + eps), for rows with gradients.
 
     v is one number a row. A row that was looked up several times gets the sum of these gradients,
-    and v the sum of their squares. Where applies, a bool on the device, is False, nothing changes.
+    and v the sum of their squares.
+
+    Args:
+        tables: whole on every process.
+        ranks: the processes whose gradients count.
 
     Source: Duchi et al. 2011, with one rate a row as in Gupta et al. 2014.
     """
 
-    applies: Tensor | None = None
-    ranks = Ranks()
-    """processes whose gradients count: each has all tables"""
-
-    def __init__(self, tables: Iterable[Tensor], lr: float = 0.05, *, eps: float = 1e-10) -> None:
+    def __init__(
+        self,
+        tables: Iterable[Tensor],
+        lr: float = 0.05,
+        *,
+        eps: float = 1e-10,
+        ranks: Ranks | None = None,
+    ) -> None:
         super().__init__(list(tables), {"lr": lr, "eps": eps})
+        self.ranks = ranks or Ranks()
         self.pending: dict[Tensor, list[tuple[Tensor, Tensor]]] = {}
         for group in self.param_groups:
             for table in group["params"]:
@@ -48,8 +56,14 @@ class RowAdaGrad(Optimizer):
             self.pending.setdefault(table, []).append((index.flatten(), gradient.flatten(0, -2)))
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Update the rows that have gradients, and forget these."""
+    def step(  # type: ignore[override]
+        self, closure: Any = None, *, applies: Bool[Tensor, ""] | None = None
+    ) -> None:
+        """Update the rows that have gradients, and forget these.
+
+        Args:
+            applies: on the device; where it is False nothing changes.
+        """
         for group in self.param_groups:
             for table in group["params"]:
                 parts = self.pending.pop(table, [])
@@ -58,8 +72,8 @@ class RowAdaGrad(Optimizer):
                 index = self.ranks.concatenate(torch.cat([i for i, _ in parts]))
                 gradient = torch.cat([g for _, g in parts]).to(table.dtype)
                 gradient = self.ranks.concatenate(gradient)
-                if self.applies is not None:
-                    gradient = torch.where(self.applies, gradient, 0.0)
+                if applies is not None:
+                    gradient = torch.where(applies, gradient, 0.0)
                 squares = self.state[table]["square_sum"]
                 with _in_fixed_order(needed=self.ranks.size > 1):
                     squares.index_add_(0, index, gradient.float().square().mean(-1))

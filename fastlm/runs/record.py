@@ -35,8 +35,7 @@ class RunRecord:
         self.log_path = folder / "log.jsonl"
         self.checkpoints = folder / CHECKPOINTS
         self.tokenizer = folder / TOKENIZER
-        self.send_on: Callable[[dict[str, Any]], None] | None = None
-        """gets every row too, and returns at once"""
+        self._forward: Callable[[dict[str, Any]], None] | None = None
         self._unwritten = b""
         self._writing = threading.Lock()
         """a checkpoint flushes the log from a thread of its own"""
@@ -74,11 +73,15 @@ class RunRecord:
         """Append one row; on a full disk it waits for the next one."""
         if not self.is_written:
             return
-        if self.send_on is not None:
-            self.send_on(row)
+        if self._forward is not None:
+            self._forward(row)
         with self._writing, contextlib.suppress(OSError):
             self._unwritten += _line(row).encode()
             self._append()
+
+    def forward_rows(self, take: Callable[[dict[str, Any]], None]) -> None:
+        """Give every row that is logged from now on to a function too; it returns at once."""
+        self._forward = take
 
     def flush(self) -> None:
         """Wait until the disk has every row.

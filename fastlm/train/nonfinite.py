@@ -17,9 +17,9 @@ from fastlm.train.trainer import Trainer
 from fastlm.train.watch import Step
 
 
-def write_nonfinite(trainer: Trainer, step: Step) -> Path:
-    """Write not-finite-step-N.json beside the log: windows, seed, norms of every parameter."""
-    path = trainer.record.folder / f"not-finite-step-{step.number}.json"
+def write_nonfinite(trainer: Trainer, step: Step, folder: Path) -> Path:
+    """Write not-finite-step-N.json into a folder: windows, seed, norms of every parameter."""
+    path = folder / f"not-finite-step-{step.number}.json"
     described = describe_step(trainer, step)
     if trainer.ranks.is_first:
         write_json(path, described)
@@ -29,7 +29,7 @@ def write_nonfinite(trainer: Trainer, step: Step) -> Path:
 def describe_step(trainer: Trainer, step: Step) -> dict[str, Any]:
     """Compute a step's gradients again, without an update; weights are those of now."""
     config = trainer.config
-    batch_size = config.batch_sizes[step.part]
+    batch_size = trainer.batch_sizes[step.stage]
     for p in trainer.parameters:
         p.grad = None
     stream = trainer.stream(step.first_window, is_shared=False)

@@ -10,7 +10,7 @@ import threading
 import pytest
 import torch
 from kill_while_saving import assert_whole, kill_while_saving, snapshot
-from short_runs import config, new_trainer, train_rows, weights
+from short_runs import config, new_run, train_rows, weights
 
 from fastlm import checkpoint
 from fastlm.checkpoint import read_newest, run_checkpoints, saver, write_snapshot
@@ -115,7 +115,7 @@ def test_a_mistake_of_ours_in_the_thread_is_not_lost(tmp_path, monkeypatch):
 
 def test_room_is_asked_for_before_the_first_step(data, tmp_path, monkeypatch):
     run_config = config(data)
-    n_bytes = new_trainer(run_config, tmp_path / "other").checkpoint_bytes
+    n_bytes = new_run(run_config, tmp_path / "other").saving.checkpoint_bytes
     monkeypatch.setattr(disk, "free_bytes", lambda path: 3 * n_bytes - 1)
     with pytest.raises(
         OSError, match=r"free, the checkpoints of this run need .* \(3 of .*make room"

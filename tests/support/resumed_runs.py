@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from short_runs import config, new_trainer, same, train_rows
+from short_runs import config, new_run, same, train_rows
 
 from fastlm.checkpoint import SavedRun, read_newest, read_run_checkpoint, run_checkpoints
 from fastlm.config import TrainConfig
@@ -33,9 +33,10 @@ def logged(run: Path) -> list[tuple]:
 
 def next_batches(run: Path, run_config: TrainConfig) -> list[np.ndarray]:
     """The 100 micro-batches after a run's newest checkpoint."""
-    trainer = new_trainer(run_config, run)
-    trainer.resume(read_newest(run / "checkpoints", pytest.fail))
-    return [torch.stack(batch).numpy() for batch in itertools.islice(trainer.stream(), 100)]
+    resumed = new_run(run_config, run)
+    resumed.saving.resume(read_newest(run / "checkpoints", pytest.fail))
+    stream = resumed.trainer.stream()
+    return [torch.stack(batch).numpy() for batch in itertools.islice(stream, 100)]
 
 
 def resumed_after(step: int, whole: Path, run: Path, run_config: TrainConfig) -> None:

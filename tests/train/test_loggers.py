@@ -172,7 +172,7 @@ def test_tensorboard_gets_scalars_in_the_folder_of_the_run(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "tensorboard", types.ModuleType("tensorboard"))
     record = RunRecord(tmp_path)
     logger = open_logger("tensorboard", tmp_path, {}, first_step=4, say=pytest.fail)
-    record.send_on = logger.log
+    record.forward_rows(logger.log)
     record.log(row(5, lr=0.1))
     logger.close()
     assert made[0].folder == str(tmp_path / "tensorboard")
