@@ -5,14 +5,11 @@ import errno
 import os
 import resource
 import shutil
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 import torch
-from kill_while_saving import assert_whole, snapshot
+from kill_while_saving import assert_whole, kill_while_saving, snapshot
 from short_runs import config, new_run, train_rows, weights
 
 from fastlm import checkpoint
@@ -207,20 +204,6 @@ def test_log_rows_wait_for_a_full_disk(tmp_path):
             record.log({"step": step})
             assert [row["step"] for row in record.rows()] == list(range(step + 1))
     assert [row["step"] for row in record.rows()] == list(range(30))
-
-
-def kill_while_saving(folder: Path, n_kills: int, seed: int = 0) -> int:
-    """Kill a process that saves, n_kills times; returns how many kills met half a checkpoint."""
-    folder.mkdir(exist_ok=True)
-    script = Path(__file__).parents[1] / "support" / "kill_while_saving.py"
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder), str(n_kills), str(seed)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(script.parents[2])},
-    )
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout)
 
 
 def test_a_kill_while_saving_leaves_whole_checkpoints(tmp_path):
