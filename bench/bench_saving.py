@@ -1,8 +1,8 @@
-"""What saving costs a run: how long training waits for a checkpoint, and how long it is written.
+"""Benchmark saving: the time for which training waits, and the time to write a checkpoint.
 
-A step of 4 layers, d_model 256, V 4,096, T 256, 16 windows, with NorMuon and its state. extra_info
-has the share of the wall-clock at the default interval: of the waiting alone, and of writing too,
-as if nothing else could run meanwhile.
+A step has 4 layers, d_model 256, V 4,096, T 256 and 16 windows, with NorMuon and its state.
+extra_info has the share of wall-clock time at the default interval: for the waiting alone, and
+with the writing added, as if nothing else could run meanwhile.
 """
 
 import statistics
@@ -17,7 +17,7 @@ from fastlm.data import PreparedData, Split
 from fastlm.runs.record import RunRecord
 from fastlm.train.assemble import set_up
 from fastlm.train.budget import Clock
-from fastlm.train.loop import Training, warm_up
+from fastlm.train.loop import Training
 from fastlm.train.run import assemble_run
 
 
@@ -42,7 +42,7 @@ def new_run(folder: Path) -> Training:
 def bench_saving(benchmark, tmp_path):
     run = new_run(tmp_path)
     trainer, saver = run.trainer, run.saving.saver
-    warm_up(run)
+    run.warm_up()
     stream = trainer.stream()
     steps, written = [], []
     for _ in range(5):

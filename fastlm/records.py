@@ -4,7 +4,6 @@ python -m fastlm.records RUN... --to runs
 """
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,9 +85,8 @@ def _check(run: Path) -> None:
 
 
 def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
-    disk.make_folder(target)
     for path in (path for name in names for path in source.glob(name)):
-        shutil.copyfile(path, target / path.name)
+        disk.copy_file(path, target / path.name, replace=True)
 
 
 def table(records: Path) -> str:
@@ -141,7 +139,7 @@ def update(page: Path) -> bool:
         new = f"{text.rstrip()}\n\n## All runs\n\n{made}\n"
     if new == text:
         return False
-    disk.replace_file(page, new.encode())
+    disk.write_file(page, new.encode(), replace=True)
     return True
 
 

@@ -206,3 +206,10 @@ def test_light_rooms_import_no_torch(room):
         if room_of(name_of(path)) == room:
             roots = {name.split(".")[0] for name in imported_modules(path)}
             assert "torch" not in roots, path
+
+
+def test_tests_share_code_by_support_alone():
+    """A file of tests that another one imports cannot be moved, and drags its own imports along."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        wrong = {n for n in imported_modules(path) if n.split(".")[0] in ("tests", "conftest")}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}: move it to tests/support"

@@ -5,10 +5,8 @@ Everything is text: config.json, environment.json, log.jsonl, summary.json.
 
 import contextlib
 import dataclasses
-import errno
 import json
 import math
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -50,15 +48,16 @@ class RunRecord:
             return
         disk.make_folder(self.folder)
         disk.sweep(self.folder)
-        self.log_path.write_bytes(b"")  # of a run that was stopped before its first checkpoint
-        disk.write_flushed(self.folder / "environment.json", _json(environment))
+        # There may be rows of a run that was stopped before its first checkpoint.
+        disk.write_file(self.log_path, b"", replace=True)
+        disk.write_file(self.folder / "environment.json", _json(environment), replace=True)
         self.write_config(config)  # last: it makes the folder a run, and waits for all names
 
     def write_config(self, config: TrainConfig) -> None:
         """Write down what is run, in place of what was written before."""
         if not self.is_written:
             return
-        disk.replace_file(self.folder / "config.json", to_json(config).encode())
+        disk.write_file(self.folder / "config.json", to_json(config).encode(), replace=True)
 
     def resume(self, step: int, environment: dict[str, Any]) -> None:
         """Forget the log rows after a step, and note the machine the run goes on with."""
@@ -66,7 +65,7 @@ class RunRecord:
             return
         disk.sweep(self.folder)
         kept = [row for row in self.rows() if row["step"] <= step]
-        disk.replace_file(self.log_path, "".join(_line(row) for row in kept).encode())
+        disk.write_file(self.log_path, "".join(map(_line, kept)).encode(), replace=True)
         self.log({"kind": "resume", "step": step, "environment": environment})
 
     def log(self, row: dict[str, Any]) -> None:
@@ -94,16 +93,7 @@ class RunRecord:
         disk.sync_file(self.log_path)
 
     def _append(self) -> None:
-        handle = os.open(
-            self.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        )
-        try:
-            end = os.fstat(handle).st_size
-            if os.write(handle, self._unwritten) != len(self._unwritten):
-                os.ftruncate(handle, end)  # rows are there whole or not at all
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.log_path))
-        finally:
-            os.close(handle)
+        disk.append(self.log_path, self._unwritten)
         self._unwritten = b""
 
     def rows(self) -> list[dict[str, Any]]:
@@ -162,7 +152,7 @@ def write_json(path: Path, values: Any) -> None:
     """Write values (a dict or a dataclass) as indented JSON, whole or not at all."""
     if dataclasses.is_dataclass(values) and not isinstance(values, type):
         values = dataclasses.asdict(values)
-    disk.replace_file(path, _json(values))
+    disk.write_file(path, _json(values), replace=True)
 
 
 def _json(values: Any) -> bytes:

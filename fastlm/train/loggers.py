@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fastlm.cli import unknown
+from fastlm.files import disk
 
 MOST_QUEUED = 1_000
 """Length of the queue of unsent rows; rows beyond it are dropped."""
@@ -203,7 +204,7 @@ class WandB:
 
         path = folder / WANDB_ID
         if not (first_step and path.is_file()):
-            path.write_text(secrets.token_hex(4) + "\n", encoding="utf-8")
+            disk.write_file(path, f"{secrets.token_hex(4)}\n".encode(), replace=True)
         self.run: Any = wandb.init(
             id=path.read_text(encoding="utf-8").strip(),
             resume="allow",

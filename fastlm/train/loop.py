@@ -33,6 +33,7 @@ class Training:
     telling: Telling
     saving: Saving
     compile_seconds: float = 0.0
+    """that warm_up() took to compile"""
 
     @property
     def config(self) -> TrainConfig:
@@ -43,6 +44,33 @@ class Training:
         """Continue with other budgets."""
         self.trainer.use_config(config)
         self.budget.use_config(config)
+
+    def warm_up(self) -> None:
+        """Compile and time forward, backward and validation, without changing any state."""
+        trainer = self.trainer
+        shape = (trainer.micro_batch, trainer.config.model.context_length)
+        # Two tensors: with one tensor twice, the graph would hold only for aliased inputs.
+        inputs, targets = (
+            torch.zeros(shape, dtype=torch.int64, device=trainer.device) for _ in range(2)
+        )
+        times = []
+        for _ in range(2):
+            began = time.perf_counter()
+            loss = trainer.loss(inputs, targets)
+            loss.item()
+            forward_seconds = time.perf_counter() - began
+            loss.backward()
+            loss.item()  # waits for the device
+            times.append(time.perf_counter() - began)
+        for p in trainer.parameters:
+            p.grad = None
+        began = time.perf_counter()
+        for optimizer in trainer.optimizers:
+            if trainer.config.compile and isinstance(optimizer, Muon):
+                optimizer.warm_up()
+        self.compile_seconds = max(0.0, times[0] - times[1]) + time.perf_counter() - began
+        self.budget.window_seconds.append(times[1] / trainer.micro_batch)
+        self.budget.eval_seconds_per_token.append(forward_seconds / inputs.numel())
 
     def read_steps(self) -> None:
         """Read and log the steps since the last call; waits for the device.
@@ -77,37 +105,9 @@ def begin(run: Training, status: StatusLine) -> None:
     """Compile and time the step, and validate the untrained model of a new run."""
     if run.config.compile:
         status.say("compiling ...")
-    warm_up(run)
+    run.warm_up()
     if run.trainer.step == 0:
         _evaluate_if_due(run, status)
-
-
-def warm_up(run: Training) -> None:
-    """Compile and time forward, backward and validation, without changing any state."""
-    trainer = run.trainer
-    shape = (trainer.micro_batch, trainer.config.model.context_length)
-    # Two tensors: with the same one twice, the compiled graph would hold only for aliased inputs.
-    inputs, targets = (
-        torch.zeros(shape, dtype=torch.int64, device=trainer.device) for _ in range(2)
-    )
-    times = []
-    for _ in range(2):
-        began = time.perf_counter()
-        loss = trainer.loss(inputs, targets)
-        loss.item()
-        forward_seconds = time.perf_counter() - began
-        loss.backward()
-        loss.item()  # waits for the device
-        times.append(time.perf_counter() - began)
-    for p in trainer.parameters:
-        p.grad = None
-    began = time.perf_counter()
-    for optimizer in trainer.optimizers:
-        if trainer.config.compile and isinstance(optimizer, Muon):
-            optimizer.warm_up()
-    run.compile_seconds = max(0.0, times[0] - times[1]) + time.perf_counter() - began
-    run.budget.window_seconds.append(times[1] / trainer.micro_batch)
-    run.budget.eval_seconds_per_token.append(forward_seconds / inputs.numel())
 
 
 def loop(run: Training, status: StatusLine) -> str:

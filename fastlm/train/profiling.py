@@ -17,9 +17,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from fastlm.accounting import forward_flops
 from fastlm.data.windows import Batch
+from fastlm.files import disk
 from fastlm.model import TransformerBlock
 from fastlm.optim import clip_gradients
-from fastlm.train.loop import Training, warm_up
+from fastlm.train.loop import Training
 from fastlm.train.trainer import Trainer
 
 _ROUNDS = 7
@@ -94,7 +95,8 @@ def profile_step(
             step()
         _wait(trainer.device)
         wall = time.perf_counter() - began
-    profiled.export_chrome_trace(str(trace))
+    with disk.whole_file(trace, replace=True) as file:
+        profiled.export_chrome_trace(file.name)
     idle = None
     if on_gpu:
         busy = sum(event.self_device_time_total for event in profiled.key_averages()) / 1e6
@@ -105,12 +107,11 @@ def profile_step(
 def profile_run(run: Training) -> StepProfile:
     """Profile a run that has not started; writes profile.md and trace.json into its folder."""
     stream = run.trainer.stream()
-    warm_up(run)
+    run.warm_up()
     run.clock.begin_steps()
     folder = run.record.folder
-    folder.mkdir(parents=True, exist_ok=True)
     found = profile_step(run, stream, folder / "trace.json")
-    (folder / "profile.md").write_text(found.table() + "\n", encoding="utf-8")
+    disk.write_file(folder / "profile.md", f"{found.table()}\n".encode(), replace=True)
     return found
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import itertools
-import shutil
 import statistics
 import sys
 import time
@@ -21,6 +20,7 @@ from fastlm.data.prepared import PreparedData, check_tokenizer, open_prepared
 from fastlm.data.windows import check_length
 from fastlm.devices.hardware import describe, peak_memory
 from fastlm.devices.ranks import Ranks
+from fastlm.files import disk
 from fastlm.generate.sampling import generate_text
 from fastlm.pretrained import load_pretrained, read_start
 from fastlm.runs.plot import plot_curves
@@ -178,7 +178,7 @@ def _open_record(run: Training, resume: bool | Path) -> bool:
         record.start(run.config, environment)
     if ranks.is_first:
         # Also when resuming: a power cut may have come between the record and this copy.
-        shutil.copytree(data.folder / "tokenizer", record.tokenizer, dirs_exist_ok=True)
+        disk.copy_folder(data.folder / "tokenizer", record.tokenizer, replace=True)
     return saved is not None
 
 
@@ -363,7 +363,7 @@ def _finish(
         raise failure
     if summary.finished:
         text = sample(folder, stop)
-        (folder / "sample.txt").write_text(text + "\n", encoding="utf-8")
+        disk.write_file(folder / "sample.txt", f"{text}\n".encode(), replace=True)
         status.say(f"\n{text}\n")
         status.say(_next_commands(folder, run.config))
     else:

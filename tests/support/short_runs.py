@@ -116,3 +116,16 @@ def interrupted_after(n_steps: int, run_config: TrainConfig, run: Path) -> Summa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "train_step", step)
         return train(run_config, run)
+
+
+def validations(run: Path) -> list[tuple[int, float, bool]]:
+    rows = [row for row in RunRecord(run).rows() if row["kind"] == "eval"]
+    return [(row["step"], row["val_loss"], row["whole_file"]) for row in rows]
+
+
+def assert_equal_runs(a: Path, b: Path) -> None:
+    """The same weights and log, but for the clocks."""
+    assert_same_weights(a, b)
+    assert validations(a) == validations(b)
+    for key in ("step", "tokens", "loss", "lr", "grad_norm"):
+        assert [row[key] for row in train_rows(a)] == [row[key] for row in train_rows(b)]

@@ -1,4 +1,4 @@
-"""Run by torchrun, in two processes: python two_ranks.py DATA FOLDER. What test_parallel.py checks.
+"""Run by torchrun, in two processes: python two_ranks.py DATA FOLDER. What test_ranks.py checks.
 
 One start for all, as it takes seconds.
 """

@@ -10,7 +10,6 @@ from short_runs import new_run
 from fastlm.accounting import training_flops_per_token
 from fastlm.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from fastlm.train.command import main
-from fastlm.train.loop import warm_up
 from fastlm.train.profiling import Part, StepProfile, profile_step
 
 MODEL = ModelConfig(
@@ -43,7 +42,7 @@ def test_parts_are_timed_and_their_flops_are_those_of_the_model(
     )
     run = new_run(config, tmp_path / "run")
     trainer = run.trainer
-    warm_up(run)
+    run.warm_up()
     run.clock.begin_steps()
     found = profile_step(run, trainer.stream(), tmp_path / "trace.json", n_steps=3)
     names = ["attention", "feed-forward", "head and loss", "gradient clipping", "optimizer", "data"]

@@ -3,30 +3,27 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from short_runs import (
-    assert_same_weights,
+    assert_equal_runs,
     config,
     new_run,
-    train_rows,
+    validations,
 )
+from signalled_runs import NAMES, run_with_signals
 
 from fastlm.checkpoint import read_newest
 from fastlm.devices.ranks import Ranks
 from fastlm.evaluate import evaluate_loss
-from fastlm.runs.record import RunRecord
 from fastlm.train import signals, train
 from fastlm.train.saving import Saving
 from fastlm.train.signals import SAVED, Stopped, StopRequest
 from fastlm.train.stopping import Stopping
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,19 +63,6 @@ def test_the_end_of_the_job_is_slurms(text, expected, monkeypatch):
     if text is not None:
         monkeypatch.setenv("SLURM_JOB_END_TIME", text)
     assert signals.job_end() == expected
-
-
-def validations(run: Path) -> list[tuple[int, float, bool]]:
-    rows = [row for row in RunRecord(run).rows() if row["kind"] == "eval"]
-    return [(row["step"], row["val_loss"], row["whole_file"]) for row in rows]
-
-
-def assert_equal_runs(a: Path, b: Path) -> None:
-    """The same weights and log, but for the clocks."""
-    assert_same_weights(a, b)
-    assert validations(a) == validations(b)
-    for key in ("step", "tokens", "loss", "lr", "grad_norm"):
-        assert [row[key] for row in train_rows(a)] == [row[key] for row in train_rows(b)]
 
 
 def signal_in_validation(number: int, monkeypatch) -> None:
@@ -171,38 +155,6 @@ def test_a_step_already_saved_is_not_written_again(data, tmp_path, monkeypatch):
     monkeypatch.setattr(Saving, "save", save)
     train(config(data), tmp_path / "run")
     assert n_saved == 4
-
-
-# The moments a signal can find a process at, from its first line on: the log tells how far it is.
-COMMAND = [
-    *(sys.executable, "-m", "fastlm.train", "--recipe", "tiny", "--resume", "auto"),
-    *("--device", "cpu", "--model.n-layers", "1", "--model.d-model", "32", "--model.n-heads", "2"),
-    *("--model.context-length", "32", "--batch-size", "4", "--max-steps", "300"),
-    *("--eval-every", "20", "--eval-tokens", "2048", "--checkpoint-every", "7", "--log-every", "1"),
-]
-
-
-def run_with_signals(
-    data: Path, run: Path, delays: list[float], rng: random.Random, *flags
-) -> list[int]:
-    """Start the command, send it a signal after each delay, until it ends; its exit codes."""
-    codes = []
-    for delay in [*delays, None]:
-        command = [*COMMAND, "--data", str(data), "--out", str(run), *flags]
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        if delay is not None:
-            time.sleep(delay)
-            process.send_signal(signal.Signals[rng.choice(NAMES)])
-        _, told = process.communicate(timeout=120)
-        codes.append(process.returncode)
-        assert process.returncode in (0, SAVED), told
-        steps = [row["step"] for row in train_rows(run)]
-        assert steps == list(range(1, len(steps) + 1))  # neither hole nor double
-        saved = read_newest(run / "checkpoints", pytest.fail)
-        assert (saved.step if saved else 0) == len(steps)  # no step lost
-        if process.returncode == 0:
-            break
-    return codes
 
 
 @pytest.mark.slow
