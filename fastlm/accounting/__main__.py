@@ -1,4 +1,4 @@
-"""The command `python -m fastlm.accounting`: what a network or run costs, and may come to."""
+"""The command line of fastlm.accounting: parameters, FLOPs, memory, time and projected loss."""
 
 import dataclasses
 import functools
@@ -37,7 +37,7 @@ _SHOWN_CHIPS = ("A100", "H100", "H200", "B200")
 
 
 class Budget(NamedTuple):
-    """How much is trained: so many tokens, or as many as fit in so many seconds."""
+    """A training budget in tokens, or in seconds."""
 
     tokens: float | None
     seconds: float | None
@@ -52,7 +52,7 @@ def _configuration(name: str) -> TrainConfig:
     if Path(name).is_dir():
         return RunRecord(Path(name)).config()
     known = [COMPARISON, *GPT2, *RECIPES]
-    raise ValueError(f"{name} is no folder of a run; {cli.unknown('recipe', name, known)}")
+    raise ValueError(f"{name} is not the folder of a run; {cli.unknown('recipe', name, known)}")
 
 
 def _account(
@@ -69,17 +69,17 @@ def _account(
     """Parameters, FLOPs and memory by part, the largest batch, and how long training takes.
 
     Args:
-        name: of a recipe, the folder of a run, gpt2-small, gpt2-medium, gpt2-large or gpt2-xl; gpt2
-            puts these beside each other.
-        chip: A100, H100, H200, B200 ...; these four when not given.
-        mfu: share of the chip's dense peak that the model's FLOPs are taken to use.
+        name: name of a recipe, folder of a run, gpt2-small, gpt2-medium, gpt2-large or gpt2-xl;
+            gpt2 compares these four.
+        chip: A100, H100, H200, B200 ...; none: these four.
+        mfu: model FLOPs utilization to assume: share of the chip's dense peak.
         context: tokens of a window, in place of the model's own.
-        bf16: products and activations in bfloat16, compiled; with no-bf16 all in float32, without
-            tensor cores and not compiled.
-        memory: GB to fit a batch in, in place of each chip's own.
-        tokens: to train on, in place of the recipe's budget.
-        seconds: to train for, as 90m or 5400, in place of the recipe's budget.
-        runs: folders of finished runs of the same recipe at three budgets or more: projects a loss.
+        bf16: matrix products and activations in bfloat16, compiled; no-bf16: all in float32,
+            without tensor cores, not compiled.
+        memory: memory in GB, in place of each chip's own.
+        tokens: tokens to train on, in place of the recipe's budget.
+        seconds: time to train for, such as 90m or 5400, in place of the recipe's budget.
+        runs: finished runs of the recipe with at least three budgets, to project the loss from.
     """
     if chip is not None and chip not in CHIPS:
         raise ValueError(cli.unknown("chip", chip, CHIPS))
@@ -114,7 +114,7 @@ def _account(
 
 
 def compare(models: Mapping[str, ModelConfig]) -> str:
-    """FLOPs by part of several networks beside each other, with each part's share."""
+    """Table of the FLOPs of several networks by part, with each part's share."""
     by_part = {name: forward_flops_by_part(m, m.context_length) for name, m in models.items()}
     names, totals = list(models), {name: sum(parts.values()) for name, parts in by_part.items()}
     rows = [["forward FLOPs of a window", *(name.removeprefix("gpt2-") for name in names)]]
@@ -168,7 +168,7 @@ def _memory(config: TrainConfig, *, bf16: bool) -> str:
     )
     for part, n_bytes in one.items():
         if n_bytes:
-            # What a larger batch takes itself it need not keep for the optimizers' step.
+            # "step" shrinks as activations grow, because the optimizers reuse their memory.
             more = max(0, two[part] - n_bytes)
             name = "optimizers' step, beyond that" if part == "step" else part
             name = f"optimizer ({config.optim.name})" if part == "optimizer" else name
@@ -180,13 +180,13 @@ def _budget(config: TrainConfig, tokens: float | None, seconds: float | None) ->
     if tokens is not None or seconds is not None:
         return Budget(tokens, seconds)
     limits = [] if config.max_tokens is None else [config.max_tokens]
-    if config.max_steps is not None and not config.fix_steps:  # else the time says more
+    if config.max_steps is not None and not config.fix_steps:  # fix_steps: the time decides
         limits.append(config.tokens_in(config.max_steps))
     return Budget(min(limits, default=None), config.time_budget)
 
 
 def _fitting(budget: Budget, speed: float) -> tuple[float | None, float | None]:
-    """Tokens and seconds of a budget at a speed in tokens a second; None, None: there is none."""
+    """Tokens and seconds of a budget at a speed in tokens per second; None, None without one."""
     limits = [] if budget.tokens is None else [budget.tokens]
     if budget.seconds is not None:
         limits.append(speed * budget.seconds)
@@ -240,7 +240,7 @@ def _long(seconds: float) -> str:
 
 def _projection(model: ModelConfig, n_tokens: float | None, runs: Sequence[Path]) -> str:
     if n_tokens is None:
-        raise ValueError("what to project to? give --seconds: the recipe has no budget")
+        raise ValueError("a projection needs a budget, and the recipe has none: give --seconds")
     from fastlm.accounting.projection import project
 
     points = [_point(run) for run in runs]
@@ -262,7 +262,7 @@ def _point(run: Path) -> "Point":
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns of equal width: the first to the left, all others to the right."""
+    """Align columns: the first to the left, all others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -33,7 +33,7 @@ class Training:
     telling: Telling
     saving: Saving
     compile_seconds: float = 0.0
-    """that warm_up() took to compile"""
+    """Seconds that warm_up() took to compile."""
 
     @property
     def config(self) -> TrainConfig:
