@@ -195,6 +195,26 @@ def test_nothing_that_runs_code_from_a_file_is_called():
                 assert "allow_pickle=False" in ast.unparse(node), path
 
 
+def test_no_literal_is_unpacked():
+    """f(*(a, b)) is f(a, b): a type checker sees which argument is which."""
+
+    def is_literal(node: ast.AST) -> bool:
+        if isinstance(node, ast.IfExp):
+            return is_literal(node.body) or is_literal(node.orelse)
+        return isinstance(node, ast.Tuple | ast.List | ast.Dict)
+
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            unpacked: list[ast.AST] = []
+            if isinstance(node, ast.Starred) or (isinstance(node, ast.keyword) and not node.arg):
+                unpacked = [node.value]
+            elif isinstance(node, ast.Dict):
+                unpacked = [
+                    value for key, value in zip(node.keys, node.values, strict=True) if key is None
+                ]
+            assert not any(map(is_literal, unpacked)), f"{path}: {ast.unparse(node)}"
+
+
 LIGHT = ("lazy", "files", "cli", "config", "corpus", "tokenizer", "report", "schedule")
 
 

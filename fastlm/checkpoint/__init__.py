@@ -167,8 +167,8 @@ def write_snapshot(
         disk.put_back(folder)
         raise
     older = [path for path in run_checkpoints(folder) if path != final]
-    n_removed = max(0, len(older) + 1 - keep)
-    for path in [*([replaced] if replaced else []), *older[:n_removed]]:
+    removed = older[: max(0, len(older) + 1 - keep)]
+    for path in removed if replaced is None else [replaced, *removed]:
         disk.remove_folder(path)
     return final
 

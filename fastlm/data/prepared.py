@@ -329,12 +329,11 @@ def _write_split(
     # Pieces end where tokens do, and the end of a document is a piece of its own.
     arrays = tokenizer.encode_documents(counted, end_of_text=None, n_threads=n_threads)
     files, sha256 = write_token_files(arrays, folder, name, dtype=dtype, shard_tokens=shard_tokens)
-    return {
-        **({"file": files[0]["file"]} if shard_tokens is None else {}),
+    written = {"file": files[0]["file"]} if shard_tokens is None else {"shards": files}
+    return written | {
         "dtype": dtype,
         "count": sum(file["count"] for file in files),
         "text_bytes": counted.n_bytes,
         "documents": counted.n_documents,
         "sha256": sha256,
-        **({"shards": files} if shard_tokens is not None else {}),
     }

@@ -147,7 +147,8 @@ def _as_words(field: str, value: str) -> list[str]:
         switch = name if value == "yes" else f"no-{name}"
         return [f"--{section}.{switch}" if section else f"--{switch}"]
     is_tuple = re.fullmatch(r"\d+(\+\d+)+", value)
-    return [f"--{flag}", *(value.split("+") if is_tuple else [value])]
+    words = value.split("+") if is_tuple else [value]
+    return [f"--{flag}", *words]
 
 
 def _axis(text: str, base: TrainConfig, flags: Sequence[str]) -> tuple[str, list[str]]:

@@ -84,14 +84,16 @@ def table(results: Sequence[Result]) -> str:
     best = min((mean for mean in means.values() if mean is not None), default=None)
     base = next((m for key, m in means.items() if key[0] == "base" and len(groups) > 1), None)
     with_base = base is not None and not fields
-    head = [*(["change"] if with_ablations else []), *fields, "validation loss"]
+    first = ["change"] if with_ablations else []
+    head = [*first, *fields, "validation loss"]
     if with_base:
         head.append("difference")
     head += ["steps", "tokens", "seconds", "tokens/s", "state"]
     lines = [_line(head), _line(["---"] * len(head))]
     for key, group in groups.items():
         ablation, values = key
-        cells = [*([ablation or ""] if with_ablations else []), *(value for _, value in values)]
+        cells = [ablation or ""] if with_ablations else []
+        cells += [value for _, value in values]
         cells.append(_losses(group, is_best=means[key] is not None and means[key] == best))
         if with_base:
             mean = means[key]

@@ -85,6 +85,8 @@ def assemble(config: TrainConfig, ranks: Ranks) -> Parts:
     for optimizer in optimizers:
         if isinstance(optimizer, Muon):
             optimizer.ranks = ranks
+    if tables is not None:
+        optimizers.append(tables)
     parameters = [p for p in model.parameters() if p.requires_grad]
     loss: Callable[[Tensor, Tensor], Tensor] = model.loss
     if config.compile:
@@ -98,7 +100,7 @@ def assemble(config: TrainConfig, ranks: Ranks) -> Parts:
         notice=notice,
         memory=memory,
         model=model,
-        optimizers=[*optimizers, *([] if tables is None else [tables])],
+        optimizers=optimizers,
         tie=tied,
         parameters=parameters,
         average=WeightAverage(parameters) if config.optim.average_tail > 0 else None,

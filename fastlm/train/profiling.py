@@ -78,7 +78,7 @@ def profile_step(
     parts = _time_parts(trainer, stream)
     seconds = _median_seconds(lambda: trainer.train_step(stream), trainer.device, n_steps)
     on_gpu = trainer.device.type == "cuda"
-    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
     _wait(trainer.device)
     with profile(activities=kinds) as profiled:
         began = time.perf_counter()

@@ -74,7 +74,9 @@ class Trainer:
             record.checkpoints, keep=config.checkpoint_keep, before_rename=record.flush
         )
         self.budget = Budget(
-            *(config, clock, self.saver),
+            config,
+            clock,
+            self.saver,
             n_val_tokens=len(data.val.tokens),
             is_waited_for=self.device.type == "cpu",
         )
@@ -294,11 +296,9 @@ class Trainer:
             "memory_bytes": memory,
         }
         self.record.log(self._where() | row)
-        parts = [
-            f"step {self.step:,}",
-            f"loss {loss:.4f}",
-            f"{speed:,.0f} tokens/s",
-            *([f"MFU {mfu:.1%}"] if mfu is not None else []),
+        parts = [f"step {self.step:,}", f"loss {loss:.4f}", f"{speed:,.0f} tokens/s"]
+        parts += [f"MFU {mfu:.1%}"] if mfu is not None else []
+        parts += [
             human_bytes(memory),
             f"{human_seconds(self.clock.elapsed)} gone",
             f"{human_seconds(self.budget.seconds_left(self.step, self.tokens))} left",
@@ -372,7 +372,11 @@ class Trainer:
         about = {"config": dataclasses.asdict(self.config), **self._data_hashes}
         if self.ranks.is_first or self.ranks.is_sharded:
             snapshot = take_snapshot(
-                *(self.step, self.model, self.optimizers, self.state(), about),
+                self.step,
+                self.model,
+                self.optimizers,
+                self.state(),
+                about,
                 is_kept=self.ranks.is_first,
             )
         if self.ranks.is_first:
