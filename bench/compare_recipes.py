@@ -30,8 +30,8 @@ from fastlm.config import OptimConfig
 from fastlm.config.durations import parse_duration
 from fastlm.config.recipes import load_recipe
 from fastlm.runs.record import RunRecord
+from fastlm.runs.run_files import RunFiles
 
-KEPT = ("config.json", "environment.json", "log.jsonl", "summary.json")
 RATES = ("lr", "muon_lr", "embedding_lr", "value_embedding_lr", "scalar_lr", "x0_lr")
 BOTH = ("leaderboard-tiny", "baseline-tiny")
 # Half as wide as the recipes: of the sizes that minutes of a CPU core can train, about the best.
@@ -173,7 +173,7 @@ def run_all(arguments: Arguments, arms: list[Arm]) -> list[Run]:
         slots.put(slot)
 
     def finish(arm: Arm, out: Path, *flags: str) -> None:
-        if (out / "summary.json").is_file():
+        if RunFiles(out).summary.is_file():
             return
         shutil.rmtree(out, ignore_errors=True)
         slot = slots.get()
@@ -181,7 +181,7 @@ def run_all(arguments: Arguments, arms: list[Arm]) -> list[Run]:
             call([*command(arm, arguments, out), *flags], slot)
         finally:
             slots.put(slot)  # also after a failure: the others wait for it
-        shutil.rmtree(out / "checkpoints")
+        shutil.rmtree(RunFiles(out).checkpoints)
 
     def prepare(arm: Arm) -> None:
         finish(arm, arguments.out / "compiled" / arm.name, "--max-steps", "1")
@@ -249,9 +249,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     runs = run_all(arguments, arms)
     kept = arguments.keep or arguments.out
     kept.mkdir(parents=True, exist_ok=True)
-    for run, name in itertools.product(runs if arguments.keep else [], KEPT):
+    for run in runs if arguments.keep else []:
         (kept / run.folder).mkdir(exist_ok=True)
-        shutil.copyfile(arguments.out / run.folder / name, kept / run.folder / name)
+        files = RunFiles(arguments.out / run.folder)
+        for path in (files.config, files.environment, files.log, files.summary):
+            shutil.copyfile(path, kept / run.folder / path.name)
     (kept / "table.md").write_text(table(runs, arguments.out), encoding="utf-8")
     draw(runs, arguments.out, kept / "curves.png")
     print(table(runs, arguments.out))

@@ -56,10 +56,19 @@ class PreparedData:
     train: Split
     val: Split
 
+    @property
+    def tokenizer_folder(self) -> Path:
+        return tokenizer_of(self.folder)
+
     def verify(self) -> None:
         """Split.verify of both."""
         self.train.verify()
         self.val.verify()
+
+
+def tokenizer_of(prepared: Path) -> Path:
+    """Where a prepared folder has its tokenizer."""
+    return prepared / "tokenizer"
 
 
 def open_prepared(folder: Path | str) -> PreparedData:
@@ -114,7 +123,7 @@ def check_tokenizer(data: PreparedData) -> None:
     Raises:
         ValueError, FileNotFoundError: that names the folder.
     """
-    folder = data.folder / "tokenizer"
+    folder = data.tokenizer_folder
     found = Tokenizer.load(folder).hash
     if found != data.tokenizer_hash:
         raise ValueError(
@@ -267,7 +276,7 @@ def _write_prepared(
     for name, pieces in (("train", texts.train()), ("val", texts.val())):
         say(f"encoding {name}.bin")
         splits[name] = _write_split(tokenizer, pieces, folder, name, n_threads, shard_tokens)
-    tokenizer.save(folder / "tokenizer")
+    tokenizer.save(tokenizer_of(folder))
     write_meta(folder, tokenizer, splits, source)
     for name, split in splits.items():
         ratio = split["text_bytes"] / split["count"]

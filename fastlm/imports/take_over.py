@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from fastlm.checkpoint import take_snapshot, write_snapshot
 from fastlm.config import TrainConfig
-from fastlm.data.prepared import write_meta
+from fastlm.data.prepared import tokenizer_of, write_meta
 from fastlm.devices.hardware import describe
 from fastlm.export import hugging_face
 from fastlm.files import disk
@@ -138,7 +138,7 @@ def import_tokens(
             "documents": n_documents,
             "sha256": sha256,
         }
-    read.save(out / "tokenizer")
+    read.save(tokenizer_of(out))
     source = {"files": [file.path.name for files in splits.values() for file in files]}
     write_meta(out, read, described, source)
     return out

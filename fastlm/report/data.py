@@ -16,17 +16,13 @@ from typing import Any
 from fastlm.report.thinning import rows_to_keep
 from fastlm.runs.found import (
     BEGINNING,
-    CONFIG,
-    ENVIRONMENT,
-    LOG,
-    SAMPLE,
-    SUMMARY,
     LogPart,
     Position,
     changed_at,
     read_log,
     read_object,
 )
+from fastlm.runs.run_files import RunFiles
 
 TOTAL_ROWS = 9_000
 """of all runs of a page together, after thinning: with 20 runs well below 1 MB"""
@@ -79,7 +75,9 @@ def run_id(folder: Path) -> str:
 
 def version_of(folder: Path) -> str:
     """Differs when a file that the page shows was written, and when a run has fallen silent."""
-    times = [changed_at(folder / name) for name in (CONFIG, ENVIRONMENT, SUMMARY, SAMPLE, LOG)]
+    files = RunFiles(folder)
+    shown = (files.config, files.environment, files.summary, files.sample, files.log)
+    times = [changed_at(path) for path in shown]
     is_silent = time.time() - times[-1] > SILENT_SECONDS
     return f"{zlib.crc32(repr((times, is_silent)).encode()):08x}"
 
@@ -98,11 +96,12 @@ def describe_run(
         name: for people.
         limit: rows of training to keep, and as many of validation.
     """
+    files = RunFiles(folder)
     version = version_of(folder)  # before anything is read: what comes later is news
     notes: list[str] = []
-    config = read_object(folder / CONFIG, notes)
-    environment = read_object(folder / ENVIRONMENT, notes)
-    summary = read_object(folder / SUMMARY, notes, is_expected=False)
+    config = read_object(files.config, notes)
+    environment = read_object(files.environment, notes)
+    summary = read_object(files.summary, notes, is_expected=False)
     part = read_log(folder, start)
     last, last_step = (part.rows[-1], _last_step(part.rows)) if part.rows else _end_of(folder)
     state, reason = _state(folder, summary, last, last_step)
@@ -126,7 +125,7 @@ def describe_run(
         "budget": number(config.get("time_budget")),
         "summary": {key: number(summary.get(key)) for key in _SUMMARY},
         "sample": _sample(folder),
-        "changed": changed_at(folder / LOG),
+        "changed": changed_at(files.log),
         "position": [part.end.offset, part.end.check],
         "version": version,
         "is_new": part.is_new,
@@ -230,18 +229,17 @@ def _state(
     folder: Path, summary: Mapping[str, Any], last: Mapping[str, Any], last_step: float
 ) -> tuple[str, str]:
     """One word for the table, and why if that is worth a note."""
-    log_changed = changed_at(folder / LOG)
-    if summary and not _is_older(
-        summary, last, last_step, changed_at(folder / SUMMARY), log_changed
-    ):
+    files = RunFiles(folder)
+    log_changed = changed_at(files.log)
+    if summary and not _is_older(summary, last, last_step, changed_at(files.summary), log_changed):
         if summary.get("finished") is True:
             return "finished", ""
         return "stopped", f"stopped by {summary.get('stopped_by')}; --resume auto goes on"
     step = number(last.get("step"))
     is_bad = last.get("kind") == "not finite" and step is not None
-    if is_bad and (folder / f"not-finite-step-{step:.0f}.json").is_file():
+    if is_bad and files.nonfinite_step(f"{step:.0f}").is_file():
         return "diverged", f"loss or gradients are not finite at step {step:,.0f}"
-    changed = log_changed or changed_at(folder / CONFIG)
+    changed = log_changed or changed_at(files.config)
     silent = time.time() - changed
     if silent <= SILENT_SECONDS:
         return "running", ""
@@ -264,7 +262,7 @@ def _is_older(
 
 def _sample(folder: Path) -> str:
     try:
-        with open(folder / SAMPLE, "rb") as text:
+        with open(RunFiles(folder).sample, "rb") as text:
             raw = text.read(MOST_SAMPLE_BYTES + 1)
     except OSError:
         return ""

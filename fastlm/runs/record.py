@@ -1,6 +1,6 @@
 """What a run leaves behind: configuration, environment, one log row after another, a summary.
 
-Everything is text: config.json, environment.json, log.jsonl, summary.json.
+Everything is text; fastlm.runs.run_files has the names.
 """
 
 import contextlib
@@ -17,9 +17,7 @@ from typing import Any
 from fastlm.config import TrainConfig
 from fastlm.config.dicts import from_dict, to_json
 from fastlm.files import disk
-
-CHECKPOINTS = "checkpoints"
-TOKENIZER = "tokenizer"
+from fastlm.runs.run_files import RunFiles
 
 
 class RunRecord:
@@ -32,9 +30,9 @@ class RunRecord:
     def __init__(self, folder: Path, *, is_written: bool = True) -> None:
         self.folder = folder
         self.is_written = is_written
-        self.log_path = folder / "log.jsonl"
-        self.checkpoints = folder / CHECKPOINTS
-        self.tokenizer = folder / TOKENIZER
+        self.files = RunFiles(folder)
+        self.checkpoints = self.files.checkpoints
+        self.tokenizer = self.files.tokenizer
         self.send_on: Callable[[dict[str, Any]], None] | None = None
         """gets every row too, and returns at once"""
         self._unwritten = b""
@@ -43,7 +41,7 @@ class RunRecord:
 
     @property
     def exists(self) -> bool:
-        return (self.folder / "config.json").is_file()
+        return self.files.config.is_file()
 
     def start(self, config: TrainConfig, environment: dict[str, Any]) -> None:
         """Make the folder and write down what is run, and where."""
@@ -51,15 +49,15 @@ class RunRecord:
             return
         disk.make_folder(self.folder)
         disk.sweep(self.folder)
-        self.log_path.write_bytes(b"")  # of a run that was stopped before its first checkpoint
-        disk.write_flushed(self.folder / "environment.json", _json(environment))
+        self.files.log.write_bytes(b"")  # of a run that was stopped before its first checkpoint
+        disk.write_flushed(self.files.environment, _json(environment))
         self.write_config(config)  # last: it makes the folder a run, and waits for all names
 
     def write_config(self, config: TrainConfig) -> None:
         """Write down what is run, in place of what was written before."""
         if not self.is_written:
             return
-        disk.replace_file(self.folder / "config.json", to_json(config).encode())
+        disk.replace_file(self.files.config, to_json(config).encode())
 
     def resume(self, step: int, environment: dict[str, Any]) -> None:
         """Forget the log rows after a step, and note the machine the run goes on with."""
@@ -67,7 +65,7 @@ class RunRecord:
             return
         disk.sweep(self.folder)
         kept = [row for row in self.rows() if row["step"] <= step]
-        disk.replace_file(self.log_path, "".join(_line(row) for row in kept).encode())
+        disk.replace_file(self.files.log, "".join(_line(row) for row in kept).encode())
         self.log({"kind": "resume", "step": step, "environment": environment})
 
     def log(self, row: dict[str, Any]) -> None:
@@ -88,17 +86,17 @@ class RunRecord:
         """
         with self._writing:
             self._append()
-        disk.sync_file(self.log_path)
+        disk.sync_file(self.files.log)
 
     def _append(self) -> None:
         handle = os.open(
-            self.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+            self.files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
         )
         try:
             end = os.fstat(handle).st_size
             if os.write(handle, self._unwritten) != len(self._unwritten):
                 os.ftruncate(handle, end)  # rows are there whole or not at all
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.log_path))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.files.log))
         finally:
             os.close(handle)
         self._unwritten = b""
@@ -109,14 +107,16 @@ class RunRecord:
         Raises:
             ValueError: for a line that is no row, with its number.
         """
-        if not self.log_path.is_file():
+        if not self.files.log.is_file():
             return []
         rows = []
-        for number, line in enumerate(self.log_path.read_bytes().split(b"\n")[:-1], start=1):
+        for number, line in enumerate(self.files.log.read_bytes().split(b"\n")[:-1], start=1):
             try:
                 rows.append(dict(json.loads(line)))
             except (ValueError, RecursionError, TypeError) as error:
-                raise ValueError(f"{self.log_path}, line {number} is not a row: {error}") from error
+                raise ValueError(
+                    f"{self.files.log}, line {number} is not a row: {error}"
+                ) from error
         return rows
 
     def config(self) -> TrainConfig:
@@ -126,7 +126,7 @@ class RunRecord:
             FileNotFoundError: if the folder holds no run.
             ValueError: if the configuration cannot be read.
         """
-        path = self.folder / "config.json"
+        path = self.files.config
         if not path.is_file():
             raise FileNotFoundError(f"no run in {self.folder}: expected {path}")
         try:
@@ -140,7 +140,7 @@ class RunRecord:
         Raises:
             FileNotFoundError: if it has not come to its end.
         """
-        path = self.folder / "summary.json"
+        path = self.files.summary
         if not path.is_file():
             raise FileNotFoundError(f"no {path}: the run has not ended; --resume auto goes on")
         return dict(json.loads(path.read_text(encoding="utf-8")))

@@ -28,6 +28,7 @@ from fastlm.config import TrainConfig
 from fastlm.files import disk
 from fastlm.files.paths import PACKAGE
 from fastlm.runs.record import RunRecord, write_json
+from fastlm.runs.run_files import RunFiles, SweepFiles
 from fastlm.sweep.plan import Run, plan
 from fastlm.sweep.results import (
     Result,
@@ -40,7 +41,6 @@ from fastlm.sweep.results import (
 )
 from fastlm.train.signals import SAVED
 
-PLAN, FAILED, OUTPUT = "sweep.json", "failed.json", "output.txt"
 _LEFT_BY_USERS = (SAVED, -signal.SIGINT, -signal.SIGTERM, cli.INTERRUPTED)
 
 
@@ -109,17 +109,19 @@ def _planned(arguments: SweepArguments, flags: Sequence[str]) -> list[Run]:
 
 def report(runs: Sequence[Run], out: Path) -> list[Result]:
     """Write table.md, curves.png and, where one field varies in numbers, its figures."""
-    results = [
-        read_result(run, out / run.name, failed=(out / run.name / FAILED).exists()) for run in runs
-    ]
+    files = SweepFiles(out)
+    results = []
+    for run in runs:
+        folder = out / run.name
+        results.append(read_result(run, folder, failed=RunFiles(folder).failed.exists()))
     text = table(results)
-    disk.replace_file(out / "table.md", text.encode())
-    draw_curves(results, out / "curves.png", title=out.name)
+    disk.replace_file(files.table, text.encode())
+    draw_curves(results, files.curves, title=out.name)
     field = numeric_field(results)
     if field is not None:
-        draw_field(results, field, out / "loss.png")
+        draw_field(results, field, files.loss)
         if field == "batch_size":
-            draw_equal(results, field, out / "equal.png")
+            draw_equal(results, field, files.equal)
     print(text)
     return results
 
@@ -163,9 +165,10 @@ def _settings(config: Any, prefix: str = "") -> dict[str, Any]:
 
 def _is_done(folder: Path) -> bool:
     """Whether it came to its end, or diverged; what failed otherwise is tried again."""
-    if (folder / "summary.json").is_file() and RunRecord(folder).summary()["finished"]:
+    record = RunRecord(folder)
+    if record.files.summary.is_file() and record.summary()["finished"]:
         return True
-    failed = folder / FAILED
+    failed = record.files.failed
     return failed.is_file() and json.loads(failed.read_text())["diverged"]
 
 
@@ -219,12 +222,13 @@ def _train(
 ) -> None:
     """One run, to its end; what it printed is in output.txt."""
     disk.make_folder(folder)
-    (folder / FAILED).unlink(missing_ok=True)
+    files = RunFiles(folder)
+    files.failed.unlink(missing_ok=True)
     words = [sys.executable, "-m", "fastlm.train", *run.flags, "--out", str(folder)]
     environment = dict(os.environ)
     if at_once > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // at_once)))
-    with open(folder / OUTPUT, "ab") as output:
+    with open(files.output, "ab") as output:
         child = subprocess.Popen(
             [*words, "--resume", "auto"],
             env=environment,
@@ -238,7 +242,7 @@ def _train(
             child.send_signal(signal.SIGTERM)
         code = child.wait()
         children.discard(child)
-    lines = (folder / OUTPUT).read_bytes().decode(errors="replace").strip().splitlines() or [""]
+    lines = files.output.read_bytes().decode(errors="replace").strip().splitlines() or [""]
     errors = [line for line in lines if line.startswith("error: ")]
     last = errors[-1] if errors else lines[-1]
     if code == cli.BAD_INPUT:
@@ -246,7 +250,7 @@ def _train(
     if code and code not in _LEFT_BY_USERS:
         result = read_result(run, folder, failed=True)
         is_diverged = result.state == "diverged"
-        write_json(folder / FAILED, {"exit_code": code, "diverged": is_diverged, "last": last})
+        write_json(files.failed, {"exit_code": code, "diverged": is_diverged, "last": last})
         print(f"{run.name}: {result.state} after step {result.step:,}: {last}", flush=True)
     elif not code:
         result = read_result(run, folder)
@@ -273,7 +277,7 @@ def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
         if any(len(word.split()) != 1 for word in words):
             raise ValueError(f"--slurm takes flags and folders without spaces: got {words}")
         lines.append(" ".join(words))
-    file = out / "runs.txt"
+    file = SweepFiles(out).flags
     disk.replace_file(file, "".join(f"{line}\n" for line in lines).encode())
     words = ["sbatch", f"--array=1-{len(runs)}%{arguments.at_once}", f"--output={out}/slurm-%a.txt"]
     words += [str(job), str(file)]
@@ -294,7 +298,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if words and words[0].startswith("-") and not {"-h", "--help"} & set(words):
         raise ValueError(f"the sweep's folder comes first, before {words[0]}")
     arguments, flags = _parsed(words)
-    saved = arguments.out / PLAN
+    saved = SweepFiles(arguments.out).plan
     if len(words) == 1 and saved.is_file():
         begun, flags = _parsed(json.loads(saved.read_text(encoding="utf-8"))["arguments"])
         # Where the folder is now; and what Slurm has run is here.

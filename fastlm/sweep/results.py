@@ -55,7 +55,7 @@ def read_result(run: Run, folder: Path, *, failed: bool = False) -> Result:
     validations = [r for r in rows if r["kind"] == "eval" and r["val_loss"] is not None]
     last = rows[-1] if rows else {}
     train = [row["tokens_per_second"] for row in rows if row["kind"] == "train"]
-    summary = record.summary() if (folder / "summary.json").is_file() else {}
+    summary = record.summary() if record.files.summary.is_file() else {}
     if summary.get("finished"):
         state = "finished"
     elif failed:  # a step that is not finite is then the reason

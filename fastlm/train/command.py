@@ -13,7 +13,8 @@ import tyro
 from fastlm import cli
 from fastlm.config import TrainConfig
 from fastlm.config.recipes import load_recipe
-from fastlm.runs.record import CHECKPOINTS, RunRecord
+from fastlm.runs.record import RunRecord
+from fastlm.runs.run_files import RunFiles
 from fastlm.train import signals
 
 if TYPE_CHECKING:
@@ -75,8 +76,9 @@ def _run_of(path: Path) -> Path:
     """The folder of a run, which a path or the folder of a checkpoint names."""
     from fastlm.checkpoint import is_checkpoint
 
-    if is_checkpoint(path) and path.absolute().parent.name == CHECKPOINTS:
-        return path.parent.parent
+    run = path.parent.parent
+    if is_checkpoint(path) and path.parent.absolute() == RunFiles(run.absolute()).checkpoints:
+        return run
     return path
 
 

@@ -19,7 +19,7 @@ from fastlm.train.watch import Step
 
 def write_nonfinite(trainer: Trainer, step: Step) -> Path:
     """Write not-finite-step-N.json beside the log: windows, seed, norms of every parameter."""
-    path = trainer.record.folder / f"not-finite-step-{step.number}.json"
+    path = trainer.record.files.nonfinite_step(step.number)
     described = describe_step(trainer, step)
     if trainer.ranks.is_first:
         write_json(path, described)

@@ -99,10 +99,10 @@ def profile_run(trainer: Trainer) -> StepProfile:
     stream = trainer.stream()
     trainer.warm_up()
     trainer.clock.begin_steps()
-    folder = trainer.record.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    found = profile_step(trainer, stream, folder / "trace.json")
-    (folder / "profile.md").write_text(found.table() + "\n", encoding="utf-8")
+    files = trainer.record.files
+    files.folder.mkdir(parents=True, exist_ok=True)
+    found = profile_step(trainer, stream, files.trace)
+    files.profile.write_text(found.table() + "\n", encoding="utf-8")
     return found
 
 

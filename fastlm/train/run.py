@@ -25,6 +25,7 @@ from fastlm.generate.sampling import generate_text
 from fastlm.pretrained import load_pretrained, read_start
 from fastlm.runs.plot import plot_curves
 from fastlm.runs.record import RunRecord, write_json
+from fastlm.runs.run_files import RunFiles
 from fastlm.train import signals
 from fastlm.train.budget import Clock
 from fastlm.train.fixed_steps import fix_steps
@@ -159,7 +160,7 @@ def _open_record(trainer: Trainer, resume: bool | Path) -> bool:
         record.start(trainer.config, environment)
     if ranks.is_first:
         # Of a resumed run too: a power cut may have come between the two.
-        shutil.copytree(data.folder / "tokenizer", record.tokenizer, dirs_exist_ok=True)
+        shutil.copytree(data.tokenizer_folder, record.tokenizer, dirs_exist_ok=True)
     return saved is not None
 
 
@@ -291,16 +292,16 @@ def _finish(trainer: Trainer, stopped_by: str, status: StatusLine) -> Summary:
     )
     if not trainer.ranks.is_first:
         return summary
-    folder = trainer.record.folder
+    folder, files = trainer.record.folder, trainer.record.files
     # A disk that did not take the checkpoint may not take these: it is the former that counts.
     with contextlib.suppress(OSError) if failure else contextlib.nullcontext():
-        write_json(folder / "summary.json", summary)
-        plot_curves(trainer.record.rows(), folder / "curve.png", title=folder.name)
+        write_json(files.summary, summary)
+        plot_curves(trainer.record.rows(), files.curve, title=folder.name)
     if failure is not None:
         raise failure
     if summary.finished:
         text = sample(folder, trainer.stop)
-        (folder / "sample.txt").write_text(text + "\n", encoding="utf-8")
+        files.sample.write_text(text + "\n", encoding="utf-8")
         status.say(f"\n{text}\n")
         status.say(_next_commands(folder, trainer.config))
     else:
@@ -325,7 +326,7 @@ def sample(run: Path, stop: signals.StopRequest, max_tokens: int = 300) -> str:
 def _next_commands(run: Path, config: TrainConfig) -> str:
     return "\n".join(
         [
-            f"curve: {run / 'curve.png'}   log: {run / 'log.jsonl'}   next:",
+            f"curve: {RunFiles(run).curve}   log: {RunFiles(run).log}   next:",
             f'  python -m fastlm.generate {run} --prompt "Once upon a time"',
             f"  python -m fastlm.evaluate {run}",
             f"  python -m fastlm.train --data {config.data.path} --time-budget 10m --compile",

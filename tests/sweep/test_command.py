@@ -151,5 +151,5 @@ def test_a_run_whose_process_failed_is_tried_again(tmp_path):
     folder.mkdir()
     assert not sweep._is_done(folder)
     for diverged in (True, False):
-        (folder / sweep.FAILED).write_text(json.dumps({"diverged": diverged}))
+        (folder / "failed.json").write_text(json.dumps({"diverged": diverged}))
         assert sweep._is_done(folder) == diverged
