@@ -31,6 +31,7 @@ from fastlm.config.durations import parse_duration
 from fastlm.config.recipes import load_recipe
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles
+from fastlm.runs.state import state_of
 
 RATES = ("lr", "muon_lr", "embedding_lr", "value_embedding_lr", "scalar_lr", "x0_lr")
 BOTH = ("leaderboard-tiny", "baseline-tiny")
@@ -173,7 +174,7 @@ def run_all(arguments: Arguments, arms: list[Arm]) -> list[Run]:
         slots.put(slot)
 
     def finish(arm: Arm, out: Path, *flags: str) -> None:
-        if RunFiles(out).summary.is_file():
+        if state_of(out).name == "finished":
             return
         shutil.rmtree(out, ignore_errors=True)
         slot = slots.get()

@@ -17,6 +17,7 @@ from fastlm.config import TrainConfig
 from fastlm.files import disk
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles, SweepFiles
+from fastlm.runs.state import state_of
 
 _COLUMNS = (
     "run", "recipe", "data, vocabulary", "network", "parameters", "steps", "tokens", "seconds",
@@ -72,9 +73,11 @@ def _runs_below(folder: Path, pattern: str) -> list[Path]:
 
 def _check(run: Path) -> None:
     record = RunRecord(run)
-    ended = record.files.summary.is_file() and record.summary()["finished"]
-    if not ended and not any(row["kind"] == "not finite" for row in record.rows()):
-        raise ValueError(f"{run} has not come to its end: --resume auto goes on with it")
+    state = state_of(run)
+    if not state.is_final:
+        raise ValueError(
+            f"{run} has not come to its end, it is {state.name}: --resume auto goes on with it"
+        )
     told = [record.config().data.path]
     environment = record.files.environment
     if environment.is_file():
@@ -115,7 +118,7 @@ def _cells(run: Path, records: Path) -> list[str]:
         f"{where.get('tokens', 0):,}",
         f"{where.get('elapsed_seconds', 0):,.0f}",
         _hardware(run, config),
-        "not finite" if loss is None else f"{loss:.4f}",
+        state_of(run).name if loss is None else f"{loss:.4f}",
         "" if bits is None else f"{bits:.4f}",
     ]
 

@@ -27,6 +27,7 @@ from fastlm.config.durations import Duration
 from fastlm.config.recipes import RECIPES, load_recipe
 from fastlm.devices.chips import CHIPS
 from fastlm.runs.record import RunRecord
+from fastlm.runs.state import state_of
 
 if TYPE_CHECKING:
     from fastlm.accounting.projection import Point
@@ -255,9 +256,10 @@ def _point(run: Path) -> "Point":
     from fastlm.accounting.projection import Point
 
     record = RunRecord(run)
-    config, summary = record.config(), record.summary()
-    if summary.get("val_loss") is None:
-        raise ValueError(f"{run} has no validation loss: it did not finish; resume it, or leave it")
+    config, state = record.config(), state_of(run)
+    if state.name != "finished":
+        raise ValueError(f"{run} is {state.name}, not finished: resume it, or leave it out")
+    summary = record.summary()
     return Point(summary["tokens"] * _training_flops(config.model), summary["val_loss"])
 
 

@@ -4,6 +4,7 @@ RunRecord refuses what is damaged; here it is told in a note, and the rest is re
 """
 
 import json
+import math
 import os
 import re
 import zlib
@@ -204,6 +205,16 @@ def read_object(path: Path, notes: list[str], *, is_expected: bool = True) -> di
         notes.append(f"{path.name} is no object: left out")
         return {}
     return values
+
+
+def number(value: Any) -> float | None:
+    """A value as a finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def changed_at(path: Path) -> float:

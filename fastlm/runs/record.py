@@ -18,6 +18,7 @@ from fastlm.config import TrainConfig
 from fastlm.config.dicts import from_dict, to_json
 from fastlm.files import disk
 from fastlm.runs.run_files import RunFiles
+from fastlm.runs.state import state_of
 
 
 class RunRecord:
@@ -142,7 +143,8 @@ class RunRecord:
         """
         path = self.files.summary
         if not path.is_file():
-            raise FileNotFoundError(f"no {path}: the run has not ended; --resume auto goes on")
+            state = state_of(self.folder)
+            raise FileNotFoundError(f"no {path}: the run is {state.name}, and not at its end")
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
 

@@ -29,6 +29,7 @@ from fastlm.files import disk
 from fastlm.files.paths import PACKAGE
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles, SweepFiles
+from fastlm.runs.state import state_of
 from fastlm.sweep.plan import Run, plan
 from fastlm.sweep.results import (
     Result,
@@ -96,7 +97,7 @@ def sweep(arguments: SweepArguments, flags: Sequence[str]) -> list[Result]:
     if arguments.slurm:
         _submit(runs, arguments)
         return []
-    waiting = [run for run in runs if not _is_done(arguments.out / run.name)]
+    waiting = [run for run in runs if not state_of(arguments.out / run.name).is_final]
     print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done", flush=True)
     _run_all(waiting, arguments)
     return report(runs, arguments.out)
@@ -110,10 +111,7 @@ def _planned(arguments: SweepArguments, flags: Sequence[str]) -> list[Run]:
 def report(runs: Sequence[Run], out: Path) -> list[Result]:
     """Write table.md, curves.png and, where one field varies in numbers, its figures."""
     files = SweepFiles(out)
-    results = []
-    for run in runs:
-        folder = out / run.name
-        results.append(read_result(run, folder, failed=RunFiles(folder).failed.exists()))
+    results = [read_result(run, out / run.name) for run in runs]
     text = table(results)
     disk.replace_file(files.table, text.encode())
     draw_curves(results, files.curves, title=out.name)
@@ -161,15 +159,6 @@ def _settings(config: Any, prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{field.name}"] = value
     return found
-
-
-def _is_done(folder: Path) -> bool:
-    """Whether it came to its end, or diverged; what failed otherwise is tried again."""
-    record = RunRecord(folder)
-    if record.files.summary.is_file() and record.summary()["finished"]:
-        return True
-    failed = record.files.failed
-    return failed.is_file() and json.loads(failed.read_text())["diverged"]
 
 
 def _run_all(runs: Sequence[Run], arguments: SweepArguments) -> None:
@@ -248,9 +237,8 @@ def _train(
     if code == cli.BAD_INPUT:
         raise ValueError(f"{run.name}: {last.removeprefix('error: ')}")
     if code and code not in _LEFT_BY_USERS:
-        result = read_result(run, folder, failed=True)
-        is_diverged = result.state == "diverged"
-        write_json(files.failed, {"exit_code": code, "diverged": is_diverged, "last": last})
+        write_json(files.failed, {"exit_code": code, "last": last})
+        result = read_result(run, folder)
         print(f"{run.name}: {result.state} after step {result.step:,}: {last}", flush=True)
     elif not code:
         result = read_result(run, folder)

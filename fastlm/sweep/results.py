@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from fastlm.runs.plot import AXES, same_tokens
 from fastlm.runs.record import RunRecord
+from fastlm.runs.state import LogEnd, StateName, state_of
 from fastlm.sweep.plan import Run
 
 
@@ -18,14 +19,14 @@ class Result(NamedTuple):
     """One run and what it came to.
 
     Attributes:
-        state: finished, diverged, failed, stopped (can go on) or waiting.
+        state: of a run whose process is over.
         first_loss: validation loss before the first step.
         val_loss: of the whole file at the end, None unless finished.
         curve: rows of the validations on the same tokens: on the way, a part of the file.
     """
 
     run: Run
-    state: str
+    state: StateName
     step: int
     tokens: int
     seconds: float
@@ -42,11 +43,9 @@ class Result(NamedTuple):
         return self.first_loss is None or self.val_loss < self.first_loss
 
 
-def read_result(run: Run, folder: Path, *, failed: bool = False) -> Result:
+def read_result(run: Run, folder: Path) -> Result:
     """What is in a run's folder, which may not be there yet.
 
-    Args:
-        failed: whether the run's process ended with an error, and not by a signal.
     Raises:
         ValueError: if its log cannot be read.
     """
@@ -55,13 +54,8 @@ def read_result(run: Run, folder: Path, *, failed: bool = False) -> Result:
     validations = [r for r in rows if r["kind"] == "eval" and r["val_loss"] is not None]
     last = rows[-1] if rows else {}
     train = [row["tokens_per_second"] for row in rows if row["kind"] == "train"]
-    summary = record.summary() if record.files.summary.is_file() else {}
-    if summary.get("finished"):
-        state = "finished"
-    elif failed:  # a step that is not finite is then the reason
-        state = "diverged" if any(row["kind"] == "not finite" for row in rows) else "failed"
-    else:
-        state = "stopped" if rows else "waiting"
+    state = state_of(folder, end=LogEnd.of_rows(rows), is_over=True).name
+    summary = record.summary() if state in ("finished", "stopped") else {}
     return Result(
         run=run,
         state=state,
@@ -120,11 +114,11 @@ def _mean_loss(group: Sequence[Result]) -> float | None:
 
 
 def _state(result: Result) -> str:
-    if result.state == "finished" and not result.has_learned:
-        return "diverged: ended above its first loss"
-    if result.state in ("diverged", "stopped", "failed"):
-        return f"{result.state} after step {result.step:,}"
-    return result.state
+    if result.state == "finished":
+        return "finished" if result.has_learned else "finished above its first loss"
+    if result.state == "waiting":
+        return "waiting"
+    return f"{result.state} after step {result.step:,}"
 
 
 def _losses(group: Sequence[Result], *, is_best: bool) -> str:
@@ -243,7 +237,7 @@ def draw_field(results: Sequence[Result], field: str, out: Path) -> None:
     drawn = [r.val_loss for r in results if r.val_loss is not None]
     bad = [number(r.run.values[field]) for r in results if r.state == "diverged"]
     if bad and drawn:
-        panel.plot(bad, [max(drawn)] * len(bad), "x", color="tab:red", label="not finite")
+        panel.plot(bad, [max(drawn)] * len(bad), "x", color="tab:red", label="diverged")
     edge = first_diverged(results, field) if len(series) == 1 else None
     if edge is not None:
         good, worse = edge
@@ -327,4 +321,4 @@ def _colors(results: Sequence[Result]) -> dict[Any, Any]:
 
 
 def _label(result: Result) -> str:
-    return result.run.label + ("" if result.has_learned else f" ({result.state})")
+    return result.run.label + ("" if result.has_learned else f" ({_state(result)})")

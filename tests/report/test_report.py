@@ -343,6 +343,18 @@ def test_a_served_page_is_told_only_what_it_does_not_have(server, tmp_path):
     assert (second["name"], second["state"]) == ("second", "finished")
 
 
+def test_a_served_page_is_told_of_an_end_that_comes_after_the_last_row(server, tmp_path):
+    run = tmp_path / "out/run"
+    with open(run / "log.jsonl", "a") as log:
+        log.write(lines([train_row(9, kind="not finite", loss=None)]))
+    (shown,) = embedded_values(answer(server))["runs"]
+    assert shown["state"] == "running"  # the step is computed again to be described
+    known = {shown["id"]: [*shown["position"], shown["version"]]}
+    (run / "not-finite-step-9.json").write_text("{}")
+    (changed,) = json.loads(answer(server, "/news", json.dumps(known).encode()))["runs"]
+    assert changed["state"] == "diverged"
+
+
 def test_only_this_machine_by_its_own_name_is_answered(server):
     assert server.server_address[0] == "127.0.0.1"
     for host, path, body, code in (
