@@ -18,8 +18,8 @@ from fastlm.accounting import (
     forward_flops_by_part,
     largest_batch,
     parameters_by_part,
+    step_memory,
     training_flops_per_token,
-    training_memory,
 )
 from fastlm.cli.units import human_bytes, human_seconds
 from fastlm.config import ModelConfig, TrainConfig
@@ -93,6 +93,8 @@ def _account(
         print(compare(GPT2 | {f"xl, T {LONG_CONTEXT:,}": _with_context("gpt2-xl", LONG_CONTEXT)}))
         return
     config = _configuration(name)
+    # All of it with the activations that a step keeps when nothing is short of memory.
+    config = dataclasses.replace(config, compile=bf16, checkpoint_activations=False)
     if context is not None:
         model = dataclasses.replace(config.model, context_length=context)
         config = dataclasses.replace(config, model=model)
@@ -163,18 +165,15 @@ def _flops(model: ModelConfig) -> str:
 
 def _memory(config: TrainConfig, *, bf16: bool) -> str:
     rows = [["memory", "a window", "each window more"]]
-    one, two = (
-        training_memory(config.model, n, bf16=bf16, optim=config.optim, compiled=bf16)
-        for n in (1, 2)
-    )
-    for part, n_bytes in one.items():
+    one, two = (step_memory(config, n, bf16=bf16) for n in (1, 2))
+    for part, n_bytes, n_bytes_of_two in zip(one._fields, one, two, strict=True):
         if n_bytes:
             # What a larger batch takes itself it need not keep for the optimizers' step.
-            more = max(0, two[part] - n_bytes)
+            more = max(0, n_bytes_of_two - n_bytes)
             name = "optimizers' step, beyond that" if part == "step" else part
             name = f"optimizer ({config.optim.name})" if part == "optimizer" else name
             rows.append([f"  {name}", human_bytes(n_bytes), human_bytes(more) if more else ""])
-    return _table([*rows, ["  all", human_bytes(sum(one.values())), ""]])
+    return _table([*rows, ["  all", human_bytes(one.total), ""]])
 
 
 def _budget(config: TrainConfig, tokens: float | None, seconds: float | None) -> Budget:
@@ -215,8 +214,7 @@ def _chips(
 
     @functools.cache
     def needed(n_windows: int) -> int:
-        options = {"bf16": bf16, "compiled": bf16}
-        return sum(training_memory(model, n_windows, optim=config.optim, **options).values())
+        return step_memory(config, n_windows, bf16=bf16).total
 
     head = [f"one GPU, {'bf16' if bf16 else 'float32'}, {mfu:.0%} MFU", "peak", "tokens/s"]
     rows = [[*head, "windows at once", "in", "tokens", "FLOPs", "time"]]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from fastlm import cli
-from fastlm.accounting import largest_batch, training_memory
+from fastlm.accounting import largest_batch, step_memory
 from fastlm.config import TrainConfig
 from fastlm.sweep.ablations import ABLATIONS, BASE
 from fastlm.train.command import configuration
@@ -215,19 +215,10 @@ def memory_limit(config: TrainConfig) -> int:
 
     device = choose_device(config.device)
     dtype, _ = choose_compute_dtype(device, config.bf16)
-
-    def needed(n_windows: int) -> int:
-        parts = training_memory(
-            config.model,
-            n_windows,
-            bf16=dtype.itemsize == 2,
-            optim=config.optim,
-            compiled=config.compile,
-            checkpointed=config.checkpoint_activations,
-        )
-        return sum(parts.values())
-
-    n_windows = largest_batch(needed, usable_memory(config, device))
+    n_windows = largest_batch(
+        lambda n: step_memory(config, n, bf16=dtype.itemsize == 2).total,
+        usable_memory(config, device),
+    )
     if not n_windows:
         raise ValueError(f"not one window fits the memory of {device}: take a smaller network")
     return n_windows

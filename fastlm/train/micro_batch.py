@@ -4,12 +4,13 @@ Tokens a step are the recipe's on every card: what does not fit at once goes in 
 whose gradients are added up.
 """
 
+import dataclasses
 import math
 from typing import NamedTuple
 
 import torch
 
-from fastlm.accounting import training_memory
+from fastlm.accounting import step_memory
 from fastlm.cli.units import human_bytes
 from fastlm.config import TrainConfig
 from fastlm.devices.hardware import free_memory
@@ -65,24 +66,20 @@ def plan_memory(
         keeps_logits: False if the loss is computed in chunks, see fastlm.accounting.
         n_ranks: processes among which a batch is shared out.
         is_sharded: whether each of them holds only its part of the optimizers' state and of the
-            average. Parameters and gradients are counted whole then too: they are, layer by layer.
+            average.
     Raises:
         ValueError: if not even one window fits, or the processes would not have equal shares.
     """
 
     def needed(micro_batch: int, checkpointed: bool) -> int:
-        parts = training_memory(
-            config.model,
+        memory = step_memory(
+            dataclasses.replace(config, checkpoint_activations=checkpointed),
             micro_batch,
             bf16=bf16,
-            optim=config.optim,
-            compiled=config.compile,
-            checkpointed=checkpointed,
             keeps_logits=keeps_logits,
+            n_parts=n_ranks if is_sharded else 1,
         )
-        if is_sharded:
-            parts |= {name: parts[name] // n_ranks for name in ("optimizer", "average")}
-        return sum(parts.values())
+        return memory.total
 
     asked = config.checkpoint_activations
     least_share = n_ranks * (1 if config.micro_batch == "auto" else config.micro_batch)

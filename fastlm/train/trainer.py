@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastlm.accounting import training_flops_per_token, training_memory
+from fastlm.accounting import step_memory, training_flops_per_token
 from fastlm.checkpoint import SavedRun, check_same_data, continued, take_snapshot
 from fastlm.checkpoint.saver import SaveFailed, Saver
 from fastlm.cli.console import StatusLine
@@ -354,8 +354,7 @@ class Trainer:
     @property
     def checkpoint_bytes(self) -> int:
         """Of a checkpoint, by formula: optimizers have their state only after a step."""
-        memory = training_memory(self.config.model, 1, optim=self.config.optim)
-        return sum(memory[part] for part in ("parameters", "optimizer", "average"))
+        return step_memory(self.config, 1, bf16=False).saved
 
     @property
     def _data_hashes(self) -> dict[str, str]:
