@@ -23,6 +23,7 @@ from fastlm.accounting import (
 )
 from fastlm.cli.units import human_bytes, human_seconds
 from fastlm.config import ModelConfig, TrainConfig
+from fastlm.config.dotted import replaced
 from fastlm.config.durations import Duration
 from fastlm.config.recipes import RECIPES, load_recipe
 from fastlm.devices.chips import CHIPS
@@ -96,8 +97,7 @@ def _account(
     # All of it with the activations that a step keeps when nothing is short of memory.
     config = dataclasses.replace(config, compile=bf16, checkpoint_activations=False)
     if context is not None:
-        model = dataclasses.replace(config.model, context_length=context)
-        config = dataclasses.replace(config, model=model)
+        config = replaced(config, {"model.context_length": context})
     budget = _budget(config, tokens, seconds)
     chips = _SHOWN_CHIPS if chip is None else (chip,)
     print(

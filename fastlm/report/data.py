@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fastlm.config.dotted import leaves
 from fastlm.report.thinning import rows_to_keep
 from fastlm.runs.found import (
     BEGINNING,
@@ -209,16 +210,9 @@ def _sample(folder: Path) -> str:
     return f"{whole} ..."
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten(values: Mapping[str, Any]) -> dict[str, str]:
     """{"optim": {"lr": 0.1}} -> {"optim.lr": "0.1"}: every value as text."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and prefix.count(".") < 8:
-            flat |= flatten(value, f"{name}.")
-        else:
-            flat[name] = _text(value)
-    return flat
+    return {name: _text(value) for name, value in leaves(values).items()}
 
 
 def _text(value: Any) -> str:

@@ -19,12 +19,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Queue
-from typing import Any
 
 import tyro
 
 from fastlm import cli
 from fastlm.config import TrainConfig
+from fastlm.config.dotted import leaves, replaced
 from fastlm.files import disk
 from fastlm.files.paths import PACKAGE
 from fastlm.runs.record import RunRecord, write_json
@@ -129,7 +129,7 @@ def _check_is_the_same(run: Run, folder: Path) -> None:
     record = RunRecord(folder)
     if not record.exists:
         return
-    there, asked = _settings(_asked(record.config())), _settings(_asked(run.config))
+    there, asked = leaves(_asked(record.config())), leaves(_asked(run.config))
     changed = [
         f"{name} {there[name]}, not {asked[name]}" for name in there if there[name] != asked[name]
     ]
@@ -142,23 +142,10 @@ def _check_is_the_same(run: Run, folder: Path) -> None:
 
 def _asked(config: TrainConfig) -> TrainConfig:
     """Without what a run finds out itself."""
-    model = dataclasses.replace(config.model, vocab_size=1)
     path = config.data.path and str(Path(config.data.path).resolve())
-    data = dataclasses.replace(config.data, path=path)
     max_steps = None if config.fix_steps else config.max_steps
-    return dataclasses.replace(config, model=model, data=data, max_steps=max_steps)
-
-
-def _settings(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Every field by its dotted name."""
-    found: dict[str, Any] = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            found |= _settings(value, f"{prefix}{field.name}.")
-        else:
-            found[f"{prefix}{field.name}"] = value
-    return found
+    found_out = {"model.vocab_size": 1, "data.path": path, "max_steps": max_steps}
+    return replaced(config, found_out)
 
 
 def _run_all(runs: Sequence[Run], arguments: SweepArguments) -> None:

@@ -1,14 +1,14 @@
 """Which runs a sweep has: grids over fields of the configuration, named ablations, seeds."""
 
-import dataclasses
 import itertools
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fastlm import cli
 from fastlm.accounting import largest_batch, step_memory
 from fastlm.config import TrainConfig
+from fastlm.config.dotted import leaves
 from fastlm.sweep.ablations import ABLATIONS, BASE
 from fastlm.train.command import configuration
 
@@ -156,7 +156,8 @@ def _axis(text: str, base: TrainConfig, flags: Sequence[str]) -> tuple[str, list
     field = field.strip().removeprefix("--").replace("-", "_")
     if not equals or not listed:
         raise ValueError(f"expected FIELD=VALUE,VALUE as in optim.lr=1e-3,3e-3: got {text!r}")
-    known = list(_fields(base))
+    # All that a flag can set; the flag of data.path is called otherwise.
+    known = ["data" if name == "data.path" else name for name in leaves(base)]
     if field not in known:
         hits = [name for name in known if name.split(".")[-1] == field]
         if len(hits) != 1:
@@ -169,17 +170,6 @@ def _axis(text: str, base: TrainConfig, flags: Sequence[str]) -> tuple[str, list
     if len(set(values)) < len(values) or "" in values:
         raise ValueError(f"values must be there, each once: got {text!r}")
     return field, values
-
-
-def _fields(config: Any, prefix: str = "") -> Iterable[str]:
-    """Dotted names of all that a flag can set."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _fields(value, f"{prefix}{field.name}.")
-        else:
-            name = f"{prefix}{field.name}"
-            yield "data" if name == "data.path" else name
 
 
 def _doubled(field: str, first: str, last: str, flags: Sequence[str]) -> list[str]:
