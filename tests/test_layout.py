@@ -195,6 +195,16 @@ def test_nothing_that_runs_code_from_a_file_is_called():
                 assert "allow_pickle=False" in ast.unparse(node), path
 
 
+def test_progress_is_told_by_one_callback():
+    """Its name is on_progress and its type is that of fastlm.cli.progress, wherever it is taken."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.arg) and node.annotation is not None:
+                told = ast.unparse(node.annotation)
+                is_progress = told in ("Progress", "Progress | None")
+                assert is_progress == (node.arg == "on_progress"), f"{path}: {node.arg}: {told}"
+
+
 def test_no_literal_is_unpacked():
     """f(*(a, b)) is f(a, b): a type checker sees which argument is which."""
 

@@ -61,7 +61,7 @@ def _account(
     name: Positional[str],
     chip: str | None = None,
     mfu: float = 0.45,
-    context: int | None = None,
+    context_length: int | None = None,
     bf16: bool = True,
     memory: float | None = None,
     tokens: float | None = None,
@@ -75,7 +75,7 @@ def _account(
             puts these beside each other.
         chip: A100, H100, H200, B200 ...; these four when not given.
         mfu: share of the chip's dense peak that the model's FLOPs are taken to use.
-        context: tokens of a window, in place of the model's own.
+        context_length: tokens of a window, in place of the model's own.
         bf16: products and activations in bfloat16, compiled; with no-bf16 all in float32, without
             tensor cores and not compiled.
         memory: GB to fit a batch in, in place of each chip's own.
@@ -87,7 +87,8 @@ def _account(
         raise ValueError(cli.unknown("chip", chip, CHIPS))
     if not 0 < mfu <= 1:
         raise ValueError(f"mfu is a share of the peak, above 0 and at most 1: got {mfu}")
-    for what, value in (("context", context), ("memory", memory), ("tokens", tokens)):
+    given = {"context_length": context_length, "memory": memory, "tokens": tokens}
+    for what, value in given.items():
         if value is not None and value <= 0:
             raise ValueError(f"{what} must be above 0: got {value:g}")
     if name == COMPARISON:
@@ -96,8 +97,8 @@ def _account(
     config = _configuration(name)
     # All of it with the activations that a step keeps when nothing is short of memory.
     config = dataclasses.replace(config, compile=bf16, checkpoint_activations=False)
-    if context is not None:
-        config = replaced(config, {"model.context_length": context})
+    if context_length is not None:
+        config = replaced(config, {"model.context_length": context_length})
     budget = _budget(config, tokens, seconds)
     chips = _SHOWN_CHIPS if chip is None else (chip,)
     print(

@@ -11,16 +11,14 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fastlm.cli.progress import Progress
 from fastlm.files.compression import BLOCK_BYTES, COMPRESSIONS, decompress
 from fastlm.files.disk import beside, to_disk
-
-Progress = Callable[[int, int | None], None]
-"""Called with the bytes done and the bytes in all (None where the server does not say)."""
 
 BASE_URL = "https://huggingface.co/datasets"
 DATASETS = {
@@ -49,7 +47,7 @@ class _BrokenOffError(Exception):
 
 
 def fetch_dataset(
-    name: str, out: Path, *, base_url: str = BASE_URL, progress: Progress | None = None
+    name: str, out: Path, *, base_url: str = BASE_URL, on_progress: Progress | None = None
 ) -> Path:
     """Download train.txt and valid.txt of a data set of DATASETS into a folder; return the folder.
 
@@ -66,9 +64,9 @@ def fetch_dataset(
         target = out / file_name
         compression = Path(path).suffix
         if compression not in COMPRESSIONS:
-            fetch(url, target, progress=progress)
+            fetch(url, target, on_progress=on_progress)
         elif not _is_finished(target, url, None):
-            packed = fetch(url, out / (file_name + compression), progress=progress)
+            packed = fetch(url, out / (file_name + compression), on_progress=on_progress)
             source = _read_records(out)[packed.name]
             try:
                 decompress(packed, target)
@@ -87,7 +85,7 @@ def fetch(
     *,
     expected_sha256: str | None = None,
     expected_bytes: int | None = None,
-    progress: Progress | None = None,
+    on_progress: Progress | None = None,
     retries: int = 5,
     timeout: float = 30.0,
     first_wait: float = 1.0,
@@ -100,6 +98,8 @@ def fetch(
     file keeps address, size, SHA-256, ETag and date; a file that agrees with it is not fetched.
 
     Args:
+        on_progress: called with ("total", bytes of the file) where the server tells them, and then
+            with ("bytes", there so far); again after an attempt that broke off.
         retries: attempts that may fail in a row without one new byte, after the first.
         timeout: seconds the server may stay silent.
         first_wait: seconds before the second attempt; doubles each time, 30 at most.
@@ -117,7 +117,7 @@ def fetch(
     furthest, failures = part.size(), 0
     while True:
         try:
-            sha256 = part.attempt(timeout, progress)
+            sha256 = part.attempt(timeout, on_progress)
             break
         except _BrokenOffError as broken:
             failures = 1 if part.size() > furthest else failures + 1
@@ -162,7 +162,7 @@ class _Part:
         self.note_path.unlink(missing_ok=True)
         self.note = {}
 
-    def attempt(self, timeout: float, progress: Progress | None) -> str:
+    def attempt(self, timeout: float, on_progress: Progress | None) -> str:
         """Ask for what is missing and write it; return the whole file's SHA-256 when complete."""
         if not self.can_continue():
             self.clear()
@@ -176,7 +176,7 @@ class _Part:
             raise _BrokenOffError(_reason(error)) from error
         with response:
             start, total = self._agree(response, start)
-            return self._receive(response, start, total, progress)
+            return self._receive(response, start, total, on_progress)
 
     def finish(self, sha256: str) -> None:
         """Check the complete part and put it in its place."""
@@ -247,20 +247,22 @@ class _Part:
         return start, total
 
     def _receive(
-        self, response: Any, start: int, total: int | None, progress: Progress | None
+        self, response: Any, start: int, total: int | None, on_progress: Progress | None
     ) -> str:
         digest = hashlib.sha256()
         if start:
             for block in _plain_blocks(self.path):
                 digest.update(block)
         done = start
+        if on_progress is not None and total is not None:
+            on_progress("total", total)
         with open(self.path, "ab" if start else "wb") as out:
             while block := _read_network(response):
                 out.write(block)
                 digest.update(block)
                 done += len(block)
-                if progress is not None:
-                    progress(done, total)
+                if on_progress is not None:
+                    on_progress("bytes", done)
             to_disk(out)
         if total is not None and done != total:
             if done > total:

@@ -54,7 +54,7 @@ def _prepare(
         text_field=text_field,
         shard_tokens=shard_tokens,
         stdin_format=format or "txt",
-        report=lambda line: print(line, file=sys.stderr),
+        say=lambda line: print(line, file=sys.stderr),
     )
     print(f"next: python -m fastlm.train --data {out} --compile --bf16", file=sys.stderr)
 

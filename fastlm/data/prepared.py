@@ -144,7 +144,7 @@ def prepare(
     text_field: str = "text",
     shard_tokens: int | None = None,
     stdin_format: Format = "txt",
-    report: Callable[[str], object] = lambda line: None,
+    say: Callable[[str], object] = lambda line: None,
 ) -> Path:
     """Make the token files of a text, once; a second call with the same arguments reuses them.
 
@@ -160,7 +160,7 @@ def prepare(
         text_field: field of .jsonl files and column of .parquet files that holds the text.
         shard_tokens: write token files of so many tokens at most, and not one for each split.
         stdin_format: what "-" gives; it may be compressed as well.
-        report: called with a line of progress.
+        say: tells a person a line.
     Raises:
         FileNotFoundError, ValueError: for texts that cannot be used; nothing is written then.
         FileExistsError: if out holds something else.
@@ -189,7 +189,7 @@ def prepare(
         fingerprints: dict[Path, list[Any]] = {}
         if STANDARD_INPUT in paths:
             _same_source(out, settings, replace=replace)  # refused before anything is read
-            report("reading standard input")
+            say("reading standard input")
             spool = stack.enter_context(spooled(sys.stdin.buffer, out, stdin_format))
             paths = [spool.path if path == STANDARD_INPUT else path for path in paths]
             fingerprints[spool.path] = ["standard input", spool.n_bytes, spool.sha256]
@@ -198,7 +198,7 @@ def prepare(
         source = {"files": files, **settings}
         if _same_source(out, source, replace=replace):
             open_prepared(out)
-            report(f"data in {out} is up to date")
+            say(f"data in {out} is up to date")
             return out
         next(texts.train(), None)  # unusable text is refused before anything is written
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -206,9 +206,7 @@ def prepare(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         stack.callback(shutil.rmtree, partial, ignore_errors=True)
-        _write_prepared(
-            texts, partial, vocab_size, tokenizer, n_threads, shard_tokens, source, report
-        )
+        _write_prepared(texts, partial, vocab_size, tokenizer, n_threads, shard_tokens, source, say)
         if out.is_dir():
             shutil.rmtree(out)  # empty or to be replaced: _same_source refuses all else
         partial.rename(out)

@@ -31,7 +31,7 @@ def _train_command(
     vocab_size: int,
     out: Path,
     special_token: UseAppendAction[tuple[str, ...]] = (SEPARATOR,),
-    n_threads: int | None = None,
+    threads: int | None = None,
     errors: Literal["strict", "replace"] = "strict",
     max_token_bytes: int | None = None,
     sample_bytes: str | None = None,
@@ -45,7 +45,7 @@ def _train_command(
         vocab_size: number of tokens: 256 bytes, merges, special tokens.
         out: folder to write.
         special_token: text that is one token and is never merged across; give one each time.
-        n_threads: threads that count words; all cores when not given.
+        threads: that count words; all cores when not given.
         errors: what to do with invalid UTF-8: refuse it, or read it as U+FFFD.
         max_token_bytes: learn no longer token; no limit when not given.
         sample_bytes: of larger files read a sample, spread evenly, of so many bytes: 500MB, 2GB.
@@ -74,7 +74,7 @@ def _train_command(
 
         def show(what: str, n: int) -> None:
             nonlocal n_text_bytes, n_read_bytes
-            if what == "sampled":
+            if what == "total":
                 n_read_bytes = n
             elif what == "bytes":
                 if has_documents:  # of packed text it is not known before
@@ -91,7 +91,7 @@ def _train_command(
                 (piece for piece, _ in pieces),
                 vocab_size,
                 special_tokens,
-                n_threads=n_threads,
+                n_threads=threads,
                 on_progress=show,
                 max_token_bytes=max_token_bytes,
             )
@@ -100,7 +100,7 @@ def _train_command(
                 files,
                 vocab_size,
                 special_tokens,
-                n_threads=n_threads,
+                n_threads=threads,
                 errors=errors,
                 on_progress=show,
                 max_token_bytes=max_token_bytes,
@@ -118,7 +118,7 @@ def _encode_command(
     text: Positional[Path],
     tokenizer: Path,
     out: Path,
-    n_threads: int | None = None,
+    threads: int | None = None,
     errors: Literal["strict", "replace"] = "strict",
     resume: bool = True,
 ) -> None:
@@ -128,7 +128,7 @@ def _encode_command(
         text: UTF-8 text file.
         tokenizer: folder of the tokenizer, or a tokenizer.json.
         out: file to write: little-endian uint16, or uint32 from 65,537 tokens on.
-        n_threads: threads that encode; all cores when not given.
+        threads: that encode; all cores when not given.
         errors: what to do with invalid UTF-8: refuse it, or read it as U+FFFD.
         resume: go on where an interrupted run stopped.
     """
@@ -156,7 +156,7 @@ def _encode_command(
                 meter.update("encoding", n, n_bytes, unit=what)
 
             count = loaded.encode_file(
-                text, out, n_threads=n_threads, errors=errors, resume=resume, on_progress=show
+                text, out, n_threads=threads, errors=errors, resume=resume, on_progress=show
             )
     except KeyboardInterrupt:
         if not (resume and out.with_name(out.name + ".part").exists()):

@@ -99,7 +99,7 @@ def _story_data(config: TrainConfig) -> Path:
     folder = Path("data") / f"stories-v{config.data.vocab_size}"
     size = config.data.vocab_size
     # Replaced when the stories were made anew: nobody's own data are there.
-    return prepare(corpus, folder, vocab_size=size, replace=True, report=say)
+    return prepare(corpus, folder, vocab_size=size, replace=True, say=say)
 
 
 def configuration(argv: Sequence[str]) -> TrainConfig:

@@ -59,7 +59,7 @@ def test_what_does_not_fit_is_said(capsys):
 
 
 def test_the_context_is_the_one_asked_for(capsys):
-    text = printed(capsys, "gpt2-xl", "--context", "16384")
+    text = printed(capsys, "gpt2-xl", "--context-length", "16384")
     assert "context 16,384" in text
     assert f"{149.52e12:.3e}"[:5] in text
 

@@ -17,11 +17,10 @@ No two merges give the same bytes: between the ends of a string that no merge ha
 goes the same way wherever the string occurs.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
+from fastlm.cli.progress import Progress
 from fastlm.tokenizer.bpe.count import Words
 from fastlm.tokenizer.bpe.memory import (
     Context,
@@ -83,7 +82,7 @@ _NOWHERE = -1  # for positions that belong to no pair
 def learn_merges(
     words: Words,
     n_merges: int,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Progress | None = None,
     max_token_bytes: int | None = None,
 ) -> list[tuple[bytes, bytes]]:
     """Merge the most frequent pair n_merges times, or until no pair is left.
@@ -91,7 +90,7 @@ def learn_merges(
     Between equally frequent pairs the greater pair of byte strings is merged.
 
     Args:
-        on_progress: called now and then with the number of merges learned.
+        on_progress: called with ("merges", learned so far).
         max_token_bytes: pairs that spell more are never merged; at least 2; None sets no limit.
     """
     n_symbols = 256 + n_merges
@@ -117,7 +116,7 @@ def learn_merges(
                 pairs = _hold_pairs(context, pairs, 2 * int(fields[MAX_PAIRS]) + 2 * n_symbols)
             exhausted = _learn(context.address, wanted)
         if on_progress is not None:
-            on_progress(int(fields[N_LEARNED]))
+            on_progress("merges", int(fields[N_LEARNED]))
     return _spell(context, text, pairs, merged[: fields[N_LEARNED]])
 
 
