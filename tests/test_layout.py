@@ -3,6 +3,7 @@
 import ast
 import functools
 import graphlib
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -193,6 +194,21 @@ def test_nothing_that_runs_code_from_a_file_is_called():
             assert called not in ("eval", "exec", "compile", "torch.load", "joblib.load"), path
             if called in ("np.load", "numpy.load"):
                 assert "allow_pickle=False" in ast.unparse(node), path
+
+
+def test_a_shard_is_a_file_of_tokens():
+    """Parts of parameters are FSDP's, and PyTorch's names of them stand in one file."""
+    for path in FILES:
+        if room_of(name_of(path)) in (
+            "devices",
+            "optim",
+            "checkpoint",
+            "model",
+            "train",
+            "evaluate",
+        ):
+            shards = re.findall(r"\b\w*?_?shard\w*", path.read_text(encoding="utf-8"))
+            assert set(shards) <= {"reshard"} or path.name == "fsdp.py", f"{path}: {shards}"
 
 
 def test_progress_is_told_by_one_callback():

@@ -27,7 +27,7 @@ def _prepare(
 
     Args:
         corpus: text files (.txt, .jsonl, compressed or not, .parquet), folders of them, quoted
-            patterns such as 'shards/*.jsonl.gz', or - for standard input
+            patterns such as 'texts/*.jsonl.gz', or - for standard input
         out: folder to make
         vocab_size: entries of the tokenizer, special token included
         tokenizer: folder of a tokenizer to use in place of training one

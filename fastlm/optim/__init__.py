@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 
 from fastlm import schedule
 from fastlm.config import OptimConfig
+from fastlm.devices.fsdp import local
 from fastlm.devices.ranks import Ranks
-from fastlm.devices.sharding import local
 from fastlm.ops import Ops, torch_ops
 from fastlm.optim.groups import parameter_groups
 from fastlm.optim.muon import Muon, NorMuon
@@ -144,7 +144,7 @@ def clip_gradients(
     device.
 
     Args:
-        ranks: the processes that hold parts of the gradients, if these are sharded.
+        ranks: the processes; under FSDP each holds a part of every gradient.
     Returns:
         The norm before clipping, float32; 0 when nothing has a gradient.
     """
@@ -152,7 +152,7 @@ def clip_gradients(
     if not grads:
         return torch.zeros(())
     norm = torch.stack(torch._foreach_norm([g.float() for g in grads])).norm()
-    if ranks is not None and ranks.is_sharded:
+    if ranks is not None and ranks.is_fsdp:
         norm = ranks.sum_(norm.square()).sqrt()
     if math.isfinite(max_l2_norm):
         factor = torch.where(norm > max_l2_norm, max_l2_norm / (norm + eps), torch.ones_like(norm))

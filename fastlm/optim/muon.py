@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from fastlm.devices.fsdp import assign, whole, whole_of_part
 from fastlm.devices.ranks import Ranks
-from fastlm.devices.sharding import assign, whole, whole_of_part
 from fastlm.ops import Ops, torch_ops
 from fastlm.optim.stepper import Stepper, check_rates
 
@@ -227,7 +227,7 @@ class Muon(Stepper):
         )
         _unstack(new, values, indices)
         for p, value in zip(params, values, strict=True):
-            if value is not p:  # of a sharded one this was a copy
+            if value is not p:  # under FSDP this was a copy
                 assign(p, value)
         if moments:
             _unstack(stacked_moments, moments, indices)

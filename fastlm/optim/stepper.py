@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from fastlm.devices.sharding import local, sharded_like
+from fastlm.devices.fsdp import dtensor_like, local
 from fastlm.ops import Ops, torch_ops
 
 Closure = Callable[[], float] | None
@@ -27,7 +27,7 @@ def check_rates(lr: float, **others: float) -> None:
 class Stepper(Optimizer):
     """Gathers each group's parameters and gradients and hands them to update().
 
-    Of sharded parameters each process updates its own part.
+    Under FSDP each process updates its own part of every parameter.
     """
 
     ops: Ops = torch_ops
@@ -66,11 +66,11 @@ class Stepper(Optimizer):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state_dict; tensors of a parameter's shape are sharded as it is."""
+        """Go on from a state_dict; tensors of a parameter's shape are in parts as it is."""
         params = [p for group in self.param_groups for p in group["params"]]
         state = {
             i: {
-                name: sharded_like(value, params[i])
+                name: dtensor_like(value, params[i])
                 if isinstance(value, Tensor) and value.shape == params[i].shape
                 else value
                 for name, value in of_parameter.items()
@@ -83,7 +83,7 @@ class Stepper(Optimizer):
         """Change the parameters.
 
         Args:
-            params: those with a gradient; shards.local() of them is what can be changed.
+            params: those with a gradient; fsdp.local() of them is what can be changed.
             grads: this process's parts.
         """
         raise NotImplementedError("each optimizer defines its own update")
@@ -93,7 +93,7 @@ class Stepper(Optimizer):
     ) -> list[Tensor]:
         """State tensors of that name, one a parameter, made by new(parameter) at first.
 
-        Of those that are sharded, the parts of this process.
+        Under FSDP they are the parts of this process.
         """
         for p in params:
             if name not in self.state[p]:

@@ -41,7 +41,7 @@ def _train_command(
 
     Args:
         text: UTF-8 text files; documents are separated by a special token. Also .jsonl, .parquet,
-            .gz, .xz and .zst files, folders, and quoted patterns such as 'shards/*.txt'.
+            .gz, .xz and .zst files, folders, and quoted patterns such as 'texts/*.txt'.
         vocab_size: number of tokens: 256 bytes, merges, special tokens.
         out: folder to write.
         special_token: text that is one token and is never merged across; give one each time.
@@ -208,7 +208,7 @@ def _report_command(
 
     Args:
         text: .txt or .jsonl files, .gz, .xz or .zst of them, .parquet files, folders, or quoted
-            patterns such as 'shards/*.txt'.
+            patterns such as 'texts/*.txt'.
         tokenizer: folder of each tokenizer, or its tokenizer.json.
         documents: how many of the first documents to measure by themselves too.
         n_longest: how many of the longest tokens to print.

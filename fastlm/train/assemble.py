@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from fastlm.config import TrainConfig
+from fastlm.devices.fsdp import apply_fsdp
 from fastlm.devices.hardware import choose_compute_dtype, choose_device
 from fastlm.devices.ranks import GradientSum, Ranks
-from fastlm.devices.sharding import shard_model
 from fastlm.model import TransformerLM, init_weights
 from fastlm.ops import load_ops, torch_ops
 from fastlm.optim import build_optimizers
@@ -61,7 +61,7 @@ def assemble(config: TrainConfig, ranks: Ranks) -> Parts:
         bf16=dtype == torch.bfloat16,
         keeps_logits=ops.linear_cross_entropy is torch_ops.linear_cross_entropy,
         n_ranks=ranks.size,
-        is_sharded=ranks.is_sharded,
+        is_fsdp=ranks.is_fsdp,
     )
     # The card with the least free memory decides for all.
     size, checkpointed = ranks.largest(-memory.micro_batch, memory.checkpoint_activations)
@@ -78,8 +78,8 @@ def assemble(config: TrainConfig, ranks: Ranks) -> Parts:
     if model.ngrams is not None:  # first: what it takes, no other optimizer sees
         tables = RowAdaGrad(model.ngrams.tables.parameters(), config.optim.ngram_lr)
         tables.ranks = ranks
-    if ranks.is_sharded:
-        shard_model(model, layers=model.layers, device=device)
+    if ranks.is_fsdp:
+        apply_fsdp(model, layers=model.layers, device=device)
     tied = tie(model) if config.optim.tie_until > 0 else None
     optimizers = build_optimizers(model, config.optim, ops, compiled=config.compile)
     for optimizer in optimizers:
@@ -90,11 +90,11 @@ def assemble(config: TrainConfig, ranks: Ranks) -> Parts:
     parameters = [p for p in model.parameters() if p.requires_grad]
     loss: Callable[[Tensor, Tensor], Tensor] = model.loss
     if config.compile:
-        # The parts of a sharded model come together between its layers.
-        loss = compiled_loss(model, "block" if ranks.is_sharded else config.compile_scope)
+        # Under FSDP the parts of a model come together between its layers.
+        loss = compiled_loss(model, "block" if ranks.is_fsdp else config.compile_scope)
     if tables is not None and model.ngrams is not None:
         loss = RowLoss(loss, model.ngrams, tables)
-    is_added_up = ranks.size > 1 and not ranks.is_sharded
+    is_added_up = ranks.size > 1 and not ranks.is_fsdp
     return Parts(
         device=device,
         notice=notice,

@@ -54,7 +54,7 @@ def plan_memory(
     bf16: bool,
     keeps_logits: bool = True,
     n_ranks: int = 1,
-    is_sharded: bool = False,
+    is_fsdp: bool = False,
 ) -> MemoryPlan:
     """The largest micro-batch that divides all batch sizes and fits; a given one is taken as it is.
 
@@ -65,7 +65,7 @@ def plan_memory(
         bf16: whether activations are bfloat16 on this device.
         keeps_logits: False if the loss is computed in chunks, see fastlm.accounting.
         n_ranks: processes among which a batch is shared out.
-        is_sharded: whether each of them holds only its part of the optimizers' state and of the
+        is_fsdp: whether each of them holds only its part of the optimizers' state and of the
             average.
     Raises:
         ValueError: if not even one window fits, or the processes would not have equal shares.
@@ -77,7 +77,7 @@ def plan_memory(
             micro_batch,
             bf16=bf16,
             keeps_logits=keeps_logits,
-            n_parts=n_ranks if is_sharded else 1,
+            n_parts=n_ranks if is_fsdp else 1,
         )
         return memory.total
 

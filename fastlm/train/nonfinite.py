@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastlm.data.windows import window_starts
-from fastlm.devices.sharding import whole
+from fastlm.devices.fsdp import whole
 from fastlm.runs.record import write_json
 from fastlm.train.trainer import Trainer
 from fastlm.train.watch import Step

@@ -16,9 +16,9 @@ from fastlm.cli.units import human_bytes, human_seconds
 from fastlm.config import TrainConfig
 from fastlm.data.prepared import PreparedData
 from fastlm.data.windows import Batch, batches
+from fastlm.devices.fsdp import assign, reshard
 from fastlm.devices.hardware import chip_peak_flops, peak_memory
 from fastlm.devices.ranks import Ranks
-from fastlm.devices.sharding import assign, reshard
 from fastlm.evaluate.loss import Evaluation, evaluate_loss
 from fastlm.optim import clip_gradients, set_schedule
 from fastlm.optim.muon import Muon
@@ -182,8 +182,8 @@ class Trainer:
         batch_size = self.config.batch_sizes[part]
         n_micro = batch_size // self.micro_batch
         n_mine = n_micro // self.ranks.size
-        # Shards of gradients are averaged over the processes, whole ones are added up.
-        factor = self.ranks.size if self.ranks.is_sharded else 1
+        # FSDP averages gradients over the processes; whole ones are added up.
+        factor = self.ranks.size if self.ranks.is_fsdp else 1
         total = torch.zeros((), device=self.device)
         for i in range(n_mine):
             inputs, targets = next(stream)
@@ -369,7 +369,7 @@ class Trainer:
         self.read_watch()  # nothing that is not finite is saved
         began = time.perf_counter()
         about = {"config": dataclasses.asdict(self.config), **self._data_hashes}
-        if self.ranks.is_first or self.ranks.is_sharded:
+        if self.ranks.is_first or self.ranks.is_fsdp:
             snapshot = take_snapshot(
                 self.step,
                 self.model,
@@ -425,7 +425,7 @@ class Trainer:
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Take these in place of the present ones; every process has to call this."""
-        if self.ranks.is_sharded:
+        if self.ranks.is_fsdp:
             for name, tensor in self.model.state_dict().items():
                 assign(tensor, weights[name])
         else:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fastlm.devices.sharding import local
+from fastlm.devices.fsdp import local
 
 HISTORY = 128
 """steps that a loss is compared with"""

@@ -1,7 +1,8 @@
 """Parameters of which each process holds a part (FSDP2): the part, the whole, and back.
 
-Each function leaves tensors that are not sharded as they are. A sharded one is a DTensor,
-known by its method: to import that class takes a second, which most runs need not wait.
+Such a tensor is a DTensor; each function leaves others as they are. It is known by its method: to
+import the class takes a second, which most runs need not wait. Token shards, which are files, are
+in fastlm.files.tokens.
 """
 
 from typing import Any
@@ -10,54 +11,54 @@ import torch
 from torch import Tensor, nn
 
 
-def is_sharded(tensor: Tensor) -> bool:
+def is_dtensor(tensor: Tensor) -> bool:
     """Whether this process holds only a part of a tensor."""
     return hasattr(tensor, "to_local")
 
 
 def local(tensor: Tensor) -> Tensor:
     """What this process holds of a tensor: writing to it writes to the tensor."""
-    return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    return tensor.to_local() if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor; every process has to ask for it."""
-    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    return tensor.full_tensor() if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def whole_of_part(part: Tensor, like: Tensor) -> Tensor:
-    """All of a tensor that is sharded like another one, from this process's part."""
-    if not is_sharded(like):
+    """All of a tensor that is in parts like another one, from this process's part."""
+    if not is_dtensor(like):
         return part
     from torch.distributed.tensor import DTensor
 
-    sharded: Any = like
+    parts: Any = like
     return DTensor.from_local(
         part,
-        sharded.device_mesh,
-        sharded.placements,
+        parts.device_mesh,
+        parts.placements,
         run_check=False,
-        shape=sharded.shape,
-        stride=sharded.stride(),
+        shape=parts.shape,
+        stride=parts.stride(),
     ).full_tensor()
 
 
-def sharded_like(full: Tensor, like: Tensor) -> Tensor:
-    """A tensor that all processes have, sharded as another one of its shape is."""
-    if not is_sharded(like) or is_sharded(full):
+def dtensor_like(full: Tensor, like: Tensor) -> Tensor:
+    """A tensor that all processes have, in parts as another one of its shape is."""
+    if not is_dtensor(like) or is_dtensor(full):
         return full
     from torch.distributed.tensor import distribute_tensor
 
-    sharded: Any = like
+    parts: Any = like
     return distribute_tensor(
-        full.to(like.device), sharded.device_mesh, sharded.placements, src_data_rank=None
+        full.to(like.device), parts.device_mesh, parts.placements, src_data_rank=None
     )
 
 
 @torch.no_grad()
 def assign(target: Tensor, full: Tensor) -> None:
     """Give a tensor the values of one that all processes have."""
-    local(target).copy_(local(sharded_like(full, target)))
+    local(target).copy_(local(dtensor_like(full, target)))
 
 
 def reshard(model: nn.Module) -> None:
@@ -67,7 +68,7 @@ def reshard(model: nn.Module) -> None:
         reshard_parts()
 
 
-def shard_model(model: nn.Module, *, layers: nn.ModuleList, device: torch.device) -> None:
+def apply_fsdp(model: nn.Module, *, layers: nn.ModuleList, device: torch.device) -> None:
     """Leave each process its part of every parameter that is trained.
 
     A layer's parameters are whole while the layer computes; those outside of layers throughout
