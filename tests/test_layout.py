@@ -125,6 +125,19 @@ def test_kernels_find_each_other_wherever_they_lie():
             assert not (isinstance(node, ast.ImportFrom) and named.startswith("kernels")), path.name
 
 
+# A short path of the same thing, and the class that its package is about.
+SAME = {"record": ["fastlm.record", "fastlm.runs.record"], "tokenizer": ["fastlm.tokenizer", "fastlm.tokenizer.tokenizer"]}  # fmt: skip
+
+
+def test_no_two_modules_of_one_name_mean_different_things():
+    named: dict[str, list[str]] = {}
+    for module in sorted(MODULES - {"fastlm"}):
+        named.setdefault(module.rpartition(".")[2], []).append(module)
+    twice = {name: modules for name, modules in named.items() if len(modules) > 1}
+    del twice["__main__"]
+    assert twice == SAME
+
+
 def is_main_guard(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
 

@@ -8,7 +8,7 @@ import pytest
 
 from fastlm import records
 from fastlm.config.recipes import load_recipe
-from fastlm.report.data import describe_run
+from fastlm.report.run_json import describe_run
 from fastlm.runs.record import RunRecord, write_json
 
 RUNS = Path(__file__).resolve().parent.parent / "runs"

@@ -2,8 +2,8 @@
 
 Imports nothing that takes time. A command is a module that `python -m` can run: `fastlm
 train` and `python -m fastlm.train` are the same. Slow imports come after the flags are read, so
-that --help and a mistyped flag are answered at once: what is behind a command, fastlm.train, is
-apart from its command line, fastlm.train_cli.
+that --help and a mistyped flag are answered at once: what is behind a command, fastlm.train.run,
+is apart from its command line, fastlm.train.command.
 """
 
 import runpy

@@ -1,6 +1,6 @@
 """Completion of `fastlm VERB --flags` in bash, zsh and fish.
 
-eval "$(python -m fastlm.completion bash)"
+eval "$(python -m fastlm.cli.completion bash)"
 
 tyro makes the scripts from what the commands take. They hold all they need: a Tab starts no fastlm.
 """
@@ -101,8 +101,8 @@ ARGUMENTS = _print_script
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line of fastlm.completion."""
-    cli.parse(ARGUMENTS, argv, prog=cli.program("completion"))
+    """The command line of fastlm.cli.completion."""
+    cli.parse(ARGUMENTS, argv, prog=cli.program("completion", "cli.completion"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Text to train on: stories made here, data sets fetched, and which files are for training.
 
-A text is files that fastlm.documents reads, one or a folder of them.
+A text is files that fastlm.corpus.documents reads, one or a folder of them.
 
     python -m fastlm.corpus stories --out data/stories
     python -m fastlm.corpus tinystories --out data/tinystories

@@ -44,7 +44,7 @@ def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
             found = f"several groups: {', '.join(sorted(fitting))}" if fitting else "no group"
             raise ValueError(
                 f"parameter {' = '.join(aliases)} of shape {tuple(p.shape)} fits {found}; "
-                "give it a rule in fastlm/parameter_groups.py"
+                "give it a rule in fastlm/optim/groups.py"
             )
         groups[fitting.pop()].append(p)
     return groups

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fastlm.report.data import describe_run, embedded, rows_per_run
+from fastlm.report.run_json import describe_run, embedded, rows_per_run
 
 SCRIPTS = ("format.js", "chart.js", "tables.js", "page.js")
 

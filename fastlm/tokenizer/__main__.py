@@ -220,7 +220,7 @@ def _report_command(
     """
     from fastlm.files.disk import to_json, write_atomically
     from fastlm.files.paths import expand
-    from fastlm.tokenizer import report as tokenizer_report
+    from fastlm.tokenizer import comparison
 
     if math.isinf(seconds):
         raise ValueError(f"seconds must be a number of seconds: got {seconds}")
@@ -231,7 +231,7 @@ def _report_command(
     # Only of plain files is it known how many bytes of text they hold.
     sizes = {
         name: path.stat().st_size
-        for name, path in tokenizer_report.name_paths(text)
+        for name, path in comparison.name_paths(text)
         if path.is_file() and path.suffix == ".txt"
     }
     with _warnings_as_lines(), Meter() as meter:
@@ -240,7 +240,7 @@ def _report_command(
             if name in sizes:
                 meter.update(f"measuring {name}", n, max(n, sizes[name]), unit="bytes")
 
-        report = tokenizer_report.make_report(
+        report = comparison.make_report(
             text,
             tokenizers,
             n_documents=documents,
@@ -250,11 +250,11 @@ def _report_command(
             text_field=text_field,
             on_progress=show,
         )
-    print("\n\n".join(table.as_text() for table in tokenizer_report.tables(report)))
+    print("\n\n".join(table.as_text() for table in comparison.tables(report)))
     if json is not None:
-        write_atomically(json, [to_json(tokenizer_report.as_json(report)).encode()])
+        write_atomically(json, [to_json(comparison.as_json(report)).encode()])
     if md is not None:
-        write_atomically(md, [tokenizer_report.as_markdown(report).encode()])
+        write_atomically(md, [comparison.as_markdown(report).encode()])
 
 
 def _is_plain(path: Path) -> bool:

@@ -5,7 +5,8 @@
 >>> tokenizer.decode(tokenizer.encode("Once upon a time"))
 'Once upon a time'
 
-What is compiled (fastlm.bpe) is imported when first used, so that importing this file stays quick.
+What is compiled (fastlm.tokenizer.bpe) is imported when first used, so that importing this file
+stays quick.
 """
 
 import functools

@@ -7,7 +7,7 @@ from fastlm.cli.progress import Progress
 from fastlm.files.paths import StrPath, check_file
 from fastlm.files.utf8 import to_utf8
 from fastlm.tokenizer.bpe.blocks import Loadable, document_blocks
-from fastlm.tokenizer.bpe.train import Merges, Vocab, learn_vocabulary
+from fastlm.tokenizer.bpe.learn import Merges, Vocab, learn_vocabulary
 from fastlm.tokenizer.special_tokens import check_special
 from fastlm.tokenizer.text_blocks import sample_stripes, stripe_blocks, text_file_blocks
 

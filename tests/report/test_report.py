@@ -20,7 +20,8 @@ import pytest
 from made_runs import eval_row, lines, train_row, write_run
 
 from fastlm.report import report_page, write_report
-from fastlm.report.data import (
+from fastlm.report.page import report_values
+from fastlm.report.run_json import (
     MOST_MARKS,
     MOST_SAMPLE_BYTES,
     describe_run,
@@ -29,7 +30,6 @@ from fastlm.report.data import (
     number,
     rows_per_run,
 )
-from fastlm.report.page import report_values
 from fastlm.report.server import ReportServer, news
 from fastlm.report.thinning import rows_to_keep
 from fastlm.runs.found import Position, find_runs, read_log

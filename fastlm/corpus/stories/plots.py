@@ -1,6 +1,6 @@
 """The plots that stories are told by.
 
-Data only, in the little language that fastlm.stories explains. Each line after `= plot`
+Data only, in the little language that fastlm.corpus.stories explains. Each line after `= plot`
 is a plot; lines that begin with a space continue it, and // begins a new paragraph.
 """
 

@@ -1,6 +1,6 @@
 """A report on tokenizers and texts: tables for people and for Markdown, and JSON.
 
-Imports no torch. fastlm.tokenizer_measures measures.
+Imports no torch. fastlm.tokenizer.measures measures.
 """
 
 import math

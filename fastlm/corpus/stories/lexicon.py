@@ -2,8 +2,8 @@
 
 Data only. A line `name: a, b, c` is a rule with one alternative per word; lines after it
 that begin with a space belong to it. An alternative may itself hold marks of the little language
-that fastlm.stories explains. SYNONYMS says which words of the sentences and plots may be told as
-others, wherever they stand.
+that fastlm.corpus.stories explains. SYNONYMS says which words of the sentences and plots may be
+told as others, wherever they stand.
 """
 
 PEOPLE = """
