@@ -1,10 +1,10 @@
-"""Kernels beside eager, compiled, Liger's and quack's, at the first real shape of each operation.
+"""Benchmark kernels beside eager and compiled PyTorch, Liger and quack, at one shape each.
 
-On a GPU extra_info has the median of CUDA events with a cold cache, bytes or FLOPs a second, and
-the share of what a copy, or a product of matrices, reaches in this same run. All shapes,
-interleaved: python bench/gpu_kernels.py. Without a GPU there are no times of kernels: what is timed
-is compiling them for A100, H100 and B200, and extra_info has the registers and shared memory they
-take, and what bytes and FLOPs their shapes mean.
+On a GPU, extra_info has the median of CUDA events with a cold cache, bytes and FLOPs per second,
+and their share of the rate that a copy or a matrix product reaches in the same run.
+bench/gpu_kernels.py measures all shapes, interleaved. Without a GPU, the benchmark times
+compilation for A100, H100 and B200 instead, and extra_info has the registers and shared memory of
+the kernels and the bytes and FLOPs of their shapes.
 """
 
 import json
@@ -37,7 +37,7 @@ CASES = [
 
 @lru_cache
 def limits() -> tuple[float, float]:
-    """(GB/s of a copy, TFLOP/s of a product of matrices) of this card."""
+    """(GB/s of a copy, TFLOP/s of a matrix product) on this GPU."""
     device = torch.device("cuda")
     return copy_gb_per_second(device), matrix_tflops(device)
 
@@ -70,16 +70,16 @@ def bench_kernel(benchmark, name, who):
     benchmark.pedantic(synchronised, rounds=20, warmup_rounds=3)
 
 
-@pytest.mark.skipif(HAS_GPU, reason="times are measured on this GPU")
+@pytest.mark.skipif(HAS_GPU, reason="this GPU measures times instead")
 @pytest.mark.parametrize("name", OPS)
 def bench_compiling_for_gpus(benchmark, name, tmp_path):
-    """All configurations of an operation, for sm_80, sm_90 and sm_100."""
+    """Compile all configurations of an operation for sm_80, sm_90 and sm_100."""
     path = tmp_path / "report.json"
 
     def compile_all() -> None:
-        # In a new process: in this one kernels are interpreted.
+        # A new process compiles kernels; this one interprets them.
         environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-        command = [sys.executable, "-m", "kernels.aot", "--ops", name, "--json", str(path)]
+        command = [sys.executable, "bench/kernel_aot.py", "--ops", name, "--json", str(path)]
         subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
 
     benchmark.pedantic(compile_all, rounds=1)

@@ -1,8 +1,8 @@
-"""What saving costs a run: how long training waits for a checkpoint, and how long it is written.
+"""Benchmark saving: the time for which training waits, and the time to write a checkpoint.
 
-A step of 4 layers, d_model 256, V 4,096, T 256, 16 windows, with NorMuon and its state. extra_info
-has the share of the wall-clock at the default interval: of the waiting alone, and of writing too,
-as if nothing else could run meanwhile.
+A step has 4 layers, d_model 256, V 4,096, T 256 and 16 windows, with NorMuon and its state.
+extra_info has the share of wall-clock time at the default interval: for the waiting alone, and
+with the writing added, as if nothing else could run meanwhile.
 """
 
 import statistics
@@ -15,11 +15,13 @@ from bench_train import BATCH, CONFIG, DEVICE, synchronize
 from fastlm.config import DataConfig, OptimConfig, TrainConfig
 from fastlm.data import PreparedData, Split
 from fastlm.runs.record import RunRecord
+from fastlm.train.assemble import set_up
 from fastlm.train.budget import Clock
-from fastlm.train.trainer import Trainer
+from fastlm.train.loop import Training
+from fastlm.train.run import assemble_run
 
 
-def new_trainer(folder: Path) -> Trainer:
+def new_run(folder: Path) -> Training:
     tokens = np.random.default_rng(0).integers(0, CONFIG.vocab_size, 100_000, dtype=np.uint16)
     split = Split(tokens, len(tokens), folder, "")
     config = TrainConfig(
@@ -33,32 +35,35 @@ def new_trainer(folder: Path) -> Trainer:
     record = RunRecord(folder / "run")
     record.start(config, {})
     data = PreparedData(folder, CONFIG.vocab_size, "", split, split)
-    return Trainer(config, data, record, Clock(time.perf_counter()))
+    clock = Clock(time.perf_counter())
+    return assemble_run(config, data, record, clock, setup=set_up(config))
 
 
 def bench_saving(benchmark, tmp_path):
-    trainer = new_trainer(tmp_path)
-    trainer.warm_up()
+    run = new_run(tmp_path)
+    trainer, saver = run.trainer, run.saving.saver
+    run.warm_up()
     stream = trainer.stream()
     steps, written = [], []
     for _ in range(5):
         began = time.perf_counter()
-        trainer.train_step(stream)
+        stage, progress = run.stopping.next_step(trainer.step)
+        trainer.train_step(stream, stage=stage, progress=progress)
         synchronize()
         steps.append(time.perf_counter() - began)
 
     def finish() -> None:
-        trainer.saver.finish()
-        if trainer.saver.saved_step is not None:
-            written.append(trainer.saver.seconds)
+        saver.finish()
+        if saver.saved_step is not None:
+            written.append(saver.seconds)
 
-    benchmark.pedantic(trainer.save, setup=finish, rounds=7, warmup_rounds=1)
+    benchmark.pedantic(run.save, setup=finish, rounds=7, warmup_rounds=1)
     finish()
     step_seconds = statistics.median(steps)
     interval = trainer.config.checkpoint_every * step_seconds
     waited, background = benchmark.stats.stats.median, statistics.median(written)
     benchmark.extra_info |= {
-        "checkpoint_bytes": trainer.checkpoint_bytes,
+        "checkpoint_bytes": run.saving.checkpoint_bytes,
         "step_seconds": step_seconds,
         "written_in_seconds": background,
         "share_of_wall_time": waited / interval,

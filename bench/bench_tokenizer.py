@@ -1,8 +1,8 @@
-"""Training, encoding and decoding beside `tokenizers`, rustbpe and tiktoken, with one vocabulary.
+"""Benchmark the tokenizer beside `tokenizers`, rustbpe and tiktoken, with one vocabulary.
 
-`pytest bench/bench_tokenizer.py --benchmark-only`. Bytes a round stand in extra_info; the text is
-made here, or is the largest .txt file of the folder that FASTLM_TEXT names. tokenizer_scale.py
-measures whole files, memory and starts.
+Run it by `pytest bench/bench_tokenizer.py --benchmark-only`. extra_info has the bytes per round.
+The text is generated, or is the largest .txt file of the folder in FASTLM_TEXT.
+tokenizer_scale.py measures whole files, memory and starts.
 """
 
 import os
@@ -68,7 +68,7 @@ def of_hugging_face(
 
 
 def timed(benchmark, function: Callable[[], Any], n_bytes: int, rounds: int = 5) -> Any:
-    """Median of a few rounds after a warm-up, with the bytes that a round moves."""
+    """Time a few rounds after a warm-up, and keep the bytes per round in extra_info."""
     benchmark.extra_info["bytes"] = n_bytes
     return benchmark.pedantic(function, rounds=rounds, warmup_rounds=1)
 
@@ -85,7 +85,7 @@ def bench_train_ours(benchmark, text_file, n_threads):
 
 @pytest.mark.parametrize("train", [train_hugging_face, train_rustbpe])
 def bench_train_peer(benchmark, text_file, train):
-    """On all cores: the number of threads cannot be changed within a process."""
+    """Peers train on all cores: their number of threads cannot change within a process."""
     if train is train_rustbpe:
         pytest.importorskip("rustbpe")
     timed(benchmark, lambda: train(text_file, VOCAB_SIZE), text_file.stat().st_size, rounds=2)

@@ -1,7 +1,7 @@
-"""The training step: eager, compiled and in bfloat16, beside a GPT-2-shaped network in one run.
+"""Benchmark the training step, eager, compiled and in bfloat16, beside a GPT-2-shaped network.
 
-4 layers, d_model 256, V 4,096, T 256, 16 windows: 4,096 tokens a step. extra_info has tokens per
-second (of the median step), the FLOPs of a token, and the share of the rate that plain matrix
+A step has 4 layers, d_model 256, V 4,096, T 256 and 16 windows: 4,096 tokens. extra_info has tokens
+per second of the median step, FLOPs per token, and their share of the rate that plain matrix
 products of these shapes reach on this machine.
 """
 
@@ -26,7 +26,7 @@ DEVICE = choose_device()
 
 
 def matrix_rate(dtype: torch.dtype) -> float:
-    """FLOP/s of the products that dominate the step: feed-forward and head, median of 9."""
+    """FLOP/s of the products that dominate the step, feed-forward and head: a median of 9."""
     tokens = BATCH * CONFIG.context_length
     flops, seconds = 0.0, 0.0
     for d_out in (CONFIG.ffn_width, CONFIG.vocab_size):
@@ -108,7 +108,7 @@ def bench_train_step_compiled(benchmark):
 
 @pytest.mark.skipif(
     DEVICE.type == "cpu" and not cpu_has_bf16(),
-    reason="this CPU emulates bfloat16: a step takes half a minute and says nothing",
+    reason="this CPU emulates bfloat16: a step takes half a minute and shows nothing",
 )
 def bench_train_step_compiled_bf16(benchmark):
     ours(benchmark, compiled=True, dtype=torch.bfloat16)

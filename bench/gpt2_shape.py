@@ -1,7 +1,7 @@
-"""A plain GPT-2-shaped network of torch's own modules, as a yardstick for the training step.
+"""A plain GPT-2-shaped network of torch's own modules, as a reference for the training step.
 
-Learned positions, LayerNorm without bias, GELU of 4 x d_model, tied weights: the shape that
-nanoGPT trains, in its usual PyTorch form.
+It has learned positions, LayerNorm without bias, GELU with a width of 4 x d_model, and tied
+weights: the shape that nanoGPT trains, in its usual PyTorch form.
 """
 
 from jaxtyping import Float, Int
@@ -29,7 +29,7 @@ class Block(nn.Module):
 
 
 class GPT2Shape(nn.Module):
-    """Returns the mean cross-entropy of a batch."""
+    """A network whose result is the mean cross-entropy of a batch."""
 
     def __init__(
         self, vocab_size: int, context_length: int, n_layers: int, d_model: int, n_heads: int
@@ -51,7 +51,7 @@ class GPT2Shape(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
     def flops_per_token(self, context_length: int) -> int:
-        """Forward and backward, matrix products only, all pairs of attention counted."""
+        """FLOPs per token of matrix products, forward and backward; attention counts all pairs."""
         matrices = sum(p.numel() for p in self.parameters() if p.ndim == 2)
         d_model = self.norm.weight.numel()
         matrices -= self.positions.weight.numel()

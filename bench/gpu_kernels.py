@@ -1,12 +1,12 @@
-"""Every kernel beside eager, compiled and other libraries' code, in one run on one GPU.
+"""Measure every kernel beside eager, compiled and other libraries' code, in one run on one GPU.
 
-    python bench/gpu_kernels.py              measure; write bench/results/GPU_DATE.json
+    python bench/gpu_kernels.py              measure, and write bench/results/GPU_DATE.json
     python bench/gpu_kernels.py --write      and put the table into kernels/README.md
-    python bench/gpu_kernels.py --ops softmax rms_norm --out FILE   part by part: FILE is added to
+    python bench/gpu_kernels.py --ops softmax rms_norm --out FILE   add a part to FILE
 
-A case already in the file is not measured again. Each direction of each shape is timed on its own,
-but the linear layer with its loss, which makes gradients in its forward pass: both together. Last
-the training steps of two recipes, with each kernel in turn.
+A case in the file is not measured again. Each direction of each shape is timed separately, except
+for the linear layer with its loss, whose forward pass computes gradients: it is timed as a whole.
+Last come the training steps of two recipes, with each kernel in turn.
 """
 
 import argparse
@@ -22,39 +22,39 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
+sys.path.insert(0, str(ROOT))
 # Triton reads this when its kernels are decorated: before any import of them.
 if "--try-on-cpu" in sys.argv:
     os.environ["TRITON_INTERPRET"] = "1"
 elif not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+from kernel_calls import copied, results_of  # noqa: E402
 from kernel_peers import contenders  # noqa: E402
 from kernel_step import steps_to_time, time_step  # noqa: E402
 from kernel_timing import Timing, copy_gb_per_second, interleaved, matrix_tflops  # noqa: E402
+from readme_tables import replace_table  # noqa: E402
 
 from fastlm.devices.hardware import describe  # noqa: E402
-from kernels.calls import copied, results_of  # noqa: E402
 from kernels.cases import OPS, Inputs, Shape  # noqa: E402
-from kernels.readme import replace_table  # noqa: E402
 
-WHOLE = {"linear_cross_entropy"}  # forward and backward in one
+WHOLE = {"linear_cross_entropy"}  # timed forward and backward together
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """Parameters are float32, all else bfloat16."""
+    """The dtype to measure: float32 for parameters, bfloat16 for everything else."""
     return torch.float32 if name == "adamw" else torch.bfloat16
 
 
 def directions(name: str, inputs: Inputs) -> tuple[str, ...]:
-    """What there is to time."""
+    """The directions to time: "forward", "backward" or "both"."""
     if name in WHOLE:
         return ("both",)
     return ("forward", "backward") if inputs.differentiable else ("forward",)
 
 
 def call_of(function: Callable[..., Any], inputs: Inputs, direction: str) -> Callable[[], object]:
-    """A call that computes that direction, on inputs of its own."""
+    """A call that computes that direction on its own copy of the inputs."""
     inputs = copied(inputs)
     given = [inputs.tensors[i] for i in inputs.differentiable]
 
@@ -76,7 +76,7 @@ def call_of(function: Callable[..., Any], inputs: Inputs, direction: str) -> Cal
 
 
 def measure_case(name: str, shape: Shape, device: torch.device) -> list[dict[str, Any]]:
-    """A row for each direction and contender; of one that fails, why."""
+    """A row for each direction and contender, with figures, or with an error if it fails."""
     op, dtype = OPS[name], dtype_of(name)
     inputs = op.make(shape, op.options[0], dtype, device, torch.Generator().manual_seed(0))
     itemsize = torch.empty((), dtype=dtype).element_size()
@@ -89,7 +89,7 @@ def measure_case(name: str, shape: Shape, device: torch.device) -> list[dict[str
                 call = call_of(function, inputs, direction)
                 call()
                 calls[who] = call
-            except Exception as error:  # a peer that refuses a shape stops nothing
+            except Exception as error:  # a peer may refuse a shape
                 if who == "fastlm":
                     raise
                 failed[who] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
@@ -113,7 +113,7 @@ def measure_case(name: str, shape: Shape, device: torch.device) -> list[dict[str
 
 
 def figures(timing: Timing, n_bytes: int, flops: int) -> dict[str, Any]:
-    """A timing with the rates it means."""
+    """A timing with bytes and FLOPs per second."""
     found = timing._asdict() | {"bytes_moved": n_bytes, "flops": flops}
     found["gb_per_second"] = n_bytes / timing.median_ms / 1e6
     if flops > 0:
@@ -122,7 +122,7 @@ def figures(timing: Timing, n_bytes: int, flops: int) -> dict[str, Any]:
 
 
 def table(record: dict[str, Any]) -> str:
-    """Ours beside the others, as Markdown: a line a case and direction."""
+    """Times of all contenders as Markdown, one line for each case and direction."""
     others = [
         who for who in dict.fromkeys(r["contender"] for r in record["rows"]) if who != "fastlm"
     ]
@@ -159,7 +159,7 @@ def table(record: dict[str, Any]) -> str:
     if record["training_steps"]:
         lines += [
             "",
-            "| training step of | with | ms | of that without kernels |",
+            "| recipe | kernel | ms per training step | share of the step without kernels |",
             "| --- | --- | --- | --- |",
         ]
     for row in record["training_steps"]:
@@ -169,7 +169,7 @@ def table(record: dict[str, Any]) -> str:
 
 
 def start_record(device: torch.device) -> dict[str, Any]:
-    """The machine and its limits, before any case."""
+    """A record with the machine and its limits, without any case."""
     n_bytes = 2 << 30 if device.type == "cuda" else 1 << 20
     return {
         "date": datetime.date.today().isoformat(),
@@ -195,17 +195,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--try-on-cpu",
         action="store_true",
-        help="smallest shapes in the interpreter: shows that this program works, no speed",
+        help="run the smallest shapes in the interpreter: tests this program, measures no speed",
     )
     arguments = parser.parse_args(argv)
     if not torch.cuda.is_available() and not arguments.try_on_cpu:
         parser.error(
-            "times need a CUDA device: what can be known without one is printed by "
-            "python -m kernels.aot"
+            "times need a CUDA device: without one, registers and shared memory are printed by "
+            "python bench/kernel_aot.py"
         )
     device = torch.device("cpu" if arguments.try_on_cpu else "cuda")
     if arguments.try_on_cpu and (arguments.out is None or arguments.write):
-        parser.error("--try-on-cpu needs --out, and no --write: it measures nothing to keep")
+        parser.error("--try-on-cpu needs --out and no --write: its times are not measurements")
     path, record = arguments.out, None
     if path is None:
         path = default_path(describe(device), datetime.date.today().isoformat())

@@ -1,4 +1,4 @@
-"""How far each kernel is from the truth, beside plain PyTorch in the same dtype.
+"""Measure the errors of each kernel, beside those of plain PyTorch in the same dtype.
 
     python bench/kernel_errors.py            print the table
     python bench/kernel_errors.py --write    and put it into kernels/README.md
@@ -20,14 +20,15 @@ sys.path.insert(0, str(ROOT))
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+from kernel_calls import largest_error, results_and_gradients  # noqa: E402
+from readme_tables import replace_table  # noqa: E402
+
 from fastlm import functional  # noqa: E402
-from kernels.calls import largest_error, results_and_gradients  # noqa: E402
 from kernels.cases import OPS  # noqa: E402
-from kernels.readme import replace_table  # noqa: E402
 
 
 class Row(NamedTuple):
-    """Of one operation and dtype: cases, and the worst error in units of the largest result."""
+    """Number of cases of an operation and dtype, and worst errors relative to the largest value."""
 
     name: str
     dtype: torch.dtype
@@ -37,12 +38,12 @@ class Row(NamedTuple):
 
 
 def n_cases(name: str) -> int:
-    """Shapes times options."""
+    """Number of small shapes times number of options."""
     return len(OPS[name].small) * len(OPS[name].options)
 
 
 def worst(name: str, dtype: torch.dtype, device: torch.device) -> Row:
-    """The largest error of any case, divided by the largest value of what it is an error of."""
+    """The worst error over all cases, relative to the largest value of the result or gradient."""
     op, ours, plain = OPS[name], 0.0, 0.0
     truth_function = getattr(functional, name)
     for shape in op.small:
@@ -57,7 +58,7 @@ def worst(name: str, dtype: torch.dtype, device: torch.device) -> Row:
                 )
             )
             for true, mine, its in zip(truth, found, same, strict=True):
-                # Of values all below 1 the error itself: a gradient that is 0 has no other.
+                # If all values are below 1, the error is absolute: a gradient may be 0.
                 size = max(float(true.abs().max()) if true.numel() > 0 else 1.0, 1.0)
                 ours = max(ours, largest_error(mine, true) / size)
                 plain = max(plain, largest_error(its, true) / size)
@@ -65,7 +66,7 @@ def worst(name: str, dtype: torch.dtype, device: torch.device) -> Row:
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as Markdown."""
+    """The rows as a Markdown table."""
     lines = [
         "| operation | dtype | cases | worst error | of plain PyTorch |",
         "| --- | --- | --- | --- | --- |",

@@ -1,7 +1,8 @@
-"""Others that compute what a kernel computes: plain PyTorch, compiled PyTorch, Liger, quack.
+# mypy: allow-untyped-defs, allow-incomplete-defs
+"""Peers of the kernels: plain PyTorch, compiled PyTorch, Liger and quack.
 
-Each takes the arguments of the kernel, from kernels/cases.py. Liger and quack are measured where
-they can be imported. Signatures as of liger-kernel 0.8.5 and quack-kernels 0.6.5.
+Each peer takes the arguments of the kernel, from kernels/cases.py. Liger and quack are measured if
+they can be imported. Signatures are those of liger-kernel 0.8.5 and quack-kernels 0.6.5.
 """
 
 from collections.abc import Callable
@@ -46,7 +47,7 @@ EAGER: dict[str, Call] = {
     "attention": torch_ops.attention,
     "symmetric_product": _symmetric_product,
 }
-"""PyTorch's own operations; where it has none, the reference."""
+"""PyTorch's own operations; an operation that it lacks is measured by its reference."""
 
 
 def _liger(module: str, function: str) -> Call:
@@ -54,7 +55,7 @@ def _liger(module: str, function: str) -> Call:
 
 
 def _liger_rope(x, cos, sin):
-    # Liger turns the two halves of a head, with each angle given twice; queries and keys at once.
+    # Liger rotates the halves of a head, takes each angle twice, and queries and keys at once.
     angles = (t.repeat(1, 2)[None] for t in (cos, sin))
     return _liger("rope", "LigerRopeFunction")(x, x[:, :1], *angles)[0]
 
@@ -138,9 +139,9 @@ OTHERS: dict[str, dict[str, Callable[[], Call]]] = {
 
 
 def contenders(name: str) -> dict[str, Call]:
-    """Those that can be imported here, by name; ours is "fastlm"."""
+    """The contenders that can be imported here, by name; our kernel is "fastlm"."""
     reference = getattr(functional, name)
-    # Looked up by now, so that a choice made while compiling is not shared between shapes.
+    # A new torch.compile for each call, so that shapes do not share a compiled graph.
     found: dict[str, Call] = {
         "eager": EAGER.get(name, getattr(torch_ops, name, reference)),
         "torch.compile": torch.compile(reference, dynamic=False),

@@ -1,8 +1,8 @@
-"""The training step with each kernel in turn: what decides which are taken where none is asked for.
+"""Time the training step with each kernel in turn, which decides the kernels that auto selects.
 
-A kernel alone may be faster and the step slower: what torch.compile would have fused with its
-neighbours it must then leave apart. So each is tried in the steps of two recipes, which between
-them compute with every operation that has a kernel.
+A kernel may be faster alone and make the step slower, because torch.compile can no longer fuse the
+operation with its neighbours. So each kernel is timed in the steps of two recipes, which together
+use every operation that has a kernel.
 """
 
 import dataclasses
@@ -24,12 +24,12 @@ from fastlm.optim import build_optimizers
 
 RECIPES = ("leaderboard", "baseline")
 BATCH_SIZE = 64
-MARGIN = 0.995  # of the time without: less gained than this is noise
+MARGIN = 0.995  # share of the time without the kernel; a smaller gain is noise
 CPU = torch.device("cpu")
 
 
 class StepRow(NamedTuple):
-    """Median milliseconds of a recipe's step with a kernel, or with "all", and without any."""
+    """Median milliseconds of a recipe's step with a kernel, or with "all", and without kernels."""
 
     recipe: str
     kernel: str
@@ -38,7 +38,7 @@ class StepRow(NamedTuple):
 
 
 def _small(config: TrainConfig) -> TrainConfig:
-    """The same parts, for a CPU."""
+    """The same recipe with sizes for a CPU."""
     model = dataclasses.replace(
         config.model, vocab_size=64, context_length=8, n_layers=1, d_model=16, n_heads=2, d_ff=32
     )
@@ -69,7 +69,7 @@ def _step(
 
 
 def kernels_of(recipe: str) -> list[str]:
-    """Names of the kernels that a step of the recipe can use: those whose operation it calls."""
+    """Names of the kernels whose operation a step of the recipe calls."""
     called: set[str] = set()
 
     def watched(name: str) -> Callable[..., Any]:
@@ -85,7 +85,7 @@ def kernels_of(recipe: str) -> list[str]:
 
 
 def steps_to_time(names: list[str]) -> list[tuple[str, str]]:
-    """(recipe, kernel) for each of the names in each recipe that uses it, and "all" in those."""
+    """(recipe, kernel) for each name in each recipe that uses it, and "all" for those recipes."""
     found = []
     for recipe in RECIPES:
         used = [name for name in kernels_of(recipe) if name in names]
@@ -94,7 +94,7 @@ def steps_to_time(names: list[str]) -> list[tuple[str, str]]:
 
 
 def time_step(recipe: str, kernel: str, device: torch.device) -> StepRow:
-    """With a kernel beside without, in turns: the card's clock changes while they run."""
+    """Time a step with and without a kernel, alternating because the GPU's clock changes."""
     config = dataclasses.replace(load_recipe(recipe), batch_size=BATCH_SIZE)
     if device.type != "cuda":
         config = _small(config)
@@ -107,7 +107,7 @@ def time_step(recipe: str, kernel: str, device: torch.device) -> StepRow:
 
 
 def winners(folder: Path) -> tuple[str, ...]:
-    """Kernels that make every step of every record in the folder faster, by name."""
+    """Names of the kernels that make every step of every record in the folder faster."""
     records: list[list[StepRow]] = []
     for path in sorted(folder.glob("*.json")):
         record = json.loads(path.read_text())

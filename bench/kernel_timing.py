@@ -1,12 +1,12 @@
-"""Fair times of calls: interleaved, with a cold second-level cache, medians, peak memory.
+"""Time calls fairly: interleaved, with a cold second-level cache; medians and peak memory.
 
-On a GPU times are CUDA events and each call starts with the cache flushed. On a CPU, where only
-this program itself is tried, it is the clock on the wall.
+On a GPU, CUDA events measure times, and the cache is flushed before each call. On a CPU, which only
+tests this program, wall-clock time is measured.
 """
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -15,23 +15,26 @@ Call = Callable[[], object]
 
 
 class Timing(NamedTuple):
-    """Of one call."""
+    """Times of one call in milliseconds, and its memory.
+
+    Attributes:
+        peak_extra_bytes: peak of allocated memory above that before the call; 0 on a CPU.
+    """
 
     median_ms: float
     fastest_ms: float
     n_rounds: int
     peak_extra_bytes: int
-    """most memory allocated at a time beyond what there was; 0 on a CPU"""
 
 
 def _flush(device: torch.device) -> torch.Tensor:
-    """A tensor larger than any second-level cache; writing it empties the cache."""
+    """A tensor larger than any second-level cache, so that writing to it flushes the cache."""
     size = 256 << 20 if device.type == "cuda" else 1
     return torch.empty(size, dtype=torch.uint8, device=device)
 
 
 def _time_once(call: Call, device: torch.device, flush: torch.Tensor) -> Callable[[], float]:
-    """Start a call; what is returned waits for it and gives milliseconds."""
+    """Start a call, and return a function that waits for it and returns milliseconds."""
     flush.zero_()
     if device.type != "cuda":
         began = time.perf_counter()
@@ -63,12 +66,12 @@ def _peak_extra_bytes(call: Call, device: torch.device) -> int:
 
 
 def interleaved(
-    calls: dict[str, Call], device: torch.device, *, seconds: float = 0.3, max_rounds: int = 200
+    calls: Mapping[str, Call], device: torch.device, *, seconds: float = 0.3, max_rounds: int = 200
 ) -> dict[str, Timing]:
-    """Each call in turn, round after round, so that all see the same clocks.
+    """Time the calls in turn, round after round, so that all run at the same clock rates.
 
     Args:
-        seconds: to spend on each call, about; at least 5 rounds are made.
+        seconds: about the time to spend on each call; there are at least 5 rounds.
     """
     flush = _flush(device)
     peaks = {}
@@ -90,7 +93,7 @@ def interleaved(
 
 
 def copy_gb_per_second(device: torch.device, n_bytes: int = 2 << 30) -> float:
-    """What a copy of n_bytes reaches, read and write counted."""
+    """GB/s of a copy of n_bytes, reads and writes counted."""
     x = torch.empty(n_bytes // 2, dtype=torch.bfloat16, device=device).normal_()
     y = torch.empty_like(x)
     timing = interleaved({"copy": lambda: y.copy_(x)}, device)["copy"]
@@ -98,7 +101,7 @@ def copy_gb_per_second(device: torch.device, n_bytes: int = 2 << 30) -> float:
 
 
 def matrix_tflops(device: torch.device, n: int = 8192) -> float:
-    """What a product of two n x n matrices of random bfloat16 numbers reaches."""
+    """TFLOP/s of a product of two n x n matrices of random bfloat16 numbers."""
     a, b = (torch.randn(n, n, device=device).bfloat16() for _ in range(2))
     timing = interleaved({"product": lambda: a @ b}, device)["product"]
     return 2 * n**3 / timing.median_ms / 1e9

@@ -1,4 +1,4 @@
-"""Keep what matters of a pytest-benchmark report: medians, figures and the machine.
+"""Shorten a pytest-benchmark report to medians, figures and the machine.
 
 pytest --benchmark-only --benchmark-json=report.json
 python bench/record.py report.json bench/results/NAME.json
@@ -12,7 +12,7 @@ from fastlm.devices.hardware import choose_device, describe
 
 
 def record(report: Path, out: Path) -> None:
-    """Write the short form of a report beside others of its kind."""
+    """Write the short form of a report to a file."""
     read = json.loads(report.read_text())
     measured = [
         {

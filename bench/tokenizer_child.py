@@ -1,4 +1,4 @@
-"""What tokenizer_scale.py measures in processes of their own, so that memory and starts are seen.
+"""Jobs that tokenizer_scale.py runs in new processes, to measure memory and starts.
 
 `python bench/tokenizer_child.py JOB ARGUMENTS_AS_JSON` prints one JSON value. Before a job
 begins, only the standard library and the function that reads the peak memory are imported.
@@ -17,7 +17,7 @@ from fastlm.devices.process import peak_resident_bytes
 
 Row = dict[str, Any]
 
-_LIST_BYTES = 100_000_000  # a list of ids takes some 40 bytes for each token
+_LIST_BYTES = 100_000_000  # a list of ids takes about 40 bytes per token
 _SLOW_PEER_BYTES = 20_000_000
 _N_SHORT_TEXTS = 200
 
@@ -32,7 +32,7 @@ def seconds_of(function: Callable[[], object]) -> float:
 
 
 def measure_twice(function: Callable[[], object]) -> Row:
-    """First call, with the loading of what is compiled, and its memory; then a second call."""
+    """Time the first call, which loads compiled code, with its memory, and a second call."""
     row: Row = {
         "rss_before_bytes": peak_resident_bytes(),
         "first_call_seconds": seconds_of(function),
@@ -47,11 +47,11 @@ def consume(arrays: Iterable[Sequence[int]]) -> int:
 
 
 def train(contender: str, path: str, vocab_size: int, n_threads: int) -> Row:
-    """Wall time and peak memory of one training; of fastlm also of the first in a process."""
+    """Wall time and peak memory of one training; for fastlm also of the first in a process."""
     if contender == "fastlm":
         from fastlm.tokenizer import END_OF_TEXT, train_bpe
 
-        # Some inputs have too few pairs: that is said in a warning.
+        # Some inputs have too few pairs, which train_bpe warns of.
         warnings.simplefilter("ignore")
         return measure_twice(
             lambda: train_bpe(path, vocab_size, [END_OF_TEXT], n_threads=n_threads)
@@ -72,7 +72,7 @@ def train(contender: str, path: str, vocab_size: int, n_threads: int) -> Row:
 class Contender(NamedTuple):
     """One way to encode a text: run(prepared) is timed, prepare() and ids(result) are not.
 
-    ids is None where the ids are not to be compared.
+    ids is None if the ids are not compared.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Contender(NamedTuple):
 
 
 def encode(path: str, folder: str, rounds: int) -> list[Row]:
-    """Each contender in each round, one after another; ids of the first round against tiktoken."""
+    """Time each contender in each round, and compare the ids of the first with tiktoken's."""
     import numpy as np
     from tokenizer_peers import tiktoken_encoding
 
@@ -115,7 +115,7 @@ def encode(path: str, folder: str, rounds: int) -> list[Row]:
 
 
 def fresh_tokenizer(folder: str) -> Any:
-    """Ready to encode, with no word in its cache."""
+    """A tokenizer that is ready to encode, with an empty word cache."""
     from fastlm.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(folder)
@@ -128,7 +128,7 @@ def our_contenders(path: str, folder: str, text: str, rounds: int) -> list[Conte
 
     listed = text[:_LIST_BYTES]
     tokenizer = fresh_tokenizer(folder)
-    # Each thread has a cache of its own: fill those of two.
+    # Each thread has its own cache: fill the caches of two threads.
     for _ in range(2):
         consume(tokenizer.encode_file_blocks(path, n_threads=2))
 
@@ -161,7 +161,7 @@ def our_contenders(path: str, folder: str, text: str, rounds: int) -> list[Conte
 
 
 def peer_contenders(folder: str, text: str, of_tiktoken: Any, rounds: int) -> list[Contender]:
-    """The Hugging Face library is slow: it gets one round, on the documents of a beginning."""
+    """Peers; the slow Hugging Face library gets one round, on documents of the beginning."""
     from tokenizer_peers import hugging_face_tokenizer
     from tokenizer_texts import END_OF_TEXT
 
@@ -193,7 +193,7 @@ def peer_contenders(folder: str, text: str, of_tiktoken: Any, rounds: int) -> li
 
     return [
         Contender("tiktoken encode_to_numpy", text, tiktoken, to_numpy, rounds),
-        # It takes special tokens for ordinary text.
+        # encode_ordinary treats special tokens as ordinary text, so its ids differ.
         Contender("tiktoken encode_ordinary", listed, tiktoken, ordinary, rounds, None),
         Contender("tokenizers encode", part, hugging_face, one_by_one, 1, joined),
         Contender("tokenizers encode_batch_fast", part, hugging_face, batch, 1, joined),
@@ -201,7 +201,7 @@ def peer_contenders(folder: str, text: str, of_tiktoken: Any, rounds: int) -> li
 
 
 def short(path: str, folder: str, rounds: int) -> list[Row]:
-    """Microseconds of a call on short texts, ours and tiktoken's calls in turn; and of decode."""
+    """Seconds per call of encode and decode on short texts, ours and tiktoken's in turn."""
     from tokenizer_peers import tiktoken_encoding
 
     from fastlm.tokenizer import Tokenizer
@@ -209,7 +209,7 @@ def short(path: str, folder: str, rounds: int) -> list[Row]:
     ours = Tokenizer.load(folder)
     peer = tiktoken_encoding(ours)
     text = Path(path).read_bytes()[:_SLOW_PEER_BYTES].decode("utf-8", "ignore")
-    ours.encode_to_numpy(text)  # loads what is compiled: short texts may do without it
+    ours.encode_to_numpy(text)  # loads compiled code, which short texts may not need
     rows = []
     for n_bytes in (20, 200, 2000):
         texts = short_texts(text, n_bytes)
@@ -233,7 +233,7 @@ def short(path: str, folder: str, rounds: int) -> list[Row]:
 
 
 def short_texts(text: str, n_bytes: int) -> list[str]:
-    """Beginnings of documents and of places spread over a text, each of about n_bytes."""
+    """Pieces of about n_bytes from places spread over a text."""
     from tokenizer_texts import END_OF_TEXT
 
     text = text.replace(END_OF_TEXT, "")
@@ -244,7 +244,7 @@ def short_texts(text: str, n_bytes: int) -> list[str]:
 
 
 def seconds_of_calls(call: Callable[[Any], object], arguments: Sequence[Any]) -> float:
-    """Seconds of one call, from a loop over all arguments."""
+    """Mean seconds per call in a loop over all arguments."""
     began = time.perf_counter()
     for argument in arguments:
         call(argument)
@@ -252,7 +252,7 @@ def seconds_of_calls(call: Callable[[Any], object], arguments: Sequence[Any]) ->
 
 
 def start(contender: str, folder: str, text: str) -> Row:
-    """Import, load and first encoding of a small text in a fresh interpreter."""
+    """Time import, load and first encoding of a small text in a fresh interpreter."""
     began = time.perf_counter()
     if contender == "fastlm":
         from fastlm.tokenizer import Tokenizer
@@ -276,7 +276,7 @@ def start(contender: str, folder: str, text: str) -> Row:
 
 
 def first_training(path: str, vocab_size: int) -> Row:
-    """Import and one training in a fresh interpreter."""
+    """Time import and one training in a fresh interpreter."""
     began = time.perf_counter()
     from fastlm.tokenizer import END_OF_TEXT, train_bpe
 
@@ -285,7 +285,7 @@ def first_training(path: str, vocab_size: int) -> Row:
 
 
 def everything(path: str, folder: str, vocab_size: int) -> Row:
-    """A call of each thing that is compiled: training on two threads, and encoding."""
+    """Call all compiled functions: training with two threads, encoding and decoding."""
     began = time.perf_counter()
     from fastlm.tokenizer import END_OF_TEXT, Tokenizer, train_bpe
 
@@ -301,7 +301,7 @@ def everything(path: str, folder: str, vocab_size: int) -> Row:
 
 def encode_file(path: str, folder: str, n_threads: int) -> Row:
     """Encode a file block by block with an empty word cache, keeping no ids."""
-    # Taken from the end: the second call must not find the words of the first.
+    # Each call takes another tokenizer, so that the second does not find the words of the first.
     fresh = [fresh_tokenizer(folder) for _ in range(2)]
     return measure_twice(lambda: consume(fresh.pop().encode_file_blocks(path, n_threads=n_threads)))
 

@@ -1,4 +1,4 @@
-"""The parts that tokenizer_scale.py measures; each gives the rows of one table."""
+"""The parts of tokenizer_scale.py; each measures the rows of one table."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ SMALL_TEXT = "Once upon a time there was a little girl, who lived by the sea. It
 SMALL_FILE_BYTES, SMALL_VOCAB_SIZE = 130_000, 1_000
 ADVERSARIAL_VOCAB_SIZE = 1_000
 SHORT_ROUNDS_EACH = 20
-# What each way to encode is held against: its speed is divided by the other's.
+# The contender with which each way to encode is compared: the ratio of their speeds is reported.
 COMPARED = {
     "fastlm encode_to_numpy, cold": "tiktoken encode_to_numpy",
     "fastlm encode_to_numpy": "tiktoken encode_to_numpy",
@@ -42,16 +42,16 @@ class Options:
     Attributes:
         text: UTF-8 text files.
         out: JSON file to write.
-        vocab_size: of the trainings.
+        vocab_size: vocabulary size of the trainings.
         gpt2: folder with GPT-2's vocab.json and merges.txt, to encode with; without it the
-            vocabulary learned from the first text is used.
-        parts: what to measure, separated by commas; short and start take the first text only.
-        rounds: how often each measurement of fastlm, and of encoding, is repeated.
-        peer_rounds: how often the peers train, which is slow.
-        max_bytes: use no more of each text.
+            vocabulary is learned from the first text.
+        parts: parts to measure, comma-separated; short and start take the first text only.
+        rounds: number of measurements of fastlm, and of encoding.
+        peer_rounds: number of trainings by the peers, which are slow.
+        max_bytes: use at most so many bytes of each text.
         sizes: bytes of the texts of part scaling.
         adversarial_sizes: bytes of the texts of part adversarial.
-        limit_seconds: after which a hard input is given up.
+        limit_seconds: time after which an adversarial input is given up.
     """
 
     text: Positional[tuple[Path, ...]]
@@ -69,12 +69,12 @@ class Options:
 
 @dataclass(frozen=True)
 class Setting:
-    """What the parts measure on.
+    """Inputs that the parts share.
 
     Attributes:
-        texts: the files, or their beginnings.
-        work: folder for files that last as long as the run.
-        tokenizer: folder of the vocabulary that all encode with.
+        texts: the text files, or their beginnings.
+        work: folder for temporary files of the run.
+        tokenizer: folder of the vocabulary with which all contenders encode.
     """
 
     options: Options
@@ -110,7 +110,7 @@ def run_child(
 
 
 def summarize(row: Row) -> Row:
-    """Median, rounds and, where bytes are known, speed, from all_seconds."""
+    """Add median, rounds and, if bytes are known, speed to a row with all_seconds."""
     row["seconds"] = statistics.median(row["all_seconds"])
     row["n_rounds"] = len(row["all_seconds"])
     if "bytes" in row:
@@ -119,13 +119,13 @@ def summarize(row: Row) -> Row:
 
 
 def measure_training(setting: Setting) -> list[Row]:
-    """Training by each library in a process of its own, in turn."""
+    """Train with each library in turn, each time in a new process."""
     versions = peer_versions()
     peers = [peer for peer in ("tokenizers", "rustbpe") if versions[peer] != "absent"]
     options = setting.options
     rows: list[Row] = []
     for path in setting.texts:
-        path.read_bytes()  # into the system's cache, for the first as for the last
+        path.read_bytes()  # into the system's cache, so that the first reads no slower
         measured: dict[tuple[int, str], list[Row]] = {}
         for number in range(max(options.rounds, options.peer_rounds)):
             contenders = ["fastlm"] if number < options.rounds else []
@@ -160,10 +160,10 @@ def training_rows(path: Path, measured: dict[tuple[int, str], list[Row]]) -> lis
 
 
 def measure_encoding(setting: Setting) -> list[Row]:
-    """Encoding with one vocabulary, ids checked against tiktoken's."""
+    """Encode with one vocabulary, and compare the ids with tiktoken's."""
     rows: list[Row] = []
     for path in setting.texts:
-        # Only encode_batch_fast takes as many threads as it is allowed; the others take one.
+        # Only encode_batch_fast uses all allowed threads; the others use one.
         of_text = run_child(
             "encode",
             path=path,
@@ -181,7 +181,7 @@ def measure_encoding(setting: Setting) -> list[Row]:
 
 
 def measure_short(setting: Setting) -> list[Row]:
-    """Calls on short texts, ours and tiktoken's in turn."""
+    """Time calls on short texts, ours and tiktoken's in turn."""
     rows = run_child(
         "short",
         path=setting.texts[0],
@@ -200,7 +200,7 @@ def measure_short(setting: Setting) -> list[Row]:
 
 
 def measure_start(setting: Setting) -> list[Row]:
-    """Fresh interpreters, with what numba compiled before on disk (warm) and without it (cold)."""
+    """Time fresh interpreters with numba's cache on disk filled (warm) and empty (cold)."""
     small, large = setting.work / "small.txt", setting.work / "large.txt"
     write_start(setting.texts[0], SMALL_FILE_BYTES, small)
     first = {"folder": setting.tokenizer, "text": SMALL_TEXT}
@@ -241,7 +241,7 @@ def warm_and_cold(name: str, job: str, arguments: Row, rounds: int) -> list[Row]
 
 
 def started(name: str, job: str, arguments: Row, *, rounds: int, cache: str | None) -> Row:
-    """Medians over fresh interpreters; cache is where numba keeps what it compiles."""
+    """Medians over fresh interpreters; cache is the folder of numba's compiled code."""
     environment = {} if cache is None else {"NUMBA_CACHE_DIR": cache}
     measured = []
     for _ in range(rounds):
@@ -257,7 +257,7 @@ def medians(rows: list[Row]) -> Row:
 
 
 def measure_scaling(setting: Setting) -> list[Row]:
-    """Growth of time and memory with the text: the documents of all texts, shuffled, repeated."""
+    """Measure time and memory for growing texts: documents of all texts, shuffled and repeated."""
     rows: list[Row] = []
     path = setting.work / "repeated.txt"
     for n_bytes in setting.options.sizes:
@@ -282,7 +282,7 @@ def measure_scaling(setting: Setting) -> list[Row]:
 
 
 def measure_adversarial(setting: Setting) -> list[Row]:
-    """Hard inputs at doubling sizes; exponent 1 is time in proportion to the size."""
+    """Measure adversarial inputs of doubling sizes; exponent 1: time is linear in the size."""
     return [
         row
         for kind in ADVERSARIAL
@@ -292,7 +292,7 @@ def measure_adversarial(setting: Setting) -> list[Row]:
 
 
 def grow(kind: str, job: str, setting: Setting) -> Iterator[Row]:
-    """One kind of input at all sizes, up to the first that fails."""
+    """Measure one kind of input at all sizes, up to the first that fails."""
     path = setting.work / "hard.txt"
     before: Row | None = None
     for n_bytes in setting.options.adversarial_sizes:

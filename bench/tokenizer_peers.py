@@ -1,6 +1,6 @@
-"""Other tokenizers, set up to do what fastlm does: its pattern, vocabulary and special token.
+"""Other tokenizers, configured like fastlm's: the same pattern, vocabulary and special token.
 
-Each library is imported where it is used: a process that measures one loads no other.
+Each library is imported where it is used, so that a process that measures one loads no other.
 """
 
 from importlib import metadata
@@ -32,7 +32,7 @@ def peer_versions() -> dict[str, str]:
 
 
 def thread_environment(n_threads: int) -> dict[str, str]:
-    """Variables that hold the Rust peers to a number of threads; read when they first start one."""
+    """Variables that limit the Rust peers to n_threads, which they read at their first thread."""
     return {
         "RAYON_NUM_THREADS": str(n_threads),
         "TOKENIZERS_PARALLELISM": "true" if n_threads > 1 else "false",
@@ -40,7 +40,7 @@ def thread_environment(n_threads: int) -> dict[str, str]:
 
 
 def train_hugging_face(path: Path, vocab_size: int) -> None:
-    """Note that it reads a file line by line, so that no pre-token holds two newlines."""
+    """Train with `tokenizers`, which reads line by line: no pre-token has two newlines."""
     import tokenizers
 
     peer = tokenizers.Tokenizer(tokenizers.models.BPE())
@@ -55,14 +55,14 @@ def train_hugging_face(path: Path, vocab_size: int) -> None:
 
 
 def train_rustbpe(path: Path, vocab_size: int) -> None:
-    """It knows no special tokens: it is given the documents between them, and one entry less."""
+    """Train with rustbpe on the documents between special tokens, which it does not support."""
     import rustbpe
 
     rustbpe.Tokenizer().train_from_iterator(read_documents(path), vocab_size - 1, pattern=PATTERN)
 
 
 def tiktoken_encoding(tokenizer: "Tokenizer") -> "tiktoken.Encoding":
-    """The same vocabulary in tiktoken, built without a network; ids are its ranks."""
+    """The same vocabulary in tiktoken, built without a network; its ranks are the ids."""
     import tiktoken
 
     special = tokenizer.special_tokens

@@ -1,9 +1,9 @@
-"""The tokenizer on whole files beside its peers: speed, memory, start, growth, hard inputs.
+"""Measure the tokenizer on whole files beside its peers: speed, memory, start, growth, hard inputs.
 
 python bench/tokenizer_scale.py TEXT.txt ... --out bench/results/NAME.json --gpt2 FOLDER
 
-All that is compared is measured in turn within one run. Figures go to the JSON file after each
-part, and to the screen as tables. Exit code 1 when ids differ from tiktoken's.
+One run measures all contenders in turn. After each part the figures are printed as tables and
+written to the JSON file. The exit code is 1 if ids differ from tiktoken's.
 """
 
 import json
@@ -69,14 +69,14 @@ TABLES = {
         "job bytes n_threads seconds megabytes_per_second peak_rss_bytes rss_before_bytes",
     ),
     "adversarial": (
-        "hard inputs; exponent 1: time grows as the size does",
+        "hard inputs; exponent 1: time is linear in the size",
         "kind job bytes seconds exponent peak_rss_bytes rss_before_bytes failed",
     ),
 }
 
 
 def show(title: str, columns: list[str], rows: list[Row]) -> None:
-    """Print a table of the values that columns name."""
+    """Print a table of the values in the named columns."""
     table = [[name.replace("_", " ") for name in columns]]
     table += [[shown(name, row.get(name)) for name in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -108,7 +108,7 @@ PARTS: dict[str, Callable[[Setting], list[Row]]] = {
 
 
 def save_vocabulary(gpt2: Path | None, text: Path, vocab_size: int, folder: Path) -> str:
-    """Write the tokenizer that all encode with; returns where its vocabulary is from."""
+    """Write the tokenizer with which all contenders encode; returns its vocabulary's source."""
     if gpt2 is not None:
         files = gpt2 / "vocab.json", gpt2 / "merges.txt"
         Tokenizer.from_files(*files, [END_OF_TEXT]).save(folder)
@@ -118,7 +118,7 @@ def save_vocabulary(gpt2: Path | None, text: Path, vocab_size: int, folder: Path
 
 
 def use_texts(texts: tuple[Path, ...], max_bytes: int | None, work: Path) -> list[Path]:
-    """The texts themselves, or for those larger than max_bytes their beginnings."""
+    """The texts, with each text larger than max_bytes replaced by its beginning."""
     used = []
     for text in texts:
         if max_bytes is not None and text.stat().st_size > max_bytes:
@@ -130,7 +130,7 @@ def use_texts(texts: tuple[Path, ...], max_bytes: int | None, work: Path) -> lis
 
 
 def rounded(value: Any) -> Any:
-    """Five digits: more are noise, and make the file hard to read."""
+    """All floats rounded to five digits, since more are noise and make the file hard to read."""
     if isinstance(value, float):
         return float(f"{value:.5g}")
     if isinstance(value, list):
@@ -141,7 +141,7 @@ def rounded(value: Any) -> Any:
 
 
 def measure(options: Options) -> None:
-    """Make what the parts need, and run those wanted."""
+    """Prepare the inputs of the parts, and run the parts in options.parts."""
     wanted = options.parts.split(",")
     for part in wanted:
         if part not in PARTS:
@@ -169,8 +169,8 @@ def measure(options: Options) -> None:
 
 
 def run_parts(wanted: list[str], setting: Setting, record: Row) -> None:
-    """Measure, showing and writing all figures so far after each part."""
-    # Numba's cache is filled first: only what measures cold starts may compile.
+    """Run the parts; after each, print its table and write all figures so far."""
+    # Numba's cache is filled first, so that only the part on cold starts compiles.
     large = setting.work / "large.txt"
     write_start(setting.texts[0], EVERYTHING_BYTES, large)
     run_child("everything", path=large, folder=setting.tokenizer, vocab_size=SMALL_VOCAB_SIZE)

@@ -1,4 +1,4 @@
-"""Texts to measure tokenizers on: made English, real documents repeated, adversarial inputs."""
+"""Texts for measuring tokenizers: generated English, repeated documents, adversarial inputs."""
 
 import random
 import string
@@ -10,7 +10,7 @@ END_OF_TEXT = "<|endoftext|>"
 _PIECE_BYTES = 1 << 16  # longer documents are shuffled in pieces of about this size
 _READ_CHARACTERS = 1 << 20
 
-# Inputs that hide bad growth: no place to cut, one endless pre-token, nothing but special tokens.
+# Inputs that reveal bad growth: no place to cut, one endless pre-token, only special tokens.
 REPEATED = {
     "one letter": "a",
     "spaces": " ",
@@ -26,7 +26,7 @@ ADVERSARIAL = [*REPEATED, "random letters", "random latin-1"]
 
 
 def adversarial_text(kind: str, n_bytes: int) -> str:
-    """About n_bytes of UTF-8 of a kind that ADVERSARIAL names."""
+    """About n_bytes of UTF-8 text of a kind in ADVERSARIAL."""
     rng = random.Random(0)
     if kind == "random letters":
         return "".join(rng.choices(string.ascii_lowercase, k=n_bytes))
@@ -38,7 +38,7 @@ def adversarial_text(kind: str, n_bytes: int) -> str:
 
 
 def make_text(n_bytes: int) -> str:
-    """English-like text: 60,000 words of syllables, frequent as in Zipf's law, in sentences."""
+    """English-like sentences of 60,000 made-up words whose frequencies follow Zipf's law."""
     rng = random.Random(0)
     onsets = ["", *"bcdfghlmnprst", "th", "w", "st", "sh"]
     codas = ["", "n", "r", "s"]
@@ -59,10 +59,10 @@ def make_text(n_bytes: int) -> str:
 
 
 def read_documents(path: Path) -> Iterator[str]:
-    """Documents of a file, read piece by piece."""
+    """Yield the documents of a file, which is read in pieces."""
     held: list[str] = []
     with open(path, encoding="utf-8", newline="") as file:
-        # Up to the end of a line: a piece cannot end inside a special token.
+        # A piece ends at a line's end, so never inside a special token.
         while chunk := file.read(_READ_CHARACTERS) + file.readline():
             first, *others = chunk.split(END_OF_TEXT)
             held.append(first)
@@ -73,7 +73,7 @@ def read_documents(path: Path) -> Iterator[str]:
 
 
 def write_start(path: Path, n_bytes: int, out: Path) -> None:
-    """Copy the first n_bytes of a text, to the end of the last whole line."""
+    """Copy the first n_bytes of a text, up to the end of the last whole line."""
     with open(path, "rb") as file:
         data = file.read(n_bytes)
     end = data.rfind(b"\n") + 1
@@ -81,7 +81,7 @@ def write_start(path: Path, n_bytes: int, out: Path) -> None:
 
 
 def write_repeated(paths: Sequence[Path], n_bytes: int, out: Path) -> None:
-    """Write the documents of texts, shuffled, again and again, until the file has n_bytes."""
+    """Write the documents of texts, shuffled and repeated, until the file has n_bytes."""
     rng = random.Random(0)
     pieces = [piece for path in paths for piece in _pieces(path.read_bytes())]
     n_written = 0

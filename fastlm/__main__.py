@@ -1,4 +1,4 @@
-"""python -m fastlm VERB ...: what the program `fastlm` does."""
+"""`python -m fastlm VERB ...` does the same as the program `fastlm`."""
 
 from fastlm.cli.commands import main
 

@@ -1,4 +1,4 @@
-"""What this machine can do for fastlm, what is in the way, and what to do about it.
+"""Check that fastlm works on this machine, and say how to fix what does not.
 
 python -m fastlm.doctor
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OLDEST_PYTHON = (3, 11)
 TORCH = ((2, 11), (2, 14))
-"""releases that fastlm is tested with: from the first, below the second"""
+"""Releases of torch that fastlm is tested with: from the first to below the second."""
 
 SLURM = ("sbatch", "squeue", "scancel", "sinfo")
 _GIB = 1 << 30
@@ -30,15 +30,15 @@ _LITTLE_SPACE, _NO_SPACE = 10 * _GIB, 1 * _GIB
 _LITTLE_SHARED_MEMORY = 1 << 30
 _LITTLE_MEMORY = 2 * _GIB
 _TAKEN_SHARE = 0.2
-"""of a GPU's memory, from which on others are in the way"""
+"""Share of a GPU's memory that other processes may use without a note."""
 
 
 class Finding(NamedTuple):
-    """What one look found.
+    """The result of one check.
 
     Attributes:
-        state: ok; note, if something does not work that one can do without; problem.
-        remedy: what to do, where the state is not ok.
+        state: ok; note, if fastlm works without it; problem, if it does not.
+        remedy: what to do if the state is not ok.
     """
 
     state: Literal["ok", "note", "problem"]
@@ -48,22 +48,22 @@ class Finding(NamedTuple):
 
 
 def ok(about: str, text: str) -> Finding:
-    """What is as it should be."""
+    """A finding that needs no action."""
     return Finding("ok", about, text)
 
 
 def note(about: str, text: str, remedy: str) -> Finding:
-    """What makes fastlm slower, or a part of it unusable."""
+    """A finding that makes fastlm slower or one part of it unusable."""
     return Finding("note", about, text, remedy)
 
 
 def problem(about: str, text: str, remedy: str) -> Finding:
-    """What keeps fastlm from working."""
+    """A finding that keeps fastlm from working."""
     return Finding("problem", about, text, remedy)
 
 
 def look_at_python() -> Iterator[Finding]:
-    """Its version."""
+    """Check the version of Python."""
     here = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
     if sys.version_info[:2] < OLDEST_PYTHON:
         oldest = ".".join(map(str, OLDEST_PYTHON))
@@ -73,7 +73,7 @@ def look_at_python() -> Iterator[Finding]:
 
 
 def look_at_packages() -> Iterator[Finding]:
-    """Versions of what fastlm needs."""
+    """Check the versions of the packages that fastlm needs."""
     yield ok("fastlm", f"{__version__}, {Path(__file__).resolve().parent}")
     for name in ("torch", "numpy", "numba", "triton"):
         version = _version(name)
@@ -88,17 +88,17 @@ def look_at_packages() -> Iterator[Finding]:
         elif name != "triton":
             yield problem(name, "not installed", f"pip install {name}")
         elif sys.platform == "linux":
-            remedy = "pip install triton; without it leave out --triton-ops, and --compile on a GPU"
+            remedy = "pip install triton; or leave out --triton-ops, and --compile on a GPU"
             yield note(name, "not installed", remedy)
         else:
-            yield ok(name, f"not made for {platform.system()}: all but --triton-ops works")
+            yield ok(name, f"not available for {platform.system()}: all but --triton-ops works")
     if _version("torch") is not None and (reason := torch_fails()):
         remedy = "pip install --force-reinstall torch triton"
         yield problem("torch", f"cannot be imported: {reason}", remedy)
 
 
 def torch_fails() -> str:
-    """Why torch cannot be imported; empty where it can."""
+    """The error of importing torch; empty if the import works."""
     try:
         import torch  # noqa: F401
     except (ImportError, OSError) as error:
@@ -114,7 +114,7 @@ def _version(name: str) -> str | None:
 
 
 def _is_tested(version: str) -> bool:
-    """Whether a release of torch, such as 2.13.0+cu130, lies in the tested range."""
+    """Whether a release of torch, such as "2.13.0+cu130", is in the tested range."""
     parts = version.split(".")
     if not (parts[0].isdecimal() and parts[1].isdecimal()):
         return False
@@ -122,7 +122,7 @@ def _is_tested(version: str) -> bool:
 
 
 def look_at_kernels() -> Iterator[Finding]:
-    """Whether the kernels that are found are fastlm's."""
+    """Check that fastlm's own Triton kernels can be imported."""
     from fastlm.ops import load_kernels
 
     if _version("triton") is None:
@@ -133,18 +133,18 @@ def look_at_kernels() -> Iterator[Finding]:
         yield note(
             "kernels",
             f"fastlm's Triton operations are not found: {error}",
-            "run from fastlm's folder, or install fastlm; --triton-ops none does without them",
+            "run from fastlm's folder, install fastlm, or use --triton-ops none",
         )
         return
     theirs = find_spec("kernels")
     also = ""
     if theirs is not None and theirs.origin != ours.__file__:
-        also = f"; another package kernels, {theirs.origin}, is not in the way"
+        also = f"; another package named kernels, {theirs.origin}, is not used"
     yield ok("kernels", f"{ours.__name__}, {len(ours.OPS)} operations{also}")
 
 
 def look_at_gpus() -> Iterator[Finding]:
-    """Each GPU: memory, driver, what it can compute with, a kernel really launched."""
+    """Check each GPU: memory, driver, dtypes, and a kernel launch."""
     import torch
 
     from fastlm.devices import hardware
@@ -159,15 +159,15 @@ def look_at_gpus() -> Iterator[Finding]:
         remedy = (
             "install a CUDA build of torch: pip install --force-reinstall torch"
             if torch.version.cuda is None
-            else f"update the driver for CUDA {torch.version.cuda}, or look at CUDA_VISIBLE_DEVICES"
+            else f"update the driver for CUDA {torch.version.cuda}, or check CUDA_VISIBLE_DEVICES"
         )
         text = f"{name}, driver {driver}: torch {torch.__version__} cannot use it"
         yield problem("GPU", text, remedy)
     elif torch.backends.mps.is_available():
         if torch.backends.mps.is_macos_or_newer(14, 0):
-            yield ok("GPU", "Apple's, by mps; --bf16 works")
+            yield ok("GPU", "Apple GPU (mps); --bf16 works")
         else:
-            yield note("GPU", "Apple's, by mps", "--bf16 needs macOS 14 or newer: leave it out")
+            yield note("GPU", "Apple GPU (mps)", "--bf16 needs macOS 14 or newer: leave it out")
     else:
         fast = "" if hardware.cpu_has_bf16() else "; this CPU computes --bf16 in float32"
         yield note("GPU", f"none{fast}", "small recipes train on a CPU: --recipe stories or tiny")
@@ -193,8 +193,8 @@ def _look_at_gpu(device: "torch.device") -> Iterator[Finding]:
         whose = f" by process {', '.join(map(str, others))}" if others else ""
         yield note(
             about,
-            f"{human_bytes(total - free)} of its memory are taken{whose}, {human_bytes(free)} free",
-            "end what need not run, or choose another GPU with CUDA_VISIBLE_DEVICES",
+            f"{human_bytes(total - free)} of its memory is taken{whose}, {human_bytes(free)} free",
+            "end processes that use it, or choose another GPU with CUDA_VISIBLE_DEVICES",
         )
     if torch.cuda.is_bf16_supported(including_emulation=False):
         yield ok(about, "bfloat16 works")
@@ -209,7 +209,7 @@ def _look_at_gpu(device: "torch.device") -> Iterator[Finding]:
 
 
 def _launch(device: "torch.device") -> Finding:
-    """Run a kernel of ours on a few numbers, and compare it with its reference."""
+    """Launch fastlm's rms_norm kernel on a small input and compare it with the reference."""
     import torch
 
     from fastlm import functional
@@ -219,11 +219,11 @@ def _launch(device: "torch.device") -> Finding:
     weight = torch.ones(64, device=device)
     try:
         got = load_kernels().OPS["rms_norm"](x, weight)
-    except Exception as error:  # whatever Triton, its compiler or the driver raise
+    except Exception as error:  # Triton, its compiler and the driver raise many types
         return problem(
             str(device),
             f"Triton cannot run a kernel: {type(error).__name__}: {str(error).splitlines()[0]}",
-            "see that there is a C compiler and a driver as new as torch's CUDA; until then "
+            "install a C compiler, and a driver as new as torch's CUDA; until then use "
             "--triton-ops none and --no-compile",
         )
     expected = functional.rms_norm(x, weight)
@@ -231,14 +231,15 @@ def _launch(device: "torch.device") -> Finding:
         wrong = float((got - expected).abs().max())
         return problem(
             str(device),
-            f"a Triton kernel computes something else than its reference: off by {wrong:.3g}",
-            "reinstall torch and triton together; until then --triton-ops none and --no-compile",
+            f"a Triton kernel computes a wrong result: off by {wrong:.3g} from its reference",
+            "reinstall torch and triton together; until then use --triton-ops none and "
+            "--no-compile",
         )
-    return ok(str(device), "a Triton kernel runs, and agrees with its reference")
+    return ok(str(device), "a Triton kernel runs and agrees with its reference")
 
 
 def look_at_compiler() -> Iterator[Finding]:
-    """The C compiler that torch.compile and Triton call."""
+    """Find the C compiler that torch.compile and Triton call."""
     named = os.environ.get("CC")
     names = [named.split()[0]] if named else ["cc", "gcc", "clang", "cl"]
     found = next((path for name in names if (path := shutil.which(name))), None)
@@ -253,7 +254,7 @@ def look_at_compiler() -> Iterator[Finding]:
 
 
 def look_at_compiling() -> Iterator[Finding]:
-    """Compile two lines, really: seconds."""
+    """Compile a small function with torch.compile; takes seconds."""
     import torch
 
     from fastlm.devices.hardware import choose_device
@@ -266,7 +267,7 @@ def look_at_compiling() -> Iterator[Finding]:
 
     try:
         got = torch.compile(twice_its_sine, fullgraph=True)(x)
-    except Exception as error:  # of the compiler, the linker, the driver
+    except Exception as error:  # the compiler, the linker and the driver raise many types
         yield problem(
             "torch.compile",
             f"does not work on {device}: {type(error).__name__}: {str(error).splitlines()[0]}",
@@ -279,11 +280,13 @@ def look_at_compiling() -> Iterator[Finding]:
 
 
 def look_at_folders() -> Iterator[Finding]:
-    """Room and rights where runs and temporary files are written."""
+    """Check free space, permissions and locks where runs and temporary files are written."""
     for about, folder in (("this folder", Path.cwd()), ("temporary", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free
         text = f"{folder}: {human_bytes(free)} free"
-        elsewhere = "set TMPDIR to another" if about == "temporary" else "work in another"
+        elsewhere = (
+            "set TMPDIR to another folder" if about == "temporary" else "work in another folder"
+        )
         if not os.access(folder, os.W_OK):
             yield problem(about, f"{folder} cannot be written to", f"{elsewhere}")
         elif free < _NO_SPACE:
@@ -296,16 +299,16 @@ def look_at_folders() -> Iterator[Finding]:
             yield note(
                 about,
                 f"{folder} has no file locks: {reason}",
-                "let TORCHINDUCTOR_CACHE_DIR, TRITON_CACHE_DIR and NUMBA_CACHE_DIR name folders "
-                "of a local disk: several processes share them",
+                "set TORCHINDUCTOR_CACHE_DIR, TRITON_CACHE_DIR and NUMBA_CACHE_DIR to folders on a "
+                "local disk: processes share these caches",
             )
 
 
 def lock_fails(folder: Path) -> str:
-    """Why a file there cannot be locked; empty where it can, or nothing has to be."""
+    """The error of locking a file in the folder; empty if it works or is not needed."""
     try:
         import fcntl
-    except ImportError:  # Windows locks otherwise
+    except ImportError:  # Windows has other locks
         return ""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -317,7 +320,7 @@ def lock_fails(folder: Path) -> str:
 
 
 def look_at_memory() -> Iterator[Finding]:
-    """Main memory that is free."""
+    """Check main memory, CPU cores and shared memory."""
     import torch
 
     from fastlm.devices.hardware import free_memory
@@ -325,12 +328,12 @@ def look_at_memory() -> Iterator[Finding]:
     free = free_memory(torch.device("cpu"))
     text = f"{human_bytes(free)} available"
     if free < _LITTLE_MEMORY:
-        yield note("memory", text, "end what need not run: preparing data takes some gigabytes")
+        yield note("memory", text, "end other processes: preparing data takes some gigabytes")
     else:
         yield ok("memory", text)
     n_cores, n_ours = os.cpu_count() or 1, _usable_cores()
     limited = f", of {n_cores}" if n_ours < n_cores else ""
-    yield ok("CPU", f"{n_ours} cores to use{limited}")
+    yield ok("CPU", f"{n_ours} usable cores{limited}")
     shared = Path("/dev/shm")
     if shared.is_dir():
         size = shutil.disk_usage(shared).total
@@ -338,7 +341,7 @@ def look_at_memory() -> Iterator[Finding]:
             yield note(
                 "/dev/shm",
                 f"{human_bytes(size)} of shared memory",
-                "several GPUs of a machine need more: docker run --shm-size=8g, or --ipc=host",
+                "training on several GPUs needs more: docker run --shm-size=8g, or --ipc=host",
             )
         else:
             yield ok("/dev/shm", f"{human_bytes(size)} of shared memory")
@@ -351,7 +354,7 @@ def _usable_cores() -> int:
 
 
 def look_at_data() -> Iterator[Finding]:
-    """Prepared folders below data/."""
+    """Check the prepared folders below data/."""
     from fastlm.data.prepared import open_prepared
 
     folders = sorted(path.parent for path in Path("data").glob("*/meta.json"))
@@ -365,17 +368,17 @@ def look_at_data() -> Iterator[Finding]:
             n_tokens = len(data.train.tokens)
             yield ok(str(folder), f"{n_tokens:,} tokens, vocabulary of {data.vocab_size:,}")
     if not folders:
-        yield ok("data", "none prepared in data/: fastlm train makes its own stories")
+        yield ok("data", "nothing prepared in data/: fastlm train makes its own stories")
 
 
 def look_at_slurm() -> Iterator[Finding]:
-    """Slurm's commands."""
+    """Check that Slurm's commands are all there, or none."""
     found = [name for name in SLURM if shutil.which(name)]
     missing = [name for name in SLURM if name not in found]
     if found and missing:
-        yield note("Slurm", f"{', '.join(missing)} not found", "load the cluster's module of Slurm")
+        yield note("Slurm", f"{', '.join(missing)} not found", "load the cluster's Slurm module")
     else:
-        yield ok("Slurm", ", ".join(found) or "not here, and not needed")
+        yield ok("Slurm", ", ".join(found) or "not installed, and not needed")
 
 
 Look = Callable[[], Iterator[Finding]]
@@ -384,18 +387,18 @@ LOOKS: tuple[Look, ...] = (look_at_compiler, look_at_folders, look_at_slurm)
 
 
 def lines_of(finding: Finding) -> list[str]:
-    """A line for what was found, and one for what to do."""
+    """A line with the finding and, if there is a remedy, a second one with it."""
     first = f"{finding.state:8} {finding.about}: {finding.text}"
     return [first, f"{'':8} -> {finding.remedy}"] if finding.remedy else [first]
 
 
 def _examine(compile: bool = False) -> None:
-    """Look at this machine: versions, GPUs, memory, disks, compilers, data; and say what to mend.
+    """Check this machine: versions, GPUs, memory, disks, compilers and data; say what to fix.
 
-    The exit code is 1 if there is a problem, 0 if all is well or can be done without.
+    The exit code is 1 if there is a problem; notes alone leave it at 0.
 
     Args:
-        compile: also compile something with torch.compile: seconds.
+        compile: also compile a small function with torch.compile, which takes seconds.
     """
     looks: list[Look] = [look_at_python, look_at_packages]
     if not torch_fails():

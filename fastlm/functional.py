@@ -1,8 +1,8 @@
-"""Textbook mathematics: the truth that every faster version is tested against.
+"""Reference implementations, straight from the formulas; every faster version is tested on them.
 
-Basic tensor operations only, axes moved by einops, so that each formula can be read.
-Leading dimensions ("...") are batch-like and arbitrary. Statistics (norms, softmax, losses) are
-computed in float32, or in float64 when that is what comes in.
+They use basic tensor operations and einops, so that each formula can be read. Leading dimensions
+("...") are arbitrary batch dimensions. Norms, softmax and losses are computed in float32, or in
+float64 if the input is float64.
 """
 
 import math
@@ -17,7 +17,7 @@ IGNORE_INDEX = -100
 
 
 def _accurate(x: Tensor) -> Tensor:
-    """x in the dtype that sums are taken in: float64 stays, all else becomes float32."""
+    """Cast x to the dtype of accumulation: float64 stays, every other dtype becomes float32."""
     return x if x.dtype == torch.float64 else x.float()
 
 
@@ -31,14 +31,14 @@ def linear(
 def embedding(
     token_ids: Int[Tensor, "..."], weight: Float[Tensor, "vocab_size d_model"]
 ) -> Float[Tensor, "... d_model"]:
-    """Rows of the weight matrix."""
+    """Look up rows of the weight matrix."""
     return weight[token_ids]
 
 
 def softmax(x: Float[Tensor, "..."], dim: int) -> Float[Tensor, "..."]:
     """exp(x_i) / sum_j exp(x_j) over one dimension; the maximum is subtracted first.
 
-    Computed in float32, returned in x.dtype. A row of -inf only gives NaN, as division 0/0 does.
+    Computed in float32, returned in x.dtype. A row that is all -inf gives NaN, as 0/0 does.
     """
     accurate = _accurate(x)
     exps = torch.exp(accurate - accurate.amax(dim=dim, keepdim=True))
@@ -58,7 +58,7 @@ def rms_norm(
     Computed in float32, returned in x.dtype.
 
     Args:
-        weight: None is a weight of 1.
+        weight: gain of each feature; None means 1.
         eps: added to the mean square, not to the root.
     Raises:
         ValueError: if weight is not one value per feature.
@@ -114,7 +114,7 @@ def silu_ffn(
     w1: Float[Tensor, "d_ff d_model"],
     w2: Float[Tensor, "d_model d_ff"],
 ) -> Float[Tensor, "... d_model"]:
-    """W2 SiLU(W1 x): the feed-forward part without a gate."""
+    """W2 SiLU(W1 x): the feed-forward layer without a gate."""
     return linear(silu(linear(x, w1)), w2)
 
 
@@ -123,7 +123,7 @@ def rope_table(
 ) -> tuple[Float[Tensor, "... seq half"], Float[Tensor, "... seq half"]]:
     """Cosine and sine, float32, of pos * theta^(-2k / d_head) for k = 0 ... d_head/2 - 1.
 
-    Angles are made in float64: in float32 a position of 10^6 would be off by 0.06 radians.
+    Angles are computed in float64: in float32, those of position 10^6 would be off by 0.06 radians.
     """
     steps = torch.arange(0, d_head, 2, device="cpu", dtype=torch.float64)
     rates = torch.pow(torch.tensor(theta, dtype=torch.float64), -steps / d_head)
@@ -140,7 +140,7 @@ def rotate_pairs(
     cos: Float[Tensor, "... seq half"],
     sin: Float[Tensor, "... seq half"],
 ) -> Float[Tensor, "... seq d_head"]:
-    """Turn each pair (x[2k], x[2k+1]) by its angle; float32 inside, x.dtype out."""
+    """Rotate each pair (x[2k], x[2k+1]) by its angle; float32 inside, x.dtype out."""
     even, odd = _accurate(x).unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
     return rearrange(turned, "... half two -> ... (half two)").to(x.dtype)
@@ -151,14 +151,14 @@ def rope(
     positions: Int[Tensor, "... seq"],
     theta: float = 10_000.0,
 ) -> Float[Tensor, "... seq d_head"]:
-    """Rotary position embedding: pairs (x[2k], x[2k+1]) turned by pos * theta^(-2k / d_head).
+    """Rotary position embedding: rotate pair (x[2k], x[2k+1]) by pos * theta^(-2k / d_head).
 
     Raises:
         ValueError: if the last dimension of x is odd.
     Source: Su et al. 2021, arXiv:2104.09864, eq. 34.
     """
     if x.shape[-1] % 2:
-        raise ValueError(f"rope turns pairs, so d_head must be even: got {x.shape[-1]}")
+        raise ValueError(f"rope rotates pairs, so d_head must be even: got {x.shape[-1]}")
     cos, sin = rope_table(positions, x.shape[-1], theta)
     return rotate_pairs(x, cos, sin)
 
@@ -173,12 +173,12 @@ def qk_norm_rope(
     *,
     eps: float = 1e-5,
 ) -> tuple[Float[Tensor, "... seq d_head"], Float[Tensor, "... seq d_head"]]:
-    """Queries and keys, each scaled by its root mean square, then turned by its position.
+    """QK norm, then RoPE: rms_norm of queries and keys, rotated by their positions.
 
     Computed in float32, returned in the dtypes of q and k.
 
     Args:
-        q_weight, k_weight: gains of the norms; None is a gain of 1.
+        q_weight, k_weight: gains of the norms; None means 1.
     Source: Henry et al. 2020, arXiv:2010.04245, with RMSNorm in place of the l2 norm.
     """
     turned = (
@@ -189,7 +189,7 @@ def qk_norm_rope(
 
 
 def causal_mask(n_queries: int, n_keys: int, device: torch.device) -> Bool[Tensor, "q k"]:
-    """True where a query may attend: the last query sees all keys, each earlier one fewer."""
+    """True where a query may attend: the last query sees all keys, each earlier query one less."""
     query_positions = torch.arange(n_queries, device=device) + (n_keys - n_queries)
     return torch.arange(n_keys, device=device) <= query_positions[:, None]
 
@@ -205,9 +205,9 @@ def attention(
     """softmax(Q K^T / sqrt(d_head)) V, the softmax in float32.
 
     Args:
-        mask: True = may attend. Every query must have at least one key, else its row is NaN.
-        is_causal: attend to earlier keys and the own one; with more keys than queries the
-            queries are the last ones of the sequence.
+        mask: True = may attend. A query without any key gets a row of NaN.
+        is_causal: each query attends to its own and earlier keys; with more keys than queries,
+            the queries are the last positions of the sequence.
     Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
     """
     scores = einsum(q, k, "... q d, ... k d -> ... q k") * q.shape[-1] ** -0.5
@@ -232,21 +232,20 @@ def cross_entropy(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Mean of lse - z[target] over the targets that are not ignore_index.
 
-    z = softcap * tanh(logits / softcap), or the logits; lse = logsumexp(z). Computed and returned
-    in float32. No counted target at all gives 0, not NaN.
+    z = softcap * tanh(logits / softcap), or the logits without softcap; lse = logsumexp(z).
+    Computed and returned in float32. If all targets are ignored, the loss is 0, not NaN.
 
     Args:
-        reduction: "mean"; "sum"; or "none", a loss for each target, 0 where it is ignored.
-        label_smoothing: share e of the loss that is the mean over the vocabulary instead:
-            lse - (1 - e) z[target] - e mean(z).
-        z_loss: weight of lse^2, added for each counted target.
+        reduction: "mean"; "sum"; or "none", one loss per target, 0 where it is ignored.
+        label_smoothing: e in lse - (1 - e) z[target] - e mean(z).
+        z_loss: coefficient of lse^2, which is added for each target that counts.
         return_lse: return (loss, lse).
     """
     z = _accurate(logits)
     if softcap is not None:
         z = softcap * torch.tanh(z / softcap)
     counted = targets != ignore_index
-    # As differences from the maximum: lse itself may be too large to tell small losses.
+    # Differences from the maximum keep precision: a large lse would absorb small losses.
     highest = z.amax(dim=-1)
     shifted = z - highest[..., None]
     log_total = torch.log(torch.exp(shifted).sum(dim=-1))
@@ -307,7 +306,7 @@ def adamw(
     step: int,
     applies: Bool[Tensor, ""] | None = None,
 ) -> None:
-    """One step of Adam with decoupled weight decay, in place on params and both averages.
+    """One step of Adam with decoupled weight decay; changes params and both averages in place.
 
     m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; lr_t = lr sqrt(1 - b2^t) / (1 - b1^t);
     p <- p - lr weight_decay p - lr_t m / (sqrt(v) + eps), both terms taken at the old p.
@@ -315,7 +314,7 @@ def adamw(
 
     Args:
         step: t, from 1.
-        applies: where False nothing changes; gradients must be finite then too.
+        applies: if False nothing changes; gradients must be finite even then.
     Source: Kingma and Ba 2015, arXiv:1412.6980, end of section 2 (the form that applies eps to
     the uncorrected root); Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2.
     """
@@ -337,6 +336,6 @@ def symmetric_product(
     alpha: float = 1.0,
     beta: float = 0.0,
 ) -> Float[Tensor, "... rows rows"]:
-    """alpha X X^T + beta C, with C = added symmetric: the products of a Newton-Schulz iteration."""
+    """alpha X X^T + beta C, with C = added symmetric, as in a Newton-Schulz iteration."""
     product = alpha * einsum(x, x, "... row column, ... other column -> ... row other")
     return product if added is None else product + beta * added

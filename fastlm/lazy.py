@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used."""
+"""Lazy imports: names of a package whose modules are imported on first use."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module

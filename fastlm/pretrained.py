@@ -1,4 +1,4 @@
-"""A trained model with its tokenizer, from the folder of its run."""
+"""Loading a trained model and its tokenizer from the folder of a run."""
 
 import dataclasses
 from pathlib import Path
@@ -18,7 +18,7 @@ from fastlm.tokenizer.tokenizer import Tokenizer
 
 
 class Pretrained(NamedTuple):
-    """A trained model, its tokenizer, and how it was trained."""
+    """A trained model, its tokenizer, and the configuration it was trained with."""
 
     model: TransformerLM
     tokenizer: Tokenizer
@@ -32,12 +32,12 @@ def load_pretrained(
     ops: Ops = torch_ops,
     compute_dtype: torch.dtype = torch.float32,
 ) -> Pretrained:
-    """The newest checkpoint of a run, or a named one, ready to evaluate or generate with.
+    """Load the newest checkpoint of a run, or a given one, for evaluation and generation.
 
     Args:
         run: folder of a run, or of one of its checkpoints.
     Raises:
-        FileNotFoundError: if there is no run or no checkpoint in the folder.
+        FileNotFoundError: if the folder has no run or no checkpoint.
         ValueError: if a file is damaged, or the tokenizer is not the model's.
     """
     record, checkpoint = _newest(Path(run))
@@ -56,11 +56,11 @@ def load_pretrained(
 
 
 def read_start(config: TrainConfig, tokenizer_hash: str) -> dict[str, Tensor]:
-    """The weights that config.init_from names.
+    """Read the initial weights from the run or checkpoint config.init_from.
 
     Raises:
         FileNotFoundError: if there is no run or no checkpoint.
-        ValueError: if they are of another network, but for its context length, or tokenizer.
+        ValueError: if tokenizer or network differ; the context length may.
     """
     _, checkpoint = _newest(Path(config.init_from))
     about = read_manifest(checkpoint)
@@ -81,7 +81,7 @@ def read_start(config: TrainConfig, tokenizer_hash: str) -> dict[str, Tensor]:
 
 
 def _newest(run: Path) -> tuple[RunRecord, Path]:
-    """The record of a run, and its newest checkpoint or the one that is named."""
+    """The record of a run, and its newest checkpoint, or the checkpoint given as `run`."""
     record = RunRecord(run.parent.parent if is_checkpoint(run) else run)
     if not record.exists:
         raise FileNotFoundError(f"no run in {record.folder}: expected {record.files.config}")

@@ -1,4 +1,4 @@
-"""RunRecord and write_json of fastlm.runs.record, by their short path."""
+"""Short path to RunRecord and write_json of fastlm.runs.record."""
 
 from fastlm.runs.record import RunRecord, write_json
 

@@ -4,7 +4,6 @@ python -m fastlm.records RUN... --to runs
 """
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,9 +87,8 @@ def _check(run: Path) -> None:
 
 
 def _copy(kept: Sequence[Path], target: Path) -> None:
-    disk.make_folder(target)
     for path in kept:
-        shutil.copyfile(path, target / path.name)
+        disk.copy_file(path, target / path.name, replace=True)
 
 
 def table(records: Path) -> str:
@@ -143,7 +141,7 @@ def update(page: Path) -> bool:
         new = f"{text.rstrip()}\n\n## All runs\n\n{made}\n"
     if new == text:
         return False
-    disk.replace_file(page, new.encode())
+    disk.write_file(page, new.encode(), replace=True)
     return True
 
 

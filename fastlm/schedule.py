@@ -1,7 +1,6 @@
-"""Learning rates, momentum and weight decay as plain functions of where a run is.
+"""Schedules of learning rate, momentum and weight decay, as plain functions.
 
-Where is the step, or the share of the run that is done.
-
+They depend on the step number, or on progress: the share of the run that is done, in [0, 1].
 """
 
 import math
@@ -9,7 +8,7 @@ from collections.abc import Callable
 
 
 def cosine_lr(it: int, max_lr: float, min_lr: float, warmup_iters: int, cosine_iters: int) -> float:
-    """Linear warm-up, then half a cosine from max_lr to min_lr, then min_lr.
+    """Cosine schedule: linear warm-up, half a cosine from max_lr to min_lr, then min_lr.
 
     it < warmup_iters: it / warmup_iters * max_lr. Up to cosine_iters (a step number, not a
     length): min_lr + (1 + cos(pi (it - warmup) / (cosine_iters - warmup))) / 2 * (max_lr - min_lr).
@@ -23,17 +22,17 @@ def cosine_lr(it: int, max_lr: float, min_lr: float, warmup_iters: int, cosine_i
 
 
 def cosine(progress: float) -> float:
-    """1 at progress 0, 0 at progress 1, half a cosine between."""
+    """Half a cosine from 1 at progress 0 to 0 at progress 1."""
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def linear(progress: float) -> float:
-    """A straight line from 1 to 0."""
+    """Linear decay from 1 at progress 0 to 0 at progress 1."""
     return 1 - progress
 
 
 def constant(progress: float) -> float:
-    """1 throughout."""
+    """A constant 1."""
     return 1.0
 
 
@@ -45,16 +44,16 @@ def multiplier(
     decay: float,
     final: float,
 ) -> float:
-    """What the peak learning rate is multiplied with when a share of the run is done.
+    """Multiplier of the peak learning rate at a progress.
 
     Args:
-        progress: share of the run that is done, of steps or of seconds; clamped to [0, 1].
+        progress: share of the run that is done, in steps or in seconds; clamped to [0, 1].
         kind: cosine, linear, constant, or wsd (warm-up, stable, linear decay).
         warmup: share of the run in which the multiplier rises linearly from 0 to 1.
-        decay: share at the end in which wsd falls.
-        final: multiplier at the end (of all but constant).
+        decay: share of the run, at its end, in which wsd decays.
+        final: multiplier at the end, for every kind but constant.
     Raises:
-        ValueError: for another kind.
+        ValueError: for an unknown kind.
     """
     progress = min(max(progress, 0.0), 1.0)
     if kind not in _SHAPES:
@@ -68,11 +67,11 @@ def multiplier(
 
 
 def warmup(step: int, n_steps: int) -> float:
-    """What a multiplier is multiplied with in a warm-up given in steps: step / n_steps, at most 1.
+    """Factor of a warm-up given in steps: min(1, step / n_steps).
 
     Args:
         step: number of the step, from 1.
-        n_steps: 0 is no warm-up.
+        n_steps: 0 for no warm-up.
     """
     return min(1.0, step / n_steps) if n_steps else 1.0
 
@@ -87,15 +86,15 @@ def momentum(
     end: float,
     decay: float,
 ) -> float:
-    """Momentum that rises over the first steps and falls in the cool-down, both on straight lines.
+    """Momentum with a linear warm-up over the first steps and a linear cool-down at the end.
 
     Args:
         step: number of the step, from 1.
         progress: share of the run that is done; clamped to [0, 1].
-        peak: between the two.
-        start: before the first step; the peak is reached with step warmup_steps.
-        end: when the run is done.
-        decay: share of the run, at its end, in which it falls.
+        peak: momentum between warm-up and cool-down.
+        start: momentum before the first step; step warmup_steps is the first at the peak.
+        end: momentum at the end of the run.
+        decay: share of the run, at its end, in which the momentum goes from peak to end.
     """
     risen = start + (peak - start) * warmup(step, warmup_steps)
     left = 1 - min(max(progress, 0.0), 1.0)
@@ -103,12 +102,12 @@ def momentum(
 
 
 def weight_decay_multiplier(progress: float, kind: str) -> float:
-    """What the weight decay is multiplied with: 1 (constant), or from 1 to 0 (linear).
+    """Multiplier of the weight decay: 1 (constant), or falling from 1 to 0 (linear).
 
     Args:
         progress: share of the run that is done; clamped to [0, 1].
     Raises:
-        ValueError: for another kind.
+        ValueError: for an unknown kind.
     """
     if kind not in ("constant", "linear"):
         raise ValueError(f"unknown schedule of weight decay {kind!r}: expected constant or linear")

@@ -1,4 +1,4 @@
-"""The CS336 handout's toy: SGD with rate / sqrt(t + 1) on 10 x 10 weights, for several rates.
+"""The CS336 handout's toy problem: SGD with lr / sqrt(t + 1) on 10 x 10 weights.
 
 python -m fastlm.sgd_toy --rates 1 10 100 1000
 """
@@ -9,7 +9,7 @@ from fastlm import cli
 
 
 def losses(rate: float, n_steps: int = 10, seed: int = 0) -> list[float]:
-    """Mean of the squared weights before each step; weights begin as 5 times a normal draw."""
+    """Mean squared weight before each step; the weights start as normal samples times 5."""
     import torch
     from torch import nn
 
@@ -31,12 +31,12 @@ def losses(rate: float, n_steps: int = 10, seed: int = 0) -> list[float]:
 def _toy(
     rates: tuple[float, ...] = (1.0, 10.0, 100.0, 1000.0), steps: int = 10, seed: int = 0
 ) -> None:
-    """Losses of SGD's toy, a column for each learning rate.
+    """Print the losses of SGD on a toy problem, one column per learning rate.
 
     Args:
         rates: learning rates.
-        steps: of each.
-        seed: of the weights, the same for all.
+        steps: steps with each learning rate.
+        seed: seed of the initial weights, which all learning rates share.
     """
     if steps < 2:
         raise ValueError(f"steps must be at least 2, to see a change: got {steps}")

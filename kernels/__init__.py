@@ -1,8 +1,9 @@
 """Triton kernels, each paired with its reference in fastlm.functional.
 
-Imports torch and triton, never fastlm. OPS maps what a model or an optimizer may be given to its
-public function; AUTO names those taken where nothing is asked for: what wins every training step
-that uses it in every record of bench/results. cases.py has all operations.
+The package imports torch and triton, never fastlm. OPS maps the name of each operation that a
+model or an optimizer can use to its public function. AUTO names the default operations: those that
+speed up every training step that uses them, in every record of bench/results. cases.py has all
+operations.
 """
 
 from collections.abc import Callable

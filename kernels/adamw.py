@@ -1,9 +1,9 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 """AdamW for any number of parameters in one launch.
 
-Each program updates one chunk of one parameter. Tables say which: the parameter of each chunk, the
-first chunk and the size of each parameter, and the addresses of its four tensors. Only addresses
-change from step to step: gradients are made anew.
+Each program updates one chunk of one parameter. Tables hold the parameter of each chunk, the first
+chunk and the size of each parameter, and the addresses of its four tensors. Only the addresses
+change from step to step, since gradients are allocated anew.
 """
 
 import math
@@ -25,7 +25,7 @@ _ALIGNMENT = 16  # bytes that a thread reads at once
 @triton.jit
 def _pointer(addresses_ptr, like_ptr, IS_ALIGNED: tl.constexpr):
     ptr = tl.load(addresses_ptr).to(like_ptr.dtype)
-    # Said of the address before, it would be forgotten.
+    # Triton forgets a multiple_of that is stated before the cast to a pointer.
     return tl.multiple_of(ptr, 16) if IS_ALIGNED else ptr
 
 
@@ -36,7 +36,7 @@ def _update_chunk(
     IS_WHOLE: tl.constexpr, ACCURATE: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     places = tl.arange(0, CHUNK)
-    # A mask that ends anywhere would split the loads: only the last chunk of a parameter has one.
+    # A mask that may end anywhere splits the loads, so only a parameter's last chunk has a mask.
     is_there = tl.full((CHUNK,), True, tl.int1) if IS_WHOLE else places < n_left
     param = tl.load(param_ptr + places, is_there, 0.0).to(ACCURATE)
     grad = tl.load(grad_ptr + places, is_there, 0.0).to(ACCURATE)
@@ -61,14 +61,14 @@ def _update(
     n_tensors, rate, decay, beta1, rest1, beta2, rest2, eps,
     IS_HELD: tl.constexpr, IS_ALIGNED: tl.constexpr, ACCURATE: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """Of param_ptr, grad_ptr, exp_avg_ptr and exp_avg_sq_ptr only the types matter."""
+    """param_ptr, grad_ptr, exp_avg_ptr and exp_avg_sq_ptr give only the types of the tensors."""
     if IS_HELD:  # noqa: SIM102
-        # Not one condition: without IS_HELD the load would be compiled all the same.
+        # Two conditions: `IS_HELD and load` would compile the load without IS_HELD too.
         if tl.load(applies_ptr) == 0:
             return
     chunk = tl.program_id(0)
     owner = tl.load(owners_ptr + chunk)
-    # int64, as the tables are: a parameter may have more than 2^31 elements.
+    # int64 like the tables: a parameter may have more than 2^31 elements.
     begin = (chunk - tl.load(first_chunks_ptr + owner)) * CHUNK
     n_left = tl.load(sizes_ptr + owner) - begin
     addresses_ptr += owner
@@ -92,9 +92,10 @@ def _update(
 def _tables(
     sizes: tuple[int, ...], device: torch.device, stream: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(parameter of each chunk, first chunk of each parameter, sizes), kept from step to step.
+    """(parameter of each chunk, first chunk of each parameter, sizes), cached between steps.
 
-    One for each stream: only that one is sure to use the tables after they are copied.
+    Each stream has its own tables, since only the stream that copied them is sure to read them
+    after the copy.
     """
     numels = torch.tensor(sizes)
     counts = (numels + (CHUNK - 1)) // CHUNK
@@ -107,11 +108,11 @@ def _tables(
 
 
 def _fake(*arguments: list[Tensor] | float) -> None:
-    """Nothing is returned."""
+    """Return nothing, as the operation does."""
 
 
-# Opaque to torch.compile, since nothing can be fused with it, and left out of CUDA graphs, which
-# would repeat it with the addresses and the step of one call.
+# The operation is opaque to torch.compile, since nothing can be fused with it, and is left out of
+# CUDA graphs, which would replay it with the addresses and the step of one call.
 @operation(
     "adamw",
     _fake,
@@ -173,15 +174,15 @@ def adamw(
     step: int,
     applies: Tensor | None = None,
 ) -> None:
-    """As fastlm.functional.adamw, in one launch for each combination of dtypes.
+    """Compute fastlm.functional.adamw with one launch for each combination of dtypes.
 
-    In place on params, exp_avgs and exp_avg_sqs, which must be contiguous; a gradient that is not
-    is copied. lr and the other rates are rounded to float32, also where tensors are float64. The
-    device is not waited for.
+    params, exp_avgs and exp_avg_sqs are changed in place and must be contiguous; a gradient that is
+    not contiguous is copied. lr and the other rates are rounded to float32, for float64 tensors
+    too. The call does not wait for the device.
 
     Raises:
-        ValueError: if a list is shorter than another, shapes or devices of a parameter's tensors
-            differ, one that is changed is not contiguous, or for what check_tensors refuses.
+        ValueError: if the lists differ in length, the tensors of a parameter differ in shape or
+            device, a changed tensor is not contiguous, or check_tensors refuses a tensor.
     """
     changed = {"params": params, "exp_avgs": exp_avgs, "exp_avg_sqs": exp_avg_sqs}
     lists = changed | {"grads": grads}

@@ -1,17 +1,17 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 """Attention that never writes its scores to memory, forward and backward.
 
-With S = Q K^T / sqrt(d_head), -inf where a causal query must not see:
+With S = Q K^T / sqrt(d_head), set to -inf for keys that a causal query must not see:
 out = softmax(S) V, lse = log(sum(exp(S))).
 
-Forward, a program keeps a block of queries and goes through the keys in blocks, with the maximum
-and the sum of exponentials so far. Backward, the probabilities are made again from lse:
-P = exp(S - lse), dV = P^T dO, dP = dO V^T, dS = P (dP - rowsum(dO O) + dlse),
+In the forward pass, a program keeps a block of queries and goes through the keys in blocks, with
+the maximum and the sum of exponentials so far. The backward pass recomputes the probabilities from
+lse: P = exp(S - lse), dV = P^T dO, dP = dO V^T, dS = P (dP - rowsum(dO O) + dlse),
 dQ = dS K / sqrt(d_head), dK = dS^T Q / sqrt(d_head).
 One kernel keeps queries and sums dQ over the keys, another keeps keys and sums dK and dV over the
-queries: no two programs add to the same memory, so that two runs give the same bits.
+queries: no two programs add to the same memory, so two runs give the same bits.
 
-Scores are kept in units of log(2), for exp2 is what the hardware has.
+Scores are kept in units of log(2), because the hardware computes exp2.
 
 Source: Dao 2023, arXiv:2307.08691, algorithms 1 and 2.
 """
@@ -30,6 +30,7 @@ from .launch import (
     accurate_dtype,
     block_of,
     check_tensors,
+    gpu_of,
     launch,
     lowest_number,
     operation,
@@ -40,8 +41,8 @@ MAX_D_HEAD = 128
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
 
-# (rows a program keeps, rows it goes through at a time, warps, stages) by kernel and width:
-# "forward" and "queries" keep queries, "keys" keeps keys. As much as registers hold.
+# (rows that a program keeps, rows that it reads at a time, warps, stages) by kernel and width:
+# "forward" and "queries" keep queries, "keys" keeps keys. Tiles are as large as registers allow.
 _HALF_PRECISION = {
     ("forward", 64): (128, 64, 4, 3), ("forward", 128): (128, 64, 8, 3),
     ("queries", 64): (128, 64, 8, 3), ("queries", 128): (128, 64, 8, 2),
@@ -67,7 +68,7 @@ def _rows(
     ptr, start, stride, row, column, n_rows,
     HAS_EDGE: tl.constexpr, D_HEAD: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Rows start + row; zeros where no such row (HAS_EDGE) or column is."""
+    """Rows start + row, with zeros outside the rows (only if HAS_EDGE) and columns."""
     places = _places(ptr, start, stride, row, column)
     if HAS_EDGE:
         is_there = (start + row < n_rows)[:, None] & (column < D_HEAD)[None, :]
@@ -90,9 +91,9 @@ def _key_range(
     start, n_queries, n_keys,
     IS_CAUSAL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """(end of the blocks that all queries see whole, end of the keys that any of them sees)."""
+    """(end of the blocks that every query sees whole, end of the keys that any query sees)."""
     if IS_CAUSAL:
-        n_seen = start + (n_keys - n_queries) + 1  # by the first query
+        n_seen = start + (n_keys - n_queries) + 1  # keys that the first query sees
         return n_seen // BLOCK_N * BLOCK_N, tl.minimum(n_seen + BLOCK_M - 1, n_keys)
     return n_keys // BLOCK_N * BLOCK_N, n_keys
 
@@ -104,7 +105,7 @@ def _attend(
     HAS_EDGE: tl.constexpr, SCALE: tl.constexpr, D_HEAD: tl.constexpr, ACCURATE: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Keys from first to end, added to what (mixed, highest, total) hold of those before."""
+    """(mixed, highest, total) after the keys from first to end are added to them."""
     for start in range(first, end, BLOCK_N):
         k = _rows(k_ptr, start, k_stride, row, column, n_keys, HAS_EDGE, D_HEAD, BLOCK_D)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee", out_dtype=ACCURATE)
@@ -138,7 +139,7 @@ def _forward(
     head = pair % n_heads
     block = tl.program_id(0) % n_blocks
     if IS_CAUSAL:
-        block = n_blocks - 1 - block  # those with the most keys first
+        block = n_blocks - 1 - block  # blocks with the most keys first
     start = block * BLOCK_M
     row = tl.arange(0, BLOCK_M)
     key_row = tl.arange(0, BLOCK_N)
@@ -181,7 +182,7 @@ def _query_gradient(
     HAS_EDGE: tl.constexpr, SCALE: tl.constexpr, D_HEAD: tl.constexpr, ACCURATE: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """What keys from first to end add to dq."""
+    """dq after the contributions of the keys from first to end are added."""
     for start in range(first, end, BLOCK_N):
         k = _rows(k_ptr, start, k_stride, row, column, n_keys, HAS_EDGE, D_HEAD, BLOCK_D)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee", out_dtype=ACCURATE)
@@ -205,7 +206,7 @@ def _backward_queries(
     HAS_DLSE: tl.constexpr, IS_CAUSAL: tl.constexpr, SCALE: tl.constexpr, D_HEAD: tl.constexpr,
     ACCURATE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """dq, and delta = rowsum(dout * out) - dlse for the other kernel."""
+    """Compute dq, and delta = rowsum(dout * out) - dlse for the other kernel."""
     n_blocks = tl.cdiv(n_queries, BLOCK_M)
     # int64: 64 sequences of 8 heads, 65,536 rows and 64 columns are 2^31 elements.
     pair = tl.full((), tl.program_id(0) // n_blocks, tl.int64)
@@ -213,7 +214,7 @@ def _backward_queries(
     head = pair % n_heads
     block = tl.program_id(0) % n_blocks
     if IS_CAUSAL:
-        block = n_blocks - 1 - block  # those with the most keys first
+        block = n_blocks - 1 - block  # blocks with the most keys first
     start = block * BLOCK_M
     row = tl.arange(0, BLOCK_M)
     key_row = tl.arange(0, BLOCK_N)
@@ -261,14 +262,15 @@ def _key_gradients(
     HAS_EDGE: tl.constexpr, SCALE: tl.constexpr, D_HEAD: tl.constexpr, ACCURATE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """What queries from first to end add to dk and dv; HAS_EDGE: not all see all keys here.
+    """dk and dv after the contributions of the queries from first to end are added.
 
-    A query that is not there has q, dout, lse and delta of 0, and so adds 0.
+    HAS_EDGE: some of the queries do not see all keys. A query outside the rows has q, dout, lse and
+    delta of 0, and so adds 0.
     """
     for start in range(first, end, BLOCK_M):
         q = _rows(q_ptr, start, q_stride, row, column, n_queries, True, D_HEAD, BLOCK_D)
         lse = tl.load(lse_ptr + start + row, start + row < n_queries, 0.0) * LOG2_E
-        # Keys by queries, so that p and dscores are left operands as they are.
+        # Keys by queries, so that p and dscores are left operands without a transposition.
         scores = tl.dot(k, tl.trans(q), input_precision="ieee", out_dtype=ACCURATE)
         if HAS_EDGE:
             last_seen = start + row + (n_keys - n_queries)
@@ -314,7 +316,7 @@ def _backward_keys(
     dv = tl.zeros((BLOCK_N, BLOCK_D), ACCURATE)
     whole = 0
     if IS_CAUSAL:
-        first_query = start - (n_keys - n_queries)  # the first that sees the first key
+        first_query = start - (n_keys - n_queries)  # the first query that sees the first key
         first = tl.maximum(first_query, 0) // BLOCK_M * BLOCK_M
         whole = tl.cdiv(tl.maximum(first_query + BLOCK_N - 1, 0), BLOCK_M) * BLOCK_M
         dk, dv = _key_gradients(
@@ -343,12 +345,12 @@ def _backward_keys(
 def shape_of(
     kernel: str, d_head: int, itemsize: int, *, is_hopper: bool = True
 ) -> tuple[int, int, int, int]:
-    """(rows a program keeps, rows it goes through at a time, warps, stages).
+    """(rows that a program keeps, rows that it reads at a time, warps, stages).
 
     Args:
-        kernel: "forward", "queries" (makes dq) or "keys" (makes dk and dv).
-        itemsize: bytes an element.
-        is_hopper: for compute capability 9 or later.
+        kernel: "forward", "queries" (computes dq) or "keys" (computes dk and dv).
+        itemsize: bytes per element.
+        is_hopper: whether the compute capability is 9 or higher.
     """
     width = 64 if d_head <= 64 else MAX_D_HEAD
     if itemsize > 2:
@@ -357,18 +359,18 @@ def shape_of(
 
 
 def _is_hopper(device: torch.device) -> bool:
-    return INTERPRETED or torch.cuda.get_device_properties(device).major >= 9
+    return INTERPRETED or gpu_of(device).architecture >= 90
 
 
 def _as_heads(x: Float[Tensor, "... rows d_head"]) -> Float[Tensor, "batch heads rows d_head"]:
-    """x with columns that lie side by side: a view where there is one."""
+    """x as (batch, heads, rows, d_head) with contiguous columns: a view if possible."""
     n_heads = x.shape[-3] if x.ndim > 2 else 1
     heads = x.reshape(math.prod(x.shape[:-3]), n_heads, *x.shape[-2:])
     return heads if heads.stride(-1) == 1 or heads.shape[-1] == 1 else heads.contiguous()
 
 
 def _empty_heads_like(x: Float[Tensor, "... rows d_head"]) -> Float[Tensor, "... rows d_head"]:
-    """New memory where the heads of a row lie side by side, as the next projection reads them."""
+    """New memory of layout (..., rows, heads, d_head), which the next projection reads."""
     if x.ndim < 3:
         return x.new_empty(x.shape)
     *batch, n_heads, n_rows, d_head = x.shape
@@ -380,7 +382,7 @@ def _strides(*tensors: Tensor) -> list[int]:
 
 
 def _options(kernel: str, q: Tensor, is_causal: bool) -> dict[str, Any]:
-    """What a kernel is compiled for."""
+    """The constants and launch options of a kernel."""
     d_head = q.shape[-1]
     kept, streamed, n_warps, n_stages = shape_of(
         kernel, d_head, q.element_size(), is_hopper=_is_hopper(q.device)
@@ -394,7 +396,7 @@ def _options(kernel: str, q: Tensor, is_causal: bool) -> dict[str, Any]:
         "ACCURATE": accurate_dtype(q),
         "BLOCK_M": kept,
         "BLOCK_N": streamed,
-        "BLOCK_D": max(block_of(d_head), 16),  # the least that tl.dot takes
+        "BLOCK_D": max(block_of(d_head), 16),  # tl.dot takes 16 columns or more
         "num_warps": n_warps,
         "num_stages": n_stages,
     }
@@ -488,13 +490,14 @@ def attention(
     *,
     is_causal: bool = False,
 ) -> Float[Tensor, "... q d_head"]:
-    """As fastlm.functional.attention, without a mask of its own.
+    """Compute fastlm.functional.attention, with no mask other than is_causal.
 
-    The result is laid out as (..., q, heads, d_head), so that joining the heads copies nothing.
+    The result has the memory layout (..., q, heads, d_head), so that joining the heads copies
+    nothing.
 
     Raises:
-        ValueError: for a mask; shapes or dtypes that differ; no keys; a causal query before the
-            first key; d_head over 128; or what check_tensors refuses.
+        ValueError: for a mask, shapes or dtypes that differ, no keys, a causal query before the
+            first key, d_head over 128, or a tensor that check_tensors refuses.
     """
     return attention_with_lse(q, k, v, mask, is_causal=is_causal)[0]
 
@@ -507,7 +510,7 @@ def attention_with_lse(
     *,
     is_causal: bool = False,
 ) -> tuple[Float[Tensor, "... q d_head"], Float[Tensor, "... q"]]:
-    """attention, and log(sum(exp(scores))) of each query, float32: both have gradients."""
+    """attention, and log(sum(exp(scores))) of each query in float32; both have gradients."""
     _check(q, k, v, mask, is_causal)
     out, lse = _attention(q, k, v, is_causal)
     return out, lse

@@ -1,7 +1,8 @@
 """The shapes, options and costs of each operation, for tests and benchmarks alike.
 
-For an operation on rows the last axis of a shape is the width of a row, all others together are the
-number of rows; the others say at their inputs what their axes are.
+For an operation on rows, the last axis of a shape is the width of a row, and the product of the
+others is the number of rows. Other operations document their axes at the functions that make their
+inputs.
 """
 
 import math
@@ -24,7 +25,7 @@ from .symmetric_product import symmetric_product
 
 Shape = tuple[int, ...]
 Options = dict[str, Any]
-Pair = tuple[int, int]  # of the forward and the backward pass
+Pair = tuple[int, int]  # (forward pass, backward pass)
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -32,10 +33,10 @@ class Inputs(NamedTuple):
     """Arguments of a call.
 
     Attributes:
-        tensors: by position: tensors, lists of tensors, or None.
-        differentiable: positions of those that get a gradient.
-        options: by name.
-        changed: positions of those that are changed in place.
+        tensors: positional arguments: tensors, lists of tensors, or None.
+        differentiable: positions of the tensors that get a gradient.
+        options: keyword arguments.
+        changed: positions of the tensors that are changed in place.
     """
 
     tensors: tuple[Any, ...]
@@ -45,17 +46,17 @@ class Inputs(NamedTuple):
 
 
 class Op(NamedTuple):
-    """An operation and what to try it on.
+    """An operation, and the cases for its tests and benchmarks.
 
     Attributes:
-        make: inputs from a shape, options, dtype, device and generator.
-        tiny: a shape small enough for finite differences, with more than one of everything.
-        small: shapes that the interpreter does in about a second.
+        make: makes inputs from a shape, options, dtype, device and generator.
+        tiny: a shape small enough for finite differences, with several rows and columns.
+        small: shapes for which the interpreter needs about a second.
         large: shapes of real models, for a GPU.
-        borders: more shapes to compile for, as the kernels choose others for small and large ones.
-        options: each is tried on the small shapes; the first is the one to measure.
-        bytes_moved: of a shape at so many bytes an element, each read or written once.
-        flops: of a shape, multiplications and additions of matrix products alone.
+        options: options that tests try on the small shapes; benchmarks measure the first.
+        bytes_moved: bytes read and written for a shape and an itemsize, each tensor counted once.
+        flops: multiplications and additions of the matrix products for a shape.
+        borders: more shapes to compile for, at which the kernels choose other tiles.
     """
 
     function: Callable[..., Any]
@@ -78,7 +79,7 @@ def _randn(
 
 
 def _parameter_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Parameters are float32 beside activations in bfloat16."""
+    """The dtype of parameters beside activations of a dtype: float32 beside bfloat16."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
@@ -119,7 +120,7 @@ def _targets(
     shape: Shape, vocab_size: int, options: Options, device: torch.device, g: torch.Generator
 ) -> Tensor:
     targets = torch.randint(0, vocab_size, shape, generator=g)
-    # Every fifth target, and the first, is ignored; a shape of one row keeps its own.
+    # Every fifth target, from the first on, is ignored, but not the only target of one row.
     if targets.numel() > 1:
         targets.view(-1)[::5] = options.get("ignore_index", -100)
     return targets.to(device)
@@ -164,7 +165,7 @@ def _angles(
 
 
 def _heads(shape: Shape, dtype: torch.dtype, device: torch.device, g: torch.Generator) -> Tensor:
-    """(..., heads, seq, d_head), laid out as a projection makes it: heads side by side."""
+    """(..., heads, seq, d_head) with the memory layout of a projection: heads after seq."""
     if len(shape) < 3:
         return _randn(shape, dtype, device, g)
     *batch, heads, seq, d_head = shape
@@ -208,7 +209,7 @@ def _attention_inputs(
 def _adamw_inputs(
     shape: Shape, options: Options, dtype: torch.dtype, device: torch.device, g: torch.Generator
 ) -> Inputs:
-    """A shape of the numbers of elements of each parameter."""
+    """Shape (elements of the first parameter, elements of the second, ...)."""
     options = dict(options)
     if "applies" in options:
         options["applies"] = torch.full((), options["applies"], dtype=torch.bool, device=device)
@@ -232,7 +233,7 @@ def _product_inputs(
 
 
 def _times(forward: float, backward: float) -> Callable[[Shape, int], Pair]:
-    """Passes over all elements, forward and backward."""
+    """bytes_moved of an operation that goes over all elements so many times."""
 
     def bytes_moved(shape: Shape, itemsize: int) -> Pair:
         n = math.prod(shape) * itemsize
@@ -242,7 +243,7 @@ def _times(forward: float, backward: float) -> Callable[[Shape, int], Pair]:
 
 
 def _linear_loss_bytes(shape: Shape, itemsize: int) -> Pair:
-    """What comes in and goes out; the logits, in chunks, come and go between."""
+    """Bytes of inputs and results, and of the logits, which are written and read in chunks."""
     *rows, d_model, vocab_size = shape
     hidden, weight = math.prod(rows) * d_model * itemsize, vocab_size * d_model * itemsize
     logits = math.prod(rows) * vocab_size * itemsize
@@ -251,12 +252,12 @@ def _linear_loss_bytes(shape: Shape, itemsize: int) -> Pair:
 
 
 def _linear_loss_flops(shape: Shape) -> Pair:
-    """All three products, in the forward pass."""
+    """FLOPs of all three products, which the forward pass makes."""
     return 6 * math.prod(shape), 0
 
 
 def _swiglu_bytes(shape: Shape, itemsize: int) -> Pair:
-    """Of the kernel alone: gate and up in, their product out; and those three in, two out."""
+    """Bytes of the kernel alone: 2 tensors in and 1 out forward, 3 in and 2 out backward."""
     n = math.prod(shape[:-2]) * shape[-1] * itemsize
     return 3 * n, 5 * n
 
@@ -266,31 +267,31 @@ def _swiglu_flops(shape: Shape) -> Pair:
 
 
 def _adamw_bytes(shape: Shape, itemsize: int) -> Pair:
-    """Four tensors are read and three written: 28 bytes a parameter in float32."""
+    """Four tensors are read and three written: 28 bytes per parameter in float32."""
     return 7 * sum(shape) * itemsize, 0
 
 
 def _product_bytes(shape: Shape, itemsize: int) -> Pair:
-    """Of x and the result, without anything added."""
+    """Bytes of x and the result, without an added matrix."""
     *batch, n_rows, n_columns = shape
     return math.prod(batch) * n_rows * (n_columns + n_rows) * itemsize, 0
 
 
 def _product_flops(shape: Shape) -> Pair:
-    """Of one half of the result: the other is its mirror image."""
+    """FLOPs of one half of the result; the other half is its mirror image."""
     *batch, n_rows, n_columns = shape
     return math.prod(batch) * n_rows**2 * n_columns, 0
 
 
 def _attention_bytes(shape: Shape, itemsize: int) -> Pair:
-    """Of q, k, v and out and their gradients; the statistics of a row are hardly anything."""
+    """Bytes of q, k, v, out and their gradients, without the negligible statistics per row."""
     *batch, n_queries, n_keys, d_head = shape
     queries, keys = (math.prod(batch) * n * d_head * itemsize for n in (n_queries, n_keys))
     return 2 * queries + 2 * keys, 4 * queries + 4 * keys
 
 
 def _attention_flops(shape: Shape) -> Pair:
-    """Two products forward and five backward; half of that where it is causal."""
+    """FLOPs of two products forward and five backward; causal attention needs half as many."""
     product = 2 * math.prod(shape)
     return 2 * product, 5 * product
 

@@ -4,8 +4,8 @@
 With z = softcap * tanh(logits / softcap), or the logits themselves, and lse = log(sum(exp(z))):
 loss = lse - (1 - label_smoothing) z[target] - label_smoothing mean(z) + z_loss lse^2.
 
-Programs go through the rows in blocks of the vocabulary, as many programs as run at once: what the
-first pass over a row has read is still in the second-level cache when the second reads it.
+As many programs as run at once go through the rows, in blocks of the vocabulary: when the second
+pass reads a row, it is still in the second-level cache from the first.
 """
 
 import torch
@@ -34,7 +34,7 @@ _WARPS = 8
 
 @triton.jit
 def _cap(x, SOFTCAP: tl.constexpr):
-    """softcap * tanh(x / softcap), by exp alone; no change where there is no cap."""
+    """softcap * tanh(x / softcap), computed with exp alone; x if there is no softcap."""
     if SOFTCAP > 0.0:
         return SOFTCAP * (1.0 - 2.0 / (tl.exp(x * (2.0 / SOFTCAP)) + 1.0))
     return x
@@ -48,9 +48,9 @@ def _rows(
     HAS_LOSS: tl.constexpr, HAS_GRADIENT: tl.constexpr, HAS_DLSE: tl.constexpr,
     LOWEST: tl.constexpr, ACCURATE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Losses and lse of rows (HAS_LOSS), their gradients (HAS_GRADIENT), or both at once.
+    """Compute losses and lse of rows (HAS_LOSS), their gradients (HAS_GRADIENT), or both at once.
 
-    A row whose target is ignore_index has loss 0; one whose target is outside the vocabulary, NaN.
+    The loss is 0 for a target of ignore_index, and NaN for a target outside the vocabulary.
     """
     columns = tl.arange(0, BLOCK)
     for row_index in range(tl.program_id(0), n_rows, tl.num_programs(0)):
@@ -74,7 +74,7 @@ def _rows(
                 highest = higher
             lse = highest + tl.log(total)
             chosen = tl.load(logits_ptr + row * logits_stride + target, is_valid, float("nan"))
-            # As differences from the maximum: lse itself may be too large to tell small losses.
+            # Differences from the maximum: lse may be too large to resolve small losses.
             below = highest - _cap(chosen.to(ACCURATE), SOFTCAP)
             loss = tl.log(total) + (1.0 - LABEL_SMOOTHING) * below
             if LABEL_SMOOTHING > 0.0:
@@ -112,7 +112,7 @@ def _rows(
 
 
 def shape_of(n_columns: int) -> tuple[int, int]:
-    """(columns a block, warps) for rows of n_columns."""
+    """(columns per block, warps) for rows of n_columns."""
     block = min(block_of(n_columns), _MAX_BLOCK)
     return block, min(max(block // 512, 1), _WARPS)
 
@@ -232,10 +232,10 @@ def cross_entropy(
     softcap: float | None = None,
     return_lse: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """As fastlm.functional.cross_entropy, but a target outside the vocabulary gives NaN.
+    """Compute fastlm.functional.cross_entropy; a target outside the vocabulary gives NaN.
 
     Raises:
-        ValueError: if the shapes do not fit, or for what check_tensors refuses.
+        ValueError: if the shapes do not match, or check_tensors refuses a tensor.
     """
     if logits.shape[:-1] != targets.shape:
         raise ValueError(
@@ -257,6 +257,6 @@ def reduce_losses(losses: Tensor, targets: Tensor, ignore_index: int, reduction:
     if reduction == "sum":
         return losses.sum()
     if reduction == "mean":
-        # Never waits for the device: the number of targets stays there, and is at least 1.
+        # The number of targets, at least 1, stays on the device, so nothing waits for it.
         return losses.sum() / (targets != ignore_index).sum().clamp(min=1)
     raise ValueError(f'reduction must be "mean", "sum" or "none": got {reduction!r}')

@@ -1,8 +1,8 @@
-"""How kernels are launched and become operations of PyTorch.
+"""Launch kernels, and register them as PyTorch operations.
 
-On a GPU, torch.compile sees the kernels inside an operation. Triton's interpreter, on where
-TRITON_INTERPRET=1 was set before Triton was imported, runs kernels on CPU tensors, in NumPy.
-torch.compile cannot see into that: there an operation is opaque to it.
+On a GPU, torch.compile sees the kernels inside an operation. If TRITON_INTERPRET=1 is set before
+Triton is imported, its interpreter runs kernels on CPU tensors, in NumPy. torch.compile cannot
+trace the interpreter, so operations are then opaque to it.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,11 +19,23 @@ INTERPRETED: bool = knobs.runtime.interpret
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
-_INTERPRETED_PROGRAMS = 3  # more than one, to see how they share the work; each is slow
+_INTERPRETED_PROGRAMS = 3  # few, since each is slow, but enough to share work among them
+
+
+class Gpu(NamedTuple):
+    """The properties of a GPU on which the choice of kernels and grids depends.
+
+    Attributes:
+        architecture: compute capability as one number: 90 for an H100.
+        n_sms: number of streaming multiprocessors.
+    """
+
+    architecture: int
+    n_sms: int
 
 
 class Launch(NamedTuple):
-    """A kernel, its grid, and what it was given by position and by name."""
+    """A kernel, its grid, and the arguments it was given by position and by name."""
 
     kernel: Any
     grid: tuple[int, ...]
@@ -31,21 +43,35 @@ class Launch(NamedTuple):
     options: dict[str, Any]
 
 
-_recorded: list[Launch] | None = None
+class _Recording(NamedTuple):
+    gpu: Gpu
+    launches: list[Launch]
+
+
+_recording: _Recording | None = None
 
 
 @contextmanager
-def recording() -> Iterator[list[Launch]]:
-    """Collect launches instead of making them, of operations on tensors of device "meta".
+def recording(gpu: Gpu) -> Iterator[list[Launch]]:
+    """Collect the launches that operations would make on such a GPU, instead of making them.
 
-    Those have shapes and dtypes but no memory: what a GPU would be given is known without one.
+    Operations are then called with tensors on device "meta", which have shapes and dtypes but no
+    memory, so no GPU is needed.
     """
-    global _recorded
-    _recorded = []
+    global _recording
+    _recording = _Recording(gpu, [])
     try:
-        yield _recorded
+        yield _recording.launches
     finally:
-        _recorded = None
+        _recording = None
+
+
+def gpu_of(device: torch.device) -> Gpu:
+    """The GPU for which launches are chosen: that device, or the GPU of a recording."""
+    if _recording is not None:
+        return _recording.gpu
+    properties = torch.cuda.get_device_properties(device)
+    return Gpu(10 * properties.major + properties.minor, properties.multi_processor_count)
 
 
 def operation(
@@ -58,13 +84,13 @@ def operation(
 ) -> Callable[[Callable[..., Any]], Any]:
     """Register a function of tensors as torch.ops.fastlm.<name>.
 
-    It must not return its arguments, and change none but those it names.
+    The function must not return its arguments, and may change only the arguments in `changes`.
 
     Args:
         fake: makes empty results of the right shapes from the same arguments.
-        is_opaque: torch.compile may not look inside on a GPU either.
+        is_opaque: whether torch.compile must not trace the function, on a GPU either.
         changes: names of the arguments that are changed in place.
-        tags: of an opaque operation.
+        tags: tags of an opaque operation.
     """
     assert is_opaque or not tags
 
@@ -72,9 +98,9 @@ def operation(
         if not INTERPRETED and not is_opaque:
             return triton_op(f"fastlm::{name}", function, mutates_args=changes)
         registered = custom_op(f"fastlm::{name}", function, mutates_args=changes, tags=tags)
-        # The function itself on "meta" too where its launches are wanted.
+        # A recording needs the launches, so it calls the function itself on "meta".
         registered.register_fake(
-            lambda *arguments: (fake if _recorded is None else function)(*arguments)
+            lambda *arguments: (fake if _recording is None else function)(*arguments)
         )
         return registered
 
@@ -82,13 +108,13 @@ def operation(
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
-    """Run a kernel on a grid of programs; a list of tensors is given as their addresses, int64.
+    """Run a kernel on a grid of programs; a list of tensors is passed as their int64 addresses.
 
-    The interpreter computes with bfloat16 as if its bits were a whole number. So there such tensors
-    are given to it as float32, and what it has written is rounded as PyTorch rounds.
+    The interpreter treats the bits of a bfloat16 number as an integer. It therefore gets bfloat16
+    tensors as float32, and its results are rounded to bfloat16 as PyTorch rounds.
     """
-    if _recorded is not None:
-        _recorded.append(Launch(kernel, grid, arguments, options))
+    if _recording is not None:
+        _recording.launches.append(Launch(kernel, grid, arguments, options))
         return
     if not INTERPRETED:
         given = [_addresses(a) if isinstance(a, list) else a for a in arguments]
@@ -102,12 +128,12 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) 
         return _as_float32(argument, copies) if _is_bfloat16(argument) else argument
 
     given = [as_computed(a) for a in arguments]
-    # num_warps and num_stages mean nothing there.
+    # The interpreter takes no num_warps and num_stages.
     options = {name: value for name, value in options.items() if not name.startswith("num_")}
     kernel[grid](*given, **options)
     for original, copy in copies.values():
         rounded = copy.to(original.dtype)
-        # PyTorch counts changes: what a kernel has only read must not seem to be another's result.
+        # copy_ counts as a change for autograd: tensors that the kernel only read are left alone.
         if not torch.equal(rounded.view(torch.int16), original.view(torch.int16)):
             original.copy_(rounded)
 
@@ -117,8 +143,8 @@ def _addresses(tensors: list[Tensor]) -> Tensor:
 
 
 def without_waiting(table: Tensor, device: torch.device) -> Tensor:
-    """A table made on the CPU, copied to a device while this process goes on."""
-    # From memory that may be swapped out, a copy would wait for all work of the device.
+    """Copy a table from the CPU to a device without waiting for the device."""
+    # A copy from pageable memory would wait for all work of the device.
     pinned = table.pin_memory() if device.type == "cuda" else table
     return pinned.to(device, non_blocking=True)
 
@@ -128,7 +154,7 @@ def _is_bfloat16(argument: Any) -> bool:
 
 
 def _as_float32(x: Tensor, copies: dict[tuple[Any, ...], tuple[Tensor, Tensor]]) -> Tensor:
-    """A float32 tensor with the strides of x; the same for the same memory."""
+    """A float32 copy of x with the strides of x; the same memory has one copy."""
     key = (x.data_ptr(), x.shape, x.stride())
     if key not in copies:
         span = 1 + sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True))
@@ -138,18 +164,21 @@ def _as_float32(x: Tensor, copies: dict[tuple[Any, ...], tuple[Tensor, Tensor]])
 
 
 def as_rows(x: Tensor) -> Tensor:
-    """x as (n_rows, n_columns) whose columns lie side by side: a view where there is one."""
+    """x as (n_rows, n_columns) with contiguous columns: a view if possible, else a copy."""
     rows = x.reshape(-1, x.shape[-1])
     return rows if rows.stride(-1) == 1 or rows.shape[-1] == 1 else rows.contiguous()
 
 
 def check_tensors(name: str, max_columns: int | None, x: Tensor, *others: Tensor) -> None:
-    """Refuse what no kernel can do: another device, dtype, or more columns, where they matter.
+    """Refuse tensors that no kernel takes.
 
+    Args:
+        max_columns: the most columns of x that the kernel takes; None for any number.
     Raises:
-        ValueError: with what to do.
+        ValueError: for tensors on another device, x of another dtype, or too many columns, with
+            what to do.
     """
-    device = "meta" if _recorded is not None else "cpu" if INTERPRETED else "cuda"
+    device = "meta" if _recording is not None else "cpu" if INTERPRETED else "cuda"
     for tensor in (x, *others):
         if tensor.device.type != device:
             hint = (
@@ -160,7 +189,9 @@ def check_tensors(name: str, max_columns: int | None, x: Tensor, *others: Tensor
             raise ValueError(f"{name} needs tensors on {device}: got {tensor.device}; {hint}")
     if x.dtype not in FLOATS:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATS)
-        raise ValueError(f"{name} takes {names}: got {x.dtype}; convert it, or --triton-ops none")
+        raise ValueError(
+            f"{name} takes {names}: got {x.dtype}; convert it, or use --triton-ops none"
+        )
     if max_columns is not None and x.shape[-1] > max_columns:
         raise ValueError(
             f"{name} takes at most {max_columns:,} columns: got {x.shape[-1]:,}; use "
@@ -169,29 +200,30 @@ def check_tensors(name: str, max_columns: int | None, x: Tensor, *others: Tensor
 
 
 def accurate_dtype(x: Tensor) -> tl.dtype:
-    """What a kernel computes in: float32, or float64 where that is what comes in."""
+    """The dtype in which a kernel computes: float64 for a float64 tensor, else float32."""
     return tl.float64 if x.dtype == torch.float64 else tl.float32
 
 
 def sum_dtype(x: Tensor) -> torch.dtype:
-    """The same as PyTorch names it."""
+    """accurate_dtype as a torch.dtype."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def lowest_number(x: Tensor) -> float:
-    """The least finite number of that dtype."""
+    """The lowest finite number of sum_dtype(x)."""
     return torch.finfo(sum_dtype(x)).min
 
 
 def block_of(n_columns: int) -> int:
-    """The power of two that holds a row."""
+    """The smallest power of two that holds a row."""
     return max(next_power_of_2(n_columns), 1)
 
 
 def tile_of(n_columns: int, n_values: int) -> tuple[int, int, int]:
-    """(rows, columns, warps) of a tile of whole rows, of so many values a thread.
+    """(rows, columns, warps) of a tile of whole rows with n_values values per thread.
 
-    Wide rows may give a thread more, and short ones less: 4 to 16 warps, 16 rows at most.
+    A tile has 4 to 16 warps and at most 16 rows, so wide rows give a thread more values and short
+    rows fewer.
     """
     block = block_of(n_columns)
     n_warps = min(max(block // (32 * n_values), 4), 16)
@@ -199,8 +231,7 @@ def tile_of(n_columns: int, n_values: int) -> tuple[int, int, int]:
 
 
 def n_programs(device: torch.device, n_tasks: int, programs_per_sm: int) -> int:
-    """Programs that share tasks among them: as many as run at once."""
+    """Number of programs that share the tasks: at most as many as run at once."""
     if INTERPRETED:
         return max(min(n_tasks, _INTERPRETED_PROGRAMS), 1)
-    n_sms = torch.cuda.get_device_properties(device).multi_processor_count
-    return max(min(n_tasks, n_sms * programs_per_sm), 1)
+    return max(min(n_tasks, gpu_of(device).n_sms * programs_per_sm), 1)

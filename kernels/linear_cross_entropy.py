@@ -1,13 +1,13 @@
 # mypy: allow-untyped-defs
 """A linear layer and its cross-entropy, without ever holding all logits.
 
-The rows go in chunks. For each, one matrix product makes logits, the kernel of cross_entropy.py
-makes losses and puts the gradient in the place of the logits, and two products make the gradients
-of the hidden state and of the weight, which is summed in float32.
+The rows are processed in chunks. For each chunk, one matrix product computes logits, the kernel of
+cross_entropy.py computes losses and overwrites the logits with their gradient, and two products
+compute the gradients of the hidden state and of the weight, which is summed in float32.
 
-Of a sum of losses the gradients are made in the forward pass, as if that sum were all there is;
-the backward pass scales them. Where each row may get a gradient of its own (reduction "none", or
-its lse), the backward pass makes the logits a second time.
+For a sum of losses, the forward pass computes the gradients of that sum, and the backward pass
+scales them. If each row may get its own gradient (reduction "none", or lse), the backward pass
+computes the logits a second time.
 """
 
 from typing import Any, NamedTuple
@@ -19,12 +19,12 @@ from torch import Tensor
 from .cross_entropy import MAX_COLUMNS, launch_rows, reduce_losses
 from .launch import as_rows, check_tensors, operation, sum_dtype
 
-CHUNK_BYTES = 512 << 20  # of logits, held at a time
+CHUNK_BYTES = 512 << 20  # bytes of logits held at a time
 MIN_CHUNK_ROWS, MAX_CHUNK_ROWS = 2048, 16_384
 
 
 class Options(NamedTuple):
-    """Those of the loss; softcap 0 is none."""
+    """Options of the loss; a softcap of 0 is none."""
 
     ignore_index: int
     label_smoothing: float
@@ -33,7 +33,7 @@ class Options(NamedTuple):
 
 
 def chunk_rows(n_rows: int, vocab_size: int, itemsize: int) -> int:
-    """Rows whose logits are held at a time."""
+    """Number of rows whose logits are held at a time."""
     fitting = CHUNK_BYTES // (vocab_size * itemsize) // 256 * 256
     return max(min(max(fitting, MIN_CHUNK_ROWS), MAX_CHUNK_ROWS, n_rows), 1)
 
@@ -89,7 +89,7 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 def _gradients_of(
     hidden: Tensor, weight: Tensor, wants_dhidden: bool, wants_dweight: bool
 ) -> tuple[Tensor, Tensor]:
-    """Empty gradients; of no elements where they are not wanted."""
+    """Uninitialized gradients; an unwanted gradient has no elements."""
     dhidden = hidden.new_empty(hidden.shape if wants_dhidden else (0,))
     dweight = hidden.new_empty(weight.shape if wants_dweight else (0,), dtype=sum_dtype(hidden))
     return dhidden, dweight
@@ -119,7 +119,7 @@ def _total(
     z_loss: float,
     softcap: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(sum of all losses, and its gradients of hidden and weight where wanted)."""
+    """(sum of all losses, gradient of hidden, gradient of weight), gradients only if wanted."""
     dhidden, dweight = _gradients_of(hidden, weight, wants_dhidden, wants_dweight)
     losses = hidden.new_empty(targets.shape, dtype=sum_dtype(hidden))
     _go_through(
@@ -207,7 +207,7 @@ def _gradients(
     z_loss: float,
     softcap: float,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of hidden and weight, where wanted, from those of each loss and lse."""
+    """Gradients of hidden and weight, if wanted, from those of each loss and lse."""
     dhidden, dweight = _gradients_of(hidden, weight, wants_dhidden, wants_dweight)
     _go_through(
         hidden, weight, targets, None, lse, dlosses, None if dlse is None else dlse.contiguous(),
@@ -248,14 +248,14 @@ def linear_cross_entropy(
     softcap: float | None = None,
     return_lse: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """As fastlm.functional.linear_cross_entropy, but a target outside the vocabulary gives NaN.
+    """Compute fastlm.functional.linear_cross_entropy; a target outside the vocabulary gives NaN.
 
-    Products are taken in hidden.dtype; the gradient of weight is summed in float32. At most
-    CHUNK_BYTES of logits are held, or MIN_CHUNK_ROWS rows where that is more. Asked for lse, or
-    for a loss of each target, the backward pass takes one product more.
+    Products are computed in hidden.dtype; the gradient of weight is summed in float32. At most
+    CHUNK_BYTES of logits are held, or MIN_CHUNK_ROWS rows if that is more. With return_lse or
+    reduction "none", the backward pass takes one more product.
 
     Raises:
-        ValueError: if the shapes do not fit, or for what check_tensors refuses.
+        ValueError: if the shapes do not match, or check_tensors refuses a tensor.
     """
     if hidden.shape[:-1] != targets.shape or hidden.shape[-1:] != weight.shape[1:]:
         raise ValueError(

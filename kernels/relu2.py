@@ -1,9 +1,9 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 """ReLU squared, forward and backward.
 
-The gradient 2 max(x, 0) dy = 2 sqrt(y) dy is made from the result, which the matrix product that
-follows keeps anyway, so x need not be kept. Not so in float16, where the square of a small number
-is 0.
+The gradient 2 max(x, 0) dy = 2 sqrt(y) dy is computed from the result, which the next matrix
+product keeps anyway, so x need not be kept. In float16 x is kept instead, because the square of a
+small number is 0 there.
 """
 
 import torch
@@ -85,7 +85,7 @@ _relu2.register_autograd(_differentiate, setup_context=_save)
 
 
 def relu2(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """As fastlm.functional.relu2."""
+    """Compute fastlm.functional.relu2."""
     check_tensors("relu2", None, x)
     y: Tensor = _relu2(x)
     return y

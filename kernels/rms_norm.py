@@ -1,10 +1,9 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 """RMSNorm, alone or after a residual addition, forward and backward.
 
-A program takes whole rows; those that do not fit its registers, in blocks, twice. The backward pass
-needs the sum over all rows for the weight's gradient: as many programs as run at once go through
-the rows, each with a sum of its own, and the few sums are added in a fixed order, so that two runs
-give the same bits.
+A program takes whole rows; it reads rows that do not fit its registers twice, in blocks. The
+gradient of the weight is a sum over all rows: as many programs as run at once share the rows, each
+with its own sum, and the few sums are added in a fixed order, so that two runs give the same bits.
 """
 
 import torch
@@ -25,11 +24,11 @@ from .launch import (
 )
 
 MAX_COLUMNS = 65_536
-_MAX_BLOCK = 8192  # more columns go in several blocks: registers would not do in the backward pass
+_MAX_BLOCK = 8192  # wider rows take several blocks: the backward pass has too few registers
 _LONG_BLOCK = 2048
-# Of a tensor in each thread: at most 128 registers in all, so that 16 warps fit an SM.
+# Values of a tensor per thread: at most 128 registers in all, so that 16 warps fit an SM.
 _FORWARD_VALUES, _BACKWARD_VALUES = 32, 16
-_WARPS_PER_SM = 16  # that share the rows in the backward pass
+_WARPS_PER_SM = 16  # warps that share the rows in the backward pass
 
 
 @triton.jit
@@ -49,7 +48,7 @@ def _forward(
         residual = tl.load(
             residual_ptr + rows[:, None] * residual_stride + columns[None, :], is_there, 0.0
         )
-        # Rounded before it is normed: the norm of what the next layer will see.
+        # Rounded first, so that the norm is that of the stored sum.
         x = (x + residual.to(ACCURATE)).to(sum_ptr.dtype.element_ty)
         tl.store(sum_ptr + places, x, is_there)
         x = x.to(ACCURATE)
@@ -89,7 +88,7 @@ def _forward_long(
         in_row = begin + columns < n_columns
         x = tl.load(x_ptr + row * x_stride + begin + columns, in_row, 0.0).to(ACCURATE)
         if HAS_RESIDUAL:
-            # Added again: another thread may have stored this sum, and not be done with it.
+            # Added again instead of loaded: another thread's store of this sum may not be visible.
             residual = tl.load(residual_ptr + row * residual_stride + begin + columns, in_row, 0.0)
             x = (x + residual.to(ACCURATE)).to(sum_ptr.dtype.element_ty).to(ACCURATE)
         y = x * scale
@@ -139,7 +138,7 @@ def _backward_long(
     HAS_DSUM: tl.constexpr, HAS_WEIGHT: tl.constexpr, ACCURATE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """dweight, a row of sums for each program, has to be zero before."""
+    """dweight has a row of sums for each program, which must be zero before the call."""
     columns = tl.arange(0, BLOCK)
     for row_index in range(tl.program_id(0), n_rows, tl.num_programs(0)):
         row = tl.full((), row_index, tl.int64)
@@ -169,12 +168,12 @@ def _backward_long(
                 dx += dsum.to(ACCURATE)
             place = dx_ptr + row * n_columns + begin + columns
             tl.store(place, dx.to(dx_ptr.dtype.element_ty), in_row)
-        # Whatever thread adds to a sum next has to see what this one stored.
+        # The next thread that adds to a sum must see what this one stored.
         tl.debug_barrier()
 
 
 def shape_of(n_columns: int, n_values: int) -> tuple[int, int, int]:
-    """(rows a program takes at a time, columns a block, warps) for rows of n_columns."""
+    """(rows that a program takes at a time, columns per block, warps) for rows of n_columns."""
     return (1, _LONG_BLOCK, 8) if n_columns > _MAX_BLOCK else tile_of(n_columns, n_values)
 
 
@@ -193,7 +192,7 @@ _PLAIN = torch.contiguous_format
 def _norm(
     x: Tensor, residual: Tensor | None, weight: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(normed, x + residual or nothing, one over the root mean square)."""
+    """(norm of x + residual, x + residual, 1 / root mean square); the sum may be empty."""
     y, total, scale = _fake_forward(x, residual, weight, eps)
     x_rows = as_rows(x)
     residual_rows = x_rows if residual is None else as_rows(residual)
@@ -231,7 +230,7 @@ def _fake_backward(
 def _norm_gradients(
     dy: Tensor, dtotal: Tensor | None, x: Tensor, weight: Tensor | None, scale: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(dx, dweight); dx holds dtotal, the gradient of what was normed, too."""
+    """(dx, dweight); dx includes dtotal, the gradient of the sum x + residual."""
     dx = torch.empty_like(x, memory_format=_PLAIN)
     dy_rows, x_rows = as_rows(dy), as_rows(x)
     dtotal_rows = dy_rows if dtotal is None else as_rows(dtotal)
@@ -278,10 +277,10 @@ _norm.register_autograd(_differentiate, setup_context=_save)
 def rms_norm(
     x: Float[Tensor, "... d_model"], weight: Float[Tensor, " d_model"] | None, eps: float = 1e-5
 ) -> Float[Tensor, "... d_model"]:
-    """As fastlm.functional.rms_norm.
+    """Compute fastlm.functional.rms_norm.
 
     Raises:
-        ValueError: if weight is not one value per feature, or for what check_tensors refuses.
+        ValueError: if weight is not one value per feature, or check_tensors refuses a tensor.
     """
     _check("rms_norm", x, weight)
     y: Tensor = _norm(x, None, weight, eps)[0]
@@ -294,10 +293,10 @@ def add_rms_norm(
     weight: Float[Tensor, " d_model"] | None,
     eps: float = 1e-5,
 ) -> tuple[Float[Tensor, "... d_model"], Float[Tensor, "... d_model"]]:
-    """As fastlm.functional.add_rms_norm: (rms_norm(x + residual), x + residual).
+    """Compute fastlm.functional.add_rms_norm: (rms_norm(x + residual), x + residual).
 
     Raises:
-        ValueError: if the shapes or dtypes differ, or for what rms_norm refuses.
+        ValueError: if the shapes or dtypes differ, or rms_norm refuses a tensor.
     """
     _check("add_rms_norm", x, weight, residual)
     if residual.shape != x.shape or residual.dtype != x.dtype:

@@ -1,8 +1,8 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 """Rotary position embedding, alone or after the RMSNorm of queries and keys.
 
-A program takes some positions of a head. Queries and keys are mostly views of one projection, so
-they are read through their strides.
+A program takes some positions of a head. Queries and keys are usually views of one projection, so
+the kernel reads them through their strides.
 """
 
 import torch
@@ -35,7 +35,7 @@ def _turn(
     IS_BACKWARD: tl.constexpr, HAS_NORM: tl.constexpr, HAS_WEIGHT: tl.constexpr,
     ACCURATE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """out = turned (normed x); or, IS_BACKWARD, the gradient of x and sums of that of weight."""
+    """Rotate x, after its norm if HAS_NORM; IS_BACKWARD: compute dx and partial sums of dweight."""
     columns = tl.arange(0, BLOCK)
     in_row = columns < d_head
     halves = tl.arange(0, BLOCK // 2)
@@ -89,13 +89,13 @@ def _turn(
 
 
 def shape_of(d_head: int) -> tuple[int, int, int]:
-    """(positions a program takes at a time, columns, warps) for heads of d_head."""
+    """(positions that a program takes at a time, columns, warps) for heads of d_head."""
     block = max(block_of(d_head), 2)
     return max(_TILE // block, 1), block, _WARPS
 
 
 def _as_heads(x: Tensor) -> Tensor:
-    """x as (batch, head, seq, columns), whose columns lie side by side; mostly a view."""
+    """x as (batch, head, seq, columns) with contiguous columns: a view if possible."""
     x = x[(None,) * (4 - x.ndim)] if x.ndim < 4 else x.flatten(0, -4)
     return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
 
@@ -109,7 +109,7 @@ def _launch(
     out: Tensor,
     eps: float | None,
 ) -> Tensor | None:
-    """Fill out; in the backward pass, give the gradient of weight, where there is one."""
+    """Fill out, and return the gradient of weight in a backward pass with a weight."""
     x4, dy4 = _as_heads(x), _as_heads(x if dy is None else dy)
     cos4, sin4 = (_as_heads(t.expand(*x.shape[:-1], x.shape[-1] // 2)) for t in (cos, sin))
     if cos4.stride() != sin4.stride():
@@ -139,7 +139,7 @@ def _fake(x: Tensor, cos: Tensor, sin: Tensor, weight: Tensor | None, eps: float
 def _norm_rope(
     x: Tensor, cos: Tensor, sin: Tensor, weight: Tensor | None, eps: float | None
 ) -> Tensor:
-    """x turned; normed before where there is an eps."""
+    """x rotated; with an eps, its norm rotated."""
     y = _fake(x, cos, sin, weight, eps)
     _launch(x, None, cos, sin, weight, y, eps)
     return y
@@ -156,7 +156,7 @@ def _fake_gradients(
 def _norm_rope_gradients(
     dy: Tensor, x: Tensor, cos: Tensor, sin: Tensor, weight: Tensor | None, eps: float | None
 ) -> tuple[Tensor, Tensor]:
-    """(dx, dweight); x is not looked at where there is no norm."""
+    """(dx, dweight); without a norm x is not read."""
     dx = torch.empty_like(dy, memory_format=torch.contiguous_format)
     dweight = _launch(x, dy, cos, sin, weight, dx, eps)
     return dx, dy.new_empty((0,)) if dweight is None else dweight
@@ -164,7 +164,7 @@ def _norm_rope_gradients(
 
 def _save(ctx, inputs, output):
     x, cos, sin, weight, ctx.eps = inputs
-    # Without a norm x itself is not needed: dy, which comes later, stands in for it.
+    # Without a norm x is not needed; the backward pass passes dy in its place.
     ctx.save_for_backward(None if ctx.eps is None else x, cos, sin, weight)
 
 
@@ -182,10 +182,10 @@ def rotate_pairs(
     cos: Float[Tensor, "... seq half"],
     sin: Float[Tensor, "... seq half"],
 ) -> Float[Tensor, "... seq d_head"]:
-    """As fastlm.functional.rotate_pairs; cos and sin are constants, without gradients.
+    """Compute fastlm.functional.rotate_pairs; cos and sin are constants, without gradients.
 
     Raises:
-        ValueError: if the shapes do not fit, or for what check_tensors refuses.
+        ValueError: if the shapes do not match, or check_tensors refuses a tensor.
     """
     _check("rotate_pairs", x, cos, sin)
     y: Tensor = _norm_rope(x, cos, sin, None, None)
@@ -202,10 +202,10 @@ def qk_norm_rope(
     *,
     eps: float = 1e-5,
 ) -> tuple[Float[Tensor, "... seq d_head"], Float[Tensor, "... seq d_head"]]:
-    """As fastlm.functional.qk_norm_rope; cos and sin are constants, without gradients.
+    """Compute fastlm.functional.qk_norm_rope; cos and sin are constants, without gradients.
 
     Raises:
-        ValueError: if the shapes do not fit, or for what check_tensors refuses.
+        ValueError: if the shapes do not match, or check_tensors refuses a tensor.
     """
     for x, weight in ((q, q_weight), (k, k_weight)):
         _check("qk_norm_rope", x, cos, sin, weight)

@@ -1,8 +1,8 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 """Softmax over the last dimension, forward and backward.
 
-Rows that fit a block are read once. Longer ones are read twice, the second time from the cache
-where they fit it: first for the maximum and the sum, then to write.
+Rows that fit a block are read once. Longer rows are read twice, first for the maximum and the sum,
+then to write the result; the second time they come from the cache if they fit it.
 """
 
 import torch
@@ -22,9 +22,9 @@ from .launch import (
 )
 
 MAX_COLUMNS = 1 << 20
-_MAX_BLOCK = 16_384  # longer rows go in several blocks
+_MAX_BLOCK = 16_384  # longer rows take several blocks
 _LONG_BLOCK = 4096
-_VALUES = 32  # of a tensor in each thread: 64 take more than 128 registers in the backward pass
+_VALUES = 32  # per tensor and thread: 64 take more than 128 registers in the backward pass
 
 
 @triton.jit
@@ -104,7 +104,7 @@ def _backward_long(
 
 
 def shape_of(n_columns: int) -> tuple[int, int, int]:
-    """(rows a program takes, columns a block, warps) for rows of n_columns."""
+    """(rows per program, columns per block, warps) for rows of n_columns."""
     if n_columns > _MAX_BLOCK:
         return 1, _LONG_BLOCK, 8
     return tile_of(n_columns, _VALUES)
@@ -175,10 +175,10 @@ _softmax.register_autograd(_differentiate, setup_context=_save)
 
 
 def softmax(x: Float[Tensor, "..."], dim: int) -> Float[Tensor, "..."]:
-    """As fastlm.functional.softmax, over the last dimension.
+    """Compute fastlm.functional.softmax over the last dimension.
 
     Raises:
-        ValueError: for another dimension, or what check_tensors refuses.
+        ValueError: for another dimension, or a tensor that check_tensors refuses.
     """
     if dim not in (-1, x.ndim - 1) or x.ndim == 0:
         raise ValueError(

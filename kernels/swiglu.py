@@ -1,8 +1,8 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 """SwiGLU: W2 (SiLU(W1 x) * W3 x), with the product between the matrices as one kernel.
 
-The matrix products are PyTorch's. What the kernel needs for the backward pass is its inputs, which
-are kept in place of the result of SiLU.
+PyTorch computes the matrix products. The kernel keeps its inputs for the backward pass, instead of
+the result of SiLU.
 """
 
 import torch
@@ -88,10 +88,10 @@ _silu_mul.register_autograd(_differentiate, setup_context=_save)
 
 
 def silu_mul(gate: Float[Tensor, "..."], up: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """As fastlm.functional.silu_mul.
+    """Compute fastlm.functional.silu_mul.
 
     Raises:
-        ValueError: if the shapes or dtypes differ, or for what check_tensors refuses.
+        ValueError: if the shapes or dtypes differ, or check_tensors refuses a tensor.
     """
     if (gate.shape, gate.dtype) != (up.shape, up.dtype):
         raise ValueError(
@@ -109,5 +109,5 @@ def swiglu(
     w2: Float[Tensor, "d_model d_ff"],
     w3: Float[Tensor, "d_ff d_model"],
 ) -> Float[Tensor, "... d_model"]:
-    """As fastlm.functional.swiglu."""
+    """Compute fastlm.functional.swiglu."""
     return F.linear(silu_mul(F.linear(x, w1), F.linear(x, w3)), w2)

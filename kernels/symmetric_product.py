@@ -1,8 +1,8 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 """alpha X X^T + beta C with half the multiplications of a product of two matrices.
 
-A program computes a square tile of the result on or below the diagonal, and writes it a second time
-on the other side of it, transposed.
+A program computes a square tile of the result on or below the diagonal, and writes its transpose to
+the mirrored place above the diagonal.
 """
 
 import math
@@ -28,8 +28,8 @@ def _tiles(
     n_tiles = n_blocks * (n_blocks + 1) // 2
     batch = (tl.program_id(0) // n_tiles).to(tl.int64)
     tile = tl.program_id(0) % n_tiles
-    # The last row of tiles and the first have n_blocks + 1 together, as have the second last and
-    # the second, and so on: by such pairs a tile is found without a root.
+    # The last and the first row of tiles have n_blocks + 1 tiles together, as have the second last
+    # and the second, and so on: with such pairs the tile's place needs no square root.
     pair = tile // (n_blocks + 1)
     place = tile % (n_blocks + 1)
     is_lower = place < n_blocks - pair
@@ -63,7 +63,7 @@ def _tiles(
         y += tl.load(added_ptr + below, is_below, 0.0).to(ACCURATE) * BETA
     y = y.to(y_ptr.dtype.element_ty)
     if row_block == other_block:
-        # Here too what is above the diagonal is a copy of what is below: exactly symmetric.
+        # Elements above the diagonal are copies of those below here too: y is exactly symmetric.
         y = tl.where(rows[:, None] < others[None, :], tl.trans(y), y)
         tl.store(y_ptr + below, y, is_below)
     else:
@@ -73,7 +73,7 @@ def _tiles(
 
 
 class TileShape(NamedTuple):
-    """Sides of the square tile of the result, columns of X read at a time, and how."""
+    """Side of the square tile of the result, columns of X read at a time, warps and stages."""
 
     block: int
     block_columns: int
@@ -82,16 +82,16 @@ class TileShape(NamedTuple):
 
 
 def shape_of(n_rows: int, itemsize: int, is_aligned: bool) -> TileShape:
-    """How matrices of so many rows, of so many bytes an element, are cut into tiles.
+    """The tile for matrices of n_rows rows with itemsize bytes per element.
 
     Args:
-        is_aligned: sizes and strides are multiples of 16, so that a thread reads many elements at
-            once. One by one, a large tile would take more addresses than there are registers.
+        is_aligned: whether sizes and strides are multiples of 16, so that a thread reads many
+            elements at once. Read one by one, a large tile has more addresses than registers.
     """
     if itemsize > 4:
         return TileShape(64 if is_aligned else 32, 16, 4, 2)
     if itemsize > 2:
-        # Without tensor cores: a thread holds what it multiplies in registers.
+        # Without tensor cores, a thread holds its factors in registers.
         return TileShape(64, 32, 8, 2) if is_aligned else TileShape(32, 32, 4, 2)
     if not is_aligned:
         return TileShape(64, 32, 8, 3)
@@ -130,16 +130,16 @@ def symmetric_product(
     alpha: float = 1.0,
     beta: float = 0.0,
 ) -> Float[Tensor, "... rows rows"]:
-    """As fastlm.functional.symmetric_product, exactly symmetric, without gradients.
+    """Compute fastlm.functional.symmetric_product, exactly symmetric and without gradients.
 
-    Summed in float32, or float64 where that comes in; float32 is multiplied as it is, not as TF32.
-    x may have any strides. A kernel is compiled for each alpha and beta.
+    Sums are in float32, or in float64 for a float64 x; float32 is not multiplied as TF32. x may
+    have any strides. A kernel is compiled for each alpha and beta.
 
     Args:
-        added: must be symmetric, which is not checked: what is above the diagonal is not used.
+        added: must be symmetric, which is not checked: elements above the diagonal are not used.
     Raises:
         ValueError: if added is not a matrix of x's dtype for each product, if a gradient is wanted,
-            or for what check_tensors refuses.
+            or check_tensors refuses a tensor.
     """
     if x.ndim < 2:
         raise ValueError(

@@ -52,3 +52,29 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory):
     text = tmp_path_factory.mktemp("text") / "text.txt"
     text.write_text(TEXT * 3, encoding="utf-8")
     return Tokenizer(*train_bpe(text, 290, [END]), [END])
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory):
+    """A Slurm of one node; the scripts in slurm/ are submitted to it."""
+    from slurm_controller import Controller
+
+    with Controller(tmp_path_factory.mktemp("slurm")) as controller:
+        yield controller
+
+
+@pytest.fixture(scope="module")
+def prepared_by_a_job(cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data made by slurm/prepare.sh."""
+    from slurm_jobs import output, submit
+
+    from fastlm.corpus import make_stories
+
+    folder = tmp_path_factory.mktemp("jobs")
+    text = make_stories(folder / "text", n_bytes=60_000, valid_bytes=6_000)
+    job = submit(
+        cluster, folder, "prepare.sh", TEXT=str(text), DATA=str(folder / "d"), VOCAB_SIZE="300"
+    )
+    assert cluster.wait_for_end(job) == "COMPLETED", output(folder, job)
+    assert (folder / "d/meta.json").exists()
+    return folder / "d"

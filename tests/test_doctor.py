@@ -140,7 +140,7 @@ def test_another_package_kernels_is_told_of(monkeypatch):
         doctor, "find_spec", lambda name: SimpleNamespace(origin="/site/kernels/__init__.py")
     )
     assert one(doctor.look_at_kernels, "kernels") == doctor.ok(
-        "kernels", "fastlm.kernels, 1 operations; another package kernels, /site/kernels/__init__.py, is not in the way",
+        "kernels", "fastlm.kernels, 1 operations; another package named kernels, /site/kernels/__init__.py, is not used",
     )  # fmt: skip
 
 
@@ -206,7 +206,7 @@ def test_a_gpu_that_others_use(monkeypatch):
     pretend_gpu(monkeypatch, free=10 * GIB, others=[41, 42])
     found = one(doctor.look_at_gpus, "cuda:0", "taken")
     assert found.state == "note"
-    assert found.text == "70.0 GiB of its memory are taken by process 41, 42, 10.0 GiB free"
+    assert found.text == "70.0 GiB of its memory is taken by process 41, 42, 10.0 GiB free"
     assert "CUDA_VISIBLE_DEVICES" in found.remedy
 
 
@@ -238,7 +238,7 @@ def test_a_kernel_that_cannot_run_or_computes_nonsense(monkeypatch):
 @pytest.mark.interpreter
 def test_a_kernel_is_really_launched():
     found = doctor._launch(torch.device("cpu"))
-    assert found == doctor.ok("cpu", "a Triton kernel runs, and agrees with its reference")
+    assert found == doctor.ok("cpu", "a Triton kernel runs and agrees with its reference")
 
 
 @pytest.mark.gpu
@@ -283,7 +283,7 @@ def test_little_room_on_the_disk(free, state, monkeypatch):
 def test_a_folder_that_cannot_be_written_to(monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert states(doctor.look_at_folders) == [("problem", "this folder"), ("problem", "temporary")]
-    assert one(doctor.look_at_folders, "temporary").remedy == "set TMPDIR to another"
+    assert one(doctor.look_at_folders, "temporary").remedy == "set TMPDIR to another folder"
 
 
 def test_a_disk_without_locks(monkeypatch, tmp_path):
@@ -310,7 +310,7 @@ def test_little_memory_and_little_shared_memory(monkeypatch):
 def test_cores_that_are_not_ours(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(doctor, "_usable_cores", lambda: 8)
-    assert one(doctor.look_at_memory, "CPU").text == "8 cores to use, of 64"
+    assert one(doctor.look_at_memory, "CPU").text == "8 usable cores, of 64"
 
 
 def test_prepared_data_are_counted_and_damaged_ones_are_a_problem(data, tmp_path, monkeypatch):
@@ -329,7 +329,7 @@ def test_prepared_data_are_counted_and_damaged_ones_are_a_problem(data, tmp_path
 def test_half_of_slurm(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: "/bin/sbatch" if name == "sbatch" else None)
     assert one(doctor.look_at_slurm, "Slurm") == doctor.note(
-        "Slurm", "squeue, scancel, sinfo not found", "load the cluster's module of Slurm"
+        "Slurm", "squeue, scancel, sinfo not found", "load the cluster's Slurm module"
     )
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert one(doctor.look_at_slurm, "Slurm").state == "ok"

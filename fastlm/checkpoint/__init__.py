@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -51,8 +50,7 @@ def save_checkpoint(
     }
     raw = save_tensors(tensors, metadata={"fastlm": json.dumps(state)})
     if isinstance(out, str | os.PathLike):
-        target = Path(out)
-        disk.replace_file(target, raw)
+        disk.write_file(out, raw, replace=True)
     else:
         out.write(raw)
 
@@ -133,14 +131,14 @@ def write_snapshot(
     keep: int = 2,
     before_rename: Callable[[], None] | None = None,
 ) -> Path:
-    """Write folder/step-NNNNNN atomically, read it again, then remove all but the newest `keep`.
+    """Write folder/step-NNNNNN, read it again, name it, then remove all but the newest `keep`.
 
     When this returns, the checkpoint survives a power cut. When it raises, those that were there
     before are untouched, and nothing half-written is left.
 
     Args:
-        before_rename: called when all files are on the disk, before they get their name: for what
-            has to be there with the checkpoint.
+        before_rename: called when all files are written, before they get their name: for what has
+            to be on the disk with the checkpoint.
     Raises:
         OSError: from the disk: full, read-only, gone.
         Damaged: if what is read again is not what was written.
@@ -148,27 +146,13 @@ def write_snapshot(
     disk.make_folder(folder)
     disk.sweep(folder)
     final = folder / step_folder(snapshot.step)
-    partial = folder / (disk.PARTIAL + final.name)
-    try:
-        partial.mkdir()
+    with disk.whole_folder(final, replace=True) as partial:
         _write_files(partial, snapshot)
-        disk.sync_folder(partial)
+        verify(partial)
         if before_rename is not None:
             before_rename()
-        replaced = disk.move_folder(partial, final)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        disk.put_back(folder)
-        raise
-    try:
-        verify(final)
-    except Damaged:
-        disk.remove_folder(final)
-        disk.put_back(folder)
-        raise
     older = [path for path in run_checkpoints(folder) if path != final]
-    removed = older[: max(0, len(older) + 1 - keep)]
-    for path in removed if replaced is None else [replaced, *removed]:
+    for path in older[: max(0, len(older) + 1 - keep)]:
         disk.remove_folder(path)
     return final
 
@@ -177,7 +161,7 @@ def _write_files(partial: Path, snapshot: Snapshot) -> None:
     files = {}
     for name in FILES:  # one in memory at a time
         raw = _content(name, snapshot)
-        disk.write_flushed(partial / name, raw)
+        disk.write_new(partial / name, raw)
         files[name] = {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
     manifest = {
         "format": FORMAT,
@@ -186,7 +170,7 @@ def _write_files(partial: Path, snapshot: Snapshot) -> None:
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
         **snapshot.about,
     }
-    disk.write_flushed(partial / MANIFEST, seal(manifest))
+    disk.write_new(partial / MANIFEST, seal(manifest))
 
 
 def _content(name: str, snapshot: Snapshot) -> bytes:
@@ -289,9 +273,7 @@ def set_aside(folder: Path, step: int) -> list[Path]:
         while new.exists():
             n += 1
             new = path.with_name(f"abandoned-{path.name}-{n}")
-        aside.append(path.rename(new))
-    if aside:
-        disk.sync_folder(folder)  # before the log forgets their rows
+        aside.append(disk.rename(path, new))  # on the disk before the log forgets their rows
     return aside
 
 

@@ -67,6 +67,10 @@ class Saver:
                 "room, or give an --out on another disk"
             )
 
+    def expect(self, seconds: float) -> None:
+        """A checkpoint was timed: the next one is expected to take so long."""
+        self.seconds = seconds
+
     def save(self, snapshot: Snapshot, *, wait: bool = False) -> None:
         """Begin to write a checkpoint, after the one that may be under way.
 

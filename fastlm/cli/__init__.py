@@ -1,6 +1,6 @@
-"""What all commands share: typed arguments, one-line errors, exit codes.
+"""Shared by all commands: typed arguments, one-line errors, exit codes.
 
-Imports nothing of fastlm. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.
+This module imports nothing of fastlm. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.
 """
 
 import contextlib
@@ -24,18 +24,18 @@ _FRAME = re.compile(r"[─│╭╮╰╯]")
 
 
 class BadArguments(ValueError):
-    """The command line itself is wrong; str() is one line."""
+    """The command line is invalid; str() is one line."""
 
 
 def parse(schema: Callable[..., T], argv: Sequence[str] | None, **options: Any) -> T:
-    """Read the command line into a dataclass, or call a function with it.
+    """Parse the command line into a dataclass, or call a function with it.
 
     Args:
-        schema: a dataclass or a function with annotated parameters (tyro's rules).
-        argv: arguments without the program's name; None takes sys.argv.
+        schema: a dataclass, or a function with annotated parameters, by tyro's rules.
+        argv: arguments without the program's name; None means sys.argv.
         options: passed to tyro.cli (prog, default, description ...).
     Raises:
-        BadArguments: with one line that names the nearest known flag.
+        BadArguments: if the arguments are invalid; names the nearest known flag.
     """
     parsed = _one_line(lambda: tyro.cli(_deferred(schema), args=argv, **options))
     return parsed() if isinstance(parsed, functools.partial) else parsed
@@ -44,7 +44,7 @@ def parse(schema: Callable[..., T], argv: Sequence[str] | None, **options: Any) 
 def parse_known(
     schema: Callable[..., T], argv: Sequence[str] | None, **options: Any
 ) -> tuple[T, list[str]]:
-    """As parse, but flags that are not the schema's are returned beside it, with their values.
+    """Like parse, but also return the flags that are not in the schema, with their values.
 
     Raises:
         BadArguments: as parse does.
@@ -58,7 +58,7 @@ def parse_known(
 def run_command(
     commands: dict[str, Callable[..., T]], argv: Sequence[str] | None, **options: Any
 ) -> T:
-    """Call the function whose name is the first argument with the arguments after it.
+    """Call the function that the first argument names with the arguments after it.
 
     Raises:
         BadArguments: as parse does.
@@ -73,10 +73,10 @@ def run_command(
 
 
 def program(verb: str, module: str | None = None) -> str:
-    """What the user typed to start a command: `fastlm train` or `python -m fastlm.train`.
+    """The command as the user typed it: `fastlm train` or `python -m fastlm.train`.
 
     Args:
-        module: of the command, where it is named otherwise than its verb.
+        module: name of the command's module below fastlm, if it differs from the verb.
     """
     typed = f"fastlm {verb}"
     if sys.argv[0] == typed:
@@ -85,7 +85,7 @@ def program(verb: str, module: str | None = None) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Say that a name is not known, with the nearest one that is."""
+    """Error message for an unknown name, with the nearest known one."""
     names = sorted(known)
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(names)}"
@@ -93,7 +93,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def _deferred(command: Callable[..., T]) -> Callable[..., Any]:
-    """Let tyro build the call without making it, so that only its own messages are captured."""
+    """Make tyro return the call instead of running it, so that only tyro's output is captured."""
     if inspect.isclass(command):
         return command
 
@@ -116,7 +116,7 @@ def _one_line(call: Callable[[], T]) -> T:
 
 
 def _flatten(panel: str) -> str:
-    """Turn tyro's framed message into one line: what is wrong, then the nearest known options."""
+    """Turn tyro's framed message into one line: the error, then the nearest known option."""
     sections: list[str] = [""]
     for line in panel.splitlines()[1:]:
         text = _FRAME.sub("", line).strip()
@@ -127,15 +127,15 @@ def _flatten(panel: str) -> str:
     message = sections[0].rstrip(".")
     nearest = next((s for s in sections[1:] if s.startswith("Perhaps you meant")), "")
     flag = re.search(r"--[\w.-]+", nearest)
-    hint = f"; did you mean {flag.group()}?" if flag else "; --help lists what there is"
+    hint = f"; did you mean {flag.group()}?" if flag else "; --help lists all flags"
     return message + hint
 
 
 def run(main: Callable[[], object]) -> NoReturn:
-    """Run a command's main and leave the process with its exit code.
+    """Run a command's main and exit with its exit code.
 
-    Errors a user can mend (bad values, missing files, unwritable folders) become one line on
-    standard error and exit code 2. Anything else keeps its traceback: it is our bug.
+    Errors a user can fix (bad values, missing files, unwritable folders) become one line on
+    standard error and exit code 2. Any other exception is a bug and keeps its traceback.
     """
     try:
         main()

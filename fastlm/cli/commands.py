@@ -1,9 +1,8 @@
-"""The table of all commands: what `fastlm VERB` starts.
+"""The table of all commands of `fastlm VERB`.
 
-Imports nothing that takes time. A command is a module that `python -m` can run: `fastlm
-train` and `python -m fastlm.train` are the same. Slow imports come after the flags are read, so
-that --help and a mistyped flag are answered at once: what is behind a command, fastlm.train.run,
-is apart from its command line, fastlm.train.command.
+A command is a module that `python -m` can run: `fastlm train` and `python -m fastlm.train` are the
+same. Slow imports come after the flags are parsed, so that --help and a mistyped flag are answered
+at once: a command line (fastlm.train.command) is a module apart from its work (fastlm.train.run).
 """
 
 import runpy
@@ -19,10 +18,10 @@ class Command(NamedTuple):
     """One command.
 
     Attributes:
-        module: of fastlm, which `python -m` runs.
-        arguments: module of fastlm whose ARGUMENTS are what the command takes: a dataclass, a
-            function or, where a second word chooses among functions, a dict of them.
-        summary: what it is for.
+        module: name below fastlm of the module that `python -m` runs.
+        arguments: name below fastlm of the module whose ARGUMENTS define the command line: a
+            dataclass, a function, or a dict of functions where a second word chooses one.
+        summary: line in the overview.
     """
 
     module: str
@@ -31,7 +30,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "train": Command("train", "train.command", "train a model, or go on with a run"),
+    "train": Command("train", "train.command", "train a model, or resume a run"),
     "data": Command("data", "data.__main__", "turn texts into token files"),
     "corpus": Command("corpus", "corpus.__main__", "make or download text"),
     "tokenizer": Command(
@@ -40,16 +39,18 @@ COMMANDS = {
     "evaluate": Command("evaluate", "evaluate.__main__", "validation loss of a run"),
     "generate": Command("generate", "generate.__main__", "continue a prompt with a trained model"),
     "export": Command("export", "export.__main__", "write a model for transformers or tiktoken"),
-    "import": Command("imports", "imports.__main__", "take over models and tokens of others"),
-    "accounting": Command(
-        "accounting", "accounting.__main__", "what a recipe costs, and what fits"
+    "import": Command(
+        "imports", "imports.__main__", "convert models, tokens and tokenizers of other tools"
     ),
-    "sweep": Command("sweep", "sweep.__main__", "many runs, compared"),
+    "accounting": Command(
+        "accounting", "accounting.__main__", "parameters, FLOPs, memory and time of a recipe"
+    ),
+    "sweep": Command("sweep", "sweep.__main__", "train many configurations and compare them"),
     "report": Command("report", "report.__main__", "one page of all runs, with charts"),
     "records": Command("records", "records", "keep the record of a run"),
-    "doctor": Command("doctor", "doctor", "what this machine can do, and what is in the way"),
-    "sgd-toy": Command("sgd_toy", "sgd_toy", "which learning rates SGD survives"),
-    "completion": Command("cli.completion", "cli.completion", "completion of commands in a shell"),
+    "doctor": Command("doctor", "doctor", "check this machine, and say what to fix"),
+    "sgd-toy": Command("sgd_toy", "sgd_toy", "a toy problem: which learning rates SGD survives"),
+    "completion": Command("cli.completion", "cli.completion", "tab completion for bash, zsh, fish"),
 }
 
 
@@ -73,7 +74,7 @@ def main() -> NoReturn:
 
 
 def overview() -> str:
-    """All verbs, a line each."""
+    """List all verbs, one per line."""
     width = max(map(len, COMMANDS))
     return "\n".join(
         [
@@ -83,6 +84,6 @@ def overview() -> str:
             "",
             *(f"  {verb:{width}}  {command.summary}" for verb, command in COMMANDS.items()),
             "",
-            f"{PROGRAM} VERB --help says more; {PROGRAM} --version says which fastlm this is.",
+            f"{PROGRAM} VERB --help lists its flags; {PROGRAM} --version prints the version.",
         ]
     )

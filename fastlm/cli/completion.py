@@ -1,8 +1,9 @@
-"""Completion of `fastlm VERB --flags` in bash, zsh and fish.
+"""Tab completion of `fastlm VERB --flags` in bash, zsh and fish.
 
 eval "$(python -m fastlm.cli.completion bash)"
 
-tyro makes the scripts from what the commands take. They hold all they need: a Tab starts no fastlm.
+tyro generates the scripts from the commands' arguments. They are self-contained: pressing Tab does
+not start fastlm.
 """
 
 import re
@@ -21,8 +22,8 @@ from fastlm.cli.commands import COMMANDS, PROGRAM
 
 Shell = Literal["bash", "zsh", "fish"]
 
-# tyro's functions have nothing for words that are no flags, or an empty word: they name folders of
-# runs, data and texts here.
+# tyro's functions complete nothing for an empty word or a word that is not a flag; here such words
+# are folders of runs, data and texts, so files are completed.
 _OR_FILES = {
     "bash": f"""
 _{PROGRAM}_or_files() {{
@@ -42,7 +43,7 @@ complete --command {PROGRAM} --condition _{PROGRAM}_has_nothing --force-files
 
 
 def script(shell: Shell) -> str:
-    """What a shell has to read to complete the commands of the table and their flags."""
+    """Completion script of a shell for all commands and their flags."""
     verbs = {verb: import_module(f"fastlm.{c.arguments}").ARGUMENTS for verb, c in COMMANDS.items()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "script"
@@ -52,11 +53,11 @@ def script(shell: Shell) -> str:
                 prog=PROGRAM,
                 args=["--tyro-write-completion", shell, str(path)],
             )
-        except SystemExit as end:  # which it does when it has written
+        except SystemExit as end:  # tyro exits after it has written the script
             if end.code:
                 raise
         written = path.read_text(encoding="utf-8")
-    # tyro's program prints a line for each completion, with its help, which may have several.
+    # tyro's script prints one line per completion with its help text, which may have several lines.
     lines = re.sub(r"^COMPLETION_SPEC = .*$", _one_line_helps, written, flags=re.MULTILINE)
     return lines + _OR_FILES[shell]
 
@@ -66,13 +67,13 @@ def _one_line_helps(spec: re.Match[str]) -> str:
 
 
 def _choice(verbs: dict[str, Any]) -> Any:
-    """A type of which tyro makes a choice among subcommands; a dict is one of its own."""
+    """A type that tyro turns into a choice of subcommands; a dict becomes a nested choice."""
     members = []
     for verb, arguments in verbs.items():
         if isinstance(arguments, dict):
             arguments = _with_choice(_choice(arguments))
         members.append(Annotated[Any, tyro.conf.subcommand(name=verb, constructor=arguments)])
-    # With one member there would be nothing to choose.
+    # A union of one member would not be a choice.
     return Union[(*members, Annotated[None, tyro.conf.Suppress])]
 
 
@@ -85,10 +86,10 @@ def _with_choice(choice: Any) -> Callable[..., Any]:
 
 
 def _print_script(shell: Positional[Shell]) -> None:
-    """Print what a shell has to read to complete fastlm's commands.
+    """Print the tab completion script of a shell.
 
     bash: add eval "$(fastlm completion bash)" to ~/.bashrc. zsh: fastlm completion zsh >
-    ~/.zfunc/_fastlm, a folder of fpath. fish: fastlm completion fish >
+    ~/.zfunc/_fastlm, in a folder of fpath. fish: fastlm completion fish >
     ~/.config/fish/completions/fastlm.fish.
 
     Args:

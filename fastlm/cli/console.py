@@ -1,7 +1,4 @@
-"""What a person sees while a model trains: one live line, or plain lines without a terminal.
-
-Everything goes to standard error.
-"""
+"""Progress of a training run on standard error: a live line, or plain lines without a terminal."""
 
 import sys
 from types import TracebackType
@@ -12,10 +9,10 @@ from rich.text import Text
 
 
 class StatusLine:
-    """A line that is written over on a terminal; elsewhere each update is a line of its own.
+    """A status line that is overwritten on a terminal; elsewhere each update is a new line.
 
     Args:
-        is_shown: False for one that says nothing.
+        is_shown: False to print nothing.
     """
 
     def __init__(self, *, is_shown: bool = True) -> None:
@@ -38,12 +35,12 @@ class StatusLine:
             self.live.stop()
 
     def update(self, text: str) -> None:
-        """Show the present state."""
+        """Show the current status."""
         if self.live is None:
             self.say(text)
         else:
             self.live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def say(self, text: str) -> None:
-        """Show a line that stays."""
+        """Print a line that stays."""
         self.console.print(text, markup=False)

@@ -1,7 +1,4 @@
-"""How far a long command has come: a bar on a terminal, elsewhere a line now and then.
-
-Everything goes to standard error.
-"""
+"""Progress of a long command on standard error: a bar on a terminal, otherwise occasional lines."""
 
 import sys
 import time
@@ -13,12 +10,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from fastlm.cli.units import human_seconds
 
-LINE_SECONDS = 10.0  # between two lines where there is no terminal
-_BAR_SECONDS = 0.1  # between two drawings of a bar
+LINE_SECONDS = 10.0  # between two lines without a terminal
+_BAR_SECONDS = 0.1  # between two updates of a bar
 
 
 class Meter:
-    """Shows one stretch of work after another.
+    """Shows the progress of one task after another.
 
     >>> with Meter() as meter:
     ...     for n_bytes in reader:
@@ -57,14 +54,14 @@ class Meter:
             self._bars.stop()
 
     def update(self, label: str, done: int, total: int, *, unit: str) -> None:
-        """Show that so much of the work named is done.
+        """Show how much of a task is done; a new label starts a new task.
 
         Args:
-            unit: "bytes", shown as MB, or the name of what is counted.
+            unit: "bytes", shown as MB, or the name of the counted things.
         """
         now = self._clock()
         if label != self._label:
-            # What was there at the first call costs no time here: it counts in no rate.
+            # Work done before the first call took no time here, so no rate includes it.
             self._label, self._began, self._first = label, now, done
             if self._bars is not None:
                 if self._bar is not None:

@@ -1,4 +1,4 @@
-"""Numbers for people: bytes and seconds in short."""
+"""Short, readable forms of bytes and seconds."""
 
 
 def human_bytes(n_bytes: float) -> str:

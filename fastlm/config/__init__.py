@@ -1,7 +1,7 @@
-"""What the network is (ModelConfig) and how it is trained (the rest), as frozen dataclasses.
+"""Configuration as frozen dataclasses: ModelConfig for the network, the others for its training.
 
-Imports neither torch nor fastlm. Every field is plain data, so a configuration goes to
-JSON and back unchanged, and the command line can override any of them as --section.field.
+This package imports no torch. Every field is plain data, so a configuration goes to JSON and back
+unchanged, and the command line can override any field as --section.field.
 """
 
 import bisect
@@ -16,7 +16,7 @@ import tyro
 from fastlm.config.durations import Duration
 
 VALUE_GATE_INPUTS = 32
-"""numbers of what a layer reads that the gate of its value embedding sees"""
+"""Number of input features that the value-embedding gate reads."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -29,48 +29,51 @@ class ModelConfig:
     """The network: everything needed to rebuild it and load its weights, nothing else."""
 
     vocab_size: int = 4096
-    """entries of the vocabulary (training takes it from the prepared data)"""
+    """vocabulary size; training takes it from the prepared data"""
     context_length: int = 256
-    """tokens a training window holds"""
+    """tokens per training window"""
     n_layers: int = 4
     d_model: int = 256
     n_heads: int = 4
     d_ff: int | Literal["auto"] = "auto"
-    """width of the feed-forward part; auto: 8/3 d_model rounded to 64 (swiglu), else 4 d_model"""
+    """width of the feed-forward layer; auto: 8/3 d_model rounded to a multiple of 64 (swiglu), else
+    4 d_model"""
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-5
     tie_weights: bool = True
-    """the output projection is the embedding matrix itself"""
+    """tied embeddings: the output projection is the embedding matrix"""
     norm: Literal["pre", "post", "none"] = "pre"
     position: Literal["rope", "none"] = "rope"
     ffn: Literal["swiglu", "silu", "relu2"] = "swiglu"
     norm_gain: bool = True
     """norms have learned gains"""
     embedding_norm: bool = False
-    """a norm without gain right after the embedding"""
+    """apply RMSNorm, without a gain, to the embedding"""
     qk_norm: bool = False
-    """queries and keys of each head are normed before they are turned by their positions"""
+    """apply RMSNorm to the queries and keys of each head, before RoPE"""
     zero_init: bool = False
-    """the last matrix of each attention and feed-forward part starts at zero"""
+    """the output matrix of each attention and feed-forward layer starts at zero"""
     residual_scalars: bool = False
-    """each layer multiplies what it reads by a learned number, 1.15 to 1.05 at first"""
+    """each layer multiplies its input by a learned scalar, initially 1.15 (first) to 1.05 (last)"""
     x0_scalars: bool = False
-    """each layer adds the embedding again, times a learned number, 0.20 to 0.05 at first"""
+    """each layer adds the embedding to its input, times a learned scalar, initially 0.20 (first) to
+    0.05 (last)"""
     value_embeddings: bool = False
-    """every other layer, the last included, adds a table of the tokens to its values, gated"""
+    """every other layer, including the last, adds a gated embedding of the tokens to the values of
+    its attention"""
     attention_gate: bool = False
-    """each head's result is multiplied by a gate that depends on what the layer reads"""
+    """multiply each head's output by a gate computed from the layer's input"""
     unet_skip: bool = False
-    """a late layer reads the result of an early one too, times a learned number, 0 at first"""
+    """a late layer adds an early one's output to its input, times a learned scalar, initially 0"""
     backout: bool = False
-    """the result of a middle layer is taken off at the end, times a learned number, 0 at first"""
+    """subtract the middle layer's output at the end, times a learned scalar, initially 0"""
     logit_softcap: float | None = None
-    """logits are bent to stay below this: softcap * tanh(logits / softcap)"""
+    """limit logits to this magnitude: softcap * tanh(logits / softcap)"""
     ngram_rows: int = 0
-    """rows of two hashed tables, of the last two and the last three tokens, whose entries are added
-    to the embedding; 0: no such tables"""
+    """rows of each of two hashed tables, for the last two and the last three tokens, that are added
+    to the embedding; 0: no n-gram tables"""
     ngram_width: int | Literal["auto"] = "auto"
-    """width of their rows, projected to d_model where it is another; auto: d_model"""
+    """width of the n-gram rows, projected to d_model if it differs; auto: d_model"""
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "n_layers", "d_model", "n_heads"):
@@ -82,7 +85,7 @@ class ModelConfig:
         )
         _require(
             self.position != "rope" or self.d_head % 2 == 0,
-            f"RoPE turns pairs, so d_model / n_heads must be even: got d_model={self.d_model}, "
+            f"RoPE rotates pairs, so d_model / n_heads must be even: got d_model={self.d_model}, "
             f"n_heads={self.n_heads}, d_head={self.d_head}",
         )
         _require(
@@ -107,7 +110,7 @@ class ModelConfig:
 
     @property
     def ffn_width(self) -> int:
-        """d_ff, or what "auto" stands for."""
+        """d_ff, with "auto" resolved."""
         if self.d_ff != "auto":
             return self.d_ff
         if self.ffn != "swiglu":
@@ -116,11 +119,11 @@ class ModelConfig:
 
     @property
     def ngram_row_width(self) -> int:
-        """ngram_width, or what "auto" stands for."""
+        """ngram_width, with "auto" resolved."""
         return self.d_model if self.ngram_width == "auto" else self.ngram_width
 
     def has_value_embedding(self, layer: int) -> bool:
-        """Whether that layer, counted from 0, adds a table of the tokens to its values."""
+        """Whether a layer, counted from 0, adds a value embedding."""
         return self.value_embeddings and (self.n_layers - 1 - layer) % 2 == 0
 
 
@@ -129,61 +132,64 @@ class OptimConfig:
     """The optimizer, its schedule and clipping."""
 
     name: Literal["adamw", "muon", "normuon", "sgd", "adagrad"] = "adamw"
-    """muon, normuon: that one for the matrices of the blocks, AdamW for all the rest"""
+    """muon, normuon: that optimizer for the block matrices, AdamW for all other parameters"""
     lr: float = 3e-3
-    """peak learning rate (of the AdamW part under muon); a batch n times as large wants about
-    sqrt(n) times the rate, of every group"""
+    """peak learning rate (under muon, of the AdamW part); for a batch n times as large, multiply
+    the learning rates of all groups by about sqrt(n)"""
     muon_lr: float = 0.02
     """peak learning rate of the block matrices under muon and normuon"""
     orthogonalization: Literal["newton-schulz", "polar-express"] = "newton-schulz"
-    """iteration of muon and normuon: one polynomial five times, or the best five in a row"""
+    """iteration of muon and normuon; newton-schulz: one polynomial five times; polar-express: five
+    optimal polynomials"""
     embedding_lr: float | None = None
-    """peak learning rate of the token embedding, unless it is also the head; none: lr"""
+    """peak learning rate of the token embedding, unless it is tied to the head; none: lr"""
     value_embedding_lr: float | None = None
     """peak learning rate of the value embeddings; none: lr"""
     scalar_lr: float | None = None
     """peak learning rate of the scalars of residual, skip and backout connections; none: lr"""
     ngram_lr: float = 0.05
-    """peak learning rate of the tables of n-grams, which have an AdaGrad of their own"""
+    """peak learning rate of the n-gram tables, which use row-wise AdaGrad"""
     tie_until: float = 0.0
-    """share of the run in which embedding and head, two matrices of the model, are held equal"""
+    """share of the run, at its start, in which the separate matrices of embedding and head are kept
+    equal"""
     x0_lr: float | None = None
-    """peak learning rate of the scalars that weigh the embedding in each layer; none: lr"""
+    """peak learning rate of x0_scalars; none: lr"""
     betas: tuple[float, float] = (0.9, 0.95)
     table_betas: tuple[float, float] | None = None
-    """of all embeddings but one that is also the head; none: betas"""
+    """betas of all embeddings, except one that is tied to the head; none: betas"""
     x0_betas: tuple[float, float] | None = None
-    """of the scalars of x0_lr; none: betas"""
+    """betas of x0_scalars; none: betas"""
     eps: float = 1e-8
     weight_decay: float = 0.1
-    """decoupled; on matrices of the blocks and the untied head, never on norms or embeddings"""
+    """decoupled weight decay of block matrices, n-gram projections and an untied head; norms and
+    embeddings have none"""
     weight_decay_schedule: Literal["constant", "linear"] = "constant"
-    """linear: weight decay falls to 0 with the run"""
+    """linear: weight decay falls to 0 over the run"""
     cautious_weight_decay: bool = False
-    """of block matrices under muon and normuon: only entries that the update shrinks decay"""
+    """under muon and normuon, decay only those entries of block matrices that the update shrinks"""
     momentum: float = 0.95
-    """of muon, normuon and sgd"""
+    """momentum of muon, normuon and sgd"""
     momentum_start: float | None = None
-    """momentum before the first step; none: constant from the start"""
+    """momentum before the first step; none: no warm-up of the momentum"""
     momentum_warmup_steps: int = 0
-    """steps in which it rises from there to momentum"""
+    """steps in which the momentum rises from momentum_start"""
     momentum_end: float | None = None
     """momentum at the end, reached over the last decay_fraction of the run; none: no change"""
     max_grad_norm: float = 1.0
-    """gradients are scaled down to this global l2 norm; inf leaves them alone"""
+    """clip gradients to this global l2 norm; inf: no clipping"""
     schedule: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
     warmup_fraction: float = 0.05
-    """share of the run in which the learning rate rises from 0"""
+    """share of the run in which the learning rate warms up from 0"""
     warmup_steps: int | None = None
-    """steps in which it rises, in place of the share; none: the share counts"""
+    """steps of the warm-up, in place of warmup_fraction; none: use warmup_fraction"""
     decay_fraction: float = 0.3
-    """share of the run in which wsd falls at its end"""
+    """share of the run, at its end, in which wsd decays"""
     final_lr_ratio: float = 0.1
-    """learning rate at the end over the peak"""
+    """ratio of the final to the peak learning rate"""
     average_tail: float = 0.0
-    """share of the run, at its end, over whose weights the final model is averaged; 0: none"""
+    """share of the run, at its end, whose weights are averaged for the final model; 0: none"""
     average_every: int = 1
-    """steps from one set of weights that counts in the average to the next"""
+    """steps between two sets of weights in the average"""
 
     def __post_init__(self) -> None:
         group_rates = ("embedding_lr", "value_embedding_lr", "scalar_lr", "x0_lr")
@@ -202,7 +208,7 @@ class OptimConfig:
         share = self.warmup_fraction if self.warmup_steps is None else 0.0
         _require(
             share + self.decay_fraction <= 1 or self.schedule != "wsd",
-            "optim.warmup_fraction and optim.decay_fraction must not pass 1 together: got "
+            "optim.warmup_fraction and optim.decay_fraction must not exceed 1 together: got "
             f"{self.warmup_fraction} + {self.decay_fraction}",
         )
         momenta = (self.momentum, self.momentum_start, self.momentum_end)
@@ -219,8 +225,8 @@ class OptimConfig:
             _require(value is None or value >= 0, f"optim.{name} must be >= 0: got {value}")
         _require(
             self.momentum_start is None or self.momentum_warmup_steps >= 1,
-            f"optim.momentum_start={self.momentum_start} needs optim.momentum_warmup_steps: in how "
-            "many steps the momentum rises from there",
+            f"optim.momentum_start={self.momentum_start} needs optim.momentum_warmup_steps, the "
+            "number of steps in which the momentum rises from it",
         )
         _require(
             self.average_every >= 1,
@@ -228,99 +234,101 @@ class OptimConfig:
         )
         _require(
             not self.cautious_weight_decay or self.name in ("muon", "normuon"),
-            "optim.cautious_weight_decay needs optim.name muon or normuon: got "
-            f"{self.name}, whose decay is never cautious",
+            f"optim.cautious_weight_decay needs optim.name muon or normuon: got {self.name}",
         )
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the tokens are and how windows are drawn from them."""
+    """The prepared data, and how training windows are sampled from it."""
 
     path: Annotated[str, tyro.conf.arg(name="data", prefix_name=False, metavar="DIR")] = ""
     """folder made by `fastlm.data prepare`; empty: generated stories are prepared and used"""
     sampling: Literal["shuffled", "random"] = "shuffled"
-    """shuffled: every token once an epoch; random: every start equally likely, with replacement"""
+    """shuffled: every token once per epoch; random: uniform start positions, with replacement"""
     vocab_size: int = 4096
-    """of the tokenizer trained on generated stories when there is no --data"""
+    """vocabulary size of the tokenizer that is trained on generated stories without --data"""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a model is trained. The first budget reached ends the run; at least one is needed."""
+    """A training run. The first budget reached ends it; at least one budget is needed."""
 
     recipe: str = "custom"
-    """named starting point; every other flag changes it"""
+    """named configuration to start from; the other flags override its fields"""
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     data: DataConfig = field(default_factory=DataConfig)
     batch_size: int = 16
-    """windows an optimizer step sees, for which the learning rates are meant"""
+    """windows per optimizer step; the learning rates are meant for this batch size"""
     batch_ramp: tuple[int, ...] = ()
-    """windows a step sees in place of batch_size, in that many equal parts of the run, such as
-    256 512 768; empty: batch_size throughout"""
+    """windows per step in each stage of a batch ramp, such as 256 512 768; stages are equal shares
+    of the run; empty: batch_size throughout"""
     batch_ramp_lr: tuple[float, ...] = ()
-    """what all learning rates are multiplied with in those parts; empty: the square root of their
-    windows over batch_size"""
+    """factor of all learning rates in each stage; empty: the square root of its windows over
+    batch_size"""
     micro_batch: int | Literal["auto"] = "auto"
-    """windows that go through the network at once; gradients of the parts are added up"""
+    """windows per forward and backward pass; gradients are accumulated over a step's micro-batches.
+    auto: the largest micro-batch that fits in memory"""
     memory: float | Literal["auto"] = "auto"
-    """GiB that micro_batch auto may fill: 8, 12, 24 ... of a card, at most what is free; if nothing
-    fits, activations are checkpointed. auto: all that is free, and checkpointing stays as asked"""
+    """GiB of device memory that micro_batch auto plans for, such as 8, 12 or 24, at most the free
+    memory; if nothing fits, activations are checkpointed. auto: all free memory, and activation
+    checkpointing only if asked for"""
     max_steps: int | None = None
     max_tokens: int | None = None
     time_budget: Duration = None
-    """wall-clock from the process's start to its last validation, making of data aside"""
+    """wall-clock time from process start to the last validation; making stories does not count"""
     fix_steps: bool = False
-    """the schedule follows steps: a probe before the first finds max_steps, as many as the time
-    budget holds, and the clock only ends a run that turns out slower"""
+    """let the schedule follow steps: a probe before step 1 sets max_steps to as many as fit in the
+    time budget, and the clock only ends a run that turns out slower"""
     eval_every: int = 200
     """steps between validations"""
     eval_tokens: int = 65_536
-    """tokens of a validation on the way; the last one covers the whole file"""
+    """tokens per validation during training; the last validation covers the whole file"""
     checkpoint_every: int = 1000
     """steps between checkpoints; one is always written at the end"""
     checkpoint_keep: int = 2
-    """how many checkpoints remain"""
+    """number of newest checkpoints to keep"""
     max_skipped_steps: int = 0
-    """steps whose loss or gradients are not finite that are left out; one more ends the run"""
+    """skip at most this many steps whose loss or gradients are not finite; one more ends the run"""
     log_every: int = 10
     """steps between log rows"""
     logger: Literal["none", "tensorboard", "wandb"] = "none"
-    """what log rows are sent to as well; its package has to be installed"""
+    """also send log rows to this logger, whose package must be installed"""
     init_from: str = ""
-    """run, or checkpoint of one, whose weights the first step begins with; its network is the
-    starting point of the model flags; empty: weights drawn from the seed"""
+    """run, or checkpoint of a run, with the initial weights; its network replaces the recipe's;
+    empty: initialise weights from the seed"""
     seed: int = 0
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
-    """how the processes that torchrun starts share the work. ddp: each has the whole model; fsdp:
-    each holds a part of it; auto: ddp"""
+    """data parallel strategy of the processes that torchrun starts. ddp: each holds the whole
+    model; fsdp: each holds a shard of it; auto: ddp"""
     compile: bool = False
     """torch.compile the training step"""
     compile_scope: Literal["step", "block"] = "step"
-    """what is compiled as one graph: the whole step, or one block used for all layers, which
-    starts sooner and runs a little slower"""
+    """unit of compilation: the whole step, or one block reused for all layers, which starts sooner
+    and runs a little slower"""
     checkpoint_activations: bool = False
-    """blocks compute their activations again in the backward pass: less memory, slower"""
+    """activation checkpointing: blocks recompute their activations in the backward pass, which
+    takes less memory and more time"""
     bf16: bool = False
-    """compute in bfloat16 (weights stay float32)"""
+    """compute in bfloat16; weights stay float32"""
     fp8: bool = False
-    """matrix products of the blocks in float8, on a GPU that has it (compute capability 8.9)"""
+    """compute the blocks' matrix products in float8, on a GPU of compute capability 8.9 or newer"""
     deterministic: bool = False
-    """repeatable arithmetic, at some cost in speed"""
+    """use deterministic algorithms, at some cost in speed"""
     triton_ops: str = "auto"
-    """auto, none, all, or names of Triton ops to use, comma-separated"""
+    """Triton kernels to use: auto, none, all, or comma-separated names"""
     attention: Literal["auto", "fa3"] = "auto"
-    """fa3: FlashAttention-3, which has to be installed, on a Hopper GPU with bf16; auto: what
-    triton_ops has, else PyTorch's own"""
+    """fa3: FlashAttention-3, which must be installed, on a Hopper GPU with bf16; auto: the kernel
+    that triton_ops chooses, else PyTorch's own attention"""
 
     def __post_init__(self) -> None:
         _require(self.batch_size >= 1, f"batch_size must be at least 1: got {self.batch_size}")
         _require(
             not self.init_from or self.optim.tie_until == 0,
-            f"optim.tie_until={self.optim.tie_until} makes the head from the embedding, and so "
-            "would lose the head of init_from: give --optim.tie-until 0",
+            f"optim.tie_until={self.optim.tie_until} would overwrite the head of init_from with "
+            "its embedding: give --optim.tie-until 0",
         )
         _require(
             all(a < b for a, b in itertools.pairwise((0, *self.batch_ramp))),
@@ -368,47 +376,47 @@ class TrainConfig:
         )
         _require(
             not self.fix_steps or self.time_budget is not None,
-            "fix_steps finds how many steps a time budget holds: give --time-budget, or leave it "
-            "out with --no-fix-steps",
+            "fix_steps finds how many steps a time budget holds: give --time-budget, or turn it "
+            "off with --no-fix-steps",
         )
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        """Windows of a step in each of the equal parts of the run."""
+        """Windows per step in each stage of the batch ramp; stages are equal shares of the run."""
         return self.batch_ramp or (self.batch_size,)
 
     @property
     def lr_factors(self) -> tuple[float, ...]:
-        """What all learning rates are multiplied with in each of those parts."""
+        """Factor of all learning rates in each stage of the batch ramp."""
         return self.batch_ramp_lr or tuple(
             math.sqrt(size / self.batch_size) for size in self.batch_sizes
         )
 
-    def part(self, progress: float) -> int:
-        """Which of those parts a step is in that begins with a share of the run done."""
-        n_parts = len(self.batch_sizes)
-        return sum(progress >= i / n_parts for i in range(1, n_parts))
+    def stage(self, progress: float) -> int:
+        """Index of the stage of a step, from the share of the run that is done before it."""
+        n_stages = len(self.batch_sizes)
+        return sum(progress >= i / n_stages for i in range(1, n_stages))
 
-    def steps_in_parts(self, n_steps: int) -> tuple[int, ...]:
-        """How many steps each part has in a run of so many steps."""
-        n_parts = len(self.batch_sizes)
-        # Part i begins with the first step before which i / n_parts of the steps are done.
-        edges = [-(-i * n_steps // n_parts) for i in range(n_parts + 1)]
+    def steps_in_stages(self, n_steps: int) -> tuple[int, ...]:
+        """Number of steps in each stage of a run of n_steps."""
+        n_stages = len(self.batch_sizes)
+        # Stage i starts at the first step that has at least i / n_stages of the steps before it.
+        edges = [-(-i * n_steps // n_stages) for i in range(n_stages + 1)]
         return tuple(b - a for a, b in itertools.pairwise(edges))
 
     def tokens_in(self, n_steps: int) -> int:
-        """Tokens a run of so many steps trains on."""
-        parts = zip(self.batch_sizes, self.steps_in_parts(n_steps), strict=True)
-        return self.model.context_length * sum(size * n for size, n in parts)
+        """Number of tokens that a run of n_steps trains on."""
+        stages = zip(self.batch_sizes, self.steps_in_stages(n_steps), strict=True)
+        return self.model.context_length * sum(size * n for size, n in stages)
 
     @functools.cached_property
     def total_steps(self) -> int | None:
-        """Steps the step and token budgets allow; None when only the clock ends the run."""
+        """Steps that the step and token budgets allow; None if only the clock ends the run."""
         limits = []
         if self.max_steps is not None:
             limits.append(self.max_steps)
         if self.max_tokens is not None:
-            # One step more is always more tokens, though it moves the parts.
+            # Bisection works: one more step always adds tokens, although it shifts the stages.
             most = self.max_tokens // (self.batch_sizes[0] * self.model.context_length)
             fitting = bisect.bisect_right(range(most + 1), self.max_tokens, key=self.tokens_in) - 1
             limits.append(max(1, fitting))

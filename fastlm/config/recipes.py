@@ -1,6 +1,6 @@
-"""Named runs: plain functions that return a TrainConfig. The command line overrides any field.
+"""Recipes: plain functions that return a TrainConfig. The command line overrides any field.
 
-The vocabulary's size always comes from the prepared data.
+The vocabulary size always comes from the prepared data.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from fastlm.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 
 
 def stories() -> TrainConfig:
-    """Generated children's stories in about two minutes, on anything from two CPU cores up."""
+    """Generated children's stories in about two minutes, on two CPU cores or more."""
     return TrainConfig(
         recipe="stories",
         model=ModelConfig(vocab_size=4096, context_length=128, n_layers=4, d_model=128, n_heads=4),
@@ -57,19 +57,19 @@ def handout() -> TrainConfig:
 
 
 def tinystories() -> TrainConfig:
-    """The handout's run on TinyStories, V = 10,000."""
+    """The handout's run on TinyStories, with a vocabulary of 10,000."""
     return dataclasses.replace(handout(), recipe="tinystories")
 
 
 def tinystories_cpu() -> TrainConfig:
-    """The same network with the handout's small budget: 40,960,000 tokens, 32 windows a step."""
+    """The tinystories recipe with the handout's small budget: 40,960,000 tokens, batches of 32."""
     return dataclasses.replace(
         tinystories(), recipe="tinystories-cpu", batch_size=32, max_tokens=40_960_000
     )
 
 
 def owt() -> TrainConfig:
-    """The handout's run on OpenWebText, V = 32,000: the same network and steps."""
+    """The handout's run on OpenWebText: the same network and steps, with a vocabulary of 32,000."""
     network = dataclasses.replace(handout().model, vocab_size=32_000)
     return dataclasses.replace(handout(), recipe="owt", model=network)
 
@@ -119,7 +119,7 @@ def baseline() -> TrainConfig:
 
 
 def leaderboard() -> TrainConfig:
-    """OpenWebText in 90 minutes of one H100, for the lowest loss: another network, and NorMuon."""
+    """The lowest loss on OpenWebText in 90 minutes of one H100: a modern network, and NorMuon."""
     return TrainConfig(
         recipe="leaderboard",
         model=_with_leaderboard_parts(
@@ -188,14 +188,14 @@ _LEADERBOARD_OPTIM = OptimConfig(
 
 
 def leaderboard_b200() -> TrainConfig:
-    """The same for the later rules: 45 minutes of one B200."""
+    """The leaderboard recipe for the later rules: 45 minutes of one B200."""
     return dataclasses.replace(
         leaderboard(), recipe="leaderboard-b200", time_budget=41 * 60.0, batch_size=768
     )
 
 
 def small_gpu() -> TrainConfig:
-    """The leaderboard's network and optimizers for an hour of a card with 8 GB."""
+    """The leaderboard's network and optimizers for an hour of a GPU with 8 GB."""
     base = leaderboard()
     return dataclasses.replace(
         base,
@@ -218,7 +218,7 @@ def leaderboard_tiny() -> TrainConfig:
         base,
         recipe="leaderboard-tiny",
         model=dataclasses.replace(_with_leaderboard_parts(base.model), d_ff=1024),
-        # Minutes of a CPU are some hundred steps: warm-ups of 40 and 300 would be most of them.
+        # A run of minutes on a CPU has some hundred steps: 40 and 300 would be too long warm-ups.
         optim=dataclasses.replace(_LEADERBOARD_OPTIM, warmup_steps=10, momentum_warmup_steps=60),
     )
 
@@ -246,7 +246,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
 
 
 def load_recipe(name: str) -> TrainConfig:
-    """The configuration of a recipe by its name.
+    """Return the configuration of a recipe by its name.
 
     Raises:
         ValueError: for an unknown name, with the nearest known one.

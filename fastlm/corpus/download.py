@@ -6,19 +6,17 @@ Standard library only.
 import hashlib
 import http.client
 import json
-import os
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fastlm.cli.progress import Progress
+from fastlm.files import disk
 from fastlm.files.compression import BLOCK_BYTES, COMPRESSIONS, decompress
-from fastlm.files.disk import beside, to_disk
 
 BASE_URL = "https://huggingface.co/datasets"
 DATASETS = {
@@ -56,9 +54,9 @@ def fetch_dataset(
     Args:
         base_url: what to put before the paths in DATASETS, such as a mirror's address.
     Raises:
-        DownloadError, ValueError: as fetch and decompress do.
+        DownloadError, OSError, ValueError: as fetch and decompress do.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(out)
     for file_name, path in DATASETS[name].items():
         url = f"{base_url.rstrip('/')}/{path}"
         target = out / file_name
@@ -66,7 +64,10 @@ def fetch_dataset(
         if compression not in COMPRESSIONS:
             fetch(url, target, on_progress=on_progress)
         elif not _is_finished(target, url, None):
-            packed = fetch(url, out / (file_name + compression), on_progress=on_progress)
+            packed = out / (file_name + compression)
+            is_unpacked = packed.name in _read_records(out)  # by a call that was killed then
+            disk.check_new_file(target, replace=is_unpacked or _is_fetched(target))
+            fetch(url, packed, on_progress=on_progress)
             source = _read_records(out)[packed.name]
             try:
                 decompress(packed, target)
@@ -105,6 +106,8 @@ def fetch(
         first_wait: seconds before the second attempt; doubles each time, 30 at most.
     Raises:
         DownloadError: refused, broken off too often, or not the file that was expected.
+        FileExistsError: if there is a file that was not fetched.
+        BlockingIOError: if another process fetches it.
         ValueError: if url is not an http or https address.
     Source: range requests as in RFC 9110, sections 13.1.5 and 14.
     """
@@ -112,61 +115,58 @@ def fetch(
         raise ValueError(f"expected an http:// or https:// address, got {url!r}")
     if _is_finished(out_path, url, expected_sha256):
         return out_path
-    out_path.parent.mkdir(parents=True, exist_ok=True)
-    part = _Part(url, out_path, expected_sha256, expected_bytes)
-    furthest, failures = part.size(), 0
-    while True:
-        try:
-            sha256 = part.attempt(timeout, on_progress)
-            break
-        except _BrokenOffError as broken:
-            failures = 1 if part.size() > furthest else failures + 1
-            furthest = max(furthest, part.size())
-            if failures > retries:
-                hint = (
-                    f"; run again to go on from byte {part.size()}" if part.can_continue() else ""
-                )
-                raise DownloadError(
-                    f"{url}: {broken} after {failures} attempt(s) in a row{hint}"
-                ) from broken
-            time.sleep(min(first_wait * 2 ** (failures - 1), _LONGEST_WAIT_SECONDS))
-    part.finish(sha256)
+    with disk.resumed_file(out_path, replace=_is_fetched(out_path)) as part:
+        download = _Download(url, part, expected_sha256, expected_bytes)
+        furthest, failures = part.n_bytes, 0
+        while True:
+            try:
+                sha256 = download.attempt(timeout, on_progress)
+                break
+            except _BrokenOffError as broken:
+                failures = 1 if part.n_bytes > furthest else failures + 1
+                furthest = max(furthest, part.n_bytes)
+                if failures > retries:
+                    hint = f"; run again to go on from byte {part.n_bytes}"
+                    raise DownloadError(
+                        f"{url}: {broken} after {failures} attempt(s) in a row"
+                        + (hint if download.can_continue() else "")
+                    ) from broken
+                time.sleep(min(first_wait * 2 ** (failures - 1), _LONGEST_WAIT_SECONDS))
+        _write_record(out_path, download.finish(sha256))
     return out_path
 
 
-class _Part:
-    """A download under way: out_path.part and, beside it, what the server said the file is."""
+class _Download:
+    """A download under way: a part and, in its note, what the server said the file is."""
 
     def __init__(
-        self, url: str, out_path: Path, expected_sha256: str | None, expected_bytes: int | None
+        self,
+        url: str,
+        part: disk.ResumedFile,
+        expected_sha256: str | None,
+        expected_bytes: int | None,
     ) -> None:
         self.url = url
-        self.out_path = out_path
-        self.path = beside(out_path, ".part")
-        self.note_path = beside(out_path, ".part.json")
+        self.part = part
         self.expected_sha256 = expected_sha256
         self.expected_bytes = expected_bytes
-        self.note = _read_json(self.note_path)
+        self.note = part.read_note()
         if self.note.get("url") != url:
             self.clear()
 
-    def size(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
-
     def can_continue(self) -> bool:
         """Tell whether a glued file would be noticed: by the server, or by us at the end."""
-        return self.size() > 0 and bool(self._validator() or self.expected_sha256)
+        return self.part.n_bytes > 0 and bool(self._validator() or self.expected_sha256)
 
     def clear(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self.note_path.unlink(missing_ok=True)
+        self.part.clear()
         self.note = {}
 
     def attempt(self, timeout: float, on_progress: Progress | None) -> str:
         """Ask for what is missing and write it; return the whole file's SHA-256 when complete."""
         if not self.can_continue():
             self.clear()
-        start = self.size()
+        start = self.part.n_bytes
         request = urllib.request.Request(self.url, headers=self._headers(start))
         try:
             response = urllib.request.urlopen(request, timeout=timeout)
@@ -178,9 +178,9 @@ class _Part:
             start, total = self._agree(response, start)
             return self._receive(response, start, total, on_progress)
 
-    def finish(self, sha256: str) -> None:
-        """Check the complete part and put it in its place."""
-        size = self.size()
+    def finish(self, sha256: str) -> dict[str, Any]:
+        """Check the complete part and give it its name; return what is to be recorded of it."""
+        size = self.part.n_bytes
         wrong = ""
         if self.expected_bytes is not None and size != self.expected_bytes:
             wrong = f"expected {self.expected_bytes} bytes, got {size}"
@@ -189,19 +189,14 @@ class _Part:
         if wrong:
             self.clear()
             raise DownloadError(f"{self.url}: {wrong}; the wrong file was removed")
-        etag = self.note.get("etag")
-        os.replace(self.path, self.out_path)
-        self.note_path.unlink(missing_ok=True)
-        _write_record(
-            self.out_path,
-            {
-                "url": self.url,
-                "bytes": size,
-                "sha256": sha256,
-                "etag": etag,
-                "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
-        )
+        self.part.give_name()
+        return {
+            "url": self.url,
+            "bytes": size,
+            "sha256": sha256,
+            "etag": self.note.get("etag"),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
 
     def _validator(self) -> str | None:
         etag = self.note.get("etag")
@@ -238,7 +233,7 @@ class _Part:
             total = int(length) if length else None
             self.clear()
             self.note = note
-            self.note_path.write_text(json.dumps(note))
+            self.part.write_note(note)
         if None not in (total, self.expected_bytes) and total != self.expected_bytes:
             self.clear()
             raise DownloadError(
@@ -249,32 +244,35 @@ class _Part:
     def _receive(
         self, response: Any, start: int, total: int | None, on_progress: Progress | None
     ) -> str:
-        digest = hashlib.sha256()
-        if start:
-            for block in _plain_blocks(self.path):
-                digest.update(block)
+        digest = self._digest()
         done = start
         if on_progress is not None and total is not None:
             on_progress("total", total)
-        with open(self.path, "ab" if start else "wb") as out:
-            while block := _read_network(response):
-                out.write(block)
-                digest.update(block)
-                done += len(block)
-                if on_progress is not None:
-                    on_progress("bytes", done)
-            to_disk(out)
+        while block := _read_network(response):
+            self.part.file.write(block)
+            digest.update(block)
+            done += len(block)
+            if on_progress is not None:
+                on_progress("bytes", done)
         if total is not None and done != total:
             if done > total:
                 self.clear()
             raise _BrokenOffError(f"the body ended at byte {done} of {total}")
         return digest.hexdigest()
 
+    def _digest(self) -> Any:
+        """SHA-256 of what is there; more is then written after it."""
+        digest = hashlib.sha256()
+        self.part.file.seek(0)
+        while block := self.part.file.read(BLOCK_BYTES):
+            digest.update(block)
+        return digest
+
     def _refused(self, error: urllib.error.HTTPError, start: int) -> str:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and start:
             _, total = _content_range(error.headers.get("Content-Range", ""))
             if total == start:
-                return str(_measure(self.path)["sha256"])
+                return str(self._digest().hexdigest())
             self.clear()
             raise _BrokenOffError("the part was longer than the file") from error
         reason = f"HTTP {error.code} {error.reason}"
@@ -324,35 +322,29 @@ def _is_finished(path: Path, url: str, expected_sha256: str | None) -> bool:
     )
 
 
+def _is_fetched(path: Path) -> bool:
+    """Whether what is at a path was fetched, so that it may be fetched again in its place."""
+    return path.name in _read_records(path.parent) or disk.was_named(path)
+
+
 def _measure(path: Path) -> dict[str, Any]:
     digest = hashlib.sha256()
-    for block in _plain_blocks(path):
-        digest.update(block)
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
     return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
-def _plain_blocks(path: Path) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            yield block
-
-
 def _read_records(folder: Path) -> dict[str, dict[str, Any]]:
-    return _read_json(folder / RECORDS)
+    try:
+        records = json.loads((folder / RECORDS).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return records if isinstance(records, dict) else {}
 
 
 def _write_record(path: Path, record: dict[str, Any], *, drop: str = "") -> None:
-    records = _read_records(path.parent) | {path.name: record}
-    records.pop(drop, None)
-    part = beside(path.parent / RECORDS, ".part")
-    part.write_text(json.dumps(records, indent=1, sort_keys=True) + "\n")
-    os.replace(part, path.parent / RECORDS)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        # A note cut short by a crash says nothing: what it was about is fetched again.
-        return {}
-    return content if isinstance(content, dict) else {}
+    wait = disk.WAIT_SECONDS
+    with disk.whole_file(path.parent / RECORDS, replace=True, wait_seconds=wait) as file:
+        records = _read_records(path.parent) | {path.name: record}  # while no other writes there
+        records.pop(drop, None)
+        file.write((json.dumps(records, indent=1, sort_keys=True) + "\n").encode())

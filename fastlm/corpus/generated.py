@@ -1,16 +1,17 @@
 """Generated stories in files: made once, kept while their arguments are the same."""
 
+import contextlib
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fastlm.corpus.documents import SEPARATOR
 from fastlm.corpus.stories import generate_stories, story
+from fastlm.files import disk
 from fastlm.files.compression import read_blocks
 
 # Validation stories come from indices that no training file reaches: 2^40 stories are a petabyte.
@@ -30,7 +31,9 @@ def make_stories(
     Args:
         n_bytes: size of train.txt, passed by less than one story; valid_bytes likewise.
     Raises:
-        ValueError: sizes below 1, or a folder whose train.txt or valid.txt are not such stories.
+        ValueError: sizes below 1, or a folder whose train.txt, valid.txt or corpus.json is of
+            something else.
+        BlockingIOError: if another process makes them.
     """
     out = Path(out)
     for name, size in (("n_bytes", n_bytes), ("valid_bytes", valid_bytes)):
@@ -54,45 +57,37 @@ def make_stories(
     if asked.items() <= card.items() and _intact(out, card["files"]):
         print(f"{out}: the stories are there already", file=sys.stderr)
         return out
-    for name in texts:
-        if card.get("what") != "stories" and (out / name).exists():
+    is_ours = card.get("what") == "stories"
+    for name in (*texts, "corpus.json"):
+        if not is_ours and (out / name).exists():
             raise ValueError(
                 f"{out / name} exists and is not of generated stories; choose another folder"
             )
-    out.mkdir(parents=True, exist_ok=True)
-    files = {
-        name: _write_documents(out / (name + ".part"), stories, name)
-        for name, stories in texts.items()
-    }
-    # The card goes first: after a crash between the renames it tells whose the files are.
-    _write_atomically(out / "corpus.json", json.dumps({**asked, "files": files}, indent=1) + "\n")
-    for name in texts:
-        os.replace(out / (name + ".part"), out / name)
+    with contextlib.ExitStack() as stack:
+        files = {}
+        for name, stories in texts.items():
+            file = stack.enter_context(disk.whole_file(out / name, replace=is_ours))
+            files[name] = _write_documents(file, stories, name)
+        # The card goes first: after a crash before the files get their names it tells whose they
+        # are.
+        text = json.dumps({**asked, "files": files}, indent=1) + "\n"
+        disk.write_file(out / "corpus.json", text.encode(), replace=is_ours)
     return out
 
 
-def _write_documents(path: Path, documents: Iterable[str], label: str) -> dict[str, Any]:
+def _write_documents(file: BinaryIO, documents: Iterable[str], label: str) -> dict[str, Any]:
     """Write documents with a separator after each; return size, hash and number of them."""
     on_progress = PrintedProgress(label)
     digest = hashlib.sha256()
     n_documents = n_bytes = 0
-    with open(path, "wb") as file:
-        for document in documents:
-            data = f"{document}\n{SEPARATOR}\n".encode()
-            file.write(data)
-            digest.update(data)
-            n_documents += 1
-            n_bytes += len(data)
-            on_progress("bytes", n_bytes)
-        file.flush()
-        os.fsync(file.fileno())
+    for document in documents:
+        data = f"{document}\n{SEPARATOR}\n".encode()
+        file.write(data)
+        digest.update(data)
+        n_documents += 1
+        n_bytes += len(data)
+        on_progress("bytes", n_bytes)
     return {"bytes": n_bytes, "sha256": digest.hexdigest(), "documents": n_documents}
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)
 
 
 def _read_card(folder: Path) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The machine: what it is, and several processes on it."""
+"""The machine: devices, precision, memory, and data parallel processes."""

@@ -1,10 +1,10 @@
-"""GPUs and what they can do at most, from their maker's datasheets."""
+"""Peak FLOP/s and memory of GPUs, from NVIDIA's datasheets."""
 
 from typing import NamedTuple
 
 
 class Chip(NamedTuple):
-    """A GPU as its maker's datasheet has it.
+    """The figures of a GPU's datasheet.
 
     Attributes:
         bf16: dense tensor-core peak, FLOP/s.
@@ -18,8 +18,8 @@ class Chip(NamedTuple):
 
 
 # NVIDIA's datasheets: A100 (June 2021, SXM 80GB), H100 (2023, SXM and PCIe), H200 (2024, SXM),
-# HGX B200 (2025, an eighth), L4 and L40S (2023); Ada and Ampere (GA102) white papers. Where only
-# the rate with sparsity stands there, half of it.
+# HGX B200 (2025, an eighth), L4 and L40S (2023); Ada and Ampere (GA102) white papers. Where they
+# give only the rate with sparsity, the table has half of it.
 CHIPS = {
     "A100": Chip(312e12, 19.5e12, 80),
     "H100 PCIe": Chip(756.5e12, 51e12, 80),
@@ -34,12 +34,12 @@ CHIPS = {
 
 
 def chip_of(device_name: str) -> str | None:
-    """The chip in CHIPS by the name its driver gives; None if not known."""
+    """Key in CHIPS of a GPU by its driver's name for it; None if unknown."""
     matches = [name for name in CHIPS if all(part in device_name for part in name.split())]
     return max(matches, key=len) if matches else None
 
 
 def peak_flops(device_name: str) -> float | None:
-    """Dense bf16 peak in FLOP/s of a chip by the name its driver gives; None if not known."""
+    """Dense bf16 peak, FLOP/s, of a GPU by its driver's name for it; None if unknown."""
     chip = chip_of(device_name)
     return None if chip is None else CHIPS[chip].bf16

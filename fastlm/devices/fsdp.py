@@ -1,8 +1,8 @@
-"""Parameters of which each process holds a part (FSDP2): the part, the whole, and back.
+"""FSDP2: conversions between a sharded parameter, its local shard and the full tensor.
 
-Such a tensor is a DTensor; each function leaves others as they are. It is known by its method: to
-import the class takes a second, which most runs need not wait. Token shards, which are files, are
-in fastlm.files.tokens.
+The functions return tensors that are not sharded unchanged. A sharded tensor is a DTensor,
+recognized by its method to_local: importing the class takes a second, which most runs can save.
+Token shards are something else, files of token ids: see fastlm.files.tokens.
 """
 
 from typing import Any
@@ -12,22 +12,22 @@ from torch import Tensor, nn
 
 
 def is_dtensor(tensor: Tensor) -> bool:
-    """Whether this process holds only a part of a tensor."""
+    """Whether this process holds only a shard of a tensor."""
     return hasattr(tensor, "to_local")
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor: writing to it writes to the tensor."""
+    """This process's shard of a tensor; it shares memory with the tensor."""
     return tensor.to_local() if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor; every process has to ask for it."""
+    """The full tensor, by an all-gather that every process must call."""
     return tensor.full_tensor() if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def whole_of_part(part: Tensor, like: Tensor) -> Tensor:
-    """All of a tensor that is in parts like another one, from this process's part."""
+    """The full tensor, from this process's shard of a tensor that is sharded like another."""
     if not is_dtensor(like):
         return part
     from torch.distributed.tensor import DTensor
@@ -44,7 +44,7 @@ def whole_of_part(part: Tensor, like: Tensor) -> Tensor:
 
 
 def dtensor_like(full: Tensor, like: Tensor) -> Tensor:
-    """A tensor that all processes have, in parts as another one of its shape is."""
+    """Shard a tensor that all processes have, like another one of its shape."""
     if not is_dtensor(like) or is_dtensor(full):
         return full
     from torch.distributed.tensor import distribute_tensor
@@ -57,22 +57,21 @@ def dtensor_like(full: Tensor, like: Tensor) -> Tensor:
 
 @torch.no_grad()
 def assign(target: Tensor, full: Tensor) -> None:
-    """Give a tensor the values of one that all processes have."""
+    """Copy a full tensor, which all processes have, into a tensor that may be sharded."""
     local(target).copy_(local(dtensor_like(full, target)))
 
 
 def reshard(model: nn.Module) -> None:
-    """Let go of parameters that are still whole after a forward pass without a backward pass."""
+    """Free parameters that are still unsharded after a forward pass without a backward pass."""
     reshard_parts: Any = getattr(model, "reshard", None)
     if reshard_parts is not None:
         reshard_parts()
 
 
 def apply_fsdp(model: nn.Module, *, layers: nn.ModuleList, device: torch.device) -> None:
-    """Leave each process its part of every parameter that is trained.
+    """Shard every trainable parameter over the processes (FSDP2), in place.
 
-    A layer's parameters are whole while the layer computes; those outside of layers throughout
-    model.loss.
+    A layer's parameters are gathered while the layer computes; all others during model.loss.
     """
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
@@ -82,7 +81,7 @@ def apply_fsdp(model: nn.Module, *, layers: nn.ModuleList, device: torch.device)
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
 
     def placement(p: nn.Parameter) -> Shard | None:
-        # Three matrices as one parameter: along rows, so that no process is left without.
+        # A stack of three matrices is sharded along rows, so that every process gets a shard.
         return Shard(1) if p.ndim == 3 and p.shape[1] % mesh.size() == 0 else None
 
     options: dict[str, Any] = {"mesh": mesh, "shard_placement_fn": placement}

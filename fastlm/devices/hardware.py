@@ -1,4 +1,4 @@
-"""The machine a run is on: device, precision it can compute in, memory, and what to write down."""
+"""The machine of a run: its device, compute dtype and memory, and a description for records."""
 
 import os
 import platform
@@ -15,10 +15,10 @@ from fastlm.devices.process import peak_resident_bytes
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
-    """The device to train on: cuda, else mps, else cpu, or the wanted one.
+    """The wanted device; "auto" is the first available of cuda, mps, cpu.
 
     Raises:
-        ValueError: if the wanted one is not there.
+        ValueError: if the wanted device is not available.
     """
     available = {
         "cuda": torch.cuda.is_available(),
@@ -33,19 +33,19 @@ def choose_device(wanted: str = "auto") -> torch.device:
     return torch.device(wanted)
 
 
-# Each of them overrides the allocator's settings (c10/cuda/CUDAAllocatorConfig.h of torch 2.13).
+# Each of these overrides the allocator's settings (c10/cuda/CUDAAllocatorConfig.h of torch 2.13).
 _ALLOCATOR_VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 
 
 def configure_cuda(*, bf16: bool) -> None:
-    """Settings of the process for one long run on a GPU; before its first CUDA call.
+    """Set up the process for a long run on a GPU; call it before the first CUDA call.
 
-    Memory comes in segments that can grow: sizes differ between training, validation and the
-    optimizers' step, and fixed segments would leave gaps. A user's own settings stay.
+    The allocator uses expandable segments: sizes differ between training, validation and the
+    optimizer step, so fixed segments would fragment. A user's own allocator settings stay.
 
-    With bf16, float32 matrix products may use TF32, whose 10 bits are more than the 7 of all other
-    products. Master weights, optimizer states, norms and losses are no products: they stay float32.
-    Without bf16 products are float32 throughout, for runs that others are compared with.
+    With bf16, float32 matrix products may use TF32, whose 10 bits of mantissa are more than the 7
+    of bfloat16. Master weights, optimizer states, norms and losses stay float32. Without bf16 all
+    products are float32, for reference runs.
     """
     if not torch.cuda.is_available():
         return
@@ -56,10 +56,10 @@ def configure_cuda(*, bf16: bool) -> None:
 
 
 def choose_compute_dtype(device: torch.device, bf16: bool) -> tuple[torch.dtype, str]:
-    """The dtype of activations and, where it is not what was asked for, why.
+    """The dtype of activations, and the reason if it is not the requested one (else "").
 
     A CPU without bfloat16 instructions emulates them many times slower than it computes in
-    float32, which is the more precise of the two: there float32 is used.
+    float32, so it uses float32, which is also more precise.
 
     Raises:
         ValueError: for a GPU that cannot compute in bfloat16.
@@ -81,33 +81,33 @@ def choose_compute_dtype(device: torch.device, bf16: bool) -> tuple[torch.dtype,
 def cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 matrices in hardware."""
     if platform.machine() in ("x86_64", "AMD64"):
-        # oneDNN's own check is true for any AVX-512, which still emulates bfloat16.
+        # oneDNN's own check is true for every AVX-512 CPU, even if it emulates bfloat16.
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def chip_peak_flops(device: torch.device) -> float | None:
-    """Dense bf16 peak of the GPU in FLOP/s; None where it is not known."""
+    """Dense bf16 peak of the GPU, FLOP/s; None if unknown."""
     if device.type != "cuda":
         return None
     return peak_flops(torch.cuda.get_device_name(device))
 
 
 def peak_memory(device: torch.device) -> int:
-    """Largest number of bytes held so far: on CUDA by tensors, else by the whole process."""
+    """Peak memory so far, in bytes: of tensors on CUDA, otherwise of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return peak_resident_bytes()
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be taken on the device."""
+    """Bytes that can still be allocated on the device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     try:
-        # With what the system would give up for it: a cache of files is not in the way.
+        # MemAvailable includes the page cache, which the system would give up.
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
@@ -115,12 +115,12 @@ def free_memory(device: torch.device) -> int:
         pass
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (ValueError, OSError, AttributeError):  # Windows does not tell
+    except (ValueError, OSError, AttributeError):  # Windows has no sysconf
         return 4 << 30
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """What a record has to say about the machine and the software."""
+    """Describe machine and software for a run's record: versions, CPU, GPU, driver, commit."""
     versions = {}
     for name in ("torch", "triton", "numpy", "numba", "safetensors"):
         try:
@@ -154,7 +154,7 @@ _DRIVER_FIELDS = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", 
 
 
 def _driver(uuid: object) -> dict[str, str]:
-    """Driver, clocks and power limit of a GPU as nvidia-smi gives them; empty where it does not."""
+    """Driver, clocks and power limit of a GPU from nvidia-smi; empty if it reports none."""
     rows = _nvidia_smi(f"--query-gpu={','.join(_DRIVER_FIELDS)}", f"--id=GPU-{uuid}")
     if len(rows) != 1 or len(rows[0]) != len(_DRIVER_FIELDS):
         return {}
@@ -162,19 +162,19 @@ def _driver(uuid: object) -> dict[str, str]:
 
 
 def driver_gpus() -> list[tuple[str, str]]:
-    """Name and driver version of every GPU that nvidia-smi knows of, whatever torch sees."""
+    """Name and driver version of every GPU that nvidia-smi lists, even if torch sees none."""
     rows = _nvidia_smi("--query-gpu=name,driver_version")
     return [(row[0], row[1]) for row in rows if len(row) == 2]
 
 
 def gpu_processes(uuid: object) -> list[int]:
-    """Ids of the processes that compute on a GPU, this one left out."""
+    """Ids of the other processes that compute on a GPU."""
     rows = _nvidia_smi("--query-compute-apps=pid", f"--id=GPU-{uuid}")
     return [int(row[0]) for row in rows if row[0].isdecimal() and int(row[0]) != os.getpid()]
 
 
 def _nvidia_smi(*query: str) -> list[list[str]]:
-    """Rows of values; none where there is no nvidia-smi, or it fails."""
+    """Rows of values; empty if nvidia-smi is missing or fails."""
     words = ["nvidia-smi", *query, "--format=csv,noheader"]
     try:
         run = subprocess.run(words, capture_output=True, text=True, timeout=10)
@@ -196,7 +196,7 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str:
-    """Commit of the sources, "+changed" when they differ from it; "unknown" outside a checkout."""
+    """Commit of the sources, with "+changed" if they differ; "unknown" outside a checkout."""
     root = Path(__file__).resolve().parents[2]
 
     def git(*words: str) -> str:
@@ -207,7 +207,7 @@ def _commit() -> str:
 
     try:
         if not git("ls-files", "--", "fastlm/__init__.py"):
-            return "unknown"  # installed below a folder that is another project's checkout
+            return "unknown"  # installed inside another project's checkout
         commit = git("rev-parse", "--short=12", "HEAD")
         changed = git("status", "--porcelain", "--", "fastlm", "kernels")
     except (OSError, subprocess.TimeoutExpired):

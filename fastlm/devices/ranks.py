@@ -1,6 +1,6 @@
-"""Several processes that train one model, each on a device of its own: how they agree and add up.
+"""Data parallel processes, one per device: collectives and the all-reduce of gradients.
 
-torchrun starts them; a process alone is a group of one, for which nothing is sent.
+torchrun starts them. A single process is a group of one, for which nothing is sent.
 """
 
 import contextlib
@@ -18,23 +18,23 @@ Parallel = Literal["auto", "ddp", "fsdp"]
 T = TypeVar("T")
 
 BUCKET_BYTES = 25 << 20
-"""of gradients that are sent together: large enough for the network's full speed, small enough
-that the first are on their way while the backward pass goes on"""
+"""Size of a gradient bucket: large enough for the full bandwidth, small enough that the first
+all-reduce overlaps with the backward pass."""
 
 
 class LostProcess(RuntimeError):
-    """The other processes of the run are gone, or cannot be reached."""
+    """The other processes of the run have died or cannot be reached."""
 
 
 class Ranks:
-    """The processes of a run, as one of them sees them.
+    """The process group of a run, seen from one process.
 
-    Every method has to be called by all of them, in the same order.
+    The methods are collectives: all processes must call them in the same order.
 
     Attributes:
         rank: number of this process, from 0.
-        size: how many there are.
-        is_fsdp: whether each holds only a part of every parameter, see fastlm.devices.fsdp.
+        size: number of processes.
+        is_fsdp: whether each process holds only a shard of every parameter (FSDP).
     """
 
     def __init__(self, rank: int = 0, size: int = 1, *, is_fsdp: bool = False) -> None:
@@ -43,11 +43,11 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes what the run leaves behind, and speaks for it."""
+        """Whether this is rank 0, which writes the run's files and messages."""
         return self.rank == 0
 
     def of_first(self, value: T) -> T:
-        """The first process's value: anything small."""
+        """Broadcast rank 0's value, a small picklable object."""
         if self.size == 1:
             return value
         values: list[Any] = [value if self.is_first else None]
@@ -55,7 +55,7 @@ class Ranks:
         return values[0]
 
     def largest(self, *values: float) -> list[float]:
-        """The largest of all processes' first values, second values ..., through the CPU."""
+        """All-reduce (max) of each value, through the CPU."""
         if self.size == 1:
             return list(values)
         tensor = torch.tensor(values, dtype=torch.float64)
@@ -63,17 +63,17 @@ class Ranks:
         return tensor.tolist()
 
     def wait(self) -> None:
-        """Go on when all processes are here."""
+        """Barrier: return when all processes have called it."""
         self.largest(0.0)
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        """Add up a tensor over the processes, in place; on a GPU the host does not wait."""
+        """All-reduce (sum) a tensor in place; on a GPU the host does not wait."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def concatenate(self, tensor: Tensor) -> Tensor:
-        """The processes' tensors of one shape, one after the other along the first dimension."""
+        """All-gather tensors of one shape, concatenated along the first dimension."""
         if self.size == 1:
             return tensor
         parts = [torch.empty_like(tensor) for _ in range(self.size)]
@@ -81,7 +81,7 @@ class Ranks:
         return torch.cat(parts)
 
     def share(self, stack: Tensor) -> Tensor:
-        """This process's part of n matrices: of ceil(n / size), zeros where there are none left."""
+        """This process's share of n matrices: ceil(n / size) of them, padded with zeros."""
         if self.size == 1:
             return stack
         n_each = -(-len(stack) // self.size)
@@ -90,17 +90,17 @@ class Ranks:
         return torch.cat([part, part.new_zeros(missing, *part.shape[1:])]) if missing else part
 
     def whole(self, part: Tensor, n: int) -> Tensor:
-        """The n matrices that share() gave out, each as its owner has it."""
+        """All-gather the n matrices that share() divided, each from its owner."""
         return self.concatenate(part)[:n]
 
 
 @contextlib.contextmanager
 def joined(parallel: Parallel, device: torch.device) -> Iterator[Ranks]:
-    """Inside `with`: one of the processes that torchrun has started, or the only one.
+    """Join the process group of torchrun inside `with`; without torchrun, a group of one.
 
     Raises:
         ValueError: if there is no device for this process.
-        LostProcess: if the others cannot be reached, at the beginning or on the way.
+        LostProcess: if the others cannot be reached, at the start or later.
     """
     if world_size() == 1:
         yield Ranks()
@@ -110,8 +110,8 @@ def joined(parallel: Parallel, device: torch.device) -> Iterator[Ranks]:
         local, n_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local >= n_gpus:
             raise ValueError(
-                f"torchrun started process {local + 1} on a machine with {n_gpus} GPUs: give it "
-                f"--nproc-per-node {n_gpus}, or the command --device cpu"
+                f"torchrun started process {local + 1} on a machine with {n_gpus} GPUs: give "
+                f"torchrun --nproc-per-node {n_gpus}, or fastlm --device cpu"
             )
         torch.cuda.set_device(local)
         backend = "cpu:gloo,cuda:nccl"
@@ -121,7 +121,7 @@ def joined(parallel: Parallel, device: torch.device) -> Iterator[Ranks]:
         dist.init_process_group(backend)
         yield Ranks(dist.get_rank(), dist.get_world_size(), is_fsdp=parallel == "fsdp")
     except RuntimeError as error:
-        # gloo has no class of errors of its own.
+        # gloo has no error class of its own.
         if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
             raise
         raise LostProcess(
@@ -134,21 +134,25 @@ def joined(parallel: Parallel, device: torch.device) -> Iterator[Ranks]:
 
 
 class GradientSum:
-    """Adds up gradients over the processes while the backward pass is still going on.
+    """All-reduces gradients in buckets, overlapped with the backward pass (DDP).
 
     Args:
-        parameters: whole on every process; the gradients of each come in the same order on all.
+        parameters: replicated on every process, which all compute their gradients in one order.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
         self.ranks = ranks
         self.is_last = False
-        """whether the backward pass to come is the last before the step"""
+        """Whether the next backward pass is the last before the optimizer step."""
         self.ready: list[nn.Parameter] = []
         self.n_bytes = 0
         self.sent: list[tuple[Any, Tensor, list[nn.Parameter]]] = []
         for p in parameters:
             p.register_post_accumulate_grad_hook(self._take)
+
+    def expect_backward(self, *, is_last: bool) -> None:
+        """Announce a backward pass; gradients are sent during the last one before a step."""
+        self.is_last = is_last
 
     def _take(self, p: Tensor) -> None:
         if not self.is_last:
@@ -167,7 +171,7 @@ class GradientSum:
         self.ready, self.n_bytes = [], 0
 
     def finish(self) -> None:
-        """Send the rest, and put the sums in the gradients' place."""
+        """Send the last bucket, wait, and replace the gradients by their sums."""
         self._send()
         for work, flat, parameters in self.sent:
             work.wait()

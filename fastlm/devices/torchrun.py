@@ -1,4 +1,4 @@
-"""One process of several: what torchrun tells it, and how it ends; known before torch is there."""
+"""torchrun's world size, and how a process of several exits; does not import torch."""
 
 import contextlib
 import os
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 
 
 def world_size() -> int:
-    """How many processes torchrun started; 1 without it."""
+    """Number of processes that torchrun started; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextlib.contextmanager
 def left_at_once() -> Iterator[None]:
-    """Inside `with`, sys.exit() ends a process of several at once, without Python's tidying up.
+    """Inside `with`, sys.exit() ends a process of several at once, without interpreter shutdown.
 
-    gloo's threads outlive destroy_process_group(), and may touch Python objects while these go:
-    SIGABRT of a run that has done all it had to (pytorch/pytorch#179291).
+    gloo's threads outlive destroy_process_group() and may touch Python objects during shutdown:
+    a finished run would end with SIGABRT (pytorch/pytorch#179291).
     """
     try:
         yield

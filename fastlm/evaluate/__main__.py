@@ -1,4 +1,4 @@
-"""The command line of fastlm.evaluate: a run and a token file to a loss, as JSON."""
+"""The command line of fastlm.evaluate: prints the loss of a run on a token file, as JSON."""
 
 import json
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ class EvaluateArguments:
     run: Annotated[Path, tyro.conf.Positional]
     """folder of the run"""
     data: Path | None = None
-    """folder of prepared data, made with the same tokenizer; the run's own when not given"""
+    """folder of prepared data made with the same tokenizer; none: the run's own"""
     split: Literal["val", "train"] = "val"
     batch_size: int = 16
     context_length: int | None = None
-    """window length, at most the model's; the model's when not given"""
+    """tokens per window, at most the model's context length; none: that length"""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     bf16: bool = False
 
@@ -33,7 +33,7 @@ ARGUMENTS = EvaluateArguments
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line of fastlm.evaluate."""
     arguments = cli.parse(ARGUMENTS, argv, prog=cli.program("evaluate"))
-    # All that is slow to import comes after the flags.
+    # Slow imports come after the flags are parsed.
     import torch
 
     from fastlm.data.prepared import open_prepared
@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     prepared = open_prepared(folder)
     if prepared.tokenizer_hash != pretrained.tokenizer.hash:
         raise ValueError(
-            f"{folder} was made with another tokenizer than {arguments.run}: "
-            "its token ids mean other text; prepare it with --tokenizer RUN/tokenizer"
+            f"{folder} was made with another tokenizer than {arguments.run}, so its token ids "
+            "mean other text: prepare it with --tokenizer RUN/tokenizer"
         )
     split = prepared.val if arguments.split == "val" else prepared.train
     split.verify()

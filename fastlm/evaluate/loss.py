@@ -1,6 +1,6 @@
 """Exact validation loss over a token file.
 
-The file is cut into windows side by side; each token but the first is a target once.
+The file is cut into consecutive windows; each token but the first is a target exactly once.
 """
 
 import itertools
@@ -23,21 +23,22 @@ FIRST_TOKENS = 1_000_000
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A measured loss."""
+    """The result of a validation."""
 
     loss: float
-    """nats per token"""
+    """Nats per token."""
     n_tokens: int
     seconds: float
     first_million: float | None
-    """nats per token over the windows in the first million tokens, of a whole file that has more"""
+    """Nats per token over the windows in the first million tokens; None if the file has no more,
+    or was evaluated in part."""
 
     @property
     def perplexity(self) -> float:
         return math.exp(self.loss) if self.loss < 700 else math.inf
 
     def bits_per_byte(self, text_bytes: int) -> float:
-        """Loss per UTF-8 byte of the text that the tokens stand for, in bits."""
+        """Loss in bits per UTF-8 byte of the evaluated text."""
         return self.loss * self.n_tokens / text_bytes / math.log(2)
 
 
@@ -52,18 +53,18 @@ def evaluate_loss(
     check: Callable[[], None] | None = None,
     ranks: Ranks | None = None,
 ) -> Evaluation:
-    """Mean loss over windows that cover the tokens once, weights unchanged.
+    """Mean loss over windows that cover the tokens once.
 
-    All batches have the shape (batch_size, context_length): what is missing at the end is filled
-    with targets that do not count, so that a compiled loss is not compiled anew.
+    All batches have the shape (batch_size, context_length): the last one is padded with ignored
+    targets, so that a compiled loss is not recompiled.
 
     Args:
         loss: mean cross-entropy of (inputs, targets) over targets that are not -100.
-        max_tokens: look at about this many, in windows spread evenly over the file.
-        check: called before each batch; what it raises ends the validation.
-        ranks: processes that share out the batches; all get the same result.
+        max_tokens: evaluate about this many tokens, in windows spread evenly over the file.
+        check: called before each batch; an exception it raises ends the validation.
+        ranks: processes among which the batches are divided; all get the same result.
     Raises:
-        ValueError: if there is nothing to predict.
+        ValueError: if there are fewer than 2 tokens.
     """
     if len(tokens) < 2:
         raise ValueError(f"a validation loss needs at least 2 tokens: got {len(tokens)}")
@@ -81,12 +82,12 @@ def evaluate_loss(
     for n in range(-(-len(pairs) // ranks.size)):
         if check is not None:
             check()
-        # As many on every process: one that has none left repeats what does not count.
+        # All processes compute equally many batches: one with none left repeats one, uncounted.
         i, end = pairs[mine[n]] if n < len(mine) else pairs[-1]
         inputs, targets, count = _batch(tokens, starts[i:end], batch_size, context_length)
         losses.append(loss(inputs.to(device), targets.to(device)).detach())
         counts.append(count)
-    # One transfer at the end: the device is not waited for batch by batch.
+    # One transfer at the end: the host does not wait for the device after each batch.
     both = torch.zeros(2, len(pairs), dtype=torch.float64)
     for row, values in zip(both, (torch.stack(losses).cpu(), torch.tensor(counts)), strict=True):
         row[ranks.rank :: ranks.size] = values[: len(mine)].double()

@@ -27,8 +27,10 @@ def _export(
             the folder with trust_remote_code=True.
     """
     from fastlm.export.targets import export_hugging_face, export_tiktoken
+    from fastlm.files import disk
     from fastlm.pretrained import load_pretrained
 
+    disk.check_new_folder(out)
     pretrained = load_pretrained(run)
     if to == "tiktoken":
         export_tiktoken(pretrained.tokenizer, out)

@@ -6,7 +6,6 @@ python -m fastlm.export RUN --to hf --out DIR
 import base64
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,12 @@ from fastlm.export.architectures import hugging_face_config, hugging_face_tensor
 from fastlm.files import disk
 from fastlm.pretrained import Pretrained
 from fastlm.tokenizer.bpe.reference import PATTERN
-from fastlm.tokenizer.folder import ENCODING_FILE, RANKS_FILE
+from fastlm.tokenizer.folder import ENCODING_FILE, HUGGING_FACE_FILE, RANKS_FILE
+from fastlm.tokenizer.formats.hugging_face import format_tokenizer_json
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_CONFIG = "config.json"
 _CODE = Path(__file__).parent / "code" / "modeling_fastlm.py"
 
 
@@ -46,33 +47,30 @@ def export_hugging_face(
         told, tensors = _own_config(config), dict(state)
     else:
         told, tensors = hugging_face_config(config), hugging_face_tensors(config, state)
-    disk.make_empty_folder(out)
-    tokenizer.save(out)
-    # For tokenizers these say all; ours are not theirs.
-    for name in ("vocab.json", "merges.txt", "special_tokens.json", "tables.npz"):
-        (out / name).unlink(missing_ok=True)
-    if with_code:
-        shutil.copyfile(_CODE, out / _CODE.name)
     raw = {n: t.to(_DTYPES[dtype]).contiguous().clone() for n, t in tensors.items()}
-    save_file(raw, out / "model.safetensors", metadata={"format": "pt"})
     endings = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end_of_text)
-    _write(out / "config.json", told | endings | {"torch_dtype": dtype})
     sampling = {"do_sample": True, "temperature": 0.8, "top_p": 0.95}
     if not told["use_cache"]:
         sampling["use_cache"] = False
-    _write(out / "generation_config.json", endings | sampling)
-    _write(
-        out / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": END_OF_TEXT,
-            "eos_token": END_OF_TEXT,
-            "pad_token": END_OF_TEXT,
-            "model_max_length": config.context_length,
-            "clean_up_tokenization_spaces": False,
-            "add_prefix_space": False,
-        },
-    )
+    with disk.whole_folder(out, last=_CONFIG) as partial:
+        disk.write_new(partial / HUGGING_FACE_FILE, _tokenizer_json(tokenizer))
+        if with_code:
+            disk.copy_file(_CODE, partial / _CODE.name)
+        save_file(raw, partial / "model.safetensors", metadata={"format": "pt"})
+        _write(partial / _CONFIG, told | endings | {"torch_dtype": dtype})
+        _write(partial / "generation_config.json", endings | sampling)
+        _write(
+            partial / "tokenizer_config.json",
+            {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "bos_token": END_OF_TEXT,
+                "eos_token": END_OF_TEXT,
+                "pad_token": END_OF_TEXT,
+                "model_max_length": config.context_length,
+                "clean_up_tokenization_spaces": False,
+                "add_prefix_space": False,
+            },
+        )
 
 
 def _own_config(config: ModelConfig) -> dict[str, Any]:
@@ -101,18 +99,23 @@ def export_tiktoken(tokenizer: Tokenizer, out: Path) -> None:
     Raises:
         FileExistsError: if the folder has something in it.
     """
-    disk.make_empty_folder(out)
     special = set(tokenizer.special_tokens.values())
     lines = [
         f"{base64.b64encode(token).decode()} {rank}\n"
         for rank, token in sorted(tokenizer.vocab.items())
         if rank not in special
     ]
-    disk.write_flushed(out / RANKS_FILE, "".join(lines).encode())
-    _write(
-        out / ENCODING_FILE,
-        {"pat_str": PATTERN, "special_tokens": dict(tokenizer.special_tokens)},
-    )
+    encoding = {"pat_str": PATTERN, "special_tokens": dict(tokenizer.special_tokens)}
+    with disk.whole_folder(out, last=RANKS_FILE) as partial:
+        disk.write_new(partial / RANKS_FILE, "".join(lines).encode())
+        _write(partial / ENCODING_FILE, encoding)
+
+
+def _tokenizer_json(tokenizer: Tokenizer) -> bytes:
+    """The one file that says all of a tokenizer for the package `tokenizers`."""
+    return disk.to_json(
+        format_tokenizer_json(tokenizer.vocab, tokenizer.merges, tokenizer.special_tokens)
+    ).encode()
 
 
 def _end_of_text(tokenizer: Tokenizer) -> int:
@@ -122,4 +125,4 @@ def _end_of_text(tokenizer: Tokenizer) -> int:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    disk.write_flushed(path, (json.dumps(values, indent=2) + "\n").encode())
+    disk.write_new(path, (json.dumps(values, indent=2) + "\n").encode())

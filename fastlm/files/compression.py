@@ -5,13 +5,12 @@ zstandard is imported when a .zst file is met.
 
 import gzip
 import lzma
-import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fastlm.files.disk import beside, to_disk
+from fastlm.files.disk import whole_file
 
 COMPRESSIONS = (".gz", ".xz", ".zst")
 BLOCK_BYTES = 1 << 20
@@ -28,12 +27,9 @@ def decompress(path: Path, out_path: Path) -> Path:
     """
     if path.suffix not in COMPRESSIONS:
         raise ValueError(f"expected a file ending in {', '.join(COMPRESSIONS)}, got {path}")
-    part = beside(out_path, ".part")
-    with open(part, "wb") as out:
+    with whole_file(out_path, replace=True) as out:
         for block in read_blocks(path):
             out.write(block)
-        to_disk(out)
-    os.replace(part, out_path)
     return out_path
 
 

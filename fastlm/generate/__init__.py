@@ -1,4 +1,4 @@
-"""Text from a trained model."""
+"""Text generation with a trained model."""
 
 from typing import TYPE_CHECKING
 

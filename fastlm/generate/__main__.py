@@ -1,4 +1,4 @@
-"""The command line of fastlm.generate: a run and a prompt to text."""
+"""The command line of fastlm.generate: continues a prompt with the model of a run."""
 
 import sys
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ class GenerateArguments:
     prompt: str = ""
     """text to continue; empty starts a new document"""
     temperature: float = 0.8
-    """0 always takes the most likely token"""
+    """softmax temperature; 0 always takes the most likely token"""
     top_p: float = 0.95
-    """sample among the most likely tokens that together reach this probability"""
+    """sample from the most likely tokens whose probabilities together reach this"""
     top_k: int | None = None
-    """sample among this many most likely tokens"""
+    """sample from this many most likely tokens; none: all"""
     max_tokens: int = 256
     seed: int = 0
     n: int = 1
-    """texts to make, with seeds seed, seed + 1 ..."""
+    """number of texts, sampled with seeds seed, seed + 1 ..."""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
 
 
@@ -38,7 +38,7 @@ ARGUMENTS = GenerateArguments
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line of fastlm.generate."""
     arguments = cli.parse(ARGUMENTS, argv, prog=cli.program("generate"))
-    # All that is slow to import comes after the flags.
+    # Slow imports come after the flags are parsed.
     from fastlm.devices.hardware import choose_device
     from fastlm.generate.sampling import check_sampling, generate_text
     from fastlm.pretrained import load_pretrained

@@ -1,4 +1,4 @@
-"""Text from a trained model, token by token, with a KV cache."""
+"""Sampling from a trained model, token by token, with a KV cache."""
 
 import codecs
 from collections.abc import Iterator, Sequence
@@ -18,12 +18,12 @@ def next_token_probabilities(
     top_k: int | None = None,
     top_p: float = 1.0,
 ) -> Float[Tensor, " vocab_size"]:
-    """softmax(logits / temperature), cut to the most likely tokens and scaled to sum 1.
+    """softmax(logits / temperature), truncated to the most likely tokens and renormalized.
 
     Args:
-        temperature: 0 puts everything on the most likely token (the first of equals).
-        top_k: how many tokens may stay; None keeps all.
-        top_p: the smallest set of most likely tokens whose probability reaches this stays.
+        temperature: 0 puts all probability on the most likely token, the first of several.
+        top_k: number of most likely tokens to keep; None keeps all.
+        top_p: keep the smallest set of most likely tokens whose total probability reaches this.
     """
     logits = logits.cpu().double()  # in this order: an Apple GPU has no float64
     if temperature == 0:
@@ -41,7 +41,7 @@ def next_token_probabilities(
 
 
 def check_sampling(temperature: float, top_k: int | None, top_p: float, max_tokens: int) -> None:
-    """Refuse settings that no distribution follows from."""
+    """Raise ValueError for sampling settings out of range."""
     if not temperature >= 0:
         raise ValueError(f"temperature must be at least 0: got {temperature}")
     if top_k is not None and top_k < 1:
@@ -66,7 +66,7 @@ def generate(
 ) -> Iterator[int]:
     """Yield token ids that continue the prompt, until stop_id (not yielded) or max_tokens.
 
-    A text longer than the model's context goes on from its last half.
+    When the text exceeds the context length, only its last half context is kept as input.
 
     Raises:
         ValueError: for an empty prompt or settings out of range.

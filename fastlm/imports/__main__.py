@@ -57,8 +57,8 @@ def _tokenizer(path: Positional[Path], *, out: Path) -> None:
     from fastlm.files import disk
     from fastlm.tokenizer.tokenizer import Tokenizer
 
+    disk.check_new_folder(out)
     read = Tokenizer.load(path)
-    disk.make_empty_folder(out)
     read.save(out)
     print(f"{out}: {read.vocab_size:,} tokens")
 

@@ -59,6 +59,7 @@ def import_model(folder: Path, out: Path, *, tokenizer: Path | None = None) -> l
         FileNotFoundError, ValueError: naming the file and what in it is of another network.
         FileExistsError: if out has something in it.
     """
+    disk.check_new_folder(out)
     path = folder / "config.json"
     values = _read_json(path)
     try:
@@ -75,17 +76,17 @@ def import_model(folder: Path, out: Path, *, tokenizer: Path | None = None) -> l
         model.load_state_dict(state)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{folder}: {error}") from None
-    disk.make_empty_folder(out)
-    record = RunRecord(out)
-    read.save(record.tokenizer)
     run = TrainConfig(recipe="imported", model=config, max_steps=1)
-    record.start(run, describe(torch.device("cpu")))
     about = {
         "config": dataclasses.asdict(run),
         "tokenizer_hash": read.hash,
         "train_hash": "",
     }
-    write_snapshot(record.checkpoints, take_snapshot(0, model, [], {}, about))
+    with disk.whole_folder(out, last="config.json") as partial:
+        record = RunRecord(partial)
+        read.save(record.tokenizer)
+        record.start(run, describe(torch.device("cpu")))
+        write_snapshot(record.checkpoints, take_snapshot(0, model, [], {}, about))
     lines = []
     if padded > config.vocab_size:
         lines.append(f"rows {config.vocab_size:,} to {padded - 1:,} stand for no token: left out")
@@ -111,6 +112,7 @@ def import_tokens(
             written then.
         FileExistsError: if out has something in it.
     """
+    disk.check_new_folder(out)
     read = Tokenizer.load(tokenizer)
     if END_OF_TEXT not in read.special_tokens:
         raise ValueError(f"the tokenizer in {tokenizer} has no {END_OF_TEXT} token")
@@ -121,26 +123,28 @@ def import_tokens(
     for name, files in splits.items():
         if not sum(len(file.tokens) for file in files):
             raise ValueError(f"--{name}: there are no tokens in {', '.join(map(str, files))}")
-    disk.make_empty_folder(out)
     lengths = np.array([len(read.vocab[i]) for i in range(read.vocab_size)], np.int64)
     lengths[list(read.special_tokens.values())] = 0
     end = read.special_tokens[END_OF_TEXT]
     described = {}
-    for name, files in splits.items():
-        blocks = list(itertools.chain.from_iterable(map(_blocks, files)))
-        n_bytes = sum(int(lengths[block].sum()) for block in blocks)
-        n_documents = sum(int((block == end).sum()) for block in blocks)
-        dtype_out = read.dtype.name
-        written, sha256 = write_token_files(blocks, out, name, dtype=dtype_out, shard_tokens=None)
-        described[name] = written[0] | {
-            "dtype": dtype_out,
-            "text_bytes": n_bytes,
-            "documents": n_documents,
-            "sha256": sha256,
-        }
-    read.save(tokenizer_of(out))
     source = {"files": [file.path.name for files in splits.values() for file in files]}
-    write_meta(out, read, described, source)
+    with disk.whole_folder(out, last="meta.json") as partial:
+        for name, files in splits.items():
+            blocks = list(itertools.chain.from_iterable(map(_blocks, files)))
+            n_bytes = sum(int(lengths[block].sum()) for block in blocks)
+            n_documents = sum(int((block == end).sum()) for block in blocks)
+            dtype_out = read.dtype.name
+            written, sha256 = write_token_files(
+                blocks, partial, name, dtype=dtype_out, shard_tokens=None
+            )
+            described[name] = written[0] | {
+                "dtype": dtype_out,
+                "text_bytes": n_bytes,
+                "documents": n_documents,
+                "sha256": sha256,
+            }
+        read.save(tokenizer_of(partial))
+        write_meta(partial, read, described, source)
     return out
 
 

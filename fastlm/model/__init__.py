@@ -1,6 +1,6 @@
-"""The network: a decoder-only Transformer, from parameters and the functions of an Ops table.
+"""The network: a decoder-only Transformer, built on the functions of an Ops table.
 
-Without the options of its configuration it is the plain network: pre-norm, RoPE, SwiGLU.
+With the default ModelConfig it is the plain network: pre-norm, RoPE, SwiGLU.
 """
 
 from collections.abc import Sequence
@@ -26,10 +26,11 @@ from fastlm.ops import Ops, reference_ops
 
 
 class TransformerBlock(nn.Module):
-    """Attention and feed-forward part, each with a residual connection around it.
+    """Attention and feed-forward layer, each with a residual connection around it.
 
     pre-norm: z = x + Attn(Norm(x)); y = z + FFN(Norm(z)).
-    post-norm: z = Norm(x + Attn(x)); y = Norm(z + FFN(z)). Without norms: both left out.
+    post-norm: z = Norm(x + Attn(x)); y = Norm(z + FFN(z)).
+    none: z = x + Attn(x); y = z + FFN(z).
     """
 
     def __init__(
@@ -92,11 +93,11 @@ class TransformerLM(nn.Module):
     """Token embedding, n_layers blocks, final norm, projection to vocab_size logits.
 
     Args:
-        config: what the network is.
-        ops: the functions that compute it; any table gives the same numbers up to rounding.
-        compute_dtype: of the activations; norms, softmax and losses are float32 inside.
-        checkpoint_activations: blocks keep what they read alone and compute the rest again in the
-            backward pass: a third more work for the memory of about one block.
+        config: the architecture.
+        ops: the functions that compute it; all tables agree up to rounding.
+        compute_dtype: dtype of the activations; norms, softmax and losses use float32 inside.
+        checkpoint_activations: each block saves only its input and recomputes its activations in
+            the backward pass: a third more compute, activation memory of about one block.
     """
 
     def __init__(
@@ -156,7 +157,7 @@ class TransformerLM(nn.Module):
 
     @torch.no_grad()
     def init_scalars(self) -> None:
-        """Set the learned numbers between the layers to what they start with."""
+        """Set the learned scalars between the layers to their initial values."""
         n, config = self.config.n_layers, self.config
         if config.residual_scalars:
             self.residual_scalars.copy_(torch.linspace(1.15, 1.05, n))
@@ -169,7 +170,7 @@ class TransformerLM(nn.Module):
 
     @property
     def output_weight(self) -> Float[Tensor, "vocab_size d_model"]:
-        """The matrix of the output projection: the embedding's own when tied."""
+        """Weight of the output projection; the embedding matrix when weights are tied."""
         head = self.token_embeddings if self.config.tie_weights else self.lm_head
         return head.weight
 
@@ -181,7 +182,7 @@ class TransformerLM(nn.Module):
         caches: "Caches | None" = None,
         ngram_rows: Sequence[Float[Tensor, "... seq width"]] | None = None,
     ) -> Float[Tensor, "... seq d_model"]:
-        """What the output projection is applied to, in the compute dtype."""
+        """Input of the output projection, in the compute dtype."""
         length = token_ids.shape[-1]
         if token_positions is None and length > self.config.context_length:
             raise ValueError(
@@ -190,7 +191,7 @@ class TransformerLM(nn.Module):
             )
         x = self._embedded(token_ids, caches, ngram_rows)
         x0 = x
-        # The U-net's one skip, and what backout takes off: results of layers.
+        # The U-net skip adds an early layer's output; backout subtracts the middle layer's.
         n_layers = len(self.layers)
         skip_from, skip_to, middle = n_layers // 4, n_layers - 1 - n_layers // 4, n_layers // 2
         skipped = taken_off = x
@@ -203,7 +204,7 @@ class TransformerLM(nn.Module):
                 x = x + skipped * self.skip_scalar.to(x.dtype)
             arguments = (i, x, token_ids, token_positions, caches.layers[i] if caches else None)
             if self.checkpoint_activations and torch.is_grad_enabled():
-                # Nothing is drawn in a block: the state of random numbers need not be kept.
+                # Blocks use no random numbers, so the RNG state need not be saved.
                 x = checkpoint(
                     self._block, *arguments, use_reentrant=False, preserve_rng_state=False
                 )
@@ -258,7 +259,7 @@ class TransformerLM(nn.Module):
 
         Args:
             token_positions: 0 ... seq - 1 when not given; each below context_length.
-            caches: of new_caches; they are extended by this call.
+            caches: from new_caches; this call extends them.
         """
         hidden = self.hidden(token_ids, token_positions, caches=caches)
         logits = self.ops.linear(hidden, self.output_weight.to(hidden.dtype))
@@ -274,8 +275,8 @@ class TransformerLM(nn.Module):
         """Mean cross-entropy in nats over the targets that are not -100, float32.
 
         Args:
-            ngram_rows: what the tables of n-grams have for these tokens, looked up before; so that
-                the gradient is of these rows, not of whole tables.
+            ngram_rows: rows of the n-gram tables for these tokens, looked up in advance so that
+                gradients are computed for these rows instead of whole tables.
         """
         hidden = self.hidden(token_ids, ngram_rows=ngram_rows)
         softcap = self.config.logit_softcap
@@ -290,20 +291,20 @@ class TransformerLM(nn.Module):
 
 
 class Caches:
-    """What generating keeps of the tokens so far: keys and values of each layer, the last ids."""
+    """State of generation: the KV cache of each layer, and the last ids for n-gram lookups."""
 
     def __init__(self, layers: list[LayerCache]) -> None:
         self.layers = layers
         self.last_ids: Int[Tensor, "batch n"] | None = None
 
     def remember(self, token_ids: Int[Tensor, "batch seq"]) -> None:
-        """Keep the last tokens, as many as an n-gram looks back."""
+        """Keep the last tokens, as many as the longest n-gram looks back."""
         seen = token_ids if self.last_ids is None else torch.cat([self.last_ids, token_ids], dim=-1)
         self.last_ids = seen[..., -NGRAM_LENGTHS[-1] + 1 :]
 
 
 def _drop_tied_head(module: nn.Module, state: dict[str, Tensor], *args: object) -> None:
-    """Let a checkpoint that also names lm_head.weight load into a tied model, if it is tied."""
+    """Let a tied model load a checkpoint with an lm_head.weight that equals its embedding."""
     assert isinstance(module, TransformerLM)
     if not module.config.tie_weights or "lm_head.weight" not in state:
         return
@@ -316,7 +317,7 @@ def _drop_tied_head(module: nn.Module, state: dict[str, Tensor], *args: object) 
 
 
 def init_weights(model: nn.Module, seed: int) -> None:
-    """Set every parameter of the model from one seed; the same on every device."""
+    """Initialise every parameter from one seed, with the same values on every device."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, Embedding | Linear):

@@ -1,4 +1,4 @@
-"""Causal self-attention with its options, and the keys and values it keeps while generating."""
+"""Causal self-attention with its options, and the KV cache it uses in generation."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from fastlm.ops import Ops, reference_ops
 
 
 class LayerCache:
-    """Keys and values of one layer for positions seen so far, in buffers of a fixed size."""
+    """KV cache of one layer, in buffers of a fixed size."""
 
     def __init__(
         self, batch_size: int, n_heads: int, max_length: int, d_head: int, like: Tensor
@@ -26,7 +26,7 @@ class LayerCache:
     def append(
         self, k: Float[Tensor, "batch head seq d_head"], v: Float[Tensor, "batch head seq d_head"]
     ) -> tuple[Tensor, Tensor]:
-        """Store new keys and values; return all of them."""
+        """Store new keys and values; return all stored so far."""
         end = self.length + k.shape[-2]
         self.keys[:, :, self.length : end] = k
         self.values[:, :, self.length : end] = v
@@ -37,17 +37,17 @@ class LayerCache:
 class MultiHeadSelfAttention(nn.Module):
     """Causal self-attention of n_heads heads; head h owns rows h*d_head ... of q, k and v.
 
-    The three input projections are one parameter of shape (3, d_model, d_model), so that they are
-    one matrix product; in a state dict they are q_proj, k_proj and v_proj.
+    The three input projections are one parameter of shape (3, d_model, d_model), for a single
+    matrix product; the state dict has them as q_proj, k_proj and v_proj.
 
     Args:
-        qk_norm: queries and keys of each head are scaled by their root mean square before they are
-            turned by their positions; with learned gains if norm_gain.
-        has_gate: each head's result is multiplied by 2 sigmoid(W x), which starts at 1.
+        qk_norm: apply RMSNorm to the queries and keys of each head before RoPE, with learned gains
+            if norm_gain.
+        has_gate: multiply each head's output by 2 sigmoid(W x), which starts at 1.
             Source: Qiu et al. 2025, arXiv:2505.06708, there without the 2.
         has_value_gate: forward takes value_embedding, which is added to the values of each head
-            times 2 sigmoid(W x'), which starts at 1; x' is the first VALUE_GATE_INPUTS of x.
-            Source: Zhou et al. 2024, arXiv:2410.17897; as a table of the tokens, Jordan et al.
+            times 2 sigmoid(W x'), which starts at 1; x' is the first VALUE_GATE_INPUTS features
+            of x. Source: Zhou et al. 2024, arXiv:2410.17897; as an embedding table, Jordan et al.
             2024, https://github.com/KellerJordan/modded-nanogpt.
     """
 
@@ -122,7 +122,7 @@ class MultiHeadSelfAttention(nn.Module):
     def _placed(
         self, q: Tensor, k: Tensor, token_positions: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Queries and keys after their norms and rotations."""
+        """Apply QK norm and RoPE to queries and keys."""
         if self.rope is None:
             return (self.q_norm(q), self.k_norm(k)) if self.qk_norm else (q, k)
         if not self.qk_norm:
@@ -133,7 +133,7 @@ class MultiHeadSelfAttention(nn.Module):
 
 
 def _gates(projection: Linear, x: Tensor) -> Float[Tensor, "... head seq 1"]:
-    """A factor for each head and position; 1 where the projection gives 0."""
+    """Gate 2 sigmoid(projection(x)) for each head and position; 1 where the projection is 0."""
     return (2 * torch.sigmoid(projection(x))).mT.unsqueeze(-1)
 
 

@@ -1,7 +1,7 @@
-"""What the network is made of: projections, tables, norms, positions, feed-forward parts.
+"""Layers of the network: linear, embedding, RMSNorm, rotary position embedding, feed-forward.
 
-Of torch.nn only Parameter and Module are used. Weights are float32; the activations are in
-the model's compute dtype, to which each weight is cast where it is used.
+Only Parameter and Module come from torch.nn. Weights are float32; activations have the model's
+compute dtype, to which each weight is cast where it is used.
 """
 
 import math
@@ -16,9 +16,9 @@ from fastlm.ops import Ops, reference_ops
 
 
 def init_normal(weight: Tensor, std: float, *, generator: torch.Generator | None = None) -> None:
-    """Fill with a normal distribution of mean 0, cut at three standard deviations."""
+    """Fill with normal samples of mean 0, truncated at three standard deviations."""
     with torch.no_grad():
-        # Inverse transform of uniform numbers between the cuts: exact, and no draw is rejected.
+        # Inverse transform sampling: exact, and no sample is rejected.
         edge = math.erf(3 / math.sqrt(2))
         uniform = torch.rand(weight.shape, generator=generator, dtype=torch.float64)
         values = torch.erfinv((2 * uniform - 1) * edge) * math.sqrt(2) * std
@@ -26,7 +26,7 @@ def init_normal(weight: Tensor, std: float, *, generator: torch.Generator | None
 
 
 def init_matrix(weight: Tensor, *, generator: torch.Generator | None = None) -> None:
-    """Normal with variance 2 / (d_in + d_out) for each (d_out, d_in) matrix in weight."""
+    """Xavier initialisation: init_normal with std = sqrt(2 / (d_in + d_out)) for each matrix."""
     d_out, d_in = weight.shape[-2:]
     init_normal(weight, math.sqrt(2 / (d_in + d_out)), generator=generator)
 
@@ -49,7 +49,7 @@ class Linear(nn.Module):
         self.init()
 
     def init(self, generator: torch.Generator | None = None) -> None:
-        """Fill the weight anew."""
+        """Initialise the weight again, in place."""
         if self.starts_at_zero:
             nn.init.zeros_(self.weight)
         else:
@@ -72,8 +72,8 @@ class Embedding(nn.Module):
         self.init()
 
     def init(self, generator: torch.Generator | None = None) -> None:
-        """Fill the weight anew."""
-        if self.std == 0:  # such tables may be large
+        """Initialise the weight again, in place."""
+        if self.std == 0:  # n-gram tables are too large to sample in float64 for nothing
             nn.init.zeros_(self.weight)
         else:
             init_normal(self.weight, self.std, generator=generator)
@@ -83,7 +83,7 @@ class Embedding(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """fastlm.functional.rms_norm with a learned gain that starts at 1, or without any."""
+    """fastlm.functional.rms_norm with a learned gain, initially 1, or without a gain."""
 
     def __init__(
         self, d_model: int, eps: float = 1e-5, *, has_gain: bool = True, ops: Ops = reference_ops
@@ -98,7 +98,7 @@ class RMSNorm(nn.Module):
 
 
 class RotaryPositionalEmbedding(nn.Module):
-    """RoPE from a table of max_seq_len positions, made once and never saved."""
+    """Rotary position embedding from a table of max_seq_len positions, not in the state dict."""
 
     cos: Tensor
     sin: Tensor
@@ -117,13 +117,13 @@ class RotaryPositionalEmbedding(nn.Module):
         x: Float[Tensor, "... seq d_k"],
         token_positions: Int[Tensor, "... seq"] | None = None,
     ) -> Float[Tensor, "... seq d_k"]:
-        """Turn x by its positions; without any, by 0 ... seq - 1."""
+        """Rotate x by its positions, 0 ... seq - 1 when none are given."""
         return self.ops.rotate_pairs(x, *self.table(x.shape[-2], token_positions))
 
     def table(
         self, length: int, token_positions: Int[Tensor, "... seq"] | None = None
     ) -> tuple[Float[Tensor, "... seq half"], Float[Tensor, "... seq half"]]:
-        """Cosine and sine of the positions; of 0 ... length - 1 without any."""
+        """Cosine and sine for the positions, 0 ... length - 1 when none are given."""
         if token_positions is None:
             return self.cos[:length], self.sin[:length]
         return self.cos[token_positions], self.sin[token_positions]
@@ -147,7 +147,7 @@ class SwiGLU(nn.Module):
 
 
 class PlainFeedForward(nn.Module):
-    """W2 f(W1 x), with f of the kind."""
+    """W2 f(W1 x), where f is SiLU ("silu") or max(x, 0)^2 ("relu2")."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""Tables of the last two and the last three tokens, by hash, whose entries join the embedding.
+"""Hashed embedding tables of the last two and the last three tokens (n-gram embeddings).
 
-Tables are large and a step touches few of their rows: indices() and rows() can be called
-before the step, so that gradients are of these rows alone.
+The tables are large and a step touches few of their rows: indices() and rows() can be called
+before the step, so that gradients are computed for these rows only.
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from fastlm.ops import Ops, reference_ops
 
 NGRAM_LENGTHS = (2, 3)
 
-# Of a key modulo a prime below 2^31, times a number below 2^31: no product passes 2^62.
+# A key modulo a prime below 2^31, times a factor below 2^31: no product passes 2^62.
 _PRIME = 2_147_483_647
 _FACTORS = {2: 1_640_531_527, 3: 1_103_515_245}
 
 
 class NgramEmbedding(nn.Module):
-    """The sum of a row for the last two tokens and one for the last three, which start at zero.
+    """Sum of a row for the last two tokens and a row for the last three; tables start at zero.
 
-    Different n-grams may share a row. What stands before the first token counts as one more token.
+    Different n-grams may share a row. Positions before the first token use one extra token id.
     """
 
     def __init__(self, config: ModelConfig, *, ops: Ops = reference_ops) -> None:
@@ -41,10 +41,10 @@ class NgramEmbedding(nn.Module):
     def indices(
         self, token_ids: Int[Tensor, "... seq"], before: Int[Tensor, "... n"] | None = None
     ) -> list[Int[Tensor, "... seq"]]:
-        """The row of each position in each table.
+        """Row index of each position in each table.
 
         Args:
-            before: tokens that stand before these; none when not given.
+            before: tokens that precede token_ids; none when not given.
         """
         length, n_before = token_ids.shape[-1], NGRAM_LENGTHS[-1] - 1
         nothing = token_ids.new_full((*token_ids.shape[:-1], n_before), self.vocab_size)
@@ -62,13 +62,13 @@ class NgramEmbedding(nn.Module):
     def rows(
         self, indices: Sequence[Int[Tensor, "... seq"]]
     ) -> list[Float[Tensor, "... seq width"]]:
-        """The rows at these indices."""
+        """Look up the rows at these indices."""
         return [table(i) for table, i in zip(self.tables, indices, strict=True)]
 
     def forward(
         self, rows: Sequence[Float[Tensor, "... seq width"]], dtype: torch.dtype
     ) -> Float[Tensor, "... seq d_model"]:
-        """What these rows add to the embedding."""
+        """Sum the rows, projected to d_model if narrower or wider, for adding to the embedding."""
         added = [row.to(dtype) for row in rows]
         if len(self.projections) > 0:
             added = [p(row) for p, row in zip(self.projections, added, strict=True)]

@@ -1,7 +1,7 @@
-"""Which function computes what: the table of operations a model and its optimizers are given.
+"""Ops: the table of functions that a model and its optimizers compute with.
 
-The only file that loads the package kernels. A model never asks what machine it runs on:
-it calls the functions of the Ops it was built with.
+No other file loads the package kernels. A model never asks what machine it runs on: it calls the
+functions of the Ops it was built with.
 """
 
 import math
@@ -35,7 +35,7 @@ class Ops(NamedTuple):
     swiglu: Callable[..., Tensor]
     silu_ffn: Callable[..., Tensor]
     relu2: Callable[..., Tensor]
-    linear_cross_entropy: Callable[..., Any]  # (loss, lse) where lse is asked for
+    linear_cross_entropy: Callable[..., Any]  # (loss, lse) with return_lse=True
     adamw: Callable[..., None]
     symmetric_product: Callable[..., Tensor]
 
@@ -60,7 +60,7 @@ reference_ops = Ops(
 def _rms_norm(
     x: Float[Tensor, "... d_model"], weight: Float[Tensor, " d_model"] | None, eps: float = 1e-5
 ) -> Float[Tensor, "... d_model"]:
-    # float32 inside as the truth has it: F.rms_norm alone would take bf16's own precision on CPU.
+    # Cast to float32 as the reference does: on a CPU, F.rms_norm would compute in bf16.
     return F.rms_norm(x.float(), x.shape[-1:], weight, eps).to(x.dtype)
 
 
@@ -74,6 +74,17 @@ def _add_rms_norm(
     return _rms_norm(total, weight, eps), total
 
 
+def _rotate_pairs(
+    x: Float[Tensor, "... seq d_head"],
+    cos: Float[Tensor, "... seq half"],
+    sin: Float[Tensor, "... seq half"],
+) -> Float[Tensor, "... seq d_head"]:
+    accurate = x if x.dtype == torch.float64 else x.float()
+    even, odd = accurate.unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    return turned.flatten(-2).to(x.dtype)
+
+
 def _attention(
     q: Float[Tensor, "... q d_head"],
     k: Float[Tensor, "... k d_head"],
@@ -84,7 +95,7 @@ def _attention(
 ) -> Float[Tensor, "... q d_value"]:
     n_queries, n_keys = q.shape[-2], k.shape[-2]
     if is_causal and (mask is not None or n_queries != n_keys):
-        # SDPA aligns its causal mask with the first key; ours with the last.
+        # SDPA aligns its causal mask with the first key, functional.attention with the last.
         causal = functional.causal_mask(n_queries, n_keys, q.device)
         mask, is_causal = (causal if mask is None else mask & causal), False
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
@@ -142,7 +153,7 @@ def _adamw(
         torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
         torch._foreach_mul_(exp_avg_sqs, beta2)
     else:
-        # Without a branch on the host: averages times 1 plus gradients of 0, parameters times 1.
+        # A branch on `applies` would make the host wait: multiply by 1 and add 0 instead.
         kept = [torch.where(applies, factor, 1.0) for factor in (beta1, beta2, shrinking)]
         torch._foreach_mul_(exp_avgs, kept[0])
         torch._foreach_mul_(exp_avg_sqs, kept[1])
@@ -156,7 +167,7 @@ def _adamw(
         torch._foreach_mul_(params, shrinking)
     else:
         torch._foreach_mul_(params, kept[2])
-        torch._foreach_div_(scale, applies.float())  # infinite: the change below is 0
+        torch._foreach_div_(scale, applies.float())  # / 0: infinite, so the change below is 0
     torch._foreach_addcdiv_(params, exp_avgs, scale, value=-lr_t)
 
 
@@ -180,7 +191,7 @@ torch_ops = Ops(
     embedding=F.embedding,
     rms_norm=_rms_norm,
     add_rms_norm=_add_rms_norm,
-    rotate_pairs=functional.rotate_pairs,
+    rotate_pairs=_rotate_pairs,
     qk_norm_rope=functional.qk_norm_rope,
     attention=_attention,
     swiglu=_swiglu,
@@ -193,7 +204,7 @@ torch_ops = Ops(
 
 
 def with_float8(table: Ops) -> Ops:
-    """The table with the products of the blocks in float8; the loss keeps its precision."""
+    """The table with the blocks' matrix products in float8; the loss keeps its precision."""
 
     def swiglu(x: Tensor, w1: Tensor, w2: Tensor, w3: Tensor) -> Tensor:
         return float8_linear(F.silu(float8_linear(x, w1)) * float8_linear(x, w3), w2)
@@ -216,7 +227,7 @@ def _check_float8(device: torch.device | str | None) -> None:
 
 
 def _load_fa3(device: torch.device | str | None, other: Callable[..., Tensor]) -> Any:
-    """FlashAttention-3 where its conditions hold, and the other attention elsewhere.
+    """FlashAttention-3 for causal bfloat16 attention without a mask, otherwise `other`.
 
     Source: Shah et al. 2024, arXiv:2407.08608.
     """
@@ -243,7 +254,7 @@ def _load_fa3(device: torch.device | str | None, other: Callable[..., Tensor]) -
         fits = q.ndim == 4 and q.shape == k.shape == v.shape and q.dtype == torch.bfloat16
         if not fits or mask is not None or not is_causal:
             return other(q, k, v, mask, is_causal=is_causal)
-        # (batch, seq, head, d_head); some releases return the logarithms of the sums as well.
+        # Its layout is (batch, seq, head, d_head); some releases return (out, lse).
         out = flash_attn_func(*(x.transpose(1, 2) for x in (q, k, v)), causal=True)
         mixed: Tensor = out[0] if isinstance(out, tuple) else out
         return mixed.transpose(1, 2)
@@ -252,14 +263,14 @@ def _load_fa3(device: torch.device | str | None, other: Callable[..., Tensor]) -
 
 
 def load_kernels() -> ModuleType:
-    """fastlm's Triton kernels, never another package of that name: PyPI has Hugging Face's.
+    """Import fastlm's Triton kernels, never Hugging Face's package `kernels` from PyPI.
 
-    In a checkout they are the folder kernels beside fastlm. A wheel has them inside, as
-    fastlm.kernels, so that installing one package never overwrites files of the other; an
-    editable install knows them by both names, the second wherever Python was started.
+    In a checkout they are the folder kernels beside fastlm. A wheel has them as fastlm.kernels, so
+    that neither package overwrites files of the other; an editable install has both names, of
+    which the second works from any working directory.
 
     Raises:
-        ImportError: if Triton or the kernels are not there.
+        ImportError: if Triton or the kernels are missing.
     """
     ours, found = PACKAGE.parent / "kernels" / "__init__.py", None
     if not (PACKAGE / "kernels").is_dir():
@@ -282,18 +293,18 @@ def load_ops(
     attention: str = "auto",
     fp8: bool = False,
 ) -> Ops:
-    """The table of operations to run a model with.
+    """Choose the table of operations to run a model with.
 
     Args:
-        triton_ops: "none": PyTorch's own operations. "auto": on a GPU, Triton kernels where
-            recorded measurements show that they win the training step. "all", or names,
-            comma-separated: those kernels.
-        device: where the model will run; the first GPU where there is one, when not given.
-        attention: "auto": as triton_ops has it. "fa3": FlashAttention-3 for causal bfloat16
-            attention without a mask.
-        fp8: products of the blocks in float8.
+        triton_ops: "none": PyTorch's own operations. "auto": on a GPU, the Triton kernels that
+            recorded measurements show to be faster in the training step. "all" or comma-separated
+            names: those kernels.
+        device: device of the model; by default the first GPU if there is one.
+        attention: "auto": by triton_ops. "fa3": FlashAttention-3 for causal bfloat16 attention
+            without a mask.
+        fp8: compute the blocks' matrix products in float8.
     Raises:
-        ValueError: for a name that no kernel has, or what cannot run there.
+        ValueError: for an unknown kernel name, or an operation that the device cannot run.
     """
     table = _load_table(triton_ops, device)
     if attention != "auto":
@@ -323,7 +334,7 @@ def _load_table(triton_ops: str, device: torch.device | str | None) -> Ops:
     for name in names:
         if name not in OPS:
             raise ValueError(
-                f"no Triton op is called {name!r}: expected auto, none, all, or of: "
+                f"no Triton op is called {name!r}: expected auto, none, all, or some of "
                 f"{', '.join(sorted(OPS))}"
             )
     if triton_ops != "auto" and on_gpu == INTERPRETED:

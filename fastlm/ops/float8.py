@@ -1,8 +1,8 @@
-"""Matrix products of eight-bit floats, for GPUs that have them.
+"""Matrix products in float8, with per-tensor dynamic scaling.
 
-Each tensor has one scale, its largest magnitude over that of the format, found anew in
-each call. Values and weights are e4m3 (three bits of mantissa), gradients e5m2 (more range),
-products are summed in float32. Source: Micikevicius et al. 2022, arXiv:2209.05433.
+The scale of a tensor is its largest magnitude over that of the format, computed in every call.
+Activations and weights are e4m3 (three bits of mantissa), gradients e5m2 (more range), and
+products accumulate in float32. Source: Micikevicius et al. 2022, arXiv:2209.05433.
 """
 
 from typing import Any
@@ -13,16 +13,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 VALUES, GRADIENTS = torch.float8_e4m3fn, torch.float8_e5m2
-_MULTIPLE = 16  # of all three sizes of a product: what the hardware takes
+_MULTIPLE = 16  # the hardware needs all three sizes of a matrix product to be multiples of it
 
 
 def float8_linear(
     x: Float[Tensor, "... d_in"], weight: Float[Tensor, "d_out d_in"]
 ) -> Float[Tensor, "... d_out"]:
-    """y = x W^T of both rounded to float8, and so its gradients; in the dtype of x.
+    """y = x W^T with x and W rounded to float8, and likewise its gradients; y has x's dtype.
 
-    A relative error of about 4 % of each result, which has no bias. Sizes that are no multiple of
-    16, as the gates of a network have, are multiplied as they come.
+    Each result has a relative error of about 4 %, without bias. Sizes that are not multiples of 16,
+    such as those of gates, are multiplied in the dtype of x.
     """
     n_rows = x.shape[:-1].numel()
     if any(n % _MULTIPLE for n in (n_rows, *weight.shape)):
@@ -32,7 +32,7 @@ def float8_linear(
 
 
 class _Float8Linear(torch.autograd.Function):
-    """Keeps what was rounded, half of what bfloat16 would take."""
+    """Saves the float8 tensors for the backward pass: half the memory of bfloat16."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
@@ -47,14 +47,14 @@ class _Float8Linear(torch.autograd.Function):
         x, x_scale, weight, weight_scale = ctx.saved_tensors
         x_dtype, weight_dtype = ctx.dtypes
         dy, dy_scale = rounded(grads[0], GRADIENTS)
-        # The first factor has to lie in memory row by row, the second column by column.
+        # _scaled_mm needs a row-major first and a column-major second factor.
         dx = _product(dy, _by_columns(weight), dy_scale, weight_scale, x_dtype)
         dw = _product(dy.t().contiguous(), _by_columns(x), dy_scale, x_scale, weight_dtype)
         return dx, dw
 
 
 def rounded(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Float[Tensor, ""]]:
-    """x / scale in a float8 format, and the scale, float32, so that the largest fits exactly."""
+    """x / scale in a float8 format, and the float32 scale that maps the largest value exactly."""
     largest = x.abs().amax().float()
     scale = (largest / torch.finfo(dtype).max).clamp(min=torch.finfo(torch.float32).tiny)
     return (x.float() / scale).to(dtype), scale

@@ -1,7 +1,7 @@
-"""Attention in tiles, so that the scores of all queries and keys are never in memory at once.
+"""Attention in tiles (FlashAttention-2): the full score matrix is never in memory.
 
-The algorithm of kernels/attention.py in plain PyTorch: to be read, and no faster.
-With S = Q K^T / sqrt(d_head), -inf where a causal query must not see: P = softmax(S), O = P V.
+This is the algorithm of kernels/attention.py in plain PyTorch, for reading; it is not faster.
+S = Q K^T / sqrt(d_head), with -inf where the causal mask hides a key; P = softmax(S); O = P V.
 Source: Dao 2023, arXiv:2307.08691, algorithms 1 and 2.
 """
 
@@ -22,12 +22,12 @@ def tiled_attention(
     is_causal: bool = False,
     block_size: int = 64,
 ) -> Float[Tensor, "... q d_value"]:
-    """As functional.attention, where every query sees at least one key.
+    """functional.attention without a mask; every query must see at least one key.
 
-    Computed in float32, or float64 when that is what comes in; returned in the dtype of q.
+    Computed in float32 (float64 for a float64 q), returned in the dtype of q.
 
     Args:
-        block_size: queries and keys of a tile.
+        block_size: number of queries and of keys in a tile.
     """
     accurate = torch.float64 if q.dtype == torch.float64 else torch.float32
     out: Tensor = _TiledAttention.apply(
@@ -42,8 +42,8 @@ def _tiles(n_rows: int, block_size: int) -> Iterator[slice]:
 
 
 def _scores(q: Tensor, k: Tensor, rows: slice, keys: slice, is_causal: bool) -> Tensor | None:
-    """A tile of S; None where no query of it sees a key of it."""
-    n_earlier = k.shape[-2] - q.shape[-2]  # keys before that of the first query
+    """A tile of S; None if the causal mask hides all of it."""
+    n_earlier = k.shape[-2] - q.shape[-2]  # keys before the first query's own
     if is_causal and keys.start >= rows.stop + n_earlier:
         return None
     scores = einsum(q[..., rows, :], k[..., keys, :], "... q d, ... k d -> ... q k")
@@ -56,7 +56,7 @@ def _scores(q: Tensor, k: Tensor, rows: slice, keys: slice, is_causal: bool) -> 
 
 
 class _TiledAttention(torch.autograd.Function):
-    """Forward keeps O and lse = log(sum(exp(S))); backward makes P = exp(S - lse) again."""
+    """Forward saves O and lse = log(sum(exp(S))); backward recomputes P = exp(S - lse)."""
 
     @staticmethod
     def forward(
@@ -65,7 +65,7 @@ class _TiledAttention(torch.autograd.Function):
         out = q.new_empty(*q.shape[:-1], v.shape[-1])
         lse = q.new_empty(q.shape[:-1])
         for rows in _tiles(q.shape[-2], block_size):
-            # Finite: -inf - -inf would be NaN where a query sees no key of the first tile.
+            # Not -inf: -inf - -inf is NaN for a query that sees no key of the first tile.
             highest = torch.full_like(lse[..., rows], torch.finfo(q.dtype).min)
             total = torch.zeros_like(highest)
             mixed = torch.zeros_like(out[..., rows, :])
@@ -75,7 +75,7 @@ class _TiledAttention(torch.autograd.Function):
                     break
                 higher = torch.maximum(highest, scores.amax(-1))
                 exps = torch.exp(scores - higher[..., None])
-                shrink = torch.exp(highest - higher)  # what was summed below a lower maximum
+                shrink = torch.exp(highest - higher)  # rescales sums taken with the old maximum
                 total = total * shrink + exps.sum(-1)
                 mixed = mixed * shrink[..., None] + exps @ v[..., keys, :]
                 highest = higher

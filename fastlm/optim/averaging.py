@@ -1,4 +1,4 @@
-"""The mean of the weights over the last part of a run, which is its final model."""
+"""Weight averaging over the tail of a run: the average is the final model."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,36 +10,60 @@ from fastlm.devices.fsdp import assign, local
 
 
 class WeightAverage:
-    """Running mean, in float32, of a network's parameters over some of its steps.
+    """Running mean, in float32, of a network's parameters over the tail of a run.
 
     m <- m + (p - m) / n for the n-th set of weights. Nothing waits for the device.
 
-    Source: Izmailov et al. 2018, arXiv:1803.05407, of whose method this is the part without a
-    learning rate of its own.
+    Source: Izmailov et al. 2018, arXiv:1803.05407 (SWA), without its own learning-rate schedule.
+
+    Args:
+        tail: share of the run, at its end, over which weights are averaged.
+        every: steps between two sets of weights in the average.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], *, tail: float = 1.0, every: int = 1
+    ) -> None:
         self.parameters = list(parameters)
-        # Taken at the start of a run: a device too small for it is to fail there, not at the end.
+        self.tail, self.every = tail, every
+        # Allocated at the start of a run: a device that is too small fails then, not at the end.
         self.means = [torch.zeros_like(p, dtype=torch.float32) for p in self.parameters]
         self.n_averaged = 0
         self.is_swapped = False
 
+    def count(self, step: int, progress: float) -> None:
+        """Add the weights after a step to the average if they are due.
+
+        Args:
+            progress: share of the run that is done after that step.
+        """
+        if progress <= 1 - self.tail:
+            self.restart()  # a finished run was resumed with a larger budget
+        elif step % self.every == 0:
+            self.update()
+
+    def use(self) -> int:
+        """Swap the parameters for their mean; returns the number of sets of weights in it."""
+        if self.n_averaged == 0:
+            self.update()  # the tail is shorter than `every`: use the last weights
+        self.swap()
+        return self.n_averaged
+
     @torch.no_grad()
     def update(self) -> None:
-        """Count the parameters as they are now."""
+        """Add the current parameters to the mean."""
         assert not self.is_swapped, "the parameters are the mean itself"
         self.n_averaged += 1
         now = [local(p.detach()).float() for p in self.parameters]
         torch._foreach_lerp_([local(mean) for mean in self.means], now, 1 / self.n_averaged)
 
     def restart(self) -> None:
-        """Forget what was counted."""
+        """Start the average again, from no weights."""
         self.n_averaged = 0
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange mean and parameters; a second call puts float32 parameters back exactly."""
+        """Swap mean and parameters; a second call restores float32 parameters exactly."""
         for p, mean in zip(self.parameters, self.means, strict=True):
             value = p.detach().clone()
             p.copy_(mean)
@@ -47,12 +71,12 @@ class WeightAverage:
         self.is_swapped = not self.is_swapped
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-like values and tensors; the tensors only once something was counted."""
+        """JSON-like values and tensors; no tensors while the average is empty."""
         means: list[Tensor] = self.means if self.n_averaged else []
         return {"n_averaged": self.n_averaged, "is_swapped": self.is_swapped, "means": means}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state_dict, whose parameters have been loaded; ends the exchange of swap."""
+        """Restore a state_dict after its parameters were loaded; undoes a swap it was saved in."""
         self.n_averaged, self.is_swapped = state["n_averaged"], state["is_swapped"]
         for mean, saved in zip(self.means, state["means"], strict=bool(state["means"])):
             assign(mean, saved)

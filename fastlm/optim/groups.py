@@ -1,13 +1,20 @@
-"""Which optimizer group each parameter of a network belongs to."""
+"""Parameter groups: the optimizer, learning rate, betas and weight decay of each parameter."""
 
 import re
+from typing import Any
 
 from torch import nn
 
+from fastlm.config import OptimConfig
+from fastlm.devices.ranks import Ranks
+from fastlm.ops import Ops, torch_ops
+from fastlm.optim import SGD, AdaGrad, AdamW, Stepper
+from fastlm.optim.muon import Muon, NorMuon
+
 _GATE = r"attn\.(value_)?gate\.weight"
 
-# Name of the group: pattern of the parameters' names, and whether they are vectors or matrices
-# (None: either).
+# Group name -> pattern of the parameter names, and whether they are vectors or matrices (None:
+# either).
 _RULES: dict[str, tuple[str, str | None]] = {
     "matrices": (rf"layers\.\d+\.(?!{_GATE}).+", "matrix"),
     "head": (r"lm_head\.weight", None),
@@ -23,18 +30,18 @@ _RULES: dict[str, tuple[str, str | None]] = {
 
 
 def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Every trainable parameter in exactly one group, in the order of the model.
+    """Put every trainable parameter into exactly one group, in the order of the model.
 
-    matrices: of the blocks, two dimensions or more, without the gates. head: the output
-    projection of its own. embedding: the token embedding, also when it serves as the head.
-    norms: gains, one dimension. The others are named after the parameters they hold.
+    matrices: weights of the blocks with two or more dimensions, except gates. head: the untied
+    output projection. embedding: the token embedding, also when it is the tied head. norms:
+    one-dimensional gains. The other groups are named after the parameters they hold.
 
     Raises:
-        ValueError: naming a parameter that fits no group, or, under all its names, several.
+        ValueError: if a parameter matches no group, or several under its names.
     """
     groups: dict[str, list[nn.Parameter]] = {name: [] for name in _RULES}
     names: dict[nn.Parameter, list[str]] = {}
-    # One parameter may be reached under several names: all of them have to agree.
+    # A shared parameter has several names: all of them must match the same group.
     for name, p in model.named_parameters(remove_duplicate=False):
         if p.requires_grad:
             names.setdefault(p, []).append(name)
@@ -44,7 +51,7 @@ def parameter_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
             found = f"several groups: {', '.join(sorted(fitting))}" if fitting else "no group"
             raise ValueError(
                 f"parameter {' = '.join(aliases)} of shape {tuple(p.shape)} fits {found}; "
-                "give it a rule in fastlm/optim/groups.py"
+                "add a rule to fastlm/optim/groups.py"
             )
         groups[fitting.pop()].append(p)
     return groups
@@ -57,3 +64,79 @@ def _groups_of(name: str, p: nn.Parameter) -> list[str]:
         for group, (pattern, wanted) in _RULES.items()
         if wanted in (None, kind) and re.fullmatch(pattern, name)
     ]
+
+
+def build_optimizers(
+    model: nn.Module,
+    config: OptimConfig,
+    ops: Ops = torch_ops,
+    *,
+    ranks: Ranks | None = None,
+    compiled: bool = False,
+) -> list[Stepper]:
+    """Build the optimizers of a run, with each group at its peak learning rate.
+
+    Args:
+        ranks: the processes of the run, which divide Muon's matrices among themselves.
+        compiled: torch.compile the updates of muon and normuon.
+    """
+    groups = parameter_groups(model)
+    matrices = groups.pop("matrices") if config.name in ("muon", "normuon") else []
+    # Groups with the same settings are merged: fewer kernel launches.
+    merged: dict[tuple[Any, ...], list[nn.Parameter]] = {}
+    for name, params in groups.items():
+        if params:
+            tied = name == "embedding" and not groups["head"]
+            settings = _settings("head" if tied else name, config, decayed=not tied)
+            merged.setdefault(settings, []).extend(params)
+    rest = [
+        {"params": params, "lr": lr, "weight_decay": decay}
+        | ({} if config.name in ("sgd", "adagrad") else {"betas": betas})
+        for (lr, betas, decay), params in merged.items()
+    ]
+    optimizers: list[Stepper]
+    if config.name == "sgd":
+        optimizers = [SGD(rest, config.lr, momentum=config.momentum, ranks=ranks)]
+    elif config.name == "adagrad":
+        optimizers = [AdaGrad(rest, config.lr, eps=config.eps, ranks=ranks)]
+    else:
+        optimizers = [AdamW(rest, config.lr, config.betas, config.eps, ops=ops, ranks=ranks)]
+    if matrices:
+        optimizers.append(
+            (NorMuon if config.name == "normuon" else Muon)(
+                matrices,
+                config.muon_lr,
+                momentum=config.momentum,
+                weight_decay=config.weight_decay,
+                orthogonalization=config.orthogonalization,
+                cautious=config.cautious_weight_decay,
+                ops=ops,
+                ranks=ranks,
+                compiled=compiled,
+            )
+        )
+    return optimizers
+
+
+def _settings(
+    name: str, config: OptimConfig, *, decayed: bool
+) -> tuple[float, tuple[float, float], float]:
+    """Learning rate, betas and weight decay of a group of parameters."""
+    lr = {
+        "embedding": config.embedding_lr,
+        "ngram_tables": config.embedding_lr,
+        "value_embeddings": config.value_embedding_lr,
+        "residual_scalars": config.scalar_lr,
+        "x0_scalars": config.x0_lr,
+    }.get(name)
+    betas = None
+    if name in ("embedding", "value_embeddings", "ngram_tables"):
+        betas = config.table_betas
+    elif name == "x0_scalars":
+        betas = config.x0_betas
+    decayed = decayed and name in ("matrices", "head", "ngram_projections")
+    return (
+        config.lr if lr is None else lr,
+        config.betas if betas is None else betas,
+        config.weight_decay if decayed else 0.0,
+    )

@@ -1,7 +1,7 @@
 """Muon and NorMuon: steps along the semi-orthogonal matrix nearest to the momentum.
 
-Matrices of one shape go through the iteration together, as one batch of products. An
-update is one plain function of tensors and numbers, so that it can be compiled as it stands.
+Matrices of one shape are orthogonalized as one batch. The update is a plain function of tensors
+and numbers, so that it can be compiled as a whole.
 """
 
 import math
@@ -15,18 +15,18 @@ from torch import Tensor
 from fastlm.devices.fsdp import assign, whole, whole_of_part
 from fastlm.devices.ranks import Ranks
 from fastlm.ops import Ops, torch_ops
-from fastlm.optim.stepper import Stepper, check_rates
+from fastlm.optim import Stepper, check_rates
 
 Polynomial = tuple[float, float, float]
-"""a, b, c of a x + b x^3 + c x^5, applied to singular values"""
+"""Coefficients (a, b, c) of a x + b x^3 + c x^5, applied to singular values."""
 
 NEWTON_SCHULZ: list[Polynomial] = [(3.4445, -4.7750, 2.0315)] * 5
-"""One polynomial, chosen for speed from small values rather than for its limit: 0.7 to 1.2.
+"""One polynomial, five times. It raises small singular values fast; they end between 0.7 and 1.2.
 
 Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/."""
 
 POLAR_EXPRESS_SAFETY = 1.01
-"""Polynomial k at x / 1.01: room for the rounding of bfloat16 beyond the intervals' ends."""
+"""Each polynomial is evaluated at x / 1.01: bfloat16 rounding may leave its interval."""
 
 POLAR_EXPRESS: list[Polynomial] = [
     (a / POLAR_EXPRESS_SAFETY, b / POLAR_EXPRESS_SAFETY**3, c / POLAR_EXPRESS_SAFETY**5)
@@ -38,10 +38,10 @@ POLAR_EXPRESS: list[Polynomial] = [
         (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
     )
 ]
-"""Each polynomial is the one nearest to 1 on the interval that the one before maps to.
+"""Each polynomial is the best approximation of 1 on the interval that the previous one maps to.
 
-From singular values in [0.001, 1] the five end in [0.876, 1.124] exactly computed, and in
-[0.84, 1.125] with both safety margins (here and of the norm).
+Singular values in [0.001, 1] end in [0.876, 1.124] in exact arithmetic, and in [0.84, 1.125]
+with both safety margins (of the polynomials and of the norm).
 Source: Amsel et al. 2025, arXiv:2505.16932, theorem 4.1 and algorithm 1."""
 
 POLYNOMIALS = {"newton-schulz": NEWTON_SCHULZ, "polar-express": POLAR_EXPRESS}
@@ -54,14 +54,14 @@ def orthogonalize(
     symmetric_product: Callable[..., Tensor] = torch_ops.symmetric_product,
     dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "... d_out d_in"]:
-    """Bring all singular values near 1, by five odd polynomials of degree 5.
+    """Bring all singular values near 1 with five odd polynomials of degree 5.
 
-    X <- a X + (b X X^T + c (X X^T)^2) X from X / ||X||.
+    X <- a X + (b X X^T + c (X X^T)^2) X, starting from X / ||X||.
 
     Args:
-        method: of POLYNOMIALS.
-        symmetric_product: as fastlm.functional.symmetric_product.
-        dtype: of the products; bfloat16 on a GPU and float32 elsewhere when not given.
+        method: a key of POLYNOMIALS.
+        symmetric_product: a function like fastlm.functional.symmetric_product.
+        dtype: dtype of the matrix products; by default bfloat16 on a GPU, else float32.
     """
     if dtype is None:
         dtype = torch.bfloat16 if matrices.is_cuda else torch.float32
@@ -72,7 +72,7 @@ def orthogonalize(
         x = x.mT
     norm = x.norm(dim=(-2, -1), keepdim=True)
     if method == "polar-express":
-        norm = norm * POLAR_EXPRESS_SAFETY  # beyond 1 the first polynomial rises steeply
+        norm = norm * POLAR_EXPRESS_SAFETY  # above 1 the first polynomial rises steeply
     x = x / (norm + 1e-7)
     for a, b, c in POLYNOMIALS[method]:
         gram = symmetric_product(x)
@@ -89,16 +89,15 @@ def normalize_neurons(
     eps: float,
     applies: Bool[Tensor, ""] | None = None,
 ) -> Float[Tensor, "... d_out d_in"]:
-    """Divide each row (neuron) by its running root mean square; keep the matrix's norm.
+    """Divide each row (neuron) by its running root mean square; keep the norm of the matrix.
 
-    v <- beta2 v + (1 - beta2) mean(row^2), changed in place; o = row / (sqrt(v) + eps); the
-    result is o ||update|| / ||o||. A correction of v for its start at 0 would be the same for all
-    rows and so leave the result as it is.
+    v <- beta2 v + (1 - beta2) mean(row^2), in place; o = row / (sqrt(v) + eps); the result is
+    o ||update|| / ||o||. Bias correction of v would scale all rows alike, so it would cancel.
 
     Args:
-        applies: where False, v stays as it is.
+        applies: v does not change if this is False.
     Source: Li et al. 2025, arXiv:2510.05491, algorithm 1, whose last step sets the norm to
-    0.2 sqrt(d_out d_in) instead: with the update's own, Muon's learning rates keep their meaning.
+    0.2 sqrt(d_out d_in) instead: keeping the norm of the update keeps Muon's learning rates valid.
     """
     weight = 1 - beta2 if applies is None else (1 - beta2) * applies
     second_moment.lerp_(update.square().mean(dim=-1, keepdim=True), weight)
@@ -121,17 +120,17 @@ def update_stacks(
     eps: float = 0.0,
     applies: Bool[Tensor, ""] | None = None,
 ) -> list[Float[Tensor, "n d_out d_in"]]:
-    """New values of parameters after a step of Muon, or of NorMuon if there are second moments.
+    """Return the parameters after a step of Muon, or of NorMuon if there are second moments.
 
-    All shapes in one call: as one graph they are compiled once, and how long that takes does not
-    depend on the number of layers.
+    One call takes all shapes: they are compiled as one graph, in a time that does not depend on
+    the number of layers.
 
     Args:
-        stacks, updates: matrices of one shape each, and their Nesterov momentum.
-        second_moments: of rows, changed in place; none for Muon.
-        lr, decay: tensors without dimensions when compiled, where a number would become a
-            constant of the graph; decay is lr * weight_decay.
-        applies: where False, the values and second moments there are.
+        stacks, updates: stacked matrices, one stack per shape, and their Nesterov momentum.
+        second_moments: running mean squares of rows, changed in place; empty for Muon.
+        lr, decay: 0-dim tensors when compiled, because a Python number would become a constant of
+            the graph; decay is lr * weight_decay.
+        applies: if False, values and second moments stay unchanged.
     """
     new = []
     for i, (params, update) in enumerate(zip(stacks, updates, strict=True)):
@@ -142,7 +141,7 @@ def update_stacks(
         rate = -lr * math.sqrt(max(1.0, params.shape[-2] / params.shape[-1]))
         if isinstance(rate, Tensor):
             o = rate * o
-            rate = 1.0  # alpha takes numbers only
+            rate = 1.0  # alpha must be a Python number
         value = torch.add(shrunk, o, alpha=rate)
         new.append(value if applies is None else torch.where(applies, value, params))
     return new
@@ -152,23 +151,23 @@ class Muon(Stepper):
     """Momentum whose update is replaced by the nearest semi-orthogonal matrix.
 
     u <- momentum u + g; n = g + momentum u (Nesterov); p <- p - lr weight_decay p
-    - lr sqrt(max(1, d_out / d_in)) orthogonalize(n). For parameters of two dimensions, or more
-    when each (..., d_out, d_in) slice is a matrix of its own.
+    - lr sqrt(max(1, d_out / d_in)) orthogonalize(n). Parameters have two dimensions, or more if
+    each (..., d_out, d_in) slice is a matrix of its own.
 
     Args:
         orthogonalization: newton-schulz or polar-express, see POLYNOMIALS.
-        cautious: decay only those entries whose update has the sign of the entry, or is 0 (Chen
-            et al. 2025, arXiv:2510.12402): p <- p - lr weight_decay [p o >= 0] p - lr ... o.
-        compiled: torch.compile the update; later changes of lr, weight_decay and momentum do not
-            compile it anew.
+        cautious: decay only entries whose update has the sign of the entry or is 0 (Chen et al.
+            2025, arXiv:2510.12402): p <- p - lr weight_decay [p o >= 0] p - lr ... o.
+        ranks: the processes that divide the matrices among themselves: each updates its share,
+            and an all-gather gives all of them to all.
+        compiled: torch.compile the update; changes of lr, weight_decay and momentum do not
+            recompile it.
 
     Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/.
     """
 
-    holds_back_on_device = True
+    updates_on_condition = True
     normalizes_neurons = False
-    ranks = Ranks()
-    """processes among which the matrices are shared out: each updates its own, all get all"""
     _update: Callable[..., list[Tensor]] = staticmethod(update_stacks)
 
     def __init__(
@@ -181,6 +180,7 @@ class Muon(Stepper):
         orthogonalization: str = "newton-schulz",
         cautious: bool = False,
         ops: Ops = torch_ops,
+        ranks: Ranks | None = None,
         compiled: bool = False,
     ) -> None:
         check_rates(lr, momentum=momentum, weight_decay=weight_decay)
@@ -196,8 +196,7 @@ class Muon(Stepper):
             "orthogonalization": orthogonalization,
             "cautious": cautious,
         }
-        super().__init__(params, defaults)
-        self.ops = ops
+        super().__init__(params, defaults, ops=ops, ranks=ranks)
         if compiled:
             self._update = torch.compile(update_stacks, fullgraph=True, dynamic=False)
         for group in self.param_groups:
@@ -208,10 +207,16 @@ class Muon(Stepper):
                         f"{tuple(p.shape)}; give it to AdamW"
                     )
 
-    def update(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+    def update(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        applies: Bool[Tensor, ""] | None,
+    ) -> None:
         momentum = group["momentum"]
         velocity = self.buffers(params, "velocity")
-        kept = momentum if self.applies is None else torch.where(self.applies, momentum, 1.0)
+        kept = momentum if applies is None else torch.where(applies, momentum, 1.0)
         torch._foreach_mul_(velocity, kept)
         torch._foreach_add_(velocity, grads)
         updates = list(torch._foreach_add(grads, velocity, alpha=momentum))
@@ -220,14 +225,16 @@ class Muon(Stepper):
         if self.normalizes_neurons:
             moments = self.buffers(params, "second_moment", new=_zero_per_row)
         stacked_moments = _stack(moments, indices) if moments else []
-        values = [whole(p) for p in params]
-        updates = [whole_of_part(u, p) for u, p in zip(updates, params, strict=True)]
+        values = params
+        if self.ranks.is_fsdp:
+            values = [whole(p) for p in params]
+            updates = [whole_of_part(u, p) for u, p in zip(updates, params, strict=True)]
         new = self._shared_values(
-            group, _stack(values, indices), _stack(updates, indices), stacked_moments
+            group, _stack(values, indices), _stack(updates, indices), stacked_moments, applies
         )
         _unstack(new, values, indices)
-        for p, value in zip(params, values, strict=True):
-            if value is not p:  # under FSDP this was a copy
+        if self.ranks.is_fsdp:
+            for p, value in zip(params, values, strict=True):
                 assign(p, value)
         if moments:
             _unstack(stacked_moments, moments, indices)
@@ -238,14 +245,16 @@ class Muon(Stepper):
         stacks: list[Tensor],
         updates: list[Tensor],
         second_moments: list[Tensor],
+        applies: Bool[Tensor, ""] | None,
     ) -> list[Tensor]:
-        """New values of all matrices, of which each process computes its share."""
+        """New values of all matrices; each process computes its share, then gathers the rest."""
         ranks = self.ranks
+        if ranks.size == 1:
+            return self._new_values(group, stacks, updates, second_moments, applies)
         shares = [[ranks.share(s) for s in each] for each in (stacks, updates, second_moments)]
-        new = self._new_values(group, *shares)
+        new = self._new_values(group, shares[0], shares[1], shares[2], applies)
         for stack, moments in zip(second_moments, shares[2], strict=True):
-            if ranks.size > 1:
-                stack.copy_(ranks.whole(moments, len(stack)))
+            stack.copy_(ranks.whole(moments, len(stack)))
         return [ranks.whole(part, len(s)) for part, s in zip(new, stacks, strict=True)]
 
     def _new_values(
@@ -254,10 +263,11 @@ class Muon(Stepper):
         stacks: list[Tensor],
         updates: list[Tensor],
         second_moments: list[Tensor],
+        applies: Bool[Tensor, ""] | None,
     ) -> list[Tensor]:
         numbers = {"lr": group["lr"], "decay": group["lr"] * group["weight_decay"]}
         if self._update is not update_stacks:
-            # Filled on the device: a copy from the host would make it wait.
+            # Filled on the device: a copy from the host would make the host wait.
             device = stacks[0].device
             numbers = {k: torch.full((), v, device=device) for k, v in numbers.items()}
         return self._update(
@@ -268,24 +278,24 @@ class Muon(Stepper):
             cautious=group["cautious"],
             method=group["orthogonalization"],
             symmetric_product=self.ops.symmetric_product,
-            applies=self.applies,
+            applies=applies,
             **{name: group[name] for name in ("beta2", "eps") if name in group},
         )
 
     @torch.no_grad()
     def warm_up(self) -> None:
-        """Update zeros like the parameters: compiles what step() will run, changing nothing.
+        """Compile what step() will run, by updating zeros shaped like the parameters.
 
-        With what is held back (see Stepper.applies), as in training.
+        No parameter changes. `applies` is given, as in training.
         """
         device = self.param_groups[0]["params"][0].device
-        self.applies = torch.ones((), dtype=torch.bool, device=device)
+        applies = torch.ones((), dtype=torch.bool, device=device)
         for group in self.param_groups:
             params = [p for p in group["params"] if p.requires_grad]
             stacks = _stack([whole(p) for p in params], _indices_by_shape(params))
             zeros = [torch.zeros_like(stack) for stack in stacks]
             moments = [_zero_per_row(s) for s in stacks] if self.normalizes_neurons else []
-            self._shared_values(group, stacks, zeros, moments)
+            self._shared_values(group, stacks, zeros, moments, applies)
 
 
 def _indices_by_shape(params: list[Tensor]) -> list[list[int]]:
@@ -295,7 +305,6 @@ def _indices_by_shape(params: list[Tensor]) -> list[list[int]]:
     return list(by_shape.values())
 
 
-# Matrices of one shape go through the iteration together, as one batch of products.
 def _stack(
     tensors: list[Tensor], indices: list[list[int]]
 ) -> list[Float[Tensor, "n rows columns"]]:
@@ -314,13 +323,13 @@ def _unstack(stacks: list[Tensor], tensors: list[Tensor], indices: list[list[int
 
 
 class NorMuon(Muon):
-    """Muon whose orthogonal update has its neurons (rows) brought to one size.
+    """Muon with neuron-wise normalization: the rows of the orthogonal update get similar norms.
 
-    As Muon, with normalize_neurons(orthogonalize(n)) for orthogonalize(n).
+    It takes normalize_neurons(orthogonalize(n)) in place of Muon's orthogonalize(n).
 
     Args:
-        beta2: share of the running second moment of each row that stays in a step.
-        eps: added to its root.
+        beta2: decay rate of the running second moment of each row.
+        eps: added to the root of the second moment.
 
     Source: Li et al. 2025, arXiv:2510.05491.
     """

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from fastlm.files import disk
 from fastlm.report.run_json import describe_run, embedded, rows_per_run
 
 SCRIPTS = ("format.js", "chart.js", "tables.js", "page.js")
@@ -49,10 +50,10 @@ def report_page(runs: Mapping[Path, str], *, poll_seconds: float | None = None) 
 
 
 def write_report(runs: Mapping[Path, str], out: Path) -> int:
-    """Write the page of runs; returns its size in bytes."""
+    """Write the page of runs, in the place of one of that name; returns its size in bytes."""
+    disk.check_new_file(out, replace=True, to_stream=True)
     raw = report_page(runs).encode("utf-8")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(raw)
+    disk.write_file(out, raw, replace=True, to_stream=True)
     return len(raw)
 
 

@@ -5,10 +5,8 @@ Everything is text; fastlm.runs.run_files has the names.
 
 import contextlib
 import dataclasses
-import errno
 import json
 import math
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -34,8 +32,7 @@ class RunRecord:
         self.files = RunFiles(folder)
         self.checkpoints = self.files.checkpoints
         self.tokenizer = self.files.tokenizer
-        self.send_on: Callable[[dict[str, Any]], None] | None = None
-        """gets every row too, and returns at once"""
+        self._forward: Callable[[dict[str, Any]], None] | None = None
         self._unwritten = b""
         self._writing = threading.Lock()
         """a checkpoint flushes the log from a thread of its own"""
@@ -50,15 +47,16 @@ class RunRecord:
             return
         disk.make_folder(self.folder)
         disk.sweep(self.folder)
-        self.files.log.write_bytes(b"")  # of a run that was stopped before its first checkpoint
-        disk.write_flushed(self.files.environment, _json(environment))
+        # There may be rows of a run that was stopped before its first checkpoint.
+        disk.write_file(self.files.log, b"", replace=True)
+        disk.write_file(self.files.environment, _json(environment), replace=True)
         self.write_config(config)  # last: it makes the folder a run, and waits for all names
 
     def write_config(self, config: TrainConfig) -> None:
         """Write down what is run, in place of what was written before."""
         if not self.is_written:
             return
-        disk.replace_file(self.files.config, to_json(config).encode())
+        disk.write_file(self.files.config, to_json(config).encode(), replace=True)
 
     def resume(self, step: int, environment: dict[str, Any]) -> None:
         """Forget the log rows after a step, and note the machine the run goes on with."""
@@ -66,18 +64,22 @@ class RunRecord:
             return
         disk.sweep(self.folder)
         kept = [row for row in self.rows() if row["step"] <= step]
-        disk.replace_file(self.files.log, "".join(_line(row) for row in kept).encode())
+        disk.write_file(self.files.log, "".join(map(_line, kept)).encode(), replace=True)
         self.log({"kind": "resume", "step": step, "environment": environment})
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one row; on a full disk it waits for the next one."""
         if not self.is_written:
             return
-        if self.send_on is not None:
-            self.send_on(row)
+        if self._forward is not None:
+            self._forward(row)
         with self._writing, contextlib.suppress(OSError):
             self._unwritten += _line(row).encode()
             self._append()
+
+    def forward_rows(self, take: Callable[[dict[str, Any]], None]) -> None:
+        """Give every row that is logged from now on to a function too; it returns at once."""
+        self._forward = take
 
     def flush(self) -> None:
         """Wait until the disk has every row.
@@ -90,16 +92,7 @@ class RunRecord:
         disk.sync_file(self.files.log)
 
     def _append(self) -> None:
-        handle = os.open(
-            self.files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        )
-        try:
-            end = os.fstat(handle).st_size
-            if os.write(handle, self._unwritten) != len(self._unwritten):
-                os.ftruncate(handle, end)  # rows are there whole or not at all
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.files.log))
-        finally:
-            os.close(handle)
+        disk.append(self.files.log, self._unwritten)
         self._unwritten = b""
 
     def rows(self) -> list[dict[str, Any]]:
@@ -161,7 +154,7 @@ def write_json(path: Path, values: Any) -> None:
     """Write values (a dict or a dataclass) as indented JSON, whole or not at all."""
     if dataclasses.is_dataclass(values) and not isinstance(values, type):
         values = dataclasses.asdict(values)
-    disk.replace_file(path, _json(values))
+    disk.write_file(path, _json(values), replace=True)
 
 
 def _json(values: Any) -> bytes:

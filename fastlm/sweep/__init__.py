@@ -1,1 +1,1 @@
-"""Many runs, compared."""
+"""Train many runs and compare them."""

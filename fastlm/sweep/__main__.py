@@ -1,9 +1,9 @@
-"""Many runs that differ in a field, in an ablation or in their seed, and what they came to.
+"""Train runs that differ in fields, ablations or seeds, and compare their results.
 
 python -m fastlm.sweep OUT --vary optim.lr=1e-4,1e-3,1e-2 --data data/mine --max-steps 500
 
-Each run is a process of its own, `python -m fastlm.train`, in a folder of its own. What is there is
-not run again, what was stopped goes on, and a run whose loss is not finite any more is a result.
+Each run is a `python -m fastlm.train` process with its own folder. Finished runs are not repeated,
+and stopped runs are resumed. A run that diverges is a result, not an error.
 """
 
 import contextlib
@@ -18,7 +18,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import Queue
 
 import tyro
 
@@ -30,7 +29,7 @@ from fastlm.files.paths import PACKAGE
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles, SweepFiles
 from fastlm.runs.state import state_of
-from fastlm.sweep.plan import Run, plan
+from fastlm.sweep.plan import Run, plan, running_order
 from fastlm.sweep.results import (
     Result,
     draw_curves,
@@ -53,11 +52,12 @@ class SweepArguments:
     out: tyro.conf.Positional[Path]
     """folder that gets a folder for each run, table.md and figures"""
     vary: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = ()
-    """FIELD=VALUE,VALUE... of fastlm.train, as in optim.lr=1e-4,1e-3 or batch-size=1..64, which
-    doubles (1..limit: up to what fits in memory at once); several fields make a grid"""
+    """FIELD=VALUE,VALUE... with a field of fastlm.train, as in optim.lr=1e-4,1e-3 or
+    recipe=baseline,leaderboard; batch-size=1..64 doubles (1..limit: up to what fits in memory at
+    once), lr-factor=1,2 multiplies all learning rates; several fields make a grid"""
     ablate: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = ()
-    """changes with a name: no-norm post-norm nope silu-ffn untied ...; the recipe as it is comes
-    with them"""
+    """named changes to the recipe: no-norm post-norm nope silu-ffn untied qk-norm no-qk-norm ...;
+    the unchanged recipe is run too"""
     seeds: tuple[int, ...] = (0,)
     at_once: int = 1
     """runs at the same time; each gets its share of the CPU's cores"""
@@ -76,13 +76,13 @@ class Stopped(Exception):
 
 
 def sweep(arguments: SweepArguments, flags: Sequence[str]) -> list[Result]:
-    """Run what is not there yet, then write table.md and the figures.
+    """Run what has not been run yet, then write table.md and the figures.
 
     Args:
-        flags: of fastlm.train, for all runs.
+        flags: flags of fastlm.train for all runs.
     Raises:
         ValueError, OSError: for flags, values or folders that cannot be used.
-        Stopped: on Ctrl-C or SIGTERM, after the runs under way have saved.
+        Stopped: on Ctrl-C or SIGTERM, after the current runs have saved.
     """
     runs = _planned(arguments, flags)
     if arguments.at_once < 1:
@@ -113,7 +113,7 @@ def report(runs: Sequence[Run], out: Path) -> list[Result]:
     files = SweepFiles(out)
     results = [read_result(run, out / run.name) for run in runs]
     text = table(results)
-    disk.replace_file(files.table, text.encode())
+    disk.write_file(files.table, text.encode(), replace=True)
     draw_curves(results, files.curves, title=out.name)
     field = numeric_field(results)
     if field is not None:
@@ -125,7 +125,7 @@ def report(runs: Sequence[Run], out: Path) -> list[Result]:
 
 
 def _check_is_the_same(run: Run, folder: Path) -> None:
-    """A folder of the same name has to hold the same run."""
+    """Refuse a folder that holds a run with other settings."""
     record = RunRecord(folder)
     if not record.exists:
         return
@@ -141,7 +141,7 @@ def _check_is_the_same(run: Run, folder: Path) -> None:
 
 
 def _asked(config: TrainConfig) -> TrainConfig:
-    """Without what a run finds out itself."""
+    """The configuration without the values that a run finds out itself."""
     path = config.data.path and str(Path(config.data.path).resolve())
     max_steps = None if config.fix_steps else config.max_steps
     found_out = {"model.vocab_size": 1, "data.path": path, "max_steps": max_steps}
@@ -149,32 +149,26 @@ def _asked(config: TrainConfig) -> TrainConfig:
 
 
 def _run_all(runs: Sequence[Run], arguments: SweepArguments) -> None:
-    slots: Queue[int] = Queue()
-    for slot in range(arguments.at_once):
-        slots.put(slot)
     stop = threading.Event()
     children: set[subprocess.Popen[bytes]] = set()
 
     def train(run: Run) -> None:
-        slot = slots.get()
         try:
             if not stop.is_set():
                 _train(run, arguments.out / run.name, arguments.at_once, children, stop)
         except BaseException:
             stop.set()  # a flag that no run can use ends the sweep
             raise
-        finally:
-            slots.put(slot)
 
     with _stopping(stop, children), ThreadPoolExecutor(arguments.at_once) as pool:
-        list(pool.map(train, runs))
+        list(pool.map(train, running_order(runs)))
     if stop.is_set():
         raise Stopped(f"stopped; python -m fastlm.sweep {arguments.out} goes on")
 
 
 @contextlib.contextmanager
 def _stopping(stop: threading.Event, children: set[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Inside `with`, Ctrl-C and SIGTERM ask all runs to save, and no new one begins."""
+    """Inside `with`, Ctrl-C and SIGTERM ask all runs to save, and no new run starts."""
 
     def ask(number: int, frame: object) -> None:
         stop.set()
@@ -196,7 +190,7 @@ def _train(
     children: set[subprocess.Popen[bytes]],
     stop: threading.Event,
 ) -> None:
-    """One run, to its end; what it printed is in output.txt."""
+    """Train one run to its end, with its output in output.txt."""
     disk.make_folder(folder)
     files = RunFiles(folder)
     files.failed.unlink(missing_ok=True)
@@ -204,7 +198,7 @@ def _train(
     environment = dict(os.environ)
     if at_once > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // at_once)))
-    with open(files.output, "ab") as output:
+    with disk.open_to_append(files.output) as output:
         child = subprocess.Popen(
             [*words, "--resume", "auto"],
             env=environment,
@@ -243,7 +237,7 @@ def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
     lines = []
     for run in runs:
         words = ["--recipe", run.config.recipe, *run.flags, "--out", str(out / run.name)]
-        # What slurm/leaderboard.sh says for all runs, as this one has it.
+        # slurm/leaderboard.sh sets these for all runs; the run's own settings replace them.
         words += [] if run.config.compile else ["--no-compile"]
         words += [] if run.config.bf16 else ["--no-bf16"]
         words += [] if run.config.time_budget else ["--time-budget", "none"]
@@ -253,7 +247,7 @@ def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
             raise ValueError(f"--slurm takes flags and folders without spaces: got {words}")
         lines.append(" ".join(words))
     file = SweepFiles(out).flags
-    disk.replace_file(file, "".join(f"{line}\n" for line in lines).encode())
+    disk.write_file(file, "".join(f"{line}\n" for line in lines).encode(), replace=True)
     words = ["sbatch", f"--array=1-{len(runs)}%{arguments.at_once}", f"--output={out}/slurm-%a.txt"]
     words += [str(job), str(file)]
     environment = {"PYTHON": sys.executable} | os.environ

@@ -1,33 +1,39 @@
-"""Which runs a sweep has: grids over fields of the configuration, named ablations, seeds."""
+"""The runs of a sweep: a grid over fields of the configuration, named ablations and seeds."""
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastlm import cli
 from fastlm.accounting import largest_batch, step_memory
-from fastlm.config import TrainConfig
+from fastlm.config import OptimConfig, TrainConfig
 from fastlm.config.dotted import leaves
 from fastlm.sweep.ablations import ABLATIONS, BASE
 from fastlm.train.command import configuration
 
 LIMIT = "limit"
-"""as the end of batch sizes: what fits the device's memory at once"""
+"""the largest batch size that fits the device's memory at once, as the end of a range"""
+
+LR_FACTOR = "lr_factor"
+"""a field that only sweeps have: it multiplies all learning rates of the run"""
 
 _SET_BY_SWEEP = ("out", "resume", "seed", "profile")
-_BATCH_SIZE = "batch_size"
+_RECIPE, _BATCH_SIZE = "recipe", "batch_size"
+# All learning rates but ngram_lr: the AdaGrad of the n-gram tables keeps its own.
+_RATES = ("lr", "muon_lr", "embedding_lr", "value_embedding_lr", "scalar_lr", "x0_lr")
 
 
 class Run(NamedTuple):
     """One run of a sweep.
 
     Attributes:
-        name: of its folder.
-        ablation: its name; None where there are none.
-        values: of the fields that vary, as they were written.
-        flags: of fastlm.train, all but --out.
-        config: what they come to.
+        name: its folder's name.
+        ablation: the ablation's name; None in a sweep without ablations.
+        values: value of each field that varies, as written on the command line.
+        flags: flags of fastlm.train, without --out.
+        config: the configuration that the flags give.
     """
 
     name: str
@@ -39,12 +45,12 @@ class Run(NamedTuple):
 
     @property
     def group(self) -> tuple[str | None, tuple[tuple[str, str], ...]]:
-        """What runs that differ in their seed alone have in common."""
+        """Everything that distinguishes the run from others, except its seed."""
         return self.ablation, tuple(self.values.items())
 
     @property
     def label(self) -> str:
-        """For people: what sets it apart, its seed aside."""
+        """The group in words."""
         parts = [self.ablation] if self.ablation else []
         parts += [f"{field} {value}" for field, value in self.values.items()]
         return ", ".join(parts) or BASE
@@ -53,16 +59,17 @@ class Run(NamedTuple):
 def plan(
     vary: Sequence[str], ablate: Sequence[str], seeds: Sequence[int], flags: Sequence[str]
 ) -> list[Run]:
-    """All runs: every value of each field with each of the others, for each ablation and seed.
+    """All runs: each combination of values, for each ablation and seed.
 
     Args:
-        vary: FIELD=VALUE,VALUE... or FIELD=FIRST..LAST, which doubles; as in optim.lr=1e-4,1e-3 or
-            batch-size=1..limit. Switches are yes or no, several numbers joined by +.
-        ablate: names from ABLATIONS; the recipe as it is comes with them.
-        flags: of fastlm.train, for all runs.
+        vary: FIELD=VALUE,VALUE... or FIELD=FIRST..LAST, which doubles, as in optim.lr=1e-4,1e-3,
+            batch-size=1..limit, recipe=baseline,leaderboard or lr-factor=1,2. The value of a switch
+            is yes or no; the numbers of a tuple are joined by +.
+        ablate: names from ABLATIONS; the unchanged recipe is added to them.
+        flags: flags of fastlm.train for all runs.
     Raises:
-        ValueError: for fields, values, names or flags that there are not, and for changes that
-            change nothing.
+        ValueError: for unknown fields, names or flags, for invalid values, and for two runs with
+            the same configuration.
     """
     for flag in _SET_BY_SWEEP:
         if any(re.fullmatch(rf"--(no-)?{flag}(=.*)?", word) for word in flags):
@@ -102,8 +109,12 @@ def _run(
 ) -> Run:
     words = [*flags, *ABLATIONS.get(ablation or BASE, ())]
     for field, value in values.items():
-        words += _as_words(field, value)
+        words += [] if field == LR_FACTOR else _as_words(field, value)
+    if _RECIPE in values and _BATCH_SIZE in values:
+        base = configuration([*flags, *_as_words(_RECIPE, values[_RECIPE])])
     words += _at_equal_tokens(base, values.get(_BATCH_SIZE))
+    if LR_FACTOR in values:
+        words += _multiplied_rates(configuration(words).optim, values[LR_FACTOR])
     words += ["--seed", str(seed)]
     parts = [ablation] if ablation else []
     parts += [f"{_as_flag(field).split('.')[-1]}-{value}" for field, value in values.items()]
@@ -113,7 +124,7 @@ def _run(
 
 
 def _at_equal_tokens(base: TrainConfig, batch_size: str | None) -> list[str]:
-    """Validations and log rows of another batch size after as many tokens as at the recipe's."""
+    """Flags that keep the tokens between validations, and between log rows, as in the recipe."""
     if batch_size is None or not batch_size.isdecimal() or int(batch_size) == 0:
         return []
     words = []
@@ -121,6 +132,39 @@ def _at_equal_tokens(base: TrainConfig, batch_size: str | None) -> list[str]:
         n_windows = getattr(base, name) * base.batch_size
         words += [f"--{_as_flag(name)}", str(max(1, round(n_windows / int(batch_size))))]
     return words
+
+
+def _multiplied_rates(optim: OptimConfig, factor: str) -> list[str]:
+    """Flags that multiply all learning rates that the optimizer uses."""
+    try:
+        by = float(factor)
+    except ValueError:
+        by = math.nan
+    if not 0 < by < math.inf:
+        raise ValueError(f"lr-factor must be a number above 0: got {factor!r}")
+    words = []
+    for name in _RATES:
+        rate = getattr(optim, name)
+        if rate is not None and (name != "muon_lr" or optim.name in ("muon", "normuon")):
+            words += [f"--optim.{_as_flag(name)}", f"{rate * by:.6g}"]
+    return words
+
+
+def running_order(runs: Iterable[Run]) -> list[Run]:
+    """The order in which a machine runs them, so that its slow hours fall on all alike.
+
+    Runs that differ only in the last field, or in the ablation if no field varies, are neighbours:
+    seed after seed, and in reverse for every second seed.
+    """
+    groups: dict[Any, list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.ablation, *run.values.items())[:-1], []).append(run)
+    ordered = []
+    for group in groups.values():
+        for i, seed in enumerate(dict.fromkeys(run.seed for run in group)):
+            same_seed = [run for run in group if run.seed == seed]
+            ordered += same_seed[:: -1 if i % 2 else 1]
+    return ordered
 
 
 def _check_they_differ(runs: Iterable[Run]) -> None:
@@ -140,7 +184,7 @@ def _as_flag(field: str) -> str:
 
 
 def _as_words(field: str, value: str) -> list[str]:
-    """Flag and value; of switches the flag alone, of tuples a word for each number: 4+8+16."""
+    """Flag and value; a switch is a flag alone, a tuple (4+8+16) has a word for each number."""
     flag = _as_flag(field)
     if value in ("yes", "no"):
         section, _, name = flag.rpartition(".")
@@ -158,6 +202,7 @@ def _axis(text: str, base: TrainConfig, flags: Sequence[str]) -> tuple[str, list
         raise ValueError(f"expected FIELD=VALUE,VALUE as in optim.lr=1e-3,3e-3: got {text!r}")
     # All that a flag can set; the flag of data.path is called otherwise.
     known = ["data" if name == "data.path" else name for name in leaves(base)]
+    known.append(LR_FACTOR)
     if field not in known:
         hits = [name for name in known if name.split(".")[-1] == field]
         if len(hits) != 1:
@@ -173,7 +218,7 @@ def _axis(text: str, base: TrainConfig, flags: Sequence[str]) -> tuple[str, list
 
 
 def _doubled(field: str, first: str, last: str, flags: Sequence[str]) -> list[str]:
-    """FIRST, twice that ... up to LAST, which comes last."""
+    """FIRST, doubled until it passes LAST, then LAST."""
     if last == LIMIT and field != _BATCH_SIZE:
         raise ValueError(f"{LIMIT} is for batch-size: got {field}={first}..{last}")
     try:
@@ -195,10 +240,10 @@ def _doubled(field: str, first: str, last: str, flags: Sequence[str]) -> list[st
 
 
 def memory_limit(config: TrainConfig) -> int:
-    """The most windows of a step that go through the network at once on this machine.
+    """The most windows of a step that fit the memory of this machine's device at once.
 
     Raises:
-        ValueError: if not even one does.
+        ValueError: if not even one fits.
     """
     from fastlm.devices.hardware import choose_compute_dtype, choose_device
     from fastlm.train.micro_batch import usable_memory

@@ -1,6 +1,6 @@
-"""What the runs of a sweep came to: a table, all curves, and the final loss against a field.
+"""Results of a sweep: a table, all curves, and the final loss against the values of a field.
 
-matplotlib is imported where it is used: it is slow to load.
+matplotlib loads slowly, so it is imported where it is used.
 """
 
 import itertools
@@ -9,20 +9,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastlm.runs.plot import AXES, same_tokens
+from fastlm.runs.plot import AXES, same_tokens, save_figure
 from fastlm.runs.record import RunRecord
 from fastlm.runs.state import LogEnd, StateName, state_of
 from fastlm.sweep.plan import Run
 
 
 class Result(NamedTuple):
-    """One run and what it came to.
+    """One run and its result.
 
     Attributes:
         state: of a run whose process is over.
         first_loss: validation loss before the first step.
-        val_loss: of the whole file at the end, None unless finished.
-        curve: rows of the validations on the same tokens: on the way, a part of the file.
+        val_loss: loss over the whole validation file at the end, None unless finished.
+        curve: log rows of validations on the same tokens, a part of the file during training.
     """
 
     run: Run
@@ -37,14 +37,14 @@ class Result(NamedTuple):
 
     @property
     def has_learned(self) -> bool:
-        """Whether it ended below the loss it began with."""
+        """Whether the run finished with a lower loss than it began with."""
         if self.state != "finished" or self.val_loss is None:
             return False
         return self.first_loss is None or self.val_loss < self.first_loss
 
 
 def read_result(run: Run, folder: Path) -> Result:
-    """What is in a run's folder, which may not be there yet.
+    """The result in a run's folder, which may not exist yet.
 
     Raises:
         ValueError: if its log cannot be read.
@@ -70,14 +70,14 @@ def read_result(run: Run, folder: Path) -> Result:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Markdown: one line for each run, seeds together; the lowest loss in bold."""
+    """A Markdown table with one line for all seeds of a run; the lowest loss is bold."""
     groups = _grouped(results)
     fields = list(results[0].run.values)
     with_ablations = any(result.run.ablation for result in results)
     means = {key: _mean_loss(group) for key, group in groups.items()}
     best = min((mean for mean in means.values() if mean is not None), default=None)
     base = next((m for key, m in means.items() if key[0] == "base" and len(groups) > 1), None)
-    with_base = base is not None and not fields
+    with_base = base is not None and len({values for _, values in groups}) == 1
     first = ["change"] if with_ablations else []
     head = [*first, *fields, "validation loss"]
     if with_base:
@@ -140,7 +140,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def number(text: str) -> float | None:
-    """A value of a field as a number; None if it is none."""
+    """A value of a field as a number; None if it is not a number."""
     try:
         return float(text)
     except ValueError:
@@ -148,7 +148,7 @@ def number(text: str) -> float | None:
 
 
 def numeric_field(results: Sequence[Result]) -> str | None:
-    """The field against which losses are drawn: batch_size, or the first that varies in numbers."""
+    """The field for the x axis: batch_size, or the first whose varying values are all numbers."""
     fields = [
         field
         for field in results[0].run.values
@@ -159,7 +159,7 @@ def numeric_field(results: Sequence[Result]) -> str | None:
 
 
 def _series(results: Sequence[Result], field: str) -> dict[str, list[Result]]:
-    """Runs that differ in that field and in their seed alone, by what sets them apart."""
+    """Runs that differ only in that field and in their seed, by the label of everything else."""
     series: dict[str, list[Result]] = {}
     for result in results:
         others = {name: value for name, value in result.run.values.items() if name != field}
@@ -170,7 +170,7 @@ def _series(results: Sequence[Result], field: str) -> dict[str, list[Result]]:
 
 
 def loss_at(curve: Sequence[dict[str, Any]], axis: str, at: float) -> float | None:
-    """Validation loss at a number of tokens or seconds, between two validations; None outside."""
+    """Validation loss interpolated at a number of tokens or seconds; None outside the curve."""
     for before, after in itertools.pairwise(curve):
         if before[axis] <= at <= after[axis]:
             width = after[axis] - before[axis]
@@ -198,7 +198,7 @@ def first_diverged(results: Sequence[Result], field: str) -> tuple[float | None,
 
 
 def draw_curves(results: Sequence[Result], out: Path, *, title: str) -> None:
-    """Validation loss of all runs against steps, tokens and seconds; a colour for each change."""
+    """Validation loss of all runs against steps, tokens and seconds; seeds share a colour."""
     figure, panels = _figure(len(AXES), width=16)
     colors = _colors(results)
     first = {key: group[0] for key, group in _grouped(results).items()}
@@ -225,11 +225,11 @@ def draw_curves(results: Sequence[Result], out: Path, *, title: str) -> None:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize="small")
     figure.suptitle(title)
-    figure.savefig(out, dpi=110)
+    save_figure(figure, out)
 
 
 def draw_field(results: Sequence[Result], field: str, out: Path) -> None:
-    """Final loss against a field's values, with the edge of divergence."""
+    """Final loss against the values of a field, with the edge of divergence."""
     figure, (panel,) = _figure(1, width=7)
     series = _series(results, field)
     for label, mine in series.items():
@@ -248,11 +248,11 @@ def draw_field(results: Sequence[Result], field: str, out: Path) -> None:
             va="top", ha="right", color="tab:red", fontsize="small",
         )  # fmt: skip
     _finish(panel, field, "final validation loss, nats per token")
-    figure.savefig(out, dpi=110)
+    save_figure(figure, out)
 
 
 def draw_equal(results: Sequence[Result], field: str, out: Path) -> None:
-    """Loss against a field's values at equal tokens, and at equal seconds."""
+    """Loss against the values of a field at equal tokens, and at equal seconds."""
     axes = (("tokens", "tokens"), ("elapsed_seconds", "seconds since the process started"))
     figure, panels = _figure(len(axes), width=13)
     shown = [r for r in results if len(r.curve) > 1]
@@ -264,7 +264,7 @@ def draw_equal(results: Sequence[Result], field: str, out: Path) -> None:
             )
         panel.set_title(f"after {at:,.0f} {label}", fontsize="medium")
         _finish(panel, field, "validation loss, nats per token")
-    figure.savefig(out, dpi=110)
+    save_figure(figure, out)
 
 
 def _plot_means(
@@ -308,7 +308,7 @@ def _figure(n_panels: int, *, width: float) -> tuple[Any, list[Any]]:
 
 
 def _colors(results: Sequence[Result]) -> dict[Any, Any]:
-    """Of numbers a scale from dark to light, else colours far from each other."""
+    """A scale from dark to light if numbers vary, else colours far from each other."""
     import matplotlib
 
     groups = list(_grouped(results))

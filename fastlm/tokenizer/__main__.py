@@ -218,7 +218,7 @@ def _report_command(
         md: file to write the tables to, as Markdown.
         text_field: field of .jsonl files and column of .parquet files that holds the text.
     """
-    from fastlm.files.disk import to_json, write_atomically
+    from fastlm.files import disk
     from fastlm.files.paths import expand
     from fastlm.tokenizer import comparison
 
@@ -228,6 +228,8 @@ def _report_command(
     tokenizers = [path for group in tokenizer for path in group]
     text = tuple(expand(text, wanted="a file"))
     _check_outs(outs, [*text, *tokenizers])
+    for out in outs:
+        disk.check_new_file(out, replace=True, to_stream=True)
     # Only of plain files is it known how many bytes of text they hold.
     sizes = {
         name: path.stat().st_size
@@ -252,9 +254,11 @@ def _report_command(
         )
     print("\n\n".join(table.as_text() for table in comparison.tables(report)))
     if json is not None:
-        write_atomically(json, [to_json(comparison.as_json(report)).encode()])
+        raw = disk.to_json(comparison.as_json(report)).encode()
+        disk.write_file(json, raw, replace=True, to_stream=True)
     if md is not None:
-        write_atomically(md, [comparison.as_markdown(report).encode()])
+        raw = comparison.as_markdown(report).encode()
+        disk.write_file(md, raw, replace=True, to_stream=True)
 
 
 def _is_plain(path: Path) -> bool:

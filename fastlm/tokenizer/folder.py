@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fastlm.files.disk import to_json, write_atomically
+from fastlm.files import disk
 from fastlm.files.paths import StrPath
 from fastlm.tokenizer.formats import gpt2 as gpt2_files
 from fastlm.tokenizer.formats import hugging_face
@@ -166,21 +166,33 @@ def write_tokenizer(
     tables: Tables,
     tokenizer_hash: str,
 ) -> None:
-    """Write the files of a tokenizer; each is replaced whole or not at all."""
+    """Write the files of a tokenizer: a folder that is whole, or files in the place of another's.
+
+    Whenever that is broken off, what is in the folder reads as the one tokenizer or the other.
+    """
     folder = Path(folder)
     files = {
-        VOCAB_FILE: to_json(gpt2_files.printable_vocab(vocab, special_tokens)).encode(),
+        VOCAB_FILE: disk.to_json(gpt2_files.printable_vocab(vocab, special_tokens)).encode(),
         MERGES_FILE: gpt2_files.format_merges(merges).encode(),
-        SPECIAL_FILE: to_json(special_tokens).encode(),
-        HUGGING_FACE_FILE: to_json(
+        SPECIAL_FILE: disk.to_json(special_tokens).encode(),
+        HUGGING_FACE_FILE: disk.to_json(
             hugging_face.format_tokenizer_json(vocab, merges, special_tokens)
         ).encode(),
     }
     made_from = _hash_files([files[VOCAB_FILE], files[MERGES_FILE], files[SPECIAL_FILE]])
     files[TABLES_FILE] = pack_tables(tables, tokenizer_hash, made_from)
-    folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir() or not any(folder.iterdir()):
+        with disk.whole_folder(folder, last=SPECIAL_FILE) as partial:
+            for name, content in files.items():
+                disk.write_new(partial / name, content)
+        return
+    # Without SPECIAL_FILE it is HUGGING_FACE_FILE that is read, which says all by itself.
+    disk.write_file(folder / HUGGING_FACE_FILE, files.pop(HUGGING_FACE_FILE), replace=True)
+    special = files.pop(SPECIAL_FILE)
+    disk.remove_file(folder / SPECIAL_FILE)
     for name, content in files.items():
-        write_atomically(folder / name, [content])
+        disk.write_file(folder / name, content, replace=True)
+    disk.write_file(folder / SPECIAL_FILE, special, replace=True)
 
 
 def _hash_files(contents: Sequence[bytes]) -> str:

@@ -135,8 +135,8 @@ class Tokenizer:
     def save(self, folder: StrPath) -> None:
         """Write vocab.json, merges.txt, special_tokens.json, tokenizer.json and tables.npz.
 
-        `tokenizers` reads tokenizer.json; tables.npz only makes load quick. Each file is replaced
-        whole or not at all.
+        `tokenizers` reads tokenizer.json; tables.npz only makes load quick. When it is broken off,
+        the folder holds this tokenizer or the one that was there before.
         """
         tokenizer_files.write_tokenizer(
             folder, self.vocab, self.merges, self.special_tokens, self._tables, self.hash

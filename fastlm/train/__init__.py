@@ -6,8 +6,8 @@ from fastlm.lazy import lazy_names
 
 if TYPE_CHECKING:
     from fastlm.train.run import Summary as Summary
-    from fastlm.train.run import new_trainer as new_trainer
+    from fastlm.train.run import new_run as new_run
     from fastlm.train.run import train as train
 
-__all__ = ["Summary", "new_trainer", "train"]
-__getattr__ = lazy_names(__name__, {"Summary": "run", "new_trainer": "run", "train": "run"})
+__all__ = ["Summary", "new_run", "train"]
+__getattr__ = lazy_names(__name__, {"Summary": "run", "new_run": "run", "train": "run"})

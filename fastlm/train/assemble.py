@@ -1,39 +1,60 @@
-"""The parts of a run that its configuration asks for: network, optimizers, loss."""
+"""The parts of a run that its configuration asks for: device, network, optimizers, loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from fastlm.config import TrainConfig
 from fastlm.devices.fsdp import apply_fsdp
 from fastlm.devices.hardware import choose_compute_dtype, choose_device
 from fastlm.devices.ranks import GradientSum, Ranks
 from fastlm.model import TransformerLM, init_weights
-from fastlm.ops import load_ops, torch_ops
-from fastlm.optim import build_optimizers
+from fastlm.ops import Ops, load_ops, torch_ops
+from fastlm.optim import Stepper
 from fastlm.optim.averaging import WeightAverage
-from fastlm.optim.muon import Muon
+from fastlm.optim.groups import build_optimizers
 from fastlm.optim.rows import RowAdaGrad
+from fastlm.train.loggers import check_logger
 from fastlm.train.micro_batch import MemoryPlan, plan_memory
 from fastlm.train.row_loss import RowLoss
 from fastlm.train.tying import Tie, tie
 
 
-@dataclass
-class Parts:
-    """What is trained, and with what."""
+@dataclass(frozen=True)
+class Setup:
+    """The device and the operations of a run, decided once."""
 
     device: torch.device
+    compute_dtype: torch.dtype
+    """of activations and of the products of matrices"""
     notice: str
-    """why activations have another dtype than was asked for; empty if not so"""
+    """why that is another dtype than was asked for; empty if it is the same"""
+    ops: Ops
+
+
+def set_up(config: TrainConfig) -> Setup:
+    """Decide on what a run computes; looks for devices and packages, changes nothing.
+
+    Raises:
+        ValueError: for what this machine does not have, with what to do.
+    """
+    check_logger(config.logger)
+    device = choose_device(config.device)
+    dtype, notice = choose_compute_dtype(device, config.bf16)
+    ops = load_ops(config.triton_ops, device, attention=config.attention, fp8=config.fp8)
+    return Setup(device, dtype, notice, ops)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A network and everything that trains it."""
+
     memory: MemoryPlan
     model: TransformerLM
-    optimizers: list[Optimizer]
+    optimizers: list[Stepper | RowAdaGrad]
     tie: Tie | None
     parameters: list[nn.Parameter]
     """those with gradients of their own"""
@@ -43,22 +64,20 @@ class Parts:
     gradient_sum: GradientSum | None
 
 
-def assemble(config: TrainConfig, ranks: Ranks) -> Parts:
-    """Make everything anew from config.seed, on the configuration's device.
+def assemble(config: TrainConfig, setup: Setup, ranks: Ranks) -> Parts:
+    """Make everything anew from config.seed.
 
     Raises:
-        ValueError: for what cannot run here, with what to do.
+        ValueError: for a step that does not fit the device, with what to do.
     """
-    device = choose_device(config.device)
-    dtype, notice = choose_compute_dtype(device, config.bf16)
+    device, ops = setup.device, setup.ops
     torch.use_deterministic_algorithms(config.deterministic)
-    torch.manual_seed(config.seed)  # nothing here draws from it, but what is added may
-    ops = load_ops(config.triton_ops, device, attention=config.attention, fp8=config.fp8)
+    torch.manual_seed(config.seed)  # nothing here draws from it, but an operation of others may
     # Before anything is on the device: free memory is then all that this run can have.
     memory = plan_memory(
         config,
         device,
-        bf16=dtype == torch.bfloat16,
+        bf16=setup.compute_dtype == torch.bfloat16,
         keeps_logits=ops.linear_cross_entropy is torch_ops.linear_cross_entropy,
         n_ranks=ranks.size,
         is_fsdp=ranks.is_fsdp,
@@ -66,64 +85,64 @@ def assemble(config: TrainConfig, ranks: Ranks) -> Parts:
     # The card with the least free memory decides for all.
     size, checkpointed = ranks.largest(-memory.micro_batch, memory.checkpoint_activations)
     memory = memory._replace(micro_batch=-int(size), checkpoint_activations=bool(checkpointed))
+    # Under FSDP the parts of a model come together between its layers.
+    scope = "block" if ranks.is_fsdp else config.compile_scope
+    if config.compile:
+        _forget_graphs()
+        if scope == "block":
+            head = torch.compile(ops.linear_cross_entropy, fullgraph=True, dynamic=False)
+            ops = ops._replace(linear_cross_entropy=head)
     model = TransformerLM(
         config.model,
         ops=ops,
-        compute_dtype=dtype,
+        compute_dtype=setup.compute_dtype,
         checkpoint_activations=memory.checkpoint_activations,
     )
     init_weights(model, config.seed)
     model.to(device)
     tables = None
-    if model.ngrams is not None:  # first: what it takes, no other optimizer sees
-        tables = RowAdaGrad(model.ngrams.tables.parameters(), config.optim.ngram_lr)
-        tables.ranks = ranks
+    if model.ngrams is not None:  # first: its parameters are no other optimizer's
+        rows = model.ngrams.tables.parameters()
+        tables = RowAdaGrad(rows, config.optim.ngram_lr, ranks=ranks)
     if ranks.is_fsdp:
         apply_fsdp(model, layers=model.layers, device=device)
     tied = tie(model) if config.optim.tie_until > 0 else None
-    optimizers = build_optimizers(model, config.optim, ops, compiled=config.compile)
-    for optimizer in optimizers:
-        if isinstance(optimizer, Muon):
-            optimizer.ranks = ranks
+    optimizers: list[Stepper | RowAdaGrad] = [
+        *build_optimizers(model, config.optim, setup.ops, ranks=ranks, compiled=config.compile)
+    ]
     if tables is not None:
         optimizers.append(tables)
     parameters = [p for p in model.parameters() if p.requires_grad]
     loss: Callable[[Tensor, Tensor], Tensor] = model.loss
-    if config.compile:
-        # Under FSDP the parts of a model come together between its layers.
-        loss = compiled_loss(model, "block" if ranks.is_fsdp else config.compile_scope)
+    if config.compile and scope == "block":
+        for layer in model.layers:
+            layer.compile(fullgraph=True, dynamic=False)
+    elif config.compile:
+        loss = torch.compile(model.loss, fullgraph=True, dynamic=False)
     if tables is not None and model.ngrams is not None:
         loss = RowLoss(loss, model.ngrams, tables)
+    average = None
+    if config.optim.average_tail > 0:
+        tail, every = config.optim.average_tail, config.optim.average_every
+        average = WeightAverage(parameters, tail=tail, every=every)
     is_added_up = ranks.size > 1 and not ranks.is_fsdp
     return Parts(
-        device=device,
-        notice=notice,
         memory=memory,
         model=model,
         optimizers=optimizers,
         tie=tied,
         parameters=parameters,
-        average=WeightAverage(parameters) if config.optim.average_tail > 0 else None,
+        average=average,
         loss=loss,
         gradient_sum=GradientSum(parameters, ranks) if is_added_up else None,
     )
 
 
-def compiled_loss(model: TransformerLM, scope: Literal["step", "block"]) -> Callable[..., Tensor]:
-    """model.loss as one graph, or with its layers and its head compiled, each kind once.
-
-    Forgets what was compiled before in this process.
-    """
+def _forget_graphs() -> None:
+    """Start as a process does that has compiled nothing."""
     # Graphs are kept per function, and only a few: those of an earlier run would be in the way.
     torch.compiler.reset()
     # einops has a table of the types it has met, and a graph holds for that table alone: it
     # would be compiled a second time when the first call has filled it.
     for x in (torch.empty(1, 1), torch.nn.Parameter(torch.empty(1, 1))):
         rearrange(x, "a b -> b a")
-    if scope == "step":
-        return torch.compile(model.loss, fullgraph=True, dynamic=False)
-    for layer in model.layers:
-        layer.compile(fullgraph=True, dynamic=False)
-    head = torch.compile(model.ops.linear_cross_entropy, fullgraph=True, dynamic=False)
-    model.ops = model.ops._replace(linear_cross_entropy=head)
-    return model.loss

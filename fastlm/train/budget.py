@@ -8,7 +8,7 @@ from fastlm.config import TrainConfig
 
 _LEAVING_SECONDS = 10.0
 _MARGIN = 0.1
-"""of what the end is expected to take, for it to take longer"""
+"""safety margin: the final validation and save may take 10 % longer than predicted"""
 _LEAST_MARGIN_SECONDS = 0.5
 
 REASONS = ("step budget", "token budget", "time budget")
@@ -74,6 +74,10 @@ class Budget:
         """of training on a window, in the warm-up and in each log interval"""
         self.eval_seconds_per_token: list[float] = []
         """in the warm-up and in each validation"""
+
+    def use_config(self, config: TrainConfig) -> None:
+        """Go on with other budgets."""
+        self.config = config
 
     def progress(self, step: int) -> float:
         """Share of the run that is done: of its steps or of its time, whichever is further.

@@ -19,6 +19,7 @@ from fastlm.train import signals
 
 if TYPE_CHECKING:
     from fastlm.devices.ranks import Ranks
+    from fastlm.train.assemble import Setup
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,11 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     # All that is slow to import comes after the flags.
     from fastlm.checkpoint import is_checkpoint
     from fastlm.data.prepared import open_prepared
-    from fastlm.devices.hardware import choose_compute_dtype, choose_device, configure_cuda
+    from fastlm.devices.hardware import configure_cuda
     from fastlm.devices.ranks import LostProcess, joined
-    from fastlm.ops import load_ops
-    from fastlm.train.loggers import check_logger
+    from fastlm.train.assemble import set_up
     from fastlm.train.profiling import profile_run
-    from fastlm.train.run import new_trainer, say
+    from fastlm.train.run import new_run, say
 
     config = arguments.config
     if arguments.resume == "auto" and arguments.out is None:
@@ -146,14 +146,11 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
                 f"--resume {named} goes on in that folder: leave out --out {arguments.out}"
             )
         resume = named if is_checkpoint(named) else True
-    check_logger(config.logger)
     configure_cuda(bf16=config.bf16)
-    device = choose_device(config.device)
-    choose_compute_dtype(device, config.bf16)
-    load_ops(config.triton_ops, device, attention=config.attention, fp8=config.fp8)
+    setup = set_up(config)
     asked = _flag(argv, "model.vocab-size") or _flag(argv, "model.vocab_size")
     try:
-        with joined(config.parallel, device) as ranks:
+        with joined(config.parallel, setup.device) as ranks:
             if config.parallel != "auto" and ranks.size == 1:
                 say(f"note: --parallel {config.parallel} needs torchrun: this is one process")
             if not config.data.path:
@@ -172,10 +169,12 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
             if arguments.profile:
                 if ranks.size > 1:
                     raise ValueError("--profile times the parts of one process: leave out torchrun")
-                trainer = new_trainer(config, run_dir, resume=False, clock_started=started)
-                print(profile_run(trainer).table())
+                run = new_run(config, run_dir, clock_started=started, setup=setup)
+                print(profile_run(run).table())
                 return
-            code = _exit_code(config, run_dir, resume=resume, started=started, ranks=ranks)
+            code = _exit_code(
+                config, run_dir, resume=resume, started=started, ranks=ranks, setup=setup
+            )
     except LostProcess as error:
         say(f"error: {error}")
         code = 1
@@ -184,7 +183,13 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
 
 
 def _exit_code(
-    config: TrainConfig, run_dir: Path, *, resume: bool | Path, started: float, ranks: "Ranks"
+    config: TrainConfig,
+    run_dir: Path,
+    *,
+    resume: bool | Path,
+    started: float,
+    ranks: "Ranks",
+    setup: "Setup",
 ) -> int:
     """Train, and say in a line why it ended if it did not come to its end."""
     from fastlm.checkpoint.saver import SaveFailed
@@ -200,6 +205,7 @@ def _exit_code(
             clock_started=started,
             job_ends=signals.job_end(),
             ranks=ranks,
+            setup=setup,
         )
     except (Diverged, SaveFailed, OutOfMemory) as error:
         if ranks.is_first or not isinstance(error, Diverged):  # that is the same for all

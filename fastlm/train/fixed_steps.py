@@ -14,100 +14,110 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from fastlm.checkpoint import SavedRun, take_snapshot, write_snapshot
 from fastlm.checkpoint.tree import host_copy
 from fastlm.cli.console import StatusLine
 from fastlm.config import TrainConfig
 from fastlm.data.windows import Batch
-from fastlm.train.trainer import Trainer
+from fastlm.train.loop import Training
 
 _ROUNDS, _STEPS = 3, 3
 _SPARE = 0.01  # of the time: a run that is a little slower than its probe still comes to its end
 
 
-def fix_steps(trainer: Trainer, status: StatusLine) -> None:
+def fix_steps(run: Training, status: StatusLine) -> None:
     """Give a run on a time budget, before its first step, the max_steps that the budget holds.
 
-    The number goes into the trainer's configuration, config.json and the log. Model, optimizers and
+    The number goes into the run's configuration, config.json and the log. Model, optimizers and
     data are afterwards as they were, and the probe counts on the budget's clock. A signal ends it
     without a number.
     """
+    trainer, saver = run.trainer, run.saving.saver
     assert trainer.step == 0, "the steps before would have had another schedule"
-    before = copied(trainer)
+    before = copied(run)
     stream = trainer.stream()
-    n_parts = len(trainer.config.batch_sizes)
-    step_seconds = [_step_seconds(trainer, stream, part) for part in range(n_parts)]
-    if trainer.stop_reason() is None:
-        trainer.saver.seconds = _save_seconds(trainer)
-    trainer.restore(before)
-    if trainer.stop_reason() is not None:
+    stages = range(len(trainer.batch_sizes))
+    step_seconds = [_step_seconds(run, stream, stage) for stage in stages]
+    if run.stopping.asked() is None:
+        saver.expect(_save_seconds(run))
+    run.saving.restore(before)
+    if run.stopping.asked() is not None:
         return
-    for seconds, size in zip(step_seconds, trainer.config.batch_sizes, strict=True):
-        trainer.budget.window_seconds.append(seconds / size)
-    n_steps = trainer.ranks.of_first(_fitting_steps(trainer, step_seconds))
-    trainer.use_config(dataclasses.replace(trainer.config, max_steps=n_steps))
-    trainer.record.write_config(trainer.config)
-    trainer.record.log(
+    for seconds, size in zip(step_seconds, trainer.batch_sizes, strict=True):
+        run.budget.window_seconds.append(seconds / size)
+    n_steps = trainer.ranks.of_first(_fitting_steps(run, step_seconds))
+    run.use_config(dataclasses.replace(run.config, max_steps=n_steps))
+    run.record.write_config(run.config)
+    run.record.log(
         {
             "kind": "probe",
             "step": 0,
             "max_steps": n_steps,
             "step_seconds": step_seconds,
             "micro_batch": trainer.micro_batch,
-            "elapsed_seconds": round(trainer.clock.elapsed, 3),
+            "elapsed_seconds": round(run.clock.elapsed, 3),
         }
     )
     status.say(f"{n_steps:,} steps fit: --max-steps {n_steps} in place of the time repeats the run")
 
 
-def copied(trainer: Trainer) -> SavedRun:
-    """Copies of all that Trainer.restore puts back; those of the weights are on the CPU."""
+def copied(run: Training) -> SavedRun:
+    """Copies of all that Saving.restore puts back; those of the weights are on the CPU."""
+    trainer = run.trainer
     return SavedRun(
         step=trainer.step,
-        state=trainer.state(),
+        state=run.saving.state(),
         model={name: host_copy(t) for name, t in trainer.model.state_dict().items()},
         optimizers=[copy.deepcopy(optimizer.state_dict()) for optimizer in trainer.optimizers],
         about={},
     )
 
 
-def _step_seconds(trainer: Trainer, stream: Iterator[Batch], part: int) -> float:
+def _step_seconds(run: Training, stream: Iterator[Batch], stage: int) -> float:
     """Median over rounds of steps; a signal cuts it short."""
-    loss, _ = trainer.step_of_part(stream, part)  # allocates
-    loss.item()
+
+    def step() -> Tensor:
+        _, progress = run.stopping.next_step(run.trainer.step)
+        return run.trainer.train_step(stream, stage=stage, progress=progress)[0]
+
+    step().item()  # allocates
     rounds = []
     for _ in range(_ROUNDS):
         began = time.perf_counter()
         for _ in range(_STEPS):
-            loss, _ = trainer.step_of_part(stream, part)
+            loss = step()
         loss.item()  # as in training, the device is waited for after several steps
         rounds.append((time.perf_counter() - began) / _STEPS)
-        if trainer.stop_reason() is not None:
+        if run.stopping.asked() is not None:
             break
     return statistics.median(rounds)
 
 
-def _save_seconds(trainer: Trainer) -> float:
-    """Of a checkpoint with the state that optimizers have only after a step."""
-    began = time.perf_counter()
-    snapshot = take_snapshot(trainer.step, trainer.model, trainer.optimizers, trainer.state(), {})
+def _save_seconds(run: Training) -> float:
+    """Time of a checkpoint with the state that optimizers have only after a step."""
+    trainer, began = run.trainer, time.perf_counter()
+    snapshot = take_snapshot(
+        trainer.step, trainer.model, trainer.optimizers, run.saving.state(), {}
+    )
     if trainer.ranks.is_first:
-        with tempfile.TemporaryDirectory(dir=trainer.record.folder) as folder:
+        with tempfile.TemporaryDirectory(dir=run.record.folder) as folder:
             write_snapshot(Path(folder), snapshot)
     return time.perf_counter() - began
 
 
-def _fitting_steps(trainer: Trainer, step_seconds: Sequence[float]) -> int:
-    config = trainer.config
+def _fitting_steps(run: Training, step_seconds: Sequence[float]) -> int:
+    config = run.config
     assert config.time_budget is not None
-    available = config.time_budget - trainer.budget.reserve - trainer.clock.elapsed
-    eval_tokens = min(config.eval_tokens, len(trainer.data.val.tokens))
+    available = config.time_budget - run.budget.reserve - run.clock.elapsed
+    eval_tokens = min(config.eval_tokens, len(run.trainer.data.val.tokens))
     n_steps = steps_within(
         (1 - _SPARE) * available,
         config,
         step_seconds=step_seconds,
-        eval_seconds=statistics.median(trainer.budget.eval_seconds_per_token) * eval_tokens,
-        save_seconds=trainer.saver.seconds,
+        eval_seconds=statistics.median(run.budget.eval_seconds_per_token) * eval_tokens,
+        save_seconds=run.saving.saver.seconds,
     )
     return n_steps if config.total_steps is None else min(n_steps, config.total_steps)
 
@@ -127,9 +137,9 @@ def steps_within(
     """
 
     def needed(n_steps: int) -> float:
-        parts = zip(config.steps_in_parts(n_steps), step_seconds, strict=True)
+        stages = zip(config.steps_in_stages(n_steps), step_seconds, strict=True)
         n_evals, n_saves = n_steps // config.eval_every, n_steps // config.checkpoint_every
-        return sum(n * s for n, s in parts) + n_evals * eval_seconds + n_saves * save_seconds
+        return sum(n * s for n, s in stages) + n_evals * eval_seconds + n_saves * save_seconds
 
     most = max(0, int(seconds / min(step_seconds)))
     return max(1, bisect.bisect_right(range(most + 1), seconds, key=needed) - 1)

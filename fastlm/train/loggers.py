@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fastlm.cli import unknown
+from fastlm.files import disk
 from fastlm.runs.run_files import RunFiles
 
 MOST_QUEUED = 1_000
@@ -160,14 +161,11 @@ def open_logger(
     """A logger for the run in a folder; None for "none".
 
     Args:
-        name: none, tensorboard or wandb.
+        name: none, tensorboard or wandb, as check_logger let it pass.
         config: of the run, as plain values.
         first_step: what was sent after it by a run that goes on here is taken back or overlaid.
         say: tells a person a line.
-    Raises:
-        ValueError: as check_logger does.
     """
-    check_logger(name)
     if name == "none":
         return None
     kind = TensorBoard if name == "tensorboard" else WandB
@@ -206,7 +204,7 @@ class WandB:
 
         path = RunFiles(folder).wandb_id
         if not (first_step and path.is_file()):
-            path.write_text(secrets.token_hex(4) + "\n", encoding="utf-8")
+            disk.write_file(path, f"{secrets.token_hex(4)}\n".encode(), replace=True)
         self.run: Any = wandb.init(
             id=path.read_text(encoding="utf-8").strip(),
             resume="allow",

@@ -13,13 +13,14 @@ from torch import Tensor
 from fastlm.data.windows import window_starts
 from fastlm.devices.fsdp import whole
 from fastlm.runs.record import write_json
+from fastlm.runs.run_files import RunFiles
 from fastlm.train.trainer import Trainer
 from fastlm.train.watch import Step
 
 
-def write_nonfinite(trainer: Trainer, step: Step) -> Path:
-    """Write not-finite-step-N.json beside the log: windows, seed, norms of every parameter."""
-    path = trainer.record.files.nonfinite_step(step.number)
+def write_nonfinite(trainer: Trainer, step: Step, files: RunFiles) -> Path:
+    """Write not-finite-step-N.json of a run: windows, seed, norms of every parameter."""
+    path = files.nonfinite_step(step.number)
     described = describe_step(trainer, step)
     if trainer.ranks.is_first:
         write_json(path, described)
@@ -29,7 +30,7 @@ def write_nonfinite(trainer: Trainer, step: Step) -> Path:
 def describe_step(trainer: Trainer, step: Step) -> dict[str, Any]:
     """Compute a step's gradients again, without an update; weights are those of now."""
     config = trainer.config
-    batch_size = config.batch_sizes[step.part]
+    batch_size = trainer.batch_sizes[step.stage]
     for p in trainer.parameters:
         p.grad = None
     stream = trainer.stream(step.first_window, is_shared=False)

@@ -18,8 +18,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from fastlm.accounting import forward_flops
 from fastlm.data.windows import Batch
+from fastlm.files import disk
 from fastlm.model import TransformerBlock
 from fastlm.optim import clip_gradients
+from fastlm.train.loop import Training
 from fastlm.train.trainer import Trainer
 
 _ROUNDS = 7
@@ -68,47 +70,54 @@ class StepProfile(NamedTuple):
 
 
 def profile_step(
-    trainer: Trainer, stream: Iterator[Batch], trace: Path, *, n_steps: int = 5
+    run: Training, stream: Iterator[Batch], trace: Path, *, n_steps: int = 5
 ) -> StepProfile:
     """Time the parts of a step, then whole steps, which train; write a trace of some of them.
 
     Args:
         trace: a file for chrome://tracing or https://ui.perfetto.dev.
     """
+    trainer = run.trainer
+
+    def step() -> None:
+        stage, progress = run.stopping.next_step(trainer.step)
+        trainer.train_step(stream, stage=stage, progress=progress)
+
     parts = _time_parts(trainer, stream)
-    seconds = _median_seconds(lambda: trainer.train_step(stream), trainer.device, n_steps)
+    seconds = _median_seconds(step, trainer.device, n_steps)
     on_gpu = trainer.device.type == "cuda"
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
     _wait(trainer.device)
     with profile(activities=kinds) as profiled:
         began = time.perf_counter()
         for _ in range(n_steps):
-            trainer.train_step(stream)
+            step()
         _wait(trainer.device)
         wall = time.perf_counter() - began
-    profiled.export_chrome_trace(str(trace))
+    with disk.whole_file(trace, replace=True) as file:
+        profiled.export_chrome_trace(file.name)
     idle = None
     if on_gpu:
         busy = sum(event.self_device_time_total for event in profiled.key_averages()) / 1e6
         idle = max(0.0, 1 - busy / wall)
-    return StepProfile(parts, seconds, idle, trainer.peak_flops)
+    return StepProfile(parts, seconds, idle, run.telling.peak_flops)
 
 
-def profile_run(trainer: Trainer) -> StepProfile:
+def profile_run(run: Training) -> StepProfile:
     """Profile a run that has not begun; writes profile.md and trace.json into its folder."""
-    stream = trainer.stream()
-    trainer.warm_up()
-    trainer.clock.begin_steps()
-    files = trainer.record.files
-    files.folder.mkdir(parents=True, exist_ok=True)
-    found = profile_step(trainer, stream, files.trace)
-    files.profile.write_text(found.table() + "\n", encoding="utf-8")
+    stream = run.trainer.stream()
+    run.warm_up()
+    run.clock.begin_steps()
+    files = run.record.files
+    found = profile_step(run, stream, files.trace)
+    disk.write_file(files.profile, f"{found.table()}\n".encode(), replace=True)
     return found
 
 
 def _time_parts(trainer: Trainer, stream: Iterator[Batch]) -> list[Part]:
     config, model = trainer.config.model, trainer.model
-    n_micro = trainer.batch_size // trainer.micro_batch
+    batch_size = trainer.batch_sizes[0]
+    n_micro = batch_size // trainer.micro_batch
     n_layers, t, d = config.n_layers, config.context_length, config.d_model
     block = model.layers[-1]
     assert isinstance(block, TransformerBlock)
@@ -137,7 +146,7 @@ def _time_parts(trainer: Trainer, stream: Iterator[Batch]) -> list[Part]:
         return model.ops.linear_cross_entropy(x, model.output_weight, targets, **options)
 
     # Forward and backward of all layers: of the whole, less those of other parts.
-    tokens = trainer.batch_size * t
+    tokens = batch_size * t
     per_token = 3 * forward_flops(config, t) / t
     head_flops = 6 * d * config.vocab_size
     n_ffn_matrices = 3 if config.ffn == "swiglu" else 2

@@ -3,37 +3,41 @@
 import contextlib
 import dataclasses
 import itertools
-import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastlm.accounting import count_parameters
 from fastlm.checkpoint import SavedRun, read_newest, read_run_checkpoint, set_aside, step_folder
-from fastlm.checkpoint.saver import SaveFailed
+from fastlm.checkpoint.saver import SaveFailed, Saver
 from fastlm.cli.console import StatusLine
 from fastlm.config import TrainConfig
-from fastlm.data.prepared import check_tokenizer, open_prepared
+from fastlm.data.prepared import PreparedData, check_tokenizer, open_prepared
 from fastlm.data.windows import check_length
 from fastlm.devices.hardware import describe, peak_memory
 from fastlm.devices.ranks import Ranks
+from fastlm.files import disk
 from fastlm.generate.sampling import generate_text
 from fastlm.pretrained import load_pretrained, read_start
 from fastlm.runs.plot import plot_curves
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles
 from fastlm.train import signals
-from fastlm.train.budget import Clock
+from fastlm.train.assemble import Setup, set_up
+from fastlm.train.budget import Budget, Clock
 from fastlm.train.fixed_steps import fix_steps
-from fastlm.train.loggers import check_logger, open_logger
-from fastlm.train.loop import begin, run
+from fastlm.train.loggers import open_logger
+from fastlm.train.loop import Training, begin, loop
 from fastlm.train.micro_batch import is_out_of_memory, out_of_memory
 from fastlm.train.nonfinite import write_nonfinite
+from fastlm.train.saving import Saving
 from fastlm.train.signals import Stopped
+from fastlm.train.stopping import Stopping
+from fastlm.train.telling import Telling
 from fastlm.train.trainer import Trainer
 from fastlm.train.watch import Diverged
 
@@ -79,6 +83,7 @@ def train(
     clock_started: float | None = None,
     job_ends: float | None = None,
     ranks: Ranks | None = None,
+    setup: Setup | None = None,
 ) -> Summary:
     """Train a model into a folder.
 
@@ -92,6 +97,7 @@ def train(
         job_ends: when this process will be killed, seconds since the epoch: the run is saved and
             left before, to be resumed.
         ranks: the processes that share out the work; each has to call this. The first writes.
+        setup: set_up(config), where that was called before.
     Raises:
         ValueError, OSError: for settings, data or folders that cannot be used.
         Diverged: if loss or gradients stop being finite; a file beside the log describes the step.
@@ -100,85 +106,98 @@ def train(
         Stopped: on a signal before the first step: there is nothing to save.
     """
     ranks = ranks or Ranks()
+    setup = setup or set_up(config)
     with (
         signals.StopRequest(job_ends) as stop,
         StatusLine(is_shown=ranks.is_first) as status,
         contextlib.ExitStack() as at_end,
     ):
-        stop.raises = True
-        trainer = new_trainer(
-            config,
-            run_dir,
-            resume=bool(resume),
-            clock_started=clock_started,
-            stop=stop,
-            ranks=ranks,
-        )
-        saved = _open_record(trainer, resume)
-        _introduce(trainer, status, resumed=saved)
-        at_end.callback(_send_rows_on(trainer, status))
-        at_end.callback(trainer.saver.finish)  # however the run ends, what is being written stays
-        try:
-            with ThreadPoolExecutor(1) as pool:  # compiling takes longer than reading all tokens
-                verified = pool.submit(trainer.data.verify if ranks.is_first else lambda: None)
-                begin(trainer, status)
+        with stop.raising():
+            run = new_run(
+                config,
+                run_dir,
+                resume=bool(resume),
+                clock_started=clock_started,
+                stop=stop,
+                ranks=ranks,
+                setup=setup,
+            )
+            is_resumed = _open_record(run, resume)
+            _introduce(run, setup, status, is_resumed=is_resumed)
+            at_end.callback(_forward_rows(run, status))
+            # However the run ends, a checkpoint that is being written is written to its end.
+            at_end.callback(run.saving.saver.finish)
+            # Compiling takes longer than reading all tokens.
+            with _failures_explained(run), ThreadPoolExecutor(1) as pool:
+                verify = run.trainer.data.verify if ranks.is_first else lambda: None
+                verified = pool.submit(verify)
+                begin(run, status)
                 verified.result()
-            stop.raises = False
-            if config.fix_steps and trainer.config.max_steps is None:
-                fix_steps(trainer, status)
-            stopped_by = run(trainer, status)
-            summary = _finish(trainer, stopped_by, status)
-        except Diverged as error:
-            with contextlib.suppress(OSError):  # a full disk is not what ended the run
-                error.add_note(str(write_nonfinite(trainer, error.step)))
-            ranks.wait()
-            raise
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            peak = peak_memory(trainer.device)
-            raise out_of_memory(trainer.memory, trainer.config, peak, ranks.size) from error
+        with _failures_explained(run):
+            if config.fix_steps and run.config.max_steps is None:
+                fix_steps(run, status)
+            stopped_by = loop(run, status)
+            summary = _finish(run, stopped_by, stop, status)
         ranks.wait()  # torchrun ends all processes when one has ended: the first is to be done
         return summary
 
 
-def _open_record(trainer: Trainer, resume: bool | Path) -> bool:
+@contextlib.contextmanager
+def _failures_explained(run: Training) -> Iterator[None]:
+    """Describe the step of a divergence in a file, and say what fits when memory runs out."""
+    trainer = run.trainer
+    try:
+        yield
+    except Diverged as error:
+        with contextlib.suppress(OSError):  # a full disk is not what ended the run
+            error.add_note(str(write_nonfinite(trainer, error.step, run.record.files)))
+        trainer.ranks.wait()
+        raise
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        peak = peak_memory(trainer.device)
+        raise out_of_memory(trainer.memory, run.config, peak, trainer.ranks.size) from error
+
+
+def _open_record(run: Training, resume: bool | Path) -> bool:
     """Begin the run's record, or go on with it; returns whether it goes on."""
-    record, data, ranks = trainer.record, trainer.data, trainer.ranks
+    trainer, record, saver = run.trainer, run.record, run.saving.saver
+    data, ranks = trainer.data, trainer.ranks
     environment = describe(trainer.device) | {"arguments": sys.argv[1:], "processes": ranks.size}
     saved = _saved(record, resume, ranks) if resume else None
-    if saved is None and trainer.config.init_from:
-        trainer.load_weights(read_start(trainer.config, data.tokenizer_hash))
+    if saved is None and run.config.init_from:
+        trainer.load_weights(read_start(run.config, data.tokenizer_hash))
     if ranks.is_first:
-        trainer.saver.check_space(trainer.checkpoint_bytes)
+        saver.check_space(run.saving.checkpoint_bytes)
     if saved is not None:
-        trainer.resume(saved)
+        run.use_config(run.saving.resume(saved))
         for path in set_aside(record.checkpoints, trainer.step) if ranks.is_first else []:
             say(f"note: going back to step {trainer.step:,}: {path} is kept")
         record.resume(trainer.step, environment)
     else:
-        record.start(trainer.config, environment)
+        record.start(run.config, environment)
     if ranks.is_first:
         # Of a resumed run too: a power cut may have come between the two.
-        shutil.copytree(data.tokenizer_folder, record.tokenizer, dirs_exist_ok=True)
+        disk.copy_folder(data.tokenizer_folder, record.tokenizer, replace=True)
     return saved is not None
 
 
-def _send_rows_on(trainer: Trainer, status: StatusLine) -> Callable[[], None]:
+def _forward_rows(run: Training, status: StatusLine) -> Callable[[], None]:
     """Let the configured logger have each row; returns what ends that."""
-    record, config = trainer.record, trainer.config
-    if not trainer.ranks.is_first:
+    record, config = run.record, run.config
+    if not run.trainer.ranks.is_first:
         return lambda: None
     logger = open_logger(
         config.logger,
         record.folder,
         dataclasses.asdict(config),
-        first_step=trainer.step,
+        first_step=run.trainer.step,
         say=status.say,
     )
     if logger is None:
         return lambda: None
-    record.send_on = logger.log
+    record.forward_rows(logger.log)
     return logger.close
 
 
@@ -200,41 +219,80 @@ def say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def new_trainer(
+def new_run(
     config: TrainConfig,
     run_dir: Path,
     *,
-    resume: bool,
-    clock_started: float | None,
+    resume: bool = False,
+    clock_started: float | None = None,
     stop: signals.StopRequest | None = None,
     ranks: Ranks | None = None,
-) -> Trainer:
+    setup: Setup | None = None,
+) -> Training:
     """A run that has not begun: data, tokenizer and folder looked at, nothing written yet.
 
+    Args:
+        resume: whether run_dir may hold a run.
+        clock_started, ranks, setup: as train() takes them.
     Raises:
         ValueError, OSError: for settings, data or folders that cannot be used.
     """
     clock = Clock(time.perf_counter() if clock_started is None else clock_started)
-    check_logger(config.logger)
     data = open_prepared(config.data.path)
     model_config = dataclasses.replace(config.model, vocab_size=data.vocab_size)
     config = dataclasses.replace(config, model=model_config)
     check_length(len(data.train.tokens), config.model.context_length)
     check_tokenizer(data)
     ranks = ranks or Ranks()
+    setup = setup or set_up(config)
     record = RunRecord(run_dir, is_written=ranks.is_first)
     if record.exists and not resume:
         raise FileExistsError(
             f"{run_dir} already holds a run: give another --out, or --resume auto to continue it"
         )
     ranks.wait()  # until all have looked: the first then makes the folder
-    return Trainer(config, data, record, clock, stop, ranks)
+    return assemble_run(config, data, record, clock, setup=setup, stop=stop, ranks=ranks)
 
 
-def _introduce(trainer: Trainer, status: StatusLine, *, resumed: bool) -> None:
-    config = trainer.config
-    if trainer.notice:
-        status.say(f"note: {trainer.notice}")
+def assemble_run(
+    config: TrainConfig,
+    data: PreparedData,
+    record: RunRecord,
+    clock: Clock,
+    *,
+    setup: Setup,
+    stop: signals.StopRequest | None = None,
+    ranks: Ranks | None = None,
+) -> Training:
+    """The trainer of a run, with what decides, tells and saves around it; writes nothing."""
+    ranks = ranks or Ranks()
+    trainer = Trainer(config, data, setup, ranks)
+    saver = Saver(record.checkpoints, keep=config.checkpoint_keep, before_rename=record.flush)
+    budget = Budget(
+        config,
+        clock,
+        saver,
+        n_val_tokens=len(data.val.tokens),
+        is_waited_for=setup.device.type == "cpu",
+    )
+    telling = Telling(
+        record, clock, budget, model=config.model, device=setup.device, n_devices=ranks.size
+    )
+    return Training(
+        trainer=trainer,
+        record=record,
+        clock=clock,
+        budget=budget,
+        stopping=Stopping(budget, stop or signals.StopRequest(), ranks),
+        telling=telling,
+        saving=Saving(trainer, telling.watch, clock, saver),
+    )
+
+
+def _introduce(run: Training, setup: Setup, status: StatusLine, *, is_resumed: bool) -> None:
+    trainer, config = run.trainer, run.config
+    if setup.notice:
+        status.say(f"note: {setup.notice}")
     checkpointed = ", activations checkpointed" if trainer.memory.checkpoint_activations else ""
     n_devices = f"{trainer.ranks.size} x " if trainer.ranks.size > 1 else ""
     sizes = " to ".join(f"{n * config.model.context_length:,}" for n in config.batch_sizes)
@@ -242,21 +300,24 @@ def _introduce(trainer: Trainer, status: StatusLine, *, resumed: bool) -> None:
         f"{count_parameters(config.model):,} parameters on {n_devices}{trainer.device}, "
         f"{sizes} tokens a step ({config.model.context_length} a window, {trainer.micro_batch} "
         f"windows at once{checkpointed}), "
-        f"{len(trainer.data.train.tokens):,} training tokens, run in {trainer.record.folder}"
+        f"{len(trainer.data.train.tokens):,} training tokens, run in {run.record.folder}"
     )
-    if resumed:
+    if is_resumed:
         status.say(f"resumed at step {trainer.step:,}")
 
 
-def _finish(trainer: Trainer, stopped_by: str, status: StatusLine) -> Summary:
+def _finish(
+    run: Training, stopped_by: str, stop: signals.StopRequest, status: StatusLine
+) -> Summary:
     """Average of the tail, last validation, checkpoint, summary, curve and sample."""
+    trainer, ranks, saver = run.trainer, run.trainer.ranks, run.saving.saver
     result, n_averaged = None, 0
     try:
-        if trainer.stop_reason() is None:
-            if trainer.ranks.of_first(trainer.saver.given_step != trainer.step):
-                trainer.save()  # the validation can take long
+        if run.stopping.asked() is None:
+            if ranks.of_first(saver.given_step != trainer.step):
+                run.save()  # the validation can take long
             n_averaged = trainer.use_average()
-            result = trainer.evaluate(None)
+            result = run.evaluate(None)
     except Stopped as stopped:
         stopped_by = str(stopped)
     if result is not None:
@@ -264,19 +325,21 @@ def _finish(trainer: Trainer, stopped_by: str, status: StatusLine) -> Summary:
         status.say(f"validation loss {result.loss:.4f} over {result.n_tokens:,} tokens{of_mean}")
     failure = None
     try:
-        trainer.save_last(status, renew=n_averaged > 0)
+        run.saving.save_last(renew=n_averaged > 0)
     except SaveFailed as error:  # what can be told of the run is told first
         failure = error
-    speed = trainer.config.model.context_length / statistics.median(trainer.budget.window_seconds)
+    for line in run.news():
+        status.say(line)
+    speed = run.config.model.context_length / statistics.median(run.budget.window_seconds)
     summary = Summary(
         finished=result is not None,
         saved=failure is None,
         stopped_by=stopped_by,
         step=trainer.step,
         tokens=trainer.tokens,
-        seconds=round(trainer.clock.seconds, 3),
-        elapsed_seconds=round(trainer.clock.elapsed, 3),
-        compile_seconds=round(trainer.compile_seconds, 3),
+        seconds=round(run.clock.seconds, 3),
+        elapsed_seconds=round(run.clock.elapsed, 3),
+        compile_seconds=round(run.compile_seconds, 3),
         val_loss=result.loss if result else None,
         val_loss_first_million=result.first_million if result else None,
         perplexity=result.perplexity if result else None,
@@ -284,26 +347,26 @@ def _finish(trainer: Trainer, stopped_by: str, status: StatusLine) -> Summary:
         val_tokens=result.n_tokens if result else 0,
         val_seconds=round(result.seconds, 3) if result else 0.0,
         tokens_per_second=speed,
-        mfu=trainer.mfu(speed),
+        mfu=run.telling.mfu(speed),
         peak_memory_bytes=peak_memory(trainer.device),
-        n_parameters=count_parameters(trainer.config.model),
+        n_parameters=count_parameters(run.config.model),
         n_averaged=n_averaged,
         device=str(trainer.device),
     )
-    if not trainer.ranks.is_first:
+    if not ranks.is_first:
         return summary
-    folder, files = trainer.record.folder, trainer.record.files
+    folder, files = run.record.folder, run.record.files
     # A disk that did not take the checkpoint may not take these: it is the former that counts.
     with contextlib.suppress(OSError) if failure else contextlib.nullcontext():
         write_json(files.summary, summary)
-        plot_curves(trainer.record.rows(), files.curve, title=folder.name)
+        plot_curves(run.record.rows(), files.curve, title=folder.name)
     if failure is not None:
         raise failure
     if summary.finished:
-        text = sample(folder, trainer.stop)
-        files.sample.write_text(text + "\n", encoding="utf-8")
+        text = sample(folder, stop)
+        disk.write_file(files.sample, f"{text}\n".encode(), replace=True)
         status.say(f"\n{text}\n")
-        status.say(_next_commands(folder, trainer.config))
+        status.say(_next_commands(folder, run.config))
     else:
         status.say(f"stopped by {stopped_by}; go on with --resume auto --out {folder}")
     return summary

@@ -3,10 +3,12 @@
 Imported before all that is slow, so that a signal during start-up finds it in place.
 """
 
+import contextlib
 import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -59,8 +61,7 @@ class StopRequest:
         self.job_ends = job_ends
         self.reason: str | None = None
         """name of the signal, or what else asked to stop"""
-        self.raises = False
-        """whether a signal raises Stopped at once: for start-up, where nothing has to be saved"""
+        self._raises = False
         self._noted: float | None = None
         """when the first signal came"""
         self._previous: dict[Any, Any] = {}
@@ -85,10 +86,19 @@ class StopRequest:
         if self._noted is None:
             self._noted = now
             self.reason = self.reason or signal.Signals(number).name
-            if self.raises:
+            if self._raises:
                 raise Stopped(self.reason)
         elif number == signal.SIGINT or now - self._noted >= TOGETHER_SECONDS:
             raise KeyboardInterrupt  # the second does not wait
+
+    @contextlib.contextmanager
+    def raising(self) -> Iterator[None]:
+        """Inside `with` a signal raises Stopped at once: nothing has to be saved there."""
+        self._raises = True
+        try:
+            yield
+        finally:
+            self._raises = False
 
     def ends_within(self, seconds: float) -> bool:
         """Whether the job ends so soon; if so, that is now the reason to stop."""

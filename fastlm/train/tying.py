@@ -46,6 +46,10 @@ class Tie:
         if self.is_tied:
             self.embedding.copy_(self.head)
 
+    def load_state(self, *, is_tied: bool) -> None:
+        """Go on tied or not, as a checkpoint says."""
+        self.is_tied = is_tied
+
     def untie(self, optimizers: Sequence[Optimizer]) -> None:
         """Let them part, each with what the optimizer knows of the head so far."""
         if not self.is_tied:

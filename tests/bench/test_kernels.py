@@ -8,17 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from kernel_errors import n_cases
+from kernel_step import RECIPES, StepRow, kernels_of, steps_to_time, winners
+from readme_tables import read_table
 
 import kernels
 from kernels.cases import OPS
-from kernels.readme import read_table
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "kernels" / "README.md"
-sys.path.insert(0, str(ROOT / "bench"))
-
-from kernel_errors import n_cases  # noqa: E402
-from kernel_step import RECIPES, StepRow, kernels_of, steps_to_time, winners  # noqa: E402
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -49,7 +47,7 @@ def test_trying_on_a_cpu_interprets_kernels_also_beside_a_gpu(words, is_interpre
 def test_times_without_a_gpu_are_refused_with_what_can_be_had():
     result = run("bench/gpu_kernels.py")
     assert result.returncode == 2
-    assert "python -m kernels.aot" in result.stderr.splitlines()[-1]
+    assert "python bench/kernel_aot.py" in result.stderr.splitlines()[-1]
 
 
 def test_kernels_taken_by_themselves_are_those_that_win_every_recorded_step():

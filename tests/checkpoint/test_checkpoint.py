@@ -198,12 +198,12 @@ def test_a_checkpoint_that_reads_back_wrong_is_no_checkpoint(tmp_path, monkeypat
     model, optimizer = trained()
     for step in (1, 2):
         write_checkpoint(tmp_path, step, model, [optimizer])
-    original = checkpoint.disk.write_flushed
+    original = checkpoint.disk.write_new
 
     def bad_disk(path, raw):
         original(path, raw[:-1] + b"?" if path.name == "optim.safetensors" else raw)
 
-    monkeypatch.setattr(checkpoint.disk, "write_flushed", bad_disk)
+    monkeypatch.setattr(checkpoint.disk, "write_new", bad_disk)
     for step in (2, 3):
         with pytest.raises(Damaged, match=f"step-00000{step}/optim.safetensors is damaged"):
             write_checkpoint(tmp_path, step, model, [optimizer])

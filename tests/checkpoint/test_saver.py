@@ -5,15 +5,12 @@ import errno
 import os
 import resource
 import shutil
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 import torch
-from kill_while_saving import assert_whole, snapshot
-from short_runs import config, new_trainer, train_rows, weights
+from kill_while_saving import assert_whole, kill_while_saving, snapshot
+from short_runs import config, new_run, train_rows, weights
 
 from fastlm import checkpoint
 from fastlm.checkpoint import read_newest, run_checkpoints, saver, write_snapshot
@@ -31,7 +28,9 @@ def test_a_disk_that_refuses_anything_leaves_the_checkpoints_before(
     code, new, tmp_path, monkeypatch
 ):
     """Every single call to the disk fails once."""
-    kept_aside = ".replaced-step-000002"  # beside the one that took its place, until the next save
+    kept_aside = (
+        disk.REPLACED + "step-000002"
+    )  # beside the one that took its place, until the next save
     for step in (1, 2):
         write_snapshot(tmp_path, snapshot(step))
     before = sorted(path.name for path in tmp_path.iterdir())
@@ -118,7 +117,7 @@ def test_a_mistake_of_ours_in_the_thread_is_not_lost(tmp_path, monkeypatch):
 
 def test_room_is_asked_for_before_the_first_step(data, tmp_path, monkeypatch):
     run_config = config(data)
-    n_bytes = new_trainer(run_config, tmp_path / "other").checkpoint_bytes
+    n_bytes = new_run(run_config, tmp_path / "other").saving.checkpoint_bytes
     monkeypatch.setattr(disk, "free_bytes", lambda path: 3 * n_bytes - 1)
     with pytest.raises(
         OSError, match=r"free, the checkpoints of this run need .* \(3 of .*make room"
@@ -136,7 +135,7 @@ def test_room_is_asked_for_before_the_first_step(data, tmp_path, monkeypatch):
 def test_a_run_on_a_full_disk_trains_on_and_saves_when_there_is_room(data, tmp_path, monkeypatch):
     """The first three attempts fail half-way."""
     monkeypatch.setattr(saver, "RETRY_SECONDS", 0.0)
-    original = disk.write_flushed
+    original = disk.write_new
     n_failed = 0
 
     def write(path, raw):
@@ -147,7 +146,7 @@ def test_a_run_on_a_full_disk_trains_on_and_saves_when_there_is_room(data, tmp_p
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         original(path, raw)
 
-    monkeypatch.setattr(disk, "write_flushed", write)
+    monkeypatch.setattr(disk, "write_new", write)
     summary = train(config(data), tmp_path / "run")
     assert (summary.step, n_failed) == (20, 3)
     assert read_newest(tmp_path / "run/checkpoints", pytest.fail).step == 20
@@ -158,16 +157,20 @@ def test_a_run_on_a_full_disk_trains_on_and_saves_when_there_is_room(data, tmp_p
 def test_a_run_whose_last_checkpoint_fails_says_so_and_keeps_the_one_before(
     stays_full, data, tmp_path, monkeypatch, capsys
 ):
-    original, is_full = disk.write_flushed, []
+    is_full = []
 
-    def write(path, raw):
-        is_full.extend([True] if "step-000020" in str(path) else [])
-        if is_full and (stays_full or "step-000020" in str(path)):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        original(path, raw)
+    def limited(original):
+        def write(path, raw, **options):
+            is_full.extend([True] if "step-000020" in str(path) else [])
+            if is_full and (stays_full or "step-000020" in str(path)):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            original(path, raw, **options)
+
+        return write
 
     with monkeypatch.context() as patch:
-        patch.setattr(disk, "write_flushed", write)
+        for name in ("write_new", "write_file"):
+            patch.setattr(disk, name, limited(getattr(disk, name)))
         with pytest.raises(SaveFailed, match=r"No space left.*--resume"):
             train(config(data), tmp_path / "run")
     assert (
@@ -201,20 +204,6 @@ def test_log_rows_wait_for_a_full_disk(tmp_path):
             record.log({"step": step})
             assert [row["step"] for row in record.rows()] == list(range(step + 1))
     assert [row["step"] for row in record.rows()] == list(range(30))
-
-
-def kill_while_saving(folder: Path, n_kills: int, seed: int = 0) -> int:
-    """Kill a process that saves, n_kills times; returns how many kills met half a checkpoint."""
-    folder.mkdir(exist_ok=True)
-    script = Path(__file__).parents[1] / "support" / "kill_while_saving.py"
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder), str(n_kills), str(seed)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(script.parents[2])},
-    )
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout)
 
 
 def test_a_kill_while_saving_leaves_whole_checkpoints(tmp_path):

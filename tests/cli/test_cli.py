@@ -1,33 +1,18 @@
 """The commands as a user types them: what they print, their exit codes, and that errors are one line."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from commands import TINY, fastlm
 
 from fastlm import cli
 from fastlm.cli.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = ["corpus", "tokenizer", "data", "train", "evaluate", "generate", "report"]
-
-TINY = [
-    "--model.n-layers", "1", "--model.d-model", "16", "--model.n-heads", "2",
-    "--model.context-length", "16", "--batch-size", "4", "--log-every", "1", "--device", "cpu",
-]  # fmt: skip
-
-
-def fastlm(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
-    return subprocess.run(
-        [sys.executable, "-m", f"fastlm.{words[0]}", *words[1:]],
-        cwd=cwd, env=environment, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -151,9 +151,7 @@ def test_the_command_prints_the_script_and_refuses_other_shells():
             env=os.environ | {"PYTHONHASHSEED": "0"},
         )  # fmt: skip
 
-    call = (
-        "import sys; from fastlm.cli import completion; sys.stdout.write(completion.script('bash'))"
-    )
+    call = "import sys; from fastlm.cli.completion import script; sys.stdout.write(script('bash'))"
     printed = run("-m", "fastlm", "completion", "bash").stdout
     assert printed == run("-c", call).stdout
     assert "complete -o default -F _fastlm_or_files fastlm" in printed

@@ -4,6 +4,9 @@ import gzip
 import hashlib
 import json
 import lzma
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -147,6 +150,30 @@ def test_damaged_finished_file_is_fetched_again(plan: Plan, tmp_path: Path) -> N
     get(plan, tmp_path / "f")
     (tmp_path / "f").write_bytes(b"cut")
     assert get(plan, tmp_path / "f") == CONTENT
+
+
+def test_a_file_that_was_not_fetched_is_kept(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match="f is there already"):
+        get(plan, tmp_path / "f")
+    assert (tmp_path / "f").read_bytes() == b"mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+    assert plan.requests == []
+
+
+def test_a_kill_before_the_record_is_in_no_ones_way(plan: Plan, tmp_path: Path) -> None:
+    """The file has its name and is not in sources.json."""
+    script = (
+        "import os, sys, pathlib; from fastlm.corpus import download\n"
+        "download._write_record = lambda *args: os.kill(os.getpid(), 9)\n"
+        "download.fetch(sys.argv[1], pathlib.Path(sys.argv[2]))"
+    )
+    words = [sys.executable, "-c", script, plan.url + "/file", str(tmp_path / "f")]
+    assert subprocess.run(words).returncode == -signal.SIGKILL
+    assert (tmp_path / "f").read_bytes() == CONTENT
+    assert not (tmp_path / "sources.json").exists()
+    assert get(plan, tmp_path / "f") == CONTENT
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "sources.json"]
 
 
 def test_break_is_resumed_within_the_call(plan: Plan, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_without_pyarrow_the_line_names_the_remedy_and_other_texts_are_read(tmp_
 import sys
 sys.modules["pyarrow"] = None
 from fastlm.cli import run
-from fastlm.documents import iter_documents
+from fastlm.corpus.documents import iter_documents
 print(*iter_documents("b.txt"), flush=True)
 run(lambda: iter_documents("."))
 """
@@ -154,7 +154,7 @@ run(lambda: iter_documents("."))
 def test_pyarrow_is_not_imported_for_other_texts(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("two")
     code = (
-        "import sys; from fastlm.documents import iter_documents; list(iter_documents('.'));"
+        "import sys; from fastlm.corpus.documents import iter_documents; list(iter_documents('.'));"
         "sys.exit('pyarrow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0

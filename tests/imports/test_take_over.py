@@ -10,6 +10,7 @@ import pytest
 import tiktoken.load
 import torch
 import transformers
+from exported_models import SHAPES, random_model
 from short_runs import MODEL, config
 from tokenizer_cases import END
 
@@ -23,7 +24,6 @@ from fastlm.pretrained import load_pretrained
 from fastlm.tokenizer import Tokenizer
 from fastlm.train import train
 from fastlm.train.command import main as train_main
-from tests.export.test_export import SHAPES, random_model
 
 
 def logits(model, ids) -> torch.Tensor:

@@ -17,7 +17,8 @@ TESTS = Path(__file__).resolve().parents[1]
 def graphs(program: str) -> dict[str, dict[str, list[str]]]:
     """What a Python program prints, in a process that does not interpret kernels."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), str(TESTS / "support")])
+    folders = (TESTS.parent, TESTS.parent / "bench", TESTS / "support")
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, folders))
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True
     )

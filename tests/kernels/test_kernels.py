@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from kernel_calls import copied, largest_error, results_and_gradients, results_of
 from kernel_graphs import calls_of
 from torch.utils._pytree import tree_leaves
 
 from fastlm import functional
-from kernels.calls import copied, largest_error, results_and_gradients, results_of
 from kernels.cases import OPS, Inputs
 
 pytestmark = pytest.mark.interpreter

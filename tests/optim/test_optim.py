@@ -302,7 +302,7 @@ def test_without_settings_the_schedule_leaves_momentum_and_decay_exactly():
         ({"average_tail": 1.5}, "optim.average_tail must lie in"),
         ({"average_every": 0}, "optim.average_every must be at least 1"),
         ({"cautious_weight_decay": True}, "needs optim.name muon or normuon: got adamw"),
-        ({"schedule": "wsd", "warmup_fraction": 0.4, "decay_fraction": 0.7}, "not pass 1 together"),
+        ({"schedule": "wsd", "warmup_fraction": 0.4, "decay_fraction": 0.7}, "exceed 1 together"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong, message):

@@ -79,7 +79,7 @@ def test_its_metadata_say_what_it_is(wheel):
     assert said["License-Expression"] == "MIT"
     assert said["Requires-Python"] == ">=3.11"
     assert files.read(f"{of}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
-    assert "fastlm = fastlm.commands:main" in files.read(f"{of}/entry_points.txt").decode()
+    assert "fastlm = fastlm.cli.commands:main" in files.read(f"{of}/entry_points.txt").decode()
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from commands import fastlm
 from made_runs import eval_row, lines, train_row, write_run
 
 from fastlm.report import report_page, write_report
@@ -33,7 +34,6 @@ from fastlm.report.run_json import (
 from fastlm.report.server import ReportServer, news
 from fastlm.report.thinning import rows_to_keep
 from fastlm.runs.found import Position, find_runs, read_log
-from tests.cli.test_cli import fastlm
 
 ROOT = Path(__file__).resolve().parents[2]
 

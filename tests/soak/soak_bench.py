@@ -1,14 +1,19 @@
 """The program that measures kernels beside their peers, run as it is on a GPU, at toy size."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from kernels.cases import OPS
-from tests.bench.test_kernels import run
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT)
 
 
 def test_the_comparison_of_kernels_runs_and_goes_on_where_it_stopped(tmp_path):

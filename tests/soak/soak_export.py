@@ -6,11 +6,11 @@ import pytest
 import tiktoken
 import tiktoken.load
 import tokenizers
+from exported_models import random_texts
 
 from fastlm.export import export_tiktoken
 from fastlm.tokenizer import Tokenizer, train_bpe
 from fastlm.tokenizer.folder import HUGGING_FACE_FILE
-from tests.export.test_export import random_texts
 
 END = "<|endoftext|>"
 

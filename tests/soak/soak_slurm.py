@@ -1,23 +1,22 @@
-"""Jobs on a real Slurm, in the long form: `make soak`. The short form is test_slurm_jobs.py."""
+"""Jobs on a real Slurm, in the long form: `make soak`. The short form is slurm/test_jobs.py."""
 
 import json
 import random
 import time
 
+from slurm_jobs import NEEDS_SLURM, SMALL, assert_every_step_once, output, submit
+
 from fastlm.runs.record import RunRecord
-from tests.slurm import test_jobs as test_slurm_jobs
-from tests.slurm.test_jobs import SMALL, assert_every_step_once, output, submit
 
-pytestmark = test_slurm_jobs.pytestmark
-cluster, prepared = test_slurm_jobs.cluster, test_slurm_jobs.prepared
+pytestmark = NEEDS_SLURM
 
 
-def test_interrupted_five_times_at_random_no_step_is_lost(cluster, prepared, tmp_path):
+def test_interrupted_five_times_at_random_no_step_is_lost(cluster, prepared_by_a_job, tmp_path):
     """The run's clock stands still between its jobs: 5 of them do not use up its 45 s."""
     rng, run = random.Random(0), tmp_path / "run"
     job = submit(
         *(cluster, tmp_path, "leaderboard.sh", *SMALL, "--max-steps", "1000000"),
-        DATA=str(prepared),
+        DATA=str(prepared_by_a_job),
         OUT=str(run),
         TIME_BUDGET="45s",
     )

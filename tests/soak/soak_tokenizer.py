@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import regex
 import tiktoken
+from bpe_cases import TRICKY, count_words, learn, pretokenize
 from make_unicode_table import SURROGATES
 
 from fastlm.tokenizer import END_OF_TEXT, Tokenizer, train_bpe
@@ -23,7 +24,6 @@ from fastlm.tokenizer.bpe import blocks, reference, small
 from fastlm.tokenizer.bpe.count import WordCounter
 from fastlm.tokenizer.bpe.pretokenize import class_table, token_bounds
 from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE
-from tests.tokenizer.test_bpe import TRICKY, count_words, learn, pretokenize
 
 # Small and uniform texts run out of pairs, which is said in a warning.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:the text has no more pairs")]

@@ -1,4 +1,4 @@
-"""Operations whose kernels have one fault each, which kernels.aot has to find, and two with none."""
+"""Operations whose kernels have one fault each, which bench/kernel_aot.py has to find, and two with none."""
 
 import torch
 import triton

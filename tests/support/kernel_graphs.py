@@ -6,9 +6,13 @@ TRITON_INTERPRET, so that operations register as they do on a GPU.
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
+from kernel_aot import Driver
+from kernel_configurations import GPUS, without_memory
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.exc import BackendCompilerFailed
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -16,10 +20,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from triton.runtime import driver
 
-from kernels.aot import Driver
 from kernels.cases import OPS, Inputs, Op
-from kernels.configurations import GPUS, pretended, without_memory
 from kernels.launch import recording
+
+H100 = GPUS["H100"]
 
 
 class Call(NamedTuple):
@@ -117,15 +121,17 @@ def graphs_of(op: Op) -> dict[str, list[str]]:
     inputs = op.make(op.tiny, op.options[0], torch.float32, torch.device("cpu"), torch.Generator())
     inputs = inputs._replace(tensors=tree_map_only(torch.Tensor, without_memory, inputs.tensors))
     found = {"all": nodes_of(op.function, inputs.tensors, inputs.options)}
-    with recording():
+    with recording(H100):
         calls = calls_of(op.function, inputs)
     return found | {call.name: nodes_of(call.op, call.arguments, {}) for call in calls}
 
 
 def print_graphs(ops: dict[str, Op]) -> None:
-    driver.set_active(Driver(GPUS["H100"].architecture))
+    driver.set_active(Driver(H100.architecture))
     torch.Tensor.__getitem__ = _view
-    with pretended(GPUS["H100"]):
+    major, minor = divmod(H100.architecture, 10)
+    properties = SimpleNamespace(major=major, minor=minor, multi_processor_count=H100.n_sms)
+    with patch("torch.cuda.get_device_properties", lambda device=None: properties):
         print(json.dumps({name: graphs_of(op) for name, op in ops.items()}))
 
 

@@ -1,4 +1,4 @@
-"""python tests/kill_while_saving.py FOLDER N SEED: a process that saves is killed, N times.
+"""python tests/support/kill_while_saving.py FOLDER N SEED: a process that saves is killed, N times.
 
 Each time the newest checkpoint has to be whole and newer than the one before. Prints how many kills
 met a checkpoint half written. A process of its own, since it forks.
@@ -7,6 +7,7 @@ met a checkpoint half written. A process of its own, since it forks.
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,21 @@ import torch
 from torch import nn
 
 from fastlm.checkpoint import Snapshot, read_newest, take_snapshot, write_snapshot
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def kill_while_saving(folder: Path, n_kills: int, seed: int = 0) -> int:
+    """Kill a process that saves, n_kills times; returns how many kills met half a checkpoint."""
+    folder.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, __file__, str(folder), str(n_kills), str(seed)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
 
 
 def snapshot(step: int, n: int = 16) -> Snapshot:

@@ -35,7 +35,7 @@ def run_tests(folder: Path, tests: str) -> subprocess.CompletedProcess[str]:
 
 
 def copy_project(folder: Path) -> None:
-    for name in ("kernels", "fastlm", "tests"):
+    for name in ("kernels", "bench", "fastlm", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("conftest.py", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)

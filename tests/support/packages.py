@@ -9,9 +9,14 @@ import tarfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_SOURCES = shutil.ignore_patterns(
-    ".git", ".venv", "build", "dist", "data", "out", "shared", "carry", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis", ".benchmarks",
-)  # fmt: skip
+CACHES = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*_cache")
+NOT_SOURCES = {".git", ".venv", "build", "dist", "data", "out", "shared", "carry", ".hypothesis", ".benchmarks"}  # fmt: skip
+"""at the top of a checkout: fastlm has a package of the name data"""
+
+
+def not_copied(folder: str, names: list[str]) -> set[str]:
+    """Names in a folder of the checkout that are not sources; the `ignore` of shutil.copytree."""
+    return CACHES(folder, names) | (NOT_SOURCES if Path(folder) == ROOT else set())
 
 
 def attempt(*words: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -31,7 +36,7 @@ def run(*words: str | Path, cwd: Path, **environment: str) -> subprocess.Complet
 
 def build_sdist(folder: Path) -> Path:
     """The sdist, made from a copy of the checkout."""
-    shutil.copytree(ROOT, folder / "copy", ignore=NOT_SOURCES)
+    shutil.copytree(ROOT, folder / "copy", ignore=not_copied)
     code = f"from setuptools import build_meta; build_meta.build_sdist({str(folder)!r})"
     run(sys.executable, "-c", code, cwd=folder / "copy")
     return next(folder.glob("*.tar.gz"))

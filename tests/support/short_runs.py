@@ -3,6 +3,7 @@
 import dataclasses
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ import torch
 from fastlm.checkpoint import read_model_tensors, run_checkpoints, take_snapshot, write_snapshot
 from fastlm.config import ModelConfig, OptimConfig, TrainConfig
 from fastlm.data import open_prepared
+from fastlm.data.windows import Batch
 from fastlm.runs.record import RunRecord
 from fastlm.train import Summary, train
+from fastlm.train.assemble import set_up
 from fastlm.train.budget import Clock
+from fastlm.train.loop import Training
+from fastlm.train.run import assemble_run
 from fastlm.train.trainer import Trainer
 
 MODEL = ModelConfig(vocab_size=400, context_length=32, n_layers=2, d_model=32, n_heads=2)
@@ -80,21 +85,47 @@ def assert_same_weights(a: Path, b: Path) -> None:
         assert torch.equal(first[name], second[name]), name
 
 
-def new_trainer(run_config: TrainConfig, run: Path) -> Trainer:
+def new_run(run_config: TrainConfig, run: Path) -> Training:
     """A run that has not begun, its clock just started."""
-    clock = Clock(time.perf_counter())
-    return Trainer(run_config, open_prepared(run_config.data.path), RunRecord(run), clock)
+    data, clock = open_prepared(run_config.data.path), Clock(time.perf_counter())
+    return assemble_run(run_config, data, RunRecord(run), clock, setup=set_up(run_config))
+
+
+def take_step(run: Training, stream: Iterator[Batch]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The step that the loop would take next."""
+    stage, progress = run.stopping.next_step(run.trainer.step)
+    return run.trainer.train_step(stream, stage=stage, progress=progress)
+
+
+def why_over(run: Training) -> str | None:
+    """Why the loop would take no further step."""
+    trainer = run.trainer
+    return run.stopping.reason(trainer.step, trainer.tokens, wants_retry=False)[0]
 
 
 def interrupted_after(n_steps: int, run_config: TrainConfig, run: Path) -> Summary:
     """Train until the process gets SIGTERM in the middle of step n_steps."""
     original = Trainer.train_step
 
-    def step(self, stream):
-        if self.step == n_steps - 1:
+    def step(self, stream, **place):
+        is_probe = self.config.fix_steps and self.config.max_steps is None
+        if self.step == n_steps - 1 and not is_probe:
             signal.raise_signal(signal.SIGTERM)
-        return original(self, stream)
+        return original(self, stream, **place)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "train_step", step)
         return train(run_config, run)
+
+
+def validations(run: Path) -> list[tuple[int, float, bool]]:
+    rows = [row for row in RunRecord(run).rows() if row["kind"] == "eval"]
+    return [(row["step"], row["val_loss"], row["whole_file"]) for row in rows]
+
+
+def assert_equal_runs(a: Path, b: Path) -> None:
+    """The same weights and log, but for the clocks."""
+    assert_same_weights(a, b)
+    assert validations(a) == validations(b)
+    for key in ("step", "tokens", "loss", "lr", "grad_norm"):
+        assert [row[key] for row in train_rows(a)] == [row[key] for row in train_rows(b)]

@@ -1,4 +1,4 @@
-"""Run by torchrun, in two processes: python two_ranks.py DATA FOLDER. What test_parallel.py checks.
+"""Run by torchrun, in two processes: python two_ranks.py DATA FOLDER. What test_ranks.py checks.
 
 One start for all, as it takes seconds.
 """
@@ -52,8 +52,7 @@ def muon_steps(ranks: Ranks) -> list[torch.Tensor]:
     """Matrices after five steps on the same gradients."""
     g = torch.Generator().manual_seed(0)
     matrices = [nn.Parameter(torch.randn(shape, generator=g)) for shape in SHAPES]
-    optimizer = NorMuon(matrices, lr=0.1, weight_decay=0.1, cautious=True)
-    optimizer.ranks = ranks
+    optimizer = NorMuon(matrices, lr=0.1, weight_decay=0.1, cautious=True, ranks=ranks)
     for _ in range(5):
         for p in matrices:
             p.grad = torch.randn(p.shape, generator=g)
@@ -63,24 +62,24 @@ def muon_steps(ranks: Ranks) -> list[torch.Tensor]:
 
 def not_finite_on_one(ranks: Ranks, data: Path, run: Path) -> str:
     """What a run says in which the second process meets a NaN."""
-    original = Trainer.step_of_part
+    original = Trainer.train_step
 
-    def step_of_part(self, stream, part):
+    def train_step(self, stream, **place):
         loss = self.loss
         if ranks.rank == 1 and self.step == NAN_AT - 1:
             self.loss = lambda inputs, targets: loss(inputs, targets) * torch.nan
         try:
-            return original(self, stream, part)
+            return original(self, stream, **place)
         finally:
             self.loss = loss
 
-    Trainer.step_of_part = step_of_part
+    Trainer.train_step = train_step
     try:
         train(short(data, checkpoint_every=1), run, ranks=ranks)
     except Diverged as error:
         return str(error)
     finally:
-        Trainer.step_of_part = original
+        Trainer.train_step = original
     return "it went on"
 
 

@@ -102,9 +102,37 @@ def test_a_sweep_that_is_stopped_saves_and_repeats_nothing(data, tmp_path):
 @pytest.mark.slow
 def test_a_flag_that_no_run_can_use_ends_the_sweep(tmp_path):
     out = tmp_path / "sweep"
-    with pytest.raises(ValueError, match=r"seed-0: .*nowhere"):
+    with pytest.raises(ValueError, match=r"seed-0: .*nowhere.*fastlm\.data prepare") as error:
         sweep.main([str(out), "--seeds", "0", "1", *flags(tmp_path / "nowhere", 5)])
+    assert "\n" not in str(error.value)
+    assert "error:" not in str(error.value)
     assert not (out / "seed-1").exists()
+
+
+@pytest.mark.parametrize("at_once", ["1", "2"])
+def test_a_run_that_fails_says_why_and_the_others_go_on(at_once, tmp_path, monkeypatch, capsys):
+    """In place of Python a program that fails as a killed or crashed run does."""
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho 'MemoryError: no room'\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    out = tmp_path / "budgets"
+    words = [
+        "--vary",
+        "time-budget=1m",
+        "recipe=baseline-tiny,leaderboard-tiny",
+        "--seeds",
+        "0",
+        "1",
+    ]
+    sweep.main([str(out), *words, "--at-once", at_once])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "MemoryError" in line]
+    names = [f"time-budget-1m_recipe-{r}_seed-{i}" for r, i in (
+        ("baseline-tiny", 0), ("leaderboard-tiny", 0), ("leaderboard-tiny", 1), ("baseline-tiny", 1),
+    )]  # fmt: skip
+    expected = [f"{name}: failed after step 0: MemoryError: no room" for name in names]
+    assert lines == expected if at_once == "1" else sorted(lines) == sorted(expected)
+    assert "failed after step 0" in (out / "table.md").read_text()
 
 
 def test_what_there_would_be_is_only_said(data, tmp_path, capsys):

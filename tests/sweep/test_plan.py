@@ -1,9 +1,13 @@
-"""Which runs a sweep has, and what it refuses before the first of them."""
+"""The runs of a sweep, and the mistakes that it refuses before the first of them."""
+
+import contextlib
+import dataclasses
 
 import pytest
 
+from fastlm.config.recipes import load_recipe
 from fastlm.sweep.ablations import ABLATIONS, BASE
-from fastlm.sweep.plan import memory_limit, plan
+from fastlm.sweep.plan import memory_limit, plan, running_order
 from fastlm.train import micro_batch as memory
 from fastlm.train.command import configuration
 
@@ -78,13 +82,166 @@ def test_switches_words_and_several_numbers_vary_too():
     assert texts[1].name == "data-data-web"
 
 
+def test_recipes_vary_too():
+    flags = ["--model.d-model", "64", "--time-budget", "2m"]
+    both = planned(["recipe=baseline-tiny,leaderboard-tiny"], flags=flags)
+    assert [run.name for run in both] == ["recipe-baseline-tiny", "recipe-leaderboard-tiny"]
+    for run, name in zip(both, ("baseline-tiny", "leaderboard-tiny"), strict=True):
+        recipe = load_recipe(name)
+        assert run.config == dataclasses.replace(
+            recipe, model=dataclasses.replace(recipe.model, d_model=64), time_budget=120.0
+        )
+
+
+def test_a_batch_size_is_validated_after_as_many_tokens_as_that_of_its_recipe():
+    runs = planned(["recipe=tiny,stories", "batch-size=8"], flags=[])
+    assert [run.config.eval_every for run in runs] == [
+        2 * load_recipe(name).eval_every for name in ("tiny", "stories")
+    ]
+
+
+def test_a_budget_of_time_or_of_steps_replaces_that_of_the_recipe():
+    times = planned(["time-budget=2m,90s"], flags=["--recipe", "tiny"])
+    assert [(r.config.time_budget, r.config.max_steps) for r in times] == [
+        (120.0, None),
+        (90.0, None),
+    ]
+    steps = planned(["max-steps=7,400"], flags=["--recipe", "tiny"])
+    assert [(r.config.time_budget, r.config.max_steps) for r in steps] == [(None, 7), (None, 400)]
+
+
+def test_a_factor_multiplies_all_learning_rates_of_a_recipe():
+    leader, base = planned(["recipe=leaderboard-tiny,baseline-tiny", "lr-factor=2"], flags=[])
+    tuned = {"lr": 0.01, "muon_lr": 0.028, "value_embedding_lr": 0.18, "scalar_lr": 0.007}
+    recipe = load_recipe("leaderboard-tiny").optim
+    assert leader.config.optim == dataclasses.replace(recipe, x0_lr=0.7, **tuned)
+    assert base.config.optim == dataclasses.replace(load_recipe("baseline-tiny").optim, lr=0.006)
+    assert base.name == "recipe-baseline-tiny_lr-factor-2"
+
+
+def test_a_factor_multiplies_the_rates_that_an_ablation_or_another_field_sets():
+    _, adamw = planned(["lr-factor=2"], ["adamw"], flags=["--recipe", "leaderboard-tiny"])
+    assert adamw.config.optim.lr == 0.006
+    grid = planned(["lr-factor=1,2", "optim.lr=1e-3,1e-2"])
+    assert [run.config.optim.lr for run in grid] == [1e-3, 1e-2, 2e-3, 2e-2]
+
+
+# Field in which leaderboard-tiny differs from baseline-tiny: the ablation that puts this part into
+# the baseline, and the one that takes it out of the leaderboard's recipe.
+PARTS = {
+    "ffn": ("relu2-ffn", "swiglu-ffn"),
+    "norm_gain": ("no-norm-gain", "norm-gain"),
+    "embedding_norm": ("embedding-norm", "no-embedding-norm"),
+    "qk_norm": ("qk-norm", "no-qk-norm"),
+    "zero_init": ("zero-init", "no-zero-init"),
+    "residual_scalars": ("residual-scalars", "no-residual-scalars"),
+    "x0_scalars": ("x0-scalars", "no-x0-scalars"),
+    "value_embeddings": ("value-embeddings", "no-value-embeddings"),
+    "attention_gate": ("attention-gate", "no-attention-gate"),
+    "logit_softcap": ("softcap", "no-softcap"),
+    "tie_weights": ("tied-at-first", "tied"),
+}
+
+
+def settings(config) -> dict[str, object]:
+    """All fields of the network and of the optimizer, with the width of its feed-forward part."""
+    model = dataclasses.asdict(config.model) | {"d_ff": config.model.ffn_width}
+    return model | dataclasses.asdict(config.optim)
+
+
+def test_every_part_of_the_leaderboards_network_can_be_put_in_or_taken_out():
+    leader, base = (load_recipe(name).model for name in ("leaderboard-tiny", "baseline-tiny"))
+    different = {
+        field.name
+        for field in dataclasses.fields(leader)
+        if getattr(leader, field.name) != getattr(base, field.name)
+    }
+    assert different - {"d_ff"} == set(PARTS)
+
+
+@pytest.mark.parametrize("field", PARTS)
+def test_an_ablation_changes_one_part_of_the_network(field):
+    leader, base = (load_recipe(name) for name in ("leaderboard-tiny", "baseline-tiny"))
+    with_part, without_part = (
+        configuration(["--recipe", recipe.recipe, *ABLATIONS[name]])
+        for recipe, name in zip((base, leader), PARTS[field], strict=True)
+    )
+    for recipe, other, changed in ((base, leader, with_part), (leader, base, without_part)):
+        assert getattr(changed.model, field) == getattr(other.model, field)
+        before, after = settings(recipe), settings(changed)
+        # Tying has two fields, and a gated feed-forward part of as many parameters is narrower.
+        together = {"tie_weights": {"tie_until"}, "ffn": {"d_ff"}}.get(field, set())
+        assert {name for name in after if after[name] != before[name]} - together == {field}
+        assert dataclasses.replace(changed, model=recipe.model, optim=recipe.optim) == recipe
+
+
+def test_the_optimizer_of_the_leaderboard_can_be_put_in_or_replaced():
+    leader, tiny = load_recipe("leaderboard-tiny").optim, load_recipe("tiny").optim
+    into, decay = (
+        configuration(["--recipe", "tiny", *ABLATIONS[n]]).optim
+        for n in ("normuon", "cautious-decay")
+    )
+    same = ("name", "orthogonalization", "muon_lr")
+    assert into == dataclasses.replace(tiny, **{name: getattr(leader, name) for name in same})
+    same = ("cautious_weight_decay", "weight_decay_schedule")
+    assert decay == dataclasses.replace(tiny, **{name: getattr(leader, name) for name in same})
+    changes = {
+        "muon": {"name": "muon"},
+        "adamw": {
+            "name": "adamw",
+            "cautious_weight_decay": False,
+            "lr": load_recipe("baseline-tiny").optim.lr,
+        },
+        "no-cautious-decay": {"cautious_weight_decay": False, "weight_decay_schedule": "constant"},
+        "tail-averaging": {"average_tail": 0.15},
+        "untied": {"tie_until": 0.0},
+    }
+    for name, change in changes.items():
+        (_, run) = planned(ablate=[name], flags=["--recipe", "leaderboard-tiny"])
+        assert run.config.optim == dataclasses.replace(leader, **change), name
+
+
 @pytest.mark.parametrize("name", list(ABLATIONS))
 def test_every_ablation_changes_some_recipe(name):
-    for recipe in ("tinystories-cpu", "leaderboard-tiny"):
+    changed = []
+    for recipe in ("tinystories-cpu", "tiny", "leaderboard-tiny"):
         flags = ["--recipe", recipe]
-        if configuration(flags) != configuration([*flags, *ABLATIONS[name]]):
-            return
-    pytest.fail(f"{name} changes neither")
+        with contextlib.suppress(ValueError):  # a part that another optimizer does not have
+            changed.append(configuration([*flags, *ABLATIONS[name]]) != configuration(flags))
+    assert any(changed)
+
+
+def test_runs_to_compare_are_neighbours_in_both_orders():
+    runs = planned(
+        ["time-budget=1m,5m", "recipe=leaderboard-tiny,baseline-tiny"], seeds=[3, 4], flags=[]
+    )
+    order = [
+        (run.values["recipe"].split("-")[0], run.values["time_budget"], run.seed)
+        for run in running_order(runs)
+    ]
+    assert order == [
+        *(
+            ("leaderboard", "1m", 3),
+            ("baseline", "1m", 3),
+            ("baseline", "1m", 4),
+            ("leaderboard", "1m", 4),
+        ),
+        *(
+            ("leaderboard", "5m", 3),
+            ("baseline", "5m", 3),
+            ("baseline", "5m", 4),
+            ("leaderboard", "5m", 4),
+        ),
+    ]
+
+
+def test_ablations_are_neighbours_of_their_recipe():
+    runs = planned(ablate=["nope", "no-norm"], seeds=[0, 1, 2])
+    order = [(run.ablation, run.seed) for run in running_order(runs)]
+    names = ["base", "nope", "no-norm"]
+    assert order == [(n, 0) for n in names] + [(n, 1) for n in names[::-1]] + [
+        (n, 2) for n in names
+    ]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +259,9 @@ def test_every_ablation_changes_some_recipe(name):
         ({"vary": ["batch-size=8..4"]}, "8 is above 4"),
         ({"vary": ["batch-size=a..4"]}, "FIRST..LAST are whole numbers, doubled"),
         ({"vary": ["batch-size=0..4"]}, "has no values"),
+        ({"vary": ["lr-factor=1,x"]}, "lr-factor must be a number above 0: got 'x'"),
+        ({"vary": ["lr-factor=0"]}, "lr-factor must be a number above 0: got '0'"),
+        ({"vary": ["recipe=tiny,tinny"]}, "unknown recipe 'tinny'; did you mean tiny"),
         ({"vary": ["n-heads=3"]}, "n_heads must divide d_model"),
         ({"ablate": ["no-qknorm"]}, "unknown ablation 'no-qknorm'; did you mean no-qk-norm"),
         ({"ablate": ["no-qk-norm"]}, "no-qk-norm and base are the same run"),

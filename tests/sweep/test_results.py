@@ -1,4 +1,4 @@
-"""What a sweep makes of its runs' records: states, tables, edges and figures."""
+"""Results that a sweep reads from its runs' records: states, tables, edges and figures."""
 
 import json
 import math
@@ -95,6 +95,26 @@ def test_ablations_stand_beside_the_recipe_with_both_seeds(tmp_path):
     assert lines[0].startswith("| change | validation loss | difference | steps |")
     assert lines[2].startswith("| base | **3.1000 (3.0000, 3.2000)** |  | 10 |")
     assert lines[3].startswith("| nope | 3.7000 (3.5000, 3.9000) | +0.6000 | 10 |")
+
+
+def test_ablations_have_a_difference_beside_a_field_with_one_value(tmp_path):
+    runs = planned(["lr-factor=2"], ["nope"])
+    for run, loss in zip(runs, [3.0, 3.5], strict=True):
+        record(tmp_path / run.name, [6.0, loss])
+    lines = table([read_result(run, tmp_path / run.name) for run in runs]).splitlines()
+    assert lines[0].startswith("| change | lr_factor | validation loss | difference | steps |")
+    assert lines[3].startswith("| nope | 2 | 3.5000 | +0.5000 | 10 |")
+    grid = planned(["lr-factor=1,2"], ["nope"])
+    assert "difference" not in table([read_result(run, tmp_path / run.name) for run in grid])
+
+
+def test_recipes_stand_side_by_side_with_both_seeds(tmp_path):
+    runs = plan(["time-budget=1m", "recipe=baseline-tiny,leaderboard-tiny"], [], [0, 1], [])
+    for run, loss in zip(runs, [3.5, 3.75, 3.0, 3.5], strict=True):
+        record(tmp_path / run.name, [6.0, loss])
+    lines = table([read_result(run, tmp_path / run.name) for run in runs]).splitlines()
+    assert lines[2].startswith("| 1m | baseline-tiny | 3.6250 (3.5000, 3.7500) | 10 | 1,000 |")
+    assert lines[3].startswith("| 1m | leaderboard-tiny | **3.2500 (3.0000, 3.5000)** | 10 |")
 
 
 def test_a_curve_is_of_validations_on_the_same_tokens(tmp_path):

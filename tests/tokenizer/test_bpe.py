@@ -5,11 +5,11 @@ import subprocess
 import sys
 import unicodedata
 from collections import Counter
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import regex
+from bpe_cases import SPACES, TRICKY, count_words, learn, pretokenize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_unicode_table import SURROGATES, UNICODE_16_COUNTS
@@ -18,30 +18,8 @@ from fastlm.tokenizer.bpe import blocks, encode, reference
 from fastlm.tokenizer.bpe.count import WordCounter
 from fastlm.tokenizer.bpe.encode import NO_TOKEN, Encoder
 from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte
-from fastlm.tokenizer.bpe.merge import learn_merges
 from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES, class_table, token_bounds
 from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE
-
-SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
-NOT_SPACES = "\x1c\x1d\x1e\x1f\u200b\u180e\ufeff\0"
-CONTRACTIONS = [
-    "'s",
-    "'d",
-    "'m",
-    "'t",
-    "'ll",
-    "'ve",
-    "'re",
-    "'S",
-    "'LL",
-    "''s",
-    "' s",
-    "'l",
-    "'v",
-    "'",
-]
-CHARACTERS = list('abstrevlm 019.,!?-_"éßЖ中文字あ한ा́½Ⅷ²৪😀🇩🏽\u200d𝔘') + [" "] * 6 + ["\n"] * 3
-TRICKY = [*CHARACTERS, *SPACES, *NOT_SPACES, *CONTRACTIONS]
 
 PROPERTY = settings(max_examples=150, deadline=None, derandomize=True)
 
@@ -61,26 +39,6 @@ tricky_text = st.lists(st.one_of(st.sampled_from(TRICKY), any_text), max_size=40
 
 def random_tricky(rng: random.Random, n_pieces: int) -> str:
     return "".join(rng.choices(TRICKY, k=n_pieces))
-
-
-def pretokenize(text: str) -> list[bytes]:
-    data = text.encode()
-    bounds = token_bounds(data).tolist()
-    return [data[begin:end] for begin, end in pairwise(bounds)]
-
-
-def count_words(counter: WordCounter) -> dict[bytes, int]:
-    words = counter.words()
-    bounds = words.bounds.tolist()
-    tokens = [words.text[a:b].tobytes() for a, b in pairwise(bounds)]
-    assert len(set(tokens)) == len(tokens)
-    return dict(zip(tokens, words.counts.tolist(), strict=True))
-
-
-def learn(text: str, n_merges: int, special_tokens: list[str] | None = None):
-    counter = WordCounter([token.encode() for token in special_tokens or []])
-    counter.add(text.encode())
-    return learn_merges(counter.words(), n_merges)
 
 
 def make_encoder(merges, special_tokens: list[str] | None = None) -> tuple[Encoder, list[bytes]]:
@@ -266,7 +224,7 @@ class TestLearnMerges:
 AT_A_GUARDED_PAGE = """
 import ctypes, mmap
 import numpy as np
-from fastlm.bpe.count import WordCounter, Words
+from fastlm.tokenizer.bpe.count import WordCounter, Words
 
 size = mmap.PAGESIZE
 room = np.frombuffer(mmap.mmap(-1, 2 * size), np.uint8)

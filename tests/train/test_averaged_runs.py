@@ -9,7 +9,7 @@ from short_runs import (
     assert_same_weights,
     config,
     interrupted_after,
-    new_trainer,
+    new_run,
     train_rows,
     weights,
 )
@@ -31,8 +31,8 @@ def averaged(data, tmp_path_factory):
     """A run whose last quarter is averaged, and its weights after each step."""
     original, seen = Trainer.train_step, []
 
-    def step(self, stream):
-        result = original(self, stream)
+    def step(self, stream, **place):
+        result = original(self, stream, **place)
         seen.append({name: t.clone() for name, t in self.model.state_dict().items()})
         return result
 
@@ -83,9 +83,9 @@ def test_a_finished_run_goes_on_from_its_last_step_not_from_the_mean(averaged, d
     run = tmp_path / "run"
     shutil.copytree(averaged[0], run)
     longer = config(data, optim=AVERAGED, max_steps=40)
-    trainer = new_trainer(longer, run)
-    trainer.resume(read_run_checkpoint(run_checkpoints(run / "checkpoints")[-1]))
-    for name, t in trainer.model.state_dict().items():
+    resumed = new_run(longer, run)
+    resumed.saving.resume(read_run_checkpoint(run_checkpoints(run / "checkpoints")[-1]))
+    for name, t in resumed.trainer.model.state_dict().items():
         assert torch.equal(t, averaged[2][-1][name])
     # Half of 40 steps done: the mean begins anew in the tail of the longer run.
     assert train(longer, run, resume=True).n_averaged == 10

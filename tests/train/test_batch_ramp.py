@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import time
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from short_runs import (
     config,
     interrupted_after,
     losses,
-    new_trainer,
+    new_run,
+    take_step,
     train_rows,
+    why_over,
 )
 
 from fastlm.accounting import training_flops_per_token
@@ -27,6 +30,7 @@ from fastlm.data.windows import take_windows, window_starts
 from fastlm.train import train
 from fastlm.train import trainer as trainer_module
 from fastlm.train.micro_batch import plan_memory
+from fastlm.train.trainer import Trainer
 
 RAMP = {"batch_ramp": (4, 8, 12), "micro_batch": 4}
 SIZES = [4] * 7 + [8] * 7 + [12] * 6
@@ -47,8 +51,8 @@ def test_parts_are_equal_and_their_tokens_are_those_of_the_steps_one_by_one(size
     ramp = TrainConfig(
         model=ModelConfig(context_length=7), batch_ramp=tuple(sizes), max_steps=n_steps
     )
-    parts = [ramp.part(step / n_steps) for step in range(n_steps)]
-    counts = ramp.steps_in_parts(n_steps)
+    parts = [ramp.stage(step / n_steps) for step in range(n_steps)]
+    counts = ramp.steps_in_stages(n_steps)
     assert counts == tuple(parts.count(i) for i in range(len(sizes)))
     assert max(counts) - min(counts) <= 1
     assert ramp.tokens_in(n_steps) == 7 * sum(sizes[part] for part in parts)
@@ -91,11 +95,11 @@ def test_all_groups_have_the_factor(data, tmp_path):
     optim = OptimConfig(name="muon", embedding_lr=0.3, schedule="constant", warmup_steps=0)
     model = dataclasses.replace(MODEL, tie_weights=False, ngram_rows=100)
     ramp = RAMP | {"batch_ramp_lr": (0.25, 1.0, 3.0)}
-    trainer = new_trainer(config(data, **ramp, optim=optim, model=model), tmp_path)
-    stream = trainer.stream()
+    run = new_run(config(data, **ramp, optim=optim, model=model), tmp_path)
+    trainer, stream = run.trainer, run.trainer.stream()
     for step, factor in ((0, 0.25), (7, 1.0), (14, 3.0)):
         trainer.step = step
-        trainer.train_step(stream)
+        take_step(run, stream)
         groups = [g for o in trainer.optimizers for g in o.param_groups]
         assert len(groups) == 5  # embedding, head, norms; matrices; tables
         for group in groups:
@@ -113,7 +117,7 @@ def test_every_window_is_seen_once_and_in_its_order(data, tmp_path, monkeypatch)
             yield inputs, targets
 
     monkeypatch.setattr(trainer_module, "batches", watched)
-    tokens = new_trainer(config(data), tmp_path).data.train.tokens
+    tokens = new_run(config(data), tmp_path).trainer.data.train.tokens
     starts = window_starts(
         0, sum(SIZES), n_tokens=len(tokens), context_length=32, sampling="shuffled", seed=0
     )
@@ -147,26 +151,28 @@ def test_gradients_are_the_mean_over_the_windows_of_the_step(step, data, tmp_pat
         max_grad_norm=float("inf"),
     )  # fmt: skip
     run_config = config(data, **RAMP, batch_ramp_lr=(1.0, 1.0, 1.0), optim=optim)
-    trainer = new_trainer(run_config, tmp_path)
+    run = new_run(run_config, tmp_path)
+    trainer = run.trainer
     trainer.step = step
     plain = {"batch_ramp": (), "batch_ramp_lr": (), "batch_size": SIZES[step]}
     whole = dataclasses.replace(run_config, **plain, micro_batch=SIZES[step])
-    twin = new_trainer(whole, tmp_path)
+    twin = new_run(whole, tmp_path).trainer
     twin.model.loss(*next(twin.stream())).backward()
-    trainer.train_step(trainer.stream())
+    take_step(run, trainer.stream())
     for p, q in zip(trainer.parameters, twin.parameters, strict=True):
         torch.testing.assert_close(p.detach(), (q - q.grad).detach(), rtol=1e-4, atol=1e-6)
 
 
 def test_on_a_clock_the_parts_are_equal_in_time(data, tmp_path):
     """100 s, of which 10 s are start-up and 20 s reserved: a third is done after 23.3 s."""
-    trainer = new_trainer(config(data, **RAMP, max_steps=None, time_budget=100.0), tmp_path)
-    trainer.budget.window_seconds = trainer.budget.eval_seconds_per_token = [0.0]
-    trainer.saver.seconds = 20.0 / 1.1
-    stream, n_windows = trainer.stream(), 0
+    run = new_run(config(data, **RAMP, max_steps=None, time_budget=100.0), tmp_path)
+    run.budget.window_seconds = run.budget.eval_seconds_per_token = [0.0]
+    run.saving.saver.expect(20.0 / 1.1)
+    trainer, n_windows = run.trainer, 0
+    stream = trainer.stream()
     for seconds, size in ((0.0, 4), (22.0, 4), (24.5, 8), (45.0, 8), (48.0, 12), (69.0, 12)):
-        trainer.clock.continue_from(elapsed=10.0 + seconds, seconds=seconds)
-        trainer.train_step(stream)
+        run.clock.continue_from(elapsed=10.0 + seconds, seconds=seconds)
+        take_step(run, stream)
         n_windows += size
         assert trainer.tokens == 32 * n_windows
 
@@ -174,31 +180,40 @@ def test_on_a_clock_the_parts_are_equal_in_time(data, tmp_path):
 def test_a_token_budget_is_kept_when_the_clock_is_ahead_of_the_steps(data, tmp_path):
     """Of 16 steps with 4 to 12 windows, but the time for the smaller ones has gone already."""
     limits = {"max_steps": None, "max_tokens": 32 * 128, "time_budget": 100.0}
-    trainer = new_trainer(config(data, **RAMP, **limits), tmp_path)
-    assert trainer.config.total_steps == 16
-    trainer.budget.window_seconds = trainer.budget.eval_seconds_per_token = [0.0]
-    trainer.clock.continue_from(elapsed=80.0, seconds=80.0)
-    stream = trainer.stream()
-    while trainer.should_stop() is None:
-        trainer.train_step(stream)
-    assert trainer.should_stop() == "token budget"
-    assert trainer.tokens == 32 * 120
+    run = new_run(config(data, **RAMP, **limits), tmp_path)
+    assert run.config.total_steps == 16
+    run.budget.window_seconds = run.budget.eval_seconds_per_token = [0.0]
+    run.clock.continue_from(elapsed=80.0, seconds=80.0)
+    stream = run.trainer.stream()
+    while why_over(run) is None:
+        take_step(run, stream)
+    assert why_over(run) == "token budget"
+    assert run.trainer.tokens == 32 * 120
 
 
 def test_the_reserve_is_for_steps_of_the_largest_batch(data, tmp_path):
-    trainer = new_trainer(config(data, **RAMP, max_steps=None, time_budget=100.0), tmp_path)
-    trainer.budget.window_seconds, trainer.budget.eval_seconds_per_token = [0.5], [1e-3]
-    n_tokens = len(trainer.data.val.tokens)
-    assert trainer.budget.reserve == pytest.approx(1.1 * (1e-3 * n_tokens + 12 * 0.5 + 1.0))
+    run = new_run(config(data, **RAMP, max_steps=None, time_budget=100.0), tmp_path)
+    run.budget.window_seconds, run.budget.eval_seconds_per_token = [0.5], [1e-3]
+    n_tokens = len(run.trainer.data.val.tokens)
+    assert run.budget.reserve == pytest.approx(1.1 * (1e-3 * n_tokens + 12 * 0.5 + 1.0))
 
 
-def test_speed_counts_the_windows_of_each_interval(data, tmp_path):
-    trainer = new_trainer(config(data, **RAMP), tmp_path)
-    tmp_path.mkdir(exist_ok=True)
-    trainer.step, trainer.n_windows = 3, 20
-    trainer.log(2.0, 1.0, n_windows=20, interval=4.0)
-    assert train_rows(tmp_path)[0]["tokens_per_second"] == 20 * 32 / 4.0
-    assert trainer.budget.window_seconds == [4.0 / 20]
+def test_speed_counts_the_windows_of_each_interval(data, tmp_path, monkeypatch):
+    """On a clock that only windows in training move, by half a second each."""
+    now, original = [1000.0], Trainer.train_step
+
+    def step(self, stream, **place):
+        n_before = self.n_windows
+        result = original(self, stream, **place)
+        now[0] += 0.5 * (self.n_windows - n_before)
+        return result
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    train(config(data, **RAMP, log_every=3), tmp_path / "run")
+    rows = train_rows(tmp_path / "run")
+    assert len({row["batch_size"] for row in rows}) == 3
+    assert {row["tokens_per_second"] for row in rows} == {32 / 0.5}
 
 
 @pytest.mark.parametrize("ramp", [(), (8, 12, 20), (6, 9)], ids=str)

@@ -12,8 +12,9 @@ from short_runs import (
     config,
     interrupted_after,
     losses,
-    new_trainer,
+    new_run,
     train_rows,
+    why_over,
 )
 
 from fastlm.checkpoint import read_manifest, run_checkpoints
@@ -43,8 +44,8 @@ def found_steps(monkeypatch):
     """The probe does all it does, but its number is not what the machine's speed makes it."""
     numbers = []
 
-    def fitting(trainer, step_seconds):
-        numbers.append(real(trainer, step_seconds))
+    def fitting(run, step_seconds):
+        numbers.append(real(run, step_seconds))
         return 12
 
     real = fixed_steps._fitting_steps
@@ -94,15 +95,15 @@ def test_resumed_run_keeps_the_number_and_equals_an_uninterrupted_one(
 def test_a_signal_during_the_probe_leaves_a_run_at_its_start(
     data, tmp_path, monkeypatch, found_steps
 ):
-    original = Trainer.step_of_part
+    original = Trainer.train_step
 
-    def step(self, stream, part):
+    def step(self, stream, **place):
         if self.step == 2 and not found_steps and self.config.max_steps is None:
             signal.raise_signal(signal.SIGTERM)
-        return original(self, stream, part)
+        return original(self, stream, **place)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step_of_part", step)
+        patch.setattr(Trainer, "train_step", step)
         stopped = train(on_a_clock(data), tmp_path / "parts")
     assert (stopped.finished, stopped.step, stopped.tokens) == (False, 0, 0)
     assert RunRecord(tmp_path / "parts").config() == on_a_clock(data)
@@ -113,13 +114,14 @@ def test_a_signal_during_the_probe_leaves_a_run_at_its_start(
 
 def test_a_probe_puts_everything_back(data, tmp_path):
     run_config = on_a_clock(data, optim=SHARES, **RAMP)
-    trainer, twin = (new_trainer(run_config, tmp_path) for _ in range(2))
+    run, twin = new_run(run_config, tmp_path), new_run(run_config, tmp_path).trainer
+    trainer = run.trainer
     before = trainer.model.state_dict()
-    copied = fixed_steps.copied(trainer)
+    copied = fixed_steps.copied(run)
     stream = trainer.stream()
-    for part in (0, 1, 2, 2):
-        trainer.step_of_part(stream, part)
-    trainer.restore(copied)
+    for stage in (0, 1, 2, 2):
+        trainer.train_step(stream, stage=stage, progress=0.1)
+    run.saving.restore(copied)
     assert (trainer.step, trainer.tokens, trainer.average.n_averaged) == (0, 0, 0)
     for name, t in twin.model.state_dict().items():
         assert torch.equal(t, before[name])
@@ -132,14 +134,14 @@ def test_a_probe_puts_everything_back(data, tmp_path):
 
 
 def test_the_schedule_does_not_look_at_the_clock_which_still_ends_the_run(data, tmp_path):
-    trainer = new_trainer(dataclasses.replace(on_a_clock(data), max_steps=12), tmp_path)
-    trainer.budget.window_seconds = trainer.budget.eval_seconds_per_token = [0.0]
-    trainer.clock.continue_from(elapsed=3000.0, seconds=2990.0)
-    trainer.step = 3
-    assert trainer.progress == 3 / 12
-    assert trainer.should_stop() is None
-    trainer.clock.continue_from(elapsed=3599.5, seconds=3589.5)
-    assert trainer.should_stop() == "time budget"
+    run = new_run(dataclasses.replace(on_a_clock(data), max_steps=12), tmp_path)
+    run.budget.window_seconds = run.budget.eval_seconds_per_token = [0.0]
+    run.clock.continue_from(elapsed=3000.0, seconds=2990.0)
+    run.trainer.step = 3
+    assert run.stopping.progress(3) == 3 / 12
+    assert why_over(run) is None
+    run.clock.continue_from(elapsed=3599.5, seconds=3589.5)
+    assert why_over(run) == "time budget"
 
 
 @pytest.mark.parametrize(
@@ -167,15 +169,15 @@ def test_as_many_steps_as_fit_with_what_they_bring(seconds, ramp, n_steps):
 def test_the_number_leaves_the_reserve_and_a_hundredth(data, tmp_path):
     """100 s, 30 gone: 70 less 1.1 x (2 s of validation, a step of 0.5 s and 3 s of saving)."""
     run_config = on_a_clock(data, eval_every=1000, checkpoint_every=1000)
-    trainer = new_trainer(dataclasses.replace(run_config, time_budget=100.0), tmp_path)
-    trainer.budget.window_seconds = [0.5 / 8]
-    trainer.budget.eval_seconds_per_token = [1e-9, 2 / len(trainer.data.val.tokens), 1.0]
-    trainer.saver.seconds = 3.0
-    trainer.clock.continue_from(elapsed=30.0, seconds=0.0)
-    assert trainer.budget.reserve == pytest.approx(1.1 * 5.5)
-    assert fixed_steps._fitting_steps(trainer, [0.5]) == int((70 - 6.05) * 0.99 / 0.5)
-    trainer.config = dataclasses.replace(trainer.config, max_tokens=256 * 7)
-    assert fixed_steps._fitting_steps(trainer, [0.5]) == 7
+    run = new_run(dataclasses.replace(run_config, time_budget=100.0), tmp_path)
+    run.budget.window_seconds = [0.5 / 8]
+    run.budget.eval_seconds_per_token = [1e-9, 2 / len(run.trainer.data.val.tokens), 1.0]
+    run.saving.saver.expect(3.0)
+    run.clock.continue_from(elapsed=30.0, seconds=0.0)
+    assert run.budget.reserve == pytest.approx(1.1 * 5.5)
+    assert fixed_steps._fitting_steps(run, [0.5]) == int((70 - 6.05) * 0.99 / 0.5)
+    run.use_config(dataclasses.replace(run.config, max_tokens=256 * 7))
+    assert fixed_steps._fitting_steps(run, [0.5]) == 7
 
 
 def test_a_run_of_some_seconds_has_the_rates_of_its_number_and_ends_in_time(data, tmp_path):

@@ -2,17 +2,16 @@
 
 import sys
 import threading
-import time
 import types
 from importlib.util import find_spec
 
 import pytest
+from commands import TINY, fastlm
 from short_runs import config, train_rows
 
 from fastlm.runs.record import RunRecord
 from fastlm.train import train
 from fastlm.train.loggers import MOST_QUEUED, Logger, check_logger, numbers, open_logger
-from tests.cli.test_cli import TINY, fastlm
 
 
 class Recorder:
@@ -81,14 +80,13 @@ def test_a_target_that_cannot_be_opened_is_opened_once():
 
 
 def test_a_target_that_hangs_holds_up_nothing():
+    """What waited for it would wait for ever: it is let go only after the last assertion."""
     never, told = threading.Event(), []
     logger = Logger("test", lambda: Recorder(never.wait), told.append)
-    began = time.perf_counter()
     for step in range(MOST_QUEUED + 500):
         logger.log(row(step))
-    assert time.perf_counter() - began < 2  # 0.01 s; a machine may be busy
     logger.close(seconds=0.2)
-    assert time.perf_counter() - began < 4
+    assert not never.is_set()
     assert len(told) == 1
     assert "has not finished after 0.2 s" in told[0]
     assert logger.n_lost >= 499
@@ -174,7 +172,7 @@ def test_tensorboard_gets_scalars_in_the_folder_of_the_run(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "tensorboard", types.ModuleType("tensorboard"))
     record = RunRecord(tmp_path)
     logger = open_logger("tensorboard", tmp_path, {}, first_step=4, say=pytest.fail)
-    record.send_on = logger.log
+    record.forward_rows(logger.log)
     record.log(row(5, lr=0.1))
     logger.close()
     assert made[0].folder == str(tmp_path / "tensorboard")

@@ -14,18 +14,18 @@ FLAGS = """
 """
 COMMAND = """
 import resource, sys, torch
-from fastlm.train_cli import main
-from fastlm.trainer import Trainer
+from fastlm.train.command import main
+from fastlm.train.telling import Telling
 
 torch._dynamo.config.error_on_recompile = True
-log = Trainer.log
+log = Telling.training
 
-def log_with_memory(self, *arguments):
+def log_with_memory(self, trainer, *arguments):
     with open("/proc/self/statm") as file:
-        print(self.step, int(file.read().split()[1]) * resource.getpagesize(), flush=True)
-    return log(self, *arguments)
+        print(trainer.step, int(file.read().split()[1]) * resource.getpagesize(), flush=True)
+    return log(self, trainer, *arguments)
 
-Trainer.log = log_with_memory
+Telling.training = log_with_memory
 main(sys.argv[1:])
 """
 

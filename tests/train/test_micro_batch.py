@@ -159,7 +159,7 @@ def test_memory_that_is_not_there_is_recognized():
 def test_a_step_that_does_not_fit_says_which_flags_do(
     changes, checkpointed, advice, data, tmp_path, monkeypatch
 ):
-    def step(self, stream):
+    def step(self, stream, **place):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(Trainer, "train_step", step)

@@ -5,7 +5,7 @@ import json
 import time
 
 import pytest
-from short_runs import new_trainer
+from short_runs import new_run
 
 from fastlm.accounting import training_flops_per_token
 from fastlm.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
@@ -40,11 +40,11 @@ def test_parts_are_timed_and_their_flops_are_those_of_the_model(
         max_steps=100,
         device="cpu",
     )
-    trainer = new_trainer(config, tmp_path / "run")
-    stream = trainer.stream()
-    trainer.warm_up()
-    trainer.clock.begin_steps()
-    found = profile_step(trainer, stream, tmp_path / "trace.json", n_steps=3)
+    run = new_run(config, tmp_path / "run")
+    trainer = run.trainer
+    run.warm_up()
+    run.clock.begin_steps()
+    found = profile_step(run, trainer.stream(), tmp_path / "trace.json", n_steps=3)
     names = ["attention", "feed-forward", "head and loss", "gradient clipping", "optimizer", "data"]
     assert [part.name for part in found.parts if part.name != "norms"] == names
     assert ("norms" in [part.name for part in found.parts]) == ("norm" not in change)

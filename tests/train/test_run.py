@@ -18,9 +18,11 @@ from short_runs import (
     config,
     interrupted_after,
     losses,
-    new_trainer,
+    new_run,
+    take_step,
     train_rows,
     weights,
+    why_over,
 )
 
 from fastlm.checkpoint import run_checkpoints
@@ -169,26 +171,26 @@ def test_time_budget_ends_the_run_with_validation_and_checkpoint_inside(data, tm
 
 def test_the_budgets_clock_keeps_time_for_the_last_validation(data, tmp_path):
     """100 s budget, 10 s start-up, 20 s reserved: 70 s of training, however the clock began."""
-    trainer = new_trainer(config(data, max_steps=None, time_budget=100.0), tmp_path)
-    clock = trainer.clock
+    run = new_run(config(data, max_steps=None, time_budget=100.0), tmp_path)
+    clock, saver = run.clock, run.saving.saver
     n_tokens = len(open_prepared(data).val.tokens)
-    trainer.budget.eval_seconds_per_token = [15 / 1.1 / n_tokens]
-    trainer.saver.seconds = 3.0
-    trainer.budget.window_seconds = [1 / 8, 1 / 8, 90 / 8]  # of a step: 1, 1 and 90 s
+    run.budget.eval_seconds_per_token = [15 / 1.1 / n_tokens]
+    saver.expect(3.0)
+    run.budget.window_seconds = [1 / 8, 1 / 8, 90 / 8]  # of a step: 1, 1 and 90 s
     assert 15 / 1.1 / n_tokens > 1 / 8 / 32
     # A validation slower than training is a hiccup: training's own speed is the bound then.
-    assert trainer.budget.reserve == pytest.approx(1.1 * (n_tokens / 256 + 1 + 3))
-    trainer.budget.eval_seconds_per_token = [1.0 / 256 / 2]
-    assert trainer.budget.reserve == pytest.approx(1.1 * (n_tokens / 512 + 1 + 3))
-    trainer.saver.seconds += (20 - trainer.budget.reserve) / 1.1
-    assert trainer.budget.reserve == pytest.approx(20.0)
+    assert run.budget.reserve == pytest.approx(1.1 * (n_tokens / 256 + 1 + 3))
+    run.budget.eval_seconds_per_token = [1.0 / 256 / 2]
+    assert run.budget.reserve == pytest.approx(1.1 * (n_tokens / 512 + 1 + 3))
+    saver.expect(saver.seconds + (20 - run.budget.reserve) / 1.1)
+    assert run.budget.reserve == pytest.approx(20.0)
     for seconds, share in ((0.0, 0.0), (35.0, 0.5), (69.5, 69.5 / 70)):
         clock.continue_from(elapsed=10.0 + seconds, seconds=seconds)
-        assert trainer.progress == pytest.approx(share, abs=0.01)
-        assert trainer.should_stop() is None
+        assert run.stopping.progress(0) == pytest.approx(share, abs=0.01)
+        assert why_over(run) is None
     clock.continue_from(elapsed=80.1, seconds=70.1)
-    assert trainer.should_stop() == "time budget"
-    assert trainer.progress == 1.0
+    assert why_over(run) == "time budget"
+    assert run.stopping.progress(0) == 1.0
 
 
 def test_a_run_with_checkpointed_activations_gives_the_same_weights(finished, data, tmp_path):
@@ -240,7 +242,7 @@ def test_model_and_optimizers_compute_with_the_operations_that_were_asked_for(da
     from kernels import OPS
 
     for asked in ("none", "adamw,rms_norm,symmetric_product"):
-        trainer = new_trainer(config(data, triton_ops=asked), tmp_path)
+        trainer = new_run(config(data, triton_ops=asked), tmp_path).trainer
         kernels = {} if asked == "none" else {name: OPS[name] for name in asked.split(",")}
         assert len(trainer.optimizers) == 2
         for holder in (trainer.model, *trainer.optimizers):
@@ -286,13 +288,13 @@ def test_resume_refuses_other_data_and_batch_size(finished, data, tmp_path):
 def test_a_training_step_on_a_gpu_does_not_wait_for_it(name, data, tmp_path):
     optim = OptimConfig(name=name, cautious_weight_decay=True, average_tail=1.0)
     run_config = config(data, device="cuda", bf16=True, optim=optim)
-    trainer = new_trainer(run_config, tmp_path)
-    stream = trainer.stream()
-    trainer.train_step(stream)  # allocates the optimizers' state
+    run = new_run(run_config, tmp_path)
+    stream = run.trainer.stream()
+    take_step(run, stream)  # allocates the optimizers' state
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
-            loss, _ = trainer.train_step(stream)
+            loss, _ = take_step(run, stream)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert math.isfinite(loss.item())
@@ -302,12 +304,12 @@ def test_garbage_is_collected_between_steps_alone(data, tmp_path, monkeypatch):
     enabled, frozen = [], []
     original = Trainer.train_step
 
-    def step(self, stream):
+    def step(self, stream, **place):
         enabled.append(gc.isenabled())
         frozen.append(gc.get_freeze_count() > 0)
         if self.step == 3:
             raise RuntimeError("in the middle of a run")
-        return original(self, stream)
+        return original(self, stream, **place)
 
     monkeypatch.setattr(Trainer, "train_step", step)
     with pytest.raises(RuntimeError, match="in the middle"):

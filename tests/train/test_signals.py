@@ -3,28 +3,27 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from short_runs import (
-    assert_same_weights,
+    assert_equal_runs,
     config,
-    new_trainer,
-    train_rows,
+    new_run,
+    validations,
 )
+from signalled_runs import NAMES, run_with_signals
 
 from fastlm.checkpoint import read_newest
+from fastlm.devices.ranks import Ranks
 from fastlm.evaluate import evaluate_loss
-from fastlm.runs.record import RunRecord
 from fastlm.train import signals, train
+from fastlm.train.saving import Saving
 from fastlm.train.signals import SAVED, Stopped, StopRequest
-from fastlm.train.trainer import Trainer
+from fastlm.train.stopping import Stopping
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -50,10 +49,8 @@ def test_a_signal_after_the_end_of_the_job_was_seen_does_not_stop_the_saving():
 
 
 def test_a_signal_during_start_up_raises_what_nobody_catches():
-    with StopRequest() as stop:
-        stop.raises = True
-        with pytest.raises(Stopped, match="SIGUSR2"):
-            signal.raise_signal(signal.SIGUSR2)
+    with StopRequest() as stop, stop.raising(), pytest.raises(Stopped, match="SIGUSR2"):
+        signal.raise_signal(signal.SIGUSR2)
     assert not issubclass(Stopped, Exception)
 
 
@@ -66,19 +63,6 @@ def test_the_end_of_the_job_is_slurms(text, expected, monkeypatch):
     if text is not None:
         monkeypatch.setenv("SLURM_JOB_END_TIME", text)
     assert signals.job_end() == expected
-
-
-def validations(run: Path) -> list[tuple[int, float, bool]]:
-    rows = [row for row in RunRecord(run).rows() if row["kind"] == "eval"]
-    return [(row["step"], row["val_loss"], row["whole_file"]) for row in rows]
-
-
-def assert_equal_runs(a: Path, b: Path) -> None:
-    """The same weights and log, but for the clocks."""
-    assert_same_weights(a, b)
-    assert validations(a) == validations(b)
-    for key in ("step", "tokens", "loss", "lr", "grad_norm"):
-        assert [row[key] for row in train_rows(a)] == [row[key] for row in train_rows(b)]
 
 
 def signal_in_validation(number: int, monkeypatch) -> None:
@@ -126,11 +110,11 @@ def test_a_signal_in_the_first_validation_leaves_nothing_to_save(data, tmp_path,
 def test_what_was_logged_before_the_first_checkpoint_is_not_there_twice(
     finished, data, tmp_path, monkeypatch
 ):
-    def run(trainer, status):
+    def loop(run, status):
         raise Stopped("SIGTERM")
 
     with monkeypatch.context() as patch:
-        patch.setattr("fastlm.train.run.run", run)
+        patch.setattr("fastlm.train.run.loop", loop)
         with pytest.raises(Stopped):
             train(config(data), tmp_path / "run")
     assert len(validations(tmp_path / "run")) == 1
@@ -150,60 +134,27 @@ def test_the_run_leaves_before_its_job_ends(finished, data, tmp_path):
 
 
 def test_a_stop_takes_into_account_what_saving_takes(data, tmp_path):
-    trainer = new_trainer(config(data), tmp_path)
-    trainer.budget.window_seconds = [0.5]
-    trainer.saver.seconds = 20.0
-    assert trainer.budget.stop_seconds == pytest.approx(2 * 0.5 * 8 + 2 * 20.0 + 10.0)
-    trainer.stop.job_ends = time.time() + 100
-    assert trainer.stop_reason() is None
-    trainer.stop.job_ends = time.time() + 57
-    assert trainer.stop_reason() == "the end of the job"
+    run = new_run(config(data), tmp_path)
+    run.budget.window_seconds = [0.5]
+    run.saving.saver.expect(20.0)
+    assert run.budget.stop_seconds == pytest.approx(2 * 0.5 * 8 + 2 * 20.0 + 10.0)
+    for seconds, reason in ((100, None), (57, "the end of the job")):
+        request = StopRequest(job_ends=time.time() + seconds)
+        assert Stopping(run.budget, request, Ranks()).asked() == reason
 
 
 def test_a_step_already_saved_is_not_written_again(data, tmp_path, monkeypatch):
     n_saved = 0
-    original = Trainer.save
+    original = Saving.save
 
     def save(self, **options):
         nonlocal n_saved
         n_saved += 1
-        original(self, **options)
+        return original(self, **options)
 
-    monkeypatch.setattr(Trainer, "save", save)
+    monkeypatch.setattr(Saving, "save", save)
     train(config(data), tmp_path / "run")
     assert n_saved == 4
-
-
-# The moments a signal can find a process at, from its first line on: the log tells how far it is.
-COMMAND = [
-    *(sys.executable, "-m", "fastlm.train", "--recipe", "tiny", "--resume", "auto"),
-    *("--device", "cpu", "--model.n-layers", "1", "--model.d-model", "32", "--model.n-heads", "2"),
-    *("--model.context-length", "32", "--batch-size", "4", "--max-steps", "300"),
-    *("--eval-every", "20", "--eval-tokens", "2048", "--checkpoint-every", "7", "--log-every", "1"),
-]
-
-
-def run_with_signals(
-    data: Path, run: Path, delays: list[float], rng: random.Random, *flags
-) -> list[int]:
-    """Start the command, send it a signal after each delay, until it ends; its exit codes."""
-    codes = []
-    for delay in [*delays, None]:
-        command = [*COMMAND, "--data", str(data), "--out", str(run), *flags]
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        if delay is not None:
-            time.sleep(delay)
-            process.send_signal(signal.Signals[rng.choice(NAMES)])
-        _, told = process.communicate(timeout=120)
-        codes.append(process.returncode)
-        assert process.returncode in (0, SAVED), told
-        steps = [row["step"] for row in train_rows(run)]
-        assert steps == list(range(1, len(steps) + 1))  # neither hole nor double
-        saved = read_newest(run / "checkpoints", pytest.fail)
-        assert (saved.step if saved else 0) == len(steps)  # no step lost
-        if process.returncode == 0:
-            break
-    return codes
 
 
 @pytest.mark.slow

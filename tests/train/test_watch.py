@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from short_runs import config, new_trainer, same, train_rows
+from short_runs import config, new_run, same, train_rows
 from torch import nn
 
 from fastlm.checkpoint import read_newest, read_run_checkpoint, run_checkpoints
@@ -20,8 +20,8 @@ from fastlm.optim.rows import RowAdaGrad
 from fastlm.runs.record import RunRecord
 from fastlm.train import run as train_module
 from fastlm.train import train
-from fastlm.train.trainer import Trainer
-from fastlm.train.watch import HISTORY, Diverged, Watch, hold_back
+from fastlm.train.trainer import StepGuard, Trainer
+from fastlm.train.watch import HISTORY, Diverged, Watch
 
 CPU = torch.device("cpu")
 OPTIMIZERS = {
@@ -44,9 +44,7 @@ def stepped(make, gates, seed: int = 0) -> tuple:
             if gate is False:
                 p.grad[0, 0] = math.nan
                 p.grad[1, 1] = math.inf
-        if gate is not None:
-            hold_back([optimizer], params, torch.tensor(gate))
-        optimizer.step()
+        optimizer.step(applies=None if gate is None else torch.tensor(gate))
     return [p.detach().clone() for p in params], optimizer
 
 
@@ -80,21 +78,21 @@ def test_rows_are_held_back_too(gate):
     table = nn.Parameter(torch.ones(5, 3))
     optimizer = RowAdaGrad([table], 0.1)
     optimizer.add([torch.tensor([1, 1])], [torch.full((2, 3), 1.0 if gate else math.nan)])
-    optimizer.applies = torch.tensor(gate)
-    optimizer.step()
+    optimizer.step(applies=torch.tensor(gate))
     assert torch.equal(table.detach(), torch.ones(5, 3)) is not gate
     assert table.isfinite().all()
     assert optimizer.state[table]["square_sum"].isfinite().all()
 
 
-def look(watch: Watch, losses, norms=None):
-    """Show a watch these losses; what applies, and what it tells."""
+def look(watch: Watch, losses, norms=None, *, max_skipped: int = 0):
+    """Show a watch these losses; which steps apply, and what the watch tells."""
     norms = norms or [1.0] * len(losses)
+    guard = StepGuard(CPU, max_skipped)
     gates = [
-        bool(watch.applies(i + 1, 8 * i, 0, torch.tensor(loss), torch.tensor(norm)))
+        bool(guard.applies(i + 1, 8 * i, 0, torch.tensor(loss), torch.tensor(norm)))
         for i, (loss, norm) in enumerate(zip(losses, norms, strict=True))
     ]
-    return gates, watch.read()
+    return gates, watch.read(guard.take_unread())
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -104,7 +102,7 @@ def test_after_one_step_too_many_nothing_is_applied(bad, where):
     losses = values if where == "loss" else [1.0] * 6
     norms = values if where == "norm" else None
     for max_skipped, expected in ((0, 2), (1, 4), (2, 6)):
-        gates, steps = look(Watch(CPU, max_skipped), losses, norms)
+        gates, steps = look(Watch(), losses, norms, max_skipped=max_skipped)
         assert gates == [i < expected and math.isfinite(v) for i, v in enumerate(values)]
         assert [step.number for step in steps if not step.is_finite] == [3, 5]
         assert [step.first_window for step in steps] == [8 * i for i in range(6)]
@@ -114,11 +112,11 @@ def test_spikes_are_six_sigma_above_the_last_128_steps():
     g = torch.Generator().manual_seed(0)
     noise = (torch.randn(400, generator=g) * 0.1).tolist()
     losses = [5 - 0.01 * i + x for i, x in enumerate(noise)]
-    assert not [s for s in look(Watch(CPU), losses)[1] if s.sigmas]
+    assert not [s for s in look(Watch(), losses)[1] if s.sigmas]
     before = [float(torch.tensor(loss)) for loss in losses[300 - HISTORY : 300]]
     mean, sigma = statistics.fmean(before), statistics.stdev(before)
     for sigmas, expected in ((5.9, []), (6.1, [301]), (-7.0, [])):
-        watch = Watch(CPU)
+        watch = Watch()
         spiked = [*losses[:300], mean + sigmas * sigma, *losses[300:330]]
         steps = look(watch, spiked)[1]
         assert [step.number for step in steps if step.sigmas] == expected
@@ -128,13 +126,13 @@ def test_spikes_are_six_sigma_above_the_last_128_steps():
 
 
 def test_no_loss_of_the_first_steps_is_a_spike():
-    assert not [s for s in look(Watch(CPU), [1.0, 1.1] * 15 + [99.0])[1] if s.sigmas]
+    assert not [s for s in look(Watch(), [1.0, 1.1] * 15 + [99.0])[1] if s.sigmas]
 
 
 def test_a_watch_goes_on_where_another_stopped():
     g = torch.Generator().manual_seed(0)
     losses = [*(3 + torch.randn(200, generator=g)).tolist(), 30.0]
-    whole, first, second = Watch(CPU, 9), Watch(CPU, 9), Watch(CPU, 9)
+    whole, first, second = Watch(), Watch(), Watch()
     expected = look(whole, losses)[1]
     look(first, losses[:150])
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
@@ -148,7 +146,7 @@ def poison(steps, where: str, monkeypatch) -> None:
     """Make loss or one gradient of these steps not finite."""
     original = Trainer.train_step
 
-    def step(self, stream):
+    def step(self, stream, **place):
         number = self.step + 1
         plain = self.loss
         if number in steps:
@@ -162,7 +160,7 @@ def poison(steps, where: str, monkeypatch) -> None:
 
             self.loss = bad
         try:
-            return original(self, stream)
+            return original(self, stream, **place)
         finally:
             self.loss = plain
 
@@ -179,8 +177,8 @@ def test_a_step_that_is_not_finite_ends_the_run_with_weights_as_before(
     poison({bad}, where, monkeypatch)
     trainers = []
     monkeypatch.setattr(
-        train_module, "run", lambda trainer, status, run=train_module.run: (
-            trainers.append(trainer), run(trainer, status)
+        train_module, "loop", lambda run, status, loop=train_module.loop: (
+            trainers.append(run.trainer), loop(run, status)
         )[1]
     )  # fmt: skip
     with pytest.raises(Diverged, match=f"not finite at step {bad}: that step was not applied") as e:
@@ -198,7 +196,7 @@ def test_a_step_that_is_not_finite_ends_the_run_with_weights_as_before(
     assert (row["step"], row["first_window"]) == (bad, 8 * (bad - 1))
     told = json.loads((tmp_path / f"run/not-finite-step-{bad}.json").read_text())
     assert (told["step"], told["seed"], len(told["window_starts"])) == (bad, 0, 8)
-    stream = new_trainer(run_config, tmp_path / "other").stream(8 * (bad - 1))
+    stream = new_run(run_config, tmp_path / "other").trainer.stream(8 * (bad - 1))
     tokens = trainers[0].data.train.tokens
     for start, window in zip(told["window_starts"], next(stream)[0].tolist(), strict=True):
         assert tokens[start : start + len(window)].tolist() == window

@@ -1,18 +1,18 @@
-"""Children's stories made from a seed: the text fastlm trains on when it is given no other.
+"""Children's stories generated from a seed: the default text that fastlm trains on.
 
-Imports nothing of fastlm but its own words and plots. A story is one plot of
-story_plots, told with words of story_words by the rules of a little language:
+A story is one plot of plots.py, told with the words of words.py and the sentences of phrases.py by
+the rules of a small template language:
 
-    [a|b|]      one of the alternatives, an empty one too
+    [a|b|]      one of the alternatives, of which one may be empty
     {toy}       a word of the rule "toy", drawn once and then the same in the whole story
     {toy+}      its plural; {toy#n} its plural unless the number bound to n is one
-    <toy>       a fresh word of the rule, not used before in this story while there is another
+    <toy>       a word of the rule that this story has not used yet, as long as there is one
     <try*>      one to three different alternatives of the rule, one after the other
     <spot@place>  an alternative of the rule named "spot" and the word bound to place
     {^he} <^bug>  the same with a capital letter
     //          a new paragraph
 
-Capitals after full stops and the choice between "a" and "an" are mended in the finished text.
+Capitals after full stops and the choice between "a" and "an" are corrected in the finished text.
 """
 
 import functools
@@ -40,8 +40,8 @@ _SPACES = re.compile(r"  +")
 def story(seed: int, index: int) -> str:
     """Tell story number `index` of a seed: ASCII text, paragraphs separated by one newline.
 
-    A pure function of its arguments, the same on every platform and Python version. Which
-    stories are told in between does not matter, so ranges of indices can be told in parallel.
+    A pure function of its arguments, with the same result on every platform and Python version.
+    Stories do not depend on each other, so ranges of indices can be told in parallel.
     """
     return _Telling(seed, index).tell()
 
@@ -49,8 +49,8 @@ def story(seed: int, index: int) -> str:
 def generate_stories(seed: int, n_bytes: int, *, first: int = 0) -> Iterator[str]:
     """Yield stories first, first + 1 ... until they fill n_bytes of a text file.
 
-    Each story counts with the "\\n<|endoftext|>\\n" that follows it there, so the file ends
-    within one story after n_bytes.
+    Each story counts with the "\\n<|endoftext|>\\n" that follows it in the file, so the file
+    exceeds n_bytes by less than one story.
 
     Raises:
         ValueError: if n_bytes is below 1 or first below 0.
@@ -90,12 +90,12 @@ def plural(noun: str) -> str:
 
 
 class _Telling:
-    """What one story has settled so far: who is in it, what was named, what was said."""
+    """State of one story: its characters, the bound words, and the alternatives told so far."""
 
     __slots__ = ("_rules", "_told", "random", "words")
 
     def __init__(self, seed: int, index: int) -> None:
-        # An integer seed and random() are the parts of random.Random that never change.
+        # Python guarantees only that an integer seed and random() give the same numbers forever.
         digest = hashlib.blake2b(f"{seed}:{index}".encode(), digest_size=8).digest()
         self.random = random.Random(int.from_bytes(digest, "little")).random
         self._rules = _rules()
@@ -111,7 +111,7 @@ class _Telling:
         return re.sub(r"(?<=\n)[a-z]", _upper, text[0].upper() + text[1:])
 
     def draw(self, rule: str) -> str:
-        """Tell an alternative of a rule that this story has not told yet."""
+        """Tell an alternative of a rule that this story has not told yet, if there is one."""
         alternatives = self._rules[rule]
         n = len(alternatives)
         told = self._told.setdefault(rule, set())
@@ -125,7 +125,7 @@ class _Telling:
         return alternative if isinstance(alternative, str) else alternative(self)
 
     def bind(self, name: str) -> str:
-        """Give the word bound to a name, drawing it at the first use."""
+        """Return the word bound to a name; draw it at the first use."""
         if name not in self.words:
             if name in ("n", "k", "left"):
                 self._count()
@@ -153,7 +153,7 @@ class _Telling:
                 words[name] = self.draw("helper")
             else:
                 self._introduce(name, person, sex, animals)
-        # Some names are in two lists.
+        # Some names are in several lists.
         while words["F"] == words["N"]:
             words["F"] = self.draw("girl" if words["he2"] == "she" else "boy")
 
@@ -175,7 +175,7 @@ _Piece = str | Callable[[_Telling], str]
 
 @functools.cache
 def _rules() -> dict[str, tuple[_Piece, ...]]:
-    """Read the word lists, sentences and plots; done once, at the first story."""
+    """Parse the word lists, sentences and plots, once, at the first story."""
     rules: dict[str, tuple[_Piece, ...]] = {}
     for block in (PEOPLE, THINGS, SCENES):
         for line in block.replace("\n ", " ").strip().splitlines():
@@ -189,7 +189,7 @@ def _rules() -> dict[str, tuple[_Piece, ...]]:
 
 
 def _with_synonyms(template: str) -> str:
-    """Let the words of SYNONYMS outside marks be told as others."""
+    """Replace words of SYNONYMS outside marks by a choice of their synonyms."""
     tokens = _MARK.split(template)
     return "".join(
         token if _MARK.fullmatch(token) else _synonym_pattern().sub(_synonym_choice, token)
@@ -206,7 +206,7 @@ def _synonyms() -> dict[str, str]:
 @functools.cache
 def _synonym_pattern() -> re.Pattern[str]:
     longest_first = sorted(_synonyms(), key=len, reverse=True)
-    # "Then, crash!" may not be "Next, crash!".
+    # No synonym before a comma: "Then, crash!" should not become "Next, crash!".
     return re.compile(r"\b(?:" + "|".join(longest_first) + r")\b(?![',])")
 
 

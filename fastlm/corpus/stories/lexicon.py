@@ -1,9 +1,9 @@
-"""The words that stories are made of, sorted by kind so that every filler fits where it is put.
+"""The words of the stories, sorted by kind so that every word fits where it is used.
 
-Data only. A line `name: a, b, c` is a rule with one alternative per word; lines after it
-that begin with a space belong to it. An alternative may itself hold marks of the little language
-that fastlm.corpus.stories explains. SYNONYMS says which words of the sentences and plots may be
-told as others, wherever they stand.
+This file is data. A line `name: a, b, c` is a rule with one alternative per word; lines after it
+that begin with a space continue it. An alternative may contain marks of the template language that
+fastlm.corpus.stories explains. SYNONYMS lists words of the sentences and plots, and what may
+replace them anywhere.
 """
 
 PEOPLE = """

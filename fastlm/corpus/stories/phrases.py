@@ -1,9 +1,9 @@
 """The sentences that any plot may use: openings, things seen on the way, who said it and how.
 
-Data only. A line `= name` begins a rule; each line after it is one alternative, and lines
+This file is data. A line `= name` begins a rule; each line after it is one alternative, and lines
 that begin with a space continue the line before. fastlm.corpus.stories explains the marks. The
 hero is {N} (he, him, his), the friend {F} (he2 ...), the elder {E} (he3 ...), the helper the {H}
-(he4 ...); the pronouns follow the person, so "{he}" may well be told as "she".
+(he4 ...); the pronouns follow the person, so "{he}" may be told as "she".
 """
 
 SENTENCES = r"""

@@ -1,7 +1,7 @@
-"""The plots that stories are told by.
+"""The plots of the stories.
 
-Data only, in the little language that fastlm.corpus.stories explains. Each line after `= plot`
-is a plot; lines that begin with a space continue it, and // begins a new paragraph.
+This file is data in the template language that fastlm.corpus.stories explains. Each line after
+`= plot` is a plot; lines that begin with a space continue it, and // begins a new paragraph.
 """
 
 PLOTS = r"""

@@ -4,6 +4,8 @@ This one file computes every network that fastlm trains, in plain torch. It need
 tests of fastlm hold it to the original. Tensors have fastlm's own names.
 """
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,13 +16,15 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 VALUE_GATE_INPUTS = 32
 PRIME = 2_147_483_647
 NGRAM_FACTORS = (1_640_531_527, 1_103_515_245)
+# What earlier calls kept: newer versions of transformers pass it by another name.
+CACHE = {"cache", "past_key_values"} & {f.name for f in dataclasses.fields(CausalLMOutputWithPast)}
 
 
 class FastLMConfig(PretrainedConfig):
     """config.json: the fields of fastlm's ModelConfig, and what transformers asks for."""
 
     model_type = "fastlm"
-    keys_to_ignore_at_inference = ("past_key_values",)
+    keys_to_ignore_at_inference = ("cache", "past_key_values")
     attribute_map = {  # noqa: RUF012
         "hidden_size": "d_model",
         "num_hidden_layers": "n_layers",
@@ -215,6 +219,7 @@ class FastLMForCausalLM(PreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         labels: Tensor | None = None,
         logits_to_keep: int = 0,
+        cache: DynamicCache | None = None,
         **ignored,
     ) -> CausalLMOutputWithPast:
         """As every causal model of transformers.
@@ -222,10 +227,12 @@ class FastLMForCausalLM(PreTrainedModel, GenerationMixin):
         Args:
             attention_mask: (batch, keys), 0 at padding.
             past_key_values: what earlier calls kept; n-gram tables cannot go on from one.
+            cache: the same, by the name that newer versions of transformers give it.
         """
-        if use_cache and past_key_values is None and self.ngrams is None:
-            past_key_values = DynamicCache()
-        n_before = 0 if past_key_values is None else past_key_values.get_seq_length()
+        cache = past_key_values if cache is None else cache
+        if use_cache and cache is None and self.ngrams is None:
+            cache = DynamicCache()
+        n_before = 0 if cache is None else cache.get_seq_length()
         if n_before and self.ngrams is not None:
             raise ValueError("n-gram tables look at earlier tokens: give use_cache=False")
         length, device = input_ids.shape[1], input_ids.device
@@ -239,7 +246,7 @@ class FastLMForCausalLM(PreTrainedModel, GenerationMixin):
             ).roll(n_before, dims=1)
         if position_ids is None:
             position_ids = queries[None]
-        hidden = self.hidden(input_ids, attention_mask, position_ids, mask, past_key_values)
+        hidden = self.hidden(input_ids, attention_mask, position_ids, mask, cache)
         hidden = hidden[:, -logits_to_keep:] if logits_to_keep else hidden
         head = self.token_embeddings if self.lm_head is None else self.lm_head
         logits = F.linear(hidden, head.weight)
@@ -249,7 +256,7 @@ class FastLMForCausalLM(PreTrainedModel, GenerationMixin):
         if labels is not None:
             pairs = logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()
             loss = F.cross_entropy(*pairs)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)
+        return CausalLMOutputWithPast(loss=loss, logits=logits, **dict.fromkeys(CACHE, cache))
 
     def hidden(self, ids, attention_mask, position_ids, mask, cache) -> Tensor:
         """What the output projection is applied to."""

@@ -18,22 +18,15 @@ import functools
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from fastlm.tokenizer.bpe.errors import InvalidUtf8
-from fastlm.tokenizer.bpe.memory import (
-    CLASS_OF,
-    CLASSES,
-    FLAGS,
-    STARTS,
-    TEXT,
+from fastlm.tokenizer.bpe import fields as f
+from fastlm.tokenizer.bpe.compiler import count_trailing_zeros, inner, kernel
+from fastlm.tokenizer.bpe.context import (
     Context,
     address_of,
     boolean,
-    count_trailing_zeros,
     i64,
-    inner,
     int32_at,
     int64_at,
-    kernel,
     pi32,
     pi64,
     pu8,
@@ -42,13 +35,14 @@ from fastlm.tokenizer.bpe.memory import (
     uint8_at,
     uint64_at,
 )
+from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_classes
 
-BLANK = 16  # set beside SPACE for U+0020
-IS_START, MAY_CONTRACT = 1, 2  # bits of a window's flags
+_BLANK = 16  # set beside SPACE for U+0020
+_IS_START, _MAY_CONTRACT = 1, 2  # bits of a window's flags
 
 WINDOW_BYTES = 8192
-LOOKAHEAD = 16  # bytes copied past a window: the next character's class, a contraction, key loads
+_LOOKAHEAD = 16  # bytes copied past a window: the next character's class, a contraction, key loads
 PADDING = 256  # bytes past a window in its buffers
 _WHOLE = 128  # loops go over multiples of it: what vector code does at once, with no rest
 
@@ -67,11 +61,11 @@ def class_table() -> UInt8[np.ndarray, "1114112"]:
 def add_window(context: Context) -> None:
     """Give a context the buffers that scan_window works in."""
     size = WINDOW_BYTES + PADDING
-    context.hold(CLASS_OF, class_table())
-    for field in (TEXT, CLASSES, FLAGS):
+    context.hold(f.CLASS_OF, class_table())
+    for field in (f.TEXT, f.CLASSES, f.FLAGS):
         # uint64, so that eight bytes at a time are read where they belong
         context.hold(field, np.zeros(size // 8, np.uint64))
-    context.hold(STARTS, np.zeros(size, np.int32))
+    context.hold(f.STARTS, np.zeros(size, np.int32))
 
 
 @inner
@@ -85,29 +79,29 @@ def scan_window(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, i64]:
         when the first one does not end inside the window. invalid is the position in data of a
         character that is not UTF-8, or -1.
     """
-    text, classes = uint8_at(c[TEXT]), uint8_at(c[CLASSES])
-    flags, starts = uint8_at(c[FLAGS]), int32_at(c[STARTS])
+    text, classes = uint8_at(c[f.TEXT]), uint8_at(c[f.CLASSES])
+    flags, starts = uint8_at(c[f.FLAGS]), int32_at(c[f.STARTS])
     n_bytes = min(end - begin, WINDOW_BYTES)
-    visible = min(end - begin, n_bytes + LOOKAHEAD)
+    visible = min(end - begin, n_bytes + _LOOKAHEAD)
     _copy(uint8_at(data + begin), text, visible)
-    n_padded = (n_bytes + LOOKAHEAD + _WHOLE - 1) & -_WHOLE
+    n_padded = (n_bytes + _LOOKAHEAD + _WHOLE - 1) & -_WHOLE
     for i in range(visible, n_padded):
         text[i] = 0
     seen = _classify_ascii(text, classes, n_padded)
-    for i in range(visible, n_bytes + LOOKAHEAD):
+    for i in range(visible, n_bytes + _LOOKAHEAD):
         classes[i] = SPACE
     has_wide_space = False
     if seen >= 0x80:
         has_wide_space, invalid = _classify_wide(
-            text, uint64_at(c[TEXT]), classes, uint8_at(c[CLASS_OF]), n_bytes, visible
+            text, uint64_at(c[f.TEXT]), classes, uint8_at(c[f.CLASS_OF]), n_bytes, visible
         )
         if invalid >= 0:
             return 0, begin + invalid
     _flag_starts(text, classes, flags, n_bytes)
     if has_wide_space:
-        _flag_wide_spaces(text, uint64_at(c[TEXT]), classes, flags, n_bytes)
-    _flag_contractions(text, flags, uint64_at(c[FLAGS]), n_bytes)
-    n_starts = _gather_starts(flags, uint64_at(c[FLAGS]), starts, n_bytes)
+        _flag_wide_spaces(text, uint64_at(c[f.TEXT]), classes, flags, n_bytes)
+    _flag_contractions(text, flags, uint64_at(c[f.FLAGS]), n_bytes)
+    n_starts = _gather_starts(flags, uint64_at(c[f.FLAGS]), starts, n_bytes)
     if begin + n_bytes == end:
         starts[n_starts] = n_bytes
         return n_starts, -1
@@ -133,7 +127,7 @@ def _classify_ascii(text: pu8, classes: pu8, n_padded: i64) -> u8:
         label = np.uint8(LETTER) if is_letter else label
         label = np.uint8(NUMBER) if np.uint8(byte - np.uint8(48)) < np.uint8(10) else label
         label = np.uint8(SPACE) if np.uint8(byte - np.uint8(9)) < np.uint8(5) else label
-        label = np.uint8(SPACE | BLANK) if byte == np.uint8(32) else label
+        label = np.uint8(SPACE | _BLANK) if byte == np.uint8(32) else label
         classes[i] = label
     return seen
 
@@ -156,7 +150,7 @@ def _classify_wide(
         if text[i] < 0x80:
             i += 1
             continue
-        code_point, length = decode_character(text, i, visible)
+        code_point, length = _decode_character(text, i, visible)
         if length == 0:
             return has_wide_space, i
         label = class_of[code_point]
@@ -168,7 +162,7 @@ def _classify_wide(
 
 
 @inner
-def decode_character(text: pu8, i: i64, end: i64) -> tuple[i64, i64]:
+def _decode_character(text: pu8, i: i64, end: i64) -> tuple[i64, i64]:
     """(code point, bytes) of the UTF-8 character beyond ASCII at i; 0 bytes when it is invalid."""
     first = np.int64(text[i])
     second = np.int64(text[i + 1]) ^ 0x80 if i + 1 < end else 0xFF
@@ -196,14 +190,14 @@ def _flag_starts(text: pu8, classes: pu8, flags: pu8, n_bytes: i64) -> None:
         here = classes[i + 1]
         after = classes[i + 2]
         changes = np.uint8(np.uint8((before ^ here) & class_bits) != np.uint8(0))
-        after_blank = np.uint8(np.uint8(before & np.uint8(BLANK)) != np.uint8(0))
+        after_blank = np.uint8(np.uint8(before & np.uint8(_BLANK)) != np.uint8(0))
         last_space = np.uint8(before & here & np.uint8(~after) & np.uint8(SPACE))
         contracts = np.uint8(text[i + 1] == np.uint8(_APOSTROPHE)) & np.uint8(
-            np.uint8(before & np.uint8(OTHER | BLANK)) == np.uint8(0)
+            np.uint8(before & np.uint8(OTHER | _BLANK)) == np.uint8(0)
         )
         starts = (changes & (np.uint8(1) - after_blank)) | np.uint8(last_space != np.uint8(0))
         flags[i + 1] = starts | (contracts << 1)
-    flags[0] = IS_START | (MAY_CONTRACT if text[0] == _APOSTROPHE else 0)
+    flags[0] = _IS_START | (_MAY_CONTRACT if text[0] == _APOSTROPHE else 0)
 
 
 @inner
@@ -219,26 +213,26 @@ def _flag_wide_spaces(text: pu8, words: pu64, classes: pu8, flags: pu8, n_bytes:
             for k in range(1, length):
                 flags[i + k] = 0
             if i > 0 and classes[i - 1] & SPACE:
-                flags[i] = IS_START if classes[i + length] & SPACE == 0 else 0
+                flags[i] = _IS_START if classes[i + length] & SPACE == 0 else 0
         i += 1
 
 
 @inner
 def _flag_contractions(text: pu8, flags: pu8, words: pu64, n_bytes: i64) -> None:
     for word in range((n_bytes + 7) >> 3):
-        if words[word] & np.uint64(MAY_CONTRACT * _EACH_BYTE) == 0:
+        if words[word] & np.uint64(_MAY_CONTRACT * _EACH_BYTE) == 0:
             continue
         for i in range(word * 8, min(word * 8 + 8, n_bytes)):
-            if flags[i] & MAY_CONTRACT:
+            if flags[i] & _MAY_CONTRACT:
                 length = _contraction_length(text[i + 1], text[i + 2])
                 if length:
                     flags[i + 1] = 0
-                    flags[i + length] |= IS_START
+                    flags[i + length] |= _IS_START
 
 
 @inner
 def _gather_starts(flags: pu8, words: pu64, starts: pi32, n_bytes: i64) -> i64:
-    """Write the positions of the flags that say IS_START; returns how many."""
+    """Write the positions of the flags that say _IS_START; returns how many."""
     for i in range(n_bytes, n_bytes + 64):
         flags[i] = 0
     n_starts = 0
@@ -247,7 +241,7 @@ def _gather_starts(flags: pu8, words: pu64, starts: pi32, n_bytes: i64) -> i64:
         # is what the processor cannot predict.
         mask = np.uint64(0)
         for k in range(8):
-            bits = words[(base >> 3) + k] & np.uint64(IS_START * _EACH_BYTE)
+            bits = words[(base >> 3) + k] & np.uint64(_IS_START * _EACH_BYTE)
             packed = (bits * np.uint64(0x0102040810204080)) >> np.uint64(56)
             mask |= packed << np.uint64(8 * k)
         while mask:
@@ -274,14 +268,14 @@ def long_token_end(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, boole
 
     It is a run of one class, perhaps with a blank before it, or of spaces without the last.
     """
-    text, class_of = uint8_at(data), uint8_at(c[CLASS_OF])
+    text, class_of = uint8_at(data), uint8_at(c[f.CLASS_OF])
     label = np.int64(0)
     before = begin
     position = begin
     while position < end:
         code_point, length = np.int64(text[position]), 1
         if code_point >= 0x80:
-            code_point, length = decode_character(text, position, end)
+            code_point, length = _decode_character(text, position, end)
             if length == 0:
                 return position, False
         here = np.int64(class_of[code_point])
@@ -297,7 +291,7 @@ def long_token_end(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, boole
 @kernel
 def _token_bounds(address, data, n_bytes, bounds_address):
     c, bounds = int64_at(address), int64_at(bounds_address)
-    starts = int32_at(c[STARTS])
+    starts = int32_at(c[f.STARTS])
     position = 0
     n_bounds = 1
     while position < n_bytes:
@@ -326,7 +320,7 @@ def token_bounds(data: bytes) -> Int64[np.ndarray, " n_tokens_plus_1"]:
     Raises:
         InvalidUtf8: naming the byte offset.
     """
-    context = Context()
+    context = Context(f.N_FIELDS)
     add_window(context)
     bounds = np.zeros(len(data) + 1, np.int64)
     n_bounds = _token_bounds(context.address, address_of(data), len(data), bounds.ctypes.data)

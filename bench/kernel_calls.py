@@ -1,4 +1,4 @@
-"""Calling an operation on a case: copies of its inputs, what it returns, and its gradients."""
+"""Call an operation on a case: copies of its inputs, its results, and its gradients."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from .cases import Inputs
+from kernels.cases import Inputs
 
 
 def copied(inputs: Inputs, dtype: torch.dtype | None = None) -> Inputs:
     """The same values in new memory of the same strides, or in another dtype.
 
-    Those that can be differentiated want gradients.
+    Differentiable inputs require gradients.
     """
 
     def copy(tensor: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def copied(inputs: Inputs, dtype: torch.dtype | None = None) -> Inputs:
 
 
 def results_of(function: Callable[..., Any], inputs: Inputs) -> list[Tensor]:
-    """What a call returns; of one that changes its arguments, those."""
+    """The results of a call: the arguments that it changes in place, else what it returns."""
     returned = function(*inputs.tensors, **inputs.options)
     return tree_leaves([inputs.tensors[i] for i in inputs.changed] or returned)
 
@@ -40,7 +40,7 @@ def results_and_gradients(
 ) -> list[Tensor]:
     """Results, then the gradients of all inputs, on a copy of the inputs.
 
-    The incoming gradients are drawn from the generator: the same for functions to compare.
+    The incoming gradients are drawn from the generator, so that functions to compare get the same.
     """
     inputs = copied(inputs, dtype)
     results = results_of(function, inputs)
@@ -56,7 +56,7 @@ def results_and_gradients(
 
 
 def largest_error(found: Tensor, truth: Tensor) -> float:
-    """The largest absolute difference; NaN if there is one in either alone."""
+    """The largest absolute difference; NaN if only one of the two has NaN at some place."""
     if found.numel() == 0:
         return 0.0
     difference = (found.double() - truth).abs()

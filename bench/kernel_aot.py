@@ -1,13 +1,13 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
-"""Every kernel compiled for real GPUs, ahead of time, on a machine without any.
+"""Compile every kernel ahead of time for real GPUs, on a machine without any.
 
-    python -m kernels.aot            # a table of registers, spilled bytes and shared memory
-    python -m kernels.aot --check    # also whether kernels/README.md has that table
-    python -m kernels.aot --write    # puts it there
+    python bench/kernel_aot.py            print registers, spilled bytes and shared memory
+    python bench/kernel_aot.py --check    and compare the table with that in kernels/README.md
+    python bench/kernel_aot.py --write    and put it into kernels/README.md
 
-Each configuration that the operations launch (configurations.py) is compiled by Triton and ptxas,
-for each architecture, and its code is searched for what makes kernels slow or wrong. The exit code
-is 1 where something is found.
+Triton and ptxas compile each configuration that the operations launch (kernel_configurations.py)
+for each architecture, and the code is searched for faults that make kernels slow or wrong. The exit
+code is 1 if one is found.
 """
 
 import argparse
@@ -32,15 +32,25 @@ from triton.backends.compiler import GPUTarget
 from triton.errors import TritonError
 from triton.runtime import driver
 
-from .cases import OPS, Op
-from .configurations import GPUS, Configuration, Gpu, Pointer, launched
-from .launch import INTERPRETED
-from .readme import read_table, replace_table
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
-README = Path(__file__).with_name("README.md")
-TABLE = "resources"  # what it is called there
+from kernel_configurations import (  # noqa: E402
+    GPUS,
+    SHARED_BYTES,
+    Configuration,
+    Pointer,
+    launched,
+)
+from readme_tables import read_table, replace_table  # noqa: E402
 
-# Kernels of whose tiles only a part has to be loaded and stored 16 bytes at a time, and why.
+from kernels.cases import OPS, Op  # noqa: E402
+from kernels.launch import INTERPRETED, Gpu  # noqa: E402
+
+README = ROOT / "kernels" / "README.md"
+TABLE = "resources"  # the table's name in README.md
+
+# Kernels that have to load and store only a part of their tiles 16 bytes at a time, and why.
 WIDE_PART: dict[str, tuple[float, str]] = {
     "adamw._update": (0.5, "a branch for the last chunk of a parameter, of any size"),
 }
@@ -48,11 +58,11 @@ NOT_WGMMA: dict[str, str] = {}  # kernels that need not use Hopper's wgmma for p
 
 
 class Code(NamedTuple):
-    """What a configuration was compiled to.
+    """The machine code of a configuration.
 
     Attributes:
-        loads, stores: instructions for global memory, by the bytes each moves for a thread.
-        problems: what is wrong with it.
+        loads, stores: number of global memory instructions by the bytes that each moves per thread.
+        problems: faults found in the code, one sentence each.
     """
 
     registers: int
@@ -65,7 +75,7 @@ class Code(NamedTuple):
 
 
 class Driver:
-    """In place of Triton's driver: a device of that number is a GPU of that architecture."""
+    """Takes the place of Triton's driver and names one architecture as that of the device."""
 
     def __init__(self, architecture: int) -> None:
         self.architecture = architecture
@@ -82,12 +92,12 @@ class Driver:
 
 def _prepare(cache_dir: str) -> None:
     knobs.cache.dir = cache_dir
-    knobs.compilation.always_compile = True  # from the cache there would be no report of ptxas
+    knobs.compilation.always_compile = True  # ptxas reports nothing on code from the cache
     knobs.nvidia.dump_ptxas_log = True
 
 
 def compiled(configuration: Configuration, architecture: int) -> Code:
-    """Compile it as a launch would, and look at its code; _prepare has to be called before."""
+    """Compile a configuration as a launch would, and inspect its code, after _prepare."""
     kernel = getattr(import_module(configuration.module), configuration.kernel)
     values = dict(configuration.constants + configuration.arguments)
     driver.set_active(Driver(architecture))
@@ -117,12 +127,12 @@ def compiled(configuration: Configuration, architecture: int) -> Code:
 
 def _number(pattern: str, text: str) -> int:
     found = re.search(pattern, text)
-    assert found is not None, f"no {pattern} in what ptxas says: {text}"
+    assert found is not None, f"no {pattern} in the report of ptxas: {text}"
     return int(found[1])
 
 
 def _accesses(kind: str, ptx: str) -> dict[int, int]:
-    """How many instructions load ("ld") or store ("st"), by the bytes each moves for a thread."""
+    """Number of instructions that load ("ld") or store ("st"), by bytes moved per thread."""
     sizes: Counter[int] = Counter()
     for modifiers in re.findall(rf"\b{kind}\.global([.\w:]*)", ptx):
         vector, bits = re.search(r"\.v(\d)", modifiers), re.search(r"\.[bfsu](\d+)$", modifiers)
@@ -136,7 +146,7 @@ def _accesses(kind: str, ptx: str) -> dict[int, int]:
 
 
 def _wide_accesses(verb: str, ttir: str, n_warps: int) -> int:
-    """16-byte accesses of a thread, at least, if all of a tile goes so: small ones cannot."""
+    """Lower bound on 16-byte accesses per thread if all tiles but small ones are accessed so."""
     n_wide = 0
     for shape, kind in re.findall(
         rf"tt\.{verb} .*: (?:!tt\.ptr<)?tensor<([\dx]+)x(?:!tt\.ptr<)?([a-z]+\d+)", ttir
@@ -155,9 +165,9 @@ def _problems(
     name: str, architecture: int, code: Code, ttir: str, ptx: str, n_warps: int
 ) -> list[str]:
     problems = []
-    most = next(gpu.shared_bytes for gpu in GPUS.values() if gpu.architecture == architecture)
+    most = SHARED_BYTES[architecture]
     if code.spilled_bytes > 0:
-        problems.append(f"{code.registers} registers do not do: {code.spilled_bytes} bytes spilled")
+        problems.append(f"{code.spilled_bytes} bytes spilled, with {code.registers} registers used")
     if code.shared_bytes > most:
         problems.append(f"{code.shared_bytes:,} bytes of shared memory, of {most:,}")
     for verb, sizes in (("load", code.loads), ("store", code.stores)):
@@ -179,15 +189,15 @@ def _problems(
 
 
 def survey(ops: dict[str, Op], gpus: list[Gpu], n_jobs: int) -> dict[str, Any]:
-    """Compile all that the operations launch on such GPUs.
+    """Compile all configurations that the operations launch on such GPUs.
 
     Returns:
-        versions; rows, one a configuration, with what came of it on each architecture; problems, by
-        operation, in words.
+        "triton", its version; "rows", one for each configuration, with the code on each
+        architecture; "problems", a list of sentences for each operation.
     """
     uses = launched(ops, gpus)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([f"{__package__}.cases"])
+    context.set_forkserver_preload(["kernels.cases"])
     with (
         tempfile.TemporaryDirectory() as cache_dir,
         ProcessPoolExecutor(n_jobs, context, _prepare, (cache_dir,)) as pool,
@@ -197,9 +207,9 @@ def survey(ops: dict[str, Op], gpus: list[Gpu], n_jobs: int) -> dict[str, Any]:
     problems: dict[str, list[str]] = {name: [] for name in ops}
     for (configuration, architecture), use in uses.items():
         for problem in made[configuration, architecture].problems:
-            of = f"{configuration.name} ({_words(configuration)}) on sm_{architecture}"
+            where = f"{configuration.name} ({_words(configuration)}) on sm_{architecture}"
             for name in use.ops:
-                problems[name].append(f"{of}: {problem}")
+                problems[name].append(f"{where}: {problem}")
     for name in ops:
         if not any(name in use.ops for use in uses.values()):
             problems[name].append("launches no kernel; is it registered by launch.operation?")
@@ -219,7 +229,7 @@ def survey(ops: dict[str, Op], gpus: list[Gpu], n_jobs: int) -> dict[str, Any]:
 
 
 def _words(configuration: Configuration) -> str:
-    """The constants that tell configurations of a kernel apart: BLOCK 1024, HAS_WEIGHT, 8 warps."""
+    """The constants that distinguish configurations, such as BLOCK 1024, HAS_WEIGHT, 8 warps."""
     words = []
     for name, value in configuration.constants:
         if isinstance(value, bool):
@@ -235,7 +245,7 @@ def _words(configuration: Configuration) -> str:
 
 
 def table(report: dict[str, Any], architectures: list[str]) -> str:
-    """In Markdown: registers, spilled bytes, bytes of shared memory, on each architecture."""
+    """Registers, spilled bytes and bytes of shared memory on each architecture, as Markdown."""
     lines = [["operation", "kernel", "widths", "compiled for", *architectures]]
     lines.append(["---"] * len(lines[0]))
     for row in report["rows"]:
@@ -254,37 +264,41 @@ def _cell(code: dict[str, Any] | None) -> str:
 
 
 def section(report: dict[str, Any]) -> str:
-    """What stands in kernels/README.md."""
+    """The text and table for kernels/README.md."""
     return (
-        f"Made by `python -m kernels.aot --write` with Triton {report['triton']}: registers and "
-        "spilled bytes of a thread,\nshared memory of a program in bytes, on an H100 or H200.\n\n"
+        f"`python bench/kernel_aot.py --write` made this table with Triton {report['triton']}: "
+        "registers and spilled\nbytes per thread and bytes of shared memory per program, on an "
+        "H100 or H200.\n\n"
         f"{table(report, ['sm_90']).strip()}"
     )
 
 
 def difference(report: dict[str, Any], shown: str) -> str | None:
-    """What is wrong with that; another version of Triton may need other registers."""
+    """The lines in which a shown table differs from the report; None if it agrees.
+
+    A table made with another version of Triton is not compared: registers may differ.
+    """
     if "with Triton " in shown and f"with Triton {report['triton']}:" not in shown:
         return None
     if shown == section(report):
         return None
     lines = sorted({*section(report).splitlines()} ^ {*shown.splitlines()})
     return "\n".join(
-        ["kernels/README.md is not as `python -m kernels.aot --write` makes it:", *lines]
+        ["kernels/README.md differs from what `python bench/kernel_aot.py --write` makes:", *lines]
     )
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line: compile, print the table, or compare it with README.md's."""
     parser = argparse.ArgumentParser(
-        "python -m kernels.aot", description="Compile every kernel for GPUs that are not here."
+        "python bench/kernel_aot.py", description="Compile every kernel for GPUs that are not here."
     )
-    parser.add_argument("--ops", default=",".join(OPS), help="names, separated by commas")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
-    parser.add_argument("--json", type=Path, help="a file to write everything to")
+    parser.add_argument("--ops", default=",".join(OPS), help="names of operations, comma-separated")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="number of processes")
+    parser.add_argument("--json", type=Path, help="file for the whole report")
     readme = parser.add_mutually_exclusive_group()
     readme.add_argument("--write", action="store_true", help="put the table into kernels/README.md")
-    readme.add_argument("--check", action="store_true", help="compare the table with that one")
+    readme.add_argument("--check", action="store_true", help="compare the table with that in it")
     arguments = parser.parse_args(argv)
     names = arguments.ops.split(",")
     if unknown := [name for name in names if name not in OPS]:
@@ -292,7 +306,7 @@ def main(argv: list[str] | None = None) -> int:
     if (arguments.write or arguments.check) and set(names) != set(OPS):
         parser.error("the table has all operations: leave out --ops")
     if INTERPRETED:
-        parser.error("nothing is compiled in Triton's interpreter: unset TRITON_INTERPRET")
+        parser.error("Triton's interpreter compiles nothing: unset TRITON_INTERPRET")
     report = survey({name: OPS[name] for name in names}, [*GPUS.values()], arguments.jobs)
     print(table(report, [f"sm_{gpu.architecture}" for gpu in GPUS.values()]))
     wrong = list(dict.fromkeys(p for problems in report["problems"].values() for p in problems))

@@ -1,4 +1,4 @@
-"""Tables in a README that are made by commands, between two comments that name them."""
+"""Tables that commands write into a README, between two comments with the table's name."""
 
 import re
 from pathlib import Path
@@ -9,10 +9,10 @@ def _pattern(name: str) -> re.Pattern[str]:
 
 
 def read_table(path: Path, name: str) -> str:
-    """What stands between `<!-- name: begin -->` and `<!-- name: end -->`.
+    """The text between `<!-- name: begin -->` and `<!-- name: end -->`.
 
     Raises:
-        ValueError: if the file has no such place.
+        ValueError: if the file has no such comments.
     """
     found = _pattern(name).search(path.read_text(encoding="utf-8"))
     if found is None:
@@ -21,7 +21,7 @@ def read_table(path: Path, name: str) -> str:
 
 
 def replace_table(path: Path, name: str, table: str) -> None:
-    """Put another table there."""
+    """Write a table between the comments with its name, in place of the one there."""
     read_table(path, name)
     text = path.read_text(encoding="utf-8")
     text = _pattern(name).sub(lambda m: f"{m[1]}{table}\n{m[3]}", text)

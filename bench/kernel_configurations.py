@@ -1,45 +1,31 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs
-"""What the operations launch on a GPU: which kernels, compiled for what. Known without one.
+"""The kernels that the operations launch on a GPU, and all that Triton compiles them for.
 
-Each operation runs forward and backward on tensors without memory, of the shapes of real models,
-while PyTorch says that the device is such a GPU. Of its launches is kept all that Triton compiles
-for: constants, dtypes, whether an address or a number is a multiple of 16.
+No GPU is needed: each operation runs forward and backward on tensors without memory, of the shapes
+of real models, and its launches for such a GPU are recorded. A configuration keeps from a launch
+what Triton specializes on: constants, dtypes, and whether an address or a number is a multiple of
+16.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any, NamedTuple
-from unittest.mock import patch
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from .cases import Inputs, Op, Options, Shape
-from .launch import Launch, recording
+from kernels.cases import Inputs, Op, Options, Shape
+from kernels.launch import Gpu, Launch, recording
 
-
-class Gpu(NamedTuple):
-    """What an operation may ask a device for; shared_bytes is the most that a program can have."""
-
-    architecture: int
-    n_sms: int
-    shared_bytes: int
-
-
-GPUS = {
-    "A100": Gpu(80, 108, 163 << 10),
-    "H100": Gpu(90, 132, 227 << 10),
-    "B200": Gpu(100, 148, 227 << 10),
-}
+GPUS = {"A100": Gpu(80, 108), "H100": Gpu(90, 132), "B200": Gpu(100, 148)}
+SHARED_BYTES = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}
+"""the most shared memory that a program can have, by architecture"""
 
 
 @dataclass(frozen=True)
 class Pointer:
-    """What Triton compiles for: a dtype, and whether the address is a multiple of 16."""
+    """A pointer as Triton specializes on it: its dtype, and the address modulo 16."""
 
     dtype: torch.dtype
     address: int
@@ -50,11 +36,11 @@ class Pointer:
 
 @dataclass(frozen=True)
 class Configuration:
-    """All that a kernel is compiled for, but the architecture.
+    """Everything that a kernel is compiled for, except the architecture.
 
     Attributes:
-        arguments: by name; a number stands for all that Triton compiles alike.
-        options: num_warps and the like, as far as they are given.
+        arguments: by name; a number stands for all numbers that Triton compiles alike.
+        options: num_warps, num_stages and the like, if they are given.
     """
 
     module: str
@@ -83,7 +69,7 @@ def record(op: Op, shape: Shape, options: Options, dtype: torch.dtype, gpu: Gpu)
         Tensor, without_memory, (inputs.tensors, dict(inputs.options))
     )
     given = [tensors[i].requires_grad_() for i in inputs.differentiable]
-    with pretended(gpu), recording() as launches:
+    with recording(gpu) as launches:
         returned = op.function(*tensors, **given_options)
         results = [r for r in tree_leaves(returned) if isinstance(r, Tensor) and r.requires_grad]
         if results:
@@ -98,30 +84,13 @@ def without_memory(x: Tensor) -> Tensor:
 
 
 def _inputs(op: Op, shape: Shape, options: Options, dtype: torch.dtype) -> Inputs:
-    """As for tests, but without memory: the shapes are those of real models."""
+    """The same inputs as in tests, but without memory: the shapes are those of real models."""
     with FakeTensorMode():
         return op.make(shape, options, dtype, torch.device("cpu"), torch.Generator())
 
 
-@contextmanager
-def pretended(gpu: Gpu) -> Iterator[None]:
-    """PyTorch says of any device that it is such a GPU."""
-    major, minor = divmod(gpu.architecture, 10)
-    properties = SimpleNamespace(
-        multi_processor_count=gpu.n_sms,
-        major=major,
-        minor=minor,
-        shared_memory_per_block_optin=gpu.shared_bytes,
-    )
-    with (
-        patch("torch.cuda.get_device_properties", lambda device=None: properties),
-        patch("torch.cuda.get_device_capability", lambda device=None: (major, minor)),
-    ):
-        yield
-
-
 def configuration_of(launch: Launch) -> Configuration:
-    """What a launch asks the compiler for."""
+    """The configuration that a launch asks the compiler for."""
     kernel = launch.kernel
     names = {parameter.name for parameter in kernel.params}
     given = {name: value for name, value in launch.options.items() if name in names}
@@ -138,7 +107,10 @@ def configuration_of(launch: Launch) -> Configuration:
 
 
 def _alike(argument: Any) -> Any:
-    """One argument for all that Triton compiles alike: it tells 1, 32 bits and multiples of 16."""
+    """One argument in place of all that Triton compiles alike.
+
+    Triton distinguishes 1, numbers of 32 and of 64 bits, and multiples of 16.
+    """
     if isinstance(argument, Tensor):
         return Pointer(argument.dtype, argument.data_ptr() % 16)
     if isinstance(argument, list):  # of tensors: launch gives their addresses
@@ -152,15 +124,17 @@ def _alike(argument: Any) -> Any:
 
 
 def dtypes_of(op: Op) -> list[torch.dtype]:
-    """bfloat16; float32 too where state is changed in place, and where nothing else is taken."""
+    """bfloat16; also float32 if state is changed in place, and only float32 without bfloat16."""
     has_state = bool(_inputs(op, op.tiny, op.options[0], torch.float32).changed)
     halves = [dtype for dtype in op.dtypes if dtype == torch.bfloat16]
     return [*halves, torch.float32] if has_state or not halves else halves
 
 
 def launched(ops: dict[str, Op], gpus: list[Gpu]) -> dict[tuple[Configuration, int], Use]:
-    """By configuration and architecture, who launches it: for the shapes of real models with each
-    option, and for op.borders with the first."""
+    """The operations that launch each configuration on each architecture.
+
+    All shapes of real models are run with each option, and op.borders with the first option.
+    """
     uses: dict[tuple[Configuration, int], Use] = {}
     for name, op in ops.items():
         cases = [(shape, options) for options in op.options for shape in op.large]

@@ -1,0 +1,110 @@
+"""Checkpoints of a run: what is in one, when one is written, and how a run goes on from it."""
+
+import dataclasses
+import time
+from typing import Any
+
+from fastlm.accounting import step_memory
+from fastlm.checkpoint import SavedRun, check_same_data, continued, take_snapshot
+from fastlm.checkpoint.saver import SaveFailed, Saver
+from fastlm.config import TrainConfig
+from fastlm.train.budget import Clock
+from fastlm.train.trainer import Trainer
+from fastlm.train.watch import Watch
+
+
+class Saving:
+    """Writes checkpoints of a trainer, and restores it from one.
+
+    Every method is called by all processes; the first writes.
+    """
+
+    def __init__(self, trainer: Trainer, watch: Watch, clock: Clock, saver: Saver) -> None:
+        self.trainer, self.watch, self.clock, self.saver = trainer, watch, clock, saver
+        data = trainer.data
+        self._hashes = {"tokenizer_hash": data.tokenizer_hash, "train_hash": data.train.hash}
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Expected checkpoint size, by formula: before step 1 the optimizers hold no state."""
+        return step_memory(self.trainer.config, 1, bf16=False).saved
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint holds beside the weights and the optimizers' state."""
+        state = self.trainer.state()
+        return {
+            "seconds": self.clock.seconds,
+            "elapsed_seconds": self.clock.elapsed,
+            "watch": {"n_bad": state.pop("n_bad"), **self.watch.state_dict()},
+            **state,
+        }
+
+    def save(self, *, wait: bool = False) -> float:
+        """Write a checkpoint; the steps before it have been read, and were finite.
+
+        Args:
+            wait: until it is on the disk; otherwise only until it is copied.
+        Returns:
+            seconds that training waited.
+        """
+        trainer, began = self.trainer, time.perf_counter()
+        assert not trainer.guard.unread, "a step that nobody has read may not be finite"
+        about = {"config": dataclasses.asdict(trainer.config), **self._hashes}
+        if trainer.ranks.is_first or trainer.ranks.is_fsdp:
+            snapshot = take_snapshot(
+                trainer.step,
+                trainer.model,
+                trainer.optimizers,
+                self.state(),
+                about,
+                is_kept=trainer.ranks.is_first,
+            )
+        if trainer.ranks.is_first:
+            self.saver.save(snapshot, wait=wait)
+        return time.perf_counter() - began
+
+    def save_last(self, *, renew: bool = False) -> None:
+        """Have the present step on the disk, with two attempts if need be.
+
+        Args:
+            renew: write it again if it is there.
+        Raises:
+            SaveFailed: if the disk does not take it.
+        """
+        self.saver.finish()
+        ranks = self.trainer.ranks
+        if renew or ranks.of_first(self.saver.saved_step != self.trainer.step):
+            self.save(wait=True)
+        if ranks.of_first(self.saver.failure is not None):
+            self.save(wait=True)
+        if self.saver.failure is not None:
+            run = self.saver.folder.parent
+            raise SaveFailed(
+                f"the last checkpoint could not be saved: {self.saver.failure}; make room and go "
+                f"on with --resume {run}"
+            )
+
+    def resume(self, saved: SavedRun) -> TrainConfig:
+        """Go on from a checkpoint as if never stopped; returns the configuration to go on with.
+
+        Raises:
+            ValueError: if it is of another network, optimizer, data or batch size.
+        """
+        run = self.saver.folder.parent
+        if not saved.optimizers:
+            raise ValueError(
+                f"{run} has weights and no optimizer to go on with: begin a new run with "
+                f"--init-from {run}"
+            )
+        check_same_data(saved, self._hashes, str(self.trainer.data.folder))
+        config = continued(self.trainer.config, saved)
+        self.restore(saved)
+        self.clock.continue_from(saved.state["elapsed_seconds"], saved.state["seconds"])
+        return config
+
+    def restore(self, saved: SavedRun) -> None:
+        """Put back all that the next step depends on, but the clock."""
+        watch = dict(saved.state["watch"])
+        state = {**saved.state, "n_bad": watch.pop("n_bad")}
+        self.trainer.load_state(saved.step, state, saved.model, saved.optimizers)
+        self.watch.load_state_dict(watch)

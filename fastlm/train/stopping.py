@@ -1,0 +1,63 @@
+"""When a run ends: its budgets, signals, and the end of the job; agreed on by all processes."""
+
+from fastlm.devices.ranks import Ranks
+from fastlm.train import budget, signals
+from fastlm.train.budget import Budget
+from fastlm.train.signals import Stopped, StopRequest
+
+_REASONS = (None, *budget.REASONS, *signals.REASONS)
+
+
+class Stopping:
+    """Decides before each step whether there is one, and how far the run then is.
+
+    Every method is called by all processes, in the same order. Any of them may be asked to stop;
+    the first has the clock.
+    """
+
+    def __init__(self, budget: Budget, request: StopRequest, ranks: Ranks) -> None:
+        self.budget, self.request, self.ranks = budget, request, ranks
+        self._agreed_progress = 0.0
+
+    def progress(self, step: int) -> float:
+        """Share of the run that is done after `step` steps, the same on all processes."""
+        return self._agreed_progress if self.ranks.size > 1 else self.budget.progress(step)
+
+    def next_step(self, step: int) -> tuple[int, float]:
+        """Stage of the step after `step` steps, and the share of the run that is done with it."""
+        now = self.progress(step)
+        return self.budget.config.stage(now), self.budget.progress_with(step + 1, now)
+
+    def asked(self) -> str | None:
+        """The request to stop before the run's end that any process got: its reason."""
+        (code,) = self.ranks.largest(_REASONS.index(self._own_request()))
+        return _REASONS[int(code)]
+
+    def check(self) -> None:
+        """Raise Stopped if any process was asked to stop."""
+        if reason := self.asked():
+            raise Stopped(reason)
+
+    def reason(self, step: int, tokens: int, *, wants_retry: bool) -> tuple[str | None, bool]:
+        """Why training is over after so many steps and tokens, or None if there is a next step.
+
+        Args:
+            wants_retry: whether this process, the first, has a checkpoint to try again.
+        Returns:
+            the reason, and whether the first process has a checkpoint to try again.
+        """
+        reason, progress = self._own_request(), 0.0
+        if self.ranks.is_first:
+            progress = self.budget.progress(step)
+            config = self.budget.config
+            next_tokens = config.batch_sizes[config.stage(progress)] * config.model.context_length
+            reason = reason or self.budget.is_over(step, tokens, next_tokens)
+        code, self._agreed_progress, retry = self.ranks.largest(
+            _REASONS.index(reason), progress, wants_retry and self.ranks.is_first
+        )
+        return _REASONS[int(code)], bool(retry)
+
+    def _own_request(self) -> str | None:
+        if self.request.reason is None:
+            self.request.ends_within(self.budget.stop_seconds)
+        return self.request.reason

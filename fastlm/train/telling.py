@@ -1,0 +1,114 @@
+"""What is told of a run while it goes on: rows of the log, lines for people."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from fastlm.accounting import training_flops_per_token
+from fastlm.cli.units import human_bytes, human_seconds
+from fastlm.config import ModelConfig
+from fastlm.devices.hardware import chip_peak_flops, peak_memory
+from fastlm.evaluate.loss import Evaluation
+from fastlm.runs.record import RunRecord
+from fastlm.train.budget import Budget, Clock
+from fastlm.train.trainer import StepRecord, Trainer
+from fastlm.train.watch import Diverged, Watch
+
+
+class Telling:
+    """Writes the rows of a run's log, and puts them into words.
+
+    Args:
+        device: of this process.
+        n_devices: as many such devices train the model.
+    """
+
+    def __init__(
+        self,
+        record: RunRecord,
+        clock: Clock,
+        budget: Budget,
+        *,
+        model: ModelConfig,
+        device: torch.device,
+        n_devices: int,
+    ) -> None:
+        self.record, self.clock, self.budget = record, clock, budget
+        self.device = device
+        self.watch = Watch()
+        self.peak_flops = chip_peak_flops(device)
+        """of one device, bf16, FLOP/s; None where it is not known"""
+        self._flops_per_token = training_flops_per_token(model, model.context_length)
+        self._n_devices = n_devices
+        self._untold: list[str] = []
+
+    def mfu(self, tokens_per_second: float) -> float | None:
+        """Share of the devices' peak that the model's FLOPs use; None where that is not known."""
+        if self.peak_flops is None:
+            return None
+        return tokens_per_second * self._flops_per_token / (self.peak_flops * self._n_devices)
+
+    def training(self, trainer: Trainer, loss: float, norm: float, tokens_per_second: float) -> str:
+        """Log the last step; returns a line for people."""
+        mfu, memory = self.mfu(tokens_per_second), peak_memory(self.device)
+        row = {
+            "kind": "train",
+            "loss": loss,
+            "batch_size": trainer.batch_sizes[trainer.stage],
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "grad_norm": norm,
+            "tokens_per_second": round(tokens_per_second, 1),
+            "mfu": mfu,
+            "memory_bytes": memory,
+        }
+        self.record.log(self._where(trainer) | row)
+        speed = f"{tokens_per_second:,.0f} tokens/s"
+        parts = [f"step {trainer.step:,}", f"loss {loss:.4f}", speed]
+        parts += [f"MFU {mfu:.1%}"] if mfu is not None else []
+        parts += [
+            human_bytes(memory),
+            f"{human_seconds(self.clock.elapsed)} gone",
+            f"{human_seconds(self.budget.seconds_left(trainer.step, trainer.tokens))} left",
+        ]
+        return " · ".join(parts)
+
+    def validation(self, trainer: Trainer, result: Evaluation) -> None:
+        """Log a validation."""
+        row = {
+            "kind": "eval",
+            "val_loss": result.loss,
+            "val_tokens": result.n_tokens,
+            "whole_file": result.n_tokens == len(trainer.data.val.tokens) - 1,
+        }
+        self.record.log(self._where(trainer) | row)
+
+    def steps(self, trainer: Trainer, records: Sequence[StepRecord]) -> None:
+        """Log the spikes among these steps, and the steps that were not finite.
+
+        Raises:
+            Diverged: if more steps were not finite than may be left out.
+        """
+        for step in self.watch.read(records):
+            if step.is_finite and step.sigmas is None:
+                continue
+            kind = "spike" if step.is_finite else "not finite"
+            row = {"kind": kind, "step": step.number, "loss": step.loss, "sigmas": step.sigmas}
+            self.record.log(self._where(trainer) | row | {"first_window": step.first_window})
+            if step.is_one_too_many:
+                raise Diverged(step)
+            told = f"spike of {step.sigmas:.1f} sigma" if step.sigmas else "left out: not finite"
+            self._untold.append(f"step {step.number:,}: {told}")
+
+    def news(self) -> list[str]:
+        """Lines for people on the steps since this was last called."""
+        told, self._untold = self._untold, []
+        return told
+
+    def _where(self, trainer: Trainer) -> dict[str, Any]:
+        return {
+            "step": trainer.step,
+            "tokens": trainer.tokens,
+            "seconds": round(self.clock.seconds, 3),
+            "elapsed_seconds": round(self.clock.elapsed, 3),
+        }

@@ -1,0 +1,49 @@
+"""A run that gets signals at chosen moments and is resumed until it ends."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import ROOT
+from short_runs import train_rows
+
+from fastlm.checkpoint import read_newest
+from fastlm.train.signals import SAVED
+
+NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
+
+
+# The moments a signal can find a process at, from its first line on: the log tells how far it is.
+COMMAND = [
+    *(sys.executable, "-m", "fastlm.train", "--recipe", "tiny", "--resume", "auto"),
+    *("--device", "cpu", "--model.n-layers", "1", "--model.d-model", "32", "--model.n-heads", "2"),
+    *("--model.context-length", "32", "--batch-size", "4", "--max-steps", "300"),
+    *("--eval-every", "20", "--eval-tokens", "2048", "--checkpoint-every", "7", "--log-every", "1"),
+]
+
+
+def run_with_signals(
+    data: Path, run: Path, delays: list[float], rng: random.Random, *flags
+) -> list[int]:
+    """Start the command, send it a signal after each delay, until it ends; its exit codes."""
+    codes = []
+    for delay in [*delays, None]:
+        command = [*COMMAND, "--data", str(data), "--out", str(run), *flags]
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        if delay is not None:
+            time.sleep(delay)
+            process.send_signal(signal.Signals[rng.choice(NAMES)])
+        _, told = process.communicate(timeout=120)
+        codes.append(process.returncode)
+        assert process.returncode in (0, SAVED), told
+        steps = [row["step"] for row in train_rows(run)]
+        assert steps == list(range(1, len(steps) + 1))  # neither hole nor double
+        saved = read_newest(run / "checkpoints", pytest.fail)
+        assert (saved.step if saved else 0) == len(steps)  # no step lost
+        if process.returncode == 0:
+            break
+    return codes
