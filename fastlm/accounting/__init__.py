@@ -6,8 +6,9 @@ activation checkpointing: FLOPs and MFU are the model's.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
-from fastlm.config import VALUE_GATE_INPUTS, ModelConfig, OptimConfig
+from fastlm.config import VALUE_GATE_INPUTS, ModelConfig, OptimConfig, TrainConfig
 
 
 def _gpt2(n_layers: int, d_model: int, n_heads: int) -> ModelConfig:
@@ -116,7 +117,7 @@ def largest_batch(needed: Callable[[int], int], n_bytes: float) -> int:
     """The largest number of windows whose training step fits; 0 if not even one fits.
 
     Args:
-        needed: bytes at the peak with so many windows at once, as training_memory has them.
+        needed: peak memory in bytes for a number of windows at once, from step_memory.
         n_bytes: memory in bytes.
     """
     if needed(1) > n_bytes:
@@ -128,6 +129,58 @@ def largest_batch(needed: Callable[[int], int], n_bytes: float) -> int:
         middle = (fits + too_many) // 2
         fits, too_many = (middle, too_many) if needed(middle) <= n_bytes else (fits, middle)
     return fits
+
+
+class StepMemory(NamedTuple):
+    """Bytes that a training step of one process holds at its peak, by part."""
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    average: int
+    activations: int
+    head: int
+    step: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+    @property
+    def saved(self) -> int:
+        """Of these what a checkpoint holds."""
+        return self.parameters + self.optimizer + self.average
+
+
+def step_memory(
+    config: TrainConfig,
+    micro_batch: int,
+    *,
+    bf16: bool,
+    keeps_logits: bool = True,
+    n_parts: int = 1,
+) -> StepMemory:
+    """What a training step of a run holds at its peak in each process, as training_memory has it.
+
+    Args:
+        micro_batch: windows that go through the network at once.
+        bf16: whether activations are bfloat16 on the device, which config.bf16 only asks for.
+        keeps_logits: False if the loss is computed in chunks, see training_memory.
+        n_parts: processes of which each has its part of the optimizers' state and of the average,
+            as under fsdp. Parameters and gradients are counted whole then too: they are, layer by
+            layer.
+    """
+    whole = training_memory(
+        config.model,
+        micro_batch,
+        bf16=bf16,
+        optim=config.optim,
+        compiled=config.compile,
+        checkpointed=config.checkpoint_activations,
+        keeps_logits=keeps_logits,
+    )
+    memory = StepMemory(**whole)
+    return memory._replace(optimizer=memory.optimizer // n_parts, average=memory.average // n_parts)
 
 
 def _layer_matrices(config: ModelConfig) -> int:
@@ -162,7 +215,7 @@ def training_memory(
     """
     optim = OptimConfig() if optim is None else optim
     n_parameters = count_parameters(config)
-    # Tables of n-grams: no dense gradients, and one number a row (fastlm.row_optim).
+    # Tables of n-grams: no dense gradients, and one number a row (fastlm.optim.rows).
     n_row_parameters = 2 * config.ngram_rows * config.ngram_row_width
     n_dense = n_parameters - n_row_parameters
     n_matrices = config.n_layers * _layer_matrices(config) if optim.name in _MUON else 0

@@ -18,15 +18,17 @@ from fastlm.accounting import (
     forward_flops_by_part,
     largest_batch,
     parameters_by_part,
+    step_memory,
     training_flops_per_token,
-    training_memory,
 )
 from fastlm.cli.units import human_bytes, human_seconds
 from fastlm.config import ModelConfig, TrainConfig
+from fastlm.config.dotted import replaced
 from fastlm.config.durations import Duration
 from fastlm.config.recipes import RECIPES, load_recipe
 from fastlm.devices.chips import CHIPS
 from fastlm.runs.record import RunRecord
+from fastlm.runs.state import state_of
 
 if TYPE_CHECKING:
     from fastlm.accounting.projection import Point
@@ -59,7 +61,7 @@ def _account(
     name: Positional[str],
     chip: str | None = None,
     mfu: float = 0.45,
-    context: int | None = None,
+    context_length: int | None = None,
     bf16: bool = True,
     memory: float | None = None,
     tokens: float | None = None,
@@ -73,7 +75,7 @@ def _account(
             gpt2 compares these four.
         chip: A100, H100, H200, B200 ...; none: these four.
         mfu: model FLOPs utilization to assume: share of the chip's dense peak.
-        context: tokens of a window, in place of the model's own.
+        context_length: tokens per window, in place of the model's own.
         bf16: matrix products and activations in bfloat16, compiled; no-bf16: all in float32,
             without tensor cores, not compiled.
         memory: memory in GB, in place of each chip's own.
@@ -85,16 +87,18 @@ def _account(
         raise ValueError(cli.unknown("chip", chip, CHIPS))
     if not 0 < mfu <= 1:
         raise ValueError(f"mfu is a share of the peak, above 0 and at most 1: got {mfu}")
-    for what, value in (("context", context), ("memory", memory), ("tokens", tokens)):
+    given = {"context_length": context_length, "memory": memory, "tokens": tokens}
+    for what, value in given.items():
         if value is not None and value <= 0:
             raise ValueError(f"{what} must be above 0: got {value:g}")
     if name == COMPARISON:
         print(compare(GPT2 | {f"xl, T {LONG_CONTEXT:,}": _with_context("gpt2-xl", LONG_CONTEXT)}))
         return
     config = _configuration(name)
-    if context is not None:
-        model = dataclasses.replace(config.model, context_length=context)
-        config = dataclasses.replace(config, model=model)
+    # All of it with the activations that a step keeps when nothing is short of memory.
+    config = dataclasses.replace(config, compile=bf16, checkpoint_activations=False)
+    if context_length is not None:
+        config = replaced(config, {"model.context_length": context_length})
     budget = _budget(config, tokens, seconds)
     chips = _SHOWN_CHIPS if chip is None else (chip,)
     print(
@@ -162,18 +166,15 @@ def _flops(model: ModelConfig) -> str:
 
 def _memory(config: TrainConfig, *, bf16: bool) -> str:
     rows = [["memory", "a window", "each window more"]]
-    one, two = (
-        training_memory(config.model, n, bf16=bf16, optim=config.optim, compiled=bf16)
-        for n in (1, 2)
-    )
-    for part, n_bytes in one.items():
+    one, two = (step_memory(config, n, bf16=bf16) for n in (1, 2))
+    for part, n_bytes, n_bytes_of_two in zip(one._fields, one, two, strict=True):
         if n_bytes:
             # "step" shrinks as activations grow, because the optimizers reuse their memory.
-            more = max(0, two[part] - n_bytes)
+            more = max(0, n_bytes_of_two - n_bytes)
             name = "optimizers' step, beyond that" if part == "step" else part
             name = f"optimizer ({config.optim.name})" if part == "optimizer" else name
             rows.append([f"  {name}", human_bytes(n_bytes), human_bytes(more) if more else ""])
-    return _table([*rows, ["  all", human_bytes(sum(one.values())), ""]])
+    return _table([*rows, ["  all", human_bytes(one.total), ""]])
 
 
 def _budget(config: TrainConfig, tokens: float | None, seconds: float | None) -> Budget:
@@ -214,8 +215,7 @@ def _chips(
 
     @functools.cache
     def needed(n_windows: int) -> int:
-        options = {"bf16": bf16, "compiled": bf16}
-        return sum(training_memory(model, n_windows, optim=config.optim, **options).values())
+        return step_memory(config, n_windows, bf16=bf16).total
 
     head = [f"one GPU, {'bf16' if bf16 else 'float32'}, {mfu:.0%} MFU", "peak", "tokens/s"]
     rows = [[*head, "windows at once", "in", "tokens", "FLOPs", "time"]]
@@ -255,9 +255,10 @@ def _point(run: Path) -> "Point":
     from fastlm.accounting.projection import Point
 
     record = RunRecord(run)
-    config, summary = record.config(), record.summary()
-    if summary.get("val_loss") is None:
-        raise ValueError(f"{run} has no validation loss: it did not finish; resume it, or leave it")
+    config, state = record.config(), state_of(run)
+    if state.name != "finished":
+        raise ValueError(f"{run} is {state.name}, not finished: resume it, or leave it out")
+    summary = record.summary()
     return Point(summary["tokens"] * _training_flops(config.model), summary["val_loss"])
 
 

@@ -56,10 +56,19 @@ class PreparedData:
     train: Split
     val: Split
 
+    @property
+    def tokenizer_folder(self) -> Path:
+        return tokenizer_of(self.folder)
+
     def verify(self) -> None:
         """Split.verify of both."""
         self.train.verify()
         self.val.verify()
+
+
+def tokenizer_of(prepared: Path) -> Path:
+    """Where a prepared folder has its tokenizer."""
+    return prepared / "tokenizer"
 
 
 def open_prepared(folder: Path | str) -> PreparedData:
@@ -114,7 +123,7 @@ def check_tokenizer(data: PreparedData) -> None:
     Raises:
         ValueError, FileNotFoundError: that names the folder.
     """
-    folder = data.folder / "tokenizer"
+    folder = data.tokenizer_folder
     found = Tokenizer.load(folder).hash
     if found != data.tokenizer_hash:
         raise ValueError(
@@ -135,7 +144,7 @@ def prepare(
     text_field: str = "text",
     shard_tokens: int | None = None,
     stdin_format: Format = "txt",
-    report: Callable[[str], object] = lambda line: None,
+    say: Callable[[str], object] = lambda line: None,
 ) -> Path:
     """Make the token files of a text, once; a second call with the same arguments reuses them.
 
@@ -151,7 +160,7 @@ def prepare(
         text_field: field of .jsonl files and column of .parquet files that holds the text.
         shard_tokens: write token files of so many tokens at most, and not one for each split.
         stdin_format: what "-" gives; it may be compressed as well.
-        report: called with a line of progress.
+        say: tells a person a line.
     Raises:
         FileNotFoundError, ValueError: for texts that cannot be used; nothing is written then.
         FileExistsError: if out holds something else.
@@ -180,7 +189,7 @@ def prepare(
         fingerprints: dict[Path, list[Any]] = {}
         if STANDARD_INPUT in paths:
             _same_source(out, settings, replace=replace)  # refused before anything is read
-            report("reading standard input")
+            say("reading standard input")
             spool = stack.enter_context(spooled(sys.stdin.buffer, out, stdin_format))
             paths = [spool.path if path == STANDARD_INPUT else path for path in paths]
             fingerprints[spool.path] = ["standard input", spool.n_bytes, spool.sha256]
@@ -189,7 +198,7 @@ def prepare(
         source = {"files": files, **settings}
         if _same_source(out, source, replace=replace):
             open_prepared(out)
-            report(f"data in {out} is up to date")
+            say(f"data in {out} is up to date")
             return out
         next(texts.train(), None)  # unusable text is refused before anything is written
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -197,9 +206,7 @@ def prepare(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         stack.callback(shutil.rmtree, partial, ignore_errors=True)
-        _write_prepared(
-            texts, partial, vocab_size, tokenizer, n_threads, shard_tokens, source, report
-        )
+        _write_prepared(texts, partial, vocab_size, tokenizer, n_threads, shard_tokens, source, say)
         if out.is_dir():
             shutil.rmtree(out)  # empty or to be replaced: _same_source refuses all else
         partial.rename(out)
@@ -267,7 +274,7 @@ def _write_prepared(
     for name, pieces in (("train", texts.train()), ("val", texts.val())):
         say(f"encoding {name}.bin")
         splits[name] = _write_split(tokenizer, pieces, folder, name, n_threads, shard_tokens)
-    tokenizer.save(folder / "tokenizer")
+    tokenizer.save(tokenizer_of(folder))
     write_meta(folder, tokenizer, splits, source)
     for name, split in splits.items():
         ratio = split["text_bytes"] / split["count"]
@@ -329,12 +336,11 @@ def _write_split(
     # Pieces end where tokens do, and the end of a document is a piece of its own.
     arrays = tokenizer.encode_documents(counted, end_of_text=None, n_threads=n_threads)
     files, sha256 = write_token_files(arrays, folder, name, dtype=dtype, shard_tokens=shard_tokens)
-    return {
-        **({"file": files[0]["file"]} if shard_tokens is None else {}),
+    written = {"file": files[0]["file"]} if shard_tokens is None else {"shards": files}
+    return written | {
         "dtype": dtype,
         "count": sum(file["count"] for file in files),
         "text_bytes": counted.n_bytes,
         "documents": counted.n_documents,
         "sha256": sha256,
-        **({"shards": files} if shard_tokens is not None else {}),
     }

@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 
 from fastlm.checkpoint import take_snapshot, write_snapshot
 from fastlm.config import TrainConfig
-from fastlm.data.prepared import write_meta
+from fastlm.data.prepared import tokenizer_of, write_meta
 from fastlm.devices.hardware import describe
-from fastlm.export import hugging_face
+from fastlm.export import architectures
 from fastlm.files import disk
 from fastlm.files.tokens import check_ids, write_token_files
 from fastlm.model import TransformerLM
@@ -63,15 +63,15 @@ def import_model(folder: Path, out: Path, *, tokenizer: Path | None = None) -> l
     path = folder / "config.json"
     values = _read_json(path)
     try:
-        config = hugging_face.model_config(values)
+        config = architectures.model_config(values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     read = Tokenizer.load(tokenizer or folder)
     tensors = _read_tensors(folder)
     try:
-        state = hugging_face.model_tensors(config, values["model_type"], tensors)
+        state = architectures.model_tensors(config, values["model_type"], tensors)
         padded = config.vocab_size
-        config, state = hugging_face.without_padding(config, state, read.vocab_size)
+        config, state = architectures.without_padding(config, state, read.vocab_size)
         model = TransformerLM(config)
         model.load_state_dict(state)
     except (ValueError, RuntimeError) as error:
@@ -143,7 +143,7 @@ def import_tokens(
                 "documents": n_documents,
                 "sha256": sha256,
             }
-        read.save(partial / "tokenizer")
+        read.save(tokenizer_of(partial))
         write_meta(partial, read, described, source)
     return out
 

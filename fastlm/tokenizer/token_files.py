@@ -19,11 +19,11 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import numpy as np
 from jaxtyping import UInt
 
+from fastlm.cli.progress import Progress
 from fastlm.files.disk import to_json, write_atomically
 from fastlm.files.paths import check_file
 from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import Loadable
-from fastlm.tokenizer.bpe.train import Progress
 from fastlm.tokenizer.text_blocks import read_text, text_file_blocks
 
 try:

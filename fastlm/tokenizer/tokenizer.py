@@ -5,7 +5,8 @@
 >>> tokenizer.decode(tokenizer.encode("Once upon a time"))
 'Once upon a time'
 
-What is compiled (fastlm.bpe) is imported when first used, so that importing this file stays quick.
+What is compiled (fastlm.tokenizer.bpe) is imported when first used, so that importing this file
+stays quick.
 """
 
 import functools
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import UInt
 
+from fastlm.cli.progress import Progress
 from fastlm.files.paths import StrPath
 from fastlm.files.utf8 import refuse_surrogates, to_utf8
 from fastlm.tokenizer import folder as tokenizer_files
@@ -29,7 +31,6 @@ from fastlm.tokenizer.bpe.blocks import (
 from fastlm.tokenizer.bpe.lazy_encoder import LazyEncoder
 from fastlm.tokenizer.bpe.small import NO_TOKEN
 from fastlm.tokenizer.bpe.token_bytes import TokenBytes
-from fastlm.tokenizer.bpe.train import Progress
 from fastlm.tokenizer.offsets import decode_strictly, token_spans
 from fastlm.tokenizer.special_tokens import Choice, SpecialUse, choose_special, refuse_special
 from fastlm.tokenizer.tables import Tables, hash_tables, make_tables

@@ -8,9 +8,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from fastlm.config import TrainConfig
+from fastlm.devices.fsdp import apply_fsdp
 from fastlm.devices.hardware import choose_compute_dtype, choose_device
 from fastlm.devices.ranks import GradientSum, Ranks
-from fastlm.devices.sharding import shard_model
 from fastlm.model import TransformerLM, init_weights
 from fastlm.ops import Ops, load_ops, torch_ops
 from fastlm.optim import Stepper
@@ -80,13 +80,13 @@ def assemble(config: TrainConfig, setup: Setup, ranks: Ranks) -> Parts:
         bf16=setup.compute_dtype == torch.bfloat16,
         keeps_logits=ops.linear_cross_entropy is torch_ops.linear_cross_entropy,
         n_ranks=ranks.size,
-        is_sharded=ranks.is_sharded,
+        is_fsdp=ranks.is_fsdp,
     )
     # The device with the least free memory decides for all.
     size, checkpointed = ranks.largest(-memory.micro_batch, memory.checkpoint_activations)
     memory = memory._replace(micro_batch=-int(size), checkpoint_activations=bool(checkpointed))
     # FSDP gathers and frees parameters between layers, so the whole step cannot be one graph.
-    scope = "block" if ranks.is_sharded else config.compile_scope
+    scope = "block" if ranks.is_fsdp else config.compile_scope
     if config.compile:
         _forget_graphs()
         if scope == "block":
@@ -104,12 +104,14 @@ def assemble(config: TrainConfig, setup: Setup, ranks: Ranks) -> Parts:
     if model.ngrams is not None:  # first, so that no other optimizer gets the tables
         rows = model.ngrams.tables.parameters()
         tables = RowAdaGrad(rows, config.optim.ngram_lr, ranks=ranks)
-    if ranks.is_sharded:
-        shard_model(model, layers=model.layers, device=device)
+    if ranks.is_fsdp:
+        apply_fsdp(model, layers=model.layers, device=device)
     tied = tie(model) if config.optim.tie_until > 0 else None
-    optimizers = build_optimizers(
-        model, config.optim, setup.ops, ranks=ranks, compiled=config.compile
-    )
+    optimizers: list[Stepper | RowAdaGrad] = [
+        *build_optimizers(model, config.optim, setup.ops, ranks=ranks, compiled=config.compile)
+    ]
+    if tables is not None:
+        optimizers.append(tables)
     parameters = [p for p in model.parameters() if p.requires_grad]
     loss: Callable[[Tensor, Tensor], Tensor] = model.loss
     if config.compile and scope == "block":
@@ -123,11 +125,11 @@ def assemble(config: TrainConfig, setup: Setup, ranks: Ranks) -> Parts:
     if config.optim.average_tail > 0:
         tail, every = config.optim.average_tail, config.optim.average_every
         average = WeightAverage(parameters, tail=tail, every=every)
-    is_added_up = ranks.size > 1 and not ranks.is_sharded
+    is_added_up = ranks.size > 1 and not ranks.is_fsdp
     return Parts(
         memory=memory,
         model=model,
-        optimizers=[*optimizers, *([] if tables is None else [tables])],
+        optimizers=optimizers,
         tie=tied,
         parameters=parameters,
         average=average,

@@ -13,7 +13,8 @@ import tyro
 from fastlm import cli
 from fastlm.config import TrainConfig
 from fastlm.config.recipes import load_recipe
-from fastlm.runs.record import CHECKPOINTS, RunRecord
+from fastlm.runs.record import RunRecord
+from fastlm.runs.run_files import RunFiles
 from fastlm.train import signals
 
 if TYPE_CHECKING:
@@ -76,8 +77,9 @@ def _run_of(path: Path) -> Path:
     """The folder of a run, from that folder or the folder of one of its checkpoints."""
     from fastlm.checkpoint import is_checkpoint
 
-    if is_checkpoint(path) and path.absolute().parent.name == CHECKPOINTS:
-        return path.parent.parent
+    run = path.parent.parent
+    if is_checkpoint(path) and path.parent.absolute() == RunFiles(run.absolute()).checkpoints:
+        return run
     return path
 
 
@@ -98,7 +100,7 @@ def _story_data(config: TrainConfig) -> Path:
     folder = Path("data") / f"stories-v{config.data.vocab_size}"
     size = config.data.vocab_size
     # Replacing is safe when the stories were generated again: nobody's own data are there.
-    return prepare(corpus, folder, vocab_size=size, replace=True, report=say)
+    return prepare(corpus, folder, vocab_size=size, replace=True, say=say)
 
 
 def configuration(argv: Sequence[str]) -> TrainConfig:

@@ -17,12 +17,12 @@ from typing import Any, Protocol
 
 from fastlm.cli import unknown
 from fastlm.files import disk
+from fastlm.runs.run_files import RunFiles
 
 MOST_QUEUED = 1_000
 """Length of the queue of unsent rows; rows beyond it are dropped."""
 CLOSE_SECONDS = 5.0
 """Time that the end of a run waits for unsent rows."""
-WANDB_ID = "wandb-id.txt"
 
 _PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
 _PLACES = ("step", "kind")
@@ -77,11 +77,11 @@ class Logger:
         if self._thread.is_alive():
             self.say(
                 f"warning: {self.name} has not finished after {seconds:g} s and is left: "
-                f"{n_left + self.n_lost:,} rows were not sent; log.jsonl has them all"
+                f"{n_left + self.n_lost:,} rows were not sent; the log has them all"
             )
         elif self.n_lost:
             self.say(
-                f"warning: {self.n_lost:,} rows were not sent to {self.name}; log.jsonl has them"
+                f"warning: {self.n_lost:,} rows were not sent to {self.name}; the log has them"
             )
 
     def _send_all(self, open_target: Callable[[], Target]) -> None:
@@ -180,7 +180,7 @@ class TensorBoard:
 
         # Rows after the step that a run is resumed from are hidden.
         purge = first_step + 1 if first_step else None
-        self.writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
+        self.writer: Any = SummaryWriter(str(RunFiles(folder).tensorboard), purge_step=purge)
         self.writer.add_text("config", f"```\n{json.dumps(config, indent=2)}\n```")
 
     def send(self, step: int, values: dict[str, float]) -> None:
@@ -202,7 +202,7 @@ class WandB:
     def __init__(self, folder: Path, config: dict[str, Any], first_step: int) -> None:
         import wandb
 
-        path = folder / WANDB_ID
+        path = RunFiles(folder).wandb_id
         if not (first_step and path.is_file()):
             disk.write_file(path, f"{secrets.token_hex(4)}\n".encode(), replace=True)
         self.run: Any = wandb.init(

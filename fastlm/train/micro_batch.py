@@ -4,12 +4,13 @@ The batch size is the recipe's on every device: what does not fit at once is spl
 micro-batches, over which gradients are accumulated.
 """
 
+import dataclasses
 import math
 from typing import NamedTuple
 
 import torch
 
-from fastlm.accounting import training_memory
+from fastlm.accounting import step_memory
 from fastlm.cli.units import human_bytes
 from fastlm.config import TrainConfig
 from fastlm.devices.hardware import free_memory
@@ -55,7 +56,7 @@ def plan_memory(
     bf16: bool,
     keeps_logits: bool = True,
     n_ranks: int = 1,
-    is_sharded: bool = False,
+    is_fsdp: bool = False,
 ) -> MemoryPlan:
     """Choose the largest micro-batch that divides all batch sizes and fits; a given one is kept.
 
@@ -66,25 +67,20 @@ def plan_memory(
         bf16: whether activations are bfloat16 on this device.
         keeps_logits: False if the loss is computed in chunks; see fastlm.accounting.
         n_ranks: number of data parallel processes.
-        is_sharded: whether each process holds only its shard of optimizer state and average.
-            Parameters and gradients are counted in full even then.
+        is_fsdp: whether each process holds only its shard of optimizer state and average.
     Raises:
         ValueError: if not even one window fits, or the processes cannot get equal shares.
     """
 
     def needed(micro_batch: int, checkpointed: bool) -> int:
-        parts = training_memory(
-            config.model,
+        memory = step_memory(
+            dataclasses.replace(config, checkpoint_activations=checkpointed),
             micro_batch,
             bf16=bf16,
-            optim=config.optim,
-            compiled=config.compile,
-            checkpointed=checkpointed,
             keeps_logits=keeps_logits,
+            n_parts=n_ranks if is_fsdp else 1,
         )
-        if is_sharded:
-            parts |= {name: parts[name] // n_ranks for name in ("optimizer", "average")}
-        return sum(parts.values())
+        return memory.total
 
     asked = config.checkpoint_activations
     least_share = n_ranks * (1 if config.micro_batch == "auto" else config.micro_batch)

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from fastlm.data.windows import window_starts
-from fastlm.devices.sharding import whole
+from fastlm.devices.fsdp import whole
 from fastlm.runs.record import write_json
+from fastlm.runs.run_files import RunFiles
 from fastlm.train.trainer import Trainer
 from fastlm.train.watch import Step
 
 
-def write_nonfinite(trainer: Trainer, step: Step, folder: Path) -> Path:
-    """Write not-finite-step-N.json: windows, seed, losses, norms of parameters and gradients."""
-    path = folder / f"not-finite-step-{step.number}.json"
+def write_nonfinite(trainer: Trainer, step: Step, files: RunFiles) -> Path:
+    """Write not-finite-step-N.json of a run: windows, losses, norms of weights and gradients."""
+    path = files.nonfinite_step(step.number)
     described = describe_step(trainer, step)
     if trainer.ranks.is_first:
         write_json(path, described)

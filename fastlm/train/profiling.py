@@ -87,7 +87,7 @@ def profile_step(
     parts = _time_parts(trainer, stream)
     seconds = _median_seconds(step, trainer.device, n_steps)
     on_gpu = trainer.device.type == "cuda"
-    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
     _wait(trainer.device)
     with profile(activities=kinds) as profiled:
         began = time.perf_counter()
@@ -109,9 +109,9 @@ def profile_run(run: Training) -> StepProfile:
     stream = run.trainer.stream()
     run.warm_up()
     run.clock.begin_steps()
-    folder = run.record.folder
-    found = profile_step(run, stream, folder / "trace.json")
-    disk.write_file(folder / "profile.md", f"{found.table()}\n".encode(), replace=True)
+    files = run.record.files
+    found = profile_step(run, stream, files.trace)
+    disk.write_file(files.profile, f"{found.table()}\n".encode(), replace=True)
     return found
 
 

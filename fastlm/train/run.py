@@ -25,6 +25,7 @@ from fastlm.generate.sampling import generate_text
 from fastlm.pretrained import load_pretrained, read_start
 from fastlm.runs.plot import plot_curves
 from fastlm.runs.record import RunRecord, write_json
+from fastlm.runs.run_files import RunFiles
 from fastlm.train import signals
 from fastlm.train.assemble import Setup, set_up
 from fastlm.train.budget import Budget, Clock
@@ -149,7 +150,7 @@ def _failures_explained(run: Training) -> Iterator[None]:
         yield
     except Diverged as error:
         with contextlib.suppress(OSError):  # a full disk must not hide the divergence
-            error.add_note(str(write_nonfinite(trainer, error.step, run.record.folder)))
+            error.add_note(str(write_nonfinite(trainer, error.step, run.record.files)))
         trainer.ranks.wait()
         raise
     except RuntimeError as error:
@@ -178,7 +179,7 @@ def _open_record(run: Training, resume: bool | Path) -> bool:
         record.start(run.config, environment)
     if ranks.is_first:
         # Also when resuming: a power cut may have come between the record and this copy.
-        disk.copy_folder(data.folder / "tokenizer", record.tokenizer, replace=True)
+        disk.copy_folder(data.tokenizer_folder, record.tokenizer, replace=True)
     return saved is not None
 
 
@@ -354,16 +355,16 @@ def _finish(
     )
     if not ranks.is_first:
         return summary
-    folder = run.record.folder
+    folder, files = run.record.folder, run.record.files
     # A disk that refused the checkpoint may refuse these too; the failed save is what to raise.
     with contextlib.suppress(OSError) if failure else contextlib.nullcontext():
-        write_json(folder / "summary.json", summary)
-        plot_curves(run.record.rows(), folder / "curve.png", title=folder.name)
+        write_json(files.summary, summary)
+        plot_curves(run.record.rows(), files.curve, title=folder.name)
     if failure is not None:
         raise failure
     if summary.finished:
         text = sample(folder, stop)
-        disk.write_file(folder / "sample.txt", f"{text}\n".encode(), replace=True)
+        disk.write_file(files.sample, f"{text}\n".encode(), replace=True)
         status.say(f"\n{text}\n")
         status.say(_next_commands(folder, run.config))
     else:
@@ -388,7 +389,7 @@ def sample(run: Path, stop: signals.StopRequest, max_tokens: int = 300) -> str:
 def _next_commands(run: Path, config: TrainConfig) -> str:
     return "\n".join(
         [
-            f"curve: {run / 'curve.png'}   log: {run / 'log.jsonl'}   next:",
+            f"curve: {RunFiles(run).curve}   log: {RunFiles(run).log}   next:",
             f'  python -m fastlm.generate {run} --prompt "Once upon a time"',
             f"  python -m fastlm.evaluate {run}",
             f"  python -m fastlm.train --data {config.data.path} --time-budget 10m --compile",

@@ -4,7 +4,7 @@ import dataclasses
 import time
 from typing import Any
 
-from fastlm.accounting import training_memory
+from fastlm.accounting import step_memory
 from fastlm.checkpoint import SavedRun, check_same_data, continued, take_snapshot
 from fastlm.checkpoint.saver import SaveFailed, Saver
 from fastlm.config import TrainConfig
@@ -27,9 +27,7 @@ class Saving:
     @property
     def checkpoint_bytes(self) -> int:
         """Expected checkpoint size, by formula: before step 1 the optimizers hold no state."""
-        config = self.trainer.config
-        memory = training_memory(config.model, 1, optim=config.optim)
-        return sum(memory[part] for part in ("parameters", "optimizer", "average"))
+        return step_memory(self.trainer.config, 1, bf16=False).saved
 
     def state(self) -> dict[str, Any]:
         """Content of a checkpoint beside the weights and the optimizers' state."""
@@ -52,7 +50,7 @@ class Saving:
         trainer, began = self.trainer, time.perf_counter()
         assert not trainer.guard.unread, "an unread step may not be finite"
         about = {"config": dataclasses.asdict(trainer.config), **self._hashes}
-        if trainer.ranks.is_first or trainer.ranks.is_sharded:
+        if trainer.ranks.is_first or trainer.ranks.is_fsdp:
             snapshot = take_snapshot(
                 trainer.step,
                 trainer.model,

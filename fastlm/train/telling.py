@@ -63,11 +63,10 @@ class Telling:
             "memory_bytes": memory,
         }
         self.record.log(self._where(trainer) | row)
-        parts = [
-            f"step {trainer.step:,}",
-            f"loss {loss:.4f}",
-            f"{tokens_per_second:,.0f} tokens/s",
-            *([f"MFU {mfu:.1%}"] if mfu is not None else []),
+        speed = f"{tokens_per_second:,.0f} tokens/s"
+        parts = [f"step {trainer.step:,}", f"loss {loss:.4f}", speed]
+        parts += [f"MFU {mfu:.1%}"] if mfu is not None else []
+        parts += [
             human_bytes(memory),
             f"{human_seconds(self.clock.elapsed)} elapsed",
             f"{human_seconds(self.budget.seconds_left(trainer.step, trainer.tokens))} left",

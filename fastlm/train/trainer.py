@@ -10,8 +10,8 @@ from torch import Tensor
 from fastlm.config import TrainConfig
 from fastlm.data.prepared import PreparedData
 from fastlm.data.windows import Batch, batches
+from fastlm.devices.fsdp import assign, reshard
 from fastlm.devices.ranks import Ranks
-from fastlm.devices.sharding import assign, reshard
 from fastlm.evaluate.loss import Evaluation, evaluate_loss
 from fastlm.optim import clip_gradients, set_schedule
 from fastlm.train.assemble import Setup, assemble
@@ -151,7 +151,7 @@ class Trainer:
     def _add_gradients(self, stream: Iterator[Batch], *, n_micro_batches: int) -> Tensor:
         """Accumulate the gradients of a batch; returns its mean loss over all processes."""
         # FSDP averages gradients over the processes, the all-reduce of DDP sums them.
-        factor = self.ranks.size if self.ranks.is_sharded else 1
+        factor = self.ranks.size if self.ranks.is_fsdp else 1
         total = torch.zeros((), device=self.device)
         n_mine = n_micro_batches // self.ranks.size
         for i in range(n_mine):
@@ -221,7 +221,7 @@ class Trainer:
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Replace the model's weights; every process must call this."""
-        if self.ranks.is_sharded:
+        if self.ranks.is_fsdp:
             for name, tensor in self.model.state_dict().items():
                 assign(tensor, weights[name])
         else:

@@ -215,7 +215,7 @@ def test_a_damaged_shard_is_named(damage, error, message, sharded, tmp_path):
 def test_other_shards_are_other_data_and_the_same_ones_are_reused(sharded):
     corpus = sharded.parent
     said: list[str] = []
-    prepare(corpus, sharded, vocab_size=400, shard_tokens=SHARD_TOKENS, report=said.append)
+    prepare(corpus, sharded, vocab_size=400, shard_tokens=SHARD_TOKENS, say=said.append)
     assert said == [f"data in {sharded} is up to date"]
     for other in (None, SHARD_TOKENS + 1):
         with pytest.raises(FileExistsError, match="prepared with another shard_tokens"):
