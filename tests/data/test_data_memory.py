@@ -45,7 +45,7 @@ def test_token_files_are_checked_in_memory_that_does_not_grow_with_them(tmp_path
         with open(path, "wb") as file:
             file.truncate(2 * n_tokens)
         code = (
-            "from pathlib import Path; from fastlm.token_shards import open_token_file\n"
+            "from pathlib import Path; from fastlm.files.tokens import open_token_file\n"
             f"open_token_file(Path({str(path)!r}), dtype='uint16', count={n_tokens}, sha256='', "
             "vocab_size=1)"
         )

@@ -221,7 +221,7 @@ def folder(tokenizer, tmp_path_factory) -> Path:
 INTERRUPTED = """
 import os, signal, sys
 from fastlm import cli
-from fastlm.meter import Meter
+from fastlm.cli.meter import Meter
 from fastlm.tokenizer.__main__ import main
 
 update = Meter.update
