@@ -3,6 +3,7 @@
 python -m fastlm.imports model FOLDER --out RUN
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -22,7 +23,7 @@ from fastlm.data.prepared import tokenizer_of, write_meta
 from fastlm.devices.hardware import describe
 from fastlm.export import architectures
 from fastlm.files import disk
-from fastlm.files.tokens import check_ids, write_token_files
+from fastlm.files.tokens import TokenWriter, check_ids
 from fastlm.model import TransformerLM
 from fastlm.runs.record import RunRecord
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
@@ -133,16 +134,12 @@ def import_tokens(
             blocks = list(itertools.chain.from_iterable(map(_blocks, files)))
             n_bytes = sum(int(lengths[block].sum()) for block in blocks)
             n_documents = sum(int((block == end).sum()) for block in blocks)
-            dtype_out = read.dtype.name
-            written, sha256 = write_token_files(
-                blocks, partial, name, dtype=dtype_out, shard_tokens=None
-            )
-            described[name] = written[0] | {
-                "dtype": dtype_out,
-                "text_bytes": n_bytes,
-                "documents": n_documents,
-                "sha256": sha256,
-            }
+            writer = TokenWriter(partial / f"{name}.bin", dtype=read.dtype.name)
+            with contextlib.closing(writer):
+                for block in blocks:
+                    writer.write(block)
+                facts = writer.finish()
+            described[name] = {**facts, "text_bytes": n_bytes, "documents": n_documents}
         read.save(tokenizer_of(partial))
         write_meta(partial, read, described, source)
     return out

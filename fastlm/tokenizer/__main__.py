@@ -177,12 +177,14 @@ def _decode_command(file: Positional[Path], tokenizer: Path) -> None:
         file: token file, with its .json beside it.
         tokenizer: folder or tokenizer.json of the tokenizer that encoded it.
     """
-    from fastlm.tokenizer.token_files import read_token_file
+    from fastlm.files.tokens import open_single
     from fastlm.tokenizer.tokenizer import Tokenizer
 
     loaded = Tokenizer.load(tokenizer)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    tokens = read_token_file(file, loaded)
+    opened = open_single(file, loaded.hash)
+    opened.verify()
+    tokens = opened.tokens
     for begin in range(0, len(tokens), _DECODED_TOKENS):
         text = decoder.decode(loaded.decode_bytes(tokens[begin : begin + _DECODED_TOKENS]))
         sys.stdout.buffer.write(text.encode())
