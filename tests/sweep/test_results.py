@@ -163,7 +163,7 @@ def test_a_second_field_is_a_line_of_its_own(tmp_path, monkeypatch):
 
 
 def points_of(monkeypatch, draw, *arguments):
-    """What a figure's panels show: x and y of every line."""
+    """x and y of every line, for each panel of the figure."""
     from matplotlib.figure import Figure
 
     drawn = []
