@@ -249,8 +249,8 @@ def new_run(
     record = RunRecord(run_dir, is_written=ranks.is_first)
     if record.exists and not resume:
         raise FileExistsError(
-            f"{run_dir} already holds a run, which is {state_of(run_dir).name}: give another --out, "
-            "or --resume auto to continue it"
+            f"{run_dir} already holds a run, which is {state_of(run_dir).name}: give another "
+            "--out, or --resume auto to continue it"
         )
     ranks.wait()  # the first process makes the folder only after all have looked
     return assemble_run(config, data, record, clock, setup=setup, stop=stop, ranks=ranks)
