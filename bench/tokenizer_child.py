@@ -1,7 +1,7 @@
 """Jobs that tokenizer_scale.py runs in new processes, to measure memory and starts.
 
-`python bench/tokenizer_child.py JOB ARGUMENTS_AS_JSON` prints one JSON value. Only the standard
-library is imported before a job begins.
+`python bench/tokenizer_child.py JOB ARGUMENTS_AS_JSON` prints one JSON value. Before a job
+begins, only the standard library and the function that reads the peak memory are imported.
 """
 
 import gc
@@ -13,26 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastlm.devices.process import peak_resident_bytes
+
 Row = dict[str, Any]
 
 _LIST_BYTES = 100_000_000  # a list of ids takes about 40 bytes per token
 _SLOW_PEER_BYTES = 20_000_000
 _N_SHORT_TEXTS = 200
-
-
-def peak_memory() -> int:
-    """Largest number of bytes this process has held.
-
-    Not ru_maxrss where VmHWM is: a child's ru_maxrss begins with what its parent held at the fork.
-    """
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    except (OSError, IndexError):
-        import resource
-
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return used if sys.platform == "darwin" else used * 1024
 
 
 def seconds_of(function: Callable[[], object]) -> float:
@@ -46,8 +33,11 @@ def seconds_of(function: Callable[[], object]) -> float:
 
 def measure_twice(function: Callable[[], object]) -> Row:
     """Time the first call, which loads compiled code, with its memory, and a second call."""
-    row: Row = {"rss_before_bytes": peak_memory(), "first_call_seconds": seconds_of(function)}
-    row["peak_rss_bytes"] = peak_memory()
+    row: Row = {
+        "rss_before_bytes": peak_resident_bytes(),
+        "first_call_seconds": seconds_of(function),
+    }
+    row["peak_rss_bytes"] = peak_resident_bytes()
     row["seconds"] = seconds_of(function)
     return row
 
@@ -73,9 +63,9 @@ def train(contender: str, path: str, vocab_size: int, n_threads: int) -> Row:
         "tokenizers": tokenizer_peers.train_hugging_face,
         "rustbpe": tokenizer_peers.train_rustbpe,
     }
-    row: Row = {"rss_before_bytes": peak_memory()}
+    row: Row = {"rss_before_bytes": peak_resident_bytes()}
     row["seconds"] = seconds_of(lambda: trains[contender](Path(path), vocab_size))
-    row["peak_rss_bytes"] = peak_memory()
+    row["peak_rss_bytes"] = peak_resident_bytes()
     return row
 
 

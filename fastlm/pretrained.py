@@ -12,7 +12,8 @@ from fastlm.config import TrainConfig
 from fastlm.config.dicts import from_dict
 from fastlm.model import TransformerLM
 from fastlm.ops import Ops, torch_ops
-from fastlm.runs.record import TOKENIZER, RunRecord
+from fastlm.runs.record import RunRecord
+from fastlm.runs.run_files import RunFiles
 from fastlm.tokenizer.tokenizer import Tokenizer
 
 
@@ -71,7 +72,7 @@ def read_start(config: TrainConfig, tokenizer_hash: str) -> dict[str, Tensor]:
         raise ValueError(
             f"{checkpoint} was trained with another tokenizer than these data: its hash is "
             f"{about['tokenizer_hash'][:12]}, that of the data {tokenizer_hash[:12]}; prepare the "
-            f"text with --tokenizer {checkpoint.parent.parent / TOKENIZER}"
+            f"text with --tokenizer {RunFiles(checkpoint.parent.parent).tokenizer}"
         )
     others = [f"{n} {found[n]} (asked for {wanted[n]})" for n in wanted if found[n] != wanted[n]]
     if others:
@@ -83,7 +84,7 @@ def _newest(run: Path) -> tuple[RunRecord, Path]:
     """The record of a run, and its newest checkpoint, or the checkpoint given as `run`."""
     record = RunRecord(run.parent.parent if is_checkpoint(run) else run)
     if not record.exists:
-        raise FileNotFoundError(f"no run in {record.folder}: expected {record.folder}/config.json")
+        raise FileNotFoundError(f"no run in {record.folder}: expected {record.files.config}")
     checkpoints = [run] if is_checkpoint(run) else run_checkpoints(record.checkpoints)
     if not checkpoints:
         raise FileNotFoundError(f"no checkpoint in {record.checkpoints}: has the run saved one?")

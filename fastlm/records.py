@@ -15,14 +15,8 @@ from fastlm.accounting import count_parameters
 from fastlm.config import TrainConfig
 from fastlm.files import disk
 from fastlm.runs.record import RunRecord
-
-CURVE = "curve.png"
-KEPT_OF_RUN = (
-    "config.json", "environment.json", "log.jsonl", "summary.json", CURVE, "sample.txt",
-    "failed.json", "not-finite-step-*.json",
-)  # fmt: skip
-"""of a run alone; a sweep has its runs' curves in one figure"""
-KEPT_OF_SWEEP = ("sweep.json", "table.md", "curves.png", "loss.png", "equal.png")
+from fastlm.runs.run_files import RunFiles, SweepFiles
+from fastlm.runs.state import state_of
 
 _COLUMNS = (
     "run", "recipe", "data, vocabulary", "network", "parameters", "steps", "tokens", "seconds",
@@ -43,23 +37,25 @@ def keep(folder: Path, to: Path) -> Path:
     """
     runs = _runs_in(folder)
     if not runs:
-        raise ValueError(f"{folder} holds no run and no sweep: expected {folder / 'config.json'}")
+        raise ValueError(f"{folder} holds no run and no sweep: expected {RunFiles(folder).config}")
     for run in runs:
         _check(run)
     target = to / folder.resolve().name
     for run in runs:
         copy = target / run.relative_to(folder)
-        old, new = copy / "log.jsonl", run / "log.jsonl"
+        old, new = RunFiles(copy).log, RunFiles(run).log
         if old.is_file() and old.read_bytes() != new.read_bytes():
             raise FileExistsError(
                 f"{copy} is the record of another run: rename {folder}, or remove the record"
             )
     is_sweep = folder not in runs
     for run in runs:
-        names = [name for name in KEPT_OF_RUN if not is_sweep or name != CURVE]
-        _copy(run, target / run.relative_to(folder), names)
+        files = RunFiles(run)
+        # A sweep has its runs' curves in one figure.
+        kept = [path for path in files.evidence() if not is_sweep or path != files.curve]
+        _copy(kept, target / run.relative_to(folder))
     if is_sweep:
-        _copy(folder, target, KEPT_OF_SWEEP)
+        _copy(SweepFiles(folder).evidence(), target)
     return target
 
 
@@ -67,16 +63,22 @@ def _runs_in(folder: Path) -> list[Path]:
     """The folder itself, or those in it."""
     if RunRecord(folder).exists:
         return [folder]
-    return sorted(path.parent for path in folder.glob("*/config.json"))
+    return _runs_below(folder, "*")
+
+
+def _runs_below(folder: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in folder.glob(pattern) if RunRecord(path).exists)
 
 
 def _check(run: Path) -> None:
     record = RunRecord(run)
-    ended = (run / "summary.json").is_file() and record.summary()["finished"]
-    if not ended and not any(row["kind"] == "not finite" for row in record.rows()):
-        raise ValueError(f"{run} has not come to its end: --resume auto goes on with it")
+    state = state_of(run)
+    if not state.is_final:
+        raise ValueError(
+            f"{run} has not come to its end, it is {state.name}: --resume auto goes on with it"
+        )
     told = [record.config().data.path]
-    environment = run / "environment.json"
+    environment = record.files.environment
     if environment.is_file():
         told += json.loads(environment.read_text(encoding="utf-8")).get("arguments", [])
     for text in told:
@@ -84,23 +86,23 @@ def _check(run: Path) -> None:
             raise ValueError(f"{run} was begun with {text}: a record names no path of a machine")
 
 
-def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
-    for path in (path for name in names for path in source.glob(name)):
+def _copy(kept: Sequence[Path], target: Path) -> None:
+    for path in kept:
         disk.copy_file(path, target / path.name, replace=True)
 
 
 def table(records: Path) -> str:
     """Markdown: a line for each run in a folder of records."""
     lines = ["| " + " | ".join(_COLUMNS) + " |", "| " + " | ".join(["---"] * len(_COLUMNS)) + " |"]
-    for path in sorted(records.glob("**/config.json")):
-        lines.append("| " + " | ".join(_cells(path.parent, records)) + " |")
+    for run in _runs_below(records, "**/*"):
+        lines.append("| " + " | ".join(_cells(run, records)) + " |")
     return "\n".join(lines)
 
 
 def _cells(run: Path, records: Path) -> list[str]:
     record = RunRecord(run)
     config, rows = record.config(), record.rows()
-    summary: dict[str, Any] = record.summary() if (run / "summary.json").is_file() else {}
+    summary: dict[str, Any] = record.summary() if record.files.summary.is_file() else {}
     where = summary or (rows[-1] if rows else {})
     name = run.relative_to(records).as_posix()
     loss, bits = summary.get("val_loss"), summary.get("bits_per_byte")
@@ -114,13 +116,13 @@ def _cells(run: Path, records: Path) -> list[str]:
         f"{where.get('tokens', 0):,}",
         f"{where.get('elapsed_seconds', 0):,.0f}",
         _hardware(run, config),
-        "not finite" if loss is None else f"{loss:.4f}",
+        state_of(run).name if loss is None else f"{loss:.4f}",
         "" if bits is None else f"{bits:.4f}",
     ]
 
 
 def _hardware(run: Path, config: TrainConfig) -> str:
-    path = run / "environment.json"
+    path = RunFiles(run).environment
     environment = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     threads = environment.get("threads")
     if environment.get("device", config.device) == "cpu":

@@ -124,6 +124,19 @@ def test_kernels_find_each_other_wherever_they_lie():
             assert not (isinstance(node, ast.ImportFrom) and named.startswith("kernels")), path.name
 
 
+# A short path of the same thing, and the class that its package is about.
+SAME = {"record": ["fastlm.record", "fastlm.runs.record"], "tokenizer": ["fastlm.tokenizer", "fastlm.tokenizer.tokenizer"]}  # fmt: skip
+
+
+def test_no_two_modules_of_one_name_mean_different_things():
+    named: dict[str, list[str]] = {}
+    for module in sorted(MODULES - {"fastlm"}):
+        named.setdefault(module.rpartition(".")[2], []).append(module)
+    twice = {name: modules for name, modules in named.items() if len(modules) > 1}
+    del twice["__main__"]
+    assert twice == SAME
+
+
 def is_main_guard(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
 
@@ -195,6 +208,49 @@ def test_nothing_that_runs_code_from_a_file_is_called():
             assert called not in ("eval", "exec", "compile", "torch.load", "joblib.load"), path
             if called in ("np.load", "numpy.load"):
                 assert "allow_pickle=False" in ast.unparse(node), path
+
+
+def test_names_say_whether_tokens_or_parameters_are_sharded():
+    """shard_tokens is of files; what FSDP shards has fsdp in its name, but for PyTorch's reshard."""
+    for path in FILES:
+        if room_of(name_of(path)) in ("data", "files", "imports") or path.stem == "fsdp":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = {
+                getattr(node, field, None) for field in ("id", "attr", "arg", "name", "module")
+            }
+            shards = {name for name in names if isinstance(name, str) and "shard" in name.lower()}
+            assert shards <= {"reshard"}, f"{path}: {shards}"
+
+
+def test_progress_is_told_by_one_callback():
+    """Its name is on_progress and its type is that of fastlm.cli.progress, wherever it is taken."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.arg) and node.annotation is not None:
+                told = ast.unparse(node.annotation)
+                is_progress = told in ("Progress", "Progress | None")
+                assert is_progress == (node.arg == "on_progress"), f"{path}: {node.arg}: {told}"
+
+
+def test_no_literal_is_unpacked():
+    """f(*(a, b)) is f(a, b): a type checker sees which argument is which."""
+
+    def is_literal(node: ast.AST) -> bool:
+        if isinstance(node, ast.IfExp):
+            return is_literal(node.body) or is_literal(node.orelse)
+        return isinstance(node, ast.Tuple | ast.List | ast.Dict)
+
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            unpacked: list[ast.AST] = []
+            if isinstance(node, ast.Starred) or (isinstance(node, ast.keyword) and not node.arg):
+                unpacked = [node.value]
+            elif isinstance(node, ast.Dict):
+                unpacked = [
+                    value for key, value in zip(node.keys, node.values, strict=True) if key is None
+                ]
+            assert not any(map(is_literal, unpacked)), f"{path}: {ast.unparse(node)}"
 
 
 LIGHT = ("lazy", "files", "cli", "config", "corpus", "tokenizer", "report", "schedule")

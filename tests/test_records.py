@@ -8,7 +8,7 @@ import pytest
 
 from fastlm import records
 from fastlm.config.recipes import load_recipe
-from fastlm.report.data import describe_run
+from fastlm.report.run_json import describe_run
 from fastlm.runs.record import RunRecord, write_json
 
 RUNS = Path(__file__).resolve().parent.parent / "runs"
@@ -83,7 +83,7 @@ def test_a_sweep_is_kept_with_its_runs_and_figures(tmp_path):
     assert describe_run(kept / "lr-9", "lr-9", limit=100)["state"] == "diverged"
     text = (tmp_path / "runs/README.md").read_text()
     assert "[rates/lr-9](rates/lr-9)" in text
-    assert "not finite" in text
+    assert "AVX2, 2 threads | diverged |" in text
 
 
 def test_what_is_no_record_is_refused_before_anything_is_copied(tmp_path):
@@ -95,12 +95,12 @@ def test_what_is_no_record_is_refused_before_anything_is_copied(tmp_path):
 
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "holds no run and no sweep")
-    refused(finished_run(tmp_path / "half", ended=False), "has not come to its end")
+    refused(finished_run(tmp_path / "half", ended=False), "has not come to its end, it is running")
     refused(finished_run(tmp_path / "here", data="/data/mine"), "names no path of a machine")
     assert not to.exists()
     records.main([str(finished_run(tmp_path / "one")), "--to", str(to)])
     other = finished_run(tmp_path / "elsewhere" / "one")
-    RunRecord(other).log({"kind": "train", "step": 4})
+    RunRecord(other).log({"kind": "train", "step": 3})
     refused(other, "is the record of another run", FileExistsError)
     with pytest.raises(ValueError, match="no records in"):
         records.main(["--to", str(tmp_path / "nowhere")])

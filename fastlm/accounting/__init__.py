@@ -1,13 +1,14 @@
 """Parameters, FLOPs, memory and MFU from a configuration alone.
 
-A matrix product of (m, n) and (n, p) costs 2 m n p FLOPs; the backward pass costs twice
-the forward pass. Norms, softmax and other element-wise work are not counted, nor is what activation
-checkpointing computes a second time: FLOPs and MFU are the model's.
+A matrix product of (m, n) and (n, p) costs 2 m n p FLOPs; the backward pass costs twice the forward
+pass. Norms, softmax and other element-wise operations are not counted, nor is the recomputation of
+activation checkpointing: FLOPs and MFU are the model's.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
-from fastlm.config import VALUE_GATE_INPUTS, ModelConfig, OptimConfig
+from fastlm.config import VALUE_GATE_INPUTS, ModelConfig, OptimConfig, TrainConfig
 
 
 def _gpt2(n_layers: int, d_model: int, n_heads: int) -> ModelConfig:
@@ -28,14 +29,15 @@ GPT2 = {
     "gpt2-large": _gpt2(36, 1280, 20),
     "gpt2-xl": _gpt2(48, 1600, 25),
 }
-"""GPT-2's sizes for the network of this package: SwiGLU, RoPE, an output projection of its own"""
+"""Networks of GPT-2's sizes, but with SwiGLU, RoPE and an untied output projection."""
 
 ADAMW_FLOPS_PER_PARAMETER = 14
-"""first moment 3, second 4, square root, epsilon, division, rate and subtraction 5, decay 2"""
+"""FLOPs of AdamW per parameter: first moment 3, second moment 4, weight decay 2, and 5 for the
+root, epsilon, the division, the learning rate and the subtraction."""
 
 
 def parameters_by_part(config: ModelConfig) -> dict[str, int]:
-    """Trainable parameters of each part that has any; tied weights are the embedding's."""
+    """Trainable parameters by part, without empty parts; tied weights count as the embedding."""
     d, n_layers = config.d_model, config.n_layers
     ffn = (3 if config.ffn == "swiglu" else 2) * d * config.ffn_width
     norms = 0
@@ -63,19 +65,19 @@ def parameters_by_part(config: ModelConfig) -> dict[str, int]:
 
 
 def count_parameters(config: ModelConfig) -> int:
-    """Trainable parameters; tied weights count once."""
+    """Number of trainable parameters; tied weights count once."""
     return sum(parameters_by_part(config).values())
 
 
 def n_value_embeddings(config: ModelConfig) -> int:
-    """Layers that add a table of the tokens to their values."""
+    """Number of layers that add a value embedding."""
     return sum(config.has_value_embedding(i) for i in range(config.n_layers))
 
 
 def forward_flops_by_part(config: ModelConfig, seq_len: int) -> dict[str, int]:
-    """FLOPs of the forward pass of one sequence, of each part that has any.
+    """FLOPs of the forward pass of one sequence, by part, without empty parts.
 
-    Attention counts all T^2 pairs, also those that a causal mask hides.
+    Attention counts all T^2 pairs, including those that the causal mask hides.
     """
     t, d, f, h = seq_len, config.d_model, config.ffn_width, config.n_heads
     n_layers, gate = config.n_layers, config.attention_gate * 2 * t * d * h
@@ -95,28 +97,28 @@ def forward_flops_by_part(config: ModelConfig, seq_len: int) -> dict[str, int]:
 def forward_flops(config: ModelConfig, seq_len: int) -> int:
     """FLOPs of the forward pass of one sequence: L (8 T D^2 + 4 T^2 D + 6 T D F) + 2 T D V.
 
-    A feed-forward part without a gate has 4 T D F. Gates of heads and projections of n-grams add
-    theirs.
+    A feed-forward layer without a gate has 4 T D F. Attention gates and n-gram projections come on
+    top.
     """
     return sum(forward_flops_by_part(config, seq_len).values())
 
 
 def training_flops_per_token(config: ModelConfig, seq_len: int) -> float:
-    """Forward and backward FLOPs of one token in a sequence of seq_len."""
+    """Forward and backward FLOPs per token of a sequence of seq_len tokens."""
     return 3 * forward_flops(config, seq_len) / seq_len
 
 
 def adamw_flops(config: ModelConfig) -> int:
-    """FLOPs of an AdamW step on all parameters: next to nothing beside a step's other work."""
+    """FLOPs of an AdamW step on all parameters; negligible beside forward and backward."""
     return ADAMW_FLOPS_PER_PARAMETER * count_parameters(config)
 
 
 def largest_batch(needed: Callable[[int], int], n_bytes: float) -> int:
-    """The most windows whose training step fits; 0 if not one does.
+    """The largest number of windows whose training step fits; 0 if not even one fits.
 
     Args:
-        needed: bytes at the peak with so many windows at once, as training_memory has them.
-        n_bytes: of memory.
+        needed: peak memory in bytes for a number of windows at once, from step_memory.
+        n_bytes: memory in bytes.
     """
     if needed(1) > n_bytes:
         return 0
@@ -129,8 +131,60 @@ def largest_batch(needed: Callable[[int], int], n_bytes: float) -> int:
     return fits
 
 
+class StepMemory(NamedTuple):
+    """Bytes that a training step of one process holds at its peak, by part."""
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    average: int
+    activations: int
+    head: int
+    step: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+    @property
+    def saved(self) -> int:
+        """Of these what a checkpoint holds."""
+        return self.parameters + self.optimizer + self.average
+
+
+def step_memory(
+    config: TrainConfig,
+    micro_batch: int,
+    *,
+    bf16: bool,
+    keeps_logits: bool = True,
+    n_parts: int = 1,
+) -> StepMemory:
+    """What a training step of a run holds at its peak in each process, as training_memory has it.
+
+    Args:
+        micro_batch: windows that go through the network at once.
+        bf16: whether activations are bfloat16 on the device, which config.bf16 only asks for.
+        keeps_logits: False if the loss is computed in chunks, see training_memory.
+        n_parts: processes of which each has its part of the optimizers' state and of the average,
+            as under fsdp. Parameters and gradients are counted whole then too: they are, layer by
+            layer.
+    """
+    whole = training_memory(
+        config.model,
+        micro_batch,
+        bf16=bf16,
+        optim=config.optim,
+        compiled=config.compile,
+        checkpointed=config.checkpoint_activations,
+        keeps_logits=keeps_logits,
+    )
+    memory = StepMemory(**whole)
+    return memory._replace(optimizer=memory.optimizer // n_parts, average=memory.average // n_parts)
+
+
 def _layer_matrices(config: ModelConfig) -> int:
-    """Parameters of a block's matrices, without the gates."""
+    """Number of parameters of a block's matrices, without gates."""
     n_ffn_matrices = 3 if config.ffn == "swiglu" else 2
     return 4 * config.d_model**2 + n_ffn_matrices * config.d_model * config.ffn_width
 
@@ -147,21 +201,21 @@ def training_memory(
 ) -> dict[str, int]:
     """Bytes that a training step holds at its peak, by part; their sum is the peak.
 
-    parameters, gradients, optimizer (its state) and average (of the tail) are float32 and do not
-    depend on batch_size. activations and head are what lies between the forward and the backward
-    pass (saved_for_backward), the head's with the gradient of the logits. step is what the
-    optimizers need beyond that for a moment, when the activations are gone.
+    parameters, gradients, optimizer (its state) and average (of the weights) are float32 and do not
+    depend on batch_size. activations and head are the tensors saved for the backward pass
+    (saved_for_backward); head includes the gradient of the logits. step is the temporary memory
+    that the optimizer step needs beyond these, when the activations have been freed.
 
-    Not in it: what the device's driver and libraries take, and the allocator's loss.
+    Memory of the device's driver and libraries, and fragmentation, are not included.
 
     Args:
-        batch_size: windows that go through the network at once.
-        optim: the default AdamW when not given.
+        batch_size: windows per micro-batch.
+        optim: optimizer configuration; by default AdamW.
         compiled, checkpointed, keeps_logits: as for saved_for_backward.
     """
     optim = OptimConfig() if optim is None else optim
     n_parameters = count_parameters(config)
-    # Tables of n-grams: no dense gradients, and one number a row (fastlm.row_optim).
+    # Tables of n-grams: no dense gradients, and one number a row (fastlm.optim.rows).
     n_row_parameters = 2 * config.ngram_rows * config.ngram_row_width
     n_dense = n_parameters - n_row_parameters
     n_matrices = config.n_layers * _layer_matrices(config) if optim.name in _MUON else 0
@@ -184,7 +238,7 @@ def training_memory(
     activations = kept - head
     head += _head_passing(config, n_tokens, size, compiled=compiled, keeps_logits=keeps_logits)
     if checkpointed:
-        # A block's activations are made again when those of the head are gone.
+        # A block's activations are recomputed after those of the head were freed.
         layers = range(max(config.n_layers - 2, 0), config.n_layers)
         again = max(_layer_saved(config, i, n_tokens, size, compiled=compiled) for i in layers)
         again += n_tokens * _layer_passing(config, size, compiled=compiled)
@@ -203,18 +257,19 @@ def training_memory(
 _MUON = ("muon", "normuon")
 
 _MUON_STEP_BYTES = 22
-"""Beyond its state, a matrix parameter: the update, its stack, that of the parameters and their new
-values, 4 each; the iteration, which goes shape by shape, about 6 in float32."""
+"""Temporary bytes per matrix parameter in a step of Muon: 4 each for the update, its stack, the
+stack of the parameters and their new values; about 6 for the iteration, which runs shape by shape
+in float32."""
 
 
 def _layer_rows(config: ModelConfig) -> int:
-    """Rows of a block's matrices: NorMuon has a second moment for each."""
+    """Number of rows of a block's matrices; NorMuon has a second moment for each."""
     n_inner = 2 if config.ffn == "swiglu" else 1
     return 5 * config.d_model + n_inner * config.ffn_width
 
 
 def _ngram_gradient_bytes(config: ModelConfig) -> int:
-    """A token: rows looked up in two tables, their gradients, and the indices of these."""
+    """Bytes per token: the rows looked up in two tables, their gradients and their indices."""
     return 2 * (8 * config.ngram_row_width + 8) if config.ngram_rows > 0 else 0
 
 
@@ -227,18 +282,18 @@ def saved_for_backward(
     checkpointed: bool = False,
     keeps_logits: bool = True,
 ) -> int:
-    """Bytes that autograd keeps from the forward to the backward pass, parameters aside.
+    """Bytes that autograd saves for the backward pass, without the parameters.
 
-    Of PyTorch's own operations (torch_ops) on a CPU within 2 %, compiled within 5 %. A GPU's
-    attention gives its result in the order that the next product reads: d_model numbers a token
-    and layer fewer. Triton kernels keep less than PyTorch's operations uncompiled.
+    For PyTorch's own operations (torch_ops) on a CPU this is within 2 %, compiled within 5 %. On a
+    GPU, attention returns its result in the layout that the next product reads, which saves d_model
+    values per token and layer. Triton kernels save less than PyTorch's uncompiled operations.
 
     Args:
-        bf16: activations, and the copies of the weights that products read, are bfloat16; what
-            norms, ReLU^2 and the loss compute from is float32 unless compiled.
-        compiled: what is cheap is computed again in the backward pass.
-        checkpointed: blocks keep what they read alone.
-        keeps_logits: False for the Triton linear_cross_entropy, which keeps two gradients.
+        bf16: activations and cast weights are bfloat16; inputs of norms, ReLU^2 and loss are
+            float32 unless compiled.
+        compiled: cheap operations are recomputed in the backward pass.
+        checkpointed: blocks save only their input.
+        keeps_logits: False for the Triton linear_cross_entropy, which saves two gradients.
     """
     size, n_tokens = 2 if bf16 else 4, batch_size * config.context_length
     total = _embedding_saved(config, n_tokens, size, compiled=compiled)
@@ -251,7 +306,7 @@ def saved_for_backward(
 
 
 def _norm_saved(config: ModelConfig, size: int, *, compiled: bool) -> int:
-    """Bytes a token: what a norm of d_model numbers reads, its scale, and itself before gains."""
+    """Bytes per token: the input of a norm of d_model features, its scale, and x before gains."""
     accurate = size if compiled else 4
     return config.d_model * accurate * (2 if config.norm_gain and not compiled else 1) + 4
 
@@ -261,13 +316,13 @@ def _embedding_saved(config: ModelConfig, n_tokens: int, size: int, *, compiled:
     per_token = 8  # the token's number
     if config.embedding_norm:
         per_token += d * accurate + 4
-    # What learned numbers multiply: the first layer's is the embedding, which x0 is too.
+    # Inputs of the learned scalars; the first layer's input is the embedding, which is also x0.
     if config.residual_scalars:
         per_token += config.n_layers * d * size
     else:
         per_token += config.x0_scalars * d * size
         if config.x0_scalars or (config.norm == "pre" and size != accurate):
-            # Otherwise the next layer keeps these too.
+            # Otherwise the next layer saves these anyway.
             per_token += (config.unet_skip + config.backout) * d * size
     width = config.ngram_row_width
     projected = config.ngram_rows > 0 and width != d
@@ -285,14 +340,13 @@ def _layer_saved(
     has_value = config.has_value_embedding(layer)
     accurate = size if compiled else 4
     is_placed = config.position == "rope" or config.qk_norm
-    # What the products of q, k, v and of the feed-forward part read; attention's result, with the
-    # logarithm of its sums.
+    # Inputs of the qkv and feed-forward products; the output of attention with its log-sum-exp.
     per_token = 3 * d * size + 4 * h
     if is_placed or config.attention_gate:
-        per_token += d * size  # this result as the next product reads it
+        per_token += d * size  # attention's output in the layout of the next product
     if config.norm != "none":
         per_token += 2 * _norm_saved(config, size, compiled=compiled)
-    # q, k and v come as one tensor, which stays as long as one of them is needed.
+    # q, k and v are views of one tensor, which is kept as long as one of them is needed.
     if config.qk_norm:
         gains = 2 if config.norm_gain and not compiled else 1
         per_token += 2 * 4 * h  # scales
@@ -304,7 +358,7 @@ def _layer_saved(
         per_token += 3 * d * size
     if is_placed:
         per_token += 2 * d * size
-    if has_value:  # the values, the table's rows, and their gates
+    if has_value:  # the values, the value embedding, and the gates
         per_token += 2 * d * size + 2 * h * size
     if config.attention_gate:
         per_token += 2 * h * size
@@ -321,7 +375,7 @@ def _layer_saved(
 
 
 def _layer_passing(config: ModelConfig, size: int, *, compiled: bool) -> int:
-    """Bytes a token: gradients in the feed-forward part, which a block's backward begins with."""
+    """Bytes per token: gradients in the feed-forward layer, where a block's backward starts."""
     if compiled:
         return 3 * config.ffn_width * size
     in_bf16 = 16 if config.ffn == "relu2" else 10
@@ -340,18 +394,18 @@ def _head_saved(
     total += n_tokens * (d * size + 8) + (2 * v * d if size == 2 else 0)
     if compiled:
         return total + n_tokens * v * size
-    # With softcap: tanh, the logits, their distance from the highest, and its exponential.
+    # With softcap: tanh, the logits, their differences from the maximum, and the exponentials.
     return total + n_tokens * v * 4 * (1 if config.logit_softcap is None else 4)
 
 
 _HEAD_CHUNK_BYTES = 512 << 20
-"""of the logits that the Triton linear_cross_entropy holds at a time"""
+"""Size of the chunk of logits that the Triton linear_cross_entropy holds at a time."""
 
 
 def _head_passing(
     config: ModelConfig, n_tokens: int, size: int, *, compiled: bool, keeps_logits: bool
 ) -> int:
-    """What the head holds for a moment: gradients of the logits, in float32 and as products."""
+    """Temporary bytes of the head: gradients of the logits, in float32 and in the compute dtype."""
     v = config.vocab_size
     if not keeps_logits:
         fitting = _HEAD_CHUNK_BYTES // (v * size) // 256 * 256

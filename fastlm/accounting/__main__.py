@@ -1,4 +1,4 @@
-"""The command `python -m fastlm.accounting`: what a network or run costs, and may come to."""
+"""The command line of fastlm.accounting: parameters, FLOPs, memory, time and projected loss."""
 
 import dataclasses
 import functools
@@ -18,15 +18,17 @@ from fastlm.accounting import (
     forward_flops_by_part,
     largest_batch,
     parameters_by_part,
+    step_memory,
     training_flops_per_token,
-    training_memory,
 )
 from fastlm.cli.units import human_bytes, human_seconds
 from fastlm.config import ModelConfig, TrainConfig
+from fastlm.config.dotted import replaced
 from fastlm.config.durations import Duration
 from fastlm.config.recipes import RECIPES, load_recipe
 from fastlm.devices.chips import CHIPS
 from fastlm.runs.record import RunRecord
+from fastlm.runs.state import state_of
 
 if TYPE_CHECKING:
     from fastlm.accounting.projection import Point
@@ -37,7 +39,7 @@ _SHOWN_CHIPS = ("A100", "H100", "H200", "B200")
 
 
 class Budget(NamedTuple):
-    """How much is trained: so many tokens, or as many as fit in so many seconds."""
+    """A training budget in tokens, or in seconds."""
 
     tokens: float | None
     seconds: float | None
@@ -52,14 +54,14 @@ def _configuration(name: str) -> TrainConfig:
     if Path(name).is_dir():
         return RunRecord(Path(name)).config()
     known = [COMPARISON, *GPT2, *RECIPES]
-    raise ValueError(f"{name} is no folder of a run; {cli.unknown('recipe', name, known)}")
+    raise ValueError(f"{name} is not the folder of a run; {cli.unknown('recipe', name, known)}")
 
 
 def _account(
     name: Positional[str],
     chip: str | None = None,
     mfu: float = 0.45,
-    context: int | None = None,
+    context_length: int | None = None,
     bf16: bool = True,
     memory: float | None = None,
     tokens: float | None = None,
@@ -69,32 +71,34 @@ def _account(
     """Parameters, FLOPs and memory by part, the largest batch, and how long training takes.
 
     Args:
-        name: of a recipe, the folder of a run, gpt2-small, gpt2-medium, gpt2-large or gpt2-xl; gpt2
-            puts these beside each other.
-        chip: A100, H100, H200, B200 ...; these four when not given.
-        mfu: share of the chip's dense peak that the model's FLOPs are taken to use.
-        context: tokens of a window, in place of the model's own.
-        bf16: products and activations in bfloat16, compiled; with no-bf16 all in float32, without
-            tensor cores and not compiled.
-        memory: GB to fit a batch in, in place of each chip's own.
-        tokens: to train on, in place of the recipe's budget.
-        seconds: to train for, as 90m or 5400, in place of the recipe's budget.
-        runs: folders of finished runs of the same recipe at three budgets or more: projects a loss.
+        name: name of a recipe, folder of a run, gpt2-small, gpt2-medium, gpt2-large or gpt2-xl;
+            gpt2 compares these four.
+        chip: A100, H100, H200, B200 ...; none: these four.
+        mfu: model FLOPs utilization to assume: share of the chip's dense peak.
+        context_length: tokens per window, in place of the model's own.
+        bf16: matrix products and activations in bfloat16, compiled; no-bf16: all in float32,
+            without tensor cores, not compiled.
+        memory: memory in GB, in place of each chip's own.
+        tokens: tokens to train on, in place of the recipe's budget.
+        seconds: time to train for, such as 90m or 5400, in place of the recipe's budget.
+        runs: finished runs of the recipe with at least three budgets, to project the loss from.
     """
     if chip is not None and chip not in CHIPS:
         raise ValueError(cli.unknown("chip", chip, CHIPS))
     if not 0 < mfu <= 1:
         raise ValueError(f"mfu is a share of the peak, above 0 and at most 1: got {mfu}")
-    for what, value in (("context", context), ("memory", memory), ("tokens", tokens)):
+    given = {"context_length": context_length, "memory": memory, "tokens": tokens}
+    for what, value in given.items():
         if value is not None and value <= 0:
             raise ValueError(f"{what} must be above 0: got {value:g}")
     if name == COMPARISON:
         print(compare(GPT2 | {f"xl, T {LONG_CONTEXT:,}": _with_context("gpt2-xl", LONG_CONTEXT)}))
         return
     config = _configuration(name)
-    if context is not None:
-        model = dataclasses.replace(config.model, context_length=context)
-        config = dataclasses.replace(config, model=model)
+    # All of it with the activations that a step keeps when nothing is short of memory.
+    config = dataclasses.replace(config, compile=bf16, checkpoint_activations=False)
+    if context_length is not None:
+        config = replaced(config, {"model.context_length": context_length})
     budget = _budget(config, tokens, seconds)
     chips = _SHOWN_CHIPS if chip is None else (chip,)
     print(
@@ -114,7 +118,7 @@ def _account(
 
 
 def compare(models: Mapping[str, ModelConfig]) -> str:
-    """FLOPs by part of several networks beside each other, with each part's share."""
+    """Table of the FLOPs of several networks by part, with each part's share."""
     by_part = {name: forward_flops_by_part(m, m.context_length) for name, m in models.items()}
     names, totals = list(models), {name: sum(parts.values()) for name, parts in by_part.items()}
     rows = [["forward FLOPs of a window", *(name.removeprefix("gpt2-") for name in names)]]
@@ -162,31 +166,28 @@ def _flops(model: ModelConfig) -> str:
 
 def _memory(config: TrainConfig, *, bf16: bool) -> str:
     rows = [["memory", "a window", "each window more"]]
-    one, two = (
-        training_memory(config.model, n, bf16=bf16, optim=config.optim, compiled=bf16)
-        for n in (1, 2)
-    )
-    for part, n_bytes in one.items():
+    one, two = (step_memory(config, n, bf16=bf16) for n in (1, 2))
+    for part, n_bytes, n_bytes_of_two in zip(one._fields, one, two, strict=True):
         if n_bytes:
-            # What a larger batch takes itself it need not keep for the optimizers' step.
-            more = max(0, two[part] - n_bytes)
+            # "step" shrinks as activations grow, because the optimizers reuse their memory.
+            more = max(0, n_bytes_of_two - n_bytes)
             name = "optimizers' step, beyond that" if part == "step" else part
             name = f"optimizer ({config.optim.name})" if part == "optimizer" else name
             rows.append([f"  {name}", human_bytes(n_bytes), human_bytes(more) if more else ""])
-    return _table([*rows, ["  all", human_bytes(sum(one.values())), ""]])
+    return _table([*rows, ["  all", human_bytes(one.total), ""]])
 
 
 def _budget(config: TrainConfig, tokens: float | None, seconds: float | None) -> Budget:
     if tokens is not None or seconds is not None:
         return Budget(tokens, seconds)
     limits = [] if config.max_tokens is None else [config.max_tokens]
-    if config.max_steps is not None and not config.fix_steps:  # else the time says more
+    if config.max_steps is not None and not config.fix_steps:  # fix_steps: the time decides
         limits.append(config.tokens_in(config.max_steps))
     return Budget(min(limits, default=None), config.time_budget)
 
 
 def _fitting(budget: Budget, speed: float) -> tuple[float | None, float | None]:
-    """Tokens and seconds of a budget at a speed in tokens a second; None, None: there is none."""
+    """Tokens and seconds of a budget at a speed in tokens per second; None, None without one."""
     limits = [] if budget.tokens is None else [budget.tokens]
     if budget.seconds is not None:
         limits.append(speed * budget.seconds)
@@ -214,8 +215,7 @@ def _chips(
 
     @functools.cache
     def needed(n_windows: int) -> int:
-        options = {"bf16": bf16, "compiled": bf16}
-        return sum(training_memory(model, n_windows, optim=config.optim, **options).values())
+        return step_memory(config, n_windows, bf16=bf16).total
 
     head = [f"one GPU, {'bf16' if bf16 else 'float32'}, {mfu:.0%} MFU", "peak", "tokens/s"]
     rows = [[*head, "windows at once", "in", "tokens", "FLOPs", "time"]]
@@ -240,7 +240,7 @@ def _long(seconds: float) -> str:
 
 def _projection(model: ModelConfig, n_tokens: float | None, runs: Sequence[Path]) -> str:
     if n_tokens is None:
-        raise ValueError("what to project to? give --seconds: the recipe has no budget")
+        raise ValueError("a projection needs a budget, and the recipe has none: give --seconds")
     from fastlm.accounting.projection import project
 
     points = [_point(run) for run in runs]
@@ -255,14 +255,15 @@ def _point(run: Path) -> "Point":
     from fastlm.accounting.projection import Point
 
     record = RunRecord(run)
-    config, summary = record.config(), record.summary()
-    if summary.get("val_loss") is None:
-        raise ValueError(f"{run} has no validation loss: it did not finish; resume it, or leave it")
+    config, state = record.config(), state_of(run)
+    if state.name != "finished":
+        raise ValueError(f"{run} is {state.name}, not finished: resume it, or leave it out")
+    summary = record.summary()
     return Point(summary["tokens"] * _training_flops(config.model), summary["val_loss"])
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns of equal width: the first to the left, all others to the right."""
+    """Align columns: the first to the left, all others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

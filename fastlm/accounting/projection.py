@@ -1,7 +1,7 @@
-"""From the losses of short runs to that of a long one: a power law of compute, and its range.
+"""Scaling law: project the loss of a long run from short ones by a power law in compute.
 
-A projection is no measurement, and says so: what it assumes is that nothing but compute
-changes, and that the law goes on.
+A projection is not a measurement. It assumes that only compute changes, and that the law holds
+beyond the measured range.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ import numpy as np
 
 
 class Point(NamedTuple):
-    """A run: FLOPs of training (of the model, forward and backward) and its validation loss."""
+    """A run: its training FLOPs (of the model, forward and backward) and its validation loss."""
 
     flops: float
     loss: float
 
 
 class Law(NamedTuple):
-    """loss = floor + scale * (flops / 1e15)^-exponent."""
+    """The scaling law loss = floor + scale * (flops / 1e15)^-exponent."""
 
     floor: float
     scale: float
@@ -29,7 +29,7 @@ class Law(NamedTuple):
 
 
 class Projection(NamedTuple):
-    """What a law says of a budget; low and high hold 90 % of the laws that fit as well."""
+    """The loss that a law predicts for a budget; low to high is a 90 % interval."""
 
     flops: float
     loss: float
@@ -48,9 +48,9 @@ _EXPONENTS = np.geomspace(0.02, 1.0, 200)
 
 
 def fit_law(points: Sequence[Point]) -> Law:
-    """The law with the least squared error; floor and scale are never below 0.
+    """Fit the law by least squares, with floor and scale >= 0.
 
-    For each exponent of a grid the rest is a straight line.
+    For each exponent of a grid, floor and scale are a linear regression.
 
     Raises:
         ValueError: for fewer than three different budgets.
@@ -76,11 +76,11 @@ def fit_law(points: Sequence[Point]) -> Law:
 def project(
     points: Sequence[Point], flops: float, *, run_deviation: float = 0.002, seed: int = 0
 ) -> Projection:
-    """What runs say of a larger budget.
+    """Project the loss of runs to a larger budget, with a parametric bootstrap for the interval.
 
     Args:
-        run_deviation: standard deviation of the loss from seed to seed; where the points scatter
-            more around their law, that is taken.
+        run_deviation: standard deviation of the loss between seeds; if the points scatter more
+            around their law, their deviation is used.
     Raises:
         ValueError: as fit_law does.
     """
@@ -89,7 +89,7 @@ def project(
     n_free = max(1, len(points) - 3)
     deviation = max(run_deviation, float(np.sqrt(np.square(residuals).sum() / n_free)))
     rng = np.random.default_rng(seed)
-    # Laws of losses as they might have come out.
+    # Refit the law to losses with simulated noise.
     drawn = []
     for _ in range(300):
         noise = rng.normal(0, deviation, len(points))

@@ -4,13 +4,13 @@ from typing import Any
 
 from torch import Tensor
 
-from fastlm.devices.sharding import whole
+from fastlm.devices.fsdp import whole
 
 
 def host_copy(tensor: Tensor) -> Tensor:
     """A contiguous copy on the CPU, in memory of its own; the device is waited for.
 
-    Of a sharded tensor the whole: every process has to call this.
+    Under FSDP it is the whole tensor: every process has to call this.
     """
     return whole(tensor.detach()).to("cpu", copy=True).contiguous()
 

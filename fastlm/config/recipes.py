@@ -5,7 +5,6 @@ The vocabulary size always comes from the prepared data.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 from fastlm.cli import unknown
 from fastlm.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
@@ -123,15 +122,15 @@ def leaderboard() -> TrainConfig:
     """The lowest loss on OpenWebText in 90 minutes of one H100: a modern network, and NorMuon."""
     return TrainConfig(
         recipe="leaderboard",
-        model=ModelConfig(
-            vocab_size=32_000,
-            context_length=512,
-            n_layers=14,
-            d_model=1024,
-            n_heads=8,
-            d_ff=4096,
-            tie_weights=False,
-            **_LEADERBOARD_PARTS,
+        model=_with_leaderboard_parts(
+            ModelConfig(
+                vocab_size=32_000,
+                context_length=512,
+                n_layers=14,
+                d_model=1024,
+                n_heads=8,
+                d_ff=4096,
+            )
         ),
         optim=_LEADERBOARD_OPTIM,
         batch_size=512,
@@ -142,19 +141,24 @@ def leaderboard() -> TrainConfig:
     )
 
 
-# docs/recipe.md says what each of these is worth, as others measured it.
-_LEADERBOARD_PARTS: dict[str, Any] = {
-    "ffn": "relu2",
-    "norm_gain": False,
-    "embedding_norm": True,
-    "qk_norm": True,
-    "zero_init": True,
-    "residual_scalars": True,
-    "x0_scalars": True,
-    "value_embeddings": True,
-    "attention_gate": True,
-    "logit_softcap": 15.0,
-}
+def _with_leaderboard_parts(network: ModelConfig) -> ModelConfig:
+    """A network with the leaderboard's parts; docs/recipe.md has what each is worth."""
+    return dataclasses.replace(
+        network,
+        tie_weights=False,
+        ffn="relu2",
+        norm_gain=False,
+        embedding_norm=True,
+        qk_norm=True,
+        zero_init=True,
+        residual_scalars=True,
+        x0_scalars=True,
+        value_embeddings=True,
+        attention_gate=True,
+        logit_softcap=15.0,
+    )
+
+
 _LEADERBOARD_OPTIM = OptimConfig(
     name="normuon",
     orthogonalization="polar-express",
@@ -213,7 +217,7 @@ def leaderboard_tiny() -> TrainConfig:
     return dataclasses.replace(
         base,
         recipe="leaderboard-tiny",
-        model=dataclasses.replace(base.model, tie_weights=False, d_ff=1024, **_LEADERBOARD_PARTS),
+        model=dataclasses.replace(_with_leaderboard_parts(base.model), d_ff=1024),
         # A run of minutes on a CPU has some hundred steps: 40 and 300 would be too long warm-ups.
         optim=dataclasses.replace(_LEADERBOARD_OPTIM, warmup_steps=10, momentum_warmup_steps=60),
     )

@@ -1,6 +1,6 @@
 """Text to train on: stories made here, data sets fetched, and which files are for training.
 
-A text is files that fastlm.documents reads, one or a folder of them.
+A text is files that fastlm.corpus.documents reads, one or a folder of them.
 
     python -m fastlm.corpus stories --out data/stories
     python -m fastlm.corpus tinystories --out data/tinystories
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fastlm import cli
 from fastlm.corpus.download import BASE_URL, fetch_dataset
-from fastlm.corpus.generated import Progress, make_stories
+from fastlm.corpus.generated import PrintedProgress, make_stories
 
 
 def _stories(
@@ -41,7 +41,7 @@ def _tinystories(out: Path, base_url: str | None = None) -> None:
             that in FASTLM_MIRROR, or HF_ENDPOINT with /datasets after it.
     """
     url = _mirror(base_url, os.environ)
-    fetch_dataset("tinystories", out, base_url=url, progress=Progress("tinystories"))
+    fetch_dataset("tinystories", out, base_url=url, on_progress=PrintedProgress("tinystories"))
 
 
 def _owt(out: Path, base_url: str | None = None) -> None:
@@ -53,7 +53,7 @@ def _owt(out: Path, base_url: str | None = None) -> None:
             that in FASTLM_MIRROR, or HF_ENDPOINT with /datasets after it.
     """
     url = _mirror(base_url, os.environ)
-    fetch_dataset("owt", out, base_url=url, progress=Progress("owt"))
+    fetch_dataset("owt", out, base_url=url, on_progress=PrintedProgress("owt"))
 
 
 def _mirror(base_url: str | None, environment: Mapping[str, str]) -> str:

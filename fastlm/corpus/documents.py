@@ -8,7 +8,7 @@ import codecs
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -67,6 +67,8 @@ def iter_pieces(
     text_field: str = "text",
     block_bytes: int = _READ_BYTES,
     piece_characters: int = PIECE_CHARACTERS,
+    first_file: int = 0,
+    on_file: Callable[[int], object] = lambda number: None,
 ) -> Iterator[Piece]:
     """As iter_documents, but long documents of .txt files come in several pieces.
 
@@ -74,6 +76,8 @@ def iter_pieces(
 
     Args:
         piece_characters: least size of a piece that does not end its document.
+        first_file: number of the file to begin with, where those before it are read already.
+        on_file: called with the number of each file before its first piece.
     """
     if errors not in ("strict", "replace"):
         raise ValueError(f'errors must be "strict" or "replace": got {errors!r}')
@@ -82,7 +86,9 @@ def iter_pieces(
     for file in files:
         if file.suffix == ".parquet":
             check_parquet(file, text_field)
-    return _pieces(_spell(paths), files, errors, text_field, block_bytes, piece_characters)
+    numbered = list(enumerate(files))[first_file:]
+    pieces = _pieces(numbered, on_file, errors, text_field, block_bytes, piece_characters)
+    return pieces if first_file else _at_least_one(pieces, _spell(paths))
 
 
 def text_files(paths: Iterable[StrPath]) -> list[Path]:
@@ -128,15 +134,15 @@ def _text_files(path: Path) -> list[Path]:
 
 
 def _pieces(
-    name: str,
-    files: Iterable[Path],
+    files: Iterable[tuple[int, Path]],
+    on_file: Callable[[int], object],
     errors: Errors,
     text_field: str,
     block_bytes: int,
     piece_characters: int,
 ) -> Iterator[Piece]:
-    n_pieces = 0
-    for file in files:
+    for number, file in files:
+        on_file(number)
         if file.suffix == ".parquet":
             pieces = _whole(read_parquet(file, text_field, errors))
         elif ".jsonl" in file.suffixes[-2:]:
@@ -144,11 +150,15 @@ def _pieces(
         else:
             texts = _decoded(file, read_blocks(file, block_bytes), errors)
             pieces = _separated(texts, piece_characters)
-        for piece in _without_blank(pieces):
-            n_pieces += 1
-            yield piece
-    if not n_pieces:
+        yield from _without_blank(pieces)
+
+
+def _at_least_one(pieces: Iterator[Piece], name: str) -> Iterator[Piece]:
+    first = next(pieces, None)
+    if first is None:
         raise ValueError(f"{name} holds no documents: expected text, got nothing but white space")
+    yield first
+    yield from pieces
 
 
 def _whole(documents: Iterable[str]) -> Iterator[Piece]:

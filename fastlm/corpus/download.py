@@ -10,16 +10,13 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fastlm.cli.progress import Progress
 from fastlm.files import disk
 from fastlm.files.compression import BLOCK_BYTES, COMPRESSIONS, decompress
-
-Progress = Callable[[int, int | None], None]
-"""Called with the bytes done and the bytes in all (None where the server does not say)."""
 
 BASE_URL = "https://huggingface.co/datasets"
 DATASETS = {
@@ -48,7 +45,7 @@ class _BrokenOffError(Exception):
 
 
 def fetch_dataset(
-    name: str, out: Path, *, base_url: str = BASE_URL, progress: Progress | None = None
+    name: str, out: Path, *, base_url: str = BASE_URL, on_progress: Progress | None = None
 ) -> Path:
     """Download train.txt and valid.txt of a data set of DATASETS into a folder; return the folder.
 
@@ -65,12 +62,12 @@ def fetch_dataset(
         target = out / file_name
         compression = Path(path).suffix
         if compression not in COMPRESSIONS:
-            fetch(url, target, progress=progress)
+            fetch(url, target, on_progress=on_progress)
         elif not _is_finished(target, url, None):
             packed = out / (file_name + compression)
             is_unpacked = packed.name in _read_records(out)  # by a call that was killed then
             disk.check_new_file(target, replace=is_unpacked or _is_fetched(target))
-            fetch(url, packed, progress=progress)
+            fetch(url, packed, on_progress=on_progress)
             source = _read_records(out)[packed.name]
             try:
                 decompress(packed, target)
@@ -89,7 +86,7 @@ def fetch(
     *,
     expected_sha256: str | None = None,
     expected_bytes: int | None = None,
-    progress: Progress | None = None,
+    on_progress: Progress | None = None,
     retries: int = 5,
     timeout: float = 30.0,
     first_wait: float = 1.0,
@@ -102,6 +99,8 @@ def fetch(
     file keeps address, size, SHA-256, ETag and date; a file that agrees with it is not fetched.
 
     Args:
+        on_progress: called with ("total", bytes of the file) where the server tells them, and then
+            with ("bytes", there so far); again after an attempt that broke off.
         retries: attempts that may fail in a row without one new byte, after the first.
         timeout: seconds the server may stay silent.
         first_wait: seconds before the second attempt; doubles each time, 30 at most.
@@ -121,7 +120,7 @@ def fetch(
         furthest, failures = part.n_bytes, 0
         while True:
             try:
-                sha256 = download.attempt(timeout, progress)
+                sha256 = download.attempt(timeout, on_progress)
                 break
             except _BrokenOffError as broken:
                 failures = 1 if part.n_bytes > furthest else failures + 1
@@ -163,7 +162,7 @@ class _Download:
         self.part.clear()
         self.note = {}
 
-    def attempt(self, timeout: float, progress: Progress | None) -> str:
+    def attempt(self, timeout: float, on_progress: Progress | None) -> str:
         """Ask for what is missing and write it; return the whole file's SHA-256 when complete."""
         if not self.can_continue():
             self.clear()
@@ -177,7 +176,7 @@ class _Download:
             raise _BrokenOffError(_reason(error)) from error
         with response:
             start, total = self._agree(response, start)
-            return self._receive(response, start, total, progress)
+            return self._receive(response, start, total, on_progress)
 
     def finish(self, sha256: str) -> dict[str, Any]:
         """Check the complete part and give it its name; return what is to be recorded of it."""
@@ -243,16 +242,18 @@ class _Download:
         return start, total
 
     def _receive(
-        self, response: Any, start: int, total: int | None, progress: Progress | None
+        self, response: Any, start: int, total: int | None, on_progress: Progress | None
     ) -> str:
         digest = self._digest()
         done = start
+        if on_progress is not None and total is not None:
+            on_progress("total", total)
         while block := _read_network(response):
             self.part.file.write(block)
             digest.update(block)
             done += len(block)
-            if progress is not None:
-                progress(done, total)
+            if on_progress is not None:
+                on_progress("bytes", done)
         if total is not None and done != total:
             if done > total:
                 self.clear()

@@ -77,7 +77,7 @@ def make_stories(
 
 def _write_documents(file: BinaryIO, documents: Iterable[str], label: str) -> dict[str, Any]:
     """Write documents with a separator after each; return size, hash and number of them."""
-    report = Progress(label)
+    on_progress = PrintedProgress(label)
     digest = hashlib.sha256()
     n_documents = n_bytes = 0
     for document in documents:
@@ -86,7 +86,7 @@ def _write_documents(file: BinaryIO, documents: Iterable[str], label: str) -> di
         digest.update(data)
         n_documents += 1
         n_bytes += len(data)
-        report(n_bytes, None)
+        on_progress("bytes", n_bytes)
     return {"bytes": n_bytes, "sha256": digest.hexdigest(), "documents": n_documents}
 
 
@@ -110,17 +110,23 @@ def _intact(folder: Path, files: dict[str, dict[str, Any]]) -> bool:
     return True
 
 
-class Progress:
-    """Prints how far a long job is, a line every two seconds, on standard error."""
+class PrintedProgress:
+    """Prints how many bytes of a long job are done, a line every two seconds, on standard error."""
 
     def __init__(self, label: str) -> None:
         self.label = label
         self.last = time.monotonic()
+        self.total: int | None = None
 
-    def __call__(self, n_done: int, n_total: int | None) -> None:
+    def __call__(self, what: str, n: int) -> None:
+        if what == "total":
+            self.total = n
+            return
         now = time.monotonic()
-        if now - self.last < _SECONDS_BETWEEN_LINES and n_done != n_total:
+        if now - self.last < _SECONDS_BETWEEN_LINES and n != self.total:
             return
         self.last = now
-        of = f" of {n_total / 1e6:.1f}" if n_total else ""
-        print(f"{self.label}: {n_done / 1e6:.1f}{of} MB", file=sys.stderr)
+        of = f" of {self.total / 1e6:.1f}" if self.total else ""
+        print(f"{self.label}: {n / 1e6:.1f}{of} MB", file=sys.stderr)
+        if n == self.total:
+            self.total = None  # the next file may be of unknown size

@@ -27,7 +27,7 @@ def _prepare(
 
     Args:
         corpus: text files (.txt, .jsonl, compressed or not, .parquet), folders of them, quoted
-            patterns such as 'shards/*.jsonl.gz', or - for standard input
+            patterns such as 'texts/*.jsonl.gz', or - for standard input
         out: folder to make
         vocab_size: entries of the tokenizer, special token included
         tokenizer: folder of a tokenizer to use in place of training one
@@ -54,7 +54,7 @@ def _prepare(
         text_field=text_field,
         shard_tokens=shard_tokens,
         stdin_format=format or "txt",
-        report=lambda line: print(line, file=sys.stderr),
+        say=lambda line: print(line, file=sys.stderr),
     )
     print(f"next: python -m fastlm.train --data {out} --compile --bf16", file=sys.stderr)
 

@@ -1,30 +1,37 @@
 """From text to token files, and opening them again.
 
-A prepared folder holds train.bin and val.bin (little-endian unsigned integers, nothing
-else), or train-00000.bin and on of each, meta.json that says what they are, and the tokenizer that
-made them.
+A prepared folder holds train.bin and val.bin, or train-00000.bin and on of each, meta.json that
+says what they are, and the tokenizer that made them. While it is made, it holds what is done so
+far, and a note beside it says how far that is: the same call goes on from there.
 """
 
 import contextlib
 import json
-import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastlm.corpus.documents import Piece
-from fastlm.data.splits import Texts
-from fastlm.data.spool import STANDARD_INPUT, Format, spooled
-from fastlm.data.windows import get_batch
+from fastlm.data.splits import SPLITS, Texts
+from fastlm.data.spool import STANDARD_INPUT, Format, Spool, spooled
+from fastlm.data.unfinished import begin, changed_keys, go_on
+from fastlm.files import disk
+from fastlm.files.paths import identify
 from fastlm.files.sealed import read_sealed, seal
-from fastlm.files.tokens import ShardedTokens, TokenFile, Tokens, open_token_file, write_token_files
+from fastlm.files.tokens import (
+    Facts,
+    RecordTimes,
+    ShardedTokens,
+    TokenFile,
+    Tokens,
+    open_token_file,
+)
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 from fastlm.tokenizer.training import train_bpe_from_documents
 
-__all__ = ["END_OF_TEXT", "PreparedData", "Split", "get_batch", "open_prepared", "prepare"]
+__all__ = ["END_OF_TEXT", "PreparedData", "Split", "open_prepared", "prepare"]
 
 FORMAT = 2
 SHARDED_FORMAT = 3  # another number, so that what reads format 2 alone refuses it
@@ -56,10 +63,19 @@ class PreparedData:
     train: Split
     val: Split
 
+    @property
+    def tokenizer_folder(self) -> Path:
+        return tokenizer_of(self.folder)
+
     def verify(self) -> None:
         """Split.verify of both."""
         self.train.verify()
         self.val.verify()
+
+
+def tokenizer_of(prepared: Path) -> Path:
+    """Where a prepared folder has its tokenizer."""
+    return prepared / "tokenizer"
 
 
 def open_prepared(folder: Path | str) -> PreparedData:
@@ -87,9 +103,7 @@ def open_prepared(folder: Path | str) -> PreparedData:
             f"{meta_path} has format {meta.get('format')}, expected {FORMAT}; "
             "prepare the data again"
         )
-    train, val = (
-        _open_split(folder, meta["splits"][n], meta["vocab_size"]) for n in ("train", "val")
-    )
+    train, val = (_open_split(folder, meta["splits"][n], meta["vocab_size"]) for n in SPLITS)
     return PreparedData(folder, meta["vocab_size"], meta["tokenizer_hash"], train, val)
 
 
@@ -104,6 +118,9 @@ def _open_split(folder: Path, described: dict[str, Any], vocab_size: int) -> Spl
         )
         for file in described.get("shards", [described])
     )
+    for file in files:
+        if not len(file.tokens):
+            raise ValueError(f"{file.path} is empty; {file.remedy}")
     tokens = ShardedTokens([f.tokens for f in files]) if "shards" in described else files[0].tokens
     return Split(tokens, described["text_bytes"], files, described["sha256"])
 
@@ -114,7 +131,7 @@ def check_tokenizer(data: PreparedData) -> None:
     Raises:
         ValueError, FileNotFoundError: that names the folder.
     """
-    folder = data.folder / "tokenizer"
+    folder = data.tokenizer_folder
     found = Tokenizer.load(folder).hash
     if found != data.tokenizer_hash:
         raise ValueError(
@@ -135,11 +152,13 @@ def prepare(
     text_field: str = "text",
     shard_tokens: int | None = None,
     stdin_format: Format = "txt",
-    report: Callable[[str], object] = lambda line: None,
+    say: Callable[[str], object] = lambda line: None,
 ) -> Path:
     """Make the token files of a text, once; a second call with the same arguments reuses them.
 
-    Memory grows with the distinct words of the training text, not with the text.
+    A call that was interrupted is gone on with by the next one with the same texts and arguments:
+    the tokenizer is not trained again, and what is encoded stays; begun anew it would give the
+    same files. Memory grows with the distinct words of the training text, not with the text.
 
     Args:
         corpus: a text file, or a folder with a train and a valid file, or with documents; or
@@ -151,10 +170,12 @@ def prepare(
         text_field: field of .jsonl files and column of .parquet files that holds the text.
         shard_tokens: write token files of so many tokens at most, and not one for each split.
         stdin_format: what "-" gives; it may be compressed as well.
-        report: called with a line of progress.
+        say: tells a person a line.
     Raises:
-        FileNotFoundError, ValueError: for texts that cannot be used; nothing is written then.
+        FileNotFoundError, ValueError: for texts that cannot be used, or that change meanwhile;
+            nothing is left then.
         FileExistsError: if out holds something else.
+        BlockingIOError: if another process makes out.
     """
     paths = [corpus] if isinstance(corpus, Path) else list(corpus)
     if not 0 < val_fraction <= 0.5:
@@ -177,32 +198,37 @@ def prepare(
     settings |= {"text_field": text_field} if text_field != "text" else {}
     settings |= {"shard_tokens": shard_tokens} if shard_tokens is not None else {}
     with contextlib.ExitStack() as stack:
-        fingerprints: dict[Path, list[Any]] = {}
+        spool = None
         if STANDARD_INPUT in paths:
             _same_source(out, settings, replace=replace)  # refused before anything is read
-            report("reading standard input")
+            stack.enter_context(disk.locked(out))
+            say("reading standard input")
             spool = stack.enter_context(spooled(sys.stdin.buffer, out, stdin_format))
             paths = [spool.path if path == STANDARD_INPUT else path for path in paths]
-            fingerprints[spool.path] = ["standard input", spool.n_bytes, spool.sha256]
         texts = Texts(paths, val_fraction=val_fraction, text_field=text_field)
-        files = [fingerprints.get(f) or [f.name, *_fingerprint(f)] for f in texts.files]
+        files = [
+            _as_it_is(path, spool) or [path.name, *_fingerprint(path)] for path in texts.sources
+        ]
         source = {"files": files, **settings}
-        if _same_source(out, source, replace=replace):
-            open_prepared(out)
-            report(f"data in {out} is up to date")
+        if _is_up_to_date(out, source, say, replace=replace):
             return out
-        next(texts.train(), None)  # unusable text is refused before anything is written
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_name(f".{out.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        stack.callback(shutil.rmtree, partial, ignore_errors=True)
-        _write_prepared(
-            texts, partial, vocab_size, tokenizer, n_threads, shard_tokens, source, report
+        texts.check()  # unusable text is refused before anything is written
+        if spool is None:
+            stack.enter_context(disk.locked(out))
+            if _is_up_to_date(out, source, say, replace=replace):  # by now
+                return out
+        part = stack.enter_context(
+            disk.resumed_folder(out, replace=replace, last="meta.json", is_locked=True)
         )
-        if out.is_dir():
-            shutil.rmtree(out)  # empty or to be replaced: _same_source refuses all else
-        partial.rename(out)
+        try:
+            _fill(part, texts, source, spool, vocab_size, tokenizer, n_threads, say)
+        except ValueError:
+            part.clear()  # of a text that cannot be used, or is another one now
+            raise
+        except BaseException:
+            if part.read_note():
+                say(f"what is done is kept beside {out}: the same command goes on from there")
+            raise
     return out
 
 
@@ -211,6 +237,28 @@ def _fingerprint(path: Path) -> tuple[int, int]:
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     stats = [f.stat() for f in files]
     return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
+
+
+def _as_it_is(path: Path, spool: Spool | None) -> list[Any] | None:
+    """What tells standard input from another one: all of its content, if the path is its spool."""
+    if spool is None or path != spool.path:
+        return None
+    return ["standard input", spool.n_bytes, spool.sha256]
+
+
+def _identities(texts: Texts, spool: Spool | None) -> list[list[Any]]:
+    """What tells each file of a text from another file in its place, and from a changed one."""
+    return [_as_it_is(path, spool) or identify(path) for path in texts.files]
+
+
+def _is_up_to_date(
+    out: Path, source: dict[str, Any], say: Callable[[str], object], *, replace: bool
+) -> bool:
+    if not _same_source(out, source, replace=replace):
+        return False
+    open_prepared(out)
+    say(f"data in {out} is up to date")
+    return True
 
 
 def _same_source(out: Path, source: dict[str, Any], *, replace: bool) -> bool:
@@ -223,7 +271,7 @@ def _same_source(out: Path, source: dict[str, Any], *, replace: bool) -> bool:
         return False
     if not out.is_dir():
         raise FileExistsError(f"--out must be a folder: {out} is a file")
-    if not any(out.iterdir()):
+    if all(path.name.startswith(disk.OURS) for path in out.iterdir()):
         return False
     try:
         found = dict(json.loads((out / "meta.json").read_text(encoding="utf-8"))["source"])
@@ -233,7 +281,7 @@ def _same_source(out: Path, source: dict[str, Any], *, replace: bool) -> bool:
         ) from None
     if "files" not in source:
         found.pop("files", None)
-    changed = [key for key in {**source, **found} if found.get(key) != source.get(key)]
+    changed = changed_keys(found, source)
     if changed and not replace:
         raise FileExistsError(
             f"{out} holds data prepared with another {', '.join(changed)}; "
@@ -242,40 +290,63 @@ def _same_source(out: Path, source: dict[str, Any], *, replace: bool) -> bool:
     return not changed
 
 
-def _write_prepared(
+def _fill(
+    part: disk.ResumedFolder,
     texts: Texts,
-    folder: Path,
+    source: dict[str, Any],
+    spool: Spool | None,
     vocab_size: int,
     tokenizer_folder: Path | None,
     n_threads: int | None,
-    shard_tokens: int | None,
-    source: dict[str, Any],
     say: Callable[[str], object],
 ) -> None:
-    if tokenizer_folder is None:
+    """Make all files of a prepared folder, or those that an interrupted call did not."""
+    identities = _identities(texts, spool)
+    made_of = {**source, "texts": identities}
+    times = RecordTimes()
+    unfinished = go_on(part, made_of, times, say)
+    if unfinished is None:
+        part.clear()
+        tokenizer = _make_tokenizer(texts, vocab_size, tokenizer_folder, n_threads, say)
+        unfinished = begin(part, made_of, tokenizer, times)
+    splits: dict[str, Facts] = {}
+    for name in SPLITS:
+        if not unfinished.is_whole(name):
+            say(f"encoding {name}.bin")
+        splits[name] = unfinished.write_split(texts, name, n_threads)
+    if _identities(texts, spool) != identities:
+        raise ValueError(
+            "the texts must stay as they are while they are prepared: one has changed; prepare "
+            "them again when nothing writes to them"
+        )
+    write_meta(part.folder, unfinished.tokenizer, splits, source)
+    for split_name, split in splits.items():
+        ratio = split["text_bytes"] / split["count"]
+        in_files = f" in {len(split['shards'])} files" if "shards" in split else ""
+        say(
+            f"{split_name}: {split['count']:,} tokens{in_files}, {split['documents']:,} documents, "
+            f"{ratio:.2f} bytes a token"
+        )
+
+
+def _make_tokenizer(
+    texts: Texts,
+    vocab_size: int,
+    folder: Path | None,
+    n_threads: int | None,
+    say: Callable[[str], object],
+) -> Tokenizer:
+    if folder is None:
         say(f"training a tokenizer of {vocab_size} entries")
         pieces = cut_pieces(texts.train(), [END_OF_TEXT])
         vocab, merges = train_bpe_from_documents(
             (text for text, _ in pieces), vocab_size, [END_OF_TEXT], n_threads=n_threads
         )
-        tokenizer = Tokenizer(vocab, merges, [END_OF_TEXT])
-    else:
-        tokenizer = Tokenizer.load(tokenizer_folder)
-        if END_OF_TEXT not in tokenizer.special_tokens:
-            raise ValueError(f"the tokenizer in {tokenizer_folder} has no {END_OF_TEXT} token")
-    splits = {}
-    for name, pieces in (("train", texts.train()), ("val", texts.val())):
-        say(f"encoding {name}.bin")
-        splits[name] = _write_split(tokenizer, pieces, folder, name, n_threads, shard_tokens)
-    tokenizer.save(folder / "tokenizer")
-    write_meta(folder, tokenizer, splits, source)
-    for name, split in splits.items():
-        ratio = split["text_bytes"] / split["count"]
-        in_files = f" in {len(split['shards'])} files" if "shards" in split else ""
-        say(
-            f"{name}: {split['count']:,} tokens{in_files}, {split['documents']:,} documents, "
-            f"{ratio:.2f} bytes a token"
-        )
+        return Tokenizer(vocab, merges, [END_OF_TEXT])
+    tokenizer = Tokenizer.load(folder)
+    if END_OF_TEXT not in tokenizer.special_tokens:
+        raise ValueError(f"the tokenizer in {folder} has no {END_OF_TEXT} token")
+    return tokenizer
 
 
 def write_meta(
@@ -284,8 +355,7 @@ def write_meta(
     """Write meta.json, which makes a folder with token files a prepared one.
 
     Args:
-        splits: train and val: of each its file (or shards), dtype, count, text_bytes, documents
-            and sha256.
+        splits: train and val: of each the facts of its files, text_bytes and documents.
         source: what the tokens were made of, for people and for prepare().
     """
     meta = {
@@ -296,45 +366,4 @@ def write_meta(
         "splits": splits,
         "source": source,
     }
-    (folder / "meta.json").write_bytes(seal(meta))
-
-
-class _Counted:
-    """Gives the texts of pieces, <|endoftext|> after each document, and counts on the way."""
-
-    def __init__(self, pieces: Iterable[Piece]) -> None:
-        self.pieces = pieces
-        self.n_documents = 0
-        self.n_bytes = 0
-
-    def __iter__(self) -> Iterator[str]:
-        for text, is_end in self.pieces:
-            self.n_bytes += len(text.encode("utf-8"))
-            yield text
-            if is_end:
-                self.n_documents += 1
-                yield END_OF_TEXT
-
-
-def _write_split(
-    tokenizer: Tokenizer,
-    pieces: Iterable[Piece],
-    folder: Path,
-    name: str,
-    n_threads: int | None,
-    shard_tokens: int | None,
-) -> dict[str, Any]:
-    counted = _Counted(cut_pieces(pieces, list(tokenizer.special_tokens)))
-    dtype = tokenizer.dtype.name
-    # Pieces end where tokens do, and the end of a document is a piece of its own.
-    arrays = tokenizer.encode_documents(counted, end_of_text=None, n_threads=n_threads)
-    files, sha256 = write_token_files(arrays, folder, name, dtype=dtype, shard_tokens=shard_tokens)
-    return {
-        **({"file": files[0]["file"]} if shard_tokens is None else {}),
-        "dtype": dtype,
-        "count": sum(file["count"] for file in files),
-        "text_bytes": counted.n_bytes,
-        "documents": counted.n_documents,
-        "sha256": sha256,
-        **({"shards": files} if shard_tokens is not None else {}),
-    }
+    disk.write_new(folder / "meta.json", seal(meta))

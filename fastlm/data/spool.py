@@ -2,10 +2,11 @@
 
 import contextlib
 import hashlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
+
+from fastlm.files import disk
 
 STANDARD_INPUT = Path("-")
 
@@ -30,23 +31,20 @@ def spooled(stream: BinaryIO, out: Path, kind: Format) -> Iterator[Spool]:
 
     The file's suffix says of which kind it is, and how it is compressed: that is seen in its first
     bytes. A ValueError of the with block that names the file names standard input in its place.
+    The caller holds disk.locked(out).
 
     Raises:
         OSError: if the disk takes no more; what it took is removed.
     """
-    folder = out.with_name(f".{out.name}.stdin")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     spool = None
-    try:
-        spool = _write(stream, folder, kind)
-        yield spool
-    except ValueError as error:
-        if spool is None or str(spool.path) not in str(error):
-            raise
-        raise ValueError(str(error).replace(str(spool.path), "standard input")) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with disk.scratch_folder(out) as folder:
+        try:
+            spool = _write(stream, folder, kind)
+            yield spool
+        except ValueError as error:
+            if spool is None or str(spool.path) not in str(error):
+                raise
+            raise ValueError(str(error).replace(str(spool.path), "standard input")) from error
 
 
 def _write(stream: BinaryIO, folder: Path, kind: Format) -> Spool:

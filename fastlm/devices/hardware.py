@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from fastlm.devices.chips import peak_flops
+from fastlm.devices.process import peak_resident_bytes
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -96,12 +97,7 @@ def peak_memory(device: torch.device) -> int:
     """Peak memory so far, in bytes: of tensors on CUDA, otherwise of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return 0
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else used * 1024
+    return peak_resident_bytes()
 
 
 def free_memory(device: torch.device) -> int:

@@ -34,12 +34,12 @@ class Ranks:
     Attributes:
         rank: number of this process, from 0.
         size: number of processes.
-        is_sharded: whether each process holds only a shard of every parameter (FSDP).
+        is_fsdp: whether each process holds only a shard of every parameter (FSDP).
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, *, is_sharded: bool = False) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, *, is_fsdp: bool = False) -> None:
         self.rank, self.size = rank, size
-        self.is_sharded = is_sharded and size > 1
+        self.is_fsdp = is_fsdp and size > 1
 
     @property
     def is_first(self) -> bool:
@@ -119,7 +119,7 @@ def joined(parallel: Parallel, device: torch.device) -> Iterator[Ranks]:
         raise ValueError(f"several processes need CUDA or --device cpu: this is {device}")
     try:
         dist.init_process_group(backend)
-        yield Ranks(dist.get_rank(), dist.get_world_size(), is_sharded=parallel == "fsdp")
+        yield Ranks(dist.get_rank(), dist.get_world_size(), is_fsdp=parallel == "fsdp")
     except RuntimeError as error:
         # gloo has no error class of its own.
         if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():

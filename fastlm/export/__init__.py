@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from fastlm.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fastlm.export.folder import export_hugging_face as export_hugging_face
-    from fastlm.export.folder import export_tiktoken as export_tiktoken
+    from fastlm.export.targets import export_hugging_face as export_hugging_face
+    from fastlm.export.targets import export_tiktoken as export_tiktoken
 
 __all__ = ["export_hugging_face", "export_tiktoken"]
-__getattr__ = lazy_names(__name__, {"export_hugging_face": "folder", "export_tiktoken": "folder"})
+__getattr__ = lazy_names(__name__, {"export_hugging_face": "targets", "export_tiktoken": "targets"})

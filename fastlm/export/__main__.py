@@ -26,7 +26,7 @@ def _export(
         with_code: with a file that computes what no class of transformers does; read it, then load
             the folder with trust_remote_code=True.
     """
-    from fastlm.export.folder import export_hugging_face, export_tiktoken
+    from fastlm.export.targets import export_hugging_face, export_tiktoken
     from fastlm.files import disk
     from fastlm.pretrained import load_pretrained
 

@@ -46,6 +46,10 @@ CLEARING = ".fastlm-clearing-"
 """whole; its entries replace all that is in the folder it lies in"""
 MOVING = ".fastlm-moving-"
 """whole; its entries are being moved into the folder it lies in"""
+UNFINISHED = ".fastlm-unfinished-"
+"""not written to its end, and kept, for resumed_folder to go on with"""
+NOTE = ".fastlm-note-"
+"""says how far the unfinished folder has come"""
 
 WAIT_SECONDS = 10.0
 """that write_file waits for another process that writes the same file"""
@@ -196,11 +200,7 @@ class ResumedFile:
 
     def read_note(self) -> dict[str, Any]:
         """Values that write_note was given; empty where there is no note that can be read."""
-        try:
-            note = json.loads(self.note_path.read_bytes())
-        except (FileNotFoundError, ValueError, RecursionError):
-            return {}  # a note says nothing that cannot be found out anew
-        return note if isinstance(note, dict) else {}
+        return _read_note(self.note_path)
 
     def write_note(self, values: dict[str, Any]) -> None:
         """Write down what the part is; the disk has the part before it has the note."""
@@ -247,6 +247,66 @@ def resumed_file(path: StrPath, *, replace: bool = False) -> Iterator[ResumedFil
             if not part.exists() or part.stat().st_size == 0:  # there is nothing to go on with
                 note.unlink(missing_ok=True)
                 part.unlink(missing_ok=True)
+
+
+class ResumedFolder:
+    """A folder in the making that a later process can go on with, and the note on it.
+
+    Attributes:
+        folder: with all that earlier processes put into it.
+    """
+
+    def __init__(self, folder: Path, note_path: Path) -> None:
+        self.folder, self.note_path = folder, note_path
+
+    def read_note(self) -> dict[str, Any]:
+        """Values that write_note was given; empty where there is no note that can be read."""
+        return _read_note(self.note_path)
+
+    def write_note(self, values: dict[str, Any]) -> None:
+        """Write down how far the folder has come; the caller has flushed what the note is about."""
+        write_file(self.note_path, to_json(values).encode(), replace=True)
+
+    def clear(self) -> None:
+        """Forget the note, then all that is in the folder."""
+        self.note_path.unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            _remove(path)
+
+
+@contextlib.contextmanager
+def resumed_folder(
+    path: StrPath, *, replace: bool = False, last: str = "", is_locked: bool = False
+) -> Iterator[ResumedFolder]:
+    """As whole_folder, but what has a note stays when the block fails, for the next call.
+
+    Raises:
+        FileExistsError, BlockingIOError, OSError: as whole_folder.
+    """
+    target = _find(Path(path))
+    with _holding(target, is_locked=is_locked):
+        _clear_up(target)
+        seen = _look_at_folder(target, replace=replace)
+        folder, note_path = target.beside(UNFINISHED), target.beside(NOTE)
+        try:
+            folder.mkdir(exist_ok=True)
+            yield ResumedFolder(folder, note_path)
+            _flush_tree(folder)
+            _name_folder(folder, target, seen, replace=replace, last=last)
+        except BaseException:
+            if not note_path.exists():  # there is nothing to go on with
+                shutil.rmtree(folder, ignore_errors=True)
+            _put_back(target)
+            raise
+        note_path.unlink(missing_ok=True)
+
+
+def _read_note(path: Path) -> dict[str, Any]:
+    try:
+        note = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}  # a note says nothing that cannot be found out anew
+    return note if isinstance(note, dict) else {}
 
 
 def was_named(path: StrPath) -> bool:
@@ -425,13 +485,6 @@ def free_bytes(path: Path) -> int:
 def to_json(value: Any) -> str:
     """Values as JSON, a line for each entry, characters as they are."""
     return json.dumps(value, ensure_ascii=False, indent=0) + "\n"
-
-
-def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file whole, piece by piece, in the place of one of that name."""
-    with whole_file(path, replace=True) as file:
-        for piece in pieces:
-            file.write(piece)
 
 
 def _find(path: Path) -> _Target:

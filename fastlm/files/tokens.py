@@ -1,20 +1,41 @@
-"""Files of token ids for training, one or several behind one another: written, checked, opened.
+"""Files of token ids: written, gone on with after an interruption, opened and checked.
 
-They hold little-endian unsigned integers and nothing else: meta.json says what they are.
+A file holds little-endian uint16 or uint32 and nothing else. Ids lie in one file or, in their
+order, in several, called shards. The facts that say how to read them (dtype, count, sha256,
+shards) lie beside: those of a prepared folder in its meta.json, those of a single FILE.bin in
+FILE.bin.json.
 """
 
+import contextlib
 import errno
 import hashlib
+import io
+import json
 import mmap
-from collections.abc import Iterable, Sequence
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeAlias, overload
+from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
 from jaxtyping import Int, UInt
 from numpy.typing import NDArray
 
+from fastlm.files import disk
+from fastlm.files.paths import check_file
+
+RECORD_BYTES = 1 << 30
+"""of text, after which it is recorded how far the writing has come"""
+RECORD_SECONDS = 30.0
+"""after which it is recorded, however little text that was"""
+
 _CHECKED_IDS = 1 << 22  # at a time
+_READ_BYTES = 1 << 22
+
+Facts: TypeAlias = dict[str, Any]
+"""dtype, count, sha256, and shards (file, count, sha256 of each) where there are several files"""
 
 
 class ShardedTokens:
@@ -95,8 +116,10 @@ class TokenFile(NamedTuple):
 
     tokens: UInt[np.ndarray, " n_tokens"]
     path: Path
-    hash: str
-    """sha256 of the file, as it was written"""
+    hash: str | None
+    """sha256 of the file, as it was written; None of files whose facts do not have it"""
+    facts_file: str = "meta.json"
+    remedy: str = "prepare the data again"
 
     def verify(self) -> None:
         """Read the whole file and compare its hash; other threads run meanwhile.
@@ -104,38 +127,50 @@ class TokenFile(NamedTuple):
         Raises:
             ValueError: if a token was changed since.
         """
+        if self.hash is None:
+            return
         if hashlib.sha256(self.tokens.data).hexdigest() != self.hash:
             raise ValueError(
-                f"{self.path} was changed since it was made: its hash is not the one in meta.json; "
-                "prepare the data again"
+                f"{self.path} was changed since it was made: its hash is not the one in "
+                f"{self.facts_file}; {self.remedy}"
             )
 
 
 def open_token_file(
-    path: Path, *, dtype: str, count: int, sha256: str, vocab_size: int
+    path: Path,
+    *,
+    dtype: str,
+    count: int,
+    sha256: str | None,
+    vocab_size: int,
+    facts_file: str = "meta.json",
+    remedy: str = "prepare the data again",
 ) -> TokenFile:
     """Map a file that has count ids below vocab_size; its hash is not compared.
 
+    Args:
+        facts_file: name of the file that has these facts, for messages.
+        remedy: what to do about a file that is not what they say.
     Raises:
-        FileNotFoundError, ValueError: if it has not, with the file's name.
+        FileNotFoundError, ValueError: if it is not, with the file's name.
     """
     kind = np.dtype(dtype).newbyteorder("<")
     if kind not in (np.dtype("<u2"), np.dtype("<u4")):
-        raise ValueError(f"{path}: expected dtype uint16 or uint32, meta.json says {kind}")
+        raise ValueError(f"{path}: expected dtype uint16 or uint32, {facts_file} says {kind}")
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; prepare the data again")
+        raise FileNotFoundError(f"{path} is missing; {remedy}")
     n_bytes = path.stat().st_size
     if n_bytes != count * kind.itemsize:
         raise ValueError(
-            f"{path} holds {n_bytes} bytes, meta.json says {count} tokens of "
-            f"{kind.itemsize} bytes; prepare the data again"
+            f"{path} holds {n_bytes} bytes, {facts_file} says {count} tokens of "
+            f"{kind.itemsize} bytes; {remedy}"
         )
     if n_bytes == 0:
-        raise ValueError(f"{path} is empty; prepare the data again")
+        return TokenFile(np.empty(0, kind), path, sha256, facts_file, remedy)
     try:
         with open(path, "rb") as file:
             check_ids(file, kind, vocab_size, path)
-        return TokenFile(np.memmap(path, dtype=kind, mode="r"), path, sha256)
+        return TokenFile(np.memmap(path, kind, mode="r"), path, sha256, facts_file, remedy)
     except OSError as error:
         if error.errno != errno.EMFILE:
             raise
@@ -143,6 +178,47 @@ def open_token_file(
             f"{path}: this process may not open more files; raise `ulimit -n`, or prepare the "
             "data again in fewer of them (--shard-tokens)"
         ) from error
+
+
+def open_single(path: Path, tokenizer_hash: str) -> TokenFile:
+    """Open FILE.bin by the facts in FILE.bin.json, which name the tokenizer that encoded it.
+
+    Args:
+        tokenizer_hash: of the tokenizer that is to read the ids.
+    Raises:
+        FileNotFoundError, ValueError: as open_token_file, or if another tokenizer encoded it.
+    """
+    facts_path = facts_path_of(path)
+    check_file(path)
+    check_file(facts_path)
+    try:
+        facts = json.loads(facts_path.read_text(encoding="utf-8"))
+        dtype, count = np.dtype(facts["dtype"]).name, int(facts["count"])
+        vocab_size, encoded_with = int(facts["vocab_size"]), str(facts["tokenizer_hash"])
+        sha256 = facts.get("sha256")
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        raise ValueError(
+            f"{facts_path} must hold dtype, count, vocab_size and tokenizer_hash; encode again"
+        ) from None
+    if encoded_with != tokenizer_hash:
+        raise ValueError(
+            f"{path} was encoded with tokenizer {encoded_with[:12]}, this one is "
+            f"{tokenizer_hash[:12]}; give the tokenizer it was encoded with"
+        )
+    return open_token_file(
+        path,
+        dtype=dtype,
+        count=count,
+        sha256=sha256,
+        vocab_size=vocab_size,
+        facts_file=facts_path.name,
+        remedy="encode again",
+    )
+
+
+def facts_path_of(path: Path) -> Path:
+    """FILE.bin.json of FILE.bin."""
+    return path.with_name(f"{path.name}.json")
 
 
 def check_ids(
@@ -175,39 +251,222 @@ def check_ids(
                 mapped.madvise(mmap.MADV_DONTNEED, page, begin + n * dtype.itemsize - page)
 
 
-def write_token_files(
-    arrays: Iterable[UInt[np.ndarray, " n"]],
-    folder: Path,
-    name: str,
-    *,
-    dtype: str,
-    shard_tokens: int | None,
-) -> tuple[list[dict[str, Any]], str]:
-    """Write ids to NAME.bin, or to NAME-00000.bin and on, of shard_tokens ids and fewer the last.
+class Written(NamedTuple):
+    """The ids that a TokenWriter has written: what another one needs to go on behind them."""
 
-    Returns:
-        of each file what open_token_file asks for (file, count and sha256), and the sha256 of
-        all of them one after another, which does not depend on shard_tokens.
+    n_ids: int
+    sha256: str
+    """of all of them one after another, which does not depend on shard_tokens"""
+
+
+class TokenWriter:
+    """Writes ids to NAME.bin, or to NAME-00000.bin and on, in shards of shard_tokens ids.
+
+    The last shard has fewer. After an error in write the files hold what was written before it,
+    and some of the array that it was given.
     """
-    kind = np.dtype(dtype).newbyteorder("<")
-    digest_of_all = hashlib.sha256()
-    files: list[dict[str, Any]] = []
-    pending = iter(arrays)
-    rest: UInt[np.ndarray, " n"] | None = next(pending, None)
-    while rest is not None or not files:
-        path = folder / (f"{name}.bin" if shard_tokens is None else f"{name}-{len(files):05}.bin")
-        digest, count = hashlib.sha256(), 0
-        with open(path, "wb") as out:
-            while rest is not None and (shard_tokens is None or count < shard_tokens):
-                n_wanted = len(rest) if shard_tokens is None else shard_tokens - count
-                raw = rest[:n_wanted].astype(kind, copy=False).tobytes()
-                digest.update(raw)
-                if shard_tokens is not None:
-                    digest_of_all.update(raw)
-                out.write(raw)
-                count += len(raw) // kind.itemsize
-                rest = rest[n_wanted:]
-                while rest is not None and len(rest) == 0:
-                    rest = next(pending, None)
-        files.append({"file": path.name, "count": count, "sha256": digest.hexdigest()})
-    return files, files[0]["sha256"] if shard_tokens is None else digest_of_all.hexdigest()
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        dtype: str,
+        shard_tokens: int | None = None,
+        after: Written | None = None,
+    ) -> None:
+        """Without `after`, no file is made or opened before there are ids.
+
+        Args:
+            path: NAME.bin.
+            dtype: uint16 or uint32.
+            after: ids that another writer left, to go on behind; what lies behind them is removed.
+        Raises:
+            ValueError: if those ids are not all there, as they were written.
+        """
+        self._path, self._shard_tokens = path, shard_tokens
+        self._kind = np.dtype(dtype).newbyteorder("<")
+        self._shards: list[Facts] = []  # that are closed
+        self._file: io.FileIO | None = None
+        self._unflushed: list[Path] = []  # that are closed
+        self._count = 0  # of the file that is open
+        self._digest = hashlib.sha256()
+        # Of one file the two are one: ids are hashed once.
+        self._digest_of_all = self._digest if shard_tokens is None else hashlib.sha256()
+        if after is not None:
+            self._go_on(after)
+
+    @property
+    def written(self) -> Written:
+        """All ids that are in the files."""
+        count = sum(shard["count"] for shard in self._shards) + self._count
+        return Written(count, self._digest_of_all.hexdigest())
+
+    def write(self, ids: UInt[np.ndarray, " n_ids"]) -> Written:
+        """Append ids; returns what is written then."""
+        while len(ids):
+            file = self._file or self._open("wb")
+            n_free = len(ids) if self._shard_tokens is None else self._shard_tokens - self._count
+            self._append(file, ids[:n_free])
+            self._close_if_full()
+            ids = ids[n_free:]
+        return self.written
+
+    def flush(self) -> None:
+        """Wait until the disk has all that was written."""
+        while self._unflushed:
+            disk.sync_file(self._unflushed[-1])
+            self._unflushed.pop()
+        if self._file is not None and not self._file.closed:
+            os.fsync(self._file.fileno())
+
+    def finish(self) -> Facts:
+        """Close the files, of which there is at least one; returns their facts.
+
+        In a single file's facts `file` is its name.
+        """
+        if self._file is None and not self._shards:
+            self._open("wb")
+        if self._file is not None:
+            self._close_shard()
+        count, sha256 = self.written
+        facts: Facts = {"dtype": self._kind.name, "count": count, "sha256": sha256}
+        if self._shard_tokens is None:
+            return {"file": self._path.name, **facts}
+        return {**facts, "shards": self._shards}
+
+    def close(self) -> None:
+        """Close the file that is open; nothing more can be written."""
+        if self._file is not None:
+            self._file.close()
+
+    def _path_of(self, number: int) -> Path:
+        if self._shard_tokens is None:
+            return self._path
+        return self._path.with_name(f"{self._path.stem}-{number:05}{self._path.suffix}")
+
+    def _open(self, mode: Literal["wb", "r+b"]) -> io.FileIO:
+        # Not buffered: what counts as written lies in the file, whatever interrupts the program.
+        self._file = io.FileIO(self._path_of(len(self._shards)), mode)
+        if self._shard_tokens is not None:
+            self._digest = hashlib.sha256()
+        return self._file
+
+    def _append(self, file: io.FileIO, ids: UInt[np.ndarray, " n_ids"]) -> None:
+        raw = np.ascontiguousarray(ids, self._kind).view(np.uint8).data
+        begin, left = file.tell(), raw
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except BaseException:
+            # On a full disk this makes room to record what is whole.
+            file.truncate(begin)
+            file.seek(begin)
+            raise
+        self._hash(raw)
+        self._count += len(ids)
+
+    def _go_on(self, after: Written) -> None:
+        """Read the ids that are kept: Python cannot store the state of a hash."""
+        n_left = after.n_ids
+        while n_left > 0 and self._path_of(len(self._shards)).is_file():
+            n_wanted = min(n_left, self._shard_tokens or n_left)
+            file = self._open("r+b")
+            if not self._has_read(file, n_wanted):
+                break
+            file.truncate()
+            self._close_if_full()
+            n_left -= n_wanted
+        if self.written != after:
+            self.close()
+            raise ValueError(f"{self._path} does not hold the ids that were recorded")
+        if self._shard_tokens is not None:
+            n_files = len(self._shards) + (self._file is not None)
+            while (behind := self._path_of(n_files)).exists():
+                behind.unlink()
+                n_files += 1
+
+    def _has_read(self, file: io.FileIO, n_ids: int) -> bool:
+        """Take in the first ids of a file; False if it has fewer."""
+        n_left = n_ids * self._kind.itemsize
+        while raw := file.read(min(n_left, _READ_BYTES)):
+            self._hash(raw)
+            n_left -= len(raw)
+        self._count = n_ids
+        return n_left == 0
+
+    def _hash(self, raw: bytes | memoryview) -> None:
+        self._digest.update(raw)
+        if self._digest_of_all is not self._digest:
+            self._digest_of_all.update(raw)
+
+    def _close_if_full(self) -> None:
+        if self._count == self._shard_tokens:
+            self._close_shard()
+
+    def _close_shard(self) -> None:
+        assert self._file is not None
+        self._file.close()
+        path = self._path_of(len(self._shards))
+        self._unflushed.append(path)
+        facts = {"file": path.name, "count": self._count, "sha256": self._digest.hexdigest()}
+        self._shards.append(facts)
+        self._file, self._count = None, 0
+
+
+class End(NamedTuple):
+    """Where the text ends that an array of ids stands for."""
+
+    text_bytes: int
+    """of all text up to there"""
+    place: Any
+    """from where the text after it is read, as JSON has it"""
+
+
+class RecordTimes:
+    """Says when what was done since the last record is too much to lose."""
+
+    def __init__(self) -> None:
+        """Nothing is done yet."""
+        self._n_bytes, self._recorded_at = 0, time.monotonic()
+
+    def add(self, n_bytes: int) -> bool:
+        """Whether it is time for a record, after so many more bytes of text."""
+        self._n_bytes += n_bytes
+        is_late = time.monotonic() - self._recorded_at >= RECORD_SECONDS
+        if not is_late and self._n_bytes < RECORD_BYTES:
+            return False
+        self._n_bytes, self._recorded_at = 0, time.monotonic()
+        return True
+
+
+def write_recorded(
+    arrays: Iterable[UInt[np.ndarray, " n_ids"]],
+    ends: deque[End],
+    writer: TokenWriter,
+    times: RecordTimes,
+    *,
+    text_bytes: int,
+    keep: Callable[[End, Written], object],
+    record: Callable[[], object],
+) -> None:
+    """Write ids, and record now and then how far that has come, and when an error ends it.
+
+    Args:
+        ends: has the End of each array when the array comes.
+        text_bytes: that were written before.
+        keep: told of each array when it is written.
+        record: puts on disk what is written, and then what keep was told last.
+    """
+    try:
+        for array in arrays:
+            written = writer.write(array)
+            end = ends.popleft()
+            keep(end, written)
+            if times.add(end.text_bytes - text_bytes):
+                record()
+            text_bytes = end.text_bytes
+    except BaseException:
+        # What stopped us may stop this too (a full disk): then the last record holds.
+        with contextlib.suppress(OSError):
+            record()
+        raise

@@ -3,6 +3,7 @@
 python -m fastlm.imports model FOLDER --out RUN
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -18,11 +19,11 @@ from safetensors.torch import load_file
 
 from fastlm.checkpoint import take_snapshot, write_snapshot
 from fastlm.config import TrainConfig
-from fastlm.data.prepared import write_meta
+from fastlm.data.prepared import tokenizer_of, write_meta
 from fastlm.devices.hardware import describe
-from fastlm.export import hugging_face
+from fastlm.export import architectures
 from fastlm.files import disk
-from fastlm.files.tokens import check_ids, write_token_files
+from fastlm.files.tokens import TokenWriter, check_ids
 from fastlm.model import TransformerLM
 from fastlm.runs.record import RunRecord
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
@@ -63,15 +64,15 @@ def import_model(folder: Path, out: Path, *, tokenizer: Path | None = None) -> l
     path = folder / "config.json"
     values = _read_json(path)
     try:
-        config = hugging_face.model_config(values)
+        config = architectures.model_config(values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     read = Tokenizer.load(tokenizer or folder)
     tensors = _read_tensors(folder)
     try:
-        state = hugging_face.model_tensors(config, values["model_type"], tensors)
+        state = architectures.model_tensors(config, values["model_type"], tensors)
         padded = config.vocab_size
-        config, state = hugging_face.without_padding(config, state, read.vocab_size)
+        config, state = architectures.without_padding(config, state, read.vocab_size)
         model = TransformerLM(config)
         model.load_state_dict(state)
     except (ValueError, RuntimeError) as error:
@@ -133,17 +134,13 @@ def import_tokens(
             blocks = list(itertools.chain.from_iterable(map(_blocks, files)))
             n_bytes = sum(int(lengths[block].sum()) for block in blocks)
             n_documents = sum(int((block == end).sum()) for block in blocks)
-            dtype_out = read.dtype.name
-            written, sha256 = write_token_files(
-                blocks, partial, name, dtype=dtype_out, shard_tokens=None
-            )
-            described[name] = written[0] | {
-                "dtype": dtype_out,
-                "text_bytes": n_bytes,
-                "documents": n_documents,
-                "sha256": sha256,
-            }
-        read.save(partial / "tokenizer")
+            writer = TokenWriter(partial / f"{name}.bin", dtype=read.dtype.name)
+            with contextlib.closing(writer):
+                for block in blocks:
+                    writer.write(block)
+                facts = writer.finish()
+            described[name] = {**facts, "text_bytes": n_bytes, "documents": n_documents}
+        read.save(tokenizer_of(partial))
         write_meta(partial, read, described, source)
     return out
 

@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 
 from fastlm import schedule
 from fastlm.config import OptimConfig
+from fastlm.devices.fsdp import dtensor_like, local
 from fastlm.devices.ranks import Ranks
-from fastlm.devices.sharding import local, sharded_like
 from fastlm.lazy import lazy_names
 from fastlm.ops import Ops, torch_ops
 
@@ -47,8 +47,8 @@ class Stepper(Optimizer):
 
     Args:
         ops: the functions that compute the update.
-        ranks: the processes of the run. Where parameters are sharded, each process updates its
-            own shard.
+        ranks: the processes of the run. Under FSDP each process updates its own shard of every
+            parameter.
     """
 
     updates_on_condition = False
@@ -122,7 +122,7 @@ class Stepper(Optimizer):
 
     def own(self, tensors: list[Tensor]) -> list[Tensor]:
         """This process's shards of tensors, as views; tensors that are not sharded as they are."""
-        return [local(t) for t in tensors] if self.ranks.is_sharded else tensors
+        return [local(t) for t in tensors] if self.ranks.is_fsdp else tensors
 
     def buffers(
         self, params: list[Tensor], name: str, new: Callable[[Tensor], Tensor] = torch.zeros_like
@@ -147,7 +147,7 @@ class Stepper(Optimizer):
         params = [p for group in self.param_groups for p in group["params"]]
         state = {
             i: {
-                name: sharded_like(value, params[i])
+                name: dtensor_like(value, params[i])
                 if isinstance(value, Tensor) and value.shape == params[i].shape
                 else value
                 for name, value in of_parameter.items()
@@ -297,17 +297,17 @@ def clip_gradients(
     Changes the gradients in place, skips parameters without one, and does not wait for the device.
 
     Args:
-        ranks: the processes that hold shards of the gradients, if these are sharded.
+        ranks: the processes; under FSDP each holds a shard of every gradient.
     Returns:
         The norm before clipping, float32; 0 when no parameter has a gradient.
     """
     grads = [p.grad for p in parameters if p.grad is not None]
     if not grads:
         return torch.zeros(())
-    if ranks is not None and ranks.is_sharded:
+    if ranks is not None and ranks.is_fsdp:
         grads = [local(grad) for grad in grads]
     norm = torch.stack(torch._foreach_norm([g.float() for g in grads])).norm()
-    if ranks is not None and ranks.is_sharded:
+    if ranks is not None and ranks.is_fsdp:
         norm = ranks.sum_(norm.square()).sqrt()
     if math.isfinite(max_l2_norm):
         factor = torch.where(norm > max_l2_norm, max_l2_norm / (norm + eps), torch.ones_like(norm))

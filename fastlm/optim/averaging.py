@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastlm.devices.sharding import assign, local
+from fastlm.devices.fsdp import assign, local
 
 
 class WeightAverage:

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from fastlm.devices.fsdp import assign, whole, whole_of_part
 from fastlm.devices.ranks import Ranks
-from fastlm.devices.sharding import assign, whole, whole_of_part
 from fastlm.ops import Ops, torch_ops
 from fastlm.optim import Stepper, check_rates
 
@@ -226,14 +226,14 @@ class Muon(Stepper):
             moments = self.buffers(params, "second_moment", new=_zero_per_row)
         stacked_moments = _stack(moments, indices) if moments else []
         values = params
-        if self.ranks.is_sharded:
+        if self.ranks.is_fsdp:
             values = [whole(p) for p in params]
             updates = [whole_of_part(u, p) for u, p in zip(updates, params, strict=True)]
         new = self._shared_values(
             group, _stack(values, indices), _stack(updates, indices), stacked_moments, applies
         )
         _unstack(new, values, indices)
-        if self.ranks.is_sharded:
+        if self.ranks.is_fsdp:
             for p, value in zip(params, values, strict=True):
                 assign(p, value)
         if moments:

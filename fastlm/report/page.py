@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastlm.files import disk
-from fastlm.report.data import describe_run, embedded, rows_per_run
+from fastlm.report.run_json import describe_run, embedded, rows_per_run
 
 SCRIPTS = ("format.js", "chart.js", "tables.js", "page.js")
 

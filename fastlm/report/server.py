@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from fastlm.report.data import describe_run, embedded, rows_per_run, run_id, version_of
 from fastlm.report.page import report_page
+from fastlm.report.run_json import describe_run, embedded, rows_per_run, run_id, version_of
 from fastlm.runs.found import Position, find_runs_to_come
 
 HOST = "127.0.0.1"

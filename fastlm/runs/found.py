@@ -4,6 +4,7 @@ RunRecord refuses what is damaged; here it is told in a note, and the rest is re
 """
 
 import json
+import math
 import os
 import re
 import zlib
@@ -12,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-CONFIG, ENVIRONMENT, LOG, SUMMARY = "config.json", "environment.json", "log.jsonl", "summary.json"
-SAMPLE = "sample.txt"
+from fastlm.runs.run_files import RunFiles
+
 DEPTH = 3
 """folders below a given one in which runs are looked for"""
 
@@ -23,9 +24,8 @@ _TAIL_BYTES = 256
 
 def is_run(folder: Path) -> bool:
     """Whether a folder holds a run, or what is left of one."""
-    if (folder / LOG).is_file():
-        return True
-    return (folder / CONFIG).is_file() and (folder / ENVIRONMENT).is_file()
+    files = RunFiles(folder)
+    return files.log.is_file() or (files.config.is_file() and files.environment.is_file())
 
 
 def find_runs(paths: Iterable[Path]) -> dict[Path, str]:
@@ -41,9 +41,11 @@ def find_runs(paths: Iterable[Path]) -> dict[Path, str]:
         check_folder(path)
         runs = list(_runs_below(path, DEPTH))
         if not runs:
+            files = RunFiles(path)
             raise FileNotFoundError(
-                f"no run in {path}: expected a folder with {LOG} and {CONFIG}, or one that has "
-                "such folders in it; python -m fastlm.train --out RUN makes one"
+                f"no run in {path}: expected a folder with {files.log.name} and "
+                f"{files.config.name}, or one that has such folders in it; "
+                "python -m fastlm.train --out RUN makes one"
             )
         _add(found, path, runs)
     return found
@@ -141,8 +143,9 @@ def read_log(folder: Path, start: Position = BEGINNING) -> LogPart:
 
     A log that was written anew since (a run that was resumed forgets rows) is read whole.
     """
+    path = RunFiles(folder).log
     try:
-        with open(folder / LOG, "rb") as log:
+        with open(path, "rb") as log:
             is_same = start.offset == 0 or _check(log, start.offset) == start.check
             begin = start.offset if is_same else 0
             log.seek(begin)
@@ -150,9 +153,9 @@ def read_log(folder: Path, start: Position = BEGINNING) -> LogPart:
             end = begin + raw.rfind(b"\n") + 1
             position = Position(end, _check(log, end))
     except FileNotFoundError:
-        return LogPart(is_new=start.offset > 0, notes=[f"no {LOG}"])
+        return LogPart(is_new=start.offset > 0, notes=[f"no {path.name}"])
     except OSError as error:
-        return LogPart(notes=[f"{LOG} cannot be read: {error.strerror}"])
+        return LogPart(notes=[f"{path.name} cannot be read: {error.strerror}"])
     rows, bad = [], []
     for number, line in enumerate(raw[: end - begin].split(b"\n")[:-1], start=1):
         try:
@@ -167,7 +170,7 @@ def read_log(folder: Path, start: Position = BEGINNING) -> LogPart:
     if bad:
         where = f"line {bad[0]:,}" if begin == 0 else f"a line after byte {begin:,}"
         others = f" and {len(bad) - 1:,} others" if len(bad) > 1 else ""
-        notes.append(f"{where} of {LOG}{others} cannot be read: left out")
+        notes.append(f"{where} of {path.name}{others} cannot be read: left out")
     return LogPart(rows, position, not is_same, notes)
 
 
@@ -202,6 +205,16 @@ def read_object(path: Path, notes: list[str], *, is_expected: bool = True) -> di
         notes.append(f"{path.name} is no object: left out")
         return {}
     return values
+
+
+def number(value: Any) -> float | None:
+    """A value as a finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def changed_at(path: Path) -> float:

@@ -1,6 +1,6 @@
 """What a run leaves behind: configuration, environment, one log row after another, a summary.
 
-Everything is text: config.json, environment.json, log.jsonl, summary.json.
+Everything is text; fastlm.runs.run_files has the names.
 """
 
 import contextlib
@@ -15,9 +15,8 @@ from typing import Any
 from fastlm.config import TrainConfig
 from fastlm.config.dicts import from_dict, to_json
 from fastlm.files import disk
-
-CHECKPOINTS = "checkpoints"
-TOKENIZER = "tokenizer"
+from fastlm.runs.run_files import RunFiles
+from fastlm.runs.state import state_of
 
 
 class RunRecord:
@@ -30,9 +29,9 @@ class RunRecord:
     def __init__(self, folder: Path, *, is_written: bool = True) -> None:
         self.folder = folder
         self.is_written = is_written
-        self.log_path = folder / "log.jsonl"
-        self.checkpoints = folder / CHECKPOINTS
-        self.tokenizer = folder / TOKENIZER
+        self.files = RunFiles(folder)
+        self.checkpoints = self.files.checkpoints
+        self.tokenizer = self.files.tokenizer
         self._forward: Callable[[dict[str, Any]], None] | None = None
         self._unwritten = b""
         self._writing = threading.Lock()
@@ -40,7 +39,7 @@ class RunRecord:
 
     @property
     def exists(self) -> bool:
-        return (self.folder / "config.json").is_file()
+        return self.files.config.is_file()
 
     def start(self, config: TrainConfig, environment: dict[str, Any]) -> None:
         """Make the folder and write down what is run, and where."""
@@ -49,15 +48,15 @@ class RunRecord:
         disk.make_folder(self.folder)
         disk.sweep(self.folder)
         # There may be rows of a run that was stopped before its first checkpoint.
-        disk.write_file(self.log_path, b"", replace=True)
-        disk.write_file(self.folder / "environment.json", _json(environment), replace=True)
+        disk.write_file(self.files.log, b"", replace=True)
+        disk.write_file(self.files.environment, _json(environment), replace=True)
         self.write_config(config)  # last: it makes the folder a run, and waits for all names
 
     def write_config(self, config: TrainConfig) -> None:
         """Write down what is run, in place of what was written before."""
         if not self.is_written:
             return
-        disk.write_file(self.folder / "config.json", to_json(config).encode(), replace=True)
+        disk.write_file(self.files.config, to_json(config).encode(), replace=True)
 
     def resume(self, step: int, environment: dict[str, Any]) -> None:
         """Forget the log rows after a step, and note the machine the run goes on with."""
@@ -65,7 +64,7 @@ class RunRecord:
             return
         disk.sweep(self.folder)
         kept = [row for row in self.rows() if row["step"] <= step]
-        disk.write_file(self.log_path, "".join(map(_line, kept)).encode(), replace=True)
+        disk.write_file(self.files.log, "".join(map(_line, kept)).encode(), replace=True)
         self.log({"kind": "resume", "step": step, "environment": environment})
 
     def log(self, row: dict[str, Any]) -> None:
@@ -90,10 +89,10 @@ class RunRecord:
         """
         with self._writing:
             self._append()
-        disk.sync_file(self.log_path)
+        disk.sync_file(self.files.log)
 
     def _append(self) -> None:
-        disk.append(self.log_path, self._unwritten)
+        disk.append(self.files.log, self._unwritten)
         self._unwritten = b""
 
     def rows(self) -> list[dict[str, Any]]:
@@ -102,14 +101,16 @@ class RunRecord:
         Raises:
             ValueError: for a line that is no row, with its number.
         """
-        if not self.log_path.is_file():
+        if not self.files.log.is_file():
             return []
         rows = []
-        for number, line in enumerate(self.log_path.read_bytes().split(b"\n")[:-1], start=1):
+        for number, line in enumerate(self.files.log.read_bytes().split(b"\n")[:-1], start=1):
             try:
                 rows.append(dict(json.loads(line)))
             except (ValueError, RecursionError, TypeError) as error:
-                raise ValueError(f"{self.log_path}, line {number} is not a row: {error}") from error
+                raise ValueError(
+                    f"{self.files.log}, line {number} is not a row: {error}"
+                ) from error
         return rows
 
     def config(self) -> TrainConfig:
@@ -119,7 +120,7 @@ class RunRecord:
             FileNotFoundError: if the folder holds no run.
             ValueError: if the configuration cannot be read.
         """
-        path = self.folder / "config.json"
+        path = self.files.config
         if not path.is_file():
             raise FileNotFoundError(f"no run in {self.folder}: expected {path}")
         try:
@@ -133,9 +134,10 @@ class RunRecord:
         Raises:
             FileNotFoundError: if it has not come to its end.
         """
-        path = self.folder / "summary.json"
+        path = self.files.summary
         if not path.is_file():
-            raise FileNotFoundError(f"no {path}: the run has not ended; --resume auto goes on")
+            state = state_of(self.folder)
+            raise FileNotFoundError(f"no {path}: the run is {state.name}, and not at its end")
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
 

@@ -18,15 +18,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import tyro
 
 from fastlm import cli
 from fastlm.config import TrainConfig
+from fastlm.config.dotted import leaves, replaced
 from fastlm.files import disk
 from fastlm.files.paths import PACKAGE
 from fastlm.runs.record import RunRecord, write_json
+from fastlm.runs.run_files import RunFiles, SweepFiles
+from fastlm.runs.state import state_of
 from fastlm.sweep.plan import Run, plan, running_order
 from fastlm.sweep.results import (
     Result,
@@ -39,7 +41,6 @@ from fastlm.sweep.results import (
 )
 from fastlm.train.signals import SAVED
 
-PLAN, FAILED, OUTPUT = "sweep.json", "failed.json", "output.txt"
 _LEFT_BY_USERS = (SAVED, -signal.SIGINT, -signal.SIGTERM, cli.INTERRUPTED)
 
 
@@ -96,7 +97,7 @@ def sweep(arguments: SweepArguments, flags: Sequence[str]) -> list[Result]:
     if arguments.slurm:
         _submit(runs, arguments)
         return []
-    waiting = [run for run in runs if not _is_done(arguments.out / run.name)]
+    waiting = [run for run in runs if not state_of(arguments.out / run.name).is_final]
     print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done", flush=True)
     _run_all(waiting, arguments)
     return report(runs, arguments.out)
@@ -109,17 +110,16 @@ def _planned(arguments: SweepArguments, flags: Sequence[str]) -> list[Run]:
 
 def report(runs: Sequence[Run], out: Path) -> list[Result]:
     """Write table.md, curves.png and, where one field varies in numbers, its figures."""
-    results = [
-        read_result(run, out / run.name, failed=(out / run.name / FAILED).exists()) for run in runs
-    ]
+    files = SweepFiles(out)
+    results = [read_result(run, out / run.name) for run in runs]
     text = table(results)
-    disk.write_file(out / "table.md", text.encode(), replace=True)
-    draw_curves(results, out / "curves.png", title=out.name)
+    disk.write_file(files.table, text.encode(), replace=True)
+    draw_curves(results, files.curves, title=out.name)
     field = numeric_field(results)
     if field is not None:
-        draw_field(results, field, out / "loss.png")
+        draw_field(results, field, files.loss)
         if field == "batch_size":
-            draw_equal(results, field, out / "equal.png")
+            draw_equal(results, field, files.equal)
     print(text)
     return results
 
@@ -129,7 +129,7 @@ def _check_is_the_same(run: Run, folder: Path) -> None:
     record = RunRecord(folder)
     if not record.exists:
         return
-    there, asked = _settings(_asked(record.config())), _settings(_asked(run.config))
+    there, asked = leaves(_asked(record.config())), leaves(_asked(run.config))
     changed = [
         f"{name} {there[name]}, not {asked[name]}" for name in there if there[name] != asked[name]
     ]
@@ -142,31 +142,10 @@ def _check_is_the_same(run: Run, folder: Path) -> None:
 
 def _asked(config: TrainConfig) -> TrainConfig:
     """The configuration without the values that a run finds out itself."""
-    model = dataclasses.replace(config.model, vocab_size=1)
     path = config.data.path and str(Path(config.data.path).resolve())
-    data = dataclasses.replace(config.data, path=path)
     max_steps = None if config.fix_steps else config.max_steps
-    return dataclasses.replace(config, model=model, data=data, max_steps=max_steps)
-
-
-def _settings(config: Any, prefix: str = "") -> dict[str, Any]:
-    """The value of every field by its dotted name."""
-    found: dict[str, Any] = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            found |= _settings(value, f"{prefix}{field.name}.")
-        else:
-            found[f"{prefix}{field.name}"] = value
-    return found
-
-
-def _is_done(folder: Path) -> bool:
-    """Whether it came to its end, or diverged; what failed otherwise is tried again."""
-    if (folder / "summary.json").is_file() and RunRecord(folder).summary()["finished"]:
-        return True
-    failed = folder / FAILED
-    return failed.is_file() and json.loads(failed.read_text())["diverged"]
+    found_out = {"model.vocab_size": 1, "data.path": path, "max_steps": max_steps}
+    return replaced(config, found_out)
 
 
 def _run_all(runs: Sequence[Run], arguments: SweepArguments) -> None:
@@ -213,12 +192,13 @@ def _train(
 ) -> None:
     """Train one run to its end, with its output in output.txt."""
     disk.make_folder(folder)
-    (folder / FAILED).unlink(missing_ok=True)
+    files = RunFiles(folder)
+    files.failed.unlink(missing_ok=True)
     words = [sys.executable, "-m", "fastlm.train", *run.flags, "--out", str(folder)]
     environment = dict(os.environ)
     if at_once > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // at_once)))
-    with disk.open_to_append(folder / OUTPUT) as output:
+    with disk.open_to_append(files.output) as output:
         child = subprocess.Popen(
             [*words, "--resume", "auto"],
             env=environment,
@@ -232,15 +212,14 @@ def _train(
             child.send_signal(signal.SIGTERM)
         code = child.wait()
         children.discard(child)
-    lines = (folder / OUTPUT).read_bytes().decode(errors="replace").strip().splitlines() or [""]
+    lines = files.output.read_bytes().decode(errors="replace").strip().splitlines() or [""]
     errors = [line for line in lines if line.startswith("error: ")]
     last = errors[-1] if errors else lines[-1]
     if code == cli.BAD_INPUT:
         raise ValueError(f"{run.name}: {last.removeprefix('error: ')}")
     if code and code not in _LEFT_BY_USERS:
-        result = read_result(run, folder, failed=True)
-        is_diverged = result.state == "diverged"
-        write_json(folder / FAILED, {"exit_code": code, "diverged": is_diverged, "last": last})
+        write_json(files.failed, {"exit_code": code, "last": last})
+        result = read_result(run, folder)
         print(f"{run.name}: {result.state} after step {result.step:,}: {last}", flush=True)
     elif not code:
         result = read_result(run, folder)
@@ -267,7 +246,7 @@ def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
         if any(len(word.split()) != 1 for word in words):
             raise ValueError(f"--slurm takes flags and folders without spaces: got {words}")
         lines.append(" ".join(words))
-    file = out / "runs.txt"
+    file = SweepFiles(out).flags
     disk.write_file(file, "".join(f"{line}\n" for line in lines).encode(), replace=True)
     words = ["sbatch", f"--array=1-{len(runs)}%{arguments.at_once}", f"--output={out}/slurm-%a.txt"]
     words += [str(job), str(file)]
@@ -288,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if words and words[0].startswith("-") and not {"-h", "--help"} & set(words):
         raise ValueError(f"the sweep's folder comes first, before {words[0]}")
     arguments, flags = _parsed(words)
-    saved = arguments.out / PLAN
+    saved = SweepFiles(arguments.out).plan
     if len(words) == 1 and saved.is_file():
         begun, flags = _parsed(json.loads(saved.read_text(encoding="utf-8"))["arguments"])
         # Where the folder is now; and what Slurm has run is here.

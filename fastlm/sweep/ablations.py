@@ -22,11 +22,17 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "softcap": ("--model.logit-softcap", "15"),
     "tied-at-first": ("--model.no-tie-weights", "--optim.tie-until", "0.667"),
     "normuon": (
-        *("--optim.name", "normuon", "--optim.orthogonalization", "polar-express"),
-        *("--optim.muon-lr", "0.014"),
+        "--optim.name",
+        "normuon",
+        "--optim.orthogonalization",
+        "polar-express",
+        "--optim.muon-lr",
+        "0.014",
     ),
     "cautious-decay": (
-        *("--optim.cautious-weight-decay", "--optim.weight-decay-schedule", "linear"),
+        "--optim.cautious-weight-decay",
+        "--optim.weight-decay-schedule",
+        "linear",
     ),
     # The same parts, to take out of the leaderboard recipe.
     "swiglu-ffn": ("--model.ffn", "swiglu", "--model.d-ff", "auto"),
@@ -45,7 +51,9 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     # AdamW has no cautious weight decay, and wants the rate of the baseline.
     "adamw": ("--optim.name", "adamw", "--optim.no-cautious-weight-decay", "--optim.lr", "3e-3"),
     "no-cautious-decay": (
-        *("--optim.no-cautious-weight-decay", "--optim.weight-decay-schedule", "constant"),
+        "--optim.no-cautious-weight-decay",
+        "--optim.weight-decay-schedule",
+        "constant",
     ),
     "with-replacement": ("--data.sampling", "random"),
     # Parts that no recipe has.

@@ -1,6 +1,5 @@
 """The runs of a sweep: a grid over fields of the configuration, named ablations and seeds."""
 
-import dataclasses
 import itertools
 import math
 import re
@@ -8,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from fastlm import cli
-from fastlm.accounting import largest_batch, training_memory
+from fastlm.accounting import largest_batch, step_memory
 from fastlm.config import OptimConfig, TrainConfig
+from fastlm.config.dotted import leaves
 from fastlm.sweep.ablations import ABLATIONS, BASE
 from fastlm.train.command import configuration
 
@@ -191,7 +191,8 @@ def _as_words(field: str, value: str) -> list[str]:
         switch = name if value == "yes" else f"no-{name}"
         return [f"--{section}.{switch}" if section else f"--{switch}"]
     is_tuple = re.fullmatch(r"\d+(\+\d+)+", value)
-    return [f"--{flag}", *(value.split("+") if is_tuple else [value])]
+    words = value.split("+") if is_tuple else [value]
+    return [f"--{flag}", *words]
 
 
 def _axis(text: str, base: TrainConfig, flags: Sequence[str]) -> tuple[str, list[str]]:
@@ -199,7 +200,9 @@ def _axis(text: str, base: TrainConfig, flags: Sequence[str]) -> tuple[str, list
     field = field.strip().removeprefix("--").replace("-", "_")
     if not equals or not listed:
         raise ValueError(f"expected FIELD=VALUE,VALUE as in optim.lr=1e-3,3e-3: got {text!r}")
-    known = [*_fields(base), LR_FACTOR]
+    # All that a flag can set; the flag of data.path is called otherwise.
+    known = ["data" if name == "data.path" else name for name in leaves(base)]
+    known.append(LR_FACTOR)
     if field not in known:
         hits = [name for name in known if name.split(".")[-1] == field]
         if len(hits) != 1:
@@ -212,17 +215,6 @@ def _axis(text: str, base: TrainConfig, flags: Sequence[str]) -> tuple[str, list
     if len(set(values)) < len(values) or "" in values:
         raise ValueError(f"values must be there, each once: got {text!r}")
     return field, values
-
-
-def _fields(config: Any, prefix: str = "") -> Iterable[str]:
-    """Dotted names of all fields that a flag can set."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _fields(value, f"{prefix}{field.name}.")
-        else:
-            name = f"{prefix}{field.name}"
-            yield "data" if name == "data.path" else name
 
 
 def _doubled(field: str, first: str, last: str, flags: Sequence[str]) -> list[str]:
@@ -258,19 +250,10 @@ def memory_limit(config: TrainConfig) -> int:
 
     device = choose_device(config.device)
     dtype, _ = choose_compute_dtype(device, config.bf16)
-
-    def needed(n_windows: int) -> int:
-        parts = training_memory(
-            config.model,
-            n_windows,
-            bf16=dtype.itemsize == 2,
-            optim=config.optim,
-            compiled=config.compile,
-            checkpointed=config.checkpoint_activations,
-        )
-        return sum(parts.values())
-
-    n_windows = largest_batch(needed, usable_memory(config, device))
+    n_windows = largest_batch(
+        lambda n: step_memory(config, n, bf16=dtype.itemsize == 2).total,
+        usable_memory(config, device),
+    )
     if not n_windows:
         raise ValueError(f"not one window fits the memory of {device}: take a smaller network")
     return n_windows

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from fastlm.runs.plot import AXES, same_tokens, save_figure
 from fastlm.runs.record import RunRecord
+from fastlm.runs.state import LogEnd, StateName, state_of
 from fastlm.sweep.plan import Run
 
 
@@ -18,14 +19,14 @@ class Result(NamedTuple):
     """One run and its result.
 
     Attributes:
-        state: finished, diverged, failed, stopped (can go on) or waiting.
+        state: of a run whose process is over.
         first_loss: validation loss before the first step.
         val_loss: loss over the whole validation file at the end, None unless finished.
         curve: log rows of validations on the same tokens, a part of the file during training.
     """
 
     run: Run
-    state: str
+    state: StateName
     step: int
     tokens: int
     seconds: float
@@ -42,11 +43,9 @@ class Result(NamedTuple):
         return self.first_loss is None or self.val_loss < self.first_loss
 
 
-def read_result(run: Run, folder: Path, *, failed: bool = False) -> Result:
+def read_result(run: Run, folder: Path) -> Result:
     """The result in a run's folder, which may not exist yet.
 
-    Args:
-        failed: whether the run's process ended with an error, and not by a signal.
     Raises:
         ValueError: if its log cannot be read.
     """
@@ -55,13 +54,8 @@ def read_result(run: Run, folder: Path, *, failed: bool = False) -> Result:
     validations = [r for r in rows if r["kind"] == "eval" and r["val_loss"] is not None]
     last = rows[-1] if rows else {}
     train = [row["tokens_per_second"] for row in rows if row["kind"] == "train"]
-    summary = record.summary() if (folder / "summary.json").is_file() else {}
-    if summary.get("finished"):
-        state = "finished"
-    elif failed:  # a step that is not finite is then the reason
-        state = "diverged" if any(row["kind"] == "not finite" for row in rows) else "failed"
-    else:
-        state = "stopped" if rows else "waiting"
+    state = state_of(folder, end=LogEnd.of_rows(rows), is_over=True).name
+    summary = record.summary() if state in ("finished", "stopped") else {}
     return Result(
         run=run,
         state=state,
@@ -84,14 +78,16 @@ def table(results: Sequence[Result]) -> str:
     best = min((mean for mean in means.values() if mean is not None), default=None)
     base = next((m for key, m in means.items() if key[0] == "base" and len(groups) > 1), None)
     with_base = base is not None and len({values for _, values in groups}) == 1
-    head = [*(["change"] if with_ablations else []), *fields, "validation loss"]
+    first = ["change"] if with_ablations else []
+    head = [*first, *fields, "validation loss"]
     if with_base:
         head.append("difference")
     head += ["steps", "tokens", "seconds", "tokens/s", "state"]
     lines = [_line(head), _line(["---"] * len(head))]
     for key, group in groups.items():
         ablation, values = key
-        cells = [*([ablation or ""] if with_ablations else []), *(value for _, value in values)]
+        cells = [ablation or ""] if with_ablations else []
+        cells += [value for _, value in values]
         cells.append(_losses(group, is_best=means[key] is not None and means[key] == best))
         if with_base:
             mean = means[key]
@@ -118,11 +114,11 @@ def _mean_loss(group: Sequence[Result]) -> float | None:
 
 
 def _state(result: Result) -> str:
-    if result.state == "finished" and not result.has_learned:
-        return "diverged: ended above its first loss"
-    if result.state in ("diverged", "stopped", "failed"):
-        return f"{result.state} after step {result.step:,}"
-    return result.state
+    if result.state == "finished":
+        return "finished" if result.has_learned else "finished above its first loss"
+    if result.state == "waiting":
+        return "waiting"
+    return f"{result.state} after step {result.step:,}"
 
 
 def _losses(group: Sequence[Result], *, is_best: bool) -> str:
@@ -241,7 +237,7 @@ def draw_field(results: Sequence[Result], field: str, out: Path) -> None:
     drawn = [r.val_loss for r in results if r.val_loss is not None]
     bad = [number(r.run.values[field]) for r in results if r.state == "diverged"]
     if bad and drawn:
-        panel.plot(bad, [max(drawn)] * len(bad), "x", color="tab:red", label="not finite")
+        panel.plot(bad, [max(drawn)] * len(bad), "x", color="tab:red", label="diverged")
     edge = first_diverged(results, field) if len(series) == 1 else None
     if edge is not None:
         good, worse = edge
@@ -325,4 +321,4 @@ def _colors(results: Sequence[Result]) -> dict[Any, Any]:
 
 
 def _label(result: Result) -> str:
-    return result.run.label + ("" if result.has_learned else f" ({result.state})")
+    return result.run.label + ("" if result.has_learned else f" ({_state(result)})")

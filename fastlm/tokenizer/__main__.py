@@ -31,7 +31,7 @@ def _train_command(
     vocab_size: int,
     out: Path,
     special_token: UseAppendAction[tuple[str, ...]] = (SEPARATOR,),
-    n_threads: int | None = None,
+    threads: int | None = None,
     errors: Literal["strict", "replace"] = "strict",
     max_token_bytes: int | None = None,
     sample_bytes: str | None = None,
@@ -41,11 +41,11 @@ def _train_command(
 
     Args:
         text: UTF-8 text files; documents are separated by a special token. Also .jsonl, .parquet,
-            .gz, .xz and .zst files, folders, and quoted patterns such as 'shards/*.txt'.
+            .gz, .xz and .zst files, folders, and quoted patterns such as 'texts/*.txt'.
         vocab_size: number of tokens: 256 bytes, merges, special tokens.
         out: folder to write.
         special_token: text that is one token and is never merged across; give one each time.
-        n_threads: threads that count words; all cores when not given.
+        threads: that count words; all cores when not given.
         errors: what to do with invalid UTF-8: refuse it, or read it as U+FFFD.
         max_token_bytes: learn no longer token; no limit when not given.
         sample_bytes: of larger files read a sample, spread evenly, of so many bytes: 500MB, 2GB.
@@ -74,7 +74,7 @@ def _train_command(
 
         def show(what: str, n: int) -> None:
             nonlocal n_text_bytes, n_read_bytes
-            if what == "sampled":
+            if what == "total":
                 n_read_bytes = n
             elif what == "bytes":
                 if has_documents:  # of packed text it is not known before
@@ -91,7 +91,7 @@ def _train_command(
                 (piece for piece, _ in pieces),
                 vocab_size,
                 special_tokens,
-                n_threads=n_threads,
+                n_threads=threads,
                 on_progress=show,
                 max_token_bytes=max_token_bytes,
             )
@@ -100,7 +100,7 @@ def _train_command(
                 files,
                 vocab_size,
                 special_tokens,
-                n_threads=n_threads,
+                n_threads=threads,
                 errors=errors,
                 on_progress=show,
                 max_token_bytes=max_token_bytes,
@@ -118,7 +118,7 @@ def _encode_command(
     text: Positional[Path],
     tokenizer: Path,
     out: Path,
-    n_threads: int | None = None,
+    threads: int | None = None,
     errors: Literal["strict", "replace"] = "strict",
     resume: bool = True,
 ) -> None:
@@ -128,7 +128,7 @@ def _encode_command(
         text: UTF-8 text file.
         tokenizer: folder of the tokenizer, or a tokenizer.json.
         out: file to write: little-endian uint16, or uint32 from 65,537 tokens on.
-        n_threads: threads that encode; all cores when not given.
+        threads: that encode; all cores when not given.
         errors: what to do with invalid UTF-8: refuse it, or read it as U+FFFD.
         resume: go on where an interrupted run stopped.
     """
@@ -156,7 +156,7 @@ def _encode_command(
                 meter.update("encoding", n, n_bytes, unit=what)
 
             count = loaded.encode_file(
-                text, out, n_threads=n_threads, errors=errors, resume=resume, on_progress=show
+                text, out, n_threads=threads, errors=errors, resume=resume, on_progress=show
             )
     except KeyboardInterrupt:
         if not (resume and out.with_name(out.name + ".part").exists()):
@@ -177,12 +177,14 @@ def _decode_command(file: Positional[Path], tokenizer: Path) -> None:
         file: token file, with its .json beside it.
         tokenizer: folder or tokenizer.json of the tokenizer that encoded it.
     """
-    from fastlm.tokenizer.token_files import read_token_file
+    from fastlm.files.tokens import open_single
     from fastlm.tokenizer.tokenizer import Tokenizer
 
     loaded = Tokenizer.load(tokenizer)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    tokens = read_token_file(file, loaded)
+    opened = open_single(file, loaded.hash)
+    opened.verify()
+    tokens = opened.tokens
     for begin in range(0, len(tokens), _DECODED_TOKENS):
         text = decoder.decode(loaded.decode_bytes(tokens[begin : begin + _DECODED_TOKENS]))
         sys.stdout.buffer.write(text.encode())
@@ -208,7 +210,7 @@ def _report_command(
 
     Args:
         text: .txt or .jsonl files, .gz, .xz or .zst of them, .parquet files, folders, or quoted
-            patterns such as 'shards/*.txt'.
+            patterns such as 'texts/*.txt'.
         tokenizer: folder of each tokenizer, or its tokenizer.json.
         documents: how many of the first documents to measure by themselves too.
         n_longest: how many of the longest tokens to print.
@@ -220,7 +222,7 @@ def _report_command(
     """
     from fastlm.files import disk
     from fastlm.files.paths import expand
-    from fastlm.tokenizer import report as tokenizer_report
+    from fastlm.tokenizer import comparison
 
     if math.isinf(seconds):
         raise ValueError(f"seconds must be a number of seconds: got {seconds}")
@@ -233,7 +235,7 @@ def _report_command(
     # Only of plain files is it known how many bytes of text they hold.
     sizes = {
         name: path.stat().st_size
-        for name, path in tokenizer_report.name_paths(text)
+        for name, path in comparison.name_paths(text)
         if path.is_file() and path.suffix == ".txt"
     }
     with _warnings_as_lines(), Meter() as meter:
@@ -242,7 +244,7 @@ def _report_command(
             if name in sizes:
                 meter.update(f"measuring {name}", n, max(n, sizes[name]), unit="bytes")
 
-        report = tokenizer_report.make_report(
+        report = comparison.make_report(
             text,
             tokenizers,
             n_documents=documents,
@@ -252,12 +254,12 @@ def _report_command(
             text_field=text_field,
             on_progress=show,
         )
-    print("\n\n".join(table.as_text() for table in tokenizer_report.tables(report)))
+    print("\n\n".join(table.as_text() for table in comparison.tables(report)))
     if json is not None:
-        raw = disk.to_json(tokenizer_report.as_json(report)).encode()
+        raw = disk.to_json(comparison.as_json(report)).encode()
         disk.write_file(json, raw, replace=True, to_stream=True)
     if md is not None:
-        raw = tokenizer_report.as_markdown(report).encode()
+        raw = comparison.as_markdown(report).encode()
         disk.write_file(md, raw, replace=True, to_stream=True)
 
 

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
+from fastlm.cli.progress import Progress
 from fastlm.corpus.documents import Errors, iter_pieces
 from fastlm.files.compression import read_blocks
 from fastlm.files.paths import check_file
@@ -315,7 +316,7 @@ def measure_text(
     min_seconds: float = 1.0,
     errors: Errors = "strict",
     text_field: str = "text",
-    on_progress: Callable[[int], object] = lambda n_bytes: None,
+    on_progress: Progress | None = None,
 ) -> TextMeasures:
     """Cut a text by each tokenizer, and into characters, bytes and words (BASELINES).
 
@@ -324,7 +325,7 @@ def measure_text(
 
     Args:
         n_documents: how many of the first documents are measured by themselves too.
-        on_progress: called with the bytes measured so far.
+        on_progress: called with the name and the bytes measured so far.
     Raises:
         FileNotFoundError, ValueError: if the text cannot be read, is empty, or has bytes that a
             tokenizer has no token for.
@@ -356,7 +357,8 @@ def measure_text(
             held.append(block)
         else:
             held.clear()
-        on_progress(n_bytes)
+        if on_progress is not None:
+            on_progress(name, n_bytes)
     if n_bytes == 0:
         raise ValueError(f"{path} is empty: there is nothing to measure")
 

@@ -1,43 +1,38 @@
-"""Files of token ids: writing them whole or step by step, and opening them again.
+"""Encoding a text file to a token file, gone on with after an interruption.
 
-FILE.bin holds little-endian unsigned integers and nothing else; FILE.bin.json says how to
-read it. While a text is encoded, FILE.bin.part holds the ids so far and FILE.bin.part.json says of
-which text, and up to which byte.
+While a text is encoded, FILE.bin.part holds the ids so far and FILE.bin.part.json says of which
+text, and up to which byte.
 """
 
 import contextlib
-import hashlib
 import itertools
-import json
-import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import UInt
 
-from fastlm.files.disk import to_json, write_atomically
-from fastlm.files.paths import check_file
+from fastlm.cli.progress import Progress
+from fastlm.files import disk
+from fastlm.files.paths import check_file, identify
+from fastlm.files.tokens import (
+    End,
+    RecordTimes,
+    TokenWriter,
+    Written,
+    facts_path_of,
+    write_recorded,
+)
 from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import Loadable
-from fastlm.tokenizer.bpe.train import Progress
-from fastlm.tokenizer.text_blocks import read_text, text_file_blocks
-
-try:
-    import fcntl
-except ImportError:  # not on Windows: there two writers of one file are not told apart
-    fcntl = None  # type: ignore[assignment]
-
-RECORD_BYTES = 1 << 26  # of text, after which the record of a part is written anew
-
-_HEAD_BYTES = 1 << 20  # of a text, which tell it from another of the same size and time
+from fastlm.tokenizer.text_blocks import text_file_blocks
 
 
-class TokenizerFacts(Protocol):
-    """What a token file says of the tokenizer it was written with."""
+class BlockEncoder(Protocol):
+    """What a token file needs of a tokenizer."""
 
     @property
     def dtype(self) -> np.dtype[Any]: ...
@@ -47,226 +42,119 @@ class TokenizerFacts(Protocol):
     def hash(self) -> str: ...
     @property
     def special_tokens(self) -> dict[str, int]: ...
-
-
-class _Progress(NamedTuple):
-    """How far a part has come; a new one is made for each block, so that both count the same."""
-
-    bytes_read: int
-    tokens_written: int
-
-
-def write_token_file(
-    path: Path, arrays: Iterable[UInt[np.ndarray, " n_tokens"]], tokenizer: TokenizerFacts
-) -> int:
-    """Write ids as little-endian tokenizer.dtype and PATH.json beside; returns how many.
-
-    PATH.json has dtype, count, vocab_size and tokenizer_hash. Neither file is there unless whole.
-    """
-    count = 0
-
-    def pieces() -> Iterator[bytes]:
-        nonlocal count
-        for array in arrays:
-            count += len(array)
-            yield _to_bytes(array, tokenizer)
-
-    write_atomically(path, pieces())
-    _write_facts(path, count, tokenizer)
-    return count
+    def encode_blocks(
+        self, blocks: Iterable[Loadable], *, n_threads: int | None
+    ) -> Generator[UInt[np.ndarray, " n_tokens"], None, None]: ...
 
 
 def encode_text_file(
     path: Path,
     out: Path,
-    tokenizer: TokenizerFacts,
-    encode_blocks: Callable[
-        [Iterable[Loadable]], Generator[UInt[np.ndarray, " n_tokens"], None, None]
-    ],
+    tokenizer: BlockEncoder,
     *,
+    n_threads: int | None,
     errors: str,
     resume: bool,
     on_progress: Progress | None,
 ) -> int:
-    """Tokenizer.encode_file; encode_blocks gives one array for each block, in their order."""
+    """Tokenizer.encode_file."""
     check_errors(errors)
     check_file(path)
     if not out.parent.is_dir():
         raise FileNotFoundError(f"expected a folder {out.parent} to write in: make it first")
-    text = _identify(path)
-    described = {"tokenizer_hash": tokenizer.hash, "text": text, "errors": errors}
+    text = identify(path)
+    made_of = {"tokenizer_hash": tokenizer.hash, "text": text, "errors": errors}
+    with disk.resumed_file(out, replace=True) as part:
+        begun = _go_on(part, out, made_of, tokenizer) if resume else None
+        if begun is None:
+            part.clear()
+            begun = 0, TokenWriter(part.part, dtype=tokenizer.dtype.name)
+        begin, writer = begun
+        with contextlib.closing(writer):
+            _encode(path, begin, writer, part, made_of, tokenizer, n_threads, on_progress)
+            if identify(path) != text:
+                raise ValueError(
+                    f"{path} must stay as it is while it is encoded: it has changed; encode it "
+                    "again when nothing writes to it"
+                )
+            facts = writer.finish()
+        del facts["file"]  # it may get another name, together with its facts
+        facts |= {"vocab_size": tokenizer.vocab_size, "tokenizer_hash": tokenizer.hash}
+        # The facts first: a process that is killed here leaves a part, which is gone on with.
+        disk.write_file(facts_path_of(out), disk.to_json(facts).encode(), replace=True)
+        part.give_name()
+    return int(facts["count"])
+
+
+def _encode(
+    path: Path,
+    begin: int,
+    writer: TokenWriter,
+    part: disk.ResumedFile,
+    made_of: dict[str, Any],
+    tokenizer: BlockEncoder,
+    n_threads: int | None,
+    on_progress: Progress | None,
+) -> None:
+    """Append the ids of a text from byte begin on."""
+    ends: deque[End] = deque()
     special = [token.encode() for token in tokenizer.special_tokens]
-    part, record = _beside(out, ".part"), _beside(out, ".part.json")
-    with _open_alone(part) as file:
-        done = _resumable(part, record, described, tokenizer) if resume else _Progress(0, 0)
-        if done.tokens_written == 0:
-            record.unlink(missing_ok=True)
-        file.truncate(done.tokens_written * tokenizer.dtype.itemsize)
-        file.seek(0, os.SEEK_END)
-        recorded_bytes = done.bytes_read
-        ends: deque[int] = deque()
-        blocks = text_file_blocks(path, special, errors, begin=done.bytes_read)
-        # Closed, encode_blocks calls off what its threads have not begun.
-        with contextlib.closing(encode_blocks(_note_ends(blocks, text["size"], ends))) as arrays:
-            try:
-                if on_progress is not None:
-                    on_progress("bytes", done.bytes_read)
-                for array in arrays:
-                    file.write(_to_bytes(array, tokenizer))
-                    done = _Progress(ends.popleft(), done.tokens_written + len(array))
-                    if done.bytes_read - recorded_bytes >= RECORD_BYTES:
-                        _write_record(file, record, described, done)
-                        recorded_bytes = done.bytes_read
-                    if on_progress is not None:
-                        on_progress("bytes", done.bytes_read)
-                if _identify(path) != text:
-                    raise ValueError(
-                        f"{path} must stay as it is while it is encoded: it has changed; encode it "
-                        "again when nothing writes to it"
-                    )
-                file.flush()
-                os.fsync(file.fileno())
-            except BaseException:
-                if done.tokens_written == 0:
-                    part.unlink()
-                else:
-                    # What stopped us may stop this too (a full disk): then the last record holds.
-                    with contextlib.suppress(OSError):
-                        _write_record(file, record, described, done)
-                raise
-        record.unlink(missing_ok=True)
-        if fcntl is None:
-            file.close()  # Windows gives no open file another name
-        os.replace(part, out)
-    _write_facts(out, done.tokens_written, tokenizer)
-    return done.tokens_written
+    blocks = text_file_blocks(path, special, made_of["errors"], begin=begin)
+    noted = _note_ends(blocks, made_of["text"][0], ends)
+    done: dict[str, Any] = {}
+
+    def keep(end: End, written: Written) -> None:
+        nonlocal done
+        done = {**made_of, "bytes_read": end.place, "written": written}
+        tell(end.text_bytes)
+
+    def record() -> None:
+        if done:
+            part.write_note(done)
+
+    def tell(n_bytes: int) -> None:
+        if on_progress is not None:
+            on_progress("bytes", n_bytes)
+
+    # Closed, encode_blocks calls off what its threads have not begun.
+    with contextlib.closing(tokenizer.encode_blocks(noted, n_threads=n_threads)) as arrays:
+        tell(begin)
+        times = RecordTimes()
+        write_recorded(arrays, ends, writer, times, text_bytes=begin, keep=keep, record=record)
 
 
-def _identify(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        stat = os.fstat(file.fileno())
-        head = hashlib.sha256(file.read(_HEAD_BYTES)).hexdigest()
-    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256_of_first_mib": head}
-
-
-def _note_ends(blocks: Iterable[Loadable], n_bytes: int, ends: deque[int]) -> Iterator[Loadable]:
+def _note_ends(blocks: Iterable[Loadable], n_bytes: int, ends: deque[End]) -> Iterator[Loadable]:
     """Put where each block ends in the text into ends: only the block after it says so."""
     for block, following in itertools.pairwise(itertools.chain(blocks, [None])):
         assert block is not None
-        ends.append(n_bytes if following is None else following.offset)
+        end = n_bytes if following is None else following.offset
+        ends.append(End(end, end))
         yield block
 
 
-@contextlib.contextmanager
-def _open_alone(part: Path) -> Iterator[BinaryIO]:
-    """Open a file to go on writing it, unless another process does.
-
-    Raises:
-        BlockingIOError: if another process does.
-    """
-    while True:
-        with open(os.open(part, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise BlockingIOError(
-                        f"{part} must not be written twice at once: another process writes it; "
-                        "wait for it, or give another file to write"
-                    ) from None
-                # Between open and flock another process may have finished and renamed the file.
-                if not _is_at(file, part):
-                    continue
-            yield file
-            return
-
-
-def _is_at(file: BinaryIO, path: Path) -> bool:
+def _go_on(
+    part: disk.ResumedFile, out: Path, made_of: dict[str, Any], tokenizer: BlockEncoder
+) -> tuple[int, TokenWriter] | None:
+    """Byte to read from, and the writer behind what an earlier call left, if that is of use."""
+    if part.n_bytes == 0:
+        return None
+    note = part.read_note()
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _resumable(
-    part: Path, record: Path, described: dict[str, Any], tokenizer: TokenizerFacts
-) -> _Progress:
-    """How far the part has come that an earlier call left, if it can be gone on with."""
-    if not record.exists() and part.stat().st_size == 0:
-        return _Progress(0, 0)
-    try:
-        found = json.loads(read_text(record))
-        done = _Progress(int(found["bytes_read"]), int(found["tokens_written"]))
+        begin, after = int(note["bytes_read"]), Written(*note["written"])
         # What was read strictly reads the same when invalid bytes are replaced.
-        same_errors = found["errors"] in ("strict", described["errors"])
-        if found["tokenizer_hash"] != described["tokenizer_hash"]:
+        same_errors = note["errors"] in ("strict", made_of["errors"])
+        if note["tokenizer_hash"] != made_of["tokenizer_hash"]:
             unlike = "is of another tokenizer"
-        elif found["text"] != described["text"]:
+        elif note["text"] != made_of["text"]:
             unlike = "is of another text, or the text has changed"
         elif not same_errors:
-            unlike = f"was read with errors={found['errors']}"
-        elif part.stat().st_size < done.tokens_written * tokenizer.dtype.itemsize:
-            unlike = "is shorter than its record says"
+            unlike = f"was read with errors={note['errors']}"
         else:
-            return done
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+            dtype = tokenizer.dtype.name
+            return begin, TokenWriter(part.part, dtype=dtype, after=after)
+    except (KeyError, TypeError):
         unlike = "has no record that can be read"
-    warnings.warn(f"{part} {unlike}: encoding starts afresh", stacklevel=4)
-    return _Progress(0, 0)
-
-
-def _write_record(file: BinaryIO, record: Path, described: dict[str, Any], done: _Progress) -> None:
-    # On disk before the record says so: after a loss of power the record must not promise more.
-    file.flush()
-    os.fsync(file.fileno())
-    write_atomically(record, [to_json(described | done._asdict()).encode()])
-
-
-def read_token_file(path: Path, tokenizer: TokenizerFacts) -> UInt[np.ndarray, " n_tokens"]:
-    """Ids of a token file, mapped from disk.
-
-    Raises:
-        ValueError: if it was not written with this tokenizer, or is not as long as it should be.
-    """
-    check_file(path)
-    facts_path = _beside(path, ".json")
-    try:
-        facts = json.loads(read_text(facts_path))
-        dtype, count = np.dtype(facts["dtype"]).newbyteorder("<"), int(facts["count"])
-        written_with = str(facts["tokenizer_hash"])
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(
-            f"{facts_path} must hold dtype, count, vocab_size and tokenizer_hash; encode again"
-        ) from None
-    if written_with != tokenizer.hash:
-        raise ValueError(
-            f"{path} was encoded with tokenizer {written_with[:12]}, this one is "
-            f"{tokenizer.hash[:12]}; give the tokenizer it was encoded with"
-        )
-    n_bytes = path.stat().st_size
-    if n_bytes != count * dtype.itemsize:
-        raise ValueError(
-            f"{path} must have {count * dtype.itemsize} bytes for {count} tokens: it has "
-            f"{n_bytes}; encode again"
-        )
-    if count == 0:
-        return np.empty(0, dtype)
-    return np.memmap(path, dtype, mode="r")
-
-
-def _to_bytes(array: UInt[np.ndarray, " n_tokens"], tokenizer: TokenizerFacts) -> bytes:
-    return array.astype(tokenizer.dtype.newbyteorder("<"), copy=False).tobytes()
-
-
-def _write_facts(path: Path, count: int, tokenizer: TokenizerFacts) -> None:
-    facts = {
-        "dtype": tokenizer.dtype.name,
-        "count": count,
-        "vocab_size": tokenizer.vocab_size,
-        "tokenizer_hash": tokenizer.hash,
-    }
-    write_atomically(_beside(path, ".json"), [to_json(facts).encode()])
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
+    except ValueError:
+        unlike = "does not hold the ids that its record says"
+    warnings.warn(f"{out}.part {unlike}: encoding starts afresh", stacklevel=4)
+    return None

@@ -5,7 +5,8 @@
 >>> tokenizer.decode(tokenizer.encode("Once upon a time"))
 'Once upon a time'
 
-What is compiled (fastlm.bpe) is imported when first used, so that importing this file stays quick.
+What is compiled (fastlm.tokenizer.bpe) is imported when first used, so that importing this file
+stays quick.
 """
 
 import functools
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import UInt
 
+from fastlm.cli.progress import Progress
 from fastlm.files.paths import StrPath
 from fastlm.files.utf8 import refuse_surrogates, to_utf8
 from fastlm.tokenizer import folder as tokenizer_files
@@ -29,7 +31,6 @@ from fastlm.tokenizer.bpe.blocks import (
 from fastlm.tokenizer.bpe.lazy_encoder import LazyEncoder
 from fastlm.tokenizer.bpe.small import NO_TOKEN
 from fastlm.tokenizer.bpe.token_bytes import TokenBytes
-from fastlm.tokenizer.bpe.train import Progress
 from fastlm.tokenizer.offsets import decode_strictly, token_spans
 from fastlm.tokenizer.special_tokens import Choice, SpecialUse, choose_special, refuse_special
 from fastlm.tokenizer.tables import Tables, hash_tables, make_tables
@@ -326,7 +327,7 @@ class Tokenizer:
         """
         end_id = -1 if end_of_text is None else self.token_to_id(end_of_text)
         blocks = document_blocks(map(to_utf8, documents))
-        return self._encode_blocks(blocks, end_id, n_threads)
+        return self.encode_blocks(blocks, end_of_text=end_id, n_threads=n_threads)
 
     def encode_file_blocks(
         self, path: StrPath, *, n_threads: int | None = None, errors: str = "strict"
@@ -337,7 +338,7 @@ class Tokenizer:
             errors: "strict" refuses invalid UTF-8, "replace" reads it as U+FFFD.
         """
         special = [token.encode() for token in self.special_tokens]
-        return self._encode_blocks(text_file_blocks(path, special, errors), -1, n_threads)
+        return self.encode_blocks(text_file_blocks(path, special, errors), n_threads=n_threads)
 
     def encode_file(
         self,
@@ -370,15 +371,20 @@ class Tokenizer:
             Path(path),
             Path(out),
             self,
-            lambda blocks: self._encode_blocks(blocks, -1, n_threads),
+            n_threads=n_threads,
             errors=errors,
             resume=resume,
             on_progress=on_progress,
         )
 
-    def _encode_blocks(
-        self, blocks: Iterable[Loadable], end_of_text: int, n_threads: int | None
+    def encode_blocks(
+        self, blocks: Iterable[Loadable], *, end_of_text: int = -1, n_threads: int | None = None
     ) -> Generator[UInt[np.ndarray, " n_tokens"], None, None]:
+        """Ids of blocks of text, in order, an array each; closed, it begins no more of them.
+
+        Args:
+            end_of_text: id put after each document of a block; -1 puts none.
+        """
         encoder = self._encoder
         yield from map_blocks(
             lambda text, bounds: encoder.encode(text, bounds, end_of_text), blocks, n_threads

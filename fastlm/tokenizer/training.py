@@ -3,10 +3,11 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
+from fastlm.cli.progress import Progress
 from fastlm.files.paths import StrPath, check_file
 from fastlm.files.utf8 import to_utf8
 from fastlm.tokenizer.bpe.blocks import Loadable, document_blocks
-from fastlm.tokenizer.bpe.train import Merges, Progress, Vocab, learn_vocabulary
+from fastlm.tokenizer.bpe.learn import Merges, Vocab, learn_vocabulary
 from fastlm.tokenizer.special_tokens import check_special
 from fastlm.tokenizer.text_blocks import sample_stripes, stripe_blocks, text_file_blocks
 
@@ -32,7 +33,7 @@ def train_bpe(
         n_threads: None takes all cores.
         errors: "strict" refuses invalid UTF-8, "replace" reads it as U+FFFD.
         on_progress: called with ("bytes", read so far), then ("merges", learned so far); before
-            them with ("sampled", bytes to read) if sample_bytes leaves text out.
+            them with ("total", bytes to read) if sample_bytes leaves text out.
         max_token_bytes: no token learned is longer; None sets no limit.
         sample_bytes: of files that hold more, read evenly spaced stripes of 1 MiB or less, of
             each file in proportion to its size, about so many bytes together; None reads all.
@@ -60,7 +61,7 @@ def train_bpe(
         blocks = stripe_blocks(stripes, special_bytes, errors)
         source = f"a sample of {sample_bytes} bytes of {source}"
         if on_progress is not None:
-            on_progress("sampled", sum(stripe.end - stripe.begin for stripe in stripes))
+            on_progress("total", sum(stripe.end - stripe.begin for stripe in stripes))
     return learn_vocabulary(
         blocks,
         vocab_size,

@@ -1,4 +1,4 @@
-"""Training: from a configuration and a folder to a model, its log and its curve."""
+"""Training: a configuration and prepared data become a model, its log and its loss curve."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""python -m fastlm.train: the clock starts before anything slow is imported."""
+"""`python -m fastlm.train`: the clock starts before any slow import."""
 
 import time
 

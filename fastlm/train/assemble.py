@@ -1,4 +1,4 @@
-"""The parts of a run that its configuration asks for: device, network, optimizers, loss."""
+"""Builds the parts of a run from its configuration: device, ops, network, optimizers, loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from fastlm.config import TrainConfig
+from fastlm.devices.fsdp import apply_fsdp
 from fastlm.devices.hardware import choose_compute_dtype, choose_device
 from fastlm.devices.ranks import GradientSum, Ranks
-from fastlm.devices.sharding import shard_model
 from fastlm.model import TransformerLM, init_weights
 from fastlm.ops import Ops, load_ops, torch_ops
 from fastlm.optim import Stepper
@@ -25,21 +25,21 @@ from fastlm.train.tying import Tie, tie
 
 @dataclass(frozen=True)
 class Setup:
-    """The device and the operations of a run, decided once."""
+    """Device, dtype and operations of a run, decided once."""
 
     device: torch.device
     compute_dtype: torch.dtype
-    """of activations and of the products of matrices"""
+    """Dtype of activations and matrix products."""
     notice: str
-    """why that is another dtype than was asked for; empty if it is the same"""
+    """Why compute_dtype differs from the requested dtype; empty if it does not."""
     ops: Ops
 
 
 def set_up(config: TrainConfig) -> Setup:
-    """Decide on what a run computes; looks for devices and packages, changes nothing.
+    """Choose device, dtype and operations; looks for devices and packages, changes nothing.
 
     Raises:
-        ValueError: for what this machine does not have, with what to do.
+        ValueError: if this machine lacks what the configuration asks for.
     """
     check_logger(config.logger)
     device = choose_device(config.device)
@@ -57,36 +57,36 @@ class Parts:
     optimizers: list[Stepper | RowAdaGrad]
     tie: Tie | None
     parameters: list[nn.Parameter]
-    """those with gradients of their own"""
+    """Trainable parameters, without the n-gram tables."""
     average: WeightAverage | None
     loss: Callable[[Tensor, Tensor], Tensor]
-    """mean over a micro-batch, compiled if the configuration says so"""
+    """Mean loss over a micro-batch, compiled if the configuration says so."""
     gradient_sum: GradientSum | None
 
 
 def assemble(config: TrainConfig, setup: Setup, ranks: Ranks) -> Parts:
-    """Make everything anew from config.seed.
+    """Build everything, with weights initialised from config.seed.
 
     Raises:
-        ValueError: for a step that does not fit the device, with what to do.
+        ValueError: if a step does not fit the device.
     """
     device, ops = setup.device, setup.ops
     torch.use_deterministic_algorithms(config.deterministic)
-    torch.manual_seed(config.seed)  # nothing here draws from it, but an operation of others may
-    # Before anything is on the device: free memory is then all that this run can have.
+    torch.manual_seed(config.seed)  # fastlm does not use this generator, but other code may
+    # Before anything is on the device: free memory is then all that this run can get.
     memory = plan_memory(
         config,
         device,
         bf16=setup.compute_dtype == torch.bfloat16,
         keeps_logits=ops.linear_cross_entropy is torch_ops.linear_cross_entropy,
         n_ranks=ranks.size,
-        is_sharded=ranks.is_sharded,
+        is_fsdp=ranks.is_fsdp,
     )
-    # The card with the least free memory decides for all.
+    # The device with the least free memory decides for all.
     size, checkpointed = ranks.largest(-memory.micro_batch, memory.checkpoint_activations)
     memory = memory._replace(micro_batch=-int(size), checkpoint_activations=bool(checkpointed))
-    # The parts of a sharded model come together between its layers.
-    scope = "block" if ranks.is_sharded else config.compile_scope
+    # FSDP gathers and frees parameters between layers, so the whole step cannot be one graph.
+    scope = "block" if ranks.is_fsdp else config.compile_scope
     if config.compile:
         _forget_graphs()
         if scope == "block":
@@ -101,15 +101,17 @@ def assemble(config: TrainConfig, setup: Setup, ranks: Ranks) -> Parts:
     init_weights(model, config.seed)
     model.to(device)
     tables = None
-    if model.ngrams is not None:  # first: its parameters are no other optimizer's
+    if model.ngrams is not None:  # first, so that no other optimizer gets the tables
         rows = model.ngrams.tables.parameters()
         tables = RowAdaGrad(rows, config.optim.ngram_lr, ranks=ranks)
-    if ranks.is_sharded:
-        shard_model(model, layers=model.layers, device=device)
+    if ranks.is_fsdp:
+        apply_fsdp(model, layers=model.layers, device=device)
     tied = tie(model) if config.optim.tie_until > 0 else None
-    optimizers = build_optimizers(
-        model, config.optim, setup.ops, ranks=ranks, compiled=config.compile
-    )
+    optimizers: list[Stepper | RowAdaGrad] = [
+        *build_optimizers(model, config.optim, setup.ops, ranks=ranks, compiled=config.compile)
+    ]
+    if tables is not None:
+        optimizers.append(tables)
     parameters = [p for p in model.parameters() if p.requires_grad]
     loss: Callable[[Tensor, Tensor], Tensor] = model.loss
     if config.compile and scope == "block":
@@ -123,11 +125,11 @@ def assemble(config: TrainConfig, setup: Setup, ranks: Ranks) -> Parts:
     if config.optim.average_tail > 0:
         tail, every = config.optim.average_tail, config.optim.average_every
         average = WeightAverage(parameters, tail=tail, every=every)
-    is_added_up = ranks.size > 1 and not ranks.is_sharded
+    is_added_up = ranks.size > 1 and not ranks.is_fsdp
     return Parts(
         memory=memory,
         model=model,
-        optimizers=[*optimizers, *([] if tables is None else [tables])],
+        optimizers=optimizers,
         tie=tied,
         parameters=parameters,
         average=average,
@@ -137,10 +139,10 @@ def assemble(config: TrainConfig, setup: Setup, ranks: Ranks) -> Parts:
 
 
 def _forget_graphs() -> None:
-    """Start as a process does that has compiled nothing."""
-    # Graphs are kept per function, and only a few: those of an earlier run would be in the way.
+    """Reset torch.compile to the state of a new process."""
+    # Dynamo caches only a few graphs per function: those of an earlier run would use them up.
     torch.compiler.reset()
-    # einops has a table of the types it has met, and a graph holds for that table alone: it
-    # would be compiled a second time when the first call has filled it.
+    # einops caches the tensor types it has met, and Dynamo guards on that cache: a first call
+    # that fills it would cause a recompilation.
     for x in (torch.empty(1, 1), torch.nn.Parameter(torch.empty(1, 1))):
         rearrange(x, "a b -> b a")

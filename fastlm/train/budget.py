@@ -1,4 +1,4 @@
-"""How much of a run is done, and when it is over: by steps, by tokens or by the clock."""
+"""Budgets in steps, tokens and time: how much of a run is done, and when it is over."""
 
 import statistics
 import time
@@ -8,18 +8,18 @@ from fastlm.config import TrainConfig
 
 _LEAVING_SECONDS = 10.0
 _MARGIN = 0.1
-"""safety margin: the final validation and save may take 10 % longer than predicted"""
+"""Safety margin: the final validation and save may take 10 % longer than predicted."""
 _LEAST_MARGIN_SECONDS = 0.5
 
 REASONS = ("step budget", "token budget", "time budget")
-"""what Budget.is_over can return"""
+"""Values that Budget.is_over can return, besides None."""
 
 
 class Clock:
-    """Counts on where an earlier part of the run stopped.
+    """The clocks of a run, which continue when it is resumed.
 
-    elapsed runs from the process's start (what is paid for); seconds runs from the moment the
-    first step begins. The difference is what start-up and compilation took.
+    elapsed counts from the start of the process, seconds from the start of the first step. The
+    difference is the time of start-up and compilation.
     """
 
     def __init__(self, started: float) -> None:
@@ -29,33 +29,33 @@ class Clock:
         self.first_step_began: float | None = None
 
     def continue_from(self, elapsed: float, seconds: float) -> None:
-        """Add the times of the run's earlier part."""
+        """Add the times of the run before it was resumed."""
         self.earlier_elapsed, self.earlier_seconds = elapsed, seconds
 
     def begin_steps(self) -> None:
-        """The first step begins now."""
+        """Mark the start of the first step."""
         self.first_step_began = time.perf_counter()
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the process started."""
+        """Seconds since the start of the process."""
         return self.earlier_elapsed + time.perf_counter() - self.started
 
     @property
     def seconds(self) -> float:
-        """Seconds since the first step began; validations and checkpoints on the way count."""
+        """Seconds since the start of the first step, including validations and checkpoints."""
         if self.first_step_began is None:
             return self.earlier_seconds
         return self.earlier_seconds + time.perf_counter() - self.first_step_began
 
 
 class Budget:
-    """Knows what a run may use, and learns how long its parts take.
+    """The budgets of a run, with estimates of how long its parts take.
 
     Args:
-        n_val_tokens: of the last validation, which has to fit in the time.
-        is_waited_for: whether a step is done when train_step returns, as on a CPU; a GPU may still
-            be at the step before.
+        n_val_tokens: tokens of the final validation, which must fit in the time budget.
+        is_waited_for: whether a step is complete when train_step returns, as on a CPU; a GPU may
+            still run the previous step.
     """
 
     def __init__(
@@ -71,19 +71,19 @@ class Budget:
         self.n_val_tokens = n_val_tokens
         self._n_steps_ahead = 1 if is_waited_for else 2
         self.window_seconds: list[float] = []
-        """of training on a window, in the warm-up and in each log interval"""
+        """Seconds per training window: one entry for the warm-up and one per log interval."""
         self.eval_seconds_per_token: list[float] = []
-        """in the warm-up and in each validation"""
+        """Seconds per validation token: one entry for the warm-up and one per validation."""
 
     def use_config(self, config: TrainConfig) -> None:
-        """Go on with other budgets."""
+        """Continue with other budgets."""
         self.config = config
 
     def progress(self, step: int) -> float:
-        """Share of the run that is done: of its steps or of its time, whichever is further.
+        """Share of the run that is done: the larger of its shares of steps and of time.
 
-        Time counts from the first step on, so that a slow start does not cut the warm-up, and not
-        at all where steps are fixed.
+        Time counts from the first step, so that a slow start does not cut the warm-up short, and
+        not at all with fix_steps.
         """
         shares = [0.0]
         if self.config.total_steps is not None:
@@ -96,10 +96,10 @@ class Budget:
         return min(1.0, max(shares))
 
     def progress_with(self, step: int, now: float | None = None) -> float:
-        """Share of the run that is done when this step is: the first is above 0.
+        """Share of the run that is done after this step; above 0 already for the first step.
 
         Args:
-            now: share that is done before it; what progress says when not given.
+            now: share that is done before the step; by default progress(step - 1).
         """
         now = self.progress(step - 1) if now is None else now
         if self.config.total_steps is None:
@@ -108,12 +108,13 @@ class Budget:
 
     @property
     def reserve(self) -> float:
-        """Seconds to keep for the last step, validation and checkpoint, by what they took so far.
+        """Seconds reserved for the last step, validation and checkpoint, from measured times.
 
-        The margin and, on average, half a step of it are left over: of a minute 98 % is used where
-        a step takes less than a hundredth of it, and more of longer budgets.
+        The margin and on average half a step stay unused: if a step takes less than a hundredth
+        of a budget of one minute, 98 % of the budget is used, and more of a longer one.
         """
-        # Medians, and never more than training takes: a hiccup must not end the run early.
+        # Medians, and a validation token never counts more than a training token: a hiccup must
+        # not end the run early.
         window = statistics.median(self.window_seconds)
         per_token = min(
             statistics.median(self.eval_seconds_per_token),
@@ -125,12 +126,12 @@ class Budget:
 
     @property
     def stop_seconds(self) -> float:
-        """Seconds that a clean stop can take: steps under way, checkpoints, leaving."""
+        """Seconds that a clean stop can take: queued steps, checkpoints, exit."""
         step = statistics.median(self.window_seconds) * self.config.batch_sizes[-1]
         return 2 * step + 2 * self.saver.seconds + _LEAVING_SECONDS
 
     def seconds_left(self, step: int, tokens: int) -> float:
-        """Seconds to the end of training, at the speed so far."""
+        """Predicted seconds to the end of training, at the speed so far."""
         limits = []
         if self.config.total_steps is not None:
             left = self.config.tokens_in(self.config.total_steps) - tokens
@@ -140,12 +141,12 @@ class Budget:
         return max(0.0, min(limits))
 
     def is_over(self, step: int, tokens: int, next_tokens: int) -> str | None:
-        """Which budget does not hold the next step, of next_tokens; None if all do."""
+        """Name of the budget that the next step, of next_tokens, would exceed; None if none."""
         total_steps, time_budget = self.config.total_steps, self.config.time_budget
         max_tokens = self.config.max_tokens
         if total_steps is not None and step >= total_steps:
             return "step budget" if self.config.max_steps == total_steps else "token budget"
-        # A clock that is ahead of the steps makes the batch grow sooner.
+        # If time is ahead of the steps, the batch ramp rises sooner than planned.
         if step > 0 and max_tokens is not None and tokens + next_tokens > max_tokens:
             return "token budget"
         if time_budget is not None and self.clock.elapsed >= time_budget - self.reserve:

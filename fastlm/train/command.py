@@ -1,4 +1,4 @@
-"""The command line of fastlm.train: from flags to a configuration, from a run to an exit code."""
+"""The command line of fastlm.train: flags become a configuration, a run becomes an exit code."""
 
 import dataclasses
 import sys
@@ -13,7 +13,8 @@ import tyro
 from fastlm import cli
 from fastlm.config import TrainConfig
 from fastlm.config.recipes import load_recipe
-from fastlm.runs.record import CHECKPOINTS, RunRecord
+from fastlm.runs.record import RunRecord
+from fastlm.runs.run_files import RunFiles
 from fastlm.train import signals
 
 if TYPE_CHECKING:
@@ -27,19 +28,19 @@ class TrainArguments:
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     out: Path | None = None
-    """folder of the run; out/RECIPE-N when not given"""
+    """folder of the run; none: out/RECIPE-N"""
     resume: str | None = None
-    """auto: go on with the run in --out if it has a checkpoint; or the folder of a run, or of one
-    of its checkpoints"""
+    """auto: resume the run in --out if it has a checkpoint; otherwise the folder of a run, or of
+    one of its checkpoints, to resume from"""
     profile: bool = False
-    """only time a few steps and their parts: profile.md and trace.json in --out"""
+    """only profile a few steps: writes profile.md and trace.json to --out"""
 
 
 ARGUMENTS = TrainArguments
 
 
 def _flag(argv: Sequence[str], name: str) -> str | None:
-    """Value of the last --name in argv, "" for one at the end, None when it is not there."""
+    """Value of the last --name in argv; "" if it ends argv, None if it is absent."""
     value = None
     for i, word in enumerate(argv):
         if word == f"--{name}":
@@ -50,13 +51,13 @@ def _flag(argv: Sequence[str], name: str) -> str | None:
 
 
 def _starting_point(argv: Sequence[str]) -> TrainArguments:
-    """What the flags change: the recipe, or the configuration of the run that is resumed."""
+    """The configuration that the flags override: a recipe, or that of the resumed run."""
     out, resume = _flag(argv, "out"), _flag(argv, "resume")
     folder = Path(out) if out else None
     if resume not in (None, "", "auto"):
         folder = _run_of(Path(str(resume)))
     if resume and resume != "auto" and folder is not None:
-        config = RunRecord(folder).config()  # a named run has to be there
+        config = RunRecord(folder).config()  # a named run must exist
     elif resume and folder is not None and RunRecord(folder).exists:
         config = RunRecord(folder).config()
     else:
@@ -73,11 +74,12 @@ def _starting_point(argv: Sequence[str]) -> TrainArguments:
 
 
 def _run_of(path: Path) -> Path:
-    """The folder of a run, which a path or the folder of a checkpoint names."""
+    """The folder of a run, from that folder or the folder of one of its checkpoints."""
     from fastlm.checkpoint import is_checkpoint
 
-    if is_checkpoint(path) and path.absolute().parent.name == CHECKPOINTS:
-        return path.parent.parent
+    run = path.parent.parent
+    if is_checkpoint(path) and path.parent.absolute() == RunFiles(run.absolute()).checkpoints:
+        return run
     return path
 
 
@@ -89,7 +91,7 @@ def _next_run_folder(recipe: str) -> Path:
 
 
 def _story_data(config: TrainConfig) -> Path:
-    """Generated stories, prepared once for each vocabulary size."""
+    """Folder of generated stories, which are prepared once for each vocabulary size."""
     from fastlm.corpus.generated import make_stories
     from fastlm.data.prepared import prepare
     from fastlm.train.run import say
@@ -97,15 +99,15 @@ def _story_data(config: TrainConfig) -> Path:
     corpus = make_stories(Path("data") / "stories")
     folder = Path("data") / f"stories-v{config.data.vocab_size}"
     size = config.data.vocab_size
-    # Replaced when the stories were made anew: nobody's own data are there.
-    return prepare(corpus, folder, vocab_size=size, replace=True, report=say)
+    # Replacing is safe when the stories were generated again: nobody's own data are there.
+    return prepare(corpus, folder, vocab_size=size, replace=True, say=say)
 
 
 def configuration(argv: Sequence[str]) -> TrainConfig:
-    """What the flags of fastlm.train come to, as far as flags alone can say it.
+    """The configuration that flags of fastlm.train give, before any data is read.
 
     Raises:
-        ValueError: for flags or values that there are not.
+        ValueError: for unknown flags or invalid values.
     """
     return _parsed(list(argv)).config
 
@@ -124,7 +126,7 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     argv = list(sys.argv[1:] if argv is None else argv)
     started = time.perf_counter() if started is None else started
     arguments = _parsed(argv)
-    # All that is slow to import comes after the flags.
+    # Slow imports come after the flags are parsed.
     from fastlm.checkpoint import is_checkpoint
     from fastlm.data.prepared import open_prepared
     from fastlm.devices.hardware import configure_cuda
@@ -135,13 +137,13 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
 
     config = arguments.config
     if arguments.resume == "auto" and arguments.out is None:
-        raise ValueError("--resume auto needs --out: the folder of the run to go on with")
+        raise ValueError("--resume auto needs --out: the folder of the run to resume")
     resume: bool | Path = arguments.resume is not None
     if arguments.resume not in (None, "auto"):
         named = Path(str(arguments.resume))
         if _run_of(named) != arguments.out:
             raise ValueError(
-                f"--resume {named} goes on in that folder: leave out --out {arguments.out}"
+                f"--resume {named} continues in its own folder: leave out --out {arguments.out}"
             )
         resume = named if is_checkpoint(named) else True
     configure_cuda(bf16=config.bf16)
@@ -156,17 +158,17 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
                 path = ranks.of_first(str(_story_data(config)) if ranks.is_first else "")
                 data = dataclasses.replace(config.data, path=path)
                 config = dataclasses.replace(config, data=data)
-                started += time.perf_counter() - began  # making data is not training
+                started += time.perf_counter() - began  # making data is not on the budget
             if asked and config.model.vocab_size != open_prepared(config.data.path).vocab_size:
                 raise ValueError(
-                    f"the vocabulary's size comes from the data: {config.data.path} was made for "
-                    f"another one than {asked}; leave the flag out or prepare the text with "
-                    f"--vocab-size {asked}"
+                    f"the vocabulary size comes from the data: {config.data.path} was made with "
+                    f"another one than --model.vocab-size {asked}; leave the flag out, or prepare "
+                    f"the text with --vocab-size {asked}"
                 )
             run_dir = arguments.out or ranks.of_first(_next_run_folder(config.recipe))
             if arguments.profile:
                 if ranks.size > 1:
-                    raise ValueError("--profile times the parts of one process: leave out torchrun")
+                    raise ValueError("--profile times a single process: leave out torchrun")
                 run = new_run(config, run_dir, clock_started=started, setup=setup)
                 print(profile_run(run).table())
                 return
@@ -189,7 +191,7 @@ def _exit_code(
     ranks: "Ranks",
     setup: "Setup",
 ) -> int:
-    """Train, and say in a line why it ended if it did not come to its end."""
+    """Train; if the run does not finish, print the reason in one line."""
     from fastlm.checkpoint.saver import SaveFailed
     from fastlm.train.micro_batch import OutOfMemory
     from fastlm.train.run import say, train
@@ -209,12 +211,13 @@ def _exit_code(
         if ranks.is_first or not isinstance(error, Diverged):  # that is the same for all
             say(f"error: {error}")
             for path in getattr(error, "__notes__", []):
-                say(f"what the step was made of: {path}")
+                say(f"description of the step: {path}")
         return 1
     except signals.Stopped as stopped:
         if ranks.is_first:
             say(
-                f"stopped by {stopped} before the first step; --resume auto --out {run_dir} goes on"
+                f"stopped by {stopped} before the first step; go on with --resume auto "
+                f"--out {run_dir}"
             )
         return signals.SAVED
     return 0 if summary.finished else signals.SAVED

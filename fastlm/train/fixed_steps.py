@@ -1,8 +1,8 @@
-"""How many steps a time budget holds, measured before the first: a run that can be repeated.
+"""fix_steps: measure before step 1 how many steps fit a time budget, for a reproducible schedule.
 
-A schedule on a clock follows the machine, and no two runs of it are alike. Here real
-steps of each batch size, a validation and a checkpoint are timed, everything is put back, and the
-run becomes one of so many steps: --max-steps with that number gives it again, without a clock.
+A schedule that follows the clock depends on the machine, so no two runs are alike. The probe times
+real steps of each batch size and a checkpoint, restores everything, and sets max_steps:
+--max-steps with that number repeats the run without a clock.
 """
 
 import bisect
@@ -24,18 +24,18 @@ from fastlm.data.windows import Batch
 from fastlm.train.loop import Training
 
 _ROUNDS, _STEPS = 3, 3
-_SPARE = 0.01  # of the time: a run that is a little slower than its probe still comes to its end
+_SPARE = 0.01  # share of the time kept free, so that a run slower than its probe still finishes
 
 
 def fix_steps(run: Training, status: StatusLine) -> None:
-    """Give a run on a time budget, before its first step, the max_steps that the budget holds.
+    """Set max_steps of a run, before its first step, to as many as fit its time budget.
 
-    The number goes into the run's configuration, config.json and the log. Model, optimizers and
-    data are afterwards as they were, and the probe counts on the budget's clock. A signal ends it
-    without a number.
+    The number is written to the run's configuration, config.json and the log. Model, optimizers
+    and data are restored afterwards; the probe's time counts on the budget. A signal ends the
+    probe without a number.
     """
     trainer, saver = run.trainer, run.saving.saver
-    assert trainer.step == 0, "the steps before would have had another schedule"
+    assert trainer.step == 0, "earlier steps had another schedule"
     before = copied(run)
     stream = trainer.stream()
     stages = range(len(trainer.batch_sizes))
@@ -60,11 +60,13 @@ def fix_steps(run: Training, status: StatusLine) -> None:
             "elapsed_seconds": round(run.clock.elapsed, 3),
         }
     )
-    status.say(f"{n_steps:,} steps fit: --max-steps {n_steps} in place of the time repeats the run")
+    status.say(
+        f"{n_steps:,} steps fit: --max-steps {n_steps} in place of --time-budget repeats the run"
+    )
 
 
 def copied(run: Training) -> SavedRun:
-    """Copies of all that Saving.restore puts back; those of the weights are on the CPU."""
+    """Copy everything that Saving.restore restores, with the weights on the CPU."""
     trainer = run.trainer
     return SavedRun(
         step=trainer.step,
@@ -76,19 +78,19 @@ def copied(run: Training) -> SavedRun:
 
 
 def _step_seconds(run: Training, stream: Iterator[Batch], stage: int) -> float:
-    """Median over rounds of steps; a signal cuts it short."""
+    """Seconds per step of a stage, median over rounds of steps; a signal cuts it short."""
 
     def step() -> Tensor:
         _, progress = run.stopping.next_step(run.trainer.step)
         return run.trainer.train_step(stream, stage=stage, progress=progress)[0]
 
-    step().item()  # allocates
+    step().item()  # the first step allocates memory
     rounds = []
     for _ in range(_ROUNDS):
         began = time.perf_counter()
         for _ in range(_STEPS):
             loss = step()
-        loss.item()  # as in training, the device is waited for after several steps
+        loss.item()  # as in training, wait for the device only after several steps
         rounds.append((time.perf_counter() - began) / _STEPS)
         if run.stopping.asked() is not None:
             break
@@ -96,7 +98,7 @@ def _step_seconds(run: Training, stream: Iterator[Batch], stage: int) -> float:
 
 
 def _save_seconds(run: Training) -> float:
-    """Time of a checkpoint with the state that optimizers have only after a step."""
+    """Seconds of writing a checkpoint with optimizer state, which exists only after a step."""
     trainer, began = run.trainer, time.perf_counter()
     snapshot = take_snapshot(
         trainer.step, trainer.model, trainer.optimizers, run.saving.state(), {}
@@ -130,10 +132,10 @@ def steps_within(
     eval_seconds: float,
     save_seconds: float,
 ) -> int:
-    """The most steps that fit in the seconds, with validations and checkpoints on the way; >= 1.
+    """The most steps that fit in the seconds together with validations and checkpoints; >= 1.
 
     Args:
-        step_seconds: of a step of each of config.batch_sizes.
+        step_seconds: seconds per step for each of config.batch_sizes.
     """
 
     def needed(n_steps: int) -> float:

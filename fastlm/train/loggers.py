@@ -1,6 +1,6 @@
-"""Log rows sent on to TensorBoard or Weights & Biases, in a way that never holds up a run.
+"""Log rows forwarded to TensorBoard or Weights & Biases, without ever blocking a run.
 
-log.jsonl is the record; what is sent on is a copy that may have gaps.
+log.jsonl is the record; the forwarded rows are a copy that may have gaps.
 """
 
 import contextlib
@@ -17,36 +17,36 @@ from typing import Any, Protocol
 
 from fastlm.cli import unknown
 from fastlm.files import disk
+from fastlm.runs.run_files import RunFiles
 
 MOST_QUEUED = 1_000
-"""rows that wait to be sent; more are left out"""
+"""Length of the queue of unsent rows; rows beyond it are dropped."""
 CLOSE_SECONDS = 5.0
-"""that the end of a run waits for rows still to be sent"""
-WANDB_ID = "wandb-id.txt"
+"""Time that the end of a run waits for unsent rows."""
 
 _PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}
 _PLACES = ("step", "kind")
 
 
 class Target(Protocol):
-    """What rows are sent to; every method may take long or fail."""
+    """A receiver of log rows; every method may be slow or fail."""
 
     def send(self, step: int, values: dict[str, float]) -> None:
         """Take the numbers of one row."""
 
     def close(self) -> None:
-        """Pass on what is left."""
+        """Flush and close."""
 
 
 class Logger:
-    """Hands rows to a thread, which opens the target and sends them.
+    """Queues rows for a thread, which opens the target and sends them.
 
-    Rows are left out when too many wait. The first error is told in a line, the rest are counted.
+    Rows are dropped when the queue is full. The first error is reported, later ones are counted.
 
     Args:
-        name: for messages.
-        open_target: called in the thread, as it may wait for a network.
-        say: tells a person a line.
+        name: name of the target in messages.
+        open_target: called in the thread, because it may wait for a network.
+        say: prints a line.
     """
 
     def __init__(
@@ -54,21 +54,21 @@ class Logger:
     ) -> None:
         self.name, self.say = name, say
         self.n_lost = 0
-        """rows that were left out, or that the target did not take"""
+        """Number of rows that were dropped, or that the target did not take."""
         self._rows: queue.Queue[dict[str, Any] | None] = queue.Queue(MOST_QUEUED)
         self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._send_all, args=(open_target,), daemon=True)
         self._thread.start()
 
     def log(self, row: dict[str, Any]) -> None:
-        """Take a log row; returns at once."""
+        """Queue a log row; returns at once."""
         try:
             self._rows.put_nowait(row)
         except queue.Full:
             self.n_lost += 1
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Wait a little for what is left, and tell what was not sent."""
+        """Wait a little for unsent rows, and report how many were not sent."""
         self._is_closing.set()
         with contextlib.suppress(queue.Full):
             self._rows.put_nowait(None)  # wakes a thread that waits for rows
@@ -77,11 +77,11 @@ class Logger:
         if self._thread.is_alive():
             self.say(
                 f"warning: {self.name} has not finished after {seconds:g} s and is left: "
-                f"{n_left + self.n_lost:,} rows were not sent; log.jsonl has them all"
+                f"{n_left + self.n_lost:,} rows were not sent; the log has them all"
             )
         elif self.n_lost:
             self.say(
-                f"warning: {self.n_lost:,} rows were not sent to {self.name}; log.jsonl has them"
+                f"warning: {self.n_lost:,} rows were not sent to {self.name}; the log has them"
             )
 
     def _send_all(self, open_target: Callable[[], Target]) -> None:
@@ -93,13 +93,13 @@ class Logger:
                 values = numbers(row)
                 if values:
                     target.send(int(row.get("step", 0)), values)
-            except (Exception, SystemExit) as error:  # whatever a foreign package does
+            except (Exception, SystemExit) as error:  # a foreign package may raise anything
                 self.n_lost += 1
                 if not is_told:
                     is_told = True
                     self.say(f"warning: {self.name} does not take a row: {_one_line(error)}")
                 if target is None:
-                    break  # to open it again would take its time for every row
+                    break  # trying to open it again would take time for every row
         try:
             if target is not None:
                 target.close()
@@ -109,7 +109,7 @@ class Logger:
             self.n_lost += 1
 
     def _next(self) -> dict[str, Any] | None:
-        """The next row; None when the run is over and none is left."""
+        """The next row; None when the run is over and no row is left."""
         while True:
             try:
                 row = self._rows.get(block=not self._is_closing.is_set())
@@ -120,7 +120,7 @@ class Logger:
 
 
 def numbers(row: dict[str, Any]) -> dict[str, float]:
-    """The finite numbers of a log row, named as loggers group them: "train/loss"."""
+    """The finite numbers of a log row, with names that loggers group: "train/loss"."""
     kind = str(row.get("kind")).replace(" ", "_")
     return {
         f"{kind}/{name}": value
@@ -133,10 +133,10 @@ def numbers(row: dict[str, Any]) -> dict[str, float]:
 
 
 def check_logger(name: str) -> None:
-    """See that a logger's package is there, before anything is begun.
+    """Check that a logger's package is installed, before the run starts.
 
     Raises:
-        ValueError: with what to install.
+        ValueError: for an unknown logger or a missing package.
     """
     if name == "none":
         return
@@ -145,8 +145,8 @@ def check_logger(name: str) -> None:
     package = _PACKAGES[name]
     if package not in sys.modules and find_spec(package) is None:
         raise ValueError(
-            f"--logger {name} needs a package that is not here: pip install {package}, or leave "
-            "the flag out"
+            f"--logger {name} needs a package that is not installed: pip install {package}, or "
+            "leave the flag out"
         )
 
 
@@ -158,13 +158,13 @@ def open_logger(
     first_step: int,
     say: Callable[[str], None],
 ) -> Logger | None:
-    """A logger for the run in a folder; None for "none".
+    """Open a logger for the run in a folder; None for "none".
 
     Args:
-        name: none, tensorboard or wandb, as check_logger let it pass.
-        config: of the run, as plain values.
-        first_step: what was sent after it by a run that goes on here is taken back or overlaid.
-        say: tells a person a line.
+        name: none, tensorboard or wandb, checked by check_logger.
+        config: the run's configuration, as plain values.
+        first_step: step that a run resumes from; rows sent after it are hidden or overwritten.
+        say: prints a line.
     """
     if name == "none":
         return None
@@ -178,9 +178,9 @@ class TensorBoard:
     def __init__(self, folder: Path, config: dict[str, Any], first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # Rows after the step that a run went back to are hidden.
+        # Rows after the step that a run is resumed from are hidden.
         purge = first_step + 1 if first_step else None
-        self.writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=purge)
+        self.writer: Any = SummaryWriter(str(RunFiles(folder).tensorboard), purge_step=purge)
         self.writer.add_text("config", f"```\n{json.dumps(config, indent=2)}\n```")
 
     def send(self, step: int, values: dict[str, float]) -> None:
@@ -189,12 +189,12 @@ class TensorBoard:
             self.writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close the event file."""
         self.writer.close()
 
 
 class WandB:
-    """A run of Weights & Biases; one that is resumed goes on there under the same id.
+    """A run of Weights & Biases; a resumed run keeps its id there.
 
     Project, entity and offline mode are W&B's own settings (WANDB_PROJECT, WANDB_MODE ...).
     """
@@ -202,7 +202,7 @@ class WandB:
     def __init__(self, folder: Path, config: dict[str, Any], first_step: int) -> None:
         import wandb
 
-        path = folder / WANDB_ID
+        path = RunFiles(folder).wandb_id
         if not (first_step and path.is_file()):
             disk.write_file(path, f"{secrets.token_hex(4)}\n".encode(), replace=True)
         self.run: Any = wandb.init(
@@ -212,7 +212,7 @@ class WandB:
             dir=str(folder),
             config=config,
         )
-        # An axis of our own: W&B's steps only rise, and a resumed run goes back.
+        # An own step axis: W&B's steps can only increase, and a resumed run goes back.
         self.run.define_metric("step")
         self.run.define_metric("*", step_metric="step")
 
@@ -221,7 +221,7 @@ class WandB:
         self.run.log({"step": step, **values})
 
     def close(self) -> None:
-        """Send what is left."""
+        """Finish the W&B run, which sends the remaining rows."""
         self.run.finish()
 
 

@@ -1,4 +1,4 @@
-"""The loop over steps, from the first to the one that a budget or a signal ends."""
+"""The training loop, from the first step until a budget or a signal ends it."""
 
 import contextlib
 import gc
@@ -23,7 +23,7 @@ from fastlm.train.trainer import Trainer
 
 @dataclass
 class Training:
-    """A run in progress: the trainer, and what decides, tells and saves around it."""
+    """A run in progress: the trainer, with its budget, stopping, telling and saving."""
 
     trainer: Trainer
     record: RunRecord
@@ -33,23 +33,23 @@ class Training:
     telling: Telling
     saving: Saving
     compile_seconds: float = 0.0
-    """that warm_up() took to compile"""
+    """Seconds that warm_up() took to compile."""
 
     @property
     def config(self) -> TrainConfig:
-        """The configuration with the budgets of now."""
+        """The configuration, with the current budgets."""
         return self.trainer.config
 
     def use_config(self, config: TrainConfig) -> None:
-        """Go on with other budgets."""
+        """Continue with other budgets."""
         self.trainer.use_config(config)
         self.budget.use_config(config)
 
     def warm_up(self) -> None:
-        """Compile, and learn how long a step takes, without changing anything."""
+        """Compile and time forward, backward and validation, without changing any state."""
         trainer = self.trainer
         shape = (trainer.micro_batch, trainer.config.model.context_length)
-        # Two tensors: one in both places would be compiled for that case alone.
+        # Two tensors: with one tensor twice, the graph would hold only for aliased inputs.
         inputs, targets = (
             torch.zeros(shape, dtype=torch.int64, device=trainer.device) for _ in range(2)
         )
@@ -60,7 +60,7 @@ class Training:
             loss.item()
             forward_seconds = time.perf_counter() - began
             loss.backward()
-            loss.item()  # waits for all before it
+            loss.item()  # waits for the device
             times.append(time.perf_counter() - began)
         for p in trainer.parameters:
             p.grad = None
@@ -73,20 +73,20 @@ class Training:
         self.budget.eval_seconds_per_token.append(forward_seconds / inputs.numel())
 
     def read_steps(self) -> None:
-        """Look at the steps since this was last called; the device is waited for.
+        """Read and log the steps since the last call; waits for the device.
 
         Raises:
-            Diverged: if more of them were not finite than may be left out.
+            Diverged: if more than max_skipped_steps steps were not finite.
         """
         self.telling.steps(self.trainer, self.trainer.guard.take_unread())
 
     def save(self) -> float:
-        """Write a checkpoint, of finite steps alone; returns seconds that training waited."""
+        """Write a checkpoint, after reading all steps; returns seconds that training waited."""
         self.read_steps()
         return self.saving.save()
 
     def evaluate(self, max_tokens: int | None) -> Evaluation:
-        """Validate over the first max_tokens of the file, or over all of it (None); logged.
+        """Validate on about max_tokens of the file, or on all of it (None), and log the result.
 
         Raises:
             Stopped: if the run was asked to stop before the end.
@@ -97,12 +97,12 @@ class Training:
         return result
 
     def news(self) -> list[str]:
-        """Lines for people on what happened since this was last called."""
+        """Status lines about events since the last call."""
         return [*self.telling.news(), *self.saving.saver.news()]
 
 
 def begin(run: Training, status: StatusLine) -> None:
-    """Compile, learn how long things take, and validate a model that was not trained yet."""
+    """Compile and time the step, and validate the untrained model of a new run."""
     if run.config.compile:
         status.say("compiling ...")
     run.warm_up()
@@ -111,10 +111,10 @@ def begin(run: Training, status: StatusLine) -> None:
 
 
 def loop(run: Training, status: StatusLine) -> str:
-    """Train, after begin(), until a budget or a signal ends it; returns why.
+    """Train, after begin(), until a budget or a signal ends the run; returns the reason.
 
     Raises:
-        Diverged: if more steps were not finite than may be left out.
+        Diverged: if more than max_skipped_steps steps were not finite.
     """
     with collected_by_hand():
         return _loop(run, status)
@@ -124,7 +124,7 @@ def _loop(run: Training, status: StatusLine) -> str:
     trainer, config, saver = run.trainer, run.config, run.saving.saver
     stream = trainer.stream()
     run.clock.begin_steps()
-    with contextlib.suppress(Stopped):  # a resumed run makes up for a validation that was cut short
+    with contextlib.suppress(Stopped):  # a resumed run repeats a validation that was cut short
         _evaluate_if_due(run, status)
     mark, n_logged = time.perf_counter(), trainer.n_windows
     side_seconds = 0.0  # validation and saving since the last log row
@@ -151,12 +151,12 @@ def _loop(run: Training, status: StatusLine) -> str:
             side_seconds += run.save()
         for line in run.news():
             status.say(line)
-    run.read_steps()  # those since the last log row
+    run.read_steps()  # the steps since the last log row
     return reason
 
 
 def _evaluate_if_due(run: Training, status: StatusLine) -> float:
-    """Validate on the way if it is time; returns the seconds that took."""
+    """Validate if this step is due for it; returns the seconds it took."""
     trainer = run.trainer
     if trainer.step % run.config.eval_every or trainer.step == trainer.evaluated_step:
         return 0.0
@@ -168,10 +168,10 @@ def _evaluate_if_due(run: Training, status: StatusLine) -> float:
 
 @contextlib.contextmanager
 def collected_by_hand() -> Iterator[None]:
-    """Disable automatic collection; objects that exist on entry are frozen and never scanned.
+    """Disable automatic garbage collection; objects that exist on entry are frozen, never scanned.
 
-    Python looks for cycles whenever enough objects were made: a pause of the host at a moment of
-    its own choice, longer the more objects a process has, in which a GPU may run out of work.
+    Python's collector starts whenever enough objects were made and pauses the host for longer the
+    more objects there are; a GPU may run out of work meanwhile.
     """
     was_enabled = gc.isenabled()
     gc.collect()

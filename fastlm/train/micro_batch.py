@@ -1,26 +1,27 @@
-"""How many windows go through the network at once, so that a run fits its device.
+"""Micro-batch size: how many windows fit through the network at once on a device.
 
-Tokens a step are the recipe's on every card: what does not fit at once goes in parts,
-whose gradients are added up.
+The batch size is the recipe's on every device: what does not fit at once is split into
+micro-batches, over which gradients are accumulated.
 """
 
+import dataclasses
 import math
 from typing import NamedTuple
 
 import torch
 
-from fastlm.accounting import training_memory
+from fastlm.accounting import step_memory
 from fastlm.cli.units import human_bytes
 from fastlm.config import TrainConfig
 from fastlm.devices.hardware import free_memory
 
 MARGIN_SHARE = 0.1
-"""of memory, for what no formula counts: the allocator's gaps, kernels' workspaces, the batches on
-their way, and that a compiler may keep 5 % more than was counted"""
+"""Share of memory kept free for what the formula omits: fragmentation, workspaces of kernels,
+batches in transfer, and up to 5 % more activations in compiled code than predicted."""
 
 MARGIN_BYTES = 512 << 20
-"""for the driver's context, libraries and compiled kernels: loaded in part after free memory was
-asked for, and on a card whose size is given not yet taken off"""
+"""Memory kept free for the CUDA context, libraries and compiled kernels: some load after free
+memory is measured, and --memory gives the size of a card without subtracting them."""
 
 
 class OutOfMemory(RuntimeError):
@@ -28,9 +29,11 @@ class OutOfMemory(RuntimeError):
 
 
 class MemoryPlan(NamedTuple):
-    """Attributes:
-    micro_batch: windows at once.
-    needed: bytes at the peak, by formula.
+    """The micro-batch of a run and its predicted memory.
+
+    Attributes:
+        micro_batch: windows per micro-batch.
+        needed: peak memory in bytes, by formula.
     """
 
     micro_batch: int
@@ -39,7 +42,7 @@ class MemoryPlan(NamedTuple):
 
 
 def usable_memory(config: TrainConfig, device: torch.device) -> int:
-    """Bytes that tensors may take: what is free, or the given part of it, less a margin."""
+    """Bytes that tensors may take: free memory, at most config.memory, minus the margins."""
     room = float(free_memory(device))
     if config.memory != "auto":
         room = min(room, config.memory * 2**30)
@@ -53,45 +56,40 @@ def plan_memory(
     bf16: bool,
     keeps_logits: bool = True,
     n_ranks: int = 1,
-    is_sharded: bool = False,
+    is_fsdp: bool = False,
 ) -> MemoryPlan:
-    """The largest micro-batch that divides all batch sizes and fits; a given one is taken as it is.
+    """Choose the largest micro-batch that divides all batch sizes and fits; a given one is kept.
 
-    Activations are checkpointed if config says so; and, where config.memory is a number, if no
-    micro-batch fits without.
+    Activations are checkpointed if config says so, or if config.memory is a number and no
+    micro-batch fits otherwise.
 
     Args:
         bf16: whether activations are bfloat16 on this device.
-        keeps_logits: False if the loss is computed in chunks, see fastlm.accounting.
-        n_ranks: processes among which a batch is shared out.
-        is_sharded: whether each of them holds only its part of the optimizers' state and of the
-            average. Parameters and gradients are counted whole then too: they are, layer by layer.
+        keeps_logits: False if the loss is computed in chunks; see fastlm.accounting.
+        n_ranks: number of data parallel processes.
+        is_fsdp: whether each process holds only its shard of optimizer state and average.
     Raises:
-        ValueError: if not even one window fits, or the processes would not have equal shares.
+        ValueError: if not even one window fits, or the processes cannot get equal shares.
     """
 
     def needed(micro_batch: int, checkpointed: bool) -> int:
-        parts = training_memory(
-            config.model,
+        memory = step_memory(
+            dataclasses.replace(config, checkpoint_activations=checkpointed),
             micro_batch,
             bf16=bf16,
-            optim=config.optim,
-            compiled=config.compile,
-            checkpointed=checkpointed,
             keeps_logits=keeps_logits,
+            n_parts=n_ranks if is_fsdp else 1,
         )
-        if is_sharded:
-            parts |= {name: parts[name] // n_ranks for name in ("optimizer", "average")}
-        return sum(parts.values())
+        return memory.total
 
     asked = config.checkpoint_activations
     least_share = n_ranks * (1 if config.micro_batch == "auto" else config.micro_batch)
     for size in config.batch_sizes:
         if size % least_share:
             raise ValueError(
-                f"{n_ranks} processes cannot share out {size} windows a step equally, "
-                f"{least_share // n_ranks} at once: give a --batch-size (and --batch-ramp) that is "
-                f"a multiple of {least_share}"
+                f"{n_ranks} processes cannot share out {size} windows per step equally in "
+                f"micro-batches of {least_share // n_ranks}: give a --batch-size (and "
+                f"--batch-ramp) that is a multiple of {least_share}"
             )
     if config.micro_batch != "auto":
         return MemoryPlan(config.micro_batch, asked, needed(config.micro_batch, asked))
@@ -103,7 +101,7 @@ def plan_memory(
             if n_bytes <= usable:
                 return MemoryPlan(micro_batch, checkpointed, n_bytes)
     least = needed(1, True)
-    helps = least <= usable  # only where checkpointing was not asked for
+    helps = least <= usable  # false if checkpointing was asked for: it has been tried
     raise ValueError(
         f"one window at a time needs {human_bytes(needed(1, asked))} of memory, "
         f"{human_bytes(least)} with --checkpoint-activations; {human_bytes(usable)} can be used on "
@@ -118,24 +116,24 @@ def plan_memory(
 
 
 def _micro_batches(config: TrainConfig, n_ranks: int = 1) -> list[int]:
-    """Sizes that divide each process's share of all batches, largest first."""
+    """Sizes that divide each process's share of every batch size, largest first."""
     most = math.gcd(*config.batch_sizes) // n_ranks
     return [n for n in range(most, 0, -1) if most % n == 0]
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device, or the CPU's allocator, had too little memory."""
+    """Whether an error means that a device, or the CPU's allocator, ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def out_of_memory(
     plan: MemoryPlan, config: TrainConfig, peak: int, n_ranks: int = 1
 ) -> OutOfMemory:
-    """What to tell when a step did not fit.
+    """The error for a step that did not fit, with flags that make it smaller.
 
     Args:
-        peak: bytes held at most before it failed.
-        n_ranks: processes that share out a batch.
+        peak: peak memory in bytes before it failed.
+        n_ranks: number of data parallel processes.
     """
     smaller = [n for n in _micro_batches(config, n_ranks) if n <= plan.micro_batch // 2]
     flags = [f"--micro-batch {n}" for n in smaller[:1]]
@@ -144,7 +142,7 @@ def out_of_memory(
         f"out of memory with {plan.micro_batch} of {config.batch_size} windows at once: "
         f"{human_bytes(peak)} held at the peak, {human_bytes(plan.needed)} needed by formula; "
         + (
-            f"give {' or '.join(flags)}, which leave the tokens a step as they are"
+            f"give {' or '.join(flags)}, which do not change the batch size"
             if flags
             else "take a smaller network (--model.n-layers, --model.d-model)"
         )

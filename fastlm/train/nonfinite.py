@@ -1,7 +1,7 @@
-"""What a step looked like whose loss or gradients were not finite.
+"""Diagnosis of a step whose loss or gradients were not finite.
 
-Such a step is not applied, so that the weights are still those it had: it is computed once
-more, and what it was made of is written down.
+Such a step is not applied, so the weights are unchanged: its gradients are computed again, and a
+description of the step is written to a file.
 """
 
 from pathlib import Path
@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from fastlm.data.windows import window_starts
-from fastlm.devices.sharding import whole
+from fastlm.devices.fsdp import whole
 from fastlm.runs.record import write_json
+from fastlm.runs.run_files import RunFiles
 from fastlm.train.trainer import Trainer
 from fastlm.train.watch import Step
 
 
-def write_nonfinite(trainer: Trainer, step: Step, folder: Path) -> Path:
-    """Write not-finite-step-N.json into a folder: windows, seed, norms of every parameter."""
-    path = folder / f"not-finite-step-{step.number}.json"
+def write_nonfinite(trainer: Trainer, step: Step, files: RunFiles) -> Path:
+    """Write not-finite-step-N.json of a run: windows, losses, norms of weights and gradients."""
+    path = files.nonfinite_step(step.number)
     described = describe_step(trainer, step)
     if trainer.ranks.is_first:
         write_json(path, described)
@@ -27,7 +28,7 @@ def write_nonfinite(trainer: Trainer, step: Step, folder: Path) -> Path:
 
 
 def describe_step(trainer: Trainer, step: Step) -> dict[str, Any]:
-    """Compute a step's gradients again, without an update; weights are those of now."""
+    """Compute a step's gradients again with the current weights, without an update."""
     config = trainer.config
     batch_size = trainer.batch_sizes[step.stage]
     for p in trainer.parameters:
@@ -63,7 +64,7 @@ def describe_step(trainer: Trainer, step: Step) -> dict[str, Any]:
 
 
 def _norm(tensor: Tensor) -> dict[str, Any]:
-    """Of the finite values; str() of a number also says inf and nan, which JSON has not."""
+    """Norm of the finite values, and statistics; `largest` is str: JSON has no inf and nan."""
     values = whole(tensor.detach()).float()
     finite = values.isfinite()
     return {

@@ -1,9 +1,8 @@
-"""Where the time of a training step goes: a table by part, and a trace of whole steps.
+"""Profile of a training step: time by part, and a trace of whole steps.
 
-A part (the attention of all layers, the head with its loss ...) is timed on its own,
-forward and backward, compiled if the step is: inside a compiled step parts are fused and cannot be
-told apart. What is left of the step's time is its rest: embedding, additions, what fusing loses or
-gains.
+Each part (attention of all layers, head with its loss ...) is timed on its own, forward and
+backward, and compiled if the step is: inside a compiled step, parts are fused and cannot be told
+apart. The rest of the step's time is embedding, additions, and the gain or loss by fusion.
 """
 
 import statistics
@@ -28,7 +27,7 @@ _ROUNDS = 7
 
 
 class Part(NamedTuple):
-    """Of a training step; flops are of matrix products, forward and backward."""
+    """A part of a training step; flops count its matrix products, forward and backward."""
 
     name: str
     seconds: float
@@ -36,10 +35,12 @@ class Part(NamedTuple):
 
 
 class StepProfile(NamedTuple):
-    """Attributes:
-    seconds: of a whole step, the median.
-    idle: share of it in which the GPU did nothing; None on a CPU.
-    peak_flops: of the chip, FLOP/s; None where it is not known.
+    """The time of a training step, by part.
+
+    Attributes:
+        seconds: median time of a whole step.
+        idle: share of the step in which the GPU is idle; None on a CPU.
+        peak_flops: bf16 peak of the chip, FLOP/s; None if unknown.
     """
 
     parts: list[Part]
@@ -48,7 +49,7 @@ class StepProfile(NamedTuple):
     peak_flops: float | None
 
     def table(self) -> str:
-        """As Markdown: milliseconds, share of the step, rate, and share of the chip's peak."""
+        """Markdown table: milliseconds, share of the step, FLOP/s and MFU of each part."""
         rest = self.seconds - sum(part.seconds for part in self.parts)
         flops = sum(part.flops for part in self.parts)
         rows = [*self.parts, Part("rest", rest, 0.0), Part("step", self.seconds, flops)]
@@ -72,10 +73,10 @@ class StepProfile(NamedTuple):
 def profile_step(
     run: Training, stream: Iterator[Batch], trace: Path, *, n_steps: int = 5
 ) -> StepProfile:
-    """Time the parts of a step, then whole steps, which train; write a trace of some of them.
+    """Time the parts of a step, then whole training steps, and write a trace of some of them.
 
     Args:
-        trace: a file for chrome://tracing or https://ui.perfetto.dev.
+        trace: path of the trace, for chrome://tracing or https://ui.perfetto.dev.
     """
     trainer = run.trainer
 
@@ -86,7 +87,7 @@ def profile_step(
     parts = _time_parts(trainer, stream)
     seconds = _median_seconds(step, trainer.device, n_steps)
     on_gpu = trainer.device.type == "cuda"
-    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
     _wait(trainer.device)
     with profile(activities=kinds) as profiled:
         began = time.perf_counter()
@@ -104,13 +105,13 @@ def profile_step(
 
 
 def profile_run(run: Training) -> StepProfile:
-    """Profile a run that has not begun; writes profile.md and trace.json into its folder."""
+    """Profile a run that has not started; writes profile.md and trace.json into its folder."""
     stream = run.trainer.stream()
     run.warm_up()
     run.clock.begin_steps()
-    folder = run.record.folder
-    found = profile_step(run, stream, folder / "trace.json")
-    disk.write_file(folder / "profile.md", f"{found.table()}\n".encode(), replace=True)
+    files = run.record.files
+    found = profile_step(run, stream, files.trace)
+    disk.write_file(files.profile, f"{found.table()}\n".encode(), replace=True)
     return found
 
 
@@ -145,7 +146,7 @@ def _time_parts(trainer: Trainer, stream: Iterator[Batch]) -> list[Part]:
         options = {} if softcap is None else {"softcap": softcap}
         return model.ops.linear_cross_entropy(x, model.output_weight, targets, **options)
 
-    # Forward and backward of all layers: of the whole, less those of other parts.
+    # Attention gets the total FLOPs minus those of the other parts.
     tokens = batch_size * t
     per_token = 3 * forward_flops(config, t) / t
     head_flops = 6 * d * config.vocab_size
@@ -191,7 +192,7 @@ def _wait(device: torch.device) -> None:
 def _median_seconds(
     call: Callable[[], Any], device: torch.device, n_rounds: int = _ROUNDS
 ) -> float:
-    for _ in range(2):  # compile, and fill caches
+    for _ in range(2):  # compile and warm up
         call()
     times = []
     for _ in range(n_rounds):

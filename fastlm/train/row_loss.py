@@ -1,4 +1,4 @@
-"""A loss whose n-gram tables are looked up before the compiled step, and updated by rows."""
+"""A loss that looks up n-gram tables before the compiled step, for row-wise updates."""
 
 from collections.abc import Callable
 
@@ -10,11 +10,11 @@ from fastlm.optim.rows import RowAdaGrad
 
 
 class RowLoss:
-    """A loss whose tables are updated by rows: looked up before the step that is compiled.
+    """Wraps the loss: looks up n-gram rows outside the compiled graph and keeps their gradients.
 
     Args:
-        loss: TransformerLM.loss, or that compiled.
-        optimizer: of the tables; gets the gradients of the last call's rows by keep_gradients().
+        loss: TransformerLM.loss, compiled or not.
+        optimizer: optimizer of the tables; keep_gradients() gives it the row gradients.
     """
 
     def __init__(
@@ -32,7 +32,11 @@ class RowLoss:
         return self.loss(token_ids, targets, self.rows)
 
     def keep_gradients(self, factor: float = 1.0) -> None:
-        """After the backward pass of a loss times a factor: these gradients count next."""
+        """Give the optimizer the row gradients of the last call, after the backward pass.
+
+        Args:
+            factor: factor that the loss was multiplied by before the backward pass.
+        """
         gradients = [rows.grad / factor for rows in self.rows if rows.grad is not None]
         self.optimizer.add(self.indices, gradients)
         self.indices, self.rows = [], []

@@ -1,4 +1,4 @@
-"""Training: from a TrainConfig and a folder to a model, its log and its curve."""
+"""A training run as a whole, from its folder and configuration to its summary."""
 
 import contextlib
 import dataclasses
@@ -25,6 +25,7 @@ from fastlm.generate.sampling import generate_text
 from fastlm.pretrained import load_pretrained, read_start
 from fastlm.runs.plot import plot_curves
 from fastlm.runs.record import RunRecord, write_json
+from fastlm.runs.run_files import RunFiles
 from fastlm.train import signals
 from fastlm.train.assemble import Setup, set_up
 from fastlm.train.budget import Budget, Clock
@@ -43,24 +44,24 @@ from fastlm.train.watch import Diverged
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run came to; the content of summary.json."""
+    """Results of a run; the content of summary.json."""
 
     finished: bool
-    """False after a signal: the run can be resumed"""
+    """False after a signal: the run can be resumed."""
     saved: bool
-    """whether its last step is on the disk"""
+    """Whether the last step is on the disk."""
     stopped_by: str
     step: int
     tokens: int
     seconds: float
-    """of training, since the first step began, over all resumes"""
+    """Training time since the first step began, over all resumes."""
     elapsed_seconds: float
-    """on the budget's clock"""
+    """Time on the budget's clock."""
     compile_seconds: float
-    """in this process, before its first step"""
+    """Compile time of this process, before its first step."""
     val_loss: float | None
     val_loss_first_million: float | None
-    """over the first million tokens of a validation file that has more"""
+    """Validation loss over the first million tokens; None if the file has no more."""
     perplexity: float | None
     bits_per_byte: float | None
     val_tokens: int
@@ -70,7 +71,7 @@ class Summary:
     peak_memory_bytes: int
     n_parameters: int
     n_averaged: int
-    """sets of weights whose mean the final model is; 0: it is the last step's"""
+    """Sets of weights averaged into the final model; 0 if it has the last step's weights."""
     device: str
 
 
@@ -87,22 +88,22 @@ def train(
     """Train a model into a folder.
 
     Args:
-        config: data.path must name a prepared folder; vocab_size is taken from it.
-        run_dir: gets config.json, environment.json, log.jsonl, checkpoints/, tokenizer/ and, at
-            the end, summary.json, curve.png and sample.txt.
-        resume: True goes on from the newest checkpoint in run_dir that is whole, if there is
-            one; the folder of a checkpoint in run_dir goes on from that one.
-        clock_started: time.perf_counter() when the budget's clock began; now when not given.
-        job_ends: when this process will be killed, seconds since the epoch: the run is saved and
-            left before, to be resumed.
-        ranks: the processes that share out the work; each has to call this. The first writes.
-        setup: set_up(config), where that was called before.
+        config: data.path must be a prepared folder; vocab_size is taken from it.
+        run_dir: receives config.json, environment.json, log.jsonl, checkpoints/, tokenizer/ and,
+            at the end, summary.json, curve.png and sample.txt.
+        resume: True resumes from the newest intact checkpoint in run_dir, if there is one; the
+            folder of a checkpoint in run_dir resumes from that one.
+        clock_started: time.perf_counter() when the budget's clock started; by default now.
+        job_ends: time at which this process will be killed, in seconds since the epoch; the run
+            is saved and stopped before, so that it can be resumed.
+        ranks: the data parallel processes; each must call this. The first writes.
+        setup: the result of set_up(config), if it was called before.
     Raises:
         ValueError, OSError: for settings, data or folders that cannot be used.
-        Diverged: if loss or gradients stop being finite; a file beside the log describes the step.
-        SaveFailed: if the disk did not take the last checkpoint.
-        OutOfMemory: with the flags that make a step smaller.
-        Stopped: on a signal before the first step: there is nothing to save.
+        Diverged: if loss or gradients are not finite; a file beside the log describes the step.
+        SaveFailed: if the last checkpoint could not be written.
+        OutOfMemory: if a step does not fit; names the flags that make it smaller.
+        Stopped: on a signal before the first step, when there is nothing to save.
     """
     ranks = ranks or Ranks()
     setup = setup or set_up(config)
@@ -124,9 +125,9 @@ def train(
             is_resumed = _open_record(run, resume)
             _introduce(run, setup, status, is_resumed=is_resumed)
             at_end.callback(_forward_rows(run, status))
-            # However the run ends, a checkpoint that is being written is written to its end.
+            # However the run ends, a checkpoint that is being written is completed.
             at_end.callback(run.saving.saver.finish)
-            # Compiling takes longer than reading all tokens.
+            # All tokens are verified while the step compiles, which takes longer.
             with _failures_explained(run), ThreadPoolExecutor(1) as pool:
                 verify = run.trainer.data.verify if ranks.is_first else lambda: None
                 verified = pool.submit(verify)
@@ -137,19 +138,19 @@ def train(
                 fix_steps(run, status)
             stopped_by = loop(run, status)
             summary = _finish(run, stopped_by, stop, status)
-        ranks.wait()  # torchrun ends all processes when one has ended: the first is to be done
+        ranks.wait()  # torchrun ends all processes when one exits: wait for the first to finish
         return summary
 
 
 @contextlib.contextmanager
 def _failures_explained(run: Training) -> Iterator[None]:
-    """Describe the step of a divergence in a file, and say what fits when memory runs out."""
+    """Write a file about the step of a divergence; turn out-of-memory errors into advice."""
     trainer = run.trainer
     try:
         yield
     except Diverged as error:
-        with contextlib.suppress(OSError):  # a full disk is not what ended the run
-            error.add_note(str(write_nonfinite(trainer, error.step, run.record.folder)))
+        with contextlib.suppress(OSError):  # a full disk must not hide the divergence
+            error.add_note(str(write_nonfinite(trainer, error.step, run.record.files)))
         trainer.ranks.wait()
         raise
     except RuntimeError as error:
@@ -160,7 +161,7 @@ def _failures_explained(run: Training) -> Iterator[None]:
 
 
 def _open_record(run: Training, resume: bool | Path) -> bool:
-    """Begin the run's record, or go on with it; returns whether it goes on."""
+    """Start the run's record, or resume it; returns whether it was resumed."""
     trainer, record, saver = run.trainer, run.record, run.saving.saver
     data, ranks = trainer.data, trainer.ranks
     environment = describe(trainer.device) | {"arguments": sys.argv[1:], "processes": ranks.size}
@@ -177,13 +178,13 @@ def _open_record(run: Training, resume: bool | Path) -> bool:
     else:
         record.start(run.config, environment)
     if ranks.is_first:
-        # Of a resumed run too: a power cut may have come between the two.
-        disk.copy_folder(data.folder / "tokenizer", record.tokenizer, replace=True)
+        # Also when resuming: a power cut may have come between the record and this copy.
+        disk.copy_folder(data.tokenizer_folder, record.tokenizer, replace=True)
     return saved is not None
 
 
 def _forward_rows(run: Training, status: StatusLine) -> Callable[[], None]:
-    """Let the configured logger have each row; returns what ends that."""
+    """Send each log row to the configured logger; returns the function that closes it."""
     record, config = run.record, run.config
     if not run.trainer.ranks.is_first:
         return lambda: None
@@ -201,7 +202,7 @@ def _forward_rows(run: Training, status: StatusLine) -> Callable[[], None]:
 
 
 def _saved(record: RunRecord, resume: bool | Path, ranks: Ranks) -> SavedRun | None:
-    """The checkpoint to go on from: the first process chooses, all read the same."""
+    """Read the checkpoint to resume from: the first process chooses, all read the same."""
     saved, path = None, resume if isinstance(resume, Path) else None
     if path is None and ranks.is_first:
         saved = read_newest(record.checkpoints, lambda text: say(f"warning: {text}"))
@@ -209,12 +210,12 @@ def _saved(record: RunRecord, resume: bool | Path, ranks: Ranks) -> SavedRun | N
     path = ranks.of_first(path)
     if saved is None and path is not None:
         saved = read_run_checkpoint(path)
-    ranks.wait()  # until all have read: the first may then change what is there
+    ranks.wait()  # the first process may change the folder only after all have read
     return saved
 
 
 def say(line: str) -> None:
-    """Tell a person something before there is a status line."""
+    """Print a line to standard error, before there is a status line."""
     print(line, file=sys.stderr)
 
 
@@ -228,11 +229,11 @@ def new_run(
     ranks: Ranks | None = None,
     setup: Setup | None = None,
 ) -> Training:
-    """A run that has not begun: data, tokenizer and folder looked at, nothing written yet.
+    """Prepare a run: checks data, tokenizer and folder, and writes nothing yet.
 
     Args:
         resume: whether run_dir may hold a run.
-        clock_started, ranks, setup: as train() takes them.
+        clock_started, ranks, setup: as in train().
     Raises:
         ValueError, OSError: for settings, data or folders that cannot be used.
     """
@@ -249,7 +250,7 @@ def new_run(
         raise FileExistsError(
             f"{run_dir} already holds a run: give another --out, or --resume auto to continue it"
         )
-    ranks.wait()  # until all have looked: the first then makes the folder
+    ranks.wait()  # the first process makes the folder only after all have looked
     return assemble_run(config, data, record, clock, setup=setup, stop=stop, ranks=ranks)
 
 
@@ -263,7 +264,7 @@ def assemble_run(
     stop: signals.StopRequest | None = None,
     ranks: Ranks | None = None,
 ) -> Training:
-    """The trainer of a run, with what decides, tells and saves around it; writes nothing."""
+    """Build the trainer of a run with its stopping, telling and saving; writes nothing."""
     ranks = ranks or Ranks()
     trainer = Trainer(config, data, setup, ranks)
     saver = Saver(record.checkpoints, keep=config.checkpoint_keep, before_rename=record.flush)
@@ -297,8 +298,8 @@ def _introduce(run: Training, setup: Setup, status: StatusLine, *, is_resumed: b
     sizes = " to ".join(f"{n * config.model.context_length:,}" for n in config.batch_sizes)
     status.say(
         f"{count_parameters(config.model):,} parameters on {n_devices}{trainer.device}, "
-        f"{sizes} tokens a step ({config.model.context_length} a window, {trainer.micro_batch} "
-        f"windows at once{checkpointed}), "
+        f"{sizes} tokens per step ({config.model.context_length} per window, micro-batches of "
+        f"{trainer.micro_batch}{checkpointed}), "
         f"{len(trainer.data.train.tokens):,} training tokens, run in {run.record.folder}"
     )
     if is_resumed:
@@ -308,24 +309,24 @@ def _introduce(run: Training, setup: Setup, status: StatusLine, *, is_resumed: b
 def _finish(
     run: Training, stopped_by: str, stop: signals.StopRequest, status: StatusLine
 ) -> Summary:
-    """Average of the tail, last validation, checkpoint, summary, curve and sample."""
+    """Average the weights, validate, save, and write summary, curve and sample."""
     trainer, ranks, saver = run.trainer, run.trainer.ranks, run.saving.saver
     result, n_averaged = None, 0
     try:
         if run.stopping.asked() is None:
             if ranks.of_first(saver.given_step != trainer.step):
-                run.save()  # the validation can take long
+                run.save()  # before the validation, which can take long
             n_averaged = trainer.use_average()
             result = run.evaluate(None)
     except Stopped as stopped:
         stopped_by = str(stopped)
     if result is not None:
-        of_mean = f", of the mean of {n_averaged:,} sets of weights" if n_averaged else ""
+        of_mean = f", averaged over {n_averaged:,} sets of weights" if n_averaged else ""
         status.say(f"validation loss {result.loss:.4f} over {result.n_tokens:,} tokens{of_mean}")
     failure = None
     try:
         run.saving.save_last(renew=n_averaged > 0)
-    except SaveFailed as error:  # what can be told of the run is told first
+    except SaveFailed as error:  # raised at the end: first report what is known
         failure = error
     for line in run.news():
         status.say(line)
@@ -354,16 +355,16 @@ def _finish(
     )
     if not ranks.is_first:
         return summary
-    folder = run.record.folder
-    # A disk that did not take the checkpoint may not take these: it is the former that counts.
+    folder, files = run.record.folder, run.record.files
+    # A disk that refused the checkpoint may refuse these too; the failed save is what to raise.
     with contextlib.suppress(OSError) if failure else contextlib.nullcontext():
-        write_json(folder / "summary.json", summary)
-        plot_curves(run.record.rows(), folder / "curve.png", title=folder.name)
+        write_json(files.summary, summary)
+        plot_curves(run.record.rows(), files.curve, title=folder.name)
     if failure is not None:
         raise failure
     if summary.finished:
         text = sample(folder, stop)
-        disk.write_file(folder / "sample.txt", f"{text}\n".encode(), replace=True)
+        disk.write_file(files.sample, f"{text}\n".encode(), replace=True)
         status.say(f"\n{text}\n")
         status.say(_next_commands(folder, run.config))
     else:
@@ -372,7 +373,7 @@ def _finish(
 
 
 def sample(run: Path, stop: signals.StopRequest, max_tokens: int = 300) -> str:
-    """A new document by a run's newest checkpoint; shorter if a signal comes."""
+    """Generate a document with a run's newest checkpoint; a signal cuts it short."""
     pretrained = load_pretrained(run)
     pieces = generate_text(
         pretrained.model,
@@ -388,7 +389,7 @@ def sample(run: Path, stop: signals.StopRequest, max_tokens: int = 300) -> str:
 def _next_commands(run: Path, config: TrainConfig) -> str:
     return "\n".join(
         [
-            f"curve: {run / 'curve.png'}   log: {run / 'log.jsonl'}   next:",
+            f"curve: {RunFiles(run).curve}   log: {RunFiles(run).log}   next:",
             f'  python -m fastlm.generate {run} --prompt "Once upon a time"',
             f"  python -m fastlm.evaluate {run}",
             f"  python -m fastlm.train --data {config.data.path} --time-budget 10m --compile",

@@ -1,10 +1,10 @@
-"""Checkpoints of a run: what is in one, when one is written, and how a run goes on from it."""
+"""Checkpoints of a run: their content, saving, and resuming from one."""
 
 import dataclasses
 import time
 from typing import Any
 
-from fastlm.accounting import training_memory
+from fastlm.accounting import step_memory
 from fastlm.checkpoint import SavedRun, check_same_data, continued, take_snapshot
 from fastlm.checkpoint.saver import SaveFailed, Saver
 from fastlm.config import TrainConfig
@@ -16,7 +16,7 @@ from fastlm.train.watch import Watch
 class Saving:
     """Writes checkpoints of a trainer, and restores it from one.
 
-    Every method is called by all processes; the first writes.
+    All processes call its methods; the first one writes.
     """
 
     def __init__(self, trainer: Trainer, watch: Watch, clock: Clock, saver: Saver) -> None:
@@ -27,12 +27,10 @@ class Saving:
     @property
     def checkpoint_bytes(self) -> int:
         """Expected checkpoint size, by formula: before step 1 the optimizers hold no state."""
-        config = self.trainer.config
-        memory = training_memory(config.model, 1, optim=config.optim)
-        return sum(memory[part] for part in ("parameters", "optimizer", "average"))
+        return step_memory(self.trainer.config, 1, bf16=False).saved
 
     def state(self) -> dict[str, Any]:
-        """All that a checkpoint holds beside the weights and the optimizers' state."""
+        """Content of a checkpoint beside the weights and the optimizers' state."""
         state = self.trainer.state()
         return {
             "seconds": self.clock.seconds,
@@ -42,17 +40,17 @@ class Saving:
         }
 
     def save(self, *, wait: bool = False) -> float:
-        """Write a checkpoint; the steps before it have been read, and were finite.
+        """Write a checkpoint; all steps before it must have been read.
 
         Args:
-            wait: until it is on the disk; otherwise only until it is copied.
+            wait: return when it is on the disk; otherwise when it is copied to host memory.
         Returns:
-            seconds that training waited.
+            Seconds that training waited.
         """
         trainer, began = self.trainer, time.perf_counter()
-        assert not trainer.guard.unread, "a step that nobody has read may not be finite"
+        assert not trainer.guard.unread, "an unread step may not be finite"
         about = {"config": dataclasses.asdict(trainer.config), **self._hashes}
-        if trainer.ranks.is_first or trainer.ranks.is_sharded:
+        if trainer.ranks.is_first or trainer.ranks.is_fsdp:
             snapshot = take_snapshot(
                 trainer.step,
                 trainer.model,
@@ -66,12 +64,12 @@ class Saving:
         return time.perf_counter() - began
 
     def save_last(self, *, renew: bool = False) -> None:
-        """Have the present step on the disk, with two attempts if need be.
+        """Save the current step and wait until it is on the disk; a failed save is tried again.
 
         Args:
-            renew: write it again if it is there.
+            renew: write the checkpoint again even if it exists.
         Raises:
-            SaveFailed: if the disk does not take it.
+            SaveFailed: if both attempts fail.
         """
         self.saver.finish()
         ranks = self.trainer.ranks
@@ -82,15 +80,15 @@ class Saving:
         if self.saver.failure is not None:
             run = self.saver.folder.parent
             raise SaveFailed(
-                f"the last checkpoint could not be saved: {self.saver.failure}; make room and go "
-                f"on with --resume {run}"
+                f"the last checkpoint could not be saved: {self.saver.failure}; make room and "
+                f"continue with --resume {run}"
             )
 
     def resume(self, saved: SavedRun) -> TrainConfig:
-        """Go on from a checkpoint as if never stopped; returns the configuration to go on with.
+        """Resume from a checkpoint as if never stopped; returns the configuration to continue with.
 
         Raises:
-            ValueError: if it is of another network, optimizer, data or batch size.
+            ValueError: if its network, optimizer, data or batch size differ.
         """
         run = self.saver.folder.parent
         if not saved.optimizers:
@@ -105,7 +103,7 @@ class Saving:
         return config
 
     def restore(self, saved: SavedRun) -> None:
-        """Put back all that the next step depends on, but the clock."""
+        """Restore everything that the next step depends on, except the clock."""
         watch = dict(saved.state["watch"])
         state = {**saved.state, "n_bad": watch.pop("n_bad")}
         self.trainer.load_state(saved.step, state, saved.model, saved.optimizers)

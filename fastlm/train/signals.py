@@ -1,6 +1,6 @@
-"""What asks a run to stop: signals, and the end of the job it runs in.
+"""Requests to stop a run: signals, and the end of its Slurm job.
 
-Imported before all that is slow, so that a signal during start-up finds it in place.
+This module is imported before slow ones, so that signals during start-up are handled.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 SAVED = 75
-"""exit code of a run that was stopped and can go on: EX_TEMPFAIL"""
+"""Exit code of a run that was stopped and can be resumed: EX_TEMPFAIL."""
 
 _SIGNALS = [
     getattr(signal, name)
@@ -24,20 +24,23 @@ _SIGNALS = [
 
 END_OF_JOB = "the end of the job"
 REASONS = (*(number.name for number in _SIGNALS), END_OF_JOB)
-"""what StopRequest.reason can be"""
+"""Values of StopRequest.reason, besides None."""
 
 
 TOGETHER_SECONDS = 1.0
-"""after the first signal, in which another is the same stop: Slurm's own, and what a script or
-torchrun passes on; not SIGINT, which a person sends"""
+"""A second signal within this time belongs to the same stop: Slurm sends one, and a script or
+torchrun forwards it. A second SIGINT comes from a person and always counts."""
 
 
 class Stopped(BaseException):
-    """Asked to stop where there is nothing to save. No Exception: nobody on the way catches it."""
+    """Asked to stop while there is nothing to save.
+
+    It is not an Exception, so that no `except Exception` catches it.
+    """
 
 
 def exit_on_signals() -> None:
-    """Until StopRequest takes over, leave at once with exit code 75: nothing has been done yet."""
+    """Exit with code 75 on a signal, until StopRequest takes over; there is nothing to save yet."""
     for number in _SIGNALS:
         signal.signal(number, _leave)
 
@@ -49,21 +52,22 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 class StopRequest:
-    """Notes the first SIGTERM, SIGINT, SIGUSR1 or SIGUSR2; the second is a KeyboardInterrupt.
+    """Records the first SIGTERM, SIGINT, SIGUSR1 or SIGUSR2; a second raises KeyboardInterrupt.
 
-    Signals are taken inside `with`, in a main thread; in another the caller has to stop the run.
+    Signals are handled inside `with`, in the main thread; in another thread the caller must stop
+    the run.
 
     Args:
-        job_ends: when the job that this process runs in will be killed, seconds since the epoch.
+        job_ends: time at which this process's job will be killed, in seconds since the epoch.
     """
 
     def __init__(self, job_ends: float | None = None) -> None:
         self.job_ends = job_ends
         self.reason: str | None = None
-        """name of the signal, or what else asked to stop"""
+        """Why to stop: a member of REASONS, or None."""
         self._raises = False
         self._noted: float | None = None
-        """when the first signal came"""
+        """Time of the first signal."""
         self._previous: dict[Any, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -78,7 +82,7 @@ class StopRequest:
         traceback: TracebackType | None,
     ) -> None:
         for number, handler in self._previous.items():
-            # The run is over: what comes now does not change how it ended.
+            # The run is over: a later signal must not change how it ended.
             signal.signal(number, signal.SIG_IGN if handler is _leave else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -89,11 +93,11 @@ class StopRequest:
             if self._raises:
                 raise Stopped(self.reason)
         elif number == signal.SIGINT or now - self._noted >= TOGETHER_SECONDS:
-            raise KeyboardInterrupt  # the second does not wait
+            raise KeyboardInterrupt  # a second request does not wait
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """Inside `with` a signal raises Stopped at once: nothing has to be saved there."""
+        """Inside `with` a signal raises Stopped at once, because there is nothing to save."""
         self._raises = True
         try:
             yield
@@ -101,7 +105,7 @@ class StopRequest:
             self._raises = False
 
     def ends_within(self, seconds: float) -> bool:
-        """Whether the job ends so soon; if so, that is now the reason to stop."""
+        """Whether the job ends within so many seconds; if so, this becomes the reason to stop."""
         if self.job_ends is None or time.time() < self.job_ends - seconds:
             return False
         self.reason = self.reason or END_OF_JOB
@@ -109,6 +113,6 @@ class StopRequest:
 
 
 def job_end() -> float | None:
-    """When Slurm ends the job this process runs in, seconds since the epoch; None elsewhere."""
+    """Time at which Slurm ends this process's job, in seconds since the epoch; None elsewhere."""
     text = os.environ.get("SLURM_JOB_END_TIME", "")
     return float(text) if text.isdecimal() and int(text) > 0 else None

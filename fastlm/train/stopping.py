@@ -1,4 +1,4 @@
-"""When a run ends: its budgets, signals, and the end of the job; agreed on by all processes."""
+"""Stopping a run for a budget, a signal or the end of the job, in agreement of all processes."""
 
 from fastlm.devices.ranks import Ranks
 from fastlm.train import budget, signals
@@ -9,10 +9,10 @@ _REASONS = (None, *budget.REASONS, *signals.REASONS)
 
 
 class Stopping:
-    """Decides before each step whether there is one, and how far the run then is.
+    """Decides before each step whether the run ends, and the progress of the step.
 
-    Every method is called by all processes, in the same order. Any of them may be asked to stop;
-    the first has the clock.
+    All processes call its methods, in the same order. Any process may be asked to stop; the clock
+    of the first one counts.
     """
 
     def __init__(self, budget: Budget, request: StopRequest, ranks: Ranks) -> None:
@@ -24,12 +24,12 @@ class Stopping:
         return self._agreed_progress if self.ranks.size > 1 else self.budget.progress(step)
 
     def next_step(self, step: int) -> tuple[int, float]:
-        """Stage of the step after `step` steps, and the share of the run that is done with it."""
+        """Stage of the next step after `step` steps, and the share of the run done after it."""
         now = self.progress(step)
         return self.budget.config.stage(now), self.budget.progress_with(step + 1, now)
 
     def asked(self) -> str | None:
-        """The request to stop before the run's end that any process got: its reason."""
+        """Reason why any process was asked to stop before the run's end; None if none was."""
         (code,) = self.ranks.largest(_REASONS.index(self._own_request()))
         return _REASONS[int(code)]
 
@@ -39,12 +39,12 @@ class Stopping:
             raise Stopped(reason)
 
     def reason(self, step: int, tokens: int, *, wants_retry: bool) -> tuple[str | None, bool]:
-        """Why training is over after so many steps and tokens, or None if there is a next step.
+        """Why training ends after so many steps and tokens; None if there is a next step.
 
         Args:
-            wants_retry: whether this process, the first, has a checkpoint to try again.
+            wants_retry: whether the save of a checkpoint is to be retried; counts on rank 0 only.
         Returns:
-            the reason, and whether the first process has a checkpoint to try again.
+            The reason, and whether rank 0 wants to retry the save of a checkpoint.
         """
         reason, progress = self._own_request(), 0.0
         if self.ranks.is_first:

@@ -1,4 +1,4 @@
-"""What is told of a run while it goes on: rows of the log, lines for people."""
+"""Reports of a run in progress: log rows and status lines."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,11 +17,11 @@ from fastlm.train.watch import Diverged, Watch
 
 
 class Telling:
-    """Writes the rows of a run's log, and puts them into words.
+    """Writes the rows of a run's log, and formats them as status lines.
 
     Args:
-        device: of this process.
-        n_devices: as many such devices train the model.
+        device: device of this process.
+        n_devices: number of such devices that train the model.
     """
 
     def __init__(
@@ -38,19 +38,19 @@ class Telling:
         self.device = device
         self.watch = Watch()
         self.peak_flops = chip_peak_flops(device)
-        """of one device, bf16, FLOP/s; None where it is not known"""
+        """bf16 peak of one device, FLOP/s; None if unknown."""
         self._flops_per_token = training_flops_per_token(model, model.context_length)
         self._n_devices = n_devices
         self._untold: list[str] = []
 
     def mfu(self, tokens_per_second: float) -> float | None:
-        """Share of the devices' peak that the model's FLOPs use; None where that is not known."""
+        """Model FLOPs utilization: share of the devices' bf16 peak; None if the peak is unknown."""
         if self.peak_flops is None:
             return None
         return tokens_per_second * self._flops_per_token / (self.peak_flops * self._n_devices)
 
     def training(self, trainer: Trainer, loss: float, norm: float, tokens_per_second: float) -> str:
-        """Log the last step; returns a line for people."""
+        """Log the last step; returns a status line."""
         mfu, memory = self.mfu(tokens_per_second), peak_memory(self.device)
         row = {
             "kind": "train",
@@ -63,13 +63,12 @@ class Telling:
             "memory_bytes": memory,
         }
         self.record.log(self._where(trainer) | row)
-        parts = [
-            f"step {trainer.step:,}",
-            f"loss {loss:.4f}",
-            f"{tokens_per_second:,.0f} tokens/s",
-            *([f"MFU {mfu:.1%}"] if mfu is not None else []),
+        speed = f"{tokens_per_second:,.0f} tokens/s"
+        parts = [f"step {trainer.step:,}", f"loss {loss:.4f}", speed]
+        parts += [f"MFU {mfu:.1%}"] if mfu is not None else []
+        parts += [
             human_bytes(memory),
-            f"{human_seconds(self.clock.elapsed)} gone",
+            f"{human_seconds(self.clock.elapsed)} elapsed",
             f"{human_seconds(self.budget.seconds_left(trainer.step, trainer.tokens))} left",
         ]
         return " · ".join(parts)
@@ -88,7 +87,7 @@ class Telling:
         """Log the spikes among these steps, and the steps that were not finite.
 
         Raises:
-            Diverged: if more steps were not finite than may be left out.
+            Diverged: if more than max_skipped_steps steps were not finite.
         """
         for step in self.watch.read(records):
             if step.is_finite and step.sigmas is None:
@@ -98,11 +97,11 @@ class Telling:
             self.record.log(self._where(trainer) | row | {"first_window": step.first_window})
             if step.is_one_too_many:
                 raise Diverged(step)
-            told = f"spike of {step.sigmas:.1f} sigma" if step.sigmas else "left out: not finite"
+            told = f"spike of {step.sigmas:.1f} sigma" if step.sigmas else "skipped: not finite"
             self._untold.append(f"step {step.number:,}: {told}")
 
     def news(self) -> list[str]:
-        """Lines for people on the steps since this was last called."""
+        """Status lines about spikes and skipped steps since the last call."""
         told, self._untold = self._untold, []
         return told
 

@@ -1,4 +1,4 @@
-"""The model in training: its state, and the step that changes it."""
+"""The training state of a run, and the optimizer step that changes it."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -10,8 +10,8 @@ from torch import Tensor
 from fastlm.config import TrainConfig
 from fastlm.data.prepared import PreparedData
 from fastlm.data.windows import Batch, batches
+from fastlm.devices.fsdp import assign, reshard
 from fastlm.devices.ranks import Ranks
-from fastlm.devices.sharding import assign, reshard
 from fastlm.evaluate.loss import Evaluation, evaluate_loss
 from fastlm.optim import clip_gradients, set_schedule
 from fastlm.train.assemble import Setup, assemble
@@ -19,15 +19,15 @@ from fastlm.train.row_loss import RowLoss
 
 
 class StepRecord(NamedTuple):
-    """One step as the device has it; reading the tensors waits for the device.
+    """Result of one step, still on the device; reading the tensors waits for the device.
 
     Attributes:
-        number: from 1.
+        number: number of the step, from 1.
         first_window: number of the first window it trained on.
-        stage: of the batch ramp.
+        stage: stage of the batch ramp.
         loss: mean over the batch.
-        is_finite: loss and gradient norm; otherwise the step changed nothing.
-        is_one_too_many: not finite, after as many as may be left out.
+        is_finite: whether loss and gradient norm are finite; if not, the step changed nothing.
+        is_one_too_many: whether more than max_skipped steps were not finite.
     """
 
     number: int
@@ -42,21 +42,21 @@ class StepGuard:
     """Decides on the device which steps are applied: those with finite loss and gradient norm.
 
     Args:
-        max_skipped: as many steps that are not finite are left out; after one more, no step is
+        max_skipped: number of steps that are not finite to skip; after one more, no step is
             applied any more.
     """
 
     def __init__(self, device: torch.device, max_skipped: int = 0) -> None:
         self.max_skipped = max_skipped
         self.n_bad = torch.zeros((), dtype=torch.int64, device=device)
-        """steps that were not finite"""
+        """Number of steps that were not finite."""
         self.unread: list[StepRecord] = []
-        """steps that nobody has read yet"""
+        """Steps that the host has not read yet."""
 
     def applies(
         self, number: int, first_window: int, stage: int, loss: Tensor, norm: Tensor
     ) -> Bool[Tensor, ""]:
-        """Record a step; returns whether it is to be applied, without waiting for the device."""
+        """Record a step; returns a flag on the device: whether to apply it. Does not wait."""
         is_finite = loss.isfinite() & norm.isfinite()
         self.n_bad += ~is_finite
         is_one_too_many = self.n_bad > self.max_skipped
@@ -65,12 +65,12 @@ class StepGuard:
         return is_finite & ~is_one_too_many
 
     def take_unread(self) -> list[StepRecord]:
-        """The steps recorded since this was last called."""
+        """The steps recorded since the last call."""
         taken, self.unread = self.unread, []
         return taken
 
     def load_state(self, *, n_bad: int) -> None:
-        """Go on after n_bad steps that were not finite; steps not read yet are forgotten."""
+        """Restore the number of steps that were not finite; drops unread steps."""
         self.n_bad.fill_(n_bad)
         self.unread = []
 
@@ -79,10 +79,10 @@ class Trainer:
     """Model, optimizers and data of a run, and the optimizer step.
 
     Args:
-        data: its vocab_size is that of config.model.
+        data: prepared data with the vocab_size of config.model.
         setup: the device and the operations to compute with.
-        ranks: the processes that share out the work; each has a trainer, and calls the same methods
-            in the same order.
+        ranks: the data parallel processes; each has a trainer and calls the same methods in the
+            same order.
     """
 
     def __init__(
@@ -97,13 +97,13 @@ class Trainer:
         self.loss, self.gradient_sum = parts.loss, parts.gradient_sum
         self.batch_sizes, self.lr_factors = config.batch_sizes, config.lr_factors
         self.step = 0
-        """steps taken"""
+        """Number of steps taken."""
         self.n_windows = 0
-        """windows trained on so far: the number of the next one"""
+        """Number of windows trained on so far, which is the number of the next window."""
         self.stage = 0
-        """of the batch ramp, at the last step"""
+        """Stage of the batch ramp at the last step."""
         self.evaluated_step: int | None = None
-        """the last step after which a part of the validation file was evaluated"""
+        """The last step that was followed by a validation on part of the file."""
         self.guard = StepGuard(self.device, config.max_skipped_steps)
 
     @property
@@ -118,8 +118,8 @@ class Trainer:
 
         Args:
             stream: this process's micro-batches.
-            stage: of the batch ramp; it decides the batch size and scales the learning rates.
-            progress: share of the run that is done after this step; it decides rates and momentum.
+            stage: stage of the batch ramp, which sets batch size and learning-rate factor.
+            progress: share of the run that is done after this step, for the schedules.
         """
         batch_size = self.batch_sizes[stage]
         loss = self._add_gradients(stream, n_micro_batches=batch_size // self.micro_batch)
@@ -149,9 +149,9 @@ class Trainer:
         return loss, norm
 
     def _add_gradients(self, stream: Iterator[Batch], *, n_micro_batches: int) -> Tensor:
-        """Forward and backward of a batch; returns its mean loss, over all processes."""
-        # Shards of gradients are averaged over the processes, whole ones are added up.
-        factor = self.ranks.size if self.ranks.is_sharded else 1
+        """Accumulate the gradients of a batch; returns its mean loss over all processes."""
+        # FSDP averages gradients over the processes, the all-reduce of DDP sums them.
+        factor = self.ranks.size if self.ranks.is_fsdp else 1
         total = torch.zeros((), device=self.device)
         n_mine = n_micro_batches // self.ranks.size
         for i in range(n_mine):
@@ -170,10 +170,10 @@ class Trainer:
         return total
 
     def stream(self, first_window: int | None = None, *, is_shared: bool = True) -> Iterator[Batch]:
-        """Micro-batches without end, from the first window that was not trained on.
+        """Infinite stream of micro-batches, by default from the first window not trained on.
 
         Args:
-            is_shared: whether each process gets its own; otherwise all get all.
+            is_shared: whether each process gets its own micro-batches; otherwise all get all.
         """
         return batches(
             self.data.train.tokens,
@@ -190,12 +190,12 @@ class Trainer:
     def evaluate(
         self, max_tokens: int | None, check: Callable[[], None] = lambda: None
     ) -> Evaluation:
-        """Validation loss over the first max_tokens of the file, or over all of it (None).
+        """Validation loss over about max_tokens spread over the file, or over all of it (None).
 
         Args:
-            check: called between batches; what it raises ends the evaluation.
+            check: called between batches; an exception it raises ends the evaluation.
         """
-        # With gradients enabled, so that the graph compiled for training serves here as well.
+        # With gradients enabled, so that the graph compiled for training is reused.
         result = evaluate_loss(
             self.loss,
             self.data.val.tokens,
@@ -206,29 +206,29 @@ class Trainer:
             check=check,
             ranks=self.ranks,
         )
-        reshard(self.model)  # a change of the parameters changes this process's parts
+        reshard(self.model)  # optimizers write to the shards, not to gathered parameters
         if max_tokens is not None:
             self.evaluated_step = self.step
         return result
 
     def use_average(self) -> int:
-        """Make the average over the run's tail its model; returns how many weights are in it."""
+        """Make the weight average the model; returns how many sets of weights are in it."""
         return 0 if self.average is None else self.average.use()
 
     def use_config(self, config: TrainConfig) -> None:
-        """Go on with other budgets."""
+        """Continue with other budgets."""
         self.config = config
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Take these in place of the present ones; every process has to call this."""
-        if self.ranks.is_sharded:
+        """Replace the model's weights; every process must call this."""
+        if self.ranks.is_fsdp:
             for name, tensor in self.model.state_dict().items():
                 assign(tensor, weights[name])
         else:
             self.model.load_state_dict(weights)
 
     def state(self) -> dict[str, Any]:
-        """JSON values and tensors that the next step depends on, beside weights and optimizers."""
+        """State that the next step depends on, beside weights and optimizers: JSON and tensors."""
         state: dict[str, Any] = {
             "tokens": self.tokens,
             "cpu_rng": torch.get_rng_state(),
@@ -249,7 +249,7 @@ class Trainer:
         weights: dict[str, Tensor],
         optimizers: list[dict[str, Any]],
     ) -> None:
-        """Go back to what state(), the model and the optimizers were after a step."""
+        """Restore state(), the model and the optimizers as they were after a step."""
         self.step = step
         self.n_windows = state["tokens"] // self.config.model.context_length
         self.load_weights(weights)

@@ -1,7 +1,7 @@
-"""Embedding and head as one matrix for the first part of a run, as two for the rest.
+"""Tied embeddings for the first part of a run only (optim.tie_until).
 
-Both exist from the start and hold the same numbers while they are tied: what is compiled
-stays as it is when they part.
+Embedding and head are two parameters from the start, and equal while they are tied, so that
+untying needs no recompilation.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from fastlm.model import TransformerLM
 
 
 class Tie:
-    """Holds two parameters equal: both gradients move the first, and the second follows.
+    """Keeps two parameters equal: the head is updated with both gradients, the embedding copies it.
 
     Args:
-        head: is moved, by its optimizer and at its rate.
-        embedding: is made equal to it.
+        head: parameter that is updated, by its own optimizer and learning rate.
+        embedding: parameter that is set equal to the head after each step.
     """
 
     def __init__(self, head: Tensor, embedding: Tensor) -> None:
@@ -32,7 +32,7 @@ class Tie:
 
     @torch.no_grad()
     def before_step(self) -> None:
-        """Between the backward pass and the optimizer's step."""
+        """Add the embedding's gradient to the head's; call it between backward pass and step."""
         if self.is_tied and self.embedding.grad is not None:
             if self.head.grad is None:
                 self.head.grad = self.embedding.grad
@@ -42,16 +42,16 @@ class Tie:
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """After the optimizer's step, and once before the first."""
+        """Copy the head to the embedding; call it at the start and after each optimizer step."""
         if self.is_tied:
             self.embedding.copy_(self.head)
 
     def load_state(self, *, is_tied: bool) -> None:
-        """Go on tied or not, as a checkpoint says."""
+        """Restore whether the parameters are tied, from a checkpoint."""
         self.is_tied = is_tied
 
     def untie(self, optimizers: Sequence[Optimizer]) -> None:
-        """Let them part, each with what the optimizer knows of the head so far."""
+        """Untie them; the embedding starts with a copy of the head's optimizer state."""
         if not self.is_tied:
             return
         self.is_tied = False
@@ -66,10 +66,10 @@ class Tie:
 
 
 def tie(model: TransformerLM) -> Tie:
-    """Make embedding and head equal: the embedding's numbers at the size a tied one has."""
+    """Set embedding and head to the embedding's values, scaled as for tied weights."""
     head, embedding = model.lm_head.weight, model.token_embeddings.weight
-    # Where the embedding is normed, its size is the head's alone: smaller, so that a network
-    # that starts as nothing does not begin by predicting the token it reads.
+    # With embedding_norm the scale matters only for the head. It is smaller then, so that a
+    # zero-initialised network does not start by predicting its input token.
     power = -1.0 if model.config.embedding_norm else -0.5
     with torch.no_grad():
         head.copy_(embedding * model.config.d_model**power)

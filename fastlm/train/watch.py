@@ -1,4 +1,4 @@
-"""Steps that were not finite, and spikes of the loss."""
+"""Detection of steps that were not finite, and of loss spikes."""
 
 import math
 import statistics
@@ -11,24 +11,24 @@ import torch
 from fastlm.train.trainer import StepRecord
 
 HISTORY = 128
-"""steps that a loss is compared with"""
+"""Number of recent steps that a loss is compared with."""
 SIGMAS = 6.0
-"""standard deviations above their mean that make a loss a spike"""
+"""A loss this many standard deviations above their mean is a spike."""
 _LEAST = 32
-"""steps before which no loss is a spike"""
+"""Number of steps needed before a loss can be a spike."""
 
 
 class Step(NamedTuple):
-    """A step that was watched.
+    """A step as the host read it from the device.
 
     Attributes:
-        number: from 1.
+        number: number of the step, from 1.
         first_window: number of the first window it trained on.
-        stage: of the batch ramp.
-        loss: None if it was not finite.
-        sigmas: standard deviations above the mean of the last steps, where it is a spike.
-        is_finite: loss and gradients; a step that is not was not applied.
-        is_one_too_many: not finite, after as many as may be left out: nothing is applied any more.
+        stage: stage of the batch ramp.
+        loss: loss of the step; None if it was not finite.
+        sigmas: standard deviations above the mean of recent steps if it is a spike, else None.
+        is_finite: whether loss and gradients are finite; if not, the step was not applied.
+        is_one_too_many: whether it exceeds max_skipped: no step is applied any more.
     """
 
     number: int
@@ -41,10 +41,10 @@ class Step(NamedTuple):
 
 
 class Diverged(RuntimeError):
-    """Loss or gradients are not finite; no update was made of them.
+    """Loss or gradients are not finite; the update was not applied.
 
     Attributes:
-        step: the first one that could not be left out.
+        step: the first step that could not be skipped.
     """
 
     def __init__(self, step: Step) -> None:
@@ -52,19 +52,19 @@ class Diverged(RuntimeError):
         super().__init__(
             f"loss or gradients are not finite at step {step.number}: that step was not applied, "
             "the last checkpoint is kept; try a smaller --optim.lr (and --optim.muon-lr) or a "
-            "longer warm-up, or leave such steps out with --max-skipped-steps"
+            "longer warm-up, or skip such steps with --max-skipped-steps"
         )
 
 
 class Watch:
-    """Compares each step's loss with those before it, when it is asked to read them."""
+    """Reads finished steps and compares each loss with those before it."""
 
     def __init__(self) -> None:
         self.losses: deque[float] = deque(maxlen=HISTORY)
         self.n_spikes = 0
 
     def read(self, records: Sequence[StepRecord]) -> list[Step]:
-        """What became of these steps; the device is waited for once."""
+        """Read these steps from the device, waiting for it once."""
         if not records:
             return []
         columns = (
@@ -98,10 +98,10 @@ class Watch:
         return above / deviation if above > SIGMAS * deviation > 0 else None
 
     def state_dict(self) -> dict[str, Any]:
-        """The losses that the next steps are compared with, and how many spikes there were."""
+        """The recent losses, and the number of spikes."""
         return {"n_spikes": self.n_spikes, "losses": list(self.losses)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Restore a state."""
         self.n_spikes = state["n_spikes"]
         self.losses = deque(state["losses"], maxlen=HISTORY)

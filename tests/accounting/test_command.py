@@ -59,7 +59,7 @@ def test_what_does_not_fit_is_said(capsys):
 
 
 def test_the_context_is_the_one_asked_for(capsys):
-    text = printed(capsys, "gpt2-xl", "--context", "16384")
+    text = printed(capsys, "gpt2-xl", "--context-length", "16384")
     assert "context 16,384" in text
     assert f"{149.52e12:.3e}"[:5] in text
 
@@ -91,7 +91,10 @@ def record_run(folder, n_tokens, loss):
     record = RunRecord(folder)
     record.start(config, {})
     per_token = training_flops_per_token(config.model, config.model.context_length)
-    write_json(folder / "summary.json", {"tokens": n_tokens, "val_loss": loss})
+    write_json(
+        folder / "summary.json",
+        {"finished": loss is not None, "tokens": n_tokens, "val_loss": loss},
+    )
     return n_tokens * per_token
 
 
@@ -132,6 +135,6 @@ def test_what_has_no_meaning_is_refused(arguments, message):
 
 def test_an_unfinished_run_is_refused(tmp_path):
     record_run(tmp_path / "run", 1000, None)
-    with pytest.raises(ValueError, match="has no validation loss: it did not finish"):
+    with pytest.raises(ValueError, match="run is stopped, not finished"):
         main(["tiny", "--seconds", "1", "--runs", str(tmp_path / "run")])
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["val_loss"] is None

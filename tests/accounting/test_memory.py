@@ -1,7 +1,9 @@
 """Memory by formula against what autograd keeps, what optimizers hold and what a step peaks at."""
 
 import dataclasses
+import re
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fastlm.accounting import saved_for_backward, training_memory
+from fastlm.accounting import count_parameters, saved_for_backward, step_memory, training_memory
 from fastlm.config import ModelConfig, OptimConfig
+from fastlm.config.recipes import load_recipe
 from fastlm.model import TransformerLM, init_weights
 from fastlm.ops import Ops, load_ops, torch_ops
 from fastlm.optim import build_optimizers
@@ -286,3 +289,53 @@ def test_the_peak_is_that_of_the_larger_of_the_two_halves_of_a_step():
     optim = OptimConfig(name="muon")
     small, large = (training_memory(SMALL, n, optim=optim) for n in (1, 1000))
     assert small["step"] > 0 == large["step"]
+
+
+# Of a run with what is given: recipe, windows, checkpointed, bf16, compiled, keeps_logits, processes under fsdp, bytes.
+RUNS = [
+    ("stories", 1, True, False, True, True, 1, 34_031_616),
+    ("baseline", 1, False, False, False, True, 2, 1_962_732_544),
+    ("small-gpu", 4, False, True, False, False, 4, 1_524_246_688),
+    ("leaderboard", 4, False, True, True, True, 1, 10_710_438_336),
+    ("leaderboard", 4, True, True, True, False, 4, 8_411_397_912),
+]
+
+
+@pytest.mark.parametrize(("recipe", "n", "checkpointed", "bf16", "compiled", "keeps_logits", "n_parts", "expected"), RUNS)  # fmt: skip
+def test_the_memory_of_a_step_of_a_run(
+    recipe, n, checkpointed, bf16, compiled, keeps_logits, n_parts, expected
+):
+    """As it was when each caller added up its parts itself."""
+    config = dataclasses.replace(
+        load_recipe(recipe), compile=compiled, checkpoint_activations=checkpointed
+    )
+    found = step_memory(config, n, bf16=bf16, keeps_logits=keeps_logits, n_parts=n_parts)
+    assert found.total == expected
+    whole = training_memory(
+        config.model, n, bf16=bf16, optim=config.optim, compiled=compiled,
+        checkpointed=checkpointed, keeps_logits=keeps_logits,
+    )  # fmt: skip
+    shared = {"optimizer", "average"}
+    assert found._asdict() == {
+        part: size // n_parts if part in shared else size for part, size in whole.items()
+    }
+
+
+def test_what_a_checkpoint_holds():
+    """Weights, and of AdamW two moments each; the mean of the tail is a third."""
+    config = load_recipe("baseline")
+    n_parameters = count_parameters(config.model)
+    assert step_memory(config, 1, bf16=True).saved == 3 * 4 * n_parameters == 1_314_358_272
+    optim = dataclasses.replace(config.optim, average_tail=0.1)
+    with_mean = step_memory(dataclasses.replace(config, optim=optim), 1, bf16=True)
+    assert with_mean.saved == 4 * 4 * n_parameters
+
+
+def test_all_ask_for_the_memory_of_a_step_in_one_place():
+    root = Path(__file__).resolve().parents[2] / "fastlm"
+    asking = {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        if re.search(r"\btraining_memory\(", path.read_text(encoding="utf-8"))
+    }
+    assert asking == {"accounting/__init__.py"}

@@ -191,7 +191,7 @@ def test_log_rows_wait_for_a_full_disk(tmp_path):
     record.log({"step": 0})
     for step in range(1, 30):
         if step % 10 < 7:
-            size = record.log_path.stat().st_size
+            size = record.files.log.stat().st_size
             soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
             resource.setrlimit(resource.RLIMIT_FSIZE, (size + step % 5, hard))
             try:

@@ -91,6 +91,8 @@ BAD = {
     "tokenizer of a missing text": (["tokenizer", "train", "absent.txt", "--vocab-size", "300", "--out", "x"], "absent.txt"),
     "unknown flag": (["train", "--batch-sise", "3"], "did you mean --batch-size?"),
     "unknown section flag": (["train", "--model.d-modle", "3"], "did you mean --model.d-model?"),
+    "threads under another name": (["tokenizer", "train", "text.txt", "--vocab-size", "300", "--out", "x", "--n-threads", "2"], "did you mean --threads?"),
+    "context under another name": (["accounting", "tiny", "--context", "64"], "did you mean --context-length?"),
     "unknown recipe": (["train", "--recipe", "storys"], "did you mean stories?"),
     "unknown command": (["corpus", "storys", "--out", "x"], "did you mean stories?"),
     "width not divisible": (["train", "--model.d-model", "100", "--model.n-heads", "3"], "n_heads=3, d_model=100"),

@@ -18,13 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastlm.cli import run
-from fastlm.corpus import documents
 from fastlm.corpus.documents import expand_texts, iter_documents, iter_pieces
 from fastlm.corpus.stories import generate_stories
 from fastlm.data import open_prepared, prepare
 from fastlm.data.__main__ import main
 from fastlm.data.splits import Texts, find_splits, split_by_names
-from fastlm.tokenizer import Tokenizer
+from fastlm.tokenizer import Tokenizer, pieces
 from fastlm.tokenizer.pieces import cut_pieces
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -340,7 +339,7 @@ class TestLongDocuments:
         monkeypatch.setattr(iter_pieces, "__kwdefaults__", {
             **iter_pieces.__kwdefaults__, "piece_characters": 50, "block_bytes": 64,
         })  # fmt: skip
-        monkeypatch.setattr(documents, "BLOCK_BYTES", 200)
+        monkeypatch.setattr(pieces, "BLOCK_BYTES", 200)
         assert sum(1 for _ in iter_pieces(tmp_path / "train.txt")) > 100
         for name, tokenizer in (("given", tmp_path / "tok"), ("trained", None)):
             out = prepare(tmp_path, tmp_path / name, vocab_size=400, tokenizer=tokenizer)

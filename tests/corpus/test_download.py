@@ -20,8 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastlm.cli import run
+from fastlm.corpus import generated
 from fastlm.corpus.__main__ import _mirror, main
 from fastlm.corpus.download import BASE_URL, DATASETS, DownloadError, fetch, fetch_dataset
+from fastlm.corpus.generated import PrintedProgress
 from fastlm.files.compression import decompress, read_blocks
 
 CONTENT = bytes(range(256)) * 40
@@ -106,9 +108,9 @@ def get(plan: Plan, out: Path, **options: object) -> bytes:
 
 
 def test_fetched_file_is_what_the_server_has_and_is_recorded(plan: Plan, tmp_path: Path) -> None:
-    seen: list[tuple[int, int | None]] = []
+    seen: list[tuple[str, int]] = []
     out = tmp_path / "new" / "file.bin"
-    assert get(plan, out, progress=lambda done, total: seen.append((done, total))) == CONTENT
+    assert get(plan, out, on_progress=lambda what, n: seen.append((what, n))) == CONTENT
     record = json.loads((out.parent / "sources.json").read_text())["file.bin"]
     assert record.pop("date").endswith("+00:00")
     assert record == {
@@ -117,8 +119,20 @@ def test_fetched_file_is_what_the_server_has_and_is_recorded(plan: Plan, tmp_pat
         "sha256": hashlib.sha256(CONTENT).hexdigest(),
         "etag": '"one"',
     }
-    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert (seen[0], seen[-1]) == (("total", len(CONTENT)), ("bytes", len(CONTENT)))
     assert sorted(path.name for path in out.parent.iterdir()) == ["file.bin", "sources.json"]
+
+
+def test_progress_is_printed_with_the_total_of_its_own_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generated, "_SECONDS_BETWEEN_LINES", 0.0)
+    show = PrintedProgress("two files")
+    for what, n in (("total", 2_000_000), ("bytes", 1_000_000), ("bytes", 2_000_000), ("bytes", 3)):
+        show(what, n)  # the server does not say how large the second one is
+    assert capsys.readouterr().err.splitlines() == [
+        "two files: 1.0 of 2.0 MB", "two files: 2.0 of 2.0 MB", "two files: 0.0 MB",
+    ]  # fmt: skip
 
 
 def test_empty_file_is_fetched(plan: Plan, tmp_path: Path) -> None:
@@ -305,7 +319,7 @@ def test_wrong_hash_is_an_error_and_leaves_nothing(plan: Plan, tmp_path: Path) -
 def test_wrong_size_is_an_error_before_the_body(plan: Plan, tmp_path: Path) -> None:
     seen: list[int] = []
     with pytest.raises(DownloadError, match="expected 5 bytes, the server has 10240"):
-        get(plan, tmp_path / "f", expected_bytes=5, progress=lambda done, _: seen.append(done))
+        get(plan, tmp_path / "f", expected_bytes=5, on_progress=lambda what, n: seen.append(n))
     assert seen == []
 
 

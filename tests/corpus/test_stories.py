@@ -13,9 +13,9 @@ import pytest
 
 from fastlm.corpus import stories
 from fastlm.corpus.stories import generate_stories, plural, story
+from fastlm.corpus.stories.lexicon import PEOPLE, SCENES, SYNONYMS, THINGS
 from fastlm.corpus.stories.phrases import SENTENCES
 from fastlm.corpus.stories.plots import PLOTS
-from fastlm.corpus.stories.words import PEOPLE, SCENES, SYNONYMS, THINGS
 
 FIRST_THOUSAND_SHA256 = "68c01ede730c5d31e7678ecea355d2f3f35ee58206034977495518ac14633052"
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

@@ -95,7 +95,7 @@ def test_a_single_document_is_cut_near_its_end(tmp_path):
 def test_second_call_reuses_and_a_different_one_is_refused(corpus, prepared):
     before = {p: p.stat().st_mtime_ns for p in prepared.rglob("*")}
     said = []
-    prepare(corpus, prepared, vocab_size=400, report=said.append)
+    prepare(corpus, prepared, vocab_size=400, say=said.append)
     assert said == [f"data in {prepared} is up to date"]
     assert {p: p.stat().st_mtime_ns for p in prepared.rglob("*")} == before
     with pytest.raises(FileExistsError, match="another vocab_size"):

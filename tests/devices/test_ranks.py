@@ -192,14 +192,13 @@ def test_shares_are_equal_or_refused():
     assert plan_memory(base, cpu, bf16=False, n_ranks=4).micro_batch == 3
     with pytest.raises(ValueError, match=r"5 processes cannot share out 12 windows .* multiple of"):
         plan_memory(base, cpu, bf16=False, n_ranks=5)
-    whole, sharded = (
-        plan_memory(base, cpu, bf16=False, n_ranks=2, is_sharded=is_sharded)
-        for is_sharded in (False, True)
+    whole, fsdp = (
+        plan_memory(base, cpu, bf16=False, n_ranks=2, is_fsdp=is_fsdp) for is_fsdp in (False, True)
     )
     state = training_memory(small, 1, optim=base.optim)["optimizer"]
     advice = str(out_of_memory(whole, base, 0, n_ranks=2))
     assert "--micro-batch 3" in advice  # 4 divides 12, but not a share of 6
-    assert whole.needed - sharded.needed == state - state // 2 > 0
+    assert whole.needed - fsdp.needed == state - state // 2 > 0
     of_two = TrainConfig(model=small, batch_size=12, micro_batch=4, max_steps=1)
     with pytest.raises(ValueError, match="multiple of 8"):
         plan_memory(of_two, cpu, bf16=False, n_ranks=2)

@@ -16,7 +16,7 @@ from tokenizer_cases import END, TEXT
 
 from fastlm.export import export_hugging_face, export_tiktoken
 from fastlm.export.__main__ import main
-from fastlm.export.hugging_face import hugging_face_type
+from fastlm.export.architectures import hugging_face_type
 from fastlm.model import TransformerLM
 from fastlm.pretrained import Pretrained, load_pretrained
 from fastlm.tokenizer import Tokenizer

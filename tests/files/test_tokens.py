@@ -1,9 +1,11 @@
-"""Token files in shards: the same training examples, and what is wrong with a shard names it."""
+"""Token files: written over several calls, in shards the same examples, damages named."""
 
+import contextlib
 import hashlib
 import json
 import resource
 import shutil
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,16 @@ from short_runs import assert_same_weights, config, interrupted_after, losses
 from fastlm.data import open_prepared, prepare
 from fastlm.data.windows import batches, get_batch, take_windows, window_starts
 from fastlm.evaluate import evaluate_loss
-from fastlm.files.tokens import ShardedTokens, write_token_files
+from fastlm.files import tokens as files_tokens
+from fastlm.files.tokens import (
+    End,
+    RecordTimes,
+    ShardedTokens,
+    TokenWriter,
+    Written,
+    open_single,
+    write_recorded,
+)
 from fastlm.train import train
 
 SHARD_TOKENS = 1009
@@ -87,25 +98,141 @@ def test_files_of_shards_are_the_one_file_cut(data, sharded):
     parts.verify()
 
 
-@pytest.mark.parametrize("sizes", [[5], [3, 3], [0, 3, 0, 7], [], [4, 4, 4]])
-@pytest.mark.parametrize("shard_tokens", [1, 2, 4, 5, 100, None])
-def test_writing_does_not_depend_on_the_arrays(sizes, shard_tokens, tmp_path):
+SIZES = [[5], [3, 3], [0, 3, 0, 7], [], [4, 4, 4]]
+
+
+def cut(sizes: list[int]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Ids, and the same in arrays of these sizes."""
     whole = np.arange(sum(sizes), dtype=np.uint16)
-    arrays = np.split(whole, np.cumsum(sizes)[:-1]) if sizes else []
-    files, sha256 = write_token_files(
-        iter(arrays), tmp_path, "a", dtype="uint32", shard_tokens=shard_tokens
-    )
+    return whole, np.split(whole, np.cumsum(sizes)[:-1]) if sizes else []
+
+
+def assert_written(folder: Path, facts: dict, whole: np.ndarray, shard_tokens: int | None) -> None:
+    """The folder has the files of the ids, cut at every shard_tokens, and facts that are true."""
     step = shard_tokens or 1000
     expected = [whole[i : i + step] for i in range(0, max(len(whole), 1), step)]
     names = ["a.bin"] if shard_tokens is None else [f"a-{i:05}.bin" for i in range(len(expected))]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    files = facts.get("shards", [facts])
     assert [file["file"] for file in files] == names
-    assert sorted(path.name for path in tmp_path.iterdir()) == names
     for file, part in zip(files, expected, strict=True):
         raw = part.astype("<u4").tobytes()
-        assert (tmp_path / file["file"]).read_bytes() == raw
+        assert (folder / file["file"]).read_bytes() == raw
         assert file["count"] == len(part)
         assert file["sha256"] == hashlib.sha256(raw).hexdigest()
-    assert sha256 == hashlib.sha256(whole.astype("<u4").tobytes()).hexdigest()
+    assert (facts["dtype"], facts["count"]) == ("uint32", len(whole))
+    assert facts["sha256"] == hashlib.sha256(whole.astype("<u4").tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("shard_tokens", [1, 2, 4, 5, 100, None])
+def test_writing_does_not_depend_on_the_arrays(sizes, shard_tokens, tmp_path):
+    whole, arrays = cut(sizes)
+    writer = TokenWriter(tmp_path / "a.bin", dtype="uint32", shard_tokens=shard_tokens)
+    for array in arrays:
+        writer.write(array)
+    assert_written(tmp_path, writer.finish(), whole, shard_tokens)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("shard_tokens", [1, 2, 4, 5, 100, None])
+def test_a_writer_goes_on_behind_any_ids_of_an_earlier_one(sizes, shard_tokens, tmp_path):
+    """The earlier one wrote more by then, or less, or all."""
+    whole, arrays = cut(sizes)
+    options = {"dtype": "uint32", "shard_tokens": shard_tokens}
+    for n_recorded in range(len(arrays) + 1):
+        for n_written in range(n_recorded, len(arrays) + 1):
+            folder = tmp_path / f"{n_recorded}-{n_written}"
+            folder.mkdir()
+            earlier = TokenWriter(folder / "a.bin", **options)
+            written = [earlier.written, *map(earlier.write, arrays[:n_written])]
+            if n_written < len(arrays):
+                earlier.close()
+            else:
+                earlier.finish()
+            later = TokenWriter(folder / "a.bin", after=written[n_recorded], **options)
+            assert later.written == written[n_recorded]
+            for array in arrays[n_recorded:]:
+                later.write(array)
+            assert_written(folder, later.finish(), whole, shard_tokens)
+
+
+@pytest.mark.parametrize("shard_tokens", [None, 4])
+@pytest.mark.parametrize("damage", ["changed", "cut", "missing"])
+def test_ids_that_are_not_as_recorded_are_not_gone_on_with(shard_tokens, damage, tmp_path):
+    options = {"dtype": "uint16", "shard_tokens": shard_tokens}
+    writer = TokenWriter(tmp_path / "a.bin", **options)
+    written = writer.write(np.arange(9, dtype=np.uint16))
+    writer.close()
+    path = sorted(tmp_path.iterdir())[0]
+    raw = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(raw[:-1] if damage == "cut" else b"x" + raw[1:])
+    with pytest.raises(ValueError, match=r"a\.bin does not hold the ids that were recorded"):
+        TokenWriter(tmp_path / "a.bin", after=written, **options)
+
+
+def test_a_disk_that_takes_no_more_leaves_whole_arrays(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writer = TokenWriter(tmp_path / "a.bin", dtype="uint16")
+    ids = np.arange(6000, dtype=np.uint16)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
+    try:
+        written = [writer.write(ids), writer.write(ids)]
+        with pytest.raises(OSError, match="File too large"):
+            writer.write(ids)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "a.bin").stat().st_size == 24_000  # and not 30,000
+    assert writer.write(ids).n_ids == 18_000
+    writer.finish()
+    assert np.array_equal(np.fromfile(tmp_path / "a.bin", "<u2"), np.tile(ids, 3))
+    TokenWriter(tmp_path / "a.bin", dtype="uint16", after=written[1]).finish()
+    assert np.array_equal(np.fromfile(tmp_path / "a.bin", "<u2"), np.tile(ids, 2))
+
+
+class Stop(Exception):
+    """Ends a writing in the middle."""
+
+
+@pytest.mark.parametrize(
+    ("every_bytes", "every_seconds", "recorded"),
+    [(100, 1e9, [100, 200, 300]), (150, 1e9, [150, 300, 350]), (1e9, 0.0, range(50, 351, 50))],
+)
+def test_records_come_with_text_and_with_time_and_at_an_error(
+    every_bytes, every_seconds, recorded, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(files_tokens, "RECORD_BYTES", every_bytes)
+    monkeypatch.setattr(files_tokens, "RECORD_SECONDS", every_seconds)
+    ids = np.arange(3, dtype=np.uint16)
+    ends: deque[End] = deque()
+
+    def arrays(n: int):
+        for i in range(1, n + 1):
+            ends.append(End(50 * i, f"place {50 * i}"))
+            yield ids
+        raise Stop
+
+    for n in (6, 7):
+        kept, noted = [], []
+        writer = TokenWriter(tmp_path / f"{n}.bin", dtype="uint16")
+
+        def keep(end: End, written: Written, writer=writer, kept=kept) -> None:
+            assert writer.written == written
+            kept.append((end, written.n_ids))
+
+        def record(kept=kept, noted=noted) -> None:
+            noted.append(kept[-1])
+
+        with pytest.raises(Stop), contextlib.closing(writer):
+            write_recorded(
+                arrays(n), ends, writer, RecordTimes(), text_bytes=0, keep=keep, record=record
+            )
+        assert noted[-1] == (End(50 * n, f"place {50 * n}"), 3 * n)
+    assert sorted({end.text_bytes for end, _ in noted}) == sorted({*recorded, 350})
+    assert all(n_ids == 3 * end.text_bytes // 50 for end, n_ids in noted)
 
 
 @pytest.mark.parametrize("sampling", ["shuffled", "random"])
@@ -215,7 +342,7 @@ def test_a_damaged_shard_is_named(damage, error, message, sharded, tmp_path):
 def test_other_shards_are_other_data_and_the_same_ones_are_reused(sharded):
     corpus = sharded.parent
     said: list[str] = []
-    prepare(corpus, sharded, vocab_size=400, shard_tokens=SHARD_TOKENS, report=said.append)
+    prepare(corpus, sharded, vocab_size=400, shard_tokens=SHARD_TOKENS, say=said.append)
     assert said == [f"data in {sharded} is up to date"]
     for other in (None, SHARD_TOKENS + 1):
         with pytest.raises(FileExistsError, match="prepared with another shard_tokens"):
@@ -243,3 +370,116 @@ def test_more_shards_than_open_files_are_one_line(sharded):
             open_prepared(sharded)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+OLD_IDS = np.array([7, 256, 1, 299, 0, 258], "<u2")
+
+
+def sealed(values: dict) -> str:
+    """meta.json as it was always written."""
+    raw = json.dumps(values, sort_keys=True).encode()
+    return json.dumps({**values, "sha256": hashlib.sha256(raw).hexdigest()}, indent=2) + "\n"
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_folders_of_the_formats_so_far_are_opened(number, tmp_path):
+    """Written here as formats 2 and 3 say it, and not by the code that they are for."""
+    splits = {}
+    for name in ("train", "val"):
+        described: dict = {"dtype": "uint16", "count": 6, "text_bytes": 9, "documents": 2}
+        described["sha256"] = hashlib.sha256(OLD_IDS.tobytes()).hexdigest()
+        if number == 2:
+            OLD_IDS.tofile(tmp_path / f"{name}.bin")
+            splits[name] = {"file": f"{name}.bin", **described}
+            continue
+        shards = []
+        for i, ids in enumerate((OLD_IDS[:4], OLD_IDS[4:])):
+            path = tmp_path / f"{name}-{i:05}.bin"
+            ids.tofile(path)
+            shards.append({"file": path.name, "count": len(ids), "sha256": sha256(path)})
+        splits[name] = {**described, "shards": shards}
+    meta = {
+        "format": number,
+        "vocab_size": 300,
+        "tokenizer_hash": "ab" * 32,
+        "end_of_text_id": 299,
+        "splits": splits,
+        "source": {"files": [["a.txt", 9, 1]], "vocab_size": 300, "val_fraction": 0.01},
+    }
+    (tmp_path / "meta.json").write_text(sealed(meta))
+    found = open_prepared(tmp_path)
+    found.verify()
+    assert (found.vocab_size, found.tokenizer_hash) == (300, "ab" * 32)
+    for split in (found.train, found.val):
+        assert np.array_equal(np.asarray(split.tokens), OLD_IDS)
+        assert split.hash == hashlib.sha256(OLD_IDS.tobytes()).hexdigest()
+        assert split.text_bytes == 9
+
+
+@pytest.fixture
+def single(tmp_path) -> Path:
+    """FILE.bin and FILE.bin.json of the version before there was a hash in it."""
+    OLD_IDS.tofile(tmp_path / "ids.bin")
+    facts = {"dtype": "uint16", "count": 6, "vocab_size": 300, "tokenizer_hash": "ab" * 32}
+    (tmp_path / "ids.bin.json").write_text(json.dumps(facts, indent=0) + "\n")
+    return tmp_path / "ids.bin"
+
+
+def changed_facts(path: Path, **values: object) -> None:
+    facts_path = path.with_name("ids.bin.json")
+    facts_path.write_text(json.dumps(json.loads(facts_path.read_text()) | values))
+
+
+def test_single_files_of_the_version_before_are_opened(single):
+    opened = open_single(single, "ab" * 32)
+    opened.verify()
+    assert np.array_equal(opened.tokens, OLD_IDS)
+    assert opened.tokens.dtype == np.uint16
+
+
+SINGLE_DAMAGES = {
+    "other tokenizer": (
+        lambda path: changed_facts(path, tokenizer_hash="cd" * 32),
+        r"ids\.bin was encoded with tokenizer cdcdcdcdcdcd, this one is abab",
+    ),
+    "cut": (
+        lambda path: path.write_bytes(OLD_IDS.tobytes()[:-1]),
+        r"ids\.bin holds 11 bytes, ids\.bin\.json says 6 tokens of 2 bytes; encode again",
+    ),
+    "another vocabulary": (
+        lambda path: changed_facts(path, vocab_size=299),
+        r"ids\.bin: token 299 at position 3 does not belong to a vocabulary of 299",
+    ),
+    "no ids": (
+        lambda path: changed_facts(path, dtype="float16"),
+        r"ids\.bin: expected dtype uint16 or uint32, ids\.bin\.json says float16",
+    ),
+    "changed": (
+        lambda path: changed_facts(path, sha256="ef" * 32),
+        r"ids\.bin was changed since it was made: its hash is not the one in ids\.bin\.json; enc",
+    ),
+    "no facts": (
+        lambda path: path.with_name("ids.bin.json").write_text("[]"),
+        r"ids\.bin\.json must hold dtype, count, vocab_size and tokenizer_hash; encode again",
+    ),
+    "endless": (
+        lambda path: changed_facts(path, count=float("inf")),
+        r"ids\.bin\.json must hold dtype, count, vocab_size and tokenizer_hash; encode again",
+    ),
+    "facts missing": (
+        lambda path: path.with_name("ids.bin.json").unlink(),
+        r"expected a file at .*ids\.bin\.json: there is none",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), SINGLE_DAMAGES.values(), ids=SINGLE_DAMAGES)
+def test_a_single_file_that_is_not_as_its_facts_say_is_one_line(damage, message, single):
+    damage(single)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        open_single(single, "ab" * 32).verify()
+    assert "\n" not in str(caught.value)

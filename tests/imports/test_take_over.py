@@ -16,7 +16,7 @@ from tokenizer_cases import END
 
 from fastlm.data import open_prepared
 from fastlm.export import export_hugging_face, export_tiktoken
-from fastlm.export.hugging_face import model_config
+from fastlm.export.architectures import model_config
 from fastlm.imports import import_model, import_tokens
 from fastlm.imports.__main__ import main
 from fastlm.imports.take_over import HEADER_BYTES

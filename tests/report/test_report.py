@@ -21,7 +21,8 @@ from commands import fastlm
 from made_runs import eval_row, lines, train_row, write_run
 
 from fastlm.report import report_page, write_report
-from fastlm.report.data import (
+from fastlm.report.page import report_values
+from fastlm.report.run_json import (
     MOST_MARKS,
     MOST_SAMPLE_BYTES,
     describe_run,
@@ -30,7 +31,6 @@ from fastlm.report.data import (
     number,
     rows_per_run,
 )
-from fastlm.report.page import report_values
 from fastlm.report.server import ReportServer, news
 from fastlm.report.thinning import rows_to_keep
 from fastlm.runs.found import Position, find_runs, read_log
@@ -341,6 +341,18 @@ def test_a_served_page_is_told_only_what_it_does_not_have(server, tmp_path):
     grown, second = json.loads(answer(server, "/news", json.dumps(known).encode()))["runs"]
     assert grown["train"]["step"] == [9, 10]
     assert (second["name"], second["state"]) == ("second", "finished")
+
+
+def test_a_served_page_is_told_of_an_end_that_comes_after_the_last_row(server, tmp_path):
+    run = tmp_path / "out/run"
+    with open(run / "log.jsonl", "a") as log:
+        log.write(lines([train_row(9, kind="not finite", loss=None)]))
+    (shown,) = embedded_values(answer(server))["runs"]
+    assert shown["state"] == "running"  # the step is computed again to be described
+    known = {shown["id"]: [*shown["position"], shown["version"]]}
+    (run / "not-finite-step-9.json").write_text("{}")
+    (changed,) = json.loads(answer(server, "/news", json.dumps(known).encode()))["runs"]
+    assert changed["state"] == "diverged"
 
 
 def test_only_this_machine_by_its_own_name_is_answered(server):

@@ -76,7 +76,7 @@ def test_resumed_after_any_step_compiled_and_deterministic(data, tmp_path):
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_compiled_train_as_uncompiled(parallel, data, tmp_path):
-    """Of a sharded model each layer is compiled by itself, of a whole one the step."""
+    """Under FSDP each layer is compiled by itself, else the step."""
     for name, flag in (("plain", "--no-compile"), ("compiled", "--compile")):
         flags = [*FLAGS, "--max-steps", "10", "--parallel", parallel, flag]
         run = torchrun("-m", "fastlm.train", "--data", data, "--out", tmp_path / name, *flags)

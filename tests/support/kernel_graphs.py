@@ -58,7 +58,7 @@ class _Calls(TorchDispatchMode):
 
 
 def calls_of(function: Callable[..., Any], inputs: Inputs) -> list[Call]:
-    """Of a forward and a backward pass; forward, what wants a gradient wants it in the call too."""
+    """The calls of a forward and a backward pass; kept inputs require gradients as the given do."""
     tensors = [
         x.requires_grad_() for i, x in enumerate(inputs.tensors) if i in inputs.differentiable
     ]
@@ -95,12 +95,12 @@ class _Seen(Exception):
 def nodes_of(
     function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]
 ) -> list[str]:
-    """What is called in the one graph of a function of tensors on a GPU."""
+    """Names of the functions called in the one graph of a function of tensors on a GPU."""
     found: list[str] = []
 
     def keep(graph, inputs):
         called = [node for node in graph.graph.nodes if node.op == "call_function"]
-        # What changes its arguments stands as the argument of a node that does not.
+        # An operation that changes its arguments is itself an argument of a node that does not.
         inner = [a for node in called for a in node.args if isinstance(a, torch._ops.OpOverload)]
         found.extend(str(target) for target in (*(node.target for node in called), *inner))
         raise _Seen
@@ -117,7 +117,7 @@ def nodes_of(
 
 
 def graphs_of(op: Op) -> dict[str, list[str]]:
-    """Of an operation itself ("all"), and of each of torch.ops.fastlm that it calls."""
+    """Nodes for an operation itself ("all"), and for each of torch.ops.fastlm that it calls."""
     inputs = op.make(op.tiny, op.options[0], torch.float32, torch.device("cpu"), torch.Generator())
     inputs = inputs._replace(tensors=tree_map_only(torch.Tensor, without_memory, inputs.tensors))
     found = {"all": nodes_of(op.function, inputs.tensors, inputs.options)}

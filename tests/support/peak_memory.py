@@ -11,25 +11,32 @@ from random import Random
 ROOT = Path(__file__).resolve().parents[2]
 END = b"<|endoftext|>"
 
-# A process begins with the peak of the one that starts it: so this one, which is small, does.
-_START = """
-import os, resource, sys
-pid = os.posix_spawn(sys.executable, [sys.executable, *sys.argv[1:]], os.environ)
-_, status, used = os.wait4(pid, 0)
-print(used.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
-sys.exit(os.waitstatus_to_exitcode(status))
+# The process says its own peak when it has come to its end.
+_RUN = """
+import runpy, sys
+from fastlm.devices.process import peak_resident_bytes
+_, option, what, *sys.argv[1:] = sys.argv
+try:
+    if option == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        exec(what, {"__name__": "__main__"})
+finally:
+    print(peak_resident_bytes())
 """
 
 
 def peak_bytes(*words: object) -> tuple[int, float]:
     """Most resident memory of `python words...`, and the seconds it took.
 
+    Args:
+        words: -m and a module, or -c and a program, then their arguments.
     Raises:
         AssertionError: with what it said, if it failed.
     """
     began = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", _START, *map(str, words)],
+        [sys.executable, "-c", _RUN, *map(str, words)],
         env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -119,18 +119,18 @@ def cut_off(whole: Path, run: Path) -> None:
 def main() -> None:
     data, folder = Path(sys.argv[1]), Path(sys.argv[2])
     with joined("ddp", torch.device("cpu")) as ranks:
-        sharded = Ranks(ranks.rank, ranks.size, is_sharded=True)
+        fsdp = Ranks(ranks.rank, ranks.size, is_fsdp=True)
         told = {
             "not finite": not_finite_on_one(ranks, data, folder / "nan"),
             "is written": plotted_slowly(ranks, data, folder / "slow"),
         }
         train(short(data), folder / "ddp", ranks=ranks)
-        train(short(data), folder / "fsdp", ranks=sharded)
+        train(short(data), folder / "fsdp", ranks=fsdp)
         train(with_all_parts(data), folder / "ddp-all", ranks=ranks)
-        train(with_all_parts(data), folder / "fsdp-all", ranks=sharded)
+        train(with_all_parts(data), folder / "fsdp-all", ranks=fsdp)
         stopped_and_resumed(ranks, folder / "ddp-all", folder / "ddp-resumed", with_all_parts(data))
         stopped_and_resumed(
-            sharded, folder / "fsdp-all", folder / "fsdp-resumed", with_all_parts(data)
+            fsdp, folder / "fsdp-all", folder / "fsdp-resumed", with_all_parts(data)
         )
         stopped_and_resumed(ranks, folder / "one", folder / "one-two", short(data))
         torch.save(muon_steps(ranks), folder / f"muon-{ranks.rank}.pt")

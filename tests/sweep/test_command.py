@@ -12,7 +12,9 @@ import pytest
 from short_runs import train_rows
 
 from fastlm.cli import BadArguments
-from fastlm.runs.record import RunRecord
+from fastlm.runs.record import RunRecord, write_json
+from fastlm.runs.run_files import RunFiles
+from fastlm.runs.state import state_of
 from fastlm.sweep import __main__ as sweep
 from fastlm.sweep.plan import plan
 from fastlm.train.signals import SAVED
@@ -38,7 +40,8 @@ def test_a_sweep_is_run_once_goes_on_and_grows(data, tmp_path, capsys):
     assert "2 runs, 0 of them done" in printed
     assert "lr-1e30: diverged after step" in printed
     assert "NaN" in printed or "not finite" in printed
-    assert json.loads((out / "lr-1e30/failed.json").read_text())["diverged"]
+    assert json.loads((out / "lr-1e30/failed.json").read_text())["exit_code"] == 1
+    assert state_of(out / "lr-1e30").name == "diverged"
     text = (out / "table.md").read_text()
     assert "| 1e30 | - |" in text
     assert {p.name for p in out.glob("*.png")} == {"curves.png", "loss.png"}
@@ -173,11 +176,28 @@ def test_a_mistake_is_told_in_a_line(words, message, tmp_path):
     assert not list(tmp_path.glob("out/*/config.json"))
 
 
-def test_a_run_whose_process_failed_is_tried_again(tmp_path):
-    (run,) = plan(["lr=1"], [], [0], ["--recipe", "tiny"])
-    folder = tmp_path / run.name
-    folder.mkdir()
-    assert not sweep._is_done(folder)
-    for diverged in (True, False):
-        (folder / sweep.FAILED).write_text(json.dumps({"diverged": diverged}))
-        assert sweep._is_done(folder) == diverged
+def test_what_came_to_its_end_is_not_run_again_and_all_else_is(tmp_path, monkeypatch, capsys):
+    seeds = ["--seeds", "0", "1", "2", "3", "4"]
+    runs = plan([], [], range(5), SMALL)
+    end = {"step": 3, "tokens": 384, "elapsed_seconds": 1.0, "val_loss": 5.0}
+    for run in runs[:4]:
+        record = RunRecord(tmp_path / run.name)
+        record.start(run.config, {})
+        record.log({"kind": "train", **end, "tokens_per_second": 9.0})
+    write_json(RunFiles(tmp_path / runs[0].name).summary, {"finished": True, **end})
+    write_json(RunFiles(tmp_path / runs[1].name).summary, {"finished": False, **end})
+    diverged = RunRecord(tmp_path / runs[2].name)
+    diverged.log({"kind": "not finite", **end, "step": 4})
+    write_json(diverged.files.nonfinite_step(4), {})
+    write_json(RunFiles(tmp_path / runs[3].name).failed, {"exit_code": 1, "last": "no room"})
+    begun = []
+    monkeypatch.setattr(sweep, "_run_all", lambda waiting, _: begun.extend(waiting))
+    sweep.main([str(tmp_path), *seeds, *SMALL])
+    assert [run.name for run in begun] == ["seed-1", "seed-3", "seed-4"]
+    told = capsys.readouterr().out
+    assert "5 runs, 2 of them done" in told
+    states = told.strip().splitlines()[-1].split("|")[-2].split(", ")
+    assert [state.strip() for state in states] == [
+        "finished", "stopped after step 3", "diverged after step 4", "broken off after step 3",
+        "waiting",
+    ]  # fmt: skip

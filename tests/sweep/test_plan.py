@@ -283,6 +283,6 @@ def test_the_recipe_as_it_is_may_be_named():
 
 
 def test_of_two_recipes_the_last_counts_with_all_its_settings():
-    """As of any flag: slurm/leaderboard.sh names one before those of the sweep."""
+    """slurm/leaderboard.sh names a recipe before the flags of the sweep."""
     both = configuration(["--recipe", "leaderboard", "--recipe=tiny"])
     assert both == configuration(["--recipe", "tiny"])

@@ -34,6 +34,7 @@ def record(folder, losses, *, speed=100.0, finished=True, bad_at=None, whole=Non
         run.log({"kind": "eval", **where, "val_loss": loss, "val_tokens": 512})
     if bad_at is not None:
         run.log({"kind": "not finite", "step": bad_at, "tokens": 5, "loss": math.nan})
+        write_json(run.files.nonfinite_step(bad_at), {"step": bad_at})
     if finished:
         end = {"step": 10 * i, "tokens": 1000 * i, "elapsed_seconds": 1000 * i / speed}
         loss = losses[-1] if whole is None else whole
@@ -49,7 +50,7 @@ def rates(tmp_path):
     record(tmp_path / runs[1].name, [6.0, 4.0, 3.0])
     record(tmp_path / runs[2].name, [6.0, 9.0, 6.5])
     record(tmp_path / runs[3].name, [6.0], finished=False, bad_at=7)
-    return [read_result(r, tmp_path / r.name, failed=r is runs[3]) for r in runs]
+    return [read_result(r, tmp_path / r.name) for r in runs]
 
 
 def test_states(rates, tmp_path):
@@ -58,8 +59,11 @@ def test_states(rates, tmp_path):
     run = rates[0].run
     assert read_result(run, tmp_path / "nowhere").state == "waiting"
     record(tmp_path / "half", [6.0, 5.0], finished=False)
+    half = read_result(run, tmp_path / "half")  # its process is over: it is not running
+    assert (half.state, half.step, half.val_loss) == ("broken off", 10, None)
+    end = {"step": 10, "tokens": 1000, "elapsed_seconds": 10.0, "val_loss": None}
+    write_json(tmp_path / "half/summary.json", {"finished": False, "stopped_by": "SIGINT", **end})
     assert read_result(run, tmp_path / "half").state == "stopped"
-    assert read_result(run, tmp_path / "half", failed=True).state == "failed"
     record(tmp_path / "left-out", [6.0, 5.0], bad_at=3)
     assert read_result(run, tmp_path / "left-out").state == "finished"  # a step that was skipped
 
@@ -78,7 +82,7 @@ def test_the_table_says_it_in_a_line_a_run(rates):
     assert lines[2:] == [
         "| 1 | 4.5000 | 20 | 2,000 | 20 | 100 | finished |",
         "| 10 | **3.0000** | 20 | 2,000 | 20 | 100 | finished |",
-        "| 100 | 6.5000 | 20 | 2,000 | 20 | 100 | diverged: ended above its first loss |",
+        "| 100 | 6.5000 | 20 | 2,000 | 20 | 100 | finished above its first loss |",
         "| 1000 | - | 7 | 5 | 0 | 0 | diverged after step 7 |",
     ]
 
@@ -159,7 +163,7 @@ def test_a_second_field_is_a_line_of_its_own(tmp_path, monkeypatch):
 
 
 def points_of(monkeypatch, draw, *arguments):
-    """What a figure's panels show: x and y of every line."""
+    """x and y of every line, for each panel of the figure."""
     from matplotlib.figure import Figure
 
     drawn = []
@@ -186,7 +190,7 @@ def test_all_curves_are_in_one_figure(rates, monkeypatch):
 def test_final_losses_and_the_edge_are_drawn(rates, monkeypatch):
     (lines,) = points_of(monkeypatch, draw_field, rates, "optim.lr", "out.png")
     assert lines[0] == ([1.0, 10.0, 100.0], [4.5, 3.0, 6.5])
-    assert lines[1] == ([1000.0], [6.5])  # not finite
+    assert lines[1] == ([1000.0], [6.5])  # diverged
     assert lines[2][0] == pytest.approx([math.sqrt(1000)] * 2)
 
 

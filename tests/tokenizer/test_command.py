@@ -251,7 +251,7 @@ class TestInterruption:
         )
 
     def test_encode_goes_on_where_it_was_interrupted(self, folder, tokenizer):
-        words = ["encode", "large.txt", "--tokenizer", "t", "--out", "ids.bin", "--n-threads", "2"]
+        words = ["encode", "large.txt", "--tokenizer", "t", "--out", "ids.bin", "--threads", "2"]
         done = self.interrupted(*words, n_bytes=8_000_000, cwd=folder)
         assert done.returncode == 130
         assert done.stderr == "interrupted; the same command goes on from here\n"
@@ -268,7 +268,7 @@ class TestInterruption:
         assert not list(folder.glob("*.part*"))
 
     def test_train_ends_with_one_line_and_writes_nothing(self, folder):
-        words = ["train", "large.txt", "--vocab-size", "300", "--out", "new", "--n-threads", "2"]
+        words = ["train", "large.txt", "--vocab-size", "300", "--out", "new", "--threads", "2"]
         done = self.interrupted(*words, n_bytes=8_000_000, cwd=folder)
         assert (done.returncode, done.stderr) == (130, "interrupted\n")
         assert not (folder / "new").exists()

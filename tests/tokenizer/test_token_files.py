@@ -1,5 +1,6 @@
 """Token files: whole or not there, resumed to the same ids, refused where they do not belong."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -9,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastlm.files.disk import write_atomically
-from fastlm.tokenizer import Tokenizer, token_files, train_bpe_from_documents
+from fastlm.files import tokens as files_tokens
+from fastlm.files.tokens import open_single
+from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
 from fastlm.tokenizer import text_blocks as text_files
 from fastlm.tokenizer.bpe import blocks
-from fastlm.tokenizer.token_files import read_token_file, write_token_file
 
 END = "<|endoftext|>"
 TEXT = f"the cat sat on the mat.{END}\nOne more: 中文 😀 the the end  \n " * 100
@@ -30,7 +31,7 @@ def tokenizer() -> Tokenizer:
 def small_blocks(monkeypatch):
     for module in (blocks, text_files):
         monkeypatch.setattr(module, "BLOCK_BYTES", 300)
-    monkeypatch.setattr(token_files, "RECORD_BYTES", 1000)
+    monkeypatch.setattr(files_tokens, "RECORD_BYTES", 1000)
 
 
 @pytest.fixture
@@ -56,32 +57,11 @@ def files_beside(path: Path) -> set[str]:
     return {p.name for p in path.parent.iterdir()} - {"text.txt"}
 
 
-class TestTokenFiles:
-    def test_token_file_is_refused_by_another_tokenizer(self, tokenizer, tmp_path):
-        path = tmp_path / "ids.bin"
-        assert write_token_file(path, [np.array([1, 2], np.uint16)] * 2, tokenizer) == 4
-        assert path.read_bytes() == b"\x01\0\x02\0" * 2
-        assert json.loads((tmp_path / "ids.bin.json").read_text()) == {
-            "dtype": "uint16",
-            "count": 4,
-            "vocab_size": tokenizer.vocab_size,
-            "tokenizer_hash": tokenizer.hash,
-        }
-        assert read_token_file(path, tokenizer).tolist() == [1, 2, 1, 2]
-        with pytest.raises(ValueError, match=r"was encoded with tokenizer"):
-            read_token_file(path, Tokenizer(tokenizer.vocab, []))
-        path.write_bytes(b"\x01")
-        with pytest.raises(ValueError, match=r"must have 8 bytes for 4 tokens: it has 1"):
-            read_token_file(path, tokenizer)
-
-    def test_a_failed_write_leaves_nothing(self, tmp_path):
-        def pieces():
-            yield b"half"
-            raise RuntimeError("disk")
-
-        with pytest.raises(RuntimeError):
-            write_atomically(tmp_path / "file", pieces())
-        assert list(tmp_path.iterdir()) == []
+def read_ids(path: Path, tokenizer: Tokenizer) -> list[int]:
+    opened = open_single(path, tokenizer.hash)
+    opened.verify()
+    ids: list[int] = opened.tokens.tolist()
+    return ids
 
 
 class TestEncodeFile:
@@ -94,7 +74,14 @@ class TestEncodeFile:
         )
         expected = tokenizer.encode(TEXT)
         assert count == len(expected)
-        assert read_token_file(out, tokenizer).tolist() == expected
+        assert json.loads((text.parent / "ids.bin.json").read_text()) == {
+            "dtype": "uint16",
+            "count": count,
+            "sha256": hashlib.sha256(np.array(expected, "<u2").tobytes()).hexdigest(),
+            "vocab_size": tokenizer.vocab_size,
+            "tokenizer_hash": tokenizer.hash,
+        }
+        assert read_ids(out, tokenizer) == expected
         assert files_beside(text) == {"ids.bin", "ids.bin.json"}
         assert (n_bytes[0], n_bytes[-1]) == (("bytes", 0), ("bytes", len(TEXT.encode())))
         assert n_bytes == sorted(n_bytes)
@@ -122,7 +109,7 @@ class TestEncodeFile:
         told = []
         count = tokenizer.encode_file(text, out, on_progress=lambda _, n: told.append(n))
         assert told[0] >= n_bytes + 700
-        assert read_token_file(out, tokenizer).tolist() == tokenizer.encode(TEXT)
+        assert read_ids(out, tokenizer) == tokenizer.encode(TEXT)
         assert count == len(tokenizer.encode(TEXT))
         assert files_beside(text) == {"ids.bin", "ids.bin.json"}
 
@@ -131,9 +118,10 @@ class TestEncodeFile:
         tokenizer.save(text.with_name("t"))
         code = (
             "import os, sys\nfrom pathlib import Path\n"
-            "from fastlm.tokenizer import text_blocks as text_files, token_files\nfrom fastlm.tokenizer.bpe import blocks\n"
-            "from fastlm.tokenizer import Tokenizer\n"
-            "blocks.BLOCK_BYTES = text_files.BLOCK_BYTES = 300\ntoken_files.RECORD_BYTES = 1000\n"
+            "from fastlm.files import tokens\n"
+            "from fastlm.tokenizer import Tokenizer, text_blocks as text_files\n"
+            "from fastlm.tokenizer.bpe import blocks\n"
+            "blocks.BLOCK_BYTES = text_files.BLOCK_BYTES = 300\ntokens.RECORD_BYTES = 1000\n"
             "die = lambda what, n: os._exit(9) if n > 3500 else None\n"
             "Tokenizer.load('t').encode_file('text.txt', 'ids.bin', on_progress=die)"
         )
@@ -148,7 +136,7 @@ class TestEncodeFile:
         told = []
         tokenizer.encode_file(text, out, on_progress=lambda _, n: told.append(n))
         assert told[0] == record["bytes_read"] >= 1000
-        assert read_token_file(out, tokenizer).tolist() == tokenizer.encode(TEXT)
+        assert read_ids(out, tokenizer) == tokenizer.encode(TEXT)
 
     def test_ids_past_the_record_are_cut_off(self, tokenizer, text):
         out = text.with_name("ids.bin")
@@ -157,7 +145,7 @@ class TestEncodeFile:
         with open(out.with_name("ids.bin.part"), "ab") as part:
             part.write(b"half a block")
         tokenizer.encode_file(text, out)
-        assert read_token_file(out, tokenizer).tolist() == tokenizer.encode(TEXT)
+        assert read_ids(out, tokenizer) == tokenizer.encode(TEXT)
 
     def test_resume_can_be_left(self, tokenizer, text):
         out = text.with_name("ids.bin")
@@ -175,7 +163,8 @@ class TestEncodeFile:
             ("tokenizer", "is of another tokenizer"),
             ("record", "has no record that can be read"),
             ("no record", "has no record that can be read"),
-            ("part", "is shorter than its record says"),
+            ("part", "does not hold the ids that its record says"),
+            ("ids", "does not hold the ids that its record says"),
         ],
     )
     def test_what_does_not_match_starts_afresh(self, tokenizer, text, change, message):
@@ -193,10 +182,12 @@ class TestEncodeFile:
             record.unlink()
         elif change == "part":
             part.write_bytes(b"12")
+        elif change == "ids":
+            part.write_bytes(b"x" + part.read_bytes()[1:])
         with pytest.warns(UserWarning, match=rf"ids\.bin\.part {message}: encoding starts afresh"):
             tokenizer.encode_file(text, out)
         expected = tokenizer.encode(text.read_bytes().decode())
-        assert read_token_file(out, tokenizer).tolist() == expected
+        assert read_ids(out, tokenizer) == expected
         assert files_beside(text) == {"ids.bin", "ids.bin.json"}
 
     def test_invalid_utf8_met_late_is_replaced_from_there(self, tokenizer, text):
@@ -210,7 +201,7 @@ class TestEncodeFile:
         tokenizer.encode_file(text, out, errors="replace", on_progress=lambda _, n: told.append(n))
         assert 0 < told[0] <= position
         expected = tokenizer.encode(BAD.decode("utf-8", "replace"))
-        assert read_token_file(out, tokenizer).tolist() == expected
+        assert read_ids(out, tokenizer) == expected
 
     def test_replaced_text_is_not_gone_on_with_strictly(self, tokenizer, text):
         out = text.with_name("ids.bin")
@@ -238,7 +229,7 @@ class TestEncodeFile:
         assert not out.exists()
         with pytest.warns(UserWarning, match=r"the text has changed: encoding starts afresh"):
             tokenizer.encode_file(text, out)
-        assert read_token_file(out, tokenizer).tolist() == tokenizer.encode(TEXT + " more")
+        assert read_ids(out, tokenizer) == tokenizer.encode(TEXT + " more")
 
     def test_second_writer_is_refused_and_harms_nothing(self, tokenizer, text):
         out = text.with_name("ids.bin")
@@ -246,28 +237,15 @@ class TestEncodeFile:
 
         def write_too(what: str, n: int) -> None:
             if n > 2000 and not met:
-                with pytest.raises(BlockingIOError, match=r"another process writes it") as caught:
+                with pytest.raises(
+                    BlockingIOError, match=r"is being made by process \d+"
+                ) as caught:
                     tokenizer.encode_file(text, out)
                 met.append(caught)
 
         tokenizer.encode_file(text, out, on_progress=write_too)
         assert met
-        assert read_token_file(out, tokenizer).tolist() == tokenizer.encode(TEXT)
-
-    def test_writer_that_waited_for_the_file_takes_a_new_one(self, tmp_path, monkeypatch):
-        part = tmp_path / "ids.bin.part"
-        flock = token_files.fcntl.flock
-
-        def finish_meanwhile(file, flags) -> None:
-            if not (tmp_path / "ids.bin").exists():
-                os.replace(part, tmp_path / "ids.bin")
-            flock(file, flags)
-
-        monkeypatch.setattr(token_files.fcntl, "flock", finish_meanwhile)
-        with token_files._open_alone(part) as file:
-            file.write(b"new")
-        assert (tmp_path / "ids.bin").read_bytes() == b""
-        assert part.read_bytes() == b"new"
+        assert read_ids(out, tokenizer) == tokenizer.encode(TEXT)
 
     def test_older_file_is_there_until_the_new_one_is_whole(self, tokenizer, text):
         out = text.with_name("ids.bin")
@@ -280,7 +258,7 @@ class TestEncodeFile:
         text.write_bytes(b"")
         out = text.with_name("ids.bin")
         assert tokenizer.encode_file(text, out) == 0
-        assert len(read_token_file(out, tokenizer)) == 0
+        assert read_ids(out, tokenizer) == []
 
     @pytest.mark.parametrize(
         ("path", "out", "options", "error", "message"),

@@ -176,7 +176,7 @@ class TestSample:
             on_progress=lambda *args: told.append(args),
         )
         assert merges == expected
-        assert told[0] == ("sampled", sum(stripe.end - stripe.begin for stripe in stripes))
+        assert told[0] == ("total", sum(stripe.end - stripe.begin for stripe in stripes))
         assert told[-1] == ("merges", 10)
 
     def test_files_that_are_no_larger_are_read_whole(self, paths):

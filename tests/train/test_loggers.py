@@ -60,7 +60,7 @@ def test_a_target_that_fails_is_told_of_once_and_counted():
         logger.log(row(step))
     logger.close()
     assert told[0] == "warning: test does not take a row: ConnectionError: no network"
-    assert told[1:] == ["warning: 5 rows were not sent to test; log.jsonl has them"]
+    assert told[1:] == ["warning: 5 rows were not sent to test; the log has them"]
 
 
 def test_a_target_that_cannot_be_opened_is_opened_once():

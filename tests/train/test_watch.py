@@ -227,7 +227,7 @@ def test_steps_are_left_out_as_often_as_asked(data, tmp_path, monkeypatch, capsy
     assert summary.step == 20
     rows = RunRecord(tmp_path / "run").rows()
     assert [row["step"] for row in rows if row["kind"] == "not finite"] == [7, 12]
-    assert "step 12: left out: not finite" in capsys.readouterr().err
+    assert "step 12: skipped: not finite" in capsys.readouterr().err
     assert all(math.isfinite(row["loss"]) for row in train_rows(tmp_path / "run"))
     with pytest.raises(Diverged, match="not finite at step 12"):
         train(config(data, max_skipped_steps=1), tmp_path / "other")

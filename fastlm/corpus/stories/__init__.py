@@ -22,9 +22,9 @@ import re
 from collections.abc import Callable, Iterator
 
 from fastlm.corpus.documents import SEPARATOR
+from fastlm.corpus.stories.lexicon import IRREGULAR_PLURALS, PEOPLE, SCENES, SYNONYMS, THINGS
 from fastlm.corpus.stories.phrases import SENTENCES
 from fastlm.corpus.stories.plots import PLOTS
-from fastlm.corpus.stories.words import IRREGULAR_PLURALS, PEOPLE, SCENES, SYNONYMS, THINGS
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _PRONOUNS = {

@@ -17,11 +17,10 @@ No two merges give the same bytes: between the ends of a string that no merge ha
 goes the same way wherever the string occurs.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
+from fastlm.cli.progress import Progress
 from fastlm.tokenizer.bpe import merge_fields as f
 from fastlm.tokenizer.bpe.compiler import inner, kernel
 from fastlm.tokenizer.bpe.context import (
@@ -63,7 +62,7 @@ _FIRST_PAIRS = 1 << 17  # all pairs of bytes, and more
 def learn_merges(
     words: Words,
     n_merges: int,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Progress | None = None,
     max_token_bytes: int | None = None,
 ) -> list[tuple[bytes, bytes]]:
     """Merge the most frequent pair n_merges times, or until no pair is left.
@@ -71,7 +70,7 @@ def learn_merges(
     Between equally frequent pairs the greater pair of byte strings is merged.
 
     Args:
-        on_progress: called now and then with the number of merges learned.
+        on_progress: called with ("merges", learned so far).
         max_token_bytes: pairs that spell more are never merged; at least 2; None sets no limit.
     """
     n_symbols = 256 + n_merges
@@ -99,7 +98,7 @@ def learn_merges(
                 _hold_pairs(context, pairs, 2 * int(fields[f.MAX_PAIRS]) + 2 * n_symbols)
             exhausted = _learn(context.address, wanted)
         if on_progress is not None:
-            on_progress(int(fields[f.N_LEARNED]))
+            on_progress("merges", int(fields[f.N_LEARNED]))
     return _spell(context, text, pairs, merged[: fields[f.N_LEARNED]])
 
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from fastlm.config import ModelConfig
-from fastlm.export.hugging_face import hugging_face_config, hugging_face_tensors
+from fastlm.export.architectures import hugging_face_config, hugging_face_tensors
 from fastlm.files import disk
 from fastlm.pretrained import Pretrained
 from fastlm.tokenizer.bpe.reference import PATTERN

@@ -1,17 +1,17 @@
 """A report on tokenizers and texts: tables for people and for Markdown, and JSON.
 
-Imports no torch. fastlm.tokenizer_measures measures.
+Imports no torch. fastlm.tokenizer.measures measures.
 """
 
-import functools
 import math
 import os
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastlm.cli.progress import Progress
 from fastlm.corpus.documents import Errors
 from fastlm.tokenizer.measures import (
     BASELINES,
@@ -26,8 +26,6 @@ from fastlm.tokenizer.measures import (
     overlaps,
 )
 from fastlm.tokenizer.tokenizer import Tokenizer
-
-Progress = Callable[[str, int], object]
 
 _WIDTH = 110
 
@@ -107,7 +105,7 @@ def make_report(
     min_seconds: float = 1.0,
     errors: Errors = "strict",
     text_field: str = "text",
-    on_progress: Progress = lambda name, n_bytes: None,
+    on_progress: Progress | None = None,
 ) -> Report:
     """Measure every text with every tokenizer; paths given twice count once.
 
@@ -136,7 +134,7 @@ def make_report(
             min_seconds=min_seconds,
             errors=errors,
             text_field=text_field,
-            on_progress=functools.partial(on_progress, name),
+            on_progress=on_progress,
         )
         for name, path in name_paths(texts)
     ]

@@ -1,15 +1,15 @@
 """Learning a vocabulary from blocks of text."""
 
-import functools
 import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int64
 
+from fastlm.cli.progress import Progress
 from fastlm.tokenizer.bpe import small
 from fastlm.tokenizer.bpe.blocks import Block, Loadable, map_blocks, resolve_threads
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 Vocab = dict[int, bytes]
 Merges = list[tuple[bytes, bytes]]
-# Called with what is counted ("bytes" read, "merges" learned) and how many so far.
-Progress = Callable[[str, int], None]
 
 # Up to here plain Python is done before the kernels are loaded, let alone compiled.
 SMALL_BYTES = 1 << 19
@@ -40,6 +38,7 @@ def learn_vocabulary(
 
     Args:
         n_threads: None takes all cores.
+        on_progress: called with ("bytes", read so far), then ("merges", learned so far).
         source: names the text in errors.
         max_token_bytes: no token learned is longer; None sets no limit.
     Raises:
@@ -62,8 +61,7 @@ def learn_vocabulary(
         every_block = itertools.chain(first, blocks)
         words = _count_blocks(every_block, special_tokens, n_threads, on_progress)
         _check_any(words.counts, source)
-        tell = on_progress and functools.partial(on_progress, "merges")
-        merges = learn_merges(words, n_merges, tell, max_token_bytes)
+        merges = learn_merges(words, n_merges, on_progress, max_token_bytes)
     tokens = [bytes([byte]) for byte in range(256)]
     tokens += [left + right for left, right in merges]
     tokens += special_tokens

@@ -9,7 +9,7 @@ import pytest
 
 from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
 from fastlm.tokenizer.__main__ import main
-from fastlm.tokenizer.report import Table, as_json, make_report, name_paths, tables
+from fastlm.tokenizer.comparison import Table, as_json, make_report, name_paths, tables
 
 END = "<|endoftext|>"
 STORY = f"the cat sat on the mat, didn't it?{END}\nOne more: 中文 😀 the the{END}the end" * 3

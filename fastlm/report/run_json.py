@@ -6,27 +6,24 @@ Every number is checked, as logs may hold anything: one that is not finite becom
 import codecs
 import hashlib
 import json
-import math
-import time
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fastlm.config.dotted import leaves
 from fastlm.report.thinning import rows_to_keep
 from fastlm.runs.found import (
     BEGINNING,
-    CONFIG,
-    ENVIRONMENT,
-    LOG,
-    SAMPLE,
-    SUMMARY,
     LogPart,
     Position,
     changed_at,
+    number,
     read_log,
     read_object,
 )
+from fastlm.runs.run_files import RunFiles
+from fastlm.runs.state import LogEnd, is_silent, state_of
 
 TOTAL_ROWS = 9_000
 """of all runs of a page together, after thinning: with 20 runs well below 1 MB"""
@@ -34,8 +31,6 @@ LEAST_ROWS, MOST_ROWS = 60, 2_000
 """of one run"""
 MOST_MARKS = 100
 MOST_SAMPLE_BYTES = 6_000
-SILENT_SECONDS = 900.0
-"""without a new row, after which a run without a summary is taken to be dead"""
 
 _WHERE = (("step", "step"), ("tokens", "tokens"), ("seconds", "elapsed_seconds"))
 _TRAIN = (
@@ -62,16 +57,6 @@ _SUMMARY = (
 _MARKS = ("resume", "spike", "not finite")
 
 
-def number(value: Any) -> float | None:
-    """A value as a finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return value if math.isfinite(value) else None
-    except OverflowError:
-        return None
-
-
 def run_id(folder: Path) -> str:
     """A short name of a folder for the page, the same as long as the folder's path is."""
     return hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:12]
@@ -79,9 +64,8 @@ def run_id(folder: Path) -> str:
 
 def version_of(folder: Path) -> str:
     """Differs when a file that the page shows was written, and when a run has fallen silent."""
-    times = [changed_at(folder / name) for name in (CONFIG, ENVIRONMENT, SUMMARY, SAMPLE, LOG)]
-    is_silent = time.time() - times[-1] > SILENT_SECONDS
-    return f"{zlib.crc32(repr((times, is_silent)).encode()):08x}"
+    times = [(path.name, changed_at(path)) for path in RunFiles(folder).evidence()]
+    return f"{zlib.crc32(repr((times, is_silent(folder))).encode()):08x}"
 
 
 def rows_per_run(n_runs: int) -> int:
@@ -98,27 +82,28 @@ def describe_run(
         name: for people.
         limit: rows of training to keep, and as many of validation.
     """
+    files = RunFiles(folder)
     version = version_of(folder)  # before anything is read: what comes later is news
     notes: list[str] = []
-    config = read_object(folder / CONFIG, notes)
-    environment = read_object(folder / ENVIRONMENT, notes)
-    summary = read_object(folder / SUMMARY, notes, is_expected=False)
+    config = read_object(files.config, notes)
+    environment = read_object(files.environment, notes)
+    summary = read_object(files.summary, notes, is_expected=False)
     part = read_log(folder, start)
-    last, last_step = (part.rows[-1], _last_step(part.rows)) if part.rows else _end_of(folder)
-    state, reason = _state(folder, summary, last, last_step)
+    end = LogEnd.of_rows(part.rows or read_log(folder).rows)
+    state = state_of(folder, end=end)
     curves, n_unplaced = _curves(part, limit)
     log_notes = list(part.notes)
     if n_unplaced:
         log_notes.append(f"{n_unplaced:,} rows without a step: left out")
-    if not part.rows and not last:
+    if not end.row:
         notes.append("no row in the log yet")
-    if reason:
-        notes.append(reason)
+    if state.reason:
+        notes.append(state.reason)
     return {
         "id": run_id(folder),
         "name": name,
         "folder": str(folder),
-        "state": state,
+        "state": state.name,
         "notes": notes,
         "log_notes": log_notes,
         "config": flatten(config),
@@ -126,7 +111,7 @@ def describe_run(
         "budget": number(config.get("time_budget")),
         "summary": {key: number(summary.get(key)) for key in _SUMMARY},
         "sample": _sample(folder),
-        "changed": changed_at(folder / LOG),
+        "changed": changed_at(files.log),
         "position": [part.end.offset, part.end.check],
         "version": version,
         "is_new": part.is_new,
@@ -212,59 +197,9 @@ def _marks(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
     return marks, n_marks
 
 
-def _or(value: float | None, otherwise: float) -> float:
-    return otherwise if value is None else value
-
-
-def _last_step(rows: list[dict[str, Any]]) -> float:
-    return max((_or(number(row.get("step")), 0.0) for row in rows), default=0.0)
-
-
-def _end_of(folder: Path) -> tuple[dict[str, Any], float]:
-    """The last row of a log of which nothing new was read, and its step."""
-    rows = read_log(folder).rows
-    return (rows[-1], _last_step(rows)) if rows else ({}, 0.0)
-
-
-def _state(
-    folder: Path, summary: Mapping[str, Any], last: Mapping[str, Any], last_step: float
-) -> tuple[str, str]:
-    """One word for the table, and why if that is worth a note."""
-    log_changed = changed_at(folder / LOG)
-    if summary and not _is_older(
-        summary, last, last_step, changed_at(folder / SUMMARY), log_changed
-    ):
-        if summary.get("finished") is True:
-            return "finished", ""
-        return "stopped", f"stopped by {summary.get('stopped_by')}; --resume auto goes on"
-    step = number(last.get("step"))
-    is_bad = last.get("kind") == "not finite" and step is not None
-    if is_bad and (folder / f"not-finite-step-{step:.0f}.json").is_file():
-        return "diverged", f"loss or gradients are not finite at step {step:,.0f}"
-    changed = log_changed or changed_at(folder / CONFIG)
-    silent = time.time() - changed
-    if silent <= SILENT_SECONDS:
-        return "running", ""
-    return "broken off", "no summary and no new row for a while: --resume auto goes on"
-
-
-def _is_older(
-    summary: Mapping[str, Any],
-    last: Mapping[str, Any],
-    last_step: float,
-    written: float,
-    log_changed: float,
-) -> bool:
-    """Whether a run was resumed after its summary was written."""
-    step = number(summary.get("step"))
-    if step is not None and last_step > step:
-        return True
-    return last.get("kind") == "resume" and log_changed > written
-
-
 def _sample(folder: Path) -> str:
     try:
-        with open(folder / SAMPLE, "rb") as text:
+        with open(RunFiles(folder).sample, "rb") as text:
             raw = text.read(MOST_SAMPLE_BYTES + 1)
     except OSError:
         return ""
@@ -275,16 +210,9 @@ def _sample(folder: Path) -> str:
     return f"{whole} ..."
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten(values: Mapping[str, Any]) -> dict[str, str]:
     """{"optim": {"lr": 0.1}} -> {"optim.lr": "0.1"}: every value as text."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and prefix.count(".") < 8:
-            flat |= flatten(value, f"{name}.")
-        else:
-            flat[name] = _text(value)
-    return flat
+    return {name: _text(value) for name, value in leaves(values).items()}
 
 
 def _text(value: Any) -> str:

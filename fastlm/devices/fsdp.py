@@ -2,6 +2,7 @@
 
 The functions return tensors that are not sharded unchanged. A sharded tensor is a DTensor,
 recognized by its method to_local: importing the class takes a second, which most runs can save.
+Token shards are something else, files of token ids: see fastlm.files.tokens.
 """
 
 from typing import Any
@@ -10,54 +11,54 @@ import torch
 from torch import Tensor, nn
 
 
-def is_sharded(tensor: Tensor) -> bool:
+def is_dtensor(tensor: Tensor) -> bool:
     """Whether this process holds only a shard of a tensor."""
     return hasattr(tensor, "to_local")
 
 
 def local(tensor: Tensor) -> Tensor:
     """This process's shard of a tensor; it shares memory with the tensor."""
-    return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    return tensor.to_local() if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def whole(tensor: Tensor) -> Tensor:
     """The full tensor, by an all-gather that every process must call."""
-    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    return tensor.full_tensor() if is_dtensor(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def whole_of_part(part: Tensor, like: Tensor) -> Tensor:
     """The full tensor, from this process's shard of a tensor that is sharded like another."""
-    if not is_sharded(like):
+    if not is_dtensor(like):
         return part
     from torch.distributed.tensor import DTensor
 
-    sharded: Any = like
+    parts: Any = like
     return DTensor.from_local(
         part,
-        sharded.device_mesh,
-        sharded.placements,
+        parts.device_mesh,
+        parts.placements,
         run_check=False,
-        shape=sharded.shape,
-        stride=sharded.stride(),
+        shape=parts.shape,
+        stride=parts.stride(),
     ).full_tensor()
 
 
-def sharded_like(full: Tensor, like: Tensor) -> Tensor:
+def dtensor_like(full: Tensor, like: Tensor) -> Tensor:
     """Shard a tensor that all processes have, like another one of its shape."""
-    if not is_sharded(like) or is_sharded(full):
+    if not is_dtensor(like) or is_dtensor(full):
         return full
     from torch.distributed.tensor import distribute_tensor
 
-    sharded: Any = like
+    parts: Any = like
     return distribute_tensor(
-        full.to(like.device), sharded.device_mesh, sharded.placements, src_data_rank=None
+        full.to(like.device), parts.device_mesh, parts.placements, src_data_rank=None
     )
 
 
 @torch.no_grad()
 def assign(target: Tensor, full: Tensor) -> None:
     """Copy a full tensor, which all processes have, into a tensor that may be sharded."""
-    local(target).copy_(local(sharded_like(full, target)))
+    local(target).copy_(local(dtensor_like(full, target)))
 
 
 def reshard(model: nn.Module) -> None:
@@ -67,7 +68,7 @@ def reshard(model: nn.Module) -> None:
         reshard_parts()
 
 
-def shard_model(model: nn.Module, *, layers: nn.ModuleList, device: torch.device) -> None:
+def apply_fsdp(model: nn.Module, *, layers: nn.ModuleList, device: torch.device) -> None:
     """Shard every trainable parameter over the processes (FSDP2), in place.
 
     A layer's parameters are gathered while the layer computes; all others during model.loss.

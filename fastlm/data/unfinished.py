@@ -1,0 +1,245 @@
+"""Prepared data in the making: what is done so far, and a note by which a later process goes on."""
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from fastlm.data.splits import BEGIN, Place, Reading, SplitName, Texts
+from fastlm.files import disk
+from fastlm.files.tokens import (
+    End,
+    Facts,
+    RecordTimes,
+    TokenWriter,
+    Written,
+    write_recorded,
+)
+from fastlm.tokenizer.bpe.blocks import Block, document_blocks
+from fastlm.tokenizer.pieces import cut_pieces
+from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
+
+NOTE_FORMAT = 1
+"""another one when texts are read in another order"""
+
+
+class SplitProgress(NamedTuple):
+    """How far a split has come."""
+
+    place: Place = BEGIN
+    n_documents: int = 0
+    n_bytes: int = 0
+    """of their text, separators not counted"""
+    written: Written | None = None
+    is_whole: bool = False
+
+
+class UnfinishedData:
+    """A folder with a tokenizer and with token files that are written to their end or not.
+
+    The note says how far they are. It is written now and then, so that what a kill costs is the
+    work of RECORD_SECONDS, and when an error ends the work.
+    """
+
+    def __init__(
+        self,
+        part: disk.ResumedFolder,
+        made_of: dict[str, Any],
+        tokenizer: Tokenizer,
+        splits: dict[str, tuple[SplitProgress, TokenWriter]],
+        times: RecordTimes,
+    ) -> None:
+        """Take over splits that are begun.
+
+        Args:
+            made_of: texts and options that decide what is written, as JSON has them.
+        """
+        self.tokenizer = tokenizer
+        self._part, self._made_of, self._times = part, made_of, times
+        self._writers = {name: writer for name, (_, writer) in splits.items()}
+        self._progress = {name: progress for name, (progress, _) in splits.items()}
+
+    def __str__(self) -> str:
+        counts = [f"{p.n_documents:,} documents of {name}" for name, p in self._progress.items()]
+        return ", ".join(counts) or "0 documents"
+
+    def is_whole(self, name: SplitName) -> bool:
+        """Whether all of a split is encoded."""
+        return name in self._progress and self._progress[name].is_whole
+
+    def write_split(self, texts: Texts, name: SplitName, n_threads: int | None) -> Facts:
+        """Encode a split, or the rest of it; returns its facts for meta.json."""
+        begun = self._progress.get(name, SplitProgress())
+        if name not in self._writers:
+            self._writers[name] = _writer(self._part, self._made_of, self.tokenizer, name)
+        writer = self._writers[name]
+        with contextlib.closing(writer):
+            if not self.is_whole(name):
+                if self._times.add(0):
+                    self._note()
+                begun = self._encode(texts, name, begun, writer, n_threads)
+            facts = writer.finish()
+        self._progress[name] = begun._replace(written=writer.written)
+        return {**facts, "text_bytes": begun.n_bytes, "documents": begun.n_documents}
+
+    def _note(self) -> None:
+        for writer in self._writers.values():
+            writer.flush()
+        self._part.write_note(
+            {
+                "format": NOTE_FORMAT,
+                "made_of": self._made_of,
+                "tokenizer_hash": self.tokenizer.hash,
+                "splits": {name: p._asdict() for name, p in self._progress.items()},
+            }
+        )
+
+    def _encode(
+        self,
+        texts: Texts,
+        name: SplitName,
+        begun: SplitProgress,
+        writer: TokenWriter,
+        n_threads: int | None,
+    ) -> SplitProgress:
+        reading = texts.read(name, begun.place)
+        counted = _Counted(reading, list(self.tokenizer.special_tokens), begun)
+        ends: deque[End] = deque()
+
+        def blocks() -> Iterator[Block]:
+            for block in document_blocks(counted):
+                progress = counted.progress
+                ends.append(End(progress.n_bytes, progress))
+                yield block
+
+        def keep(end: End, written: Written) -> None:
+            self._progress[name] = end.place._replace(written=written)
+
+        # Pieces end where tokens do, and the end of a document is a piece of its own.
+        encoded = self.tokenizer.encode_blocks(blocks(), n_threads=n_threads)
+        with contextlib.closing(encoded) as arrays:
+            write_recorded(
+                arrays,
+                ends,
+                writer,
+                self._times,
+                text_bytes=begun.n_bytes,
+                keep=keep,
+                record=self._note,
+            )
+        return counted.progress._replace(is_whole=True)
+
+
+class _Counted:
+    """Gives the UTF-8 of pieces, and <|endoftext|> after each document; counts on the way."""
+
+    def __init__(
+        self, reading: Reading, special_tokens: Sequence[str], begun: SplitProgress
+    ) -> None:
+        self._reading, self._special_tokens = reading, special_tokens
+        self._n_characters = begun.place.characters
+        self._is_ended = False
+        self._n_documents, self._n_bytes = begun.n_documents, begun.n_bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        end = END_OF_TEXT.encode()
+        for text, is_end in cut_pieces(self._reading, self._special_tokens):
+            raw = text.encode()
+            self._n_bytes += len(raw)
+            self._n_characters += len(text)
+            self._is_ended = False
+            yield raw
+            if is_end:
+                self._n_documents += 1
+                self._n_characters = 0
+                self._is_ended = True
+                yield end
+
+    @property
+    def progress(self) -> SplitProgress:
+        """Up to the end of what was given last."""
+        place = self._reading.place
+        if self._is_ended:
+            place = place._replace(document=place.document + 1)
+        else:
+            place = place._replace(characters=self._n_characters)
+        return SplitProgress(place, self._n_documents, self._n_bytes)
+
+
+def begin(
+    part: disk.ResumedFolder, made_of: dict[str, Any], tokenizer: Tokenizer, times: RecordTimes
+) -> UnfinishedData:
+    """Begin with a tokenizer alone, in an empty folder."""
+    tokenizer.save(part.folder / "tokenizer")
+    return UnfinishedData(part, made_of, tokenizer, {}, times)
+
+
+def go_on(
+    part: disk.ResumedFolder,
+    made_of: dict[str, Any],
+    times: RecordTimes,
+    say: Callable[[str], object],
+) -> UnfinishedData | None:
+    """Take over what an interrupted call left; None where there is nothing that is of use.
+
+    Args:
+        say: called with a line that says which of it is the case.
+    """
+    if not any(part.folder.iterdir()):
+        return None
+    note = part.read_note()
+    with contextlib.ExitStack() as stack:
+        splits: dict[str, tuple[SplitProgress, TokenWriter]] = {}
+        try:
+            _check(note, made_of)
+            tokenizer = Tokenizer.load(part.folder / "tokenizer")
+            if tokenizer.hash != note["tokenizer_hash"]:
+                raise ValueError("has another tokenizer than its note says")
+            for name, noted in note["splits"].items():
+                written = Written(*noted["written"])
+                writer = _writer(part, made_of, tokenizer, name, written)
+                stack.callback(writer.close)
+                kept = {**noted, "place": Place(*noted["place"]), "written": written}
+                splits[name] = SplitProgress(**kept), writer
+        except (KeyError, TypeError, AttributeError):
+            unlike = "has no note that can be read"
+        except (ValueError, FileNotFoundError) as error:
+            unlike = str(error)
+        else:
+            stack.pop_all()
+            unfinished = UnfinishedData(part, made_of, tokenizer, splits, times)
+            say(f"going on where an earlier call stopped: {unfinished} were encoded by then")
+            (part.folder / "meta.json").unlink(missing_ok=True)
+            return unfinished
+    say(f"begun anew: what an earlier call left in {part.folder} {unlike}")
+    return None
+
+
+def _check(note: dict[str, Any], made_of: dict[str, Any]) -> None:
+    if note["format"] != NOTE_FORMAT:
+        raise ValueError("is of another version of fastlm")
+    changed = changed_keys(note["made_of"], made_of)
+    if {"files", "texts"} & set(changed):
+        raise ValueError("is of another text, or the text has changed")
+    if changed:
+        raise ValueError(f"was begun with another {', '.join(changed)}")
+
+
+def changed_keys(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Keys of which two descriptions of how data are made have different values."""
+    return [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
+
+
+def _writer(
+    part: disk.ResumedFolder,
+    made_of: dict[str, Any],
+    tokenizer: Tokenizer,
+    name: str,
+    after: Written | None = None,
+) -> TokenWriter:
+    return TokenWriter(
+        part.folder / f"{name}.bin",
+        dtype=tokenizer.dtype.name,
+        shard_tokens=made_of.get("shard_tokens"),
+        after=after,
+    )

@@ -1,0 +1,475 @@
+"""Preparing that is interrupted: gone on with to the same files, wherever and however it stopped."""
+
+import contextlib
+import gzip
+import io
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from kill_while_preparing import STORIES, small_records
+
+from fastlm.corpus import documents
+from fastlm.data import open_prepared, prepare, prepared
+from fastlm.files import disk
+from fastlm.files.tokens import TokenWriter
+
+ROOT = Path(__file__).resolve().parents[2]
+END = "<|endoftext|>"
+GOING_ON = "going on where an earlier call stopped: "
+BEGUN_ANEW = "begun anew: what an earlier call left in "
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch) -> None:
+    """Blocks and records of few bytes, so that a small text has many; no disk is waited for."""
+    small_records(monkeypatch.setattr)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+def text_file(folder: Path) -> list[Path]:
+    (folder / "a.txt").write_text(END.join(STORIES[:12]))
+    return [folder / "a.txt"]
+
+
+def json_lines(folder: Path, stories: list[str] = STORIES[:12]) -> list[Path]:
+    (folder / "a.jsonl").write_text("\n".join(json.dumps({"text": story}) for story in stories))
+    return [folder / "a.jsonl"]
+
+
+def packed_json_lines(folder: Path) -> list[Path]:
+    (path,) = json_lines(folder)
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    return [folder / "a.jsonl.gz"]
+
+
+def parquet(folder: Path) -> list[Path]:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"text": STORIES[:12]}), folder / "a.parquet")
+    return [folder / "a.parquet"]
+
+
+def several(folder: Path) -> list[Path]:
+    """Of all kinds, one without a document, one with one, one whose last document is blank."""
+    (folder / "0.txt").write_text(END.join(STORIES[:5]))
+    (folder / "1.txt").write_text(f" \n{END} ")
+    json_lines(folder, STORIES[5:6])[0].rename(folder / "2.jsonl")
+    (folder / "3.txt").write_text(END.join(STORIES[6:12]) + f"{END}\n")
+    return [folder / name for name in ("0.txt", "1.txt", "2.jsonl", "3.txt")]
+
+
+def folder_of_files(folder: Path) -> list[Path]:
+    several(folder)
+    return [folder]
+
+
+def one_document(folder: Path) -> list[Path]:
+    """With characters of several bytes, and places where blank lines meet cuts."""
+    (folder / "a.txt").write_text(" 中文 🦊 \n\n".join(STORIES[:9]))
+    return [folder / "a.txt"]
+
+
+def long_documents(folder: Path) -> list[Path]:
+    (folder / "a.txt").write_text(END.join("\n".join(STORIES[i : i + 4]) for i in range(0, 12, 4)))
+    return [folder / "a.txt"]
+
+
+def named_splits(folder: Path) -> list[Path]:
+    (folder / "train.txt").write_text(END.join(STORIES[:8]))
+    (folder / "valid.txt").write_text(END.join(STORIES[8:12]))
+    return [folder]
+
+
+def several_of_each_split(folder: Path) -> list[Path]:
+    for i, name in enumerate(("train-0", "train-1", "valid-0", "valid-1")):
+        (folder / f"{name}.txt").write_text(END.join(STORIES[3 * i : 3 * i + 3]))
+    return sorted(folder.iterdir())
+
+
+TEXTS = [
+    text_file,
+    json_lines,
+    packed_json_lines,
+    parquet,
+    several,
+    folder_of_files,
+    one_document,
+    long_documents,
+    named_splits,
+    several_of_each_split,
+]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@contextlib.contextmanager
+def snapshots(folder: Path, moments: Path) -> Iterator[list[tuple[Path, bool]]]:
+    """Copies of what a kill would leave: after each array of ids, after each note (True)."""
+    taken: list[tuple[Path, bool]] = []
+
+    def snapped(function: Callable, is_note: bool) -> Callable:
+        def call(*args):
+            result = function(*args)
+            taken.append((moments / str(len(taken)), is_note))
+            shutil.copytree(folder, taken[-1][0])
+            return result
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TokenWriter, "write", snapped(TokenWriter.write, False))
+        patch.setattr(
+            disk.ResumedFolder, "write_note", snapped(disk.ResumedFolder.write_note, True)
+        )
+        yield taken
+
+
+@pytest.mark.parametrize(
+    ("make", "shard_tokens"),
+    [*((make, None) for make in TEXTS), (several, 700), (one_document, 700), (named_splits, 40)],
+)
+def test_killed_at_any_moment_it_ends_as_if_never_interrupted(
+    make, shard_tokens, tmp_path, monkeypatch
+):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "run").mkdir()
+    corpus = make(tmp_path / "text")
+    options = {"vocab_size": 300, "val_fraction": 0.25, "shard_tokens": shard_tokens}
+    with snapshots(tmp_path / "run", tmp_path / "moments") as moments:
+        prepare(corpus, tmp_path / "run" / "d", **options)
+    whole = content(tmp_path / "run" / "d")
+    assert sum(is_note for _, is_note in moments) > 8
+    assert not all(is_note for _, is_note in moments)
+
+    n_trained = []
+    train = prepared.train_bpe_from_documents
+    monkeypatch.setattr(
+        prepared,
+        "train_bpe_from_documents",
+        lambda *a, **k: (n_trained.append(1), train(*a, **k))[1],
+    )
+    n_encoded = []
+    for moment, _ in moments:
+        said: list[str] = []
+        is_noted = (moment / f"{disk.NOTE}d").exists()
+        with counted_writes() as n_written:
+            prepare(corpus, moment / "d", report=said.append, **options)
+        assert said[0].startswith(GOING_ON if is_noted else BEGUN_ANEW)
+        assert content(moment / "d") == whole
+        assert [path.name for path in moment.iterdir()] == ["d"]
+        n_encoded.append(sum(n_written))
+        assert len(n_trained) == n_encoded.count(n_encoded[0])
+    data = open_prepared(tmp_path / "run" / "d")
+    assert n_encoded[0] == len(data.train.tokens) + len(data.val.tokens)
+    assert n_encoded == sorted(n_encoded, reverse=True)
+    assert n_encoded[-1] < n_encoded[0] / 4
+    assert len(n_trained) < 6
+
+
+@contextlib.contextmanager
+def counted_writes() -> Iterator[list[int]]:
+    """How many ids each call of TokenWriter.write is given."""
+    counts: list[int] = []
+    write = TokenWriter.write
+
+    def counting(self, ids):
+        counts.append(len(ids))
+        return write(self, ids)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TokenWriter, "write", counting)
+        yield counts
+
+
+def test_files_that_are_done_are_not_read_again(tmp_path, monkeypatch):
+    """Reading takes as long as encoding where there are many cores."""
+    (tmp_path / "text").mkdir()
+    (tmp_path / "run").mkdir()
+    corpus = several_of_each_split(tmp_path / "text")
+    with snapshots(tmp_path / "run", tmp_path / "moments") as moments:
+        prepare(corpus, tmp_path / "run" / "d", vocab_size=300)
+    opened: list[str] = []
+    read_blocks = documents.read_blocks
+
+    def reading(path, *args):
+        opened.append(path.name)
+        return read_blocks(path, *args)
+
+    monkeypatch.setattr(documents, "read_blocks", reading)
+    prepare(corpus, moments[-1][0] / "d", vocab_size=300)
+    # Of each split the first file is opened, to see whether there is text at all.
+    assert opened == ["train-0.txt", "valid-0.txt", "valid-1.txt"]
+    opened.clear()
+    notes = [path / f"{disk.NOTE}d" for path, is_note in moments if is_note]
+    moment = next(note.parent for note in notes if '"place": [\n1,' in note.read_text())
+    prepare(corpus, moment / "d", vocab_size=300)
+    assert opened == ["train-0.txt", "valid-0.txt", "train-1.txt", "valid-0.txt", "valid-1.txt"]
+
+
+class Interrupted(BaseException):
+    """As KeyboardInterrupt is one."""
+
+
+def interrupt(corpus: list[Path], out: Path, after: int = 5, **options) -> list[str]:
+    """Prepare until so many arrays are written; returns what was reported."""
+    said: list[str] = []
+    write = TokenWriter.write
+    n = 0
+
+    def failing(self, ids):
+        nonlocal n
+        n += 1
+        if n > after:
+            raise Interrupted
+        return write(self, ids)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TokenWriter, "write", failing)
+        with pytest.raises(Interrupted):
+            prepare(corpus, out, report=said.append, **({"vocab_size": 300} | options))
+    return said
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_an_error_leaves_is_said_and_gone_on_with(tmp_path):
+    (tmp_path / "text").mkdir()
+    corpus = text_file(tmp_path / "text")
+    out = tmp_path / "d"
+    said = interrupt(corpus, out)
+    kept = f"what is done is kept beside {out}: the same command goes on from there"
+    assert said[-1] == kept
+    assert names(tmp_path) == [f"{disk.NOTE}d", f"{disk.UNFINISHED}d", "text"]
+    with counted_writes() as n_written:
+        said = interrupt(corpus, out, after=3)
+    assert said[0].startswith(GOING_ON)
+    assert len(n_written) == 3  # those of the first call were kept to the last array
+    prepare(corpus, out, vocab_size=300)
+    prepare(corpus, tmp_path / "whole", vocab_size=300)
+    assert content(out) == content(tmp_path / "whole")
+    assert names(tmp_path) == ["d", "text", "whole"]
+
+
+def test_interrupted_before_there_is_a_tokenizer_nothing_stays(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastlm.data.prepared.train_bpe_from_documents", interrupted)
+    (tmp_path / "text").mkdir()
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        prepare(text_file(tmp_path / "text"), tmp_path / "d", vocab_size=300, report=said.append)
+    assert said == ["training a tokenizer of 300 entries"]
+    assert names(tmp_path) == ["text"]
+
+
+def touch(path: Path) -> None:
+    stat = path.stat()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+
+
+def put_another_in_place(path: Path) -> None:
+    stat = path.stat()
+    shutil.copy(path, path.with_suffix(".new"))
+    os.utime(path.with_suffix(".new"), ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    path.with_suffix(".new").replace(path)
+
+
+def note_path(text: Path) -> Path:
+    return text.parents[1] / f"{disk.NOTE}d"
+
+
+def tokens_path(text: Path) -> Path:
+    return text.parents[1] / f"{disk.UNFINISHED}d" / "train.bin"
+
+
+def change_note(text: Path, **values: object) -> None:
+    note_path(text).write_text(json.dumps(json.loads(note_path(text).read_text()) | values))
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], dict, str]] = {
+    "time": (touch, {}, "is of another text, or the text has changed"),
+    "inode": (put_another_in_place, {}, "is of another text, or the text has changed"),
+    "text": (
+        lambda path: path.write_text(path.read_text() + "more"),
+        {},
+        "is of another text, or the text has changed",
+    ),
+    "options": (
+        lambda path: None,
+        {"vocab_size": 310, "val_fraction": 0.5},
+        "was begun with another vocab_size, val_fraction",
+    ),
+    "shards": (lambda path: None, {"shard_tokens": 99}, "was begun with another shard_tokens"),
+    "no note": (lambda path: note_path(path).unlink(), {}, "has no note that can be read"),
+    "broken note": (lambda path: note_path(path).write_text("{"), {}, "has no note that can be"),
+    "odd note": (lambda path: change_note(path, splits=[]), {}, "has no note that can be read"),
+    "version": (lambda path: change_note(path, format=0), {}, "is of another version of fastlm"),
+    "ids changed": (
+        lambda path: tokens_path(path).write_bytes(b"xyz" + tokens_path(path).read_bytes()[3:]),
+        {},
+        r"train\.bin does not hold the ids that were recorded",
+    ),
+    "ids gone": (lambda path: tokens_path(path).unlink(), {}, "does not hold the ids that were"),
+    "tokenizer": (
+        lambda path: change_note(path, tokenizer_hash="ab"),
+        {},
+        "has another tokenizer than its note says",
+    ),
+    "no tokenizer": (
+        lambda path: shutil.rmtree(tokens_path(path).parent / "tokenizer"),
+        {},
+        "expected a tokenizer in",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "options", "message"), CHANGES.values(), ids=CHANGES)
+def test_what_does_not_match_is_begun_anew_and_said(change, options, message, tmp_path):
+    (tmp_path / "text").mkdir()
+    corpus = text_file(tmp_path / "text")
+    interrupt(corpus, tmp_path / "d")
+    change(corpus[0])
+    said: list[str] = []
+    options = {"vocab_size": 300} | options
+    prepare(corpus, tmp_path / "d", report=said.append, **options)
+    assert said[0].startswith(f"{BEGUN_ANEW}{tmp_path}/{disk.UNFINISHED}d ")
+    assert re.search(message, said[0])
+    assert sum(line.startswith(BEGUN_ANEW) for line in said) == 1
+    prepare(corpus, tmp_path / "whole", **options)
+    assert content(tmp_path / "d") == content(tmp_path / "whole")
+    assert names(tmp_path) == ["d", "text", "whole"]
+
+
+def test_a_text_that_changes_meanwhile_is_refused_and_nothing_stays(tmp_path):
+    (tmp_path / "text").mkdir()
+    corpus = text_file(tmp_path / "text")
+
+    def report(line: str) -> None:
+        if line == "encoding val.bin":
+            touch(corpus[0])
+
+    with pytest.raises(ValueError, match="must stay as they are while they are prepared"):
+        prepare(corpus, tmp_path / "d", vocab_size=300, report=report)
+    assert names(tmp_path) == ["text"]
+
+
+def test_a_validation_text_without_documents_is_refused_before_the_work(tmp_path):
+    named_splits(tmp_path)
+    (tmp_path / "valid.txt").write_text(" \n")
+    said: list[str] = []
+    with pytest.raises(ValueError, match=r"valid\.txt holds no documents"):
+        prepare(tmp_path, tmp_path / "d", vocab_size=300, report=said.append)
+    assert said == []
+
+
+def test_bad_text_met_late_leaves_nothing(tmp_path):
+    (tmp_path / "a.txt").write_bytes(END.join(STORIES[:9]).encode() + b"\xff")
+    with pytest.raises(ValueError, match="got an invalid byte at offset"):
+        prepare(tmp_path / "a.txt", tmp_path / "d", vocab_size=300)
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_is_gone_on_with_when_there_is_room(tmp_path):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text(END.join(STORIES * 4))
+    corpus = [tmp_path / "text" / "a.txt"]
+    prepare(corpus, tmp_path / "whole", vocab_size=300)
+    n_bytes = (tmp_path / "whole" / "train.bin").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    said: list[str] = []
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes - 1, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            prepare(corpus, tmp_path / "d", vocab_size=300, report=said.append)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "the same command goes on from there" in said[-1]
+    with counted_writes() as n_written:
+        prepare(corpus, tmp_path / "d", vocab_size=300)
+    assert content(tmp_path / "d") == content(tmp_path / "whole")
+    assert sum(n_written) < n_bytes / 4
+
+
+def command(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fastlm.data", "prepare", *map(str, words), "--vocab-size", "300"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_second_process_is_refused_and_harms_nothing(tmp_path):
+    (tmp_path / "text").mkdir()
+    corpus = text_file(tmp_path / "text")
+    answers = []
+
+    def report(line: str) -> None:
+        if line == "encoding val.bin":
+            answers.append(command(*corpus, "--out", tmp_path / "d"))
+            answers.append(command("-", "--out", tmp_path / "d"))
+
+    prepare(corpus, tmp_path / "d", vocab_size=300, report=report)
+    for done in answers:
+        assert done.returncode == 2
+        line = done.stderr
+        assert f"error: {tmp_path}/d is being made by process {os.getpid()} " in line
+        assert line.count("\n") == 1
+    assert len(answers) == 2
+    prepare(corpus, tmp_path / "whole", vocab_size=300)
+    assert content(tmp_path / "d") == content(tmp_path / "whole")
+    assert command(*corpus, "--out", tmp_path / "d").stderr.startswith(
+        f"data in {tmp_path}/d is up to date"
+    )
+
+
+def prepare_stdin(data: bytes, out: Path, *, after: int | None = None) -> list[str]:
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        if after is not None:
+            return interrupt([Path("-")], out, after)
+        prepare([Path("-")], out, vocab_size=300, report=said.append)
+    return said
+
+
+def test_standard_input_is_read_again_and_gone_on_with_if_it_is_the_same(tmp_path):
+    text = END.join(STORIES[:12]).encode()
+    prepare_stdin(text, tmp_path / "whole")
+    prepare_stdin(text, tmp_path / "d", after=5)
+    said = prepare_stdin(text, tmp_path / "d")
+    assert said[0] == "reading standard input"
+    assert said[1].startswith(GOING_ON)
+    assert content(tmp_path / "d") == content(tmp_path / "whole")
+    prepare_stdin(text, tmp_path / "other", after=5)
+    said = prepare_stdin(text[:-1], tmp_path / "other")
+    assert "is of another text, or the text has changed" in said[1]
+    assert names(tmp_path) == ["d", "other", "whole"]
+
+
+def test_twenty_kills_at_random_moments_lose_nothing(tmp_path):
+    """kill_while_preparing.py has the processes; soak_data.py more of them."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests/support/kill_while_preparing.py", tmp_path, "20", "0"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    n_resumed, n_finished = map(int, done.stdout.split())
+    print(f"20 kills, {n_resumed} calls went on with what was left, {n_finished} finished")
+    assert n_resumed > 5

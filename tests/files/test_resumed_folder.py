@@ -1,0 +1,114 @@
+"""A folder that is made over several calls: kept with a note on it, named when it is whole."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fastlm.files import disk
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def fail(path: Path, fill: Callable[[disk.ResumedFolder], object], error: BaseException) -> None:
+    with disk.resumed_folder(path) as part:
+        fill(part)
+        raise error
+
+
+def begin(path: Path, *, note: dict | None) -> None:
+    def fill(part: disk.ResumedFolder) -> None:
+        (part.folder / "a.bin").write_bytes(b"half")
+        if note is not None:
+            part.write_note(note)
+
+    with pytest.raises(KeyboardInterrupt):
+        fail(path, fill, KeyboardInterrupt())
+
+
+def test_what_has_a_note_stays_for_the_next_call(tmp_path):
+    begin(tmp_path / "d", note={"n": 4})
+    assert names(tmp_path) == [f"{disk.NOTE}d", f"{disk.UNFINISHED}d"]
+    with disk.resumed_folder(tmp_path / "d") as part:
+        assert part.read_note() == {"n": 4}
+        assert (part.folder / "a.bin").read_bytes() == b"half"
+        (part.folder / "a.bin").write_bytes(b"whole")
+    assert names(tmp_path) == ["d"]
+    assert (tmp_path / "d" / "a.bin").read_bytes() == b"whole"
+
+
+def test_what_has_none_goes(tmp_path):
+    begin(tmp_path / "d", note=None)
+    assert names(tmp_path) == []
+
+    def fill_and_clear(part: disk.ResumedFolder) -> None:
+        (part.folder / "deep").mkdir()
+        (part.folder / "deep" / "a").touch()
+        part.write_note({"n": 1})
+        part.clear()
+        assert names(part.folder) == []
+        assert part.read_note() == {}
+
+    with pytest.raises(ValueError, match="no use"):
+        fail(tmp_path / "d", fill_and_clear, ValueError("no use"))
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("raw", [b"{", b"[1]", b"[" * 100_000, b"\xff"])
+def test_a_note_that_cannot_be_read_is_none(raw, tmp_path):
+    begin(tmp_path / "d", note={"n": 4})
+    (tmp_path / f"{disk.NOTE}d").write_bytes(raw)
+    with disk.resumed_folder(tmp_path / "d") as part:
+        assert part.read_note() == {}
+
+
+def test_sweeping_leaves_it(tmp_path):
+    begin(tmp_path / "d", note={"n": 4})
+    disk.sweep(tmp_path)
+    with disk.whole_folder(tmp_path / "e"):
+        pass
+    assert names(tmp_path) == [f"{disk.NOTE}d", f"{disk.UNFINISHED}d", "e"]
+
+
+def test_one_process_at_a_time_makes_it(tmp_path):
+    with (
+        disk.resumed_folder(tmp_path / "d") as part,
+        pytest.raises(BlockingIOError, match=r"d is being made by process \d+"),
+        disk.resumed_folder(tmp_path / "d"),
+    ):
+        pass
+    assert names(tmp_path) == ["d"]
+    assert not part.folder.exists()
+
+
+def test_it_takes_the_place_of_another_only_when_asked(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "old").touch()
+    with (
+        pytest.raises(FileExistsError, match="is there already"),
+        disk.resumed_folder(tmp_path / "d"),
+    ):
+        pass
+    with disk.resumed_folder(tmp_path / "d", replace=True) as part:
+        (part.folder / "new").touch()
+        part.write_note({"n": 1})
+        assert names(tmp_path / "d") == ["old"]
+    assert names(tmp_path / "d") == ["new"]
+    assert names(tmp_path) == ["d"]
+
+
+def test_a_folder_that_has_to_stay_is_filled_from_inside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    begin(Path(), note={"n": 4})
+    with disk.resumed_folder(Path(), last="meta.json") as part:
+        assert part.read_note() == {"n": 4}
+        (part.folder / "meta.json").touch()
+    assert names(tmp_path) == ["a.bin", "meta.json"]
