@@ -1,8 +1,29 @@
 """Data and runs that several test files read. Made once, so nothing may change them."""
 
+import functools
+import gc
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def _frozen() -> None:
+    """What there is before a test is not gone through by the collections of garbage in it."""
+    gc.freeze()
+
+
+@pytest.fixture
+def without_code_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile traces, checks and partitions graphs as ever, and runs them operation by operation.
+
+    The C++ code that Inductor makes of a graph takes 10 to 60 seconds to compile: tests in which
+    that code itself is not the claim do without.
+    """
+    import torch
+
+    backend = "aot_eager_decomp_partition"
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
 
 
 @pytest.fixture(scope="module", params=["python", "kernels"])

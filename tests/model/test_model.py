@@ -146,6 +146,7 @@ def test_fast_operations_give_the_same_loss_and_gradients(change):
 
 @pytest.mark.compiled
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_code_generation")
 @pytest.mark.parametrize(
     "change", [{}, {"norm": "post", "ffn": "silu", "tie_weights": False}, LEADERBOARD], ids=str
 )

@@ -116,7 +116,7 @@ def test_a_model_learns_by_it_as_without(ffn):
 
 
 @pytest.mark.compiled
-@pytest.mark.slow
+@pytest.mark.usefixtures("without_code_generation")
 def test_it_is_part_of_one_graph():
     x, weight, dy = inputs()
 

@@ -37,7 +37,7 @@ def run_with_signals(
         if delay is not None:
             time.sleep(delay)
             process.send_signal(signal.Signals[rng.choice(NAMES)])
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate(timeout=600)
         codes.append(process.returncode)
         assert process.returncode in (0, SAVED), told
         steps = [row["step"] for row in train_rows(run)]

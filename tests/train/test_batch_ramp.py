@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from compiled_runs import train_compiled
 from hypothesis import given
 from hypothesis import strategies as st
 from short_runs import (
@@ -235,10 +236,9 @@ def test_a_micro_batch_of_auto_divides_every_size(ramp, monkeypatch):
 
 @pytest.mark.compiled
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_code_generation")
 def test_compiled_nothing_is_compiled_anew_where_the_batch_changes(ramped, data, tmp_path):
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        train(config(data, **RAMP, log_every=1, compile=True), tmp_path)
-    assert losses(tmp_path) == pytest.approx(losses(ramped[0]), rel=0.02)
+    train_compiled(config(data, **RAMP, log_every=1), tmp_path, eager=ramped[0], rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """Runs on a time budget whose steps are fixed by a probe: the number, and the same run by it."""
 
 import dataclasses
+import functools
 import math
 import signal
 from pathlib import Path
 
 import pytest
 import torch
+from compiled_runs import train_compiled
 from short_runs import (
     assert_same_weights,
     config,
@@ -39,6 +41,18 @@ def on_a_clock(data: Path, **changes) -> TrainConfig:
     return config(data, max_steps=None, time_budget=3600.0, fix_steps=True, **changes)
 
 
+@pytest.fixture(scope="module")
+def of_max_steps(data, tmp_path_factory):
+    """Folder and summary of a run of 12 steps, made once for an optimizer and a ramp."""
+
+    @functools.cache
+    def made(optim, ramp):
+        run = tmp_path_factory.mktemp("runs") / "of-max-steps"
+        return run, train(config(data, optim=optim, max_steps=12, **dict(ramp)), run)
+
+    return lambda optim, ramp: made(optim, tuple(ramp.items()))
+
+
 @pytest.fixture
 def found_steps(monkeypatch):
     """The probe does all it does, but its number is not what the machine's speed makes it."""
@@ -55,13 +69,15 @@ def found_steps(monkeypatch):
 
 @pytest.mark.parametrize("optim", [SHARES, STEPS], ids=["shares", "steps"])
 @pytest.mark.parametrize("ramp", [{}, RAMP], ids=["constant", "ramp"])
-def test_the_run_is_that_of_max_steps_with_the_number(optim, ramp, data, tmp_path, found_steps):
+def test_the_run_is_that_of_max_steps_with_the_number(
+    optim, ramp, of_max_steps, data, tmp_path, found_steps
+):
     summary = train(on_a_clock(data, optim=optim, **ramp), tmp_path / "probed")
     assert (summary.step, summary.stopped_by) == (12, "step budget")
     assert found_steps[0] > 1000  # in an hour
-    again = train(config(data, optim=optim, max_steps=12, **ramp), tmp_path / "again")
-    assert_same_weights(tmp_path / "again", tmp_path / "probed")
-    assert losses(tmp_path / "again") == losses(tmp_path / "probed")
+    run, again = of_max_steps(optim, ramp)
+    assert_same_weights(run, tmp_path / "probed")
+    assert losses(run) == losses(tmp_path / "probed")
     assert (again.val_loss, again.tokens) == (summary.val_loss, summary.tokens)
 
 
@@ -81,15 +97,14 @@ def test_the_number_is_in_configuration_log_and_checkpoint(data, tmp_path, found
 
 @pytest.mark.parametrize("stop", [1, 5, 11])
 def test_resumed_run_keeps_the_number_and_equals_an_uninterrupted_one(
-    stop, data, tmp_path, found_steps
+    stop, of_max_steps, data, tmp_path, found_steps
 ):
     run_config = on_a_clock(data, optim=SHARES, **RAMP)
     assert not interrupted_after(stop, run_config, tmp_path / "parts").finished
     summary = train(run_config, tmp_path / "parts", resume=True)
     assert len(found_steps) == 1
-    train(config(data, optim=SHARES, max_steps=12, **RAMP), tmp_path / "whole")
     assert summary.step == 12
-    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
+    assert_same_weights(of_max_steps(SHARES, RAMP)[0], tmp_path / "parts")
 
 
 def test_a_signal_during_the_probe_leaves_a_run_at_its_start(
@@ -222,9 +237,7 @@ def test_the_command_line_fixes_and_repeats(data, tmp_path, found_steps):
 
 @pytest.mark.compiled
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_code_generation")
 def test_compiled_the_probe_and_its_way_back_compile_nothing_anew(data, tmp_path, found_steps):
     run_config = on_a_clock(data, optim=STEPS, **RAMP)
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        train(dataclasses.replace(run_config, compile=True), tmp_path / "compiled")
-    train(run_config, tmp_path / "eager")
-    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "eager"), rel=0.02)
+    train_compiled(run_config, tmp_path / "compiled", eager=tmp_path / "eager", rel=0.02)

@@ -19,9 +19,9 @@ OPTIM = OptimConfig(name="normuon", lr=1e-2, schedule="wsd", average_tail=0.3, t
 @pytest.mark.parametrize(
     ("changes", "steps"),
     [
-        ({}, range(1, N_STEPS, 3)),
-        ({"micro_batch": 2}, (2, 11)),
-        ({"optim": OPTIM, "model": UNTIED, "micro_batch": 4}, (1, 12, 15)),
+        ({}, (1, 10, 19)),
+        ({"micro_batch": 2}, (11,)),
+        ({"optim": OPTIM, "model": UNTIED, "micro_batch": 4}, (12, 15)),
     ],
     ids=["float32", "accumulated", "leaderboard's optimizers"],
 )
@@ -38,6 +38,7 @@ def test_resumed_in_bfloat16(data, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.compiled
+@pytest.mark.usefixtures("without_code_generation")
 def test_resumed_compiled_and_deterministic(data, tmp_path):
     check_every_step((9,), data, tmp_path, compile=True, deterministic=True)
 

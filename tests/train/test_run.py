@@ -12,12 +12,12 @@ import threading
 import numpy as np
 import pytest
 import torch
+from compiled_runs import train_compiled
 from short_runs import (
     MODEL,
     assert_same_weights,
     config,
     interrupted_after,
-    losses,
     new_run,
     take_step,
     train_rows,
@@ -206,18 +206,26 @@ def test_token_budget_counts_whole_steps(data, tmp_path):
 @pytest.mark.compiled
 @pytest.mark.slow
 @pytest.mark.parametrize("scope", ["step", "block"])
+@pytest.mark.usefixtures("without_code_generation")
 def test_compiled_run_agrees_and_compiles_once(scope, finished, data, tmp_path):
-    run = tmp_path / "run"
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        summary = train(config(data, compile=True, compile_scope=scope, bf16=True), run)
-    assert summary.compile_seconds > 0
     # A CPU with bfloat16 instructions rounds to 8 bits; one without computes in float32.
+    run_config = config(data, compile_scope=scope, bf16=True)
+    summary = train_compiled(run_config, tmp_path / "run", eager=finished[0], rel=0.02)
     assert summary.val_loss == pytest.approx(finished[1].val_loss, rel=0.01)
-    assert losses(run) == pytest.approx(losses(finished[0]), rel=0.02)
 
 
 @pytest.mark.compiled
 @pytest.mark.slow
+def test_a_run_by_generated_code_agrees(data, tmp_path):
+    """Of one layer; soak_compiled.py has longer and wider ones."""
+    model = dataclasses.replace(MODEL, n_layers=1)
+    run_config = config(data, model=model, max_steps=4, log_every=1, eval_tokens=64, bf16=True)
+    train_compiled(run_config, tmp_path / "run", eager=tmp_path / "eager", rel=0.02)
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_code_generation")
 def test_a_process_can_train_one_compiled_model_after_another(data, tmp_path):
     for n_layers in (1, 2):
         model = dataclasses.replace(MODEL, n_layers=n_layers, d_model=16)

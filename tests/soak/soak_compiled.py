@@ -1,9 +1,14 @@
-"""A thousand compiled steps: what the first ones hold in memory, the last ones hold."""
+"""Runs by the code that Inductor generates, whose C++ takes minutes to compile: `make soak`."""
 
+import dataclasses
 import subprocess
 import sys
 
 import pytest
+from compiled_runs import train_compiled
+from leaderboard_runs import config
+from short_runs import MODEL
+from short_runs import config as plain_config
 
 # With the parts that keep something from step to step: tables, the tie, the average, momenta.
 FLAGS = """
@@ -31,12 +36,11 @@ main(sys.argv[1:])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of the process")
-@pytest.mark.slow
-@pytest.mark.compiled
 def test_memory_is_steady_and_nothing_is_compiled_again(data, tmp_path):
+    """A thousand compiled steps: what the first ones hold in memory, the last ones hold."""
     out = tmp_path / "run"
     words = [sys.executable, "-c", COMMAND, *FLAGS.split(), "--data", str(data), "--out", str(out)]
-    result = subprocess.run(words, capture_output=True, text=True, timeout=500)
+    result = subprocess.run(words, capture_output=True, text=True, timeout=3600)
     assert result.returncode == 0, result.stderr
     held = dict(tuple(map(int, line.split())) for line in result.stdout.splitlines()[:21])
     assert list(held) == [1, *range(50, 1001, 50)]
@@ -44,3 +48,23 @@ def test_memory_is_steady_and_nothing_is_compiled_again(data, tmp_path):
     # one activation of this network, would be 2.8 MB more at the end.
     grown = max(held[step] for step in range(850, 1001, 50)) - held[300]
     assert grown <= 2_500_000, held
+
+
+@pytest.mark.parametrize("scope", ["step", "block"])
+def test_the_leaderboards_network_and_optimizers_agree(scope, data, tmp_path):
+    run_config = config(data, compile_scope=scope, max_steps=12)
+    train_compiled(run_config, tmp_path / "compiled", eager=tmp_path / "eager", rel=1e-3)
+
+
+@pytest.mark.parametrize("scope", ["step", "block"])
+def test_a_run_in_bfloat16_agrees(scope, data, tmp_path):
+    run_config = plain_config(data, compile_scope=scope, bf16=True)
+    train_compiled(run_config, tmp_path / "compiled", eager=tmp_path / "eager", rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"norm": "post", "ffn": "silu", "tie_weights": False}], ids=str
+)
+def test_networks_without_the_leaderboards_parts_agree(change, data, tmp_path):
+    run_config = plain_config(data, model=dataclasses.replace(MODEL, **change), max_steps=4)
+    train_compiled(run_config, tmp_path / "compiled", eager=tmp_path / "eager", rel=1e-3)
