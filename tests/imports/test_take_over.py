@@ -204,7 +204,7 @@ def test_weights_of_another_network_or_tokenizer_are_not_begun_with(
         train(dataclasses.replace(begun, init_from=str(tmp_path / "other")), tmp_path / "x")
     with pytest.raises(FileNotFoundError, match="no run in nowhere"):
         train(dataclasses.replace(begun, init_from="nowhere"), tmp_path / "x")
-    with pytest.raises(ValueError, match="would lose the head of init_from"):
+    with pytest.raises(ValueError, match="would overwrite the head of init_from"):
         dataclasses.replace(begun, optim=dataclasses.replace(begun.optim, tie_until=0.5))
     assert not (tmp_path / "x").exists()
 
