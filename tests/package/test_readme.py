@@ -26,7 +26,8 @@ def shown_commands() -> list[str]:
     lines = [line for block in blocks for line in block.splitlines()]
     lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
     commands = [re.sub(r"\s+#.*$", "", line).strip() for line in lines]
-    return [c for c in commands if re.match(r"(make|python|pytest|sbatch) ", c)]
+    found = [c for c in commands if re.match(r"(make|python|pytest|sbatch) ", c)]
+    return [c for c in found if "VERB" not in c]  # stands for any command
 
 
 COMMANDS = shown_commands()
