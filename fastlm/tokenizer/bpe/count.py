@@ -7,38 +7,19 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from fastlm.tokenizer.bpe.errors import InvalidUtf8
-from fastlm.tokenizer.bpe.memory import (
-    ARENA_FULL,
-    AT_BORDER,
-    AT_END,
-    AT_LONG_TOKEN,
-    BOUNDS,
-    DONE,
-    FIRSTS,
-    INVALID_TEXT,
-    N_DOCUMENTS,
-    N_WORD_BYTES,
-    N_WORDS,
-    POSITION,
-    SECONDS,
-    SLOTS,
-    STARTS,
-    TABLE,
-    TABLE_FULL,
-    TEXT,
-    TOKEN_END,
+from fastlm.tokenizer.bpe import fields as f
+from fastlm.tokenizer.bpe import status_codes as codes
+from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch
+from fastlm.tokenizer.bpe.context import (
     Context,
     address_of,
     i64,
-    inner,
     int32_at,
     int64_at,
-    kernel,
     pi64,
-    prefetch,
     uint64_at,
 )
+from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.segments import add_special_tokens, start_walk
 from fastlm.tokenizer.bpe.walk import add_walk, next_window
 from fastlm.tokenizer.bpe.words import (
@@ -73,7 +54,7 @@ class WordCounter:
     """
 
     def __init__(self, special_tokens: Sequence[bytes] = ()) -> None:
-        self._context = Context()
+        self._context = Context(f.N_FIELDS)
         self._arena = np.empty(_FIRST_ARENA, np.uint64)
         add_walk(self._context)
         add_special_tokens(self._context, sorted(special_tokens, key=len, reverse=True))
@@ -89,15 +70,15 @@ class WordCounter:
             InvalidUtf8: counts are then partly added.
         """
         context = self._context
-        context.hold(BOUNDS, np.zeros(2, np.int64) if bounds is None else bounds)
-        context.fields[N_DOCUMENTS] = 1 if bounds is None else len(bounds) - 1
+        context.hold(f.BOUNDS, np.zeros(2, np.int64) if bounds is None else bounds)
+        context.fields[f.N_DOCUMENTS] = 1 if bounds is None else len(bounds) - 1
         is_fresh = True
         while True:
             status = _count(context.address, address_of(data), len(data), is_fresh)
-            if status == DONE:
+            if status == codes.DONE:
                 return
-            if status == INVALID_TEXT:
-                raise InvalidUtf8(int(context.fields[POSITION]))
+            if status == codes.INVALID_TEXT:
+                raise InvalidUtf8(int(context.fields[f.POSITION]))
             self._grow(status)
             is_fresh = False
 
@@ -115,23 +96,23 @@ class WordCounter:
                 done,
                 len(words.counts),
             )
-            if status == DONE:
+            if status == codes.DONE:
                 return
             self._grow(status)
 
     def words(self) -> Words:
         """The distinct pre-tokens, in no particular order."""
-        n_words = int(self._context.fields[N_WORDS])
-        text = np.empty(self._context.fields[N_WORD_BYTES], np.uint8)
+        n_words = int(self._context.fields[f.N_WORDS])
+        text = np.empty(self._context.fields[f.N_WORD_BYTES], np.uint8)
         bounds, counts = np.empty(n_words + 1, np.int64), np.empty(n_words, np.int64)
         list_words(self._context.address, text.ctypes.data, bounds.ctypes.data, counts.ctypes.data)
         return Words(text, bounds, counts)
 
     def _grow(self, status: int) -> None:
-        if status == TABLE_FULL:
+        if status == codes.TABLE_FULL:
             grow_table(self._context)
         else:
-            assert status == ARENA_FULL
+            assert status == codes.ARENA_FULL
             self._arena = np.append(self._arena, np.empty_like(self._arena))
             hold_arena(self._context, self._arena)
 
@@ -145,22 +126,22 @@ def _count(address, data, n_bytes, is_fresh):
         n_tokens = next_window(c, data)
         if n_tokens > 0:
             status = _count_window(c, n_tokens)
-        elif n_tokens == AT_LONG_TOKEN:
+        elif n_tokens == codes.AT_LONG_TOKEN:
             status = _count_long_token(c, data)
-        elif n_tokens == AT_BORDER:
+        elif n_tokens == codes.AT_BORDER:
             continue
         else:
-            return DONE if n_tokens == AT_END else n_tokens
-        if status != DONE:
+            return codes.DONE if n_tokens == codes.AT_END else n_tokens
+        if status != codes.DONE:
             return status
 
 
 @inner
 def _count_window(c: pi64, n_tokens: i64) -> i64:
     """Count a window's tokens and move POSITION past them."""
-    starts = int32_at(c[STARTS])
-    firsts, seconds, slots = uint64_at(c[FIRSTS]), uint64_at(c[SECONDS]), int64_at(c[SLOTS])
-    table = uint64_at(c[TABLE])
+    starts = int32_at(c[f.STARTS])
+    firsts, seconds, slots = uint64_at(c[f.FIRSTS]), uint64_at(c[f.SECONDS]), int64_at(c[f.SLOTS])
+    table = uint64_at(c[f.TABLE])
     one = np.uint64(1)
     for token in range(n_tokens):
         prefetch(table, slots[token + AHEAD])
@@ -172,33 +153,33 @@ def _count_window(c: pi64, n_tokens: i64) -> i64:
             table[slot + VALUE] += one
             continue
         begin = np.int64(starts[token])
-        slot = find_or_insert(c, c[TEXT], begin, np.int64(starts[token + 1]) - begin)
+        slot = find_or_insert(c, c[f.TEXT], begin, np.int64(starts[token + 1]) - begin)
         if slot < 0:
-            c[POSITION] += begin
+            c[f.POSITION] += begin
             return slot
         table[slot + VALUE] += one
-    c[POSITION] += starts[n_tokens]
-    return DONE
+    c[f.POSITION] += starts[n_tokens]
+    return codes.DONE
 
 
 @inner
 def _count_long_token(c: pi64, data: i64) -> i64:
-    slot = find_or_insert(c, data, c[POSITION], c[TOKEN_END] - c[POSITION])
+    slot = find_or_insert(c, data, c[f.POSITION], c[f.TOKEN_END] - c[f.POSITION])
     if slot < 0:
         return slot
-    uint64_at(c[TABLE])[slot + VALUE] += np.uint64(1)
-    c[POSITION] = c[TOKEN_END]
-    return DONE
+    uint64_at(c[f.TABLE])[slot + VALUE] += np.uint64(1)
+    c[f.POSITION] = c[f.TOKEN_END]
+    return codes.DONE
 
 
 @kernel
 def _count_words(address, text_address, bounds_address, counts_address, done, n_words):
     c = int64_at(address)
     bounds, counts = int64_at(bounds_address), int64_at(counts_address)
-    table = uint64_at(c[TABLE])
+    table = uint64_at(c[f.TABLE])
     for word in range(done, n_words):
         slot = find_or_insert(c, text_address, bounds[word], bounds[word + 1] - bounds[word])
         if slot < 0:
             return slot, word
         table[slot + VALUE] += np.uint64(counts[word])
-    return DONE, n_words
+    return codes.DONE, n_words

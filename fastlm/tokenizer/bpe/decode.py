@@ -4,7 +4,8 @@
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from fastlm.tokenizer.bpe.memory import int64_at, kernel, load_word, store_word, uint8_at
+from fastlm.tokenizer.bpe.compiler import kernel
+from fastlm.tokenizer.bpe.context import int64_at, load_word, store_word, uint8_at
 
 _SLACK = 8  # bytes read and written past a token
 

@@ -11,65 +11,25 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt
 
+from fastlm.tokenizer.bpe import fields as f
+from fastlm.tokenizer.bpe import status_codes as codes
 from fastlm.tokenizer.bpe.blocks import cut_text
-from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte
-from fastlm.tokenizer.bpe.memory import (
-    ARENA,
-    ARENA_FULL,
-    ARENA_SIZE,
-    ARENA_USED,
+from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch
+from fastlm.tokenizer.bpe.context import (
     ASCII_HEADER,
-    AT_BORDER,
-    AT_END,
-    AT_LONG_TOKEN,
-    BOUNDS,
     BYTES_HEADER,
-    DOCUMENT,
-    DONE,
-    END_OF_TEXT,
-    FIRSTS,
-    HAS_ENDED,
-    ID_SHIFT,
-    INVALID_TEXT,
-    IS_NEW,
-    MAX_WORDS,
-    N_DOCUMENTS,
-    N_OUT,
-    N_WORDS,
-    OUT,
-    OUT_FULL,
-    OUT_SIZE,
-    PASSED,
-    POSITION,
-    SCRATCH,
-    SCRATCH_FULL,
-    SCRATCH_SIZE,
-    SCRATCH_WANTED,
-    SECONDS,
-    SLOT_MASK,
-    SLOTS,
-    SPECIAL_IDS,
-    STARTS,
-    TABLE,
-    TABLE_FULL,
-    TEXT,
-    TOKEN_END,
-    UNKNOWN_BYTE,
-    VOCAB_SIZE,
     Context,
     address_of,
     i64,
-    inner,
     int32_at,
     int64_at,
-    kernel,
     pi64,
-    prefetch,
     pu8,
     store_word,
     uint8_at,
     uint64_at,
 )
+from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte
 from fastlm.tokenizer.bpe.merge_word import SCRATCH_PER_BYTE, add_merges, add_rank_lists, merge_word
 from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES
 from fastlm.tokenizer.bpe.segments import add_special_tokens, start_walk
@@ -119,12 +79,12 @@ class Encoder:
         self._special_texts = [token.decode() for token in self._special_tokens]
         special_ids = [special_tokens[token] for token in self._special_tokens]
         self._dtype = np.dtype(dtype)
-        self._tables = Context()
-        self._tables.fields[ID_SHIFT] = {2: 1, 4: 2}[self._dtype.itemsize]
-        self._tables.hold(SPECIAL_IDS, np.array(special_ids, np.int64))
+        self._tables = Context(f.N_FIELDS)
+        self._tables.fields[f.ID_SHIFT] = {2: 1, 4: 2}[self._dtype.itemsize]
+        self._tables.hold(f.SPECIAL_IDS, np.array(special_ids, np.int64))
         add_special_tokens(self._tables, self._special_tokens)
         add_merges(self._tables, byte_ids, merges)
-        self._vocab_size = 1 + max(int(self._tables.fields[VOCAB_SIZE]) - 1, *special_ids, 0)
+        self._vocab_size = 1 + max(int(self._tables.fields[f.VOCAB_SIZE]) - 1, *special_ids, 0)
         self._idle: list[_Worker] = []
         self._numbers = np.empty(0, object)
 
@@ -248,9 +208,9 @@ class _Worker:
         """
         fields = self._context.fields
         if bounds is not None:
-            self._context.hold(BOUNDS, np.ascontiguousarray(bounds, np.int64))
-            fields[N_DOCUMENTS] = len(bounds) - 1
-        fields[END_OF_TEXT] = end_of_text
+            self._context.hold(f.BOUNDS, np.ascontiguousarray(bounds, np.int64))
+            fields[f.N_DOCUMENTS] = len(bounds) - 1
+        fields[f.END_OF_TEXT] = end_of_text
         # Of numpy.empty, not of resize, which does not ask for large pages.
         out = np.empty(_OWN_OUT + n_bytes // _BYTES_PER_ID, self.own_out.dtype)
         self._hold_out(out)
@@ -260,7 +220,7 @@ class _Worker:
                 address = address_of(text)
                 n_out = _encode(self._address, address, len(text), mode)
                 while n_out < 0:
-                    if n_out == OUT_FULL:
+                    if n_out == codes.OUT_FULL:
                         out.resize(len(out) + len(out) // 2, refcheck=False)
                         self._hold_out(out)
                     else:
@@ -277,37 +237,37 @@ class _Worker:
     def _reset(self) -> None:
         fields = self._context.fields
         self._hold_out(self.own_out)
-        self._context.hold(BOUNDS, self._own_bounds)
-        fields[N_DOCUMENTS] = 1
-        fields[END_OF_TEXT] = NO_TOKEN
+        self._context.hold(f.BOUNDS, self._own_bounds)
+        fields[f.N_DOCUMENTS] = 1
+        fields[f.END_OF_TEXT] = NO_TOKEN
 
     def _hold_out(self, out: UInt[np.ndarray, " n_ids"]) -> None:
-        self._context.hold(OUT, out)
-        self._context.fields[OUT_SIZE] = len(out)
+        self._context.hold(f.OUT, out)
+        self._context.fields[f.OUT_SIZE] = len(out)
 
     def _make_room(self, status: int, text: bytes | str, n_before: int) -> None:
         """Grow what is full; what has reached its limit is emptied, to hold later words."""
         fields = self._context.fields
-        position = int(fields[POSITION])
-        if status == INVALID_TEXT:
+        position = int(fields[f.POSITION])
+        if status == codes.INVALID_TEXT:
             raise InvalidUtf8(n_before + position)
-        if status == UNKNOWN_BYTE:
+        if status == codes.UNKNOWN_BYTE:
             byte = ord(text[position]) if isinstance(text, str) else text[position]
             raise UnknownByte(byte, n_before + position)
-        if status == SCRATCH_FULL:
-            self._hold_scratch(int(fields[SCRATCH_WANTED]))
-        elif status == TABLE_FULL and fields[MAX_WORDS] < _MAX_SLOTS // 2:
+        if status == codes.SCRATCH_FULL:
+            self._hold_scratch(int(fields[f.SCRATCH_WANTED]))
+        elif status == codes.TABLE_FULL and fields[f.MAX_WORDS] < _MAX_SLOTS // 2:
             grow_table(self._context)
-        elif status == ARENA_FULL and len(self._arena) < _MAX_ARENA:
+        elif status == codes.ARENA_FULL and len(self._arena) < _MAX_ARENA:
             self._arena = np.append(self._arena, np.empty_like(self._arena))
             hold_arena(self._context, self._arena)
         else:
-            hold_table(self._context, new_table(int(fields[SLOT_MASK]) + 1))
-            fields[N_WORDS] = fields[ARENA_USED] = 0
+            hold_table(self._context, new_table(int(fields[f.SLOT_MASK]) + 1))
+            fields[f.N_WORDS] = fields[f.ARENA_USED] = 0
 
     def _hold_scratch(self, n_numbers: int) -> None:
-        self._context.hold(SCRATCH, np.empty(n_numbers, np.int32))
-        self._context.fields[SCRATCH_SIZE] = n_numbers
+        self._context.hold(f.SCRATCH, np.empty(n_numbers, np.int32))
+        self._context.fields[f.SCRATCH_SIZE] = n_numbers
 
 
 @kernel
@@ -317,43 +277,43 @@ def _encode(address, data, n_bytes, mode):
     if mode != _RESUME:
         start_walk(c, n_bytes)
     if mode == _FRESH:
-        c[N_OUT] = 0
+        c[f.N_OUT] = 0
     while True:
-        if c[OUT_SIZE] < c[N_OUT] + _SLACK:
-            return OUT_FULL
+        if c[f.OUT_SIZE] < c[f.N_OUT] + _SLACK:
+            return codes.OUT_FULL
         n_tokens = next_window(c, data)
         if n_tokens > 0:
             status = _encode_window(c, n_tokens)
-        elif n_tokens == AT_LONG_TOKEN:
+        elif n_tokens == codes.AT_LONG_TOKEN:
             status = _encode_long_token(c, data)
-        elif n_tokens == AT_BORDER:
-            if c[PASSED] >= 0:
-                _append(c, int64_at(c[SPECIAL_IDS])[c[PASSED]])
-            if c[HAS_ENDED] and c[DOCUMENT] > 0 and c[END_OF_TEXT] >= 0:
-                _append(c, c[END_OF_TEXT])
+        elif n_tokens == codes.AT_BORDER:
+            if c[f.PASSED] >= 0:
+                _append(c, int64_at(c[f.SPECIAL_IDS])[c[f.PASSED]])
+            if c[f.HAS_ENDED] and c[f.DOCUMENT] > 0 and c[f.END_OF_TEXT] >= 0:
+                _append(c, c[f.END_OF_TEXT])
             continue
         else:
-            return c[N_OUT] if n_tokens == AT_END else n_tokens
-        if status != DONE:
+            return c[f.N_OUT] if n_tokens == codes.AT_END else n_tokens
+        if status != codes.DONE:
             return status
 
 
 @inner
 def _append(c: pi64, token_id: i64) -> None:
-    store_word(uint8_at(c[OUT]), c[N_OUT] << c[ID_SHIFT], np.uint64(token_id))
-    c[N_OUT] += 1
+    store_word(uint8_at(c[f.OUT]), c[f.N_OUT] << c[f.ID_SHIFT], np.uint64(token_id))
+    c[f.N_OUT] += 1
 
 
 @inner
 def _encode_window(c: pi64, n_tokens: i64) -> i64:
     """Append the ids of a window's tokens and move POSITION past them."""
-    starts = int32_at(c[STARTS])
-    firsts, seconds, slots = uint64_at(c[FIRSTS]), uint64_at(c[SECONDS]), int64_at(c[SLOTS])
-    table, out, shift = uint64_at(c[TABLE]), uint8_at(c[OUT]), c[ID_SHIFT]
+    starts = int32_at(c[f.STARTS])
+    firsts, seconds, slots = uint64_at(c[f.FIRSTS]), uint64_at(c[f.SECONDS]), int64_at(c[f.SLOTS])
+    table, out, shift = uint64_at(c[f.TABLE]), uint8_at(c[f.OUT]), c[f.ID_SHIFT]
     n_inline = np.uint64(8 >> shift)
-    n_out = c[N_OUT]
-    if c[OUT_SIZE] < n_out + starts[n_tokens] + _SLACK:
-        return OUT_FULL
+    n_out = c[f.N_OUT]
+    if c[f.OUT_SIZE] < n_out + starts[n_tokens] + _SLACK:
+        return codes.OUT_FULL
     for token in range(n_tokens):
         prefetch(table, slots[token + AHEAD])
         slot = slots[token]
@@ -366,29 +326,31 @@ def _encode_window(c: pi64, n_tokens: i64) -> i64:
             n_out += np.int64(n_ids)
             continue
         begin = np.int64(starts[token])
-        n_ids, status = _encode_word(c, c[TEXT], begin, np.int64(starts[token + 1]) - begin, n_out)
-        if status != DONE:
-            c[POSITION] += begin + (n_ids if status == UNKNOWN_BYTE else 0)
-            c[N_OUT] = n_out
+        n_ids, status = _encode_word(
+            c, c[f.TEXT], begin, np.int64(starts[token + 1]) - begin, n_out
+        )
+        if status != codes.DONE:
+            c[f.POSITION] += begin + (n_ids if status == codes.UNKNOWN_BYTE else 0)
+            c[f.N_OUT] = n_out
             return status
         n_out += n_ids
-    c[POSITION] += starts[n_tokens]
-    c[N_OUT] = n_out
-    return DONE
+    c[f.POSITION] += starts[n_tokens]
+    c[f.N_OUT] = n_out
+    return codes.DONE
 
 
 @inner
 def _encode_long_token(c: pi64, data: i64) -> i64:
-    begin, length = c[POSITION], c[TOKEN_END] - c[POSITION]
-    if c[OUT_SIZE] < c[N_OUT] + length + _SLACK:
-        return OUT_FULL
-    n_ids, status = _encode_word(c, data, begin, length, c[N_OUT])
-    if status != DONE:
-        c[POSITION] += n_ids if status == UNKNOWN_BYTE else 0
+    begin, length = c[f.POSITION], c[f.TOKEN_END] - c[f.POSITION]
+    if c[f.OUT_SIZE] < c[f.N_OUT] + length + _SLACK:
+        return codes.OUT_FULL
+    n_ids, status = _encode_word(c, data, begin, length, c[f.N_OUT])
+    if status != codes.DONE:
+        c[f.POSITION] += n_ids if status == codes.UNKNOWN_BYTE else 0
         return status
-    c[N_OUT] += n_ids
-    c[POSITION] = c[TOKEN_END]
-    return DONE
+    c[f.N_OUT] += n_ids
+    c[f.POSITION] = c[f.TOKEN_END]
+    return codes.DONE
 
 
 @inner
@@ -400,33 +362,33 @@ def _encode_word(
     Returns:
         (how many, DONE), or as merge_word, or (0, what is full).
     """
-    out, shift = uint8_at(c[OUT]), c[ID_SHIFT]
+    out, shift = uint8_at(c[f.OUT]), c[f.ID_SHIFT]
     if length > _CACHED_BYTES:
         n_ids, status = merge_word(c, uint8_at(text_address), begin, length)
-        if status == DONE:
+        if status == codes.DONE:
             _pack_ids(c, n_ids, out, n_out << shift)
         return n_ids, status
-    if c[ARENA_USED] + length + 2 > c[ARENA_SIZE]:
-        return 0, ARENA_FULL
+    if c[f.ARENA_USED] + length + 2 > c[f.ARENA_SIZE]:
+        return 0, codes.ARENA_FULL
     slot = find_or_insert(c, text_address, begin, length)
     if slot < 0:
         return 0, slot
-    table, arena = uint64_at(c[TABLE]), uint64_at(c[ARENA])
+    table, arena = uint64_at(c[f.TABLE]), uint64_at(c[f.ARENA])
     n_inline = 8 >> shift
-    if c[IS_NEW]:
+    if c[f.IS_NEW]:
         n_ids, status = merge_word(c, uint8_at(text_address), begin, length)
-        if status != DONE:
+        if status != codes.DONE:
             # 0 ids would be believed later: take the word out again. It was the last one put in.
             table[slot + 1] = 0
-            c[N_WORDS] -= 1
+            c[f.N_WORDS] -= 1
             return n_ids, status
         table[slot + VALUE + 1] = np.uint64(n_ids)
         if n_ids <= n_inline:
-            _pack_ids(c, n_ids, uint8_at(c[TABLE]), (slot + VALUE) * 8)
+            _pack_ids(c, n_ids, uint8_at(c[f.TABLE]), (slot + VALUE) * 8)
         else:
-            table[slot + VALUE] = np.uint64(c[ARENA_USED])
-            _pack_ids(c, n_ids, uint8_at(c[ARENA]), c[ARENA_USED] * 8)
-            c[ARENA_USED] += (n_ids + n_inline - 1) // n_inline
+            table[slot + VALUE] = np.uint64(c[f.ARENA_USED])
+            _pack_ids(c, n_ids, uint8_at(c[f.ARENA]), c[f.ARENA_USED] * 8)
+            c[f.ARENA_USED] += (n_ids + n_inline - 1) // n_inline
     n_ids = np.int64(table[slot + VALUE + 1])
     if n_ids <= n_inline:
         store_word(out, n_out << shift, table[slot + VALUE])
@@ -435,13 +397,13 @@ def _encode_word(
         for i in range(0, n_ids, n_inline):
             store_word(out, (n_out + i) << shift, arena[place])
             place += 1
-    return n_ids, DONE
+    return n_ids, codes.DONE
 
 
 @inner
 def _pack_ids(c: pi64, n_ids: i64, target: pu8, begin: i64) -> None:
     """Write ids of the SCRATCH as the output has them, filled up to eight bytes with zeros."""
-    ids, shift = int32_at(c[SCRATCH]), c[ID_SHIFT]
+    ids, shift = int32_at(c[f.SCRATCH]), c[f.ID_SHIFT]
     n_inline = 8 >> shift
     for i in range(0, n_ids, n_inline):
         word = np.uint64(0)

@@ -22,14 +22,13 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
-from fastlm.tokenizer.bpe.count import Words
-from fastlm.tokenizer.bpe.memory import (
+from fastlm.tokenizer.bpe import merge_fields as f
+from fastlm.tokenizer.bpe.compiler import inner, kernel
+from fastlm.tokenizer.bpe.context import (
     Context,
     i64,
-    inner,
     int32_at,
     int64_at,
-    kernel,
     pi32,
     pi64,
     pu8,
@@ -38,37 +37,10 @@ from fastlm.tokenizer.bpe.memory import (
     uint8_at,
     uint64_at,
 )
-from fastlm.tokenizer.bpe.pair_heap import (
-    BEGIN,
-    BOUND,
-    END,
-    LEFT,
-    LENGTH,
-    MAX_PAIRS,
-    MAX_SYMBOLS,
-    N_HEAP,
-    N_HEAP_FIELDS,
-    N_PAIRS,
-    N_SYMBOLS,
-    PAIR,
-    PLACE,
-    PREFIX,
-    RIGHT,
-    TEXT,
-    pop,
-    push,
-    replace_top,
-)
+from fastlm.tokenizer.bpe.count import Words
+from fastlm.tokenizer.bpe.pair_heap import pop, push, replace_top
 
 BOUNDARY, INSIDE = -1, -2  # slots that hold no symbol's id
-
-SYMBOLS, POSITIONS, N_POSITIONS, MERGED, N_LEARNED, MAX_TOKEN_BYTES = range(
-    N_HEAP_FIELDS, N_HEAP_FIELDS + 6
-)
-# What stands before and after each place of a merge: both for each place, and for each neighbour
-# (its id + 1, so that 0 is a boundary) the sum of counts and the number of places; and which are
-# there.
-AROUND, TOTALS, N_PLACES, SEEN = range(N_HEAP_FIELDS + 6, N_HEAP_FIELDS + 10)
 
 _MAX_SLOTS = 1 << 29  # lists of positions hold up to three for each slot, counted in int32
 _MAX_COUNT = (1 << 32) - 1
@@ -95,30 +67,30 @@ def learn_merges(
         max_token_bytes: pairs that spell more are never merged; at least 2; None sets no limit.
     """
     n_symbols = 256 + n_merges
-    context = Context()
+    context = Context(f.N_FIELDS)
     fields = context.fields
-    fields[MAX_TOKEN_BYTES] = _NO_LIMIT if max_token_bytes is None else max_token_bytes
-    fields[MAX_SYMBOLS] = n_symbols
-    for field, dtype in ((PLACE, np.int32), (LENGTH, np.int32), (PREFIX, np.uint64)):
+    fields[f.MAX_TOKEN_BYTES] = _NO_LIMIT if max_token_bytes is None else max_token_bytes
+    fields[f.MAX_SYMBOLS] = n_symbols
+    for field, dtype in ((f.PLACE, np.int32), (f.LENGTH, np.int32), (f.PREFIX, np.uint64)):
         context.hold(field, np.zeros(n_symbols, dtype))
     # For neighbours before in the first half, for those after in the second.
-    for field, dtype in ((TOTALS, np.int64), (N_PLACES, np.int32), (SEEN, np.int32)):
+    for field, dtype in ((f.TOTALS, np.int64), (f.N_PLACES, np.int32), (f.SEEN, np.int32)):
         context.hold(field, np.zeros(2 * (n_symbols + 1), dtype))
     merged = np.empty(n_merges, np.int32)
-    context.hold(MERGED, merged)
+    context.hold(f.MERGED, merged)
     pairs = _hold_pairs(context, [np.empty(0, dtype) for dtype in _PAIR_DTYPES], _FIRST_PAIRS)
     text = _lay_out(context, words)
     exhausted = False
-    while fields[N_LEARNED] < n_merges and not exhausted:
-        wanted = min(n_merges, int(fields[N_LEARNED]) + _MERGES_BETWEEN_REPORTS)
-        while fields[N_LEARNED] < wanted and not exhausted:
+    while fields[f.N_LEARNED] < n_merges and not exhausted:
+        wanted = min(n_merges, int(fields[f.N_LEARNED]) + _MERGES_BETWEEN_REPORTS)
+        while fields[f.N_LEARNED] < wanted and not exhausted:
             # One merge makes at most two pairs with each symbol there is.
-            if fields[N_PAIRS] + 2 * n_symbols > fields[MAX_PAIRS]:
-                pairs = _hold_pairs(context, pairs, 2 * int(fields[MAX_PAIRS]) + 2 * n_symbols)
+            if fields[f.N_PAIRS] + 2 * n_symbols > fields[f.MAX_PAIRS]:
+                pairs = _hold_pairs(context, pairs, 2 * int(fields[f.MAX_PAIRS]) + 2 * n_symbols)
             exhausted = _learn(context.address, wanted)
         if on_progress is not None:
-            on_progress(int(fields[N_LEARNED]))
-    return _spell(context, text, pairs, merged[: fields[N_LEARNED]])
+            on_progress(int(fields[f.N_LEARNED]))
+    return _spell(context, text, pairs, merged[: fields[f.N_LEARNED]])
 
 
 _PAIR_DTYPES = (np.int32, np.int32, np.int32, np.int32, np.int64, np.int32)
@@ -127,10 +99,10 @@ _FIRST_PAIRS = 1 << 17  # all pairs of bytes and more
 
 def _hold_pairs(context: Context, pairs: list[np.ndarray], capacity: int) -> list[np.ndarray]:
     """Make room for pairs; returns the arrays, longer."""
-    for field, array in zip((LEFT, RIGHT, BEGIN, END, BOUND, PAIR), pairs, strict=True):
+    for field, array in zip((f.LEFT, f.RIGHT, f.BEGIN, f.END, f.BOUND, f.PAIR), pairs, strict=True):
         array.resize(capacity, refcheck=False)
         context.hold(field, array)
-    context.fields[MAX_PAIRS] = capacity
+    context.fields[f.MAX_PAIRS] = capacity
     return pairs
 
 
@@ -150,9 +122,9 @@ def _lay_out(context: Context, words: Words) -> UInt8[np.ndarray, " n_slots"]:
         )
     text = np.zeros(n_slots, np.uint8)
     text[:256] = np.arange(256)
-    context.hold(TEXT, text)
-    context.hold(SYMBOLS, np.full(n_slots, BOUNDARY, np.int32))
-    context.hold(POSITIONS, np.empty(3 * n_slots, np.uint64))
+    context.hold(f.TEXT, text)
+    context.hold(f.SYMBOLS, np.full(n_slots, BOUNDARY, np.int32))
+    context.hold(f.POSITIONS, np.empty(3 * n_slots, np.uint64))
     order = _by_prefix(words)
     totals, places = np.zeros(1 << 16, np.int64), np.zeros(1 << 16, np.int64)
     arrays = (words.text, words.bounds, words.counts, order, totals, places)
@@ -163,7 +135,7 @@ def _lay_out(context: Context, words: Words) -> UInt8[np.ndarray, " n_slots"]:
     _make_first_pairs(context, totals, places, n_places)
     _walk_words(context.address, len(order), *addresses, True)
     # No list is ever longer than the longest of these.
-    context.hold(AROUND, np.empty(int(n_places.max()), np.uint64))
+    context.hold(f.AROUND, np.empty(int(n_places.max()), np.uint64))
     return text
 
 
@@ -182,7 +154,7 @@ def _spell(
     pairs: list[np.ndarray],
     merged: Int32[np.ndarray, " n_merges"],
 ) -> list[tuple[bytes, bytes]]:
-    places, lengths = context.array(PLACE).tolist(), context.array(LENGTH).tolist()
+    places, lengths = context.array(f.PLACE).tolist(), context.array(f.LENGTH).tolist()
     raw = text.tobytes()
     spelled = [raw[place : place + n] for place, n in zip(places, lengths, strict=True)]
     lefts, rights = pairs[0][merged].tolist(), pairs[1][merged].tolist()
@@ -200,23 +172,23 @@ def _make_first_pairs(
     Pair left << 8 | right has the count totals[pair] and its positions from begins[pair] on.
     """
     for field, values in (
-        (PLACE, np.arange(256)),
-        (LENGTH, 1),
-        (PREFIX, np.arange(256, dtype=np.uint64) << np.uint64(56)),
+        (f.PLACE, np.arange(256)),
+        (f.LENGTH, 1),
+        (f.PREFIX, np.arange(256, dtype=np.uint64) << np.uint64(56)),
     ):
         context.array(field)[:256] = values
     keys = np.flatnonzero(n_places)
     for field, values in (
-        (LEFT, keys >> 8),
-        (RIGHT, keys & 255),
-        (BEGIN, begins[keys]),
-        (END, begins[keys] + n_places[keys]),
-        (BOUND, totals[keys]),
+        (f.LEFT, keys >> 8),
+        (f.RIGHT, keys & 255),
+        (f.BEGIN, begins[keys]),
+        (f.END, begins[keys] + n_places[keys]),
+        (f.BOUND, totals[keys]),
     ):
         context.array(field)[: len(keys)] = values
-    context.fields[N_SYMBOLS] = 256
-    context.fields[N_PAIRS] = len(keys)
-    context.fields[N_POSITIONS] = n_places.sum()
+    context.fields[f.N_SYMBOLS] = 256
+    context.fields[f.N_PAIRS] = len(keys)
+    context.fields[f.N_POSITIONS] = n_places.sum()
 
 
 @kernel
@@ -240,7 +212,7 @@ def _walk_words(
     word_text, bounds = uint8_at(word_text_address), int64_at(bounds_address)
     counts, order = int64_at(counts_address), int64_at(order_address)
     totals, places = int64_at(totals_address), int64_at(places_address)
-    text, ids, positions = uint8_at(c[TEXT]), int32_at(c[SYMBOLS]), uint64_at(c[POSITIONS])
+    text, ids, positions = uint8_at(c[f.TEXT]), int32_at(c[f.SYMBOLS]), uint64_at(c[f.POSITIONS])
     slot = 256
     for i in range(n_words):
         word = order[i]
@@ -265,13 +237,13 @@ def _walk_words(
 @inner
 def _new_pair(c: pi64, left: i64, right: i64, count: i64, n_positions: i64) -> i64:
     """Make a pair with room for its positions; returns where they begin."""
-    pair, begin = c[N_PAIRS], c[N_POSITIONS]
-    int32_at(c[LEFT])[pair] = left
-    int32_at(c[RIGHT])[pair] = right
-    int32_at(c[BEGIN])[pair] = begin
-    int32_at(c[END])[pair] = begin + n_positions
-    c[N_PAIRS] += 1
-    c[N_POSITIONS] += n_positions
+    pair, begin = c[f.N_PAIRS], c[f.N_POSITIONS]
+    int32_at(c[f.LEFT])[pair] = left
+    int32_at(c[f.RIGHT])[pair] = right
+    int32_at(c[f.BEGIN])[pair] = begin
+    int32_at(c[f.END])[pair] = begin + n_positions
+    c[f.N_PAIRS] += 1
+    c[f.N_POSITIONS] += n_positions
     push(c, count, pair)
     return begin
 
@@ -283,23 +255,23 @@ def _learn(address, wanted):
     Comes back early when the arrays of pairs may not hold the pairs of the next merge.
     """
     c = int64_at(address)
-    merged = int32_at(c[MERGED])
-    if c[N_LEARNED] == 0 and c[N_HEAP] == 0:
+    merged = int32_at(c[f.MERGED])
+    if c[f.N_LEARNED] == 0 and c[f.N_HEAP] == 0:
         # The first pairs: their counts stand in order where the heap grows over them.
-        for pair in range(c[N_PAIRS]):
-            push(c, int64_at(c[BOUND])[pair], pair)
-    while c[N_LEARNED] < wanted:
-        if c[N_PAIRS] + 2 * c[N_SYMBOLS] > c[MAX_PAIRS]:
+        for pair in range(c[f.N_PAIRS]):
+            push(c, int64_at(c[f.BOUND])[pair], pair)
+    while c[f.N_LEARNED] < wanted:
+        if c[f.N_PAIRS] + 2 * c[f.N_SYMBOLS] > c[f.MAX_PAIRS]:
             return False
-        if c[N_HEAP] == 0:
+        if c[f.N_HEAP] == 0:
             return True
-        bound, pair = int64_at(c[BOUND])[0], np.int64(int32_at(c[PAIR])[0])
+        bound, pair = int64_at(c[f.BOUND])[0], np.int64(int32_at(c[f.PAIR])[0])
         count = _recount(c, pair)
         if count == bound:
             pop(c)
             _merge(c, pair)
-            merged[c[N_LEARNED]] = pair
-            c[N_LEARNED] += 1
+            merged[c[f.N_LEARNED]] = pair
+            c[f.N_LEARNED] += 1
         elif count > 0:
             replace_top(c, count, pair)
         else:
@@ -310,10 +282,10 @@ def _learn(address, wanted):
 @inner
 def _recount(c: pi64, pair: i64) -> i64:
     """Drop a pair's stale positions and count it afresh."""
-    left, right = int32_at(c[LEFT])[pair], int32_at(c[RIGHT])[pair]
-    length = np.int64(int32_at(c[LENGTH])[left])
-    ids, positions = int32_at(c[SYMBOLS]), uint64_at(c[POSITIONS])
-    begin, end = np.int64(int32_at(c[BEGIN])[pair]), np.int64(int32_at(c[END])[pair])
+    left, right = int32_at(c[f.LEFT])[pair], int32_at(c[f.RIGHT])[pair]
+    length = np.int64(int32_at(c[f.LENGTH])[left])
+    ids, positions = int32_at(c[f.SYMBOLS]), uint64_at(c[f.POSITIONS])
+    begin, end = np.int64(int32_at(c[f.BEGIN])[pair]), np.int64(int32_at(c[f.END])[pair])
     total = np.uint64(0)
     kept = begin
     for i in range(begin, end):
@@ -323,32 +295,32 @@ def _recount(c: pi64, pair: i64) -> i64:
         positions[kept] = position
         kept += np.int64(is_there)
         total += (position & _COUNT_BITS) * np.uint64(is_there)
-    int32_at(c[END])[pair] = kept
+    int32_at(c[f.END])[pair] = kept
     return np.int64(total)
 
 
 @inner
 def _merge(c: pi64, pair: i64) -> None:
     """Merge a pair at all its positions, which _recount has just seen, and make the new pairs."""
-    lengths, positions = int32_at(c[LENGTH]), uint64_at(c[POSITIONS])
-    left, right = np.int64(int32_at(c[LEFT])[pair]), np.int64(int32_at(c[RIGHT])[pair])
+    lengths, positions = int32_at(c[f.LENGTH]), uint64_at(c[f.POSITIONS])
+    left, right = np.int64(int32_at(c[f.LEFT])[pair]), np.int64(int32_at(c[f.RIGHT])[pair])
     left_length, length = np.int64(lengths[left]), np.int64(lengths[left] + lengths[right])
-    begin, end = np.int64(int32_at(c[BEGIN])[pair]), np.int64(int32_at(c[END])[pair])
-    merged = c[N_SYMBOLS]
+    begin, end = np.int64(int32_at(c[f.BEGIN])[pair]), np.int64(int32_at(c[f.END])[pair])
+    merged = c[f.N_SYMBOLS]
     place = np.int64(positions[begin] >> _HALF)
-    c[N_SYMBOLS] += 1
+    c[f.N_SYMBOLS] += 1
     lengths[merged] = length
-    int32_at(c[PLACE])[merged] = place
-    uint64_at(c[PREFIX])[merged] = _prefix(uint8_at(c[TEXT]), place, length)
+    int32_at(c[f.PLACE])[merged] = place
+    uint64_at(c[f.PREFIX])[merged] = _prefix(uint8_at(c[f.TEXT]), place, length)
     end = _replace(
-        int32_at(c[SYMBOLS]), positions, begin, end, left, right, left_length, length, merged
+        int32_at(c[f.SYMBOLS]), positions, begin, end, left, right, left_length, length, merged
     )
     n_before, n_after = _look_around(c, begin, end, length, merged)
     _add_neighbours(c, 0, n_before, merged)
-    _add_neighbours(c, c[MAX_SYMBOLS] + 1, n_after, merged)
+    _add_neighbours(c, c[f.MAX_SYMBOLS] + 1, n_after, merged)
     _fill_lists(c, begin, end)
     _clear_neighbours(c, 0, n_before)
-    _clear_neighbours(c, c[MAX_SYMBOLS] + 1, n_after)
+    _clear_neighbours(c, c[f.MAX_SYMBOLS] + 1, n_after)
 
 
 @inner
@@ -381,9 +353,13 @@ def _replace(
 @inner
 def _look_around(c: pi64, begin: i64, end: i64, length: i64, merged: i64) -> tuple[i64, i64]:
     """Note the neighbours of each place; returns how many there are before and after."""
-    ids, positions, around = int32_at(c[SYMBOLS]), uint64_at(c[POSITIONS]), uint64_at(c[AROUND])
-    totals, n_places, seen = int64_at(c[TOTALS]), int32_at(c[N_PLACES]), int32_at(c[SEEN])
-    second_half = c[MAX_SYMBOLS] + 1
+    ids, positions, around = (
+        int32_at(c[f.SYMBOLS]),
+        uint64_at(c[f.POSITIONS]),
+        uint64_at(c[f.AROUND]),
+    )
+    totals, n_places, seen = int64_at(c[f.TOTALS]), int32_at(c[f.N_PLACES]), int32_at(c[f.SEEN])
+    second_half = c[f.MAX_SYMBOLS] + 1
     n_before = np.int64(0)
     n_after = second_half
     for i in range(begin, end):
@@ -408,12 +384,12 @@ def _look_around(c: pi64, begin: i64, end: i64, length: i64, merged: i64) -> tup
 @inner
 def _add_neighbours(c: pi64, half: i64, n_seen: i64, merged: i64) -> None:
     """Make a pair with each neighbour; its N_PLACES becomes where its positions go."""
-    totals, n_places, seen = int64_at(c[TOTALS]), int32_at(c[N_PLACES]), int32_at(c[SEEN])
-    lengths = int32_at(c[LENGTH])
+    totals, n_places, seen = int64_at(c[f.TOTALS]), int32_at(c[f.N_PLACES]), int32_at(c[f.SEEN])
+    lengths = int32_at(c[f.LENGTH])
     for i in range(half, half + n_seen):
         neighbour = np.int64(seen[i])
         other = neighbour - half - 1
-        if other < 0 or lengths[other] + lengths[merged] > c[MAX_TOKEN_BYTES]:
+        if other < 0 or lengths[other] + lengths[merged] > c[f.MAX_TOKEN_BYTES]:
             n_places[neighbour] = _NOWHERE
             continue
         left, right = (merged, other) if half > 0 else (other, merged)
@@ -424,8 +400,8 @@ def _add_neighbours(c: pi64, half: i64, n_seen: i64, merged: i64) -> None:
 
 @inner
 def _fill_lists(c: pi64, begin: i64, end: i64) -> None:
-    positions, around = uint64_at(c[POSITIONS]), uint64_at(c[AROUND])
-    lengths, places = int32_at(c[LENGTH]), int32_at(c[N_PLACES])
+    positions, around = uint64_at(c[f.POSITIONS]), uint64_at(c[f.AROUND])
+    lengths, places = int32_at(c[f.LENGTH]), int32_at(c[f.N_PLACES])
     for i in range(begin, end):
         before = np.int64(around[i - begin] >> _HALF)
         after = np.int64(around[i - begin] & _ID_BITS)
@@ -439,7 +415,7 @@ def _fill_lists(c: pi64, begin: i64, end: i64) -> None:
 
 @inner
 def _clear_neighbours(c: pi64, half: i64, n_seen: i64) -> None:
-    totals, n_places, seen = int64_at(c[TOTALS]), int32_at(c[N_PLACES]), int32_at(c[SEEN])
+    totals, n_places, seen = int64_at(c[f.TOTALS]), int32_at(c[f.N_PLACES]), int32_at(c[f.SEEN])
     for i in range(half, half + n_seen):
         totals[seen[i]] = 0
         n_places[seen[i]] = 0

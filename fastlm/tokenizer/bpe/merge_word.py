@@ -9,26 +9,13 @@ bytes, of which every new word asks many, have a table of their own, indexed by 
 import numpy as np
 from jaxtyping import Int32, Int64, UInt64
 
-from fastlm.tokenizer.bpe.memory import (
-    BYTE_IDS,
-    BYTE_PAIRS,
-    DONE,
-    MERGED_IDS,
-    N_MERGES,
-    PAIR_MASK,
-    PAIRS,
-    RANK_LISTS,
-    SCRATCH,
-    SCRATCH_FULL,
-    SCRATCH_SIZE,
-    SCRATCH_WANTED,
-    TOKEN_LENGTHS,
-    UNKNOWN_BYTE,
-    VOCAB_SIZE,
+from fastlm.tokenizer.bpe import fields as f
+from fastlm.tokenizer.bpe import status_codes as codes
+from fastlm.tokenizer.bpe.compiler import inner
+from fastlm.tokenizer.bpe.context import (
     Context,
     i32,
     i64,
-    inner,
     int32_at,
     pi32,
     pi64,
@@ -68,14 +55,14 @@ def add_merges(
             f"{len(merges)}"
         )
     pairs = _hash_pairs(merges)
-    context.hold(PAIRS, pairs)
-    context.fields[PAIR_MASK] = len(pairs) - 1
-    context.hold(BYTE_PAIRS, _rank_byte_pairs(byte_ids, merges, vocab_size))
-    context.hold(BYTE_IDS, byte_ids.astype(np.int32))
-    context.hold(MERGED_IDS, np.ascontiguousarray(merges[:, 2], np.int32))
-    context.hold(TOKEN_LENGTHS, _token_lengths(byte_ids, merges, vocab_size))
-    context.fields[N_MERGES] = len(merges)
-    context.fields[VOCAB_SIZE] = vocab_size
+    context.hold(f.PAIRS, pairs)
+    context.fields[f.PAIR_MASK] = len(pairs) - 1
+    context.hold(f.BYTE_PAIRS, _rank_byte_pairs(byte_ids, merges, vocab_size))
+    context.hold(f.BYTE_IDS, byte_ids.astype(np.int32))
+    context.hold(f.MERGED_IDS, np.ascontiguousarray(merges[:, 2], np.int32))
+    context.hold(f.TOKEN_LENGTHS, _token_lengths(byte_ids, merges, vocab_size))
+    context.fields[f.N_MERGES] = len(merges)
+    context.fields[f.VOCAB_SIZE] = vocab_size
 
 
 def _hash_pairs(merges: Int64[np.ndarray, "n_merges 3"]) -> UInt64[np.ndarray, " n_slots"]:
@@ -128,15 +115,15 @@ def _token_lengths(
 
 def add_rank_lists(context: Context) -> None:
     """Give a context, which has merges, what it needs to merge long words."""
-    n_merges = int(context.fields[N_MERGES])
-    context.hold(RANK_LISTS, np.full(3 * n_merges + 1, _NOT_IN_HEAP, np.int32))
+    n_merges = int(context.fields[f.N_MERGES])
+    context.hold(f.RANK_LISTS, np.full(3 * n_merges + 1, _NOT_IN_HEAP, np.int32))
 
 
 @inner
 def find_rank(c: pi64, left: i64, right: i64) -> i32:
     """Rank of the merge of two ids, or NO_RANK."""
-    pairs = uint64_at(c[PAIRS])
-    mask = c[PAIR_MASK]
+    pairs = uint64_at(c[f.PAIRS])
+    mask = c[f.PAIR_MASK]
     key = np.uint64(left) << _LEFT_SHIFT | np.uint64(right) << _RIGHT_SHIFT
     slot = np.int64((key * _MULTIPLIER) >> _HASH_SHIFT) & mask
     while True:
@@ -158,29 +145,29 @@ def merge_word(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, i64]:
         (number of ids, DONE); or (offset of a byte without a token, UNKNOWN_BYTE), or
         (bytes of the word, SCRATCH_FULL), with SCRATCH_WANTED set.
     """
-    if SCRATCH_PER_BYTE * length > c[SCRATCH_SIZE]:
-        c[SCRATCH_WANTED] = SCRATCH_PER_BYTE * length
-        return length, SCRATCH_FULL
-    ids = int32_at(c[SCRATCH])
-    ranks = int32_at(c[SCRATCH] + 4 * length)
-    byte_ids, byte_pairs = int32_at(c[BYTE_IDS]), int32_at(c[BYTE_PAIRS])
+    if SCRATCH_PER_BYTE * length > c[f.SCRATCH_SIZE]:
+        c[f.SCRATCH_WANTED] = SCRATCH_PER_BYTE * length
+        return length, codes.SCRATCH_FULL
+    ids = int32_at(c[f.SCRATCH])
+    ranks = int32_at(c[f.SCRATCH] + 4 * length)
+    byte_ids, byte_pairs = int32_at(c[f.BYTE_IDS]), int32_at(c[f.BYTE_PAIRS])
     before = np.int64(0)
     for i in range(length):
         byte = np.int64(text[begin + i])
         if byte_ids[byte] < 0:
-            return i, UNKNOWN_BYTE
+            return i, codes.UNKNOWN_BYTE
         ids[i] = byte_ids[byte]
         if i > 0:
             ranks[i - 1] = byte_pairs[before << 8 | byte]
         before = byte
     if length <= SCANNED_BYTES:
-        return _merge_by_scanning(c, length, ids, ranks), DONE
-    return _merge_by_lists(c, length, ids, ranks), DONE
+        return _merge_by_scanning(c, length, ids, ranks), codes.DONE
+    return _merge_by_lists(c, length, ids, ranks), codes.DONE
 
 
 @inner
 def _merge_by_scanning(c: pi64, n_ids: i64, ids: pi32, ranks: pi32) -> i64:
-    merged_ids = int32_at(c[MERGED_IDS])
+    merged_ids = int32_at(c[f.MERGED_IDS])
     while n_ids > 1:
         best = NO_RANK
         at = 0
@@ -209,11 +196,14 @@ def _merge_by_lists(c: pi64, length: i64, ids: pi32, ranks: pi32) -> i64:
     A symbol of n bytes takes n slots, with its id in the first and the last, as in training
     (merge.py). A place is in the list of one rank, its own; lists are in the order of places.
     """
-    next_place, place_before = int32_at(c[SCRATCH] + 8 * length), int32_at(c[SCRATCH] + 12 * length)
-    n_merges = c[N_MERGES]
-    heads, tails = int32_at(c[RANK_LISTS]), int32_at(c[RANK_LISTS] + 4 * n_merges)
-    heap = int32_at(c[RANK_LISTS] + 8 * n_merges)
-    merged_ids, lengths = int32_at(c[MERGED_IDS]), int32_at(c[TOKEN_LENGTHS])
+    next_place, place_before = (
+        int32_at(c[f.SCRATCH] + 8 * length),
+        int32_at(c[f.SCRATCH] + 12 * length),
+    )
+    n_merges = c[f.N_MERGES]
+    heads, tails = int32_at(c[f.RANK_LISTS]), int32_at(c[f.RANK_LISTS] + 4 * n_merges)
+    heap = int32_at(c[f.RANK_LISTS] + 8 * n_merges)
+    merged_ids, lengths = int32_at(c[f.MERGED_IDS]), int32_at(c[f.TOKEN_LENGTHS])
     lists = (next_place, place_before, heads, tails, heap)
     ranks[length - 1] = NO_RANK
     n_heap = np.int64(0)

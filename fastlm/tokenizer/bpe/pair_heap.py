@@ -3,10 +3,11 @@
 
 import numpy as np
 
-from fastlm.tokenizer.bpe.memory import (
+from fastlm.tokenizer.bpe import merge_fields as f
+from fastlm.tokenizer.bpe.compiler import inner
+from fastlm.tokenizer.bpe.context import (
     boolean,
     i64,
-    inner,
     int32_at,
     int64_at,
     pi64,
@@ -14,23 +15,13 @@ from fastlm.tokenizer.bpe.memory import (
     uint64_at,
 )
 
-# Fields of a trainer's context.
-# Symbol s spells text[PLACE[s] : PLACE[s] + LENGTH[s]]; PREFIX[s] is its first 8 bytes, big-endian,
-# with zeros past the end: comparing it compares the bytes.
-TEXT, PLACE, LENGTH, PREFIX, N_SYMBOLS, MAX_SYMBOLS = range(6)
-# Pair p is symbols LEFT[p], RIGHT[p] at the positions BEGIN[p] to END[p].
-LEFT, RIGHT, BEGIN, END, N_PAIRS, MAX_PAIRS = range(6, 12)
-# The heap orders pairs by an upper bound of their count, then by their two byte strings.
-BOUND, PAIR, N_HEAP = range(12, 15)
-N_HEAP_FIELDS = 15
-
 
 @inner
 def push(c: pi64, bound: i64, pair: i64) -> None:
     """Add a pair."""
-    bounds, pairs = int64_at(c[BOUND]), int32_at(c[PAIR])
-    child = c[N_HEAP]
-    c[N_HEAP] += 1
+    bounds, pairs = int64_at(c[f.BOUND]), int32_at(c[f.PAIR])
+    child = c[f.N_HEAP]
+    c[f.N_HEAP] += 1
     while child > 0:
         parent = (child - 1) >> 1
         if not _outranks(c, bound, pair, bounds[parent], pairs[parent]):
@@ -45,7 +36,7 @@ def push(c: pi64, bound: i64, pair: i64) -> None:
 @inner
 def replace_top(c: pi64, bound: i64, pair: i64) -> None:
     """Put a pair where the top was and move it down to where it belongs."""
-    bounds, pairs, n_heap = int64_at(c[BOUND]), int32_at(c[PAIR]), c[N_HEAP]
+    bounds, pairs, n_heap = int64_at(c[f.BOUND]), int32_at(c[f.PAIR]), c[f.N_HEAP]
     parent = np.int64(0)
     while 2 * parent + 1 < n_heap:
         child = 2 * parent + 1
@@ -66,16 +57,16 @@ def replace_top(c: pi64, bound: i64, pair: i64) -> None:
 @inner
 def pop(c: pi64) -> None:
     """Remove the top."""
-    c[N_HEAP] -= 1
-    last = c[N_HEAP]
-    replace_top(c, int64_at(c[BOUND])[last], int32_at(c[PAIR])[last])
+    c[f.N_HEAP] -= 1
+    last = c[f.N_HEAP]
+    replace_top(c, int64_at(c[f.BOUND])[last], int32_at(c[f.PAIR])[last])
 
 
 @inner
 def _outranks(c: pi64, bound: i64, pair: i64, other_bound: i64, other_pair: i64) -> boolean:
     if bound != other_bound:
         return bound > other_bound
-    left, right = int32_at(c[LEFT]), int32_at(c[RIGHT])
+    left, right = int32_at(c[f.LEFT]), int32_at(c[f.RIGHT])
     order = _compare(c, left[pair], left[other_pair])
     if order == 0:
         order = _compare(c, right[pair], right[other_pair])
@@ -87,10 +78,10 @@ def _compare(c: pi64, symbol: i64, other: i64) -> i64:
     """Order of two symbols' bytes: negative, 0 or positive."""
     if symbol == other:
         return 0
-    prefixes = uint64_at(c[PREFIX])
+    prefixes = uint64_at(c[f.PREFIX])
     if prefixes[symbol] != prefixes[other]:
         return 1 if prefixes[symbol] > prefixes[other] else -1
-    text, places, lengths = uint8_at(c[TEXT]), int32_at(c[PLACE]), int32_at(c[LENGTH])
+    text, places, lengths = uint8_at(c[f.TEXT]), int32_at(c[f.PLACE]), int32_at(c[f.LENGTH])
     place, other_place = np.int64(places[symbol]), np.int64(places[other])
     length, other_length = np.int64(lengths[symbol]), np.int64(lengths[other])
     for i in range(min(length, other_length)):

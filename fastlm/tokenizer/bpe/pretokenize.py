@@ -18,22 +18,15 @@ import functools
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from fastlm.tokenizer.bpe.errors import InvalidUtf8
-from fastlm.tokenizer.bpe.memory import (
-    CLASS_OF,
-    CLASSES,
-    FLAGS,
-    STARTS,
-    TEXT,
+from fastlm.tokenizer.bpe import fields as f
+from fastlm.tokenizer.bpe.compiler import count_trailing_zeros, inner, kernel
+from fastlm.tokenizer.bpe.context import (
     Context,
     address_of,
     boolean,
-    count_trailing_zeros,
     i64,
-    inner,
     int32_at,
     int64_at,
-    kernel,
     pi32,
     pi64,
     pu8,
@@ -42,6 +35,7 @@ from fastlm.tokenizer.bpe.memory import (
     uint8_at,
     uint64_at,
 )
+from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_classes
 
 BLANK = 16  # set beside SPACE for U+0020
@@ -67,11 +61,11 @@ def class_table() -> UInt8[np.ndarray, "1114112"]:
 def add_window(context: Context) -> None:
     """Give a context the buffers that scan_window works in."""
     size = WINDOW_BYTES + PADDING
-    context.hold(CLASS_OF, class_table())
-    for field in (TEXT, CLASSES, FLAGS):
+    context.hold(f.CLASS_OF, class_table())
+    for field in (f.TEXT, f.CLASSES, f.FLAGS):
         # uint64, so that eight bytes at a time are read where they belong
         context.hold(field, np.zeros(size // 8, np.uint64))
-    context.hold(STARTS, np.zeros(size, np.int32))
+    context.hold(f.STARTS, np.zeros(size, np.int32))
 
 
 @inner
@@ -85,8 +79,8 @@ def scan_window(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, i64]:
         when the first one does not end inside the window. invalid is the position in data of a
         character that is not UTF-8, or -1.
     """
-    text, classes = uint8_at(c[TEXT]), uint8_at(c[CLASSES])
-    flags, starts = uint8_at(c[FLAGS]), int32_at(c[STARTS])
+    text, classes = uint8_at(c[f.TEXT]), uint8_at(c[f.CLASSES])
+    flags, starts = uint8_at(c[f.FLAGS]), int32_at(c[f.STARTS])
     n_bytes = min(end - begin, WINDOW_BYTES)
     visible = min(end - begin, n_bytes + LOOKAHEAD)
     _copy(uint8_at(data + begin), text, visible)
@@ -99,15 +93,15 @@ def scan_window(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, i64]:
     has_wide_space = False
     if seen >= 0x80:
         has_wide_space, invalid = _classify_wide(
-            text, uint64_at(c[TEXT]), classes, uint8_at(c[CLASS_OF]), n_bytes, visible
+            text, uint64_at(c[f.TEXT]), classes, uint8_at(c[f.CLASS_OF]), n_bytes, visible
         )
         if invalid >= 0:
             return 0, begin + invalid
     _flag_starts(text, classes, flags, n_bytes)
     if has_wide_space:
-        _flag_wide_spaces(text, uint64_at(c[TEXT]), classes, flags, n_bytes)
-    _flag_contractions(text, flags, uint64_at(c[FLAGS]), n_bytes)
-    n_starts = _gather_starts(flags, uint64_at(c[FLAGS]), starts, n_bytes)
+        _flag_wide_spaces(text, uint64_at(c[f.TEXT]), classes, flags, n_bytes)
+    _flag_contractions(text, flags, uint64_at(c[f.FLAGS]), n_bytes)
+    n_starts = _gather_starts(flags, uint64_at(c[f.FLAGS]), starts, n_bytes)
     if begin + n_bytes == end:
         starts[n_starts] = n_bytes
         return n_starts, -1
@@ -274,7 +268,7 @@ def long_token_end(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, boole
 
     It is a run of one class, perhaps with a blank before it, or of spaces without the last.
     """
-    text, class_of = uint8_at(data), uint8_at(c[CLASS_OF])
+    text, class_of = uint8_at(data), uint8_at(c[f.CLASS_OF])
     label = np.int64(0)
     before = begin
     position = begin
@@ -297,7 +291,7 @@ def long_token_end(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, boole
 @kernel
 def _token_bounds(address, data, n_bytes, bounds_address):
     c, bounds = int64_at(address), int64_at(bounds_address)
-    starts = int32_at(c[STARTS])
+    starts = int32_at(c[f.STARTS])
     position = 0
     n_bounds = 1
     while position < n_bytes:
@@ -326,7 +320,7 @@ def token_bounds(data: bytes) -> Int64[np.ndarray, " n_tokens_plus_1"]:
     Raises:
         InvalidUtf8: naming the byte offset.
     """
-    context = Context()
+    context = Context(f.N_FIELDS)
     add_window(context)
     bounds = np.zeros(len(data) + 1, np.int64)
     n_bounds = _token_bounds(context.address, address_of(data), len(data), bounds.ctypes.data)

@@ -9,22 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastlm.tokenizer.bpe.memory import (
-    BOUNDS,
-    DOCUMENT,
-    N_DOCUMENTS,
-    N_SPECIAL_FIRSTS,
-    N_SPECIALS,
-    POSITION,
-    SEGMENT_END,
-    SPECIAL,
-    SPECIAL_BOUNDS,
-    SPECIAL_FIRSTS,
-    SPECIAL_TEXT,
+from fastlm.tokenizer.bpe import fields as f
+from fastlm.tokenizer.bpe.compiler import inner
+from fastlm.tokenizer.bpe.context import (
     Context,
     boolean,
     i64,
-    inner,
     int64_at,
     pi64,
     pu8,
@@ -35,23 +25,23 @@ from fastlm.tokenizer.bpe.memory import (
 def add_special_tokens(context: Context, tokens: Sequence[bytes]) -> None:
     """Give a context its special tokens, the longest first: the first that fits is the longest."""
     first_bytes = bytes(sorted({token[0] for token in tokens}))
-    context.hold(SPECIAL_TEXT, np.frombuffer(b"".join(tokens), np.uint8))
-    context.hold(SPECIAL_BOUNDS, np.cumsum([0, *map(len, tokens)], dtype=np.int64))
-    context.hold(SPECIAL_FIRSTS, np.frombuffer(first_bytes, np.uint8))
-    context.fields[N_SPECIALS] = len(tokens)
-    context.fields[N_SPECIAL_FIRSTS] = len(first_bytes)
+    context.hold(f.SPECIAL_TEXT, np.frombuffer(b"".join(tokens), np.uint8))
+    context.hold(f.SPECIAL_BOUNDS, np.cumsum([0, *map(len, tokens)], dtype=np.int64))
+    context.hold(f.SPECIAL_FIRSTS, np.frombuffer(first_bytes, np.uint8))
+    context.fields[f.N_SPECIALS] = len(tokens)
+    context.fields[f.N_SPECIAL_FIRSTS] = len(first_bytes)
 
 
 @inner
 def start_walk(c: pi64, n_bytes: i64) -> None:
     """Set a context before its first document, whose text begins at byte 0."""
-    if c[N_DOCUMENTS] == 1:
-        bounds = int64_at(c[BOUNDS])
+    if c[f.N_DOCUMENTS] == 1:
+        bounds = int64_at(c[f.BOUNDS])
         bounds[0], bounds[1] = 0, n_bytes
-    c[DOCUMENT] = -1
-    c[POSITION] = 0
-    c[SEGMENT_END] = 0
-    c[SPECIAL] = -1
+    c[f.DOCUMENT] = -1
+    c[f.POSITION] = 0
+    c[f.SEGMENT_END] = 0
+    c[f.SPECIAL] = -1
 
 
 @inner
@@ -63,20 +53,20 @@ def next_segment(c: pi64, data: i64) -> tuple[i64, boolean]:
     Returns:
         (special, ended): index of the special token passed, or -1; has a document ended?
     """
-    bounds, special_bounds = int64_at(c[BOUNDS]), int64_at(c[SPECIAL_BOUNDS])
-    special = c[SPECIAL]
+    bounds, special_bounds = int64_at(c[f.BOUNDS]), int64_at(c[f.SPECIAL_BOUNDS])
+    special = c[f.SPECIAL]
     if special >= 0:
-        c[POSITION] += special_bounds[special + 1] - special_bounds[special]
-    ended = c[POSITION] == bounds[c[DOCUMENT] + 1]
+        c[f.POSITION] += special_bounds[special + 1] - special_bounds[special]
+    ended = c[f.POSITION] == bounds[c[f.DOCUMENT] + 1]
     if ended:
-        c[DOCUMENT] += 1
-    c[SEGMENT_END] = c[POSITION]
-    c[SPECIAL] = -1
-    if c[DOCUMENT] < c[N_DOCUMENTS]:
-        end = bounds[c[DOCUMENT] + 1]
-        c[SEGMENT_END] = end
-        if c[N_SPECIALS] > 0:
-            c[SEGMENT_END], c[SPECIAL] = _next_special(c, uint8_at(data), c[POSITION], end)
+        c[f.DOCUMENT] += 1
+    c[f.SEGMENT_END] = c[f.POSITION]
+    c[f.SPECIAL] = -1
+    if c[f.DOCUMENT] < c[f.N_DOCUMENTS]:
+        end = bounds[c[f.DOCUMENT] + 1]
+        c[f.SEGMENT_END] = end
+        if c[f.N_SPECIALS] > 0:
+            c[f.SEGMENT_END], c[f.SPECIAL] = _next_special(c, uint8_at(data), c[f.POSITION], end)
     return special, ended
 
 
@@ -86,7 +76,7 @@ def _next_special(c: pi64, data: pu8, begin: i64, end: i64) -> tuple[i64, i64]:
 
     Among tokens that begin at the same position it is the longest.
     """
-    text, bounds = uint8_at(c[SPECIAL_TEXT]), int64_at(c[SPECIAL_BOUNDS])
+    text, bounds = uint8_at(c[f.SPECIAL_TEXT]), int64_at(c[f.SPECIAL_BOUNDS])
     stride = 64
     block = begin
     while block < end:
@@ -95,7 +85,7 @@ def _next_special(c: pi64, data: pu8, begin: i64, end: i64) -> tuple[i64, i64]:
             block = block_end
             continue
         for i in range(block, block_end):
-            for special in range(c[N_SPECIALS]):
+            for special in range(c[f.N_SPECIALS]):
                 low, high = bounds[special], bounds[special + 1]
                 if data[i] != text[low] or i + high - low > end:
                     continue
@@ -111,9 +101,9 @@ def _next_special(c: pi64, data: pu8, begin: i64, end: i64) -> tuple[i64, i64]:
 @inner
 def _holds_first_byte(c: pi64, data: pu8, begin: i64, n_bytes: i64) -> boolean:
     # Almost no block holds a special token's first byte, and this compiles to vector code.
-    firsts = uint8_at(c[SPECIAL_FIRSTS])
+    firsts = uint8_at(c[f.SPECIAL_FIRSTS])
     hit = np.uint8(0)
-    for special in range(c[N_SPECIAL_FIRSTS]):
+    for special in range(c[f.N_SPECIAL_FIRSTS]):
         first = firsts[special]
         for i in range(begin, begin + n_bytes):
             hit |= np.uint8(data[i] == first)

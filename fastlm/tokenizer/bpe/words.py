@@ -14,36 +14,19 @@ the caches, and the processor would wait for each line in turn.
 import numpy as np
 from jaxtyping import UInt64
 
-from fastlm.tokenizer.bpe.memory import (
-    ARENA,
-    ARENA_FULL,
-    ARENA_SIZE,
-    ARENA_USED,
-    FIND_WORD,
-    FIRSTS,
-    IS_NEW,
-    MAX_WORDS,
-    N_WORD_BYTES,
-    N_WORDS,
-    SECONDS,
-    SLOT_MASK,
-    SLOTS,
-    STARTS,
-    TABLE,
-    TABLE_FULL,
-    TEXT,
+from fastlm.tokenizer.bpe import fields as f
+from fastlm.tokenizer.bpe import status_codes as codes
+from fastlm.tokenizer.bpe.compiler import inner, kernel, shared
+from fastlm.tokenizer.bpe.context import (
     Context,
     boolean,
     i64,
-    inner,
     int32_at,
     int64_at,
-    kernel,
     load_word,
     pi64,
     pu8,
     pu64,
-    shared,
     u64,
     uint8_at,
     uint64_at,
@@ -72,21 +55,21 @@ def new_table(n_slots: int) -> UInt64[np.ndarray, " n_words"]:
 
 def hold_table(context: Context, table: UInt64[np.ndarray, " n_words"]) -> None:
     """Make a table the context's; it takes words up to half of its slots."""
-    context.hold(TABLE, table)
-    context.fields[SLOT_MASK] = len(table) // 4 - 1
-    context.fields[MAX_WORDS] = len(table) // 8
+    context.hold(f.TABLE, table)
+    context.fields[f.SLOT_MASK] = len(table) // 4 - 1
+    context.fields[f.MAX_WORDS] = len(table) // 8
 
 
 def hold_arena(context: Context, arena: UInt64[np.ndarray, " n_words"]) -> None:
     """Make an arena the context's."""
-    context.hold(ARENA, arena)
-    context.fields[ARENA_SIZE] = len(arena)
+    context.hold(f.ARENA, arena)
+    context.fields[f.ARENA_SIZE] = len(arena)
 
 
 def add_keys(context: Context) -> None:
     """Give a context room for the keys of a window's tokens."""
     context.link(find_or_insert)
-    for field in (FIRSTS, SECONDS, SLOTS):
+    for field in (f.FIRSTS, f.SECONDS, f.SLOTS):
         context.hold(field, np.zeros(WINDOW_BYTES + PADDING, np.uint64))
 
 
@@ -101,9 +84,9 @@ def _home(first: u64, second: u64, mask: i64) -> i64:
 @inner
 def hash_window(c: pi64, n_tokens: i64) -> None:
     """Write keys and home slots of a window's tokens; a long one gets a key that none has."""
-    text, starts = uint8_at(c[TEXT]), int32_at(c[STARTS])
-    firsts, seconds, slots = uint64_at(c[FIRSTS]), uint64_at(c[SECONDS]), int64_at(c[SLOTS])
-    mask = c[SLOT_MASK]
+    text, starts = uint8_at(c[f.TEXT]), int32_at(c[f.STARTS])
+    firsts, seconds, slots = uint64_at(c[f.FIRSTS]), uint64_at(c[f.SECONDS]), int64_at(c[f.SLOTS])
+    mask = c[f.SLOT_MASK]
     for token in range(n_tokens):
         begin = np.int64(starts[token])
         length = np.int64(starts[token + 1]) - begin
@@ -128,15 +111,15 @@ def _short_key(text: pu8, begin: i64, length: i64) -> tuple[u64, u64]:
     return first, second | np.uint64(length) << _LENGTH_SHIFT
 
 
-@shared(FIND_WORD)
+@shared(f.FIND_WORD)
 def find_or_insert(c: pi64, text_address: i64, begin: i64, length: i64) -> i64:
     """Slot of a string of any length, as a word of the table; IS_NEW says whether it was made.
 
     It is TABLE_FULL or ARENA_FULL, which are negative, where there is no room.
     """
     text = uint8_at(text_address)
-    c[IS_NEW] = 0
-    table, arena, mask = uint64_at(c[TABLE]), uint64_at(c[ARENA]), c[SLOT_MASK]
+    c[f.IS_NEW] = 0
+    table, arena, mask = uint64_at(c[f.TABLE]), uint64_at(c[f.ARENA]), c[f.SLOT_MASK]
     if length <= SHORT_BYTES:
         first, second = _short_key(text, begin, length)
     else:
@@ -152,23 +135,23 @@ def find_or_insert(c: pi64, text_address: i64, begin: i64, length: i64) -> i64:
                 if _equals(arena, place, text, begin, length):
                     return slot
         slot = (slot + 4) & (4 * mask + 3)
-    if c[N_WORDS] >= c[MAX_WORDS]:
-        return TABLE_FULL
+    if c[f.N_WORDS] >= c[f.MAX_WORDS]:
+        return codes.TABLE_FULL
     if length > SHORT_BYTES:
-        place = c[ARENA_USED]
+        place = c[f.ARENA_USED]
         n_arena_words = (length + 7) >> 3
-        if place + 1 + n_arena_words > c[ARENA_SIZE]:
-            return ARENA_FULL
+        if place + 1 + n_arena_words > c[f.ARENA_SIZE]:
+            return codes.ARENA_FULL
         arena[place] = np.uint64(length)
         for i in range(n_arena_words):
             arena[place + 1 + i] = _tail_word(text, begin, 8 * i, length)
         second |= np.uint64(place)
-        c[ARENA_USED] = place + 1 + n_arena_words
+        c[f.ARENA_USED] = place + 1 + n_arena_words
     table[slot] = first
     table[slot + 1] = second
-    c[N_WORDS] += 1
-    c[N_WORD_BYTES] += length
-    c[IS_NEW] = 1
+    c[f.N_WORDS] += 1
+    c[f.N_WORD_BYTES] += length
+    c[f.IS_NEW] = 1
     return slot
 
 
@@ -206,8 +189,8 @@ def _equals(arena: pu64, place: i64, text: pu8, begin: i64, length: i64) -> bool
 def rehash(address, larger_address, larger_mask):
     """Copy every entry of the context's table into an empty larger one."""
     c, larger = int64_at(address), uint64_at(larger_address)
-    table = uint64_at(c[TABLE])
-    for old in range(0, 4 * c[SLOT_MASK] + 4, 4):
+    table = uint64_at(c[f.TABLE])
+    for old in range(0, 4 * c[f.SLOT_MASK] + 4, 4):
         if table[old + 1] == 0:
             continue
         second = table[old + 1]
@@ -220,7 +203,7 @@ def rehash(address, larger_address, larger_mask):
 
 def grow_table(context: Context) -> None:
     """Give a context a table four times as large with the same entries."""
-    larger = new_table(4 * (int(context.fields[SLOT_MASK]) + 1))
+    larger = new_table(4 * (int(context.fields[f.SLOT_MASK]) + 1))
     rehash(context.address, larger.ctypes.data, len(larger) // 4 - 1)
     hold_table(context, larger)
 
@@ -234,10 +217,10 @@ def list_words(address, text_address, bounds_address, counts_address):
         int64_at(bounds_address),
         int64_at(counts_address),
     )
-    table, arena = uint64_at(c[TABLE]), uint64_at(c[ARENA])
+    table, arena = uint64_at(c[f.TABLE]), uint64_at(c[f.ARENA])
     word, end = 0, 0
     bounds[0] = 0
-    for slot in range(0, 4 * c[SLOT_MASK] + 4, 4):
+    for slot in range(0, 4 * c[f.SLOT_MASK] + 4, 4):
         second = table[slot + 1]
         if second == 0:
             continue

@@ -1,0 +1,135 @@
+# mypy: allow-untyped-defs, allow-untyped-calls
+"""Decorators that compile functions with numba: kernel, inner, shared and instruction."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, get_args, get_origin, get_type_hints
+
+import numba
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.extending import intrinsic
+
+from fastlm.tokenizer.bpe import pipeline
+
+instruction: Any = intrinsic
+
+_options: dict[str, Any] = {"cache": True, "pipeline_class": pipeline.ShortCompiler}
+
+# A kernel is a function that Python calls. It is compiled when first called and kept on disk.
+kernel: Any = numba.njit(nogil=True, **_options)
+
+
+def _signature(function: Any) -> Any:
+    """numba's signature of a function, from its annotations."""
+    hints = get_type_hints(function)
+    returned = _numba_type(hints.pop("return"))
+    return returned(*map(_numba_type, hints.values()))
+
+
+def _numba_type(hint: Any) -> Any:
+    if get_origin(hint) is tuple:
+        return types.Tuple([_numba_type(part) for part in get_args(hint)])
+    return types.void if hint is type(None) else hint
+
+
+def _instruction_like(function: Any, signature: Any, generate: Any) -> Any:
+    """An intrinsic that is called as a function is."""
+
+    def call(_typing_context: Any, *_arguments: Any) -> Any:
+        return signature, generate
+
+    # intrinsic takes the names of the arguments from here.
+    parameters = [inspect.Parameter("_typing_context", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+    parameters += inspect.signature(function).parameters.values()
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return functools.update_wrapper(intrinsic(call), function)
+
+
+def inner(function: Any) -> Any:
+    """Make a function one that kernels call, of the types that its annotations say.
+
+    numba.njit would optimize it and make machine code of it by itself, and again inside each
+    caller, which takes most of the time of compiling. The pipeline puts it into the code of the
+    kernel that calls it, where it is optimized once, together with the rest.
+    """
+    signature = _signature(function)
+    return _instruction_like(function, signature, pipeline.call_inside(function, signature))
+
+
+class _Shared:
+    """A function with machine code of its own, which kernels call by its address."""
+
+    def __init__(self, field: int, function: Any) -> None:
+        self.field = field
+        self.function = function
+
+    @functools.cached_property
+    def address(self) -> int:
+        """Compiles the function when it is first asked for."""
+        compiled = numba.cfunc(_signature(self.function), **_options)(self.function)
+        assert compiled.address is not None
+        return compiled.address
+
+
+_shared: dict[Any, _Shared] = {}
+
+
+def shared(field: int) -> Callable[[Any], Any]:
+    """Make a function one that several kernels call, compiled once for all of them.
+
+    Its first argument is the context, and it returns one number. Kernels call it by its address,
+    which stands in a field of the context (Context.link).
+    """
+
+    def decorate(function: Any) -> Any:
+        signature = _signature(function)
+
+        def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+            returned, *arguments = map(
+                context.get_value_type, (signature.return_type, *signature.args)
+            )
+            place = builder.gep(values[0], [ir.Constant(ir.IntType(64), field)])
+            pointer = ir.FunctionType(returned, arguments).as_pointer()
+            return builder.call(builder.inttoptr(builder.load(place), pointer), values)
+
+        called = _instruction_like(function, signature, generate)
+        _shared[called] = _Shared(field, function)
+        return called
+
+    return decorate
+
+
+def shared_address(function: Any) -> tuple[int, int]:
+    """The field of a shared function and the address of its machine code."""
+    return _shared[function].field, _shared[function].address
+
+
+@instruction
+def count_trailing_zeros(_typing_context, value):
+    """Index of the lowest bit set in a uint64 that is not 0."""
+
+    def generate(_context, builder, _signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+@instruction
+def prefetch(_typing_context, pointer, index):
+    """Ask for the cache line of an item that will be read soon."""
+
+    def generate(context, builder, _signature, arguments):
+        place = builder.gep(arguments[0], [arguments[1]])
+        byte_pointer, int32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch",
+            [byte_pointer],
+            ir.FunctionType(ir.VoidType(), [byte_pointer, int32, int32, int32]),
+        )
+        read, into_first_level, data = (ir.Constant(int32, n) for n in (0, 3, 1))
+        builder.call(function, [builder.bitcast(place, byte_pointer), read, into_first_level, data])
+        return context.get_dummy_value()
+
+    return types.void(types.CPointer(types.uint64), types.int64), generate

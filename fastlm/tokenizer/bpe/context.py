@@ -1,0 +1,128 @@
+# mypy: allow-untyped-defs, allow-untyped-calls
+"""The memory that kernels work on: a context of numbers and addresses, and pointers made of them.
+
+A compiled function checks and unpacks every argument it is called with, which takes about 0.1 us
+for an array. So a kernel takes one address, that of a context: int64 fields, some of them addresses
+of arrays that Python keeps alive (fields.py). Pointers have neither shape nor reference count,
+which also makes them several times quicker to compile than arrays. No kernel allocates: it reports
+what is too small to Python, which grows it and calls again (status_codes.py).
+"""
+
+import ctypes
+import sys
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Shaped
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+
+from fastlm.tokenizer.bpe.compiler import instruction, shared_address
+
+if TYPE_CHECKING:
+    u8: TypeAlias = Any
+    i32: TypeAlias = Any
+    i64: TypeAlias = Any
+    u64: TypeAlias = Any
+    boolean: TypeAlias = Any
+    pu8: TypeAlias = Any
+    pi32: TypeAlias = Any
+    pi64: TypeAlias = Any
+    pu64: TypeAlias = Any
+else:
+    u8, i32, i64, u64, boolean = types.uint8, types.int32, types.int64, types.uint64, types.boolean
+    pu8, pi32, pi64, pu64 = map(types.CPointer, (u8, i32, i64, u64))
+
+
+class Context:
+    """The fields that one thread's kernels read, and the arrays whose addresses are among them."""
+
+    def __init__(self, n_fields: int) -> None:
+        self.fields = np.zeros(n_fields, np.int64)
+        self.address = self.fields.ctypes.data
+        self._arrays: dict[int, np.ndarray] = {}
+
+    def link(self, function: Any) -> None:
+        """Let kernels that are given this context call a shared function."""
+        field, address = shared_address(function)
+        self.fields[field] = address
+
+    def array(self, field: int) -> np.ndarray:
+        """The array held in a field."""
+        return self._arrays[field]
+
+    def copy(self) -> "Context":
+        """A context of its own with the same arrays."""
+        other = Context(len(self.fields))
+        other.fields[:] = self.fields
+        other._arrays = self._arrays.copy()
+        return other
+
+    def hold(self, field: int, array: Shaped[np.ndarray, "..."]) -> None:
+        """Put the address of an array into a field and keep the array alive."""
+        assert array.flags.c_contiguous
+        self._arrays[field] = array
+        self.fields[field] = array.ctypes.data
+
+
+def _pointer_to(item: Any) -> Any:
+    """An instruction that makes a pointer to items of a type of an address."""
+
+    @instruction
+    def cast(_typing_context, address):
+        def generate(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(item)(types.int64), generate
+
+    return cast
+
+
+uint8_at = _pointer_to(types.uint8)
+int32_at = _pointer_to(types.int32)
+int64_at = _pointer_to(types.int64)
+uint64_at = _pointer_to(types.uint64)
+
+
+@instruction
+def load_word(_typing_context, pointer, index):
+    """Load 8 bytes, little-endian, from an index of a uint8 pointer on; they need no alignment."""
+
+    def generate(_context, builder, _signature, arguments):
+        place = builder.gep(arguments[0], [arguments[1]])
+        return builder.load(builder.bitcast(place, ir.IntType(64).as_pointer()), align=1)
+
+    return types.uint64(types.CPointer(types.uint8), types.int64), generate
+
+
+@instruction
+def store_word(_typing_context, pointer, index, word):
+    """The inverse of load_word."""
+
+    def generate(context, builder, _signature, arguments):
+        place = builder.gep(arguments[0], [arguments[1]])
+        builder.store(arguments[2], builder.bitcast(place, ir.IntType(64).as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.CPointer(types.uint8), types.int64, types.uint64), generate
+
+
+BYTES_HEADER = bytes.__basicsize__ - 1  # bytes of a bytes object before its content
+ASCII_HEADER = sys.getsizeof("") - 1  # bytes of an ASCII str before its content
+
+
+def address_of(text: bytes | str) -> int:
+    """Address of the content of a bytes object or an ASCII str, valid while the object lives."""
+    return id(text) + (BYTES_HEADER if isinstance(text, bytes) else ASCII_HEADER)
+
+
+def _check_layout() -> None:
+    text = "where does the content begin?"
+    for given in (text, text.encode()):
+        if ctypes.string_at(address_of(given), len(given)) != text.encode():
+            raise ImportError(
+                "the tokenizer's kernels need CPython: this Python lays out strings differently"
+            )
+
+
+_check_layout()
