@@ -1,21 +1,40 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
-"""Decorators that compile functions with numba: kernel, inner, shared and instruction."""
+"""Decorators that compile functions with numba: kernel, inner, shared and instruction.
+
+pipeline.py makes compiling three times as fast, with names that numba does not promise to keep.
+Where one of them is missing, numba.njit compiles the same functions without it, and a warning says
+so.
+"""
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numba
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
-from fastlm.tokenizer.bpe import pipeline
+_NUMBA_VERSIONS = "numba>=0.61,<0.69"  # those of pyproject.toml: pipeline.py works with them
+
+_options: dict[str, Any] = {"cache": True}
+try:
+    from fastlm.tokenizer.bpe import pipeline
+except (ImportError, AttributeError, TypeError) as _error:
+    _has_pipeline = False
+    warnings.warn(
+        f"numba {numba.__version__} lacks what the tokenizer's compiler pipeline expects of it "
+        f"({_error}): results are the same, but the first use of the tokenizer's kernels, which "
+        f"compiles them, takes about 15 s in place of 5 s; install {_NUMBA_VERSIONS}",
+        stacklevel=2,
+    )
+else:
+    _has_pipeline = True
+    _options["pipeline_class"] = pipeline.ShortCompiler
 
 instruction: Any = intrinsic
-
-_options: dict[str, Any] = {"cache": True, "pipeline_class": pipeline.ShortCompiler}
 
 # A kernel is a function that Python calls. It is compiled when first called and kept on disk.
 kernel: Any = numba.njit(nogil=True, **_options)
@@ -55,7 +74,32 @@ def inner(function: Any) -> Any:
     kernel that calls it, where it is optimized once, together with the rest.
     """
     signature = _signature(function)
-    return _instruction_like(function, signature, pipeline.call_inside(function, signature))
+    if _has_pipeline:
+        return _instruction_like(function, signature, pipeline.call_inside(function, signature))
+    return _compiled_when_called(function, signature)
+
+
+def _compiled_when_called(function: Any, signature: Any) -> Any:
+    """numba.njit(signature)(function), put off until a function that calls it is compiled.
+
+    At once would be too early: a function may call others that its file defines further down.
+    """
+
+    def called(*arguments: Any) -> Any:
+        raise NotImplementedError  # compiled code calls what overload returns in place of this
+
+    compile_once = functools.cache(lambda: numba.njit(signature)(function))
+
+    @overload(called)
+    def choose(*arguments: Any) -> Any:
+        compiled = compile_once()
+
+        def call(*arguments: Any) -> Any:
+            return compiled(*arguments)
+
+        return call
+
+    return functools.update_wrapper(called, function)
 
 
 class _Shared:

@@ -1,16 +1,19 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
 """numba's compiler without the passes that loops over numbers and pointers do not need.
 
-It is made of names that numba documents for its own developers or not at all.
+It is made of names that numba documents for its own developers or not at all. Where this numba
+lacks one of them, importing this file raises an ImportError, an AttributeError or a TypeError, and
+compiler.py goes on without it.
 """
 
 import functools
 import gc
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from numba import types
-from numba.core import compiler, typed_passes, untyped_passes
+from numba.core import base, compiler, typed_passes, untyped_passes
 from numba.core.compiler_machinery import PassManager
 
 _PASSES = (
@@ -26,6 +29,17 @@ _PASSES = (
     typed_passes.NoPythonBackend,
 )
 _FLAGS = ("no_compile", "no_cpython_wrapper", "no_cfunc_wrapper")
+
+# Names that are used only while a function compiles: looked up now, so that none is missing then.
+for _owner, _names in (
+    (base.BaseContext, ("active_code_library", "call_internal")),
+    (compiler.CompilerBase, ("compile_extra",)),
+    (compiler.Flags, _FLAGS),
+    (PassManager, ("add_pass", "finalize")),
+):
+    for _name in _names:
+        getattr(_owner, _name)
+inspect.signature(compiler.CompilerBase).bind(*range(7))  # as many as call_inside gives
 
 
 def _call_with_room(function: Callable[[], Any]) -> Any:
