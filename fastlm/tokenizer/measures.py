@@ -23,6 +23,7 @@ from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, cut_blocks
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.lazy_encoder import SMALL_CHARACTERS
+from fastlm.tokenizer.bpe.unicode_table import N_CODE_POINTS
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 PILE_BYTES = 825 * 10**9
@@ -30,7 +31,6 @@ BASELINES = ("character", "byte", "word")
 HELD_BYTES = 1 << 25  # a text up to this size is kept, to be encoded more than once
 
 _END = END_OF_TEXT.encode()
-_N_CODE_POINTS = 0x110000
 _WARM_UP = b"a "
 
 
@@ -261,7 +261,7 @@ class Characters:
 
     def __init__(self) -> None:
         self.n_tokens = 0
-        self._is_known = np.zeros(_N_CODE_POINTS, np.bool_)
+        self._is_known = np.zeros(N_CODE_POINTS, np.bool_)
 
     def add(self, text: bytes) -> None:
         code_points = np.frombuffer(text.decode().encode("utf-32-le"), np.uint32)

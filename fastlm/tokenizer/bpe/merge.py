@@ -40,16 +40,24 @@ from fastlm.tokenizer.bpe.context import (
 from fastlm.tokenizer.bpe.count import Words
 from fastlm.tokenizer.bpe.pair_heap import pop, push, replace_top
 
-BOUNDARY, INSIDE = -1, -2  # slots that hold no symbol's id
+_BOUNDARY, _INSIDE = -1, -2  # slots that hold no symbol's id
 
 _MAX_SLOTS = 1 << 29  # lists of positions hold up to three for each slot, counted in int32
 _MAX_COUNT = (1 << 32) - 1
 _MERGES_BETWEEN_REPORTS = 1000
-_NO_LIMIT = 1 << 40
-_COUNT_BITS = np.uint64(_MAX_COUNT)
-_ID_BITS = np.uint64(0xFFFFFFFF)
+# A uint64 holds two numbers: its high half, above _HALF bits, and its low half.
 _HALF = np.uint64(32)
-_NOWHERE = -1  # for positions that belong to no pair
+_LOW_HALF = np.uint64((1 << 32) - 1)
+# The fields of pairs, and the items of their arrays.
+_PAIR_ARRAYS = (
+    (f.LEFT, np.int32),
+    (f.RIGHT, np.int32),
+    (f.BEGIN, np.int32),
+    (f.END, np.int32),
+    (f.BOUND, np.int64),
+    (f.PAIR, np.int32),
+)
+_FIRST_PAIRS = 1 << 17  # all pairs of bytes, and more
 
 
 def learn_merges(
@@ -69,7 +77,8 @@ def learn_merges(
     n_symbols = 256 + n_merges
     context = Context(f.N_FIELDS)
     fields = context.fields
-    fields[f.MAX_TOKEN_BYTES] = _NO_LIMIT if max_token_bytes is None else max_token_bytes
+    # No token is longer than all slots.
+    fields[f.MAX_TOKEN_BYTES] = _MAX_SLOTS if max_token_bytes is None else max_token_bytes
     fields[f.MAX_SYMBOLS] = n_symbols
     for field, dtype in ((f.PLACE, np.int32), (f.LENGTH, np.int32), (f.PREFIX, np.uint64)):
         context.hold(field, np.zeros(n_symbols, dtype))
@@ -78,7 +87,8 @@ def learn_merges(
         context.hold(field, np.zeros(2 * (n_symbols + 1), dtype))
     merged = np.empty(n_merges, np.int32)
     context.hold(f.MERGED, merged)
-    pairs = _hold_pairs(context, [np.empty(0, dtype) for dtype in _PAIR_DTYPES], _FIRST_PAIRS)
+    pairs = [np.empty(0, dtype) for _, dtype in _PAIR_ARRAYS]
+    _hold_pairs(context, pairs, _FIRST_PAIRS)
     text = _lay_out(context, words)
     exhausted = False
     while fields[f.N_LEARNED] < n_merges and not exhausted:
@@ -86,24 +96,19 @@ def learn_merges(
         while fields[f.N_LEARNED] < wanted and not exhausted:
             # One merge makes at most two pairs with each symbol there is.
             if fields[f.N_PAIRS] + 2 * n_symbols > fields[f.MAX_PAIRS]:
-                pairs = _hold_pairs(context, pairs, 2 * int(fields[f.MAX_PAIRS]) + 2 * n_symbols)
+                _hold_pairs(context, pairs, 2 * int(fields[f.MAX_PAIRS]) + 2 * n_symbols)
             exhausted = _learn(context.address, wanted)
         if on_progress is not None:
             on_progress(int(fields[f.N_LEARNED]))
     return _spell(context, text, pairs, merged[: fields[f.N_LEARNED]])
 
 
-_PAIR_DTYPES = (np.int32, np.int32, np.int32, np.int32, np.int64, np.int32)
-_FIRST_PAIRS = 1 << 17  # all pairs of bytes and more
-
-
-def _hold_pairs(context: Context, pairs: list[np.ndarray], capacity: int) -> list[np.ndarray]:
-    """Make room for pairs; returns the arrays, longer."""
-    for field, array in zip((f.LEFT, f.RIGHT, f.BEGIN, f.END, f.BOUND, f.PAIR), pairs, strict=True):
+def _hold_pairs(context: Context, pairs: list[np.ndarray], capacity: int) -> None:
+    """Resize the arrays of pairs in place and give them to the context."""
+    for (field, _), array in zip(_PAIR_ARRAYS, pairs, strict=True):
         array.resize(capacity, refcheck=False)
         context.hold(field, array)
     context.fields[f.MAX_PAIRS] = capacity
-    return pairs
 
 
 def _lay_out(context: Context, words: Words) -> UInt8[np.ndarray, " n_slots"]:
@@ -123,7 +128,7 @@ def _lay_out(context: Context, words: Words) -> UInt8[np.ndarray, " n_slots"]:
     text = np.zeros(n_slots, np.uint8)
     text[:256] = np.arange(256)
     context.hold(f.TEXT, text)
-    context.hold(f.SYMBOLS, np.full(n_slots, BOUNDARY, np.int32))
+    context.hold(f.SYMBOLS, np.full(n_slots, _BOUNDARY, np.int32))
     context.hold(f.POSITIONS, np.empty(3 * n_slots, np.uint64))
     order = _by_prefix(words)
     totals, places = np.zeros(1 << 16, np.int64), np.zeros(1 << 16, np.int64)
@@ -294,7 +299,7 @@ def _recount(c: pi64, pair: i64) -> i64:
         is_there = (ids[slot] == left) & (ids[slot + length] == right)
         positions[kept] = position
         kept += np.int64(is_there)
-        total += (position & _COUNT_BITS) * np.uint64(is_there)
+        total += (position & _LOW_HALF) * np.uint64(is_there)
     int32_at(c[f.END])[pair] = kept
     return np.int64(total)
 
@@ -341,8 +346,8 @@ def _replace(
         slot = np.int64(positions[i] >> _HALF)
         # Of overlapping occurrences, as in "aaa", the one before has taken this one's symbol.
         if ids[slot] == left and ids[slot + left_length] == right:
-            ids[slot + left_length - 1] = INSIDE
-            ids[slot + left_length] = INSIDE
+            ids[slot + left_length - 1] = _INSIDE
+            ids[slot + left_length] = _INSIDE
             ids[slot] = merged
             ids[slot + length - 1] = merged
             positions[kept] = positions[i]
@@ -364,7 +369,7 @@ def _look_around(c: pi64, begin: i64, end: i64, length: i64, merged: i64) -> tup
     n_after = second_half
     for i in range(begin, end):
         slot = np.int64(positions[i] >> _HALF)
-        count = np.int64(positions[i] & _COUNT_BITS)
+        count = np.int64(positions[i] & _LOW_HALF)
         before = np.int64(ids[slot - 1]) + 1
         after = np.int64(ids[slot + length]) + 1
         # A pair of two new symbols is noted once, by the second of them.
@@ -390,7 +395,7 @@ def _add_neighbours(c: pi64, half: i64, n_seen: i64, merged: i64) -> None:
         neighbour = np.int64(seen[i])
         other = neighbour - half - 1
         if other < 0 or lengths[other] + lengths[merged] > c[f.MAX_TOKEN_BYTES]:
-            n_places[neighbour] = _NOWHERE
+            n_places[neighbour] = -1  # _fill_lists skips it
             continue
         left, right = (merged, other) if half > 0 else (other, merged)
         n_places[neighbour] = _new_pair(
@@ -404,7 +409,7 @@ def _fill_lists(c: pi64, begin: i64, end: i64) -> None:
     lengths, places = int32_at(c[f.LENGTH]), int32_at(c[f.N_PLACES])
     for i in range(begin, end):
         before = np.int64(around[i - begin] >> _HALF)
-        after = np.int64(around[i - begin] & _ID_BITS)
+        after = np.int64(around[i - begin] & _LOW_HALF)
         if places[before] >= 0:
             positions[places[before]] = positions[i] - (np.uint64(lengths[before - 1]) << _HALF)
             places[before] += 1

@@ -23,16 +23,15 @@ from fastlm.tokenizer.bpe.context import (
     uint64_at,
 )
 
-MAX_IDS = 1 << 21  # ids and ranks share a uint64
-NO_RANK = np.int32((1 << 22) - 1)
-SCANNED_BYTES = 64  # up to here looking at every pair beats lists of them
+_MAX_IDS = 1 << 21  # ids and ranks share a uint64
+_NO_RANK = np.int32((1 << 22) - 1)
+_SCANNED_BYTES = 64  # up to here looking at every pair beats lists of them
 SCRATCH_PER_BYTE = 4  # int32 of room for each byte of a word
 
 _LEFT_SHIFT, _RIGHT_SHIFT = np.uint64(43), np.uint64(22)
 _HASH_SHIFT = np.uint64(40)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _NO_PAIR = np.uint64(0xFFFFFFFFFFFFFFFF)
-_RANK_BITS = np.uint64(NO_RANK)
 _NOT_IN_HEAP, _EMPTY = np.int32(-2), np.int32(-1)  # heads of lists without a place
 
 
@@ -49,9 +48,9 @@ def add_merges(
         ValueError: if the vocabulary is too large for the table.
     """
     vocab_size = 1 + int(max(byte_ids.max(), merges.max(initial=0)))
-    if max(vocab_size, len(merges)) >= MAX_IDS:
+    if max(vocab_size, len(merges)) >= _MAX_IDS:
         raise ValueError(
-            f"a vocabulary must have fewer than {MAX_IDS} tokens and merges: got {vocab_size} and "
+            f"a vocabulary must have fewer than {_MAX_IDS} tokens and merges: got {vocab_size} and "
             f"{len(merges)}"
         )
     pairs = _hash_pairs(merges)
@@ -87,7 +86,7 @@ def _rank_byte_pairs(
     byte_ids: Int64[np.ndarray, "256"], merges: Int64[np.ndarray, "n_merges 3"], vocab_size: int
 ) -> Int32[np.ndarray, "65536"]:
     """Rank of the merge of two bytes, at first << 8 | second."""
-    ranks = np.full(1 << 16, NO_RANK, np.int32)
+    ranks = np.full(1 << 16, _NO_RANK, np.int32)
     byte_of = np.full(vocab_size, -1, np.int64)
     byte_of[byte_ids[byte_ids >= 0]] = np.flatnonzero(byte_ids >= 0)
     left, right = byte_of[merges[:, 0]], byte_of[merges[:, 1]]
@@ -120,20 +119,20 @@ def add_rank_lists(context: Context) -> None:
 
 
 @inner
-def find_rank(c: pi64, left: i64, right: i64) -> i32:
-    """Rank of the merge of two ids, or NO_RANK."""
+def _find_rank(c: pi64, left: i64, right: i64) -> i32:
+    """Rank of the merge of two ids, or _NO_RANK."""
     pairs = uint64_at(c[f.PAIRS])
     mask = c[f.PAIR_MASK]
     key = np.uint64(left) << _LEFT_SHIFT | np.uint64(right) << _RIGHT_SHIFT
     slot = np.int64((key * _MULTIPLIER) >> _HASH_SHIFT) & mask
     while True:
         entry = pairs[slot]
-        # Both tests in one: an entry of the key leaves its rank, which is below NO_RANK.
+        # Both tests in one: an entry of the key leaves its rank, which is below _NO_RANK.
         rank = entry ^ key
-        if rank < _RANK_BITS:
+        if rank < np.uint64(_NO_RANK):
             return np.int32(rank)
         if entry == _NO_PAIR:
-            return NO_RANK
+            return _NO_RANK
         slot = (slot + 1) & mask
 
 
@@ -160,7 +159,7 @@ def merge_word(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, i64]:
         if i > 0:
             ranks[i - 1] = byte_pairs[before << 8 | byte]
         before = byte
-    if length <= SCANNED_BYTES:
+    if length <= _SCANNED_BYTES:
         return _merge_by_scanning(c, length, ids, ranks), codes.DONE
     return _merge_by_lists(c, length, ids, ranks), codes.DONE
 
@@ -169,13 +168,13 @@ def merge_word(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, i64]:
 def _merge_by_scanning(c: pi64, n_ids: i64, ids: pi32, ranks: pi32) -> i64:
     merged_ids = int32_at(c[f.MERGED_IDS])
     while n_ids > 1:
-        best = NO_RANK
+        best = _NO_RANK
         at = 0
         for i in range(n_ids - 1):
             if ranks[i] < best:
                 best = ranks[i]
                 at = i
-        if best == NO_RANK:
+        if best == _NO_RANK:
             break
         n_ids -= 1
         ids[at] = merged_ids[best]
@@ -183,9 +182,9 @@ def _merge_by_scanning(c: pi64, n_ids: i64, ids: pi32, ranks: pi32) -> i64:
             ids[i] = ids[i + 1]
             ranks[i] = ranks[i + 1]
         if at > 0:
-            ranks[at - 1] = find_rank(c, ids[at - 1], ids[at])
+            ranks[at - 1] = _find_rank(c, ids[at - 1], ids[at])
         if at < n_ids - 1:
-            ranks[at] = find_rank(c, ids[at], ids[at + 1])
+            ranks[at] = _find_rank(c, ids[at], ids[at + 1])
     return n_ids
 
 
@@ -205,7 +204,7 @@ def _merge_by_lists(c: pi64, length: i64, ids: pi32, ranks: pi32) -> i64:
     heap = int32_at(c[f.RANK_LISTS] + 8 * n_merges)
     merged_ids, lengths = int32_at(c[f.MERGED_IDS]), int32_at(c[f.TOKEN_LENGTHS])
     lists = (next_place, place_before, heads, tails, heap)
-    ranks[length - 1] = NO_RANK
+    ranks[length - 1] = _NO_RANK
     n_heap = np.int64(0)
     for place in range(length - 1):
         n_heap = _link(lists, n_heap, ranks[place], place)
@@ -226,10 +225,10 @@ def _merge_by_lists(c: pi64, length: i64, ids: pi32, ranks: pi32) -> i64:
         if place > 0:
             before = place - lengths[ids[place - 1]]
             _unlink(lists, ranks, before)
-            ranks[before] = find_rank(c, ids[before], merged)
+            ranks[before] = _find_rank(c, ids[before], merged)
             n_heap = _link(lists, n_heap, ranks[before], before)
         if after < length:
-            ranks[place] = find_rank(c, merged, ids[after])
+            ranks[place] = _find_rank(c, merged, ids[after])
             n_heap = _link(lists, n_heap, ranks[place], place)
     n_ids = np.int64(0)
     place = np.int64(0)
@@ -244,7 +243,7 @@ def _merge_by_lists(c: pi64, length: i64, ids: pi32, ranks: pi32) -> i64:
 def _link(lists: tuple[pi32, pi32, pi32, pi32, pi32], n_heap: i64, rank: i32, place: i64) -> i64:
     """Put a place into the list of its rank, if it has one; returns the heap's size."""
     next_place, place_before, heads, tails, heap = lists
-    if rank == NO_RANK:
+    if rank == _NO_RANK:
         return n_heap
     if heads[rank] == _NOT_IN_HEAP:
         n_heap = _push(heap, n_heap, rank)
@@ -280,9 +279,9 @@ def _unlink(lists: tuple[pi32, pi32, pi32, pi32, pi32], ranks: pi32, place: i64)
     """Take a place out of the list of its rank."""
     next_place, place_before, heads, tails, _ = lists
     rank = ranks[place]
-    if rank == NO_RANK:
+    if rank == _NO_RANK:
         return
-    ranks[place] = NO_RANK
+    ranks[place] = _NO_RANK
     before, after = np.int64(place_before[place]), np.int64(next_place[place])
     if before >= 0:
         next_place[before] = after

@@ -38,11 +38,11 @@ from fastlm.tokenizer.bpe.context import (
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_classes
 
-BLANK = 16  # set beside SPACE for U+0020
-IS_START, MAY_CONTRACT = 1, 2  # bits of a window's flags
+_BLANK = 16  # set beside SPACE for U+0020
+_IS_START, _MAY_CONTRACT = 1, 2  # bits of a window's flags
 
 WINDOW_BYTES = 8192
-LOOKAHEAD = 16  # bytes copied past a window: the next character's class, a contraction, key loads
+_LOOKAHEAD = 16  # bytes copied past a window: the next character's class, a contraction, key loads
 PADDING = 256  # bytes past a window in its buffers
 _WHOLE = 128  # loops go over multiples of it: what vector code does at once, with no rest
 
@@ -82,13 +82,13 @@ def scan_window(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, i64]:
     text, classes = uint8_at(c[f.TEXT]), uint8_at(c[f.CLASSES])
     flags, starts = uint8_at(c[f.FLAGS]), int32_at(c[f.STARTS])
     n_bytes = min(end - begin, WINDOW_BYTES)
-    visible = min(end - begin, n_bytes + LOOKAHEAD)
+    visible = min(end - begin, n_bytes + _LOOKAHEAD)
     _copy(uint8_at(data + begin), text, visible)
-    n_padded = (n_bytes + LOOKAHEAD + _WHOLE - 1) & -_WHOLE
+    n_padded = (n_bytes + _LOOKAHEAD + _WHOLE - 1) & -_WHOLE
     for i in range(visible, n_padded):
         text[i] = 0
     seen = _classify_ascii(text, classes, n_padded)
-    for i in range(visible, n_bytes + LOOKAHEAD):
+    for i in range(visible, n_bytes + _LOOKAHEAD):
         classes[i] = SPACE
     has_wide_space = False
     if seen >= 0x80:
@@ -127,7 +127,7 @@ def _classify_ascii(text: pu8, classes: pu8, n_padded: i64) -> u8:
         label = np.uint8(LETTER) if is_letter else label
         label = np.uint8(NUMBER) if np.uint8(byte - np.uint8(48)) < np.uint8(10) else label
         label = np.uint8(SPACE) if np.uint8(byte - np.uint8(9)) < np.uint8(5) else label
-        label = np.uint8(SPACE | BLANK) if byte == np.uint8(32) else label
+        label = np.uint8(SPACE | _BLANK) if byte == np.uint8(32) else label
         classes[i] = label
     return seen
 
@@ -150,7 +150,7 @@ def _classify_wide(
         if text[i] < 0x80:
             i += 1
             continue
-        code_point, length = decode_character(text, i, visible)
+        code_point, length = _decode_character(text, i, visible)
         if length == 0:
             return has_wide_space, i
         label = class_of[code_point]
@@ -162,7 +162,7 @@ def _classify_wide(
 
 
 @inner
-def decode_character(text: pu8, i: i64, end: i64) -> tuple[i64, i64]:
+def _decode_character(text: pu8, i: i64, end: i64) -> tuple[i64, i64]:
     """(code point, bytes) of the UTF-8 character beyond ASCII at i; 0 bytes when it is invalid."""
     first = np.int64(text[i])
     second = np.int64(text[i + 1]) ^ 0x80 if i + 1 < end else 0xFF
@@ -190,14 +190,14 @@ def _flag_starts(text: pu8, classes: pu8, flags: pu8, n_bytes: i64) -> None:
         here = classes[i + 1]
         after = classes[i + 2]
         changes = np.uint8(np.uint8((before ^ here) & class_bits) != np.uint8(0))
-        after_blank = np.uint8(np.uint8(before & np.uint8(BLANK)) != np.uint8(0))
+        after_blank = np.uint8(np.uint8(before & np.uint8(_BLANK)) != np.uint8(0))
         last_space = np.uint8(before & here & np.uint8(~after) & np.uint8(SPACE))
         contracts = np.uint8(text[i + 1] == np.uint8(_APOSTROPHE)) & np.uint8(
-            np.uint8(before & np.uint8(OTHER | BLANK)) == np.uint8(0)
+            np.uint8(before & np.uint8(OTHER | _BLANK)) == np.uint8(0)
         )
         starts = (changes & (np.uint8(1) - after_blank)) | np.uint8(last_space != np.uint8(0))
         flags[i + 1] = starts | (contracts << 1)
-    flags[0] = IS_START | (MAY_CONTRACT if text[0] == _APOSTROPHE else 0)
+    flags[0] = _IS_START | (_MAY_CONTRACT if text[0] == _APOSTROPHE else 0)
 
 
 @inner
@@ -213,26 +213,26 @@ def _flag_wide_spaces(text: pu8, words: pu64, classes: pu8, flags: pu8, n_bytes:
             for k in range(1, length):
                 flags[i + k] = 0
             if i > 0 and classes[i - 1] & SPACE:
-                flags[i] = IS_START if classes[i + length] & SPACE == 0 else 0
+                flags[i] = _IS_START if classes[i + length] & SPACE == 0 else 0
         i += 1
 
 
 @inner
 def _flag_contractions(text: pu8, flags: pu8, words: pu64, n_bytes: i64) -> None:
     for word in range((n_bytes + 7) >> 3):
-        if words[word] & np.uint64(MAY_CONTRACT * _EACH_BYTE) == 0:
+        if words[word] & np.uint64(_MAY_CONTRACT * _EACH_BYTE) == 0:
             continue
         for i in range(word * 8, min(word * 8 + 8, n_bytes)):
-            if flags[i] & MAY_CONTRACT:
+            if flags[i] & _MAY_CONTRACT:
                 length = _contraction_length(text[i + 1], text[i + 2])
                 if length:
                     flags[i + 1] = 0
-                    flags[i + length] |= IS_START
+                    flags[i + length] |= _IS_START
 
 
 @inner
 def _gather_starts(flags: pu8, words: pu64, starts: pi32, n_bytes: i64) -> i64:
-    """Write the positions of the flags that say IS_START; returns how many."""
+    """Write the positions of the flags that say _IS_START; returns how many."""
     for i in range(n_bytes, n_bytes + 64):
         flags[i] = 0
     n_starts = 0
@@ -241,7 +241,7 @@ def _gather_starts(flags: pu8, words: pu64, starts: pi32, n_bytes: i64) -> i64:
         # is what the processor cannot predict.
         mask = np.uint64(0)
         for k in range(8):
-            bits = words[(base >> 3) + k] & np.uint64(IS_START * _EACH_BYTE)
+            bits = words[(base >> 3) + k] & np.uint64(_IS_START * _EACH_BYTE)
             packed = (bits * np.uint64(0x0102040810204080)) >> np.uint64(56)
             mask |= packed << np.uint64(8 * k)
         while mask:
@@ -275,7 +275,7 @@ def long_token_end(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, boole
     while position < end:
         code_point, length = np.int64(text[position]), 1
         if code_point >= 0x80:
-            code_point, length = decode_character(text, position, end)
+            code_point, length = _decode_character(text, position, end)
             if length == 0:
                 return position, False
         here = np.int64(class_of[code_point])

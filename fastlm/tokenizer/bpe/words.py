@@ -38,18 +38,17 @@ AHEAD = 16  # tokens between asking for a slot and reading it
 VALUE = 2  # offset of the two value words in a slot
 
 _LENGTH_SHIFT = np.uint64(56)
-LONG_KEY = np.uint64(0xFF << 56)
+_LONG_KEY = np.uint64(0xFF << 56)
 _NO_KEY = np.uint64(0xFE << 56)  # second key word that no entry has
 _FIRST_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SECOND_MULTIPLIER = np.uint64(0xC2B2AE3D27D4EB4F)
 _ALL_BITS = np.uint64(0xFFFFFFFFFFFFFFFF)
-_LINE_WORDS = 8  # of a cache line
 
 
 def new_table(n_slots: int) -> UInt64[np.ndarray, " n_words"]:
     """An empty table of a power of two slots, at the start of a cache line."""
-    room = np.zeros(4 * n_slots + _LINE_WORDS, np.uint64)
-    begin = -room.ctypes.data % 64 // 8
+    room = np.zeros(4 * n_slots + 8, np.uint64)
+    begin = -room.ctypes.data % 64 // 8  # a cache line is 64 bytes, 8 words
     return room[begin : begin + 4 * n_slots]
 
 
@@ -123,15 +122,15 @@ def find_or_insert(c: pi64, text_address: i64, begin: i64, length: i64) -> i64:
     if length <= SHORT_BYTES:
         first, second = _short_key(text, begin, length)
     else:
-        first, second = _hash_long(text, begin, length), LONG_KEY
+        first, second = _hash_long(text, begin, length), _LONG_KEY
     slot = _home(first, second, mask)
     while table[slot + 1] != 0:
         if table[slot] == first:
             if length <= SHORT_BYTES:
                 if table[slot + 1] == second:
                     return slot
-            elif table[slot + 1] >= LONG_KEY:
-                place = np.int64(table[slot + 1] ^ LONG_KEY)
+            elif table[slot + 1] >= _LONG_KEY:
+                place = np.int64(table[slot + 1] ^ _LONG_KEY)
                 if _equals(arena, place, text, begin, length):
                     return slot
         slot = (slot + 4) & (4 * mask + 3)
@@ -186,7 +185,7 @@ def _equals(arena: pu64, place: i64, text: pu8, begin: i64, length: i64) -> bool
 
 
 @kernel
-def rehash(address, larger_address, larger_mask):
+def _rehash(address, larger_address, larger_mask):
     """Copy every entry of the context's table into an empty larger one."""
     c, larger = int64_at(address), uint64_at(larger_address)
     table = uint64_at(c[f.TABLE])
@@ -194,7 +193,7 @@ def rehash(address, larger_address, larger_mask):
         if table[old + 1] == 0:
             continue
         second = table[old + 1]
-        slot = _home(table[old], LONG_KEY if second >= LONG_KEY else second, larger_mask)
+        slot = _home(table[old], _LONG_KEY if second >= _LONG_KEY else second, larger_mask)
         while larger[slot + 1] != 0:
             slot = (slot + 4) & (4 * larger_mask + 3)
         for i in range(4):
@@ -204,7 +203,7 @@ def rehash(address, larger_address, larger_mask):
 def grow_table(context: Context) -> None:
     """Give a context a table four times as large with the same entries."""
     larger = new_table(4 * (int(context.fields[f.SLOT_MASK]) + 1))
-    rehash(context.address, larger.ctypes.data, len(larger) // 4 - 1)
+    _rehash(context.address, larger.ctypes.data, len(larger) // 4 - 1)
     hold_table(context, larger)
 
 
@@ -224,8 +223,8 @@ def list_words(address, text_address, bounds_address, counts_address):
         second = table[slot + 1]
         if second == 0:
             continue
-        place = np.int64(second ^ LONG_KEY)
-        is_long = second >= LONG_KEY
+        place = np.int64(second ^ _LONG_KEY)
+        is_long = second >= _LONG_KEY
         length = np.int64(arena[place] if is_long else second >> _LENGTH_SHIFT)
         for i in range(length):
             part = arena[place + 1 + (i >> 3)] if is_long else table[slot + (i >> 3)]

@@ -14,14 +14,14 @@ import numpy as np
 
 _PRINTED = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _OTHERS = [byte for byte in range(256) if byte not in set(_PRINTED)]
-CHARACTER_OF_BYTE = {byte: chr(byte) for byte in _PRINTED} | {
+_CHARACTER_OF_BYTE = {byte: chr(byte) for byte in _PRINTED} | {
     byte: chr(0x100 + index) for index, byte in enumerate(_OTHERS)
 }
-BYTE_OF_CHARACTER = {character: byte for byte, character in CHARACTER_OF_BYTE.items()}
+_BYTE_OF_CHARACTER = {character: byte for byte, character in _CHARACTER_OF_BYTE.items()}
 
 _NO_BYTE = 256
-_BYTE_OF_POINT = np.full(1 + max(map(ord, BYTE_OF_CHARACTER)), _NO_BYTE, np.uint16)
-for _character, _byte in BYTE_OF_CHARACTER.items():
+_BYTE_OF_POINT = np.full(1 + max(map(ord, _BYTE_OF_CHARACTER)), _NO_BYTE, np.uint16)
+for _character, _byte in _BYTE_OF_CHARACTER.items():
     _BYTE_OF_POINT[ord(_character)] = _byte
 
 _HEADER = "#version"
@@ -31,12 +31,12 @@ _MARKUP = re.compile(r"<[^<>]+>", re.DOTALL)  # as <|endoftext|> and <pad>
 
 def to_printable(token: bytes) -> str:
     """A token's bytes as GPT-2's files spell them, a printable character each."""
-    return "".join([CHARACTER_OF_BYTE[byte] for byte in token])
+    return "".join([_CHARACTER_OF_BYTE[byte] for byte in token])
 
 
 def from_printable(text: str) -> bytes:
     """Raises KeyError with the character that spells no byte."""
-    return bytes([BYTE_OF_CHARACTER[character] for character in text])
+    return bytes([_BYTE_OF_CHARACTER[character] for character in text])
 
 
 def spell_all(texts: Sequence[str]) -> list[bytes]:
