@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from short_runs import (
@@ -122,12 +123,21 @@ def test_what_was_logged_before_the_first_checkpoint_is_not_there_twice(
     assert_equal_runs(tmp_path / "run", finished[0])
 
 
-def test_the_run_leaves_before_its_job_ends(finished, data, tmp_path):
-    """As if Slurm ended the job within a step: saved, not finished, and resumed to the same end."""
-    ends = time.time() + 17  # a clean stop is given 10 s, what checkpoints take and two steps
-    summary = train(config(data, max_steps=10**6), tmp_path / "run", job_ends=ends)
+def test_the_run_leaves_before_its_job_ends(data, tmp_path, monkeypatch):
+    """Saved, not finished, and resumed; each look at the clock takes a second."""
+    now = 1000.0
+
+    def a_second_later() -> float:
+        nonlocal now
+        now += 1.0
+        return now
+
+    clock = SimpleNamespace(time=a_second_later, monotonic=time.monotonic)
+    monkeypatch.setattr(signals, "time", clock)
+    summary = train(config(data, max_steps=10**6), tmp_path / "run", job_ends=1040.0)
     assert (summary.finished, summary.stopped_by) == (False, "the end of the job")
-    assert time.time() < ends
+    # A clean stop is given 10 s, what checkpoints take and two steps.
+    assert 1003.0 < now < 1040.0 - 8.0
     assert read_newest(tmp_path / "run/checkpoints", pytest.fail).step == summary.step
     if summary.step < 20:
         train(config(data), tmp_path / "run", resume=True)
