@@ -148,7 +148,7 @@ class StepMemory(NamedTuple):
 
     @property
     def saved(self) -> int:
-        """Of these what a checkpoint holds."""
+        """Bytes of a checkpoint."""
         return self.parameters + self.optimizer + self.average
 
 
@@ -160,15 +160,14 @@ def step_memory(
     keeps_logits: bool = True,
     n_parts: int = 1,
 ) -> StepMemory:
-    """What a training step of a run holds at its peak in each process, as training_memory has it.
+    """Peak memory of a run's training step in each process, from training_memory.
 
     Args:
-        micro_batch: windows that go through the network at once.
+        micro_batch: windows per micro-batch.
         bf16: whether activations are bfloat16 on the device, which config.bf16 only asks for.
-        keeps_logits: False if the loss is computed in chunks, see training_memory.
-        n_parts: processes of which each has its part of the optimizers' state and of the average,
-            as under fsdp. Parameters and gradients are counted whole then too: they are, layer by
-            layer.
+        keeps_logits: False if the loss is computed in chunks; see training_memory.
+        n_parts: number of processes that shard optimizer state and average, as FSDP does.
+            Parameters and gradients are counted in full even then: each layer gathers them.
     """
     whole = training_memory(
         config.model,
@@ -215,7 +214,7 @@ def training_memory(
     """
     optim = OptimConfig() if optim is None else optim
     n_parameters = count_parameters(config)
-    # Tables of n-grams: no dense gradients, and one number a row (fastlm.optim.rows).
+    # N-gram tables have no dense gradients, and one number of state per row (fastlm.optim.rows).
     n_row_parameters = 2 * config.ngram_rows * config.ngram_row_width
     n_dense = n_parameters - n_row_parameters
     n_matrices = config.n_layers * _layer_matrices(config) if optim.name in _MUON else 0

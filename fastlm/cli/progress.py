@@ -1,4 +1,4 @@
-"""How far a long job has come: the one callback by which all of them tell it.
+"""Progress: the type of the callback by which long jobs report how far they are.
 
 >>> def on_progress(what: str, n: int) -> None:
 ...     print(what, n)
@@ -10,5 +10,5 @@ bytes 262144
 from collections.abc import Callable
 
 Progress = Callable[[str, int], object]
-"""Called now and then with the name of what is counted (bytes, merges, a text) and how much of it
-is done by now. A job that finds out how much there will be tells that before, as "total"."""
+"""Called now and then with the name of what is counted (bytes, merges, a text) and the amount done
+so far. A job that learns the final amount reports it first, under the name "total"."""

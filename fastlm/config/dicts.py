@@ -1,4 +1,4 @@
-"""Dataclasses as JSON, and read back from it."""
+"""Dataclasses to JSON and back."""
 
 import dataclasses
 import json
@@ -15,11 +15,10 @@ def to_json(instance: Any) -> str:
 
 
 def from_dict(kind: type[C], values: Mapping[str, Any]) -> C:
-    """The inverse of dataclasses.asdict, also from JSON; a field that misses has its default.
+    """The inverse of dataclasses.asdict, also from JSON; a missing field gets its default.
 
     Raises:
-        ValueError: for a field that the class does not have, a value of another type, or one that
-            the class refuses.
+        ValueError: for an unknown field, a value of the wrong type, or one that the class refuses.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{kind.__name__} must be an object: got {values!r}")
@@ -44,7 +43,7 @@ def from_dict(kind: type[C], values: Mapping[str, Any]) -> C:
 
 
 def _is(value: Any, hint: Any) -> bool:
-    """Whether a value is of an annotation's type; an int is a float, a bool is no int."""
+    """Whether a value has an annotated type; an int counts as a float, a bool not as an int."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return any(_is(value, argument) for argument in arguments)

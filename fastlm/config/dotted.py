@@ -7,17 +7,17 @@ from typing import Any, TypeVar
 C = TypeVar("C")
 
 MOST_LEVELS = 8
-"""of mappings: what lies deeper in one, which may be of a file, is a value"""
+"""Depth to which mappings are flattened; a deeper one, which a file may contain, is a value."""
 
 
 def leaves(config: Any) -> dict[str, Any]:
-    """Every value by its dotted name, in the order of the fields.
+    """Flatten a configuration: every value by its dotted name, in the order of the fields.
 
     >>> leaves(TrainConfig(max_steps=1))["optim.lr"]
     0.003
 
     Args:
-        config: a dataclass, or a mapping as dataclasses.asdict and JSON have it.
+        config: a dataclass, or a mapping as dataclasses.asdict returns it.
     """
     return dict(_leaves(config, "", 0))
 
@@ -36,12 +36,12 @@ def _leaves(config: Any, prefix: str, level: int) -> Iterator[tuple[str, Any]]:
 
 
 def replaced(config: C, changes: Mapping[str, Any]) -> C:
-    """A dataclass with other values in place of those of dotted names.
+    """Copy of a dataclass with other values for some dotted names.
 
     >>> replaced(config, {"model.vocab_size": 512, "max_steps": 9})
 
     Raises:
-        ValueError: as the dataclasses do, for values that cannot be.
+        ValueError: for values that the dataclasses refuse.
     """
     own: dict[str, Any] = {}
     sections: dict[str, dict[str, Any]] = {}

@@ -1,7 +1,4 @@
-"""Lengths of time as people write them.
-
-Imports neither torch nor fastlm.
-"""
+"""Durations on the command line, such as 90m or 1:30:00."""
 
 import re
 from typing import Annotated

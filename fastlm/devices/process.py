@@ -1,6 +1,6 @@
-"""This process as the system sees it.
+"""Measurements of this process by the operating system.
 
-Imports nothing that takes time: a process can be measured before it has loaded anything.
+This module has no slow imports, so that a process can be measured before it loads anything.
 """
 
 import sys
@@ -10,10 +10,10 @@ _STATUS = Path("/proc/self/status")
 
 
 def peak_resident_bytes() -> int:
-    """Most bytes of memory that this process has held at once; 0 where the system does not tell.
+    """Peak resident memory of this process in bytes; 0 if the system does not report it.
 
-    Linux tells it as VmHWM, which is the process's own. ru_maxrss, which other systems have alone,
-    of a child begins there with the peak of its parent.
+    On Linux this is VmHWM. ru_maxrss, the only source on other systems, starts on Linux with the
+    peak of the parent process.
     """
     if sys.platform == "linux":
         try:

@@ -458,7 +458,7 @@ def put_back(folder: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Clear up what dead processes left in a folder; what a living one is making stays."""
-    for name in _names(folder, (PARTIAL, LOCK, SCRATCH, REPLACED, REMOVED, CLEARING, MOVING)):
+    for name in _names(folder, (PARTIAL, LOCK, SCRATCH, REPLACED, REMOVED, CLEARING, MOVING, NOTE)):
         with contextlib.suppress(BlockingIOError):
             target = _inside(folder, name)
             with _holding(target):
@@ -740,6 +740,8 @@ def _clear_up(target: _Target) -> None:
         _move_in(target._replace(path=target.folder), "")
     for prefix in (REPLACED, PARTIAL, REMOVED):
         _remove(target.beside(prefix))
+    if not target.beside(UNFINISHED).exists():
+        _remove(target.beside(NOTE))  # of a folder that got its name
 
 
 def _put_back(target: _Target) -> None:

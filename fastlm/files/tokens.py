@@ -288,6 +288,7 @@ class TokenWriter:
         self._shards: list[Facts] = []  # that are closed
         self._file: io.FileIO | None = None
         self._unflushed: list[Path] = []  # that are closed
+        self._has_new_names = False
         self._count = 0  # of the file that is open
         self._digest = hashlib.sha256()
         # Of one file the two are one: ids are hashed once.
@@ -312,12 +313,15 @@ class TokenWriter:
         return self.written
 
     def flush(self) -> None:
-        """Wait until the disk has all that was written."""
+        """Wait until the disk has all that was written, and the names of the files."""
         while self._unflushed:
             disk.sync_file(self._unflushed[-1])
             self._unflushed.pop()
         if self._file is not None and not self._file.closed:
             os.fsync(self._file.fileno())
+        if self._has_new_names:
+            disk.sync_folder(self._path.parent)
+            self._has_new_names = False
 
     def finish(self) -> Facts:
         """Close the files, of which there is at least one; returns their facts.
@@ -347,6 +351,7 @@ class TokenWriter:
     def _open(self, mode: Literal["wb", "r+b"]) -> io.FileIO:
         # Not buffered: what counts as written lies in the file, whatever interrupts the program.
         self._file = io.FileIO(self._path_of(len(self._shards)), mode)
+        self._has_new_names |= mode == "wb"
         if self._shard_tokens is not None:
             self._digest = hashlib.sha256()
         return self._file

@@ -17,7 +17,7 @@ from fastlm import cli
 from fastlm.cli.meter import Meter
 from fastlm.corpus.documents import SEPARATOR
 
-_DECODED_TOKENS = 1 << 16  # at a time
+_DECODED_TOKENS = 1 << 16  # tokens decoded at a time
 
 _UNITS = {"": 1, "B": 1} | {
     f"{prefix}{i}B": base**power
@@ -44,11 +44,11 @@ def _train_command(
             .gz, .xz and .zst files, folders, and quoted patterns such as 'texts/*.txt'.
         vocab_size: number of tokens: 256 bytes, merges, special tokens.
         out: folder to write.
-        special_token: text that is one token and is never merged across; give one each time.
-        threads: that count words; all cores when not given.
-        errors: what to do with invalid UTF-8: refuse it, or read it as U+FFFD.
-        max_token_bytes: learn no longer token; no limit when not given.
-        sample_bytes: of larger files read a sample, spread evenly, of so many bytes: 500MB, 2GB.
+        special_token: text that is one token and that no merge crosses; repeat it to give several.
+        threads: threads that count words; all cores when not given.
+        errors: strict refuses invalid UTF-8, replace reads it as U+FFFD.
+        max_token_bytes: greatest length of a learned token; no limit when not given.
+        sample_bytes: size of an evenly spaced sample to read of larger files: 500MB, 2GB.
         text_field: field of .jsonl files and column of .parquet files that holds the text.
     """
     from fastlm.corpus.documents import iter_pieces
@@ -77,7 +77,7 @@ def _train_command(
             if what == "total":
                 n_read_bytes = n
             elif what == "bytes":
-                if has_documents:  # of packed text it is not known before
+                if has_documents:  # the size of packed text is not known before
                     n_text_bytes = n_read_bytes = n
                 meter.update("counting words", n, n_read_bytes, unit="bytes")
             else:
@@ -122,15 +122,15 @@ def _encode_command(
     errors: Literal["strict", "replace"] = "strict",
     resume: bool = True,
 ) -> None:
-    """Write the token ids of a text file, and FILE.bin.json that says how to read them.
+    """Write the token ids of a text file, and FILE.bin.json that describes them.
 
     Args:
         text: UTF-8 text file.
         tokenizer: folder of the tokenizer, or a tokenizer.json.
         out: file to write: little-endian uint16, or uint32 from 65,537 tokens on.
-        threads: that encode; all cores when not given.
-        errors: what to do with invalid UTF-8: refuse it, or read it as U+FFFD.
-        resume: go on where an interrupted run stopped.
+        threads: threads that encode; all cores when not given.
+        errors: strict refuses invalid UTF-8, replace reads it as U+FFFD.
+        resume: continue where an interrupted run stopped.
     """
     from fastlm.files.paths import check_file
     from fastlm.tokenizer.tokenizer import Tokenizer
@@ -203,19 +203,19 @@ def _report_command(
     md: Path | None = None,
     text_field: str = "text",
 ) -> None:
-    """Print what tokenizers make of texts: compression and speed beside characters, bytes, words.
+    """Compare tokenizers on texts: compression and speed, beside characters, bytes and words.
 
-    Also the vocabularies' overlap and longest tokens, whether uint16 holds the ids, and the time
-    The Pile would take. Every text is measured with every tokenizer.
+    The report also has the overlap of the vocabularies, their longest tokens, whether uint16 holds
+    the ids, and the time that The Pile would take. Every text is measured with every tokenizer.
 
     Args:
         text: .txt or .jsonl files, .gz, .xz or .zst of them, .parquet files, folders, or quoted
             patterns such as 'texts/*.txt'.
         tokenizer: folder of each tokenizer, or its tokenizer.json.
-        documents: how many of the first documents to measure by themselves too.
-        n_longest: how many of the longest tokens to print.
-        seconds: encode texts of up to 34 MB again until so much time has passed.
-        errors: what to do with invalid UTF-8: refuse it, or read it as U+FFFD.
+        documents: number of first documents to measure by themselves as well.
+        n_longest: number of longest tokens to print.
+        seconds: encode texts of up to 34 MB again until this much time has passed.
+        errors: strict refuses invalid UTF-8, replace reads it as U+FFFD.
         json: file to write all figures to.
         md: file to write the tables to, as Markdown.
         text_field: field of .jsonl files and column of .parquet files that holds the text.
@@ -232,7 +232,7 @@ def _report_command(
     _check_outs(outs, [*text, *tokenizers])
     for out in outs:
         disk.check_new_file(out, replace=True, to_stream=True)
-    # Only of plain files is it known how many bytes of text they hold.
+    # Only the size of a plain file is the size of its text.
     sizes = {
         name: path.stat().st_size
         for name, path in comparison.name_paths(text)
@@ -264,7 +264,7 @@ def _report_command(
 
 
 def _is_plain(path: Path) -> bool:
-    """Whether a file is text as it is: .txt, or of a suffix that says nothing of another kind."""
+    """Whether a file is plain text: a .txt file, or one without a suffix of another format."""
     from fastlm.corpus.documents import KNOWN_SUFFIXES
 
     return path.suffix == ".txt" or not path.name.endswith(KNOWN_SUFFIXES)

@@ -1,6 +1,6 @@
-"""A report on tokenizers and texts: tables for people and for Markdown, and JSON.
+"""A report on tokenizers and texts, as tables in plain text and Markdown, and as JSON.
 
-Imports no torch. fastlm.tokenizer.measures measures.
+This file imports no torch. fastlm.tokenizer.measures does the measuring.
 """
 
 import math
@@ -31,11 +31,11 @@ _WIDTH = 110
 
 
 class Table(NamedTuple):
-    """A title, a note on what the columns are, and cells.
+    """A title, a note on the columns, and cells.
 
     Attributes:
-        n_left: how many columns hold words and not numbers.
-        code: a column that holds Python's spelling of strings.
+        n_left: number of columns, from the left, that hold words and not numbers.
+        code: index of a column of Python string literals, if there is one.
     """
 
     title: str
@@ -46,7 +46,7 @@ class Table(NamedTuple):
     code: int | None = None
 
     def as_text(self) -> str:
-        """Columns of even width; the last one is not filled up."""
+        """Format the table as plain text with aligned columns and no trailing blanks."""
         lines = [self.header, *self.rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         spelled = [
@@ -59,7 +59,7 @@ class Table(NamedTuple):
         return "\n".join([textwrap.fill(f"{self.title}{self._note()}", _WIDTH), *spelled])
 
     def as_markdown(self) -> str:
-        """A title line and a table in GitHub's Markdown."""
+        """Format the table as a title line and a table in GitHub's Markdown."""
         marks = ["---" if i < self.n_left else "---:" for i in range(len(self.header))]
         rows = [
             [_as_code(cell) if i == self.code else cell for i, cell in enumerate(row)]
@@ -75,7 +75,7 @@ class Table(NamedTuple):
 
 
 def _as_code(text: str) -> str:
-    """Between more backticks than stand together inside."""
+    """Quote a text with more backticks than it has in a row."""
     ticks = "`"
     while ticks in text:
         ticks += "`"
@@ -83,10 +83,10 @@ def _as_code(text: str) -> str:
 
 
 class Report(NamedTuple):
-    """All that was measured. tokenizers and texts have names that differ.
+    """All measurements. The names of tokenizers and texts are unique.
 
     Attributes:
-        n_longest: how many of each tokenizer's longest tokens are shown.
+        n_longest: number of longest tokens to show for each tokenizer.
     """
 
     tokenizers: dict[str, Tokenizer]
@@ -107,12 +107,12 @@ def make_report(
     text_field: str = "text",
     on_progress: Progress | None = None,
 ) -> Report:
-    """Measure every text with every tokenizer; paths given twice count once.
+    """Measure every text with every tokenizer; a path that is given twice counts once.
 
     Args:
-        on_progress: called with the name of a text and the bytes of it measured so far.
+        on_progress: called with the name of a text and the number of its bytes measured so far.
     Raises:
-        FileNotFoundError, ValueError: naming the file and what is wrong in it.
+        FileNotFoundError, ValueError: with the file and its fault.
     """
     if not texts:
         raise ValueError("give at least one text, before --tokenizer: got none")
@@ -142,13 +142,13 @@ def make_report(
 
 
 def name_paths(paths: Sequence[Path], taken: Sequence[str] = ()) -> list[tuple[str, Path]]:
-    """Each different path with as few of its last parts as tell it from all others.
+    """Name each distinct path by its shortest suffix that no other path shares.
 
     >>> name_paths([Path("a/tok"), Path("b/tok"), Path("text.txt")])
     [('a/tok', PosixPath('a/tok')), ('b/tok', PosixPath('b/tok')), ('text.txt', ...)]
 
     Args:
-        taken: names that no path may have.
+        taken: names that no path may get.
     """
     distinct = {os.path.abspath(path): path for path in paths}
     parts = {full: Path(full).parts for full in distinct}
@@ -165,7 +165,7 @@ def name_paths(paths: Sequence[Path], taken: Sequence[str] = ()) -> list[tuple[s
 
 
 def tables(report: Report) -> Iterator[Table]:
-    """All tables of a report; those that compare are left out where there is one thing only."""
+    """Yield the tables of a report; a table that compares is left out if there is only one item."""
     yield _vocabulary_table(report)
     yield _text_table(report.texts)
     yield _compression_table(report.texts)
@@ -227,8 +227,8 @@ def _compression_table(texts: Sequence[TextMeasures]) -> Table:
     ]
     note = (
         "UTF-8 bytes per token, over the whole text and over its first documents. Words are the "
-        "matches of GPT-2's pattern; characters and words have as vocabulary what occurs in the "
-        "text"
+        "matches of GPT-2's pattern; the vocabulary of characters and words is the set of those in "
+        "the text"
     )
     return Table("Compression", note, header, rows, n_left=2)
 
@@ -258,9 +258,9 @@ def _speed_table(report: Report) -> Table:
         for measure in text.measures
     ]
     note = (
-        "one process, one thread, reading aside. Each text is encoded whole; one of up to "
-        f"{HELD_BYTES / 1e6:.0f} MB again until {report.min_seconds:g} s have passed. MB/s is over "
-        "all passes; the first one begins with empty caches. The Pile is an estimate: "
+        "one process and thread, without the time of reading. Each text is encoded once; one of up "
+        f"to {HELD_BYTES / 1e6:.0f} MB again until {report.min_seconds:g} s have passed. MB/s is "
+        "over all passes; the first one begins with empty caches. The Pile is an estimate: "
         f"{PILE_BYTES / 1e9:.0f} GB at the speed of the first pass"
     )
     return Table("Speed of encoding", note, header, rows, n_left=2)
@@ -280,7 +280,7 @@ def _overlap_table(pairs: Sequence[Overlap]) -> Table:
         ]
         for pair in pairs
     ]
-    note = "byte strings in both, special tokens aside"
+    note = "byte strings in both, without special tokens"
     return Table("Overlap of vocabularies", note, header, rows, n_left=2)
 
 
@@ -291,7 +291,7 @@ def _longest_table(report: Report) -> Table:
         for token_id, token in longest_tokens(tokenizer, report.n_longest)
     ]
     header = ["tokenizer", "token", "bytes", "id"]
-    return Table("Longest tokens", "special tokens aside", header, rows, n_left=2, code=1)
+    return Table("Longest tokens", "without special tokens", header, rows, n_left=2, code=1)
 
 
 def _or_dash(value: float) -> str:
@@ -299,18 +299,18 @@ def _or_dash(value: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Three digits of hours, or of minutes below one hour."""
+    """Format a duration in hours, or in minutes below one hour, to three digits."""
     hours = seconds / 3600
     return f"{hours:,.3g} h" if hours >= 1 else f"{60 * hours:.3g} min"
 
 
 def as_markdown(report: Report) -> str:
-    """All tables, for a file."""
+    """Format all tables as the content of a Markdown file."""
     return "\n\n".join(table.as_markdown() for table in tables(report)) + "\n"
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """All that was measured, and the ratios made of it."""
+    """All measurements and the ratios of them."""
     return {
         "pile_bytes": PILE_BYTES,
         "tokenizers": _tokenizers_as_json(report.tokenizers, report.n_longest),

@@ -1,4 +1,4 @@
-"""Files that hold a tokenizer: ours, GPT-2's two, Hugging Face's tokenizer.json, tiktoken's."""
+"""Read and write the files of a tokenizer: ours, GPT-2's, Hugging Face's and tiktoken's."""
 
 import hashlib
 import json
@@ -21,16 +21,18 @@ TABLES_FILE = "tables.npz"
 
 RANKS_FILE, ENCODING_FILE = "ranks.tiktoken", "encoding.json"
 
-# Of the rank files that tiktoken fetches, those for text cut by GPT-2's pattern.
+# The rank files of tiktoken's encodings that use GPT-2's pattern.
 _KNOWN_RANKS = ("gpt2", "r50k_base", "p50k_base")
 _PAIRS = ((VOCAB_FILE, MERGES_FILE), ("encoder.json", "vocab.bpe"))
 
 
 def read_tokenizer(path: StrPath) -> tuple[Tables, str | None]:
-    """Read a folder, a tokenizer.json or a rank file; the hash comes along where it is stored.
+    """Read a folder, a tokenizer.json or a rank file.
 
+    Returns:
+        (tables, hash); the hash is None where no file stores it.
     Raises:
-        FileNotFoundError, ValueError: naming the file and what is wrong in it.
+        FileNotFoundError, ValueError: with the file and its fault.
     """
     path = Path(path)
     if path.suffix == ".tiktoken":
@@ -40,7 +42,7 @@ def read_tokenizer(path: StrPath) -> tuple[Tables, str | None]:
     pair = next((pair for pair in _PAIRS if all((path / name).is_file() for name in pair)), None)
     if (path / SPECIAL_FILE).is_file() and pair is not None:
         return _read_own(path, *pair)
-    # It says more than the pair beside it: what else than GPT-2's pattern cuts the text, say.
+    # It says more than the pair of files beside it, such as another pattern than GPT-2's.
     if (path / HUGGING_FACE_FILE).is_file():
         return _read_tokenizer_json(path / HUGGING_FACE_FILE), None
     if pair is not None:
@@ -56,10 +58,10 @@ def read_tokenizer(path: StrPath) -> tuple[Tables, str | None]:
 def read_vocab_and_merges(
     vocab_path: StrPath, merges_path: StrPath, special_tokens: Sequence[str]
 ) -> Tables:
-    """GPT-2's two files, with tokens that are to be special.
+    """Read GPT-2's two files; special_tokens are those to treat as special.
 
     Raises:
-        FileNotFoundError, ValueError: naming the file and what is wrong in it.
+        FileNotFoundError, ValueError: with the file and its fault.
     """
     entries = gpt2_files.parse_entries(read_text(vocab_path), str(vocab_path))
     merges = gpt2_files.parse_merges(read_text(merges_path), str(merges_path))
@@ -68,7 +70,7 @@ def read_vocab_and_merges(
 
 
 def _read_own(folder: Path, vocab_name: str, merges_name: str) -> tuple[Tables, str | None]:
-    """A folder that says what is special; by tables.npz if the other files are as they were."""
+    """Read a folder with special_tokens.json, from tables.npz if no other file has changed."""
     tables_path = folder / TABLES_FILE
     if tables_path.is_file():
         names = (vocab_name, merges_name, SPECIAL_FILE)
@@ -95,7 +97,7 @@ def _read_own(folder: Path, vocab_name: str, merges_name: str) -> tuple[Tables, 
 
 
 def _read_pair(vocab_path: Path, merges_path: Path) -> Tables:
-    """GPT-2's two files, which do not say what is special: <|endoftext|> and its like are."""
+    """Read GPT-2's two files; tokens like <|endoftext|> become the special tokens."""
     entries = gpt2_files.parse_entries(read_text(vocab_path), str(vocab_path))
     merges = gpt2_files.parse_merges(read_text(merges_path), str(merges_path))
     made = {left + right for left, right in merges}
@@ -107,7 +109,7 @@ def _read_pair(vocab_path: Path, merges_path: Path) -> Tables:
         warnings.warn(
             f"{vocab_path}: {len(unreachable)} tokens are neither bytes nor made by a merge, so no "
             f"text gets their ids; the first is {vocab[unreachable[0]]!r}, id {unreachable[0]}; "
-            f"name those that are special in {SPECIAL_FILE}, with their ids",
+            f"list special tokens in {SPECIAL_FILE}, with their ids",
             stacklevel=4,
         )
     return tables
@@ -119,7 +121,7 @@ def _read_tokenizer_json(path: Path) -> Tables:
 
 
 def _read_ranks(path: Path) -> Tables:
-    """tiktoken's ranks; encoding.json beside them has the pattern and the special tokens."""
+    """Read tiktoken's ranks; encoding.json beside them has the pattern and the special tokens."""
     vocab = tiktoken_files.parse_ranks(read_text(path), str(path))
     about = path.with_name(ENCODING_FILE)
     if about.is_file():
@@ -142,7 +144,7 @@ def _read_ranks(path: Path) -> Tables:
     special_tokens = sorted(ids, key=ids.__getitem__)
     for token in special_tokens:
         if vocab.setdefault(ids[token], token.encode()) != token.encode():
-            raise ValueError(f"{path}: rank {ids[token]} is another token's than {token!r}")
+            raise ValueError(f"{path}: rank {ids[token]} belongs to another token than {token!r}")
     return _make_tables(str(path), vocab, merges, special_tokens)
 
 
@@ -196,5 +198,5 @@ def write_tokenizer(
 
 
 def _hash_files(contents: Sequence[bytes]) -> str:
-    """SHA-256 over the SHA-256 of each: a byte cannot pass from one file to the next unseen."""
+    """SHA-256 of the SHA-256 of each file, so that no byte can move between files unnoticed."""
     return hashlib.sha256(b"".join(hashlib.sha256(c).digest() for c in contents)).hexdigest()

@@ -1,7 +1,7 @@
-"""What tokenizers do to texts: compression, speed, token files, and what two vocabularies share.
+"""Measure tokenizers on texts: compression, speed, sizes of token files, overlap of vocabularies.
 
-Imports no torch. Texts are read in blocks and memory does not grow with them, the distinct
-words and HELD_BYTES aside. What is measured is one process and one thread.
+This file imports no torch. Texts are read in blocks, so that memory grows only with the distinct
+words, plus HELD_BYTES. One process and one thread are measured.
 """
 
 import codecs
@@ -29,7 +29,7 @@ from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 PILE_BYTES = 825 * 10**9
 BASELINES = ("character", "byte", "word")
-HELD_BYTES = 1 << 25  # a text up to this size is kept, to be encoded more than once
+HELD_BYTES = 1 << 25  # a text of up to this size is kept in memory and encoded more than once
 
 _END = END_OF_TEXT.encode()
 _WARM_UP = b"a "
@@ -37,13 +37,14 @@ _WARM_UP = b"a "
 
 @dataclass(frozen=True)
 class Measure:
-    """What one tokenizer made of one text.
+    """The measurements of one tokenizer on one text.
 
     Attributes:
-        vocab_size: of characters and words, how many different ones are in the text.
-        n_document_tokens: of the first documents, as n_document_bytes.
-        first_seconds: of the first pass, that begins with empty caches.
-        elapsed_seconds: of all passes.
+        vocab_size: for characters and words, the number of distinct ones in the text.
+        n_document_bytes: size of the first documents.
+        n_document_tokens: number of tokens of the first documents.
+        first_seconds: time of the first pass, which begins with empty caches.
+        elapsed_seconds: time of all passes.
     """
 
     tokenizer: str
@@ -78,12 +79,12 @@ class Measure:
 
     @property
     def pile_seconds(self) -> float:
-        """The Pile at the speed of the first pass, to which all words are new: an estimate."""
+        """Estimated time to encode The Pile at the speed of the first pass, in seconds."""
         return PILE_BYTES / self.first_bytes_per_second
 
     @property
     def dtype(self) -> str:
-        """Of the ids in a token file."""
+        """Name of the dtype of ids in a token file."""
         return id_dtype(self.vocab_size)
 
     @property
@@ -93,10 +94,11 @@ class Measure:
 
 @dataclass(frozen=True)
 class TextMeasures:
-    """A text and what each tokenizer made of it.
+    """A text and the measurements of each tokenizer on it.
 
     Attributes:
-        n_first_documents: those that were also measured by themselves.
+        n_first_documents: number of documents that were also measured by themselves.
+        n_first_bytes: size of these documents.
     """
 
     name: str
@@ -109,7 +111,7 @@ class TextMeasures:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two vocabularies share, special tokens aside."""
+    """The overlap of two vocabularies, without special tokens."""
 
     first: str
     second: str
@@ -129,7 +131,7 @@ class Overlap:
 
 
 def id_dtype(vocab_size: int) -> str:
-    """ "uint16" while all ids are below 65,536, else "uint32"."""
+    """ "uint16" if all ids are below 65,536, else "uint32"."""
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
 
 
@@ -140,13 +142,13 @@ def learned_tokens(tokenizer: Tokenizer) -> dict[int, bytes]:
 
 
 def longest_tokens(tokenizer: Tokenizer, n: int) -> list[tuple[int, bytes]]:
-    """Ids and bytes of the n longest tokens, special ones aside; of equal length the first."""
+    """Ids and bytes of the n longest tokens without special tokens; lower ids win ties."""
     tokens = learned_tokens(tokenizer).items()
     return sorted(tokens, key=lambda item: (-len(item[1]), item[0]))[:n]
 
 
 def overlaps(tokenizers: Mapping[str, Tokenizer]) -> list[Overlap]:
-    """What each two of the vocabularies share."""
+    """The overlap of each pair of vocabularies."""
     tokens = {name: set(learned_tokens(one).values()) for name, one in tokenizers.items()}
     return [
         Overlap(a, b, len(tokens[a]), len(tokens[b]), len(tokens[a] & tokens[b]))
@@ -157,16 +159,16 @@ def overlaps(tokenizers: Mapping[str, Tokenizer]) -> list[Overlap]:
 def text_blocks(
     path: Path, special_tokens: Sequence[str], errors: Errors, text_field: str = "text"
 ) -> Iterator[bytes]:
-    """A text in blocks of UTF-8 of about BLOCK_BYTES that can be tokenized apart.
+    """Read a text in UTF-8 blocks of about BLOCK_BYTES that can be tokenized independently.
 
-    A .jsonl or .parquet file or a folder gives its documents with <|endoftext|> after each. Any
-    other file is taken as it is, unpacked where its suffix says so.
+    A .jsonl or .parquet file or a folder yields its documents with <|endoftext|> after each. Any
+    other file is read as plain text, decompressed if its suffix says so.
 
     Args:
         special_tokens: no block ends inside of one.
-        text_field: as iter_documents.
+        text_field: field or column that holds the text, as in iter_documents.
     Raises:
-        FileNotFoundError, ValueError: naming the file, and the byte that is not UTF-8.
+        FileNotFoundError, ValueError: with the file and the byte that is not UTF-8.
     """
     check_errors(errors)
     chunks: Iterator[bytes]
@@ -195,7 +197,7 @@ def _utf8_chunks(path: Path, errors: Errors) -> Iterator[bytes]:
 class FirstDocuments:
     """Takes the first n documents out of blocks, in pieces, and counts all documents.
 
-    Documents are what stands between <|endoftext|>; those that are only white space do not count.
+    <|endoftext|> separates documents; those that are only white space are not counted.
 
     >>> documents = FirstDocuments(2)
     >>> documents.take(b"one<|endoftext|> <|endoftext|>two")
@@ -213,7 +215,7 @@ class FirstDocuments:
         self._blank = b""  # white space that a document may begin with
 
     def take(self, block: bytes) -> list[bytes]:
-        """What of the block is of the first documents; blocks cut no <|endoftext|>."""
+        """Return the parts of a block in the first documents; no block cuts an <|endoftext|>."""
         taken: list[bytes] = []
         *ended, rest = block.split(_END)
         for piece in ended:
@@ -233,7 +235,7 @@ class FirstDocuments:
 
 
 class Cutter(Protocol):
-    """Cuts text into tokens and counts them."""
+    """Splits text into tokens and counts them."""
 
     def add(self, text: bytes) -> None: ...
     @property
@@ -243,14 +245,14 @@ class Cutter(Protocol):
 
 
 class BpeTokens:
-    """Ids of a tokenizer, by the kernels where the text has enough letters for a warm-up."""
+    """Tokens of a tokenizer, encoded by kernels if its vocabulary has the bytes of the warm-up."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = copy.copy(tokenizer)  # the same tables, empty caches
         self.vocab_size = tokenizer.vocab_size
         self.n_tokens = 0
         if {bytes([byte]) for byte in _WARM_UP} <= set(tokenizer.vocab.values()):
-            # So much that what comes after is encoded by kernels, loaded and compiled.
+            # After so much text all else is encoded by kernels, which are then loaded.
             self._tokenizer.encode_to_numpy(_WARM_UP * (SMALL_CHARACTERS // len(_WARM_UP) + 1))
 
     def add(self, text: bytes) -> None:
@@ -258,7 +260,7 @@ class BpeTokens:
 
 
 class Characters:
-    """Code points; the vocabulary is those that occur."""
+    """Code points; the vocabulary consists of those that occur."""
 
     def __init__(self) -> None:
         self.n_tokens = 0
@@ -287,13 +289,13 @@ class Bytes:
 
 
 class Words:
-    """Matches of GPT-2's pattern, the pre-tokens; the vocabulary is those that occur."""
+    """Pre-tokens, the matches of GPT-2's pattern; the vocabulary consists of those that occur."""
 
     def __init__(self) -> None:
         from fastlm.tokenizer.bpe.count import WordCounter
 
         self._counter = WordCounter()
-        self._counter.add(b"")  # loads and compiles
+        self._counter.add(b"")  # loads or compiles the kernels
 
     def add(self, text: bytes) -> None:
         self._counter.add(text)
@@ -318,17 +320,17 @@ def measure_text(
     text_field: str = "text",
     on_progress: Progress | None = None,
 ) -> TextMeasures:
-    """Cut a text by each tokenizer, and into characters, bytes and words (BASELINES).
+    """Measure each tokenizer on a text, and characters, bytes and words (BASELINES).
 
-    Each tokenizer encodes all of the text once. A text of up to HELD_BYTES is encoded again, whole,
-    until min_seconds of encoding have passed. Reading is not in the time.
+    Each tokenizer encodes the whole text once. It encodes a text of up to HELD_BYTES again until
+    min_seconds of encoding have passed. The time of reading is not included.
 
     Args:
-        n_documents: how many of the first documents are measured by themselves too.
-        on_progress: called with the name and the bytes measured so far.
+        n_documents: number of first documents to measure by themselves as well.
+        on_progress: called with the name and the number of bytes measured so far.
     Raises:
-        FileNotFoundError, ValueError: if the text cannot be read, is empty, or has bytes that a
-            tokenizer has no token for.
+        FileNotFoundError, ValueError: if the text cannot be read, is empty, or has bytes for which
+            a tokenizer has no token.
     """
     if n_documents < 1:
         raise ValueError(f"n_documents must be at least 1: got {n_documents}")
@@ -364,7 +366,7 @@ def measure_text(
 
     measures = []
     for maker, cutter in whole.items():
-        # Counts first: the passes after the first one would add to them.
+        # Read the counts now, because the passes after the first add to them.
         n_tokens, vocab_size = cutter.n_tokens, cutter.vocab_size
         passes = [seconds[maker]]
         while held and maker in tokenizers and sum(passes) < min_seconds:

@@ -1,4 +1,4 @@
-"""Where tokens lie in a text, in characters."""
+"""Positions of tokens in a text, in characters."""
 
 import re
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from itertools import accumulate
 import numpy as np
 from jaxtyping import Int64
 
-# Whole characters, or else (group 1) what becomes one U+FFFD: as much as could begin a character,
-# else one byte. The Unicode Standard, table 3-7 and "maximal subparts" after it.
+# A run of whole characters, or (group 1) the bytes that become one U+FFFD: the longest prefix of a
+# valid character, else one byte. See The Unicode Standard, table 3-7 and "maximal subparts".
 _CHARACTERS_OR_PART = re.compile(
     rb"(?:[\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]"
     rb"|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]"
@@ -22,12 +22,15 @@ _CHARACTERS_OR_PART = re.compile(
 def token_spans(
     data: bytes, lengths: Int64[np.ndarray, " n_tokens"]
 ) -> tuple[Int64[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_tokens"]]:
-    """Characters of each token: the one that holds its first byte, one past that of its last.
+    """Find the characters of each token.
 
     Args:
-        data: the tokens' bytes, one after another; what is not UTF-8 counts as the U+FFFD that
+        data: bytes of the tokens, one after another; invalid UTF-8 counts as the U+FFFD that
             decoding puts there.
-        lengths: bytes of each token, at least 1.
+        lengths: length in bytes of each token, at least 1.
+    Returns:
+        (begins, ends): for each token the index of the character that holds its first byte, and
+        one past the index of the character that holds its last byte.
     """
     first_bytes = (np.frombuffer(data, np.uint8) & 0xC0) != 0x80
     if not _is_utf8(data):
@@ -49,10 +52,10 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def decode_strictly(tokens: Sequence[bytes]) -> str:
-    """Text of the tokens.
+    """Decode tokens to text.
 
     Raises:
-        ValueError: naming the first byte that is not UTF-8, and its token.
+        ValueError: with the first byte that is not UTF-8, and its token.
     """
     try:
         return b"".join(tokens).decode()

@@ -1,4 +1,4 @@
-"""Pieces of documents, cut where a tokenizer may cut."""
+"""Documents cut into pieces that can be tokenized independently."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,9 +9,9 @@ from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, cut_blocks
 
 
 def cut_pieces(pieces: Iterable[Piece], special_tokens: Sequence[str]) -> Iterator[Piece]:
-    """Pieces cut where a tokenizer may cut: they can be tokenized apart.
+    """Cut pieces of documents so that they can be tokenized independently.
 
-    A document without any such place for long grows until it has one.
+    A piece without a position to cut grows until it has one.
     """
     special = [token.encode() for token in special_tokens]
     pieces = iter(pieces)

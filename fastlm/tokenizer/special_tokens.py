@@ -1,4 +1,4 @@
-"""Special tokens: checking them, and what a caller allows and refuses in a text."""
+"""Checks of a tokenizer's special tokens, and of the special tokens in a text."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -10,19 +10,19 @@ Choice = Literal["all"] | Collection[str]
 
 
 class SpecialUse(NamedTuple):
-    """Special tokens that become their ids, and such as must not be in the text."""
+    """The special tokens that become their ids, and those that a text must not hold."""
 
     allowed: frozenset[str]
     refused: frozenset[str]
 
 
 def check_special(special_tokens: Sequence[str]) -> Sequence[str]:
-    """Special tokens as they are, if they differ and none is empty; ValueError if not."""
+    """Return special tokens unchanged; raise a ValueError if two are equal or one is empty."""
     if isinstance(special_tokens, str):
         raise ValueError(f"special_tokens must be a list of strings: got {special_tokens!r}")
     for index, token in enumerate(special_tokens):
         if not token:
-            raise ValueError(f"special tokens must not be empty: number {index} is")
+            raise ValueError(f"special tokens must not be empty: the one at index {index} is")
         if token in special_tokens[:index]:
             raise ValueError(f"special tokens must differ: got {token!r} twice")
         to_utf8(token)
@@ -30,10 +30,10 @@ def check_special(special_tokens: Sequence[str]) -> Sequence[str]:
 
 
 def choose_special(known: Collection[str], allowed: Choice, disallowed: Choice) -> SpecialUse:
-    """What allowed_special and disallowed_special say of the special tokens known.
+    """Apply allowed_special and disallowed_special to the known special tokens.
 
     Raises:
-        ValueError: if they name one that is not known: it would be let through unseen.
+        ValueError: if they name an unknown token, which would have no effect.
     """
     allowed_set = _as_set("allowed_special", known, allowed, frozenset(known))
     others = frozenset(known) - allowed_set
@@ -60,11 +60,11 @@ def _as_set(
 def refuse_special(
     text: str, refused: Collection[str], *, name: str = "the text", n_before: int = 0
 ) -> None:
-    """Raise ValueError if the text holds a refused token.
+    """Raise a ValueError if the text holds a refused token.
 
     Args:
-        name: of the text, in the error.
-        n_before: characters of it that came before.
+        name: name of the text in the error message.
+        n_before: number of characters that precede this part of the text.
     """
     if not refused:
         return
@@ -72,7 +72,7 @@ def refuse_special(
     found = re.search("|".join(map(re.escape, longest_first)), text)
     if found is not None:
         raise ValueError(
-            f"{name} must not hold the special token {found.group()!r}: it does at character "
+            f"{name} must not hold the special token {found.group()!r}: found it at character "
             f"{n_before + found.start()}; name it in allowed_special to get its id, or leave it "
             "out of disallowed_special to read it as plain text"
         )

@@ -1,4 +1,4 @@
-"""A tokenizer in arrays: what encoding and decoding need, quick to make, to check and to store."""
+"""The arrays that encoding and decoding need, and their storage."""
 
 import hashlib
 import io
@@ -17,7 +17,10 @@ _FORMAT = 1
 
 
 class Tables(NamedTuple):
-    """Token i is text[bounds[i] : bounds[i + 1]]; merges hold the ids of left, right and both."""
+    """A tokenizer in arrays. Token i is text[bounds[i] : bounds[i + 1]].
+
+    A row of merges has the ids of the left token, the right token and the merged token.
+    """
 
     text: bytes
     bounds: Int64[np.ndarray, " vocab_size_plus_1"]
@@ -33,11 +36,11 @@ def make_tables(
     merges: Sequence[tuple[bytes, bytes]],
     special_tokens: Sequence[str],
 ) -> Tables:
-    """Special tokens that are not in the vocabulary get the next ids, in the order given.
+    """Make tables; special tokens outside the vocabulary get the next ids, in the order given.
 
     Raises:
-        ValueError: if ids are not 0 to n - 1, tokens are empty or double, or a merge has parts or a
-            result outside the vocabulary.
+        ValueError: if ids are not 0 to n - 1, a token is empty or occurs twice, or the parts or the
+            result of a merge are not in the vocabulary.
     """
     tokens = [vocab[token_id] for token_id in range(len(vocab)) if token_id in vocab]
     if len(tokens) < len(vocab):
@@ -48,7 +51,7 @@ def make_tables(
         )
     ids = {token: token_id for token_id, token in enumerate(tokens)}
     if b"" in ids:
-        raise ValueError(f"tokens must not be empty: id {ids[b'']} is")
+        raise ValueError(f"tokens must not be empty: the one with id {ids[b'']} is")
     if len(ids) < len(tokens):
         first, token = next((i, token) for i, token in enumerate(tokens) if ids[token] != i)
         raise ValueError(f"ids {first} and {ids[token]} are both {token!r}; keep one")
@@ -79,11 +82,11 @@ def make_tables(
 
 
 def hash_tables(tables: Tables) -> str:
-    """SHA-256, in hex, of all that decides ids.
+    """SHA-256, in hex, of everything that determines ids.
 
-    Hashed are, each as a length in 8 little-endian bytes and its bytes: the tokens in the order of
-    their ids, then left and right of each merge, then the special tokens in the order of their ids;
-    before each of the three groups its size, in 8 bytes.
+    Three groups are hashed: the tokens in the order of their ids, the left and right token of each
+    merge, and the special tokens in the order of their ids. Each group is preceded by its number of
+    tokens, and each token by its length in bytes, both as 8 little-endian bytes.
     """
     tokens = tables.tokens()
     merge_parts = [tokens[part] for row in tables.merges[:, :2].tolist() for part in row]
@@ -96,9 +99,10 @@ def hash_tables(tables: Tables) -> str:
 
 
 def pack_tables(tables: Tables, tokenizer_hash: str, made_from: str) -> bytes:
-    """An uncompressed .npz file; made_from is a hash of the files that say the same.
+    """Pack tables into an uncompressed .npz file; equal tables give equal bytes.
 
-    Equal tables give equal bytes.
+    Args:
+        made_from: hash of the files that the tables were made from.
     """
     arrays = {
         "format": np.array(_FORMAT),
@@ -110,7 +114,7 @@ def pack_tables(tables: Tables, tokenizer_hash: str, made_from: str) -> bytes:
         "special_ids": np.array(tables.special_ids, np.int32),
     }
     packed = io.BytesIO()
-    # numpy.savez would write the time of day too.
+    # numpy.savez would also write the current time.
     with zipfile.ZipFile(packed, "w") as archive:
         for name, array in arrays.items():
             member = io.BytesIO()
@@ -120,7 +124,7 @@ def pack_tables(tables: Tables, tokenizer_hash: str, made_from: str) -> bytes:
 
 
 def unpack_tables(packed: bytes, made_from: str) -> tuple[Tables, str] | None:
-    """Tables and the tokenizer's hash; None if they are damaged or made from other files."""
+    """Unpack (tables, hash of the tokenizer); None if damaged or made from other files."""
     try:
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
             if arrays["format"] != _FORMAT or arrays["made_from"] != made_from:
@@ -135,7 +139,7 @@ def unpack_tables(packed: bytes, made_from: str) -> tuple[Tables, str] | None:
 
 
 def _is_sound(tables: Tables) -> bool:
-    """Whether compiled code that trusts the ids stays inside the tables."""
+    """Whether all ids and lengths are valid, so that compiled code stays inside the tables."""
     lengths = np.diff(tables.bounds)
     ids = np.append(tables.merges, np.array(tables.special_ids, np.int64))
     if tables.merges.shape[1:] != (3,) or ((ids < 0) | (ids >= len(lengths))).any():

@@ -1,4 +1,4 @@
-"""Text files in blocks, whole or in samples; checks of what a user gives; files written whole."""
+"""Text files read in blocks, as a whole or as a sample."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,12 +12,12 @@ from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, Block, first_cut, last_cut
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 
-STRIPE_BYTES = 1 << 20  # of a sample, at most
-_TAIL_BYTES = 1 << 13  # where a cut is looked for first
+STRIPE_BYTES = 1 << 20  # greatest size of a stripe of a sample
+_TAIL_BYTES = 1 << 13  # a cut is looked for in the last bytes of a block first
 
 
 class FileBlock(NamedTuple):
-    """Bytes begin to end of a text file, which can be tokenized apart; read when loaded."""
+    """A block of a text file that can be tokenized independently, from byte begin to byte end."""
 
     path: StrPath
     begin: int
@@ -40,14 +40,13 @@ class FileBlock(NamedTuple):
 def text_file_blocks(
     path: StrPath, special_tokens: Sequence[bytes], errors: str, *, begin: int = 0
 ) -> Iterator[FileBlock]:
-    """A text file in blocks of about BLOCK_BYTES, each cut where the text may be cut.
+    """Cut a text file into blocks of about BLOCK_BYTES that can be tokenized independently.
 
-    Here only what decides over the cuts is read: the text itself is read by the threads that
-    work on it.
+    Only the bytes around the cuts are read here: the threads that work on the blocks read the text.
 
     Args:
         errors: "strict" leaves invalid UTF-8 for the scan to refuse, "replace" puts U+FFFD there.
-        begin: byte to read from, a place where the text may be cut.
+        begin: byte to begin at, a position where the text may be cut.
     """
     check_errors(errors)
     check_file(path)
@@ -60,8 +59,8 @@ def text_file_blocks(
 
 
 def _cut_after(file: BinaryIO, begin: int, size: int, special_tokens: Sequence[bytes]) -> int:
-    """Where a block that begins at `begin` ends: the last cut of BLOCK_BYTES, or of more."""
-    margin = max(4, *map(len, special_tokens), 0)  # what decides over a cut lies so far around it
+    """Find the end of a block: the last cut in the BLOCK_BYTES from begin on, or in more."""
+    margin = max(4, *map(len, special_tokens), 0)  # bytes around a position that make it a cut
     n_bytes = BLOCK_BYTES
     while begin + n_bytes < size:
         for low in (max(begin, begin + n_bytes - _TAIL_BYTES), begin):
@@ -75,7 +74,7 @@ def _cut_after(file: BinaryIO, begin: int, size: int, special_tokens: Sequence[b
 
 
 class Stripe(NamedTuple):
-    """Bytes begin to end of a file; its ends still have to move to where text may be cut."""
+    """Bytes begin to end of a file, not yet moved to positions where the text may be cut."""
 
     path: StrPath
     begin: int
@@ -83,7 +82,7 @@ class Stripe(NamedTuple):
 
 
 def sample_stripes(paths: Sequence[StrPath], sample_bytes: int) -> list[Stripe]:
-    """About sample_bytes of the files: evenly spaced stripes, in proportion to each file's size."""
+    """Place evenly spaced stripes of about sample_bytes in files, in proportion to their sizes."""
     sizes = [os.stat(path).st_size for path in paths]
     stripes = []
     for path, size in zip(paths, sizes, strict=True):
@@ -98,11 +97,11 @@ def sample_stripes(paths: Sequence[StrPath], sample_bytes: int) -> list[Stripe]:
 def stripe_blocks(
     stripes: Iterable[Stripe], special_tokens: Sequence[bytes], errors: str
 ) -> Iterator[Block]:
-    """Each stripe as a block, without what comes before its first cut and after its last one."""
+    """Read each stripe as a block, without the bytes before its first cut and after its last."""
     check_errors(errors)
     longest = max(map(len, special_tokens), default=1)
     for path, begin, end in stripes:
-        # As much again around the stripe as decides whether its first and last bytes are cuts.
+        # The bytes around the stripe determine whether its first and last bytes are cuts.
         read_from = max(begin - max(longest, 4), 0)
         with open(path, "rb") as file:
             file.seek(read_from)
@@ -119,7 +118,7 @@ def stripe_blocks(
 
 
 def read_text(path: StrPath) -> str:
-    """A whole file as UTF-8; InvalidUtf8 names the file and the byte that is not."""
+    """Read a whole file as UTF-8; an InvalidUtf8 names the file and the position of the byte."""
     check_file(path)
     try:
         return Path(path).read_bytes().decode("utf-8")

@@ -5,8 +5,8 @@
 >>> tokenizer.decode(tokenizer.encode("Once upon a time"))
 'Once upon a time'
 
-What is compiled (fastlm.tokenizer.bpe) is imported when first used, so that importing this file
-stays quick.
+Compiled code (fastlm.tokenizer.bpe) is imported when first used, so that importing this file stays
+fast.
 """
 
 import functools
@@ -49,11 +49,11 @@ _BATCH_TEXTS = 256  # texts that one thread encodes at a time
 
 
 class Tokenizer:
-    """Text to token ids and back.
+    """Encodes text to token ids and decodes token ids to text.
 
-    Where text is encoded, allowed_special says which special tokens in it become their ids, "all"
-    or a set; the others are plain text. disallowed_special says which must not be in it: "all" that
-    are not allowed, or a set.
+    allowed_special, "all" or a set, says which special tokens in a text become their ids; the
+    others are plain text. disallowed_special says which special tokens a text must not hold: a set,
+    or "all" for all that are not allowed.
 
     Attributes:
         vocab: id -> bytes, ids 0 to vocab_size - 1; special tokens included.
@@ -71,11 +71,11 @@ class Tokenizer:
         merges: Sequence[tuple[bytes, bytes]],
         special_tokens: Sequence[str] | None = None,
     ) -> None:
-        """Special tokens that are not in the vocabulary get the next ids, in the order given.
+        """Make a tokenizer; special tokens outside the vocabulary get the next ids, in order.
 
         Raises:
-            ValueError: if ids are not 0 to n - 1, tokens are empty or double, or a merge has parts
-                or a result outside the vocabulary.
+            ValueError: if ids are not 0 to n - 1, a token is empty or occurs twice, or the parts or
+                the result of a merge are not in the vocabulary.
         """
         self._set_tables(make_tables(vocab, merges, special_tokens or ()))
 
@@ -108,10 +108,10 @@ class Tokenizer:
         merges_path: StrPath,
         special_tokens: Sequence[str] | None = None,
     ) -> "Tokenizer":
-        """Read vocab.json and merges.txt in GPT-2's form; None of the tokens is special by itself.
+        """Read vocab.json and merges.txt in GPT-2's format; only special_tokens are special.
 
         Raises:
-            FileNotFoundError, ValueError: naming the file and what is wrong in it.
+            FileNotFoundError, ValueError: with the file and its fault.
         """
         return cls._from_tables(
             tokenizer_files.read_vocab_and_merges(vocab_path, merges_path, special_tokens or ())
@@ -122,13 +122,13 @@ class Tokenizer:
         """Read a folder that save wrote, one with GPT-2's two files, a tokenizer.json, or ranks.
 
         GPT-2's files (vocab.json and merges.txt, or encoder.json and vocab.bpe) do not say which
-        tokens are special: those in angle brackets that no merge makes are. A tokenizer.json of
-        Hugging Face that would give other ids than this class is refused. So is a rank file of
-        tiktoken (NAME.tiktoken) that neither encoding.json beside it nor its name says to be for
-        GPT-2's pattern.
+        tokens are special: those in angle brackets that no merge makes are taken as special. A
+        tokenizer.json of Hugging Face that would give other ids than this class is refused, and so
+        is a rank file of tiktoken (NAME.tiktoken) unless its name or the encoding.json beside it
+        says that it is for GPT-2's pattern.
 
         Raises:
-            FileNotFoundError, ValueError: naming the file and what is wrong in it.
+            FileNotFoundError, ValueError: with the file and its fault.
         """
         return cls._from_tables(*tokenizer_files.read_tokenizer(path))
 
@@ -161,16 +161,16 @@ class Tokenizer:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of ids in arrays and token files: uint16 while vocab_size <= 65,536, else uint32."""
+        """Dtype of ids in arrays and token files: uint16 if vocab_size <= 65,536, else uint32."""
         return np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
 
     @functools.cached_property
     def hash(self) -> str:
-        """SHA-256, in hex, of all that decides ids; equal for equal tokenizers, however made."""
+        """SHA-256, in hex, of everything that determines ids; equal for equal tokenizers."""
         return hash_tables(self._tables)
 
     def token_to_id(self, token: str | bytes) -> int:
-        """Id of a token, special ones included.
+        """Return the id of a token, which may be a special token.
 
         Raises:
             ValueError: if it is not in the vocabulary.
@@ -199,7 +199,7 @@ class Tokenizer:
     def encode(
         self, text: str, *, allowed_special: Choice = "all", disallowed_special: Choice = ()
     ) -> list[int]:
-        """Token ids of a text; allowed special tokens in it become their ids.
+        """Encode a text to a list of token ids; allowed special tokens in it become their ids.
 
         Raises:
             ValueError: if the text holds lone surrogates or a disallowed special token.
@@ -220,7 +220,7 @@ class Tokenizer:
         allowed_special: Choice = "all",
         disallowed_special: Choice = (),
     ) -> UInt[np.ndarray, " n_tokens"]:
-        """As encode, to an array of self.dtype; bytes must be UTF-8."""
+        """Encode a text to an array of self.dtype, like encode; bytes must be UTF-8."""
         encoder = self._encoder
         if allowed_special != "all" or disallowed_special:
             encoder = self._check_special(text, allowed_special, disallowed_special)
@@ -235,7 +235,7 @@ class Tokenizer:
     def _check_special(
         self, text: str | bytes, allowed_special: Choice, disallowed_special: Choice
     ) -> LazyEncoder:
-        """The encoder for the special tokens allowed, after a look for those that are not."""
+        """Refuse disallowed special tokens in a text; returns the encoder for the allowed ones."""
         use = choose_special(self.special_tokens, allowed_special, disallowed_special)
         if use.refused:
             characters = text if isinstance(text, str) else text.decode("utf-8", "replace")
@@ -245,10 +245,11 @@ class Tokenizer:
     def encode_with_offsets(
         self, text: str, *, allowed_special: Choice = "all", disallowed_special: Choice = ()
     ) -> tuple[list[int], list[tuple[int, int]]]:
-        """As encode, and the characters of each token: text[begin:end] holds all its bytes.
+        """Encode a text to (ids, spans); a span (begin, end) is in characters.
 
-        Begin is the character that holds the token's first byte, end one past the one that holds
-        its last; tokens that share a character overlap.
+        begin is the index of the character that holds the first byte of the token, end one past the
+        index of the character that holds its last byte. The spans of tokens that share a character
+        overlap.
         """
         ids = self.encode_to_numpy(
             text, allowed_special=allowed_special, disallowed_special=disallowed_special
@@ -264,7 +265,7 @@ class Tokenizer:
         allowed_special: Choice = "all",
         disallowed_special: Choice = (),
     ) -> list[list[int]]:
-        """Encode each text by itself."""
+        """Encode texts independently of each other."""
         listed = list(texts)
         use = choose_special(self.special_tokens, allowed_special, disallowed_special)
         encoder = self._encoder_of(use.allowed)
@@ -288,12 +289,12 @@ class Tokenizer:
         allowed_special: Choice = "all",
         disallowed_special: Choice = (),
     ) -> Iterator[int]:
-        """Ids of the joined strings, as encode gives them, wherever the strings are cut.
+        """Encode the concatenation of strings; it does not matter where the strings are cut.
 
-        Lazy, and in memory that does not grow with the stream: text is held back to the last
-        place where a pre-token surely starts.
+        Ids are yielded lazily, and memory does not grow with the stream: only the text after the
+        last position where a pre-token certainly starts is held back.
         """
-        # Not a generator itself, so that a bad choice is refused here and not at the first id.
+        # This is no generator, so that a wrong argument is refused here and not at the first id.
         use = choose_special(self.special_tokens, allowed_special, disallowed_special)
         return self._encode_stream(iterable, use)
 
@@ -320,10 +321,10 @@ class Tokenizer:
         end_of_text: str | None = END_OF_TEXT,
         n_threads: int | None = None,
     ) -> Iterator[UInt[np.ndarray, " n_tokens"]]:
-        """Ids of documents, in order, in arrays that each cover a block of about 2 MB of text.
+        """Encode documents, in order, to arrays that each cover about 2 MB of text.
 
         Args:
-            end_of_text: token put after each document; None puts none.
+            end_of_text: token to append after each document, or None.
         """
         end_id = -1 if end_of_text is None else self.token_to_id(end_of_text)
         blocks = document_blocks(map(to_utf8, documents))
@@ -332,7 +333,7 @@ class Tokenizer:
     def encode_file_blocks(
         self, path: StrPath, *, n_threads: int | None = None, errors: str = "strict"
     ) -> Iterator[UInt[np.ndarray, " n_tokens"]]:
-        """Ids of a UTF-8 text file, in order, in arrays that each cover a block of it.
+        """Encode a UTF-8 text file, in order, to arrays that each cover a block of it.
 
         Args:
             errors: "strict" refuses invalid UTF-8, "replace" reads it as U+FFFD.
@@ -350,20 +351,21 @@ class Tokenizer:
         resume: bool = True,
         on_progress: Progress | None = None,
     ) -> int:
-        """Write the ids of a UTF-8 text file to out, and out.json beside; returns how many.
+        """Encode a UTF-8 text file to out, and write out.json; returns the number of ids.
 
-        out is there only when it is whole: until then the ids are in out.part, and the same call
-        goes on from there. Ids are little-endian self.dtype.
+        out exists only when it is complete: until then the ids are in out.part, and the same call
+        continues from there. Ids are little-endian self.dtype.
 
         Args:
-            n_threads: None takes all cores.
+            n_threads: None uses all cores.
             errors: "strict" refuses invalid UTF-8, "replace" reads it as U+FFFD.
-            resume: False starts afresh.
-            on_progress: called with ("bytes", read so far), first with what was read before.
+            resume: False starts from the beginning.
+            on_progress: called with ("bytes", number read so far), first with the number that an
+                earlier call has read.
         Raises:
             FileNotFoundError: if the text or the folder of out is missing.
-            ValueError: if the text is not UTF-8, or changes meanwhile.
-            BlockingIOError: if another process writes out.
+            ValueError: if the text is not UTF-8, or changes while it is read.
+            BlockingIOError: if another process writes to out.
         Warns:
             UserWarning: if there is an out.part of another tokenizer or text.
         """
@@ -391,7 +393,7 @@ class Tokenizer:
         )
 
     def decode_bytes(self, ids: Iterable[int], *, skip_special: bool = False) -> bytes:
-        """Bytes of the tokens, one after another.
+        """Decode ids to the concatenated bytes of their tokens.
 
         Args:
             skip_special: leave special tokens out.
@@ -403,14 +405,14 @@ class Tokenizer:
     def decode(
         self, ids: Iterable[int], *, errors: DecodeErrors = "replace", skip_special: bool = False
     ) -> str:
-        """Text of the tokens.
+        """Decode ids to text.
 
         Args:
-            errors: of bytes that are not UTF-8: "replace" gives U+FFFD, "ignore" leaves them out,
-                "strict" refuses them.
+            errors: "replace" decodes invalid UTF-8 to U+FFFD, "ignore" leaves it out, "strict"
+                refuses it.
             skip_special: leave special tokens out.
         Raises:
-            ValueError: if an id is not in the vocabulary, or by errors="strict".
+            ValueError: if an id is not in the vocabulary, or errors="strict" meets invalid UTF-8.
         """
         if errors not in ("replace", "strict", "ignore"):
             raise ValueError(f'errors must be "replace", "strict" or "ignore": got {errors!r}')
@@ -429,7 +431,7 @@ class Tokenizer:
         return [self.decode(ids, errors=errors, skip_special=skip_special) for ids in batch]
 
     def decode_with_offsets(self, ids: Iterable[int]) -> tuple[str, list[int]]:
-        """As decode, and for each token the character of the text that holds its first byte.
+        """Decode ids to (text, begins): for each token, the character that holds its first byte.
 
         Raises:
             ValueError: if an id is not in the vocabulary.

@@ -1,4 +1,4 @@
-"""Learning a vocabulary from text files or documents."""
+"""Learn a vocabulary from text files or documents."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,18 +28,18 @@ def train_bpe(
     Memory grows with the number of distinct words, not with the files.
 
     Args:
-        input_path: a file or several.
-        special_tokens: cut the text and add no counts; they take the last ids.
-        n_threads: None takes all cores.
+        input_path: one file or several.
+        special_tokens: tokens that split the text and are not counted; they get the last ids.
+        n_threads: None uses all cores.
         errors: "strict" refuses invalid UTF-8, "replace" reads it as U+FFFD.
-        on_progress: called with ("bytes", read so far), then ("merges", learned so far); before
-            them with ("total", bytes to read) if sample_bytes leaves text out.
-        max_token_bytes: no token learned is longer; None sets no limit.
-        sample_bytes: of files that hold more, read evenly spaced stripes of 1 MiB or less, of
-            each file in proportion to its size, about so many bytes together; None reads all.
+        on_progress: called with ("bytes", number read so far), then with ("merges", number learned
+            so far); before them with ("total", bytes to read) if sample_bytes leaves out text.
+        max_token_bytes: greatest length of a learned token; None sets no limit.
+        sample_bytes: size of the sample to read if the files hold more: evenly spaced stripes of up
+            to 1 MiB, from each file in proportion to its size; None reads all.
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if vocab_size has no room for the bytes and the special tokens, or the files
+        ValueError: if vocab_size is too small for the bytes and the special tokens, or the files
             hold no text or are not UTF-8.
     """
     paths = [input_path] if isinstance(input_path, (str, os.PathLike)) else list(input_path)
@@ -82,7 +82,7 @@ def train_bpe_from_documents(
     on_progress: Progress | None = None,
     max_token_bytes: int | None = None,
 ) -> tuple[Vocab, Merges]:
-    """As train_bpe, from documents one by one; nothing is merged across two documents."""
+    """Learn a vocabulary from documents, like train_bpe; no merge crosses two documents."""
     special_bytes = _check_training(vocab_size, special_tokens, max_token_bytes)
     return learn_vocabulary(
         document_blocks(map(to_utf8, documents)),
@@ -113,6 +113,6 @@ def _check_training(
             )
     if max_token_bytes is not None and max_token_bytes < 2:
         raise ValueError(
-            f"max_token_bytes must be at least 2, the bytes of a first merge: got {max_token_bytes}"
+            f"max_token_bytes must be at least 2, the size of a first merge: got {max_token_bytes}"
         )
     return special_bytes

@@ -12,13 +12,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from crashing_disk import Recording, Site, write_tree
 from kill_while_preparing import STORIES, small_records
 
 from fastlm.corpus import documents
 from fastlm.data import open_prepared, prepare, prepared
-from fastlm.files import disk
+from fastlm.files import disk, tokens
 from fastlm.files.tokens import TokenWriter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -473,3 +475,90 @@ def test_twenty_kills_at_random_moments_lose_nothing(tmp_path):
     n_resumed, n_finished = map(int, done.stdout.split())
     print(f"20 kills, {n_resumed} calls went on with what was left, {n_finished} finished")
     assert n_resumed > 5
+
+
+class Promised(NamedTuple):
+    n_ids: int
+    """that a note tells of"""
+    is_whole: bool = False
+
+
+def after_a_crash(
+    corpus: list[Path], folder: Path, forget: Callable[[Site], bool] = lambda site: False
+) -> Recording:
+    """What a power cut at any moment leaves of preparing in two shards each."""
+
+    def promising(part: disk.ResumedFolder, note: dict) -> None:
+        write_note(part, note)
+        n_ids = sum(split["written"].n_ids for split in note["splits"].values())
+        recording.promise(Promised(n_ids))
+
+    write_note = disk.ResumedFolder.write_note
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(disk.ResumedFolder, "write_note", promising)
+        with Recording(folder, forget) as recording:
+            prepare(corpus, folder / "d", vocab_size=300, val_fraction=0.4, shard_tokens=2500)
+            recording.promise(Promised(0, is_whole=True))
+    return recording
+
+
+def check_states(recording: Recording, corpus: list[Path], whole: dict, folder: Path) -> int:
+    """Go on from each of these states; returns how many there are."""
+    n_all = sum(len(raw) // 2 for name, raw in whole.items() if name.endswith(".bin"))
+    seen = set()
+    for promised, found in recording.moments:
+        for tree in found.after_a_crash():
+            state = (promised, json.dumps(tree, default=bytes.hex))
+            if state in seen:
+                continue
+            seen.add(state)
+            write_tree(tree, folder)
+            try:
+                if promised is not None and promised.is_whole:
+                    assert content(folder / "d") == whole
+                    continue
+                with counted_writes() as n_written:
+                    prepare(
+                        corpus, folder / "d", vocab_size=300, val_fraction=0.4, shard_tokens=2500
+                    )
+                assert content(folder / "d") == whole
+                assert sum(n_written) <= n_all - (promised.n_ids if promised else 0)
+                # A note may outlive its folder, to be removed when that is made anew or swept.
+                assert set(names(folder)) <= {"d", f"{disk.NOTE}d"}
+            finally:
+                shutil.rmtree(folder)
+    return len(seen)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/fd")
+class TestPowerLoss:
+    """As of checkpoints in tests/checkpoint/test_power_loss.py."""
+
+    @pytest.fixture
+    def corpus(self, tmp_path, monkeypatch) -> list[Path]:
+        monkeypatch.setattr(tokens, "RECORD_BYTES", 3000)
+        (tmp_path / "text").mkdir()
+        return text_file(tmp_path / "text")
+
+    def test_a_power_cut_at_any_moment_loses_nothing_that_was_noted(self, corpus, tmp_path):
+        recording = after_a_crash(corpus, tmp_path / "disk")
+        whole = content(tmp_path / "disk" / "d")
+        n_states = check_states(recording, corpus, whole, tmp_path / "after")
+        print(f"{n_states} states at {len(recording.moments)} moments")
+        assert n_states > 50
+
+    def test_leaving_out_a_flush_of_token_files_is_noticed(self, corpus, tmp_path):
+        recording = after_a_crash(corpus, tmp_path / "disk")
+        whole = content(tmp_path / "disk" / "d")
+        sites = [site for site in sorted(recording.sites) if "tokens.py" in str(site)]
+        assert len(sites) == 3  # the file that is written, one that is full, and their names
+        unnoticed = []
+        for i, site in enumerate(sites):
+            recording = after_a_crash(corpus, tmp_path / f"disk-{i}", forget=site.__eq__)
+            try:
+                check_states(recording, corpus, whole, tmp_path / "after")
+            except AssertionError:
+                continue
+            unnoticed.append(site)
+        assert not unnoticed, unnoticed

@@ -78,6 +78,16 @@ def test_sweeping_leaves_it(tmp_path):
     assert names(tmp_path) == [f"{disk.NOTE}d", f"{disk.UNFINISHED}d", "e"]
 
 
+def test_a_note_that_outlived_its_folder_goes(tmp_path):
+    """Of a process that was killed after the folder had got its name."""
+    (tmp_path / f"{disk.NOTE}d").write_text('{"n": 4}')
+    with disk.resumed_folder(tmp_path / "d") as part:
+        assert part.read_note() == {}
+    (tmp_path / f"{disk.NOTE}e").write_text('{"n": 4}')
+    disk.sweep(tmp_path)
+    assert names(tmp_path) == ["d"]
+
+
 def test_one_process_at_a_time_makes_it(tmp_path):
     with (
         disk.resumed_folder(tmp_path / "d") as part,

@@ -282,7 +282,7 @@ def test_a_tokenizer_comes_back_from_its_ranks(tokenizer, tmp_path):
     with pytest.raises(ValueError, match="expected GPT-2's pattern as pat_str"):
         Tokenizer.load(tmp_path / "ranks")
     about.write_text(json.dumps(told | {"special_tokens": {END: 5}}))
-    with pytest.raises(ValueError, match="rank 5 is another token's"):
+    with pytest.raises(ValueError, match="rank 5 belongs to another token"):
         Tokenizer.load(tmp_path / "ranks")
     about.unlink()
     with pytest.raises(ValueError, match="does not say which pattern cuts the text"):
@@ -294,7 +294,7 @@ def test_a_tokenizer_comes_back_from_its_ranks(tokenizer, tmp_path):
     [
         ("YQ== 0\nYg== 1\nYWI= x\n", "line 3: expected a token in base64"),
         ("YQ== 0\nYg==\n", "line 2: expected a token in base64"),
-        ("YQ== 0\nYg== 0\n", "line 2: rank 0 is there already"),
+        ("YQ== 0\nYg== 0\n", "line 2: rank 0 belongs to an earlier line"),
         ("YQ== 0\nYg== 1\nYWJhYg== 2\n", "no two tokens of lower rank make the token b'abab'"),
     ],
 )

@@ -94,11 +94,11 @@ class TestFiles:
         [
             ("{", "", r"vocab\.json must be a JSON object"),
             ("[1]", "", r"vocab\.json must be a JSON object"),
-            ('{"a": "0"}', "", r"whole-number ids"),
+            ('{"a": "0"}', "", r"integer ids"),
             ('{"a": 0, "b": 0}', "", r"gives id 0 to two tokens"),
             ('{"a b": 0}', "", r"'a b' holds ' '.* name it as one"),
             ('{"a": 0, "b": 2}', "", r"ids must be 0 to 1.* id 1 is missing"),
-            ('{"": 0}', "", r"tokens must not be empty: id 0 is"),
+            ('{"": 0}', "", r"tokens must not be empty: the one with id 0 is"),
             ('{"a": 0, "b": 1}', "a b\n", r"merge 0, b'a' \+ b'b', needs b'ab'"),
             ('{"a": 0}', "#version: 0.2\na\n", r"merges\.txt line 2 must be two tokens"),
             ('{"a": 0}', "a b c\n", r"merges\.txt line 1 must be two tokens .* got 'a b c'"),

@@ -52,7 +52,7 @@ class TestSpecialTokens:
 
     def test_error_names_token_and_character(self, tokenizer):
         text = f"中文 the{END}"
-        message = r"the text must not hold the special token '<\|endoftext\|>': it does at character 6; name it in allowed_special"
+        message = r"the text must not hold the special token '<\|endoftext\|>': found it at character 6; name it in allowed_special"
         for given_text in (text, text.encode()):
             with pytest.raises(ValueError, match=message):
                 tokenizer.encode_to_numpy(given_text, disallowed_special={END})

@@ -78,7 +78,7 @@ class TestTraining:
             (b"", 300, [], ValueError, r"text\.txt: no text to learn from"),
             (END.encode() * 3, 300, [END], ValueError, r"no text to learn from"),
             (b"abc", 300, [END, END], ValueError, r"must differ: got '<\|endoftext\|>' twice"),
-            (b"abc", 300, [""], ValueError, r"must not be empty: number 0 is"),
+            (b"abc", 300, [""], ValueError, r"must not be empty: the one at index 0 is"),
             (b"abc", 300, ["a"], ValueError, r"'a' is a single byte"),
             (b"abc", 300, END, ValueError, r"must be a list of strings"),
         ],

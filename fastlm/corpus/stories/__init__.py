@@ -1,7 +1,7 @@
 """Children's stories generated from a seed: the default text that fastlm trains on.
 
-A story is one plot of plots.py, told with the words of words.py and the sentences of phrases.py by
-the rules of a small template language:
+A story is one plot of plots.py, told with the words of lexicon.py and the sentences of phrases.py
+by the rules of a small template language:
 
     [a|b|]      one of the alternatives, of which one may be empty
     {toy}       a word of the rule "toy", drawn once and then the same in the whole story

@@ -16,12 +16,12 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 VALUE_GATE_INPUTS = 32
 PRIME = 2_147_483_647
 NGRAM_FACTORS = (1_640_531_527, 1_103_515_245)
-# What earlier calls kept: newer versions of transformers pass it by another name.
+# Name of the KV cache in the output: newer versions of transformers call it "cache".
 CACHE = {"cache", "past_key_values"} & {f.name for f in dataclasses.fields(CausalLMOutputWithPast)}
 
 
 class FastLMConfig(PretrainedConfig):
-    """config.json: the fields of fastlm's ModelConfig, and what transformers asks for."""
+    """config.json: the fields of fastlm's ModelConfig, and those that transformers needs."""
 
     model_type = "fastlm"
     keys_to_ignore_at_inference = ("cache", "past_key_values")
@@ -47,7 +47,7 @@ class RMSNorm(nn.Module):
 
 
 def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x[2k], x[2k+1]) by its angle."""
+    """Rotate each pair (x[2k], x[2k+1]) by its angle."""
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
     return turned.flatten(-2).to(x.dtype)
@@ -95,7 +95,7 @@ class Attention(nn.Module):
 
 
 def gates_of(projection: nn.Linear, x: Tensor) -> Tensor:
-    """A factor for each head and position."""
+    """Gate for each head and position."""
     return (2 * torch.sigmoid(projection(x))).mT.unsqueeze(-1)
 
 
@@ -118,7 +118,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward part; norms before them, after them, or none."""
+    """Attention and feed-forward layer, with pre-norm, post-norm or no norm."""
 
     def __init__(self, config: FastLMConfig, layer: int) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class Block(nn.Module):
 
 
 class Ngrams(nn.Module):
-    """Rows of two hashed tables, of the last two and the last three tokens."""
+    """Hashed embeddings of the last two and the last three tokens."""
 
     def __init__(self, config: FastLMConfig) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ class Ngrams(nn.Module):
 
 
 class FastLMForCausalLM(PreTrainedModel, GenerationMixin):
-    """Logits of the next token, loss where labels are given, and generate()."""
+    """Logits of the next token, the loss if labels are given, and generate()."""
 
     config_class = FastLMConfig
     base_model_prefix = "model"
@@ -199,7 +199,7 @@ class FastLMForCausalLM(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Nothing: this network is loaded, not trained from its start."""
+        """Do nothing: the weights are always loaded."""
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.token_embeddings
@@ -222,7 +222,7 @@ class FastLMForCausalLM(PreTrainedModel, GenerationMixin):
         cache: DynamicCache | None = None,
         **ignored,
     ) -> CausalLMOutputWithPast:
-        """As every causal model of transformers.
+        """Forward pass of a causal language model, as transformers defines it.
 
         Args:
             attention_mask: (batch, keys), 0 at padding.
@@ -259,7 +259,7 @@ class FastLMForCausalLM(PreTrainedModel, GenerationMixin):
         return CausalLMOutputWithPast(loss=loss, logits=logits, **dict.fromkeys(CACHE, cache))
 
     def hidden(self, ids, attention_mask, position_ids, mask, cache) -> Tensor:
-        """What the output projection is applied to."""
+        """Input of the output projection."""
         config = self.config
         angles = None
         if config.position == "rope":

@@ -3,13 +3,13 @@
 const MARGIN = { left: 54, right: 12, top: 10, bottom: 26 };
 const MOST_IN_READOUT = 12;
 const MOST_SPOKEN = 4;
-const LEAST_ZOOM = 1e-9; // share of x; far above the distance of two numbers
+const LEAST_ZOOM = 1e-9; // smallest range, as a share of x; far above floating-point resolution
 
 class Chart {
-  // spec: { id, title, part, column, show, zero, height }; view: what the controls set, shared by all charts
+  // spec: { id, title, part, column, show, zero, height }; view: settings of the controls, shared by all charts
   constructor(spec, view, runs, changed) {
     Object.assign(this, { spec, view, runs, changed });
-    this.at = null; // value of x that the cursor is at
+    this.at = null; // x value of the cursor
     this.drag = null;
     this.svg = drawn("svg", {
       class: "chart", tabindex: 0, role: "application", "aria-roledescription": "chart", height: spec.height,
@@ -110,7 +110,7 @@ class Chart {
     group.append(drawn("path", { ...attributes, class: "curve", d: this.path(xs, smooth) }));
     const isShort = ys.length <= 40;
     ys.forEach((y, i) => {
-      // A point between two gaps has no line.
+      // A point between two gaps has no line, so it gets a circle.
       const isAlone = (i === 0 || ys[i - 1] === null) && (i + 1 >= ys.length || ys[i + 1] === null);
       if (y !== null && (isAlone || (isShort && this.spec.part === "eval"))) {
         group.append(drawn("circle", { class: "point", cx: this.x(xs[i]), cy: this.y(smooth[i]), r: 2.5, fill: colour(run) }));
@@ -178,7 +178,7 @@ class Chart {
   }
 
   pressed(event) {
-    this.pointed(event); // a finger that taps does not move
+    this.pointed(event); // a tap sends no move events
     if (event.button !== 0 || event.pointerType !== "mouse" || !this.x) return;
     this.drag = this.valueAt(event);
     this.svg.setPointerCapture(event.pointerId);
@@ -235,7 +235,7 @@ class Chart {
     this.zoom(cut[0] <= full0 && cut[1] >= full1 ? null : cut);
   }
 
-  // The nearest point of each visible run, rising.
+  // The nearest point of each visible run, in ascending order of y.
   nearestPoints() {
     return this.all.flatMap((one) => {
       const known = one.xs.map((_, i) => i).filter((i) => one.ys[i] !== null);
@@ -305,7 +305,7 @@ function symbol(kind, x, y, ink, title) {
   return drawn("path", { class: "mark", "data-kind": kind, ...shape }, ...(title ? [title] : []));
 }
 
-// Debiased exponential mean; gaps stay gaps.
+// Exponential moving average with bias correction; gaps stay gaps.
 function smoothed(ys, weight) {
   let [sum, total] = [0, 0];
   return ys.map((y) => {
@@ -316,7 +316,7 @@ function smoothed(ys, weight) {
   });
 }
 
-// Numbers of points to draw: of each pixel the least, the largest, and gaps.
+// Indices of the points to draw: minimum and maximum of each pixel, and gaps.
 function thinned(xs, ys, x, width) {
   if (xs.length <= 2 * width) return xs.keys();
   const kept = new Set([0, xs.length - 1]);
@@ -335,7 +335,7 @@ function thinned(xs, ys, x, width) {
   return [...kept].sort((a, b) => a - b);
 }
 
-// Number of the value next to x in a rising list.
+// Index of the value nearest to x in an ascending list.
 function nearest(xs, x) {
   let [low, high] = [0, xs.length - 1];
   while (low < high) {
@@ -355,7 +355,7 @@ function scale(kind, [low, high], [from, to], padding) {
   return Object.assign(at, { inverse: (p) => g(a + ((p - from) / (to - from)) * (b - a)), domain: [g(a), g(b)], isLog: kind === "log" });
 }
 
-// Round values to label; steps: of units that are not decimal.
+// Tick positions at round values; steps: candidate distances for units that are not decimal.
 function ticks(at, n, steps) {
   const [low, high] = at.domain;
   if (at.isLog && high / low >= 20) return logTicks(low, high, n, steps);

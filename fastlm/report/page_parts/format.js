@@ -1,4 +1,4 @@
-// Numbers for people, elements without HTML strings: text of a run is never read as HTML.
+// Number formats, and DOM elements built without HTML strings: a run's text is never parsed as HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
 const DASHES = ["", "7 3", "2 3", "9 3 2 3", "1 2"];
@@ -89,7 +89,7 @@ function count(n, one, many) {
   return `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 }
 
-// Names of a sweep differ at their ends.
+// Shortened name of a run: names in a sweep differ at their ends.
 function ending(name) {
   return name.length > 34 ? `…${name.slice(-33)}` : name;
 }

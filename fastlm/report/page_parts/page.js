@@ -1,4 +1,4 @@
-// The page: controls, legend, charts and tables of the runs in #values; news of runs that go on.
+// The page: controls, legend, charts and tables of the runs in #values; updates of running runs.
 
 const values = JSON.parse(document.getElementById("values").textContent);
 const runs = [];
@@ -75,7 +75,7 @@ $("controls").append(
   element("button", { type: "button", id: "reset", hidden: true, onclick: () => { view.zoom = null; redraw(); } }, "Show all"),
 );
 
-// Puts new nodes into a place; what was focused there and how far it was scrolled stay so.
+// Replaces the nodes of an element; keyboard focus and scroll position are kept.
 function replace(id, nodes) {
   const within = (selector) => [...$(id).querySelectorAll(selector)];
   const focusable = "button, summary, [tabindex]";
@@ -108,13 +108,13 @@ function legend() {
   key();
 }
 
-// What the marks in the curves stand for; only those that there are.
+// Explains the marks in the curves, of those kinds that occur.
 function key() {
   const kinds = new Set(runs.flatMap((run) => run.marks.map((mark) => mark.kind)));
   const mark = (node) => drawn("svg", { width: 14, height: 14, "aria-hidden": "true" }, node);
   const line = (name) => mark(drawn("line", { class: name, x1: 7, x2: 7, y1: 0, y2: 14, stroke: "currentColor" }));
   const nodes = [];
-  if (kinds.has("spike")) nodes.push(mark(symbol("spike", 7, 7, "currentColor")), " spike of the loss");
+  if (kinds.has("spike")) nodes.push(mark(symbol("spike", 7, 7, "currentColor")), " loss spike");
   if (kinds.has("not finite")) nodes.push(mark(symbol("not finite", 7, 7, "currentColor")), " step that was not finite");
   if (kinds.has("resume")) nodes.push(line("resume"), " resumed");
   if (runs.some((run) => run.budget)) nodes.push(line("budget"), " time budget (over seconds)");
@@ -135,8 +135,8 @@ function describe() {
   const [kept, rows] = ["n_kept", "n_rows"].map((name) => runs.reduce((sum, run) => sum + run[name], 0));
   const marks = runs.reduce((sum, run) => sum + Math.max(0, run.n_marks - run.marks.length), 0);
   $("thinned").textContent = (kept < rows
-    ? `${whole(kept)} of ${whole(rows)} logged points are kept: the least and the largest of every stretch, so that spikes stay. Smoothing is over those.`
-    : `All ${count(rows, "logged point is", "logged points are")} kept.`) + (marks ? ` ${whole(marks)} of the smallest spikes are not marked.` : "");
+    ? `${whole(kept)} of ${whole(rows)} logged points are shown: the minimum and maximum of every interval, so that spikes remain. Smoothing uses these points.`
+    : `All ${count(rows, "logged point is", "logged points are")} shown.`) + (marks ? ` The ${whole(marks)} smallest spikes are not marked.` : "");
   const open = new Map([...document.querySelectorAll("details")].map((node) => [node.dataset.of, node.open]));
   replace("configuration", differences(runs, "config", "configuration"));
   replace("environment", differences(runs, "environment", "environment", ["arguments"]));
@@ -147,7 +147,7 @@ function describe() {
   tables();
 }
 
-// ---- runs, and news of them
+// ---- runs, and their updates
 
 function take(run) {
   const i = runs.findIndex((known) => known.id === run.id);
@@ -158,7 +158,7 @@ function take(run) {
   }
   const known = runs[i];
   run.number = known.number;
-  const hasRead = known.position[0] > 0; // else it has no row, or one too many after the next part
+  const hasRead = known.position[0] > 0; // at position 0 the update replaces the known rows
   if (!run.is_new && hasRead) {
     for (const part of ["train", "eval"]) {
       for (const [name, column] of Object.entries(run[part])) run[part][name] = known[part][name].concat(column);
@@ -171,7 +171,7 @@ function take(run) {
   runs[i] = run;
 }
 
-// A resume has no clock of its own: it is where the row before it was.
+// A resume row has no clock values: it gets those of the row before it.
 function placeMarks(run) {
   for (const mark of run.marks) {
     const before = run.train.step.findLastIndex((step) => step !== null && step <= mark.step);
@@ -195,7 +195,7 @@ async function follow() {
     const when = latest ? `; last row at ${new Date(latest * 1000).toLocaleTimeString()}` : "";
     tellLive(`Following ${count(runs.length, "run", "runs")}${when}.`);
   } catch {
-    const text = "The command that serves this page does not answer: what is shown is what it told last.";
+    const text = "The command that serves this page does not answer: the page shows its last values.";
     tellLive(text);
     if ($("spoken").textContent !== text) $("spoken").textContent = text;
   }

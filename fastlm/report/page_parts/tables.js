@@ -1,11 +1,11 @@
-// What stands below the curves: the comparison, what differs, samples.
+// The tables below the curves: comparison, differences of configuration and environment, samples.
 
 const last = (values) => {
   for (let i = values.length - 1; i >= 0; i--) if (values[i] !== null) return values[i];
   return null;
 };
 
-// Of a run without a summary the log says how far it is; of such a value isSoFar is true.
+// A value from the summary of a run that ended, otherwise the last one in the log (isSoFar).
 function found(run, name, source, column) {
   const value = run.state === "finished" || run.state === "stopped" ? run.summary[name] : null;
   if (value !== null) return { value, isSoFar: false };
@@ -79,7 +79,7 @@ function scrolling(label, table) {
   return element("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": label }, table);
 }
 
-// Fields whose values differ between runs; a field that a run has not counts as different.
+// Fields whose values differ between runs; a missing field counts as different.
 function differing(runs, part, ignored = []) {
   const known = runs.filter((run) => Object.keys(run[part]).length);
   const names = [...new Set(known.flatMap((run) => Object.keys(run[part])))];
@@ -126,7 +126,7 @@ function notes(runs) {
   const data = differing(runs, "config", []).filter((name) => ["data.path", "model.vocab_size"].includes(name));
   if (data.length) lines.push(`Losses compare only within one data set and vocabulary: these runs differ in ${data.join(" and ")}.`);
   if (runs.some((run) => COLUMNS[2].of(run).isSoFar && COLUMNS[2].of(run).value !== null)) {
-    lines.push("Values in italics are the last ones of a log: of a validation on the way, which covers a part of the file.");
+    lines.push("Values in italics are the last ones in a log; a validation loss among them covers only part of the file.");
   }
   for (const run of runs) for (const note of [...run.notes, ...run.log_notes]) lines.push(`${run.name}: ${note}`);
   return lines.map((line) => element("li", {}, line));

@@ -1,8 +1,8 @@
-"""Blocks of text that can be tokenized apart, and on threads.
+"""Blocks of text that can be tokenized independently of each other, and on threads.
 
-An ASCII space after a character that is no space always starts a pre-token, and what comes before
-it does not depend on what comes after. So a text may be cut there, unless a special token covers
-the place.
+An ASCII space after a character that is no space always starts a pre-token, and the pre-tokens
+before it do not depend on the text after it. So a text may be cut there, unless a special token
+covers the position.
 """
 
 import os
@@ -25,7 +25,8 @@ BLOCK_BYTES = 1 << 21
 _IS_ASCII_SPACE = np.zeros(256, np.bool_)
 _IS_ASCII_SPACE[list(b"\t\n\v\f\r ")] = True
 
-_TAIL_BYTES = 4096  # where a cut is looked for first
+# A cut is looked for in the last bytes or characters first.
+_TAIL_BYTES = 4096
 _TAIL_CHARACTERS = 128
 _SPACE_AFTER_WORD = re.compile(r"(?<=\S)[\t-\r ]")
 
@@ -39,12 +40,12 @@ class Block(NamedTuple):
     offset: int
 
     def load(self) -> "Block":
-        """Itself: a block may also stand for a piece of a file, to be read where it is used."""
+        """Return the block itself: other Loadables read theirs from a file."""
         return self
 
 
 class Loadable(Protocol):
-    """What gives a block when asked, on the thread that wants it."""
+    """A block that the thread that works on it loads."""
 
     @property
     def offset(self) -> int: ...
@@ -52,9 +53,9 @@ class Loadable(Protocol):
 
 
 def last_cut(data: bytes, special_tokens: Sequence[bytes]) -> int:
-    """Greatest position at which data may be cut whatever follows it; 0 when there is none."""
+    """Last position at which data may be cut, whatever follows it; 0 when there is none."""
     longest = max(map(len, special_tokens), default=1)
-    # A special token that begins before the cut must be seen whole.
+    # A special token that begins before the cut must lie in data as a whole.
     end = len(data) - longest
     for begin in (max(end - _TAIL_BYTES, 0), 0):
         is_space = _IS_ASCII_SPACE[np.frombuffer(data[begin : max(end, begin)], np.uint8)]
@@ -66,10 +67,10 @@ def last_cut(data: bytes, special_tokens: Sequence[bytes]) -> int:
 
 
 def first_cut(data: bytes, begin: int, special_tokens: Sequence[bytes]) -> int:
-    """Least position from begin on at which data may be cut; -1 when there is none.
+    """First position from begin on at which data may be cut; -1 when there is none.
 
-    What decides over a position, up to max(4, the longest special token) bytes on both sides,
-    must lie in data.
+    Whether a position is a cut depends on up to max(4, length of the longest special token) bytes
+    on both sides of it, which must lie in data.
     """
     is_space = _IS_ASCII_SPACE[np.frombuffer(data, np.uint8)]
     places = np.flatnonzero(is_space[1:] & ~is_space[:-1]) + 1
@@ -80,7 +81,7 @@ def first_cut(data: bytes, begin: int, special_tokens: Sequence[bytes]) -> int:
 
 
 def _may_cut(data: bytes, place: int, special_tokens: Sequence[bytes]) -> bool:
-    # str.isspace knows four more characters than the pattern: that refuses a few good places.
+    # str.isspace is true for four more characters than the pattern's \s: a few cuts are missed.
     if data[max(place - 4, 0) : place].decode("utf-8", "ignore")[-1:].isspace():
         return False
     return not any(
@@ -90,9 +91,9 @@ def _may_cut(data: bytes, place: int, special_tokens: Sequence[bytes]) -> bool:
 
 
 def cut_text(text: str, special_tokens: Sequence[str], *, n_characters: int) -> Iterator[str]:
-    """Cut a text into blocks of at most n_characters that can be tokenized apart.
+    """Cut a text into blocks of at most n_characters that can be tokenized independently.
 
-    One without any place to cut grows until it has one.
+    A block without a position to cut grows until it has one.
     """
     begin = 0
     end = n_characters
@@ -109,7 +110,7 @@ def cut_text(text: str, special_tokens: Sequence[str], *, n_characters: int) -> 
 
 
 def _last_place(text: str, begin: int, end: int, special_tokens: Sequence[str]) -> int:
-    """As last_cut, of text[begin:end]; -1 when there is none."""
+    """Last position at which text may be cut, from begin to end - 1; -1 when there is none."""
     for first in (max(end - _TAIL_CHARACTERS, begin), begin):
         for found in reversed(list(_SPACE_AFTER_WORD.finditer(text, first, end))):
             place = found.start()
@@ -128,11 +129,13 @@ def cut_blocks(
     n_bytes: int,
     n_first_bytes: int | None = None,
 ) -> Iterator[bytes]:
-    """Join a stream of chunks and cut it into blocks that can be tokenized apart.
+    """Join a stream of chunks and cut it into blocks that can be tokenized independently.
 
     Args:
-        n_bytes: about the size of a block; one without any place to cut grows until it has one.
-        n_first_bytes: size of the first block, doubled from block to block; n_bytes when not given.
+        n_bytes: approximate size of a block; a block without a position to cut grows until it has
+            one.
+        n_first_bytes: size of the first block, doubled from block to block up to n_bytes; n_bytes
+            when not given.
     """
     wanted = n_bytes if n_first_bytes is None else n_first_bytes
     held: list[bytes] = []
@@ -154,7 +157,7 @@ def cut_blocks(
 
 
 def document_blocks(documents: Iterable[bytes]) -> Iterator[Block]:
-    """Documents, joined into blocks of about BLOCK_BYTES."""
+    """Join documents into blocks of about BLOCK_BYTES."""
     held: list[bytes] = []
     n_held = offset = 0
     for document in documents:
@@ -178,10 +181,10 @@ def map_blocks(
     blocks: Iterable[Loadable],
     n_threads: int | None,
 ) -> Iterator[R]:
-    """Call function(text, bounds) for each block, as map_in_order.
+    """Call function(text, bounds) for each block, like map_in_order.
 
     Raises:
-        InvalidUtf8: with the place in the block's source.
+        InvalidUtf8: with the position in the block's source.
     """
 
     def call(loadable: Loadable) -> R:
@@ -197,7 +200,7 @@ def map_blocks(
 def map_in_order(
     function: Callable[[T], R], items: Iterable[T], n_threads: int | None
 ) -> Iterator[R]:
-    """map() on threads (None: on all cores), with at most two items for each thread under way."""
+    """map() on threads (None: all cores), with at most two unfinished items for each thread."""
     n_threads = resolve_threads(n_threads)
     if n_threads == 1:
         yield from map(function, items)
@@ -217,7 +220,7 @@ def map_in_order(
 
 
 def resolve_threads(n_threads: int | None) -> int:
-    """The number given, or for None the number of cores this process may use."""
+    """Return n_threads, or for None the number of cores this process may use."""
     if n_threads is not None:
         if n_threads < 1:
             raise ValueError(f"n_threads must be at least 1: got {n_threads}")

@@ -17,7 +17,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic, overload
 
-_NUMBA_VERSIONS = "numba>=0.61,<0.69"  # those of pyproject.toml: pipeline.py works with them
+_NUMBA_VERSIONS = "numba>=0.61,<0.69"  # as in pyproject.toml: pipeline.py works with them
 
 _options: dict[str, Any] = {"cache": True}
 try:
@@ -54,7 +54,7 @@ def _numba_type(hint: Any) -> Any:
 
 
 def _instruction_like(function: Any, signature: Any, generate: Any) -> Any:
-    """An intrinsic that is called as a function is."""
+    """Make an intrinsic with the parameters and the docstring of a function."""
 
     def call(_typing_context: Any, *_arguments: Any) -> Any:
         return signature, generate
@@ -67,11 +67,11 @@ def _instruction_like(function: Any, signature: Any, generate: Any) -> Any:
 
 
 def inner(function: Any) -> Any:
-    """Make a function one that kernels call, of the types that its annotations say.
+    """Let kernels call a function; its annotations are the types of its arguments and result.
 
-    numba.njit would optimize it and make machine code of it by itself, and again inside each
-    caller, which takes most of the time of compiling. The pipeline puts it into the code of the
-    kernel that calls it, where it is optimized once, together with the rest.
+    numba.njit would optimize the function and generate machine code for it alone, and again inside
+    each caller, which takes most of the time of compiling. The pipeline puts it into the code of
+    the kernel that calls it, where it is optimized once, together with the rest.
     """
     signature = _signature(function)
     if _has_pipeline:
@@ -80,9 +80,9 @@ def inner(function: Any) -> Any:
 
 
 def _compiled_when_called(function: Any, signature: Any) -> Any:
-    """numba.njit(signature)(function), put off until a function that calls it is compiled.
+    """Delay numba.njit(signature)(function) until a function that calls it is compiled.
 
-    At once would be too early: a function may call others that its file defines further down.
+    Compiling at once is too early: a function may call others that its file defines further down.
     """
 
     def called(*arguments: Any) -> Any:
@@ -111,7 +111,7 @@ class _Shared:
 
     @functools.cached_property
     def address(self) -> int:
-        """Compiles the function when it is first asked for."""
+        """Address of the machine code; the function is compiled when it is first needed."""
         compiled = numba.cfunc(_signature(self.function), **_options)(self.function)
         assert compiled.address is not None
         return compiled.address
@@ -121,7 +121,7 @@ _shared: dict[Any, _Shared] = {}
 
 
 def shared(field: int) -> Callable[[Any], Any]:
-    """Make a function one that several kernels call, compiled once for all of them.
+    """Let several kernels call a function that is compiled once for all of them.
 
     Its first argument is the context, and it returns one number. Kernels call it by its address,
     which stands in a field of the context (Context.link).
@@ -146,7 +146,7 @@ def shared(field: int) -> Callable[[Any], Any]:
 
 
 def shared_address(function: Any) -> tuple[int, int]:
-    """The field of a shared function and the address of its machine code."""
+    """Return the field of a shared function and the address of its machine code."""
     return _shared[function].field, _shared[function].address
 
 
@@ -162,7 +162,7 @@ def count_trailing_zeros(_typing_context, value):
 
 @instruction
 def prefetch(_typing_context, pointer, index):
-    """Ask for the cache line of an item that will be read soon."""
+    """Prefetch the cache line of an item that will be read soon."""
 
     def generate(context, builder, _signature, arguments):
         place = builder.gep(arguments[0], [arguments[1]])

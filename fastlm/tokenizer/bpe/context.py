@@ -48,11 +48,11 @@ class Context:
         self.fields[field] = address
 
     def array(self, field: int) -> np.ndarray:
-        """The array held in a field."""
+        """Return the array whose address is in a field."""
         return self._arrays[field]
 
     def copy(self) -> "Context":
-        """A context of its own with the same arrays."""
+        """Return a context with fields of its own and the same arrays."""
         other = Context(len(self.fields))
         other.fields[:] = self.fields
         other._arrays = self._arrays.copy()
@@ -66,7 +66,7 @@ class Context:
 
 
 def _pointer_to(item: Any) -> Any:
-    """An instruction that makes a pointer to items of a type of an address."""
+    """Make an instruction that casts an address to a pointer to items of a type."""
 
     @instruction
     def cast(_typing_context, address):
@@ -86,7 +86,7 @@ uint64_at = _pointer_to(types.uint64)
 
 @instruction
 def load_word(_typing_context, pointer, index):
-    """Load 8 bytes, little-endian, from an index of a uint8 pointer on; they need no alignment."""
+    """Load 8 bytes, little-endian and unaligned, from an index of a uint8 pointer on."""
 
     def generate(_context, builder, _signature, arguments):
         place = builder.gep(arguments[0], [arguments[1]])
@@ -97,7 +97,7 @@ def load_word(_typing_context, pointer, index):
 
 @instruction
 def store_word(_typing_context, pointer, index, word):
-    """The inverse of load_word."""
+    """Store 8 bytes, little-endian and unaligned, from an index of a uint8 pointer on."""
 
     def generate(context, builder, _signature, arguments):
         place = builder.gep(arguments[0], [arguments[1]])

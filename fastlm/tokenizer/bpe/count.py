@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code=assignment
-"""Counting pre-tokens: each distinct one once, with its frequency."""
+"""Count the distinct pre-tokens of texts."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -46,7 +46,9 @@ class Words(NamedTuple):
 
 
 class WordCounter:
-    """Counts of the pre-tokens added so far. Not for two threads at once; one each, then merge.
+    """Counts of the pre-tokens added so far.
+
+    Two threads must not share a counter: each fills its own, and merge adds them up.
 
     >>> counter = WordCounter([b"<|endoftext|>"])
     >>> counter.add(b"low low<|endoftext|>low")
@@ -67,7 +69,7 @@ class WordCounter:
         """Count the pre-tokens of UTF-8 text; document i is data[bounds[i] : bounds[i + 1]].
 
         Raises:
-            InvalidUtf8: counts are then partly added.
+            InvalidUtf8: the pre-tokens before the invalid byte may have been counted.
         """
         context = self._context
         context.hold(f.BOUNDS, np.zeros(2, np.int64) if bounds is None else bounds)
@@ -84,7 +86,7 @@ class WordCounter:
 
     def merge(self, words: Words) -> None:
         """Add the counts of another counter."""
-        # Keys are read 16 bytes at a time: those of the last word go on past it.
+        # Keys are read 16 bytes at a time, so that of the last word extends past the text.
         text = np.append(words.text, np.zeros(16, np.uint8))
         done = 0
         while True:
@@ -101,7 +103,7 @@ class WordCounter:
             self._grow(status)
 
     def words(self) -> Words:
-        """The distinct pre-tokens, in no particular order."""
+        """Return the distinct pre-tokens, in no particular order."""
         n_words = int(self._context.fields[f.N_WORDS])
         text = np.empty(self._context.fields[f.N_WORD_BYTES], np.uint8)
         bounds, counts = np.empty(n_words + 1, np.int64), np.empty(n_words, np.int64)
@@ -138,7 +140,7 @@ def _count(address, data, n_bytes, is_fresh):
 
 @inner
 def _count_window(c: pi64, n_tokens: i64) -> i64:
-    """Count a window's tokens and move POSITION past them."""
+    """Count the tokens of a window and move POSITION past them."""
     starts = int32_at(c[f.STARTS])
     firsts, seconds, slots = uint64_at(c[f.FIRSTS]), uint64_at(c[f.SECONDS]), int64_at(c[f.SLOTS])
     table = uint64_at(c[f.TABLE])

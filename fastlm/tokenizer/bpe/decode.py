@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
-"""Ids to bytes: tokens copied one after another, eight bytes at a time."""
+"""Decode ids to bytes: tokens are copied one after another, eight bytes at a time."""
 
 import numpy as np
 from jaxtyping import Int64, Shaped
@@ -11,7 +11,7 @@ _SLACK = 8  # bytes read and written past a token
 
 
 class Decoder:
-    """The tokens text[bounds[i] : bounds[i + 1]]; safe to use from several threads."""
+    """Decoder of the tokens text[bounds[i] : bounds[i + 1]]; safe to use from several threads."""
 
     def __init__(self, text: bytes, bounds: Int64[np.ndarray, " n_tokens_plus_1"]) -> None:
         self._text = np.frombuffer(text + bytes(_SLACK), np.uint8)
@@ -19,10 +19,10 @@ class Decoder:
         self._lengths = np.diff(self._bounds)
 
     def decode(self, ids: Shaped[np.ndarray, " n_tokens"]) -> bytes:
-        """Bytes of the tokens with these ids, whole numbers of any dtype.
+        """Concatenate the bytes of the tokens with these ids, integers of any dtype.
 
         Raises:
-            IndexError: naming the first id that no token has.
+            IndexError: with the first id that no token has.
         """
         ids = np.ascontiguousarray(ids, np.int64)
         wrong = (ids < 0) | (ids >= len(self._lengths))

@@ -1,8 +1,8 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code=assignment
-"""Text to ids: special tokens, pre-tokens, a cache of words, merging by rank on a miss.
+"""Encode text to ids: special tokens, pre-tokens, a cache of words, merges by rank on a miss.
 
-Text repeats its words, so nearly every one is found in a table with its ids beside it, and the ids
-go to the output as one store of eight bytes: up to four of uint16, up to two of uint32.
+A text repeats its words, so nearly every word is found in a hash table with its ids beside it, and
+one store of eight bytes writes them to the output: up to four ids of uint16, up to two of uint32.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -45,27 +45,27 @@ from fastlm.tokenizer.bpe.words import (
     new_table,
 )
 
-_CACHED_BYTES = 256  # longer words are rare and seldom come again
-_FIRST_SLOTS, _MAX_SLOTS = 1 << 12, 1 << 20  # 32 bytes each
-_FIRST_ARENA, _MAX_ARENA = 1 << 12, 1 << 22  # 8 bytes each
+_CACHED_BYTES = 256  # longer words are rare and seldom repeated
+_FIRST_SLOTS, _MAX_SLOTS = 1 << 12, 1 << 20  # a slot is 32 bytes
+_FIRST_ARENA, _MAX_ARENA = 1 << 12, 1 << 22  # words of 8 bytes
 _FIRST_SCRATCH = SCRATCH_PER_BYTE * _CACHED_BYTES
 _SLACK = 8  # ids that may be written past the last one
-_OWN_OUT = WINDOW_BYTES + 1024  # ids that a worker has room for by itself
-_SMALL_CHARACTERS = 2048  # they fit _OWN_OUT whatever they are
-_BYTES_PER_ID = 3  # a guess, seldom too high; what is asked for and not used costs nothing
-_CHUNK = 1 << 19  # characters of a string turned into UTF-8 at a time, so that they stay in caches
+_OWN_OUT = WINDOW_BYTES + 1024  # size in ids of a worker's own output
+_SMALL_CHARACTERS = 2048  # the ids of so many characters always fit _OWN_OUT
+_BYTES_PER_ID = 3  # an estimate, seldom too high; memory that is allocated and not used is free
+_CHUNK = 1 << 19  # characters of a string that become UTF-8 at a time, and so stay in the caches
 
 _FRESH, _APPEND, _RESUME = range(3)
 
 
 class Encoder:
-    """A tokenizer's merges, ready for encoding; safe to use from several threads.
+    """Encoder with a tokenizer's merges; safe to use from several threads.
 
     Args:
         byte_ids: token id of each single byte, or NO_TOKEN.
         merges: rows (left id, right id, merged id), in the order learned.
-        special_tokens: id of each.
-        dtype: of the ids that encode returns, uint16 or uint32.
+        special_tokens: id of each special token.
+        dtype: dtype of the ids that encode returns, uint16 or uint32.
     """
 
     def __init__(
@@ -94,12 +94,12 @@ class Encoder:
         bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None,
         end_of_text: int = NO_TOKEN,
     ) -> UInt[np.ndarray, " n_tokens"]:
-        """Token ids of UTF-8 text; document i is data[bounds[i] : bounds[i + 1]].
+        """Encode UTF-8 text; document i is data[bounds[i] : bounds[i + 1]].
 
         Args:
-            end_of_text: id put after each document, or NO_TOKEN.
+            end_of_text: id to append after each document, or NO_TOKEN.
         Raises:
-            InvalidUtf8, UnknownByte: naming the byte's position in data.
+            InvalidUtf8, UnknownByte: with the position of the byte in data.
         """
         worker = self._take_worker()
         try:
@@ -108,7 +108,7 @@ class Encoder:
             self._idle.append(worker)
 
     def encode_text(self, text: str) -> UInt[np.ndarray, " n_tokens"]:
-        """As encode, of a string.
+        """Encode a string.
 
         Raises:
             UnicodeEncodeError: if it holds lone surrogates.
@@ -122,15 +122,15 @@ class Encoder:
             self._idle.append(worker)
 
     def encode_to_list(self, text: str) -> list[int]:
-        """As encode_text, to Python numbers."""
-        try:  # as _take_worker, without the cost of its call
+        """Encode a string to Python integers."""
+        try:  # _take_worker, without the cost of calling it
             worker = self._idle.pop()
         except IndexError:
             worker = _Worker(self._tables, self._dtype)
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_ids[: worker.encode_small(text)].tolist()
-            # Looking numbers up is quicker than making each anew, and takes less memory.
+            # Taking integers from a table is faster than creating each, and takes less memory.
             numbers = self._number_table()
             listed: list[int] = []
             n_before = 0
@@ -152,7 +152,7 @@ class Encoder:
         return self._numbers
 
     def _take_worker(self) -> "_Worker":
-        # Taking from and giving back to a list is atomic; a thread keeps its worker meanwhile.
+        # list.pop and list.append are atomic, so no two threads get the same worker.
         try:
             return self._idle.pop()
         except IndexError:
@@ -160,14 +160,14 @@ class Encoder:
 
 
 class _Worker:
-    """What one thread needs: ids of words met before, and buffers."""
+    """The state of one thread: a cache of the ids of words, and buffers."""
 
     def __init__(self, tables: Context, dtype: np.dtype[Any]) -> None:
         self._context = tables.copy()
         self._address = self._context.address
         self._arena = np.empty(_FIRST_ARENA, np.uint64)
         self.own_out = np.empty(_OWN_OUT, dtype)
-        self.own_ids: Any = memoryview(self.own_out)  # type: ignore[arg-type]  # makes lists quicker
+        self.own_ids: Any = memoryview(self.own_out)  # type: ignore[arg-type]  # its tolist is faster than an array's
         self._own_bounds = np.zeros(2, np.int64)
         add_walk(self._context)
         add_rank_lists(self._context)
@@ -177,9 +177,9 @@ class _Worker:
         self._reset()
 
     def encode_small(self, text: str) -> int:
-        """Write the ids of at most _SMALL_CHARACTERS to own_out; returns how many they are.
+        """Write the ids of at most _SMALL_CHARACTERS to own_out and return their number.
 
-        Short, because here the calls cost more than the work.
+        The function does as little as possible: calls cost more here than the encoding.
         """
         if text.isascii():
             n_bytes, address = len(text), id(text) + ASCII_HEADER
@@ -200,18 +200,18 @@ class _Worker:
         end_of_text: int = NO_TOKEN,
         n_before: int = 0,
     ) -> UInt[np.ndarray, " n_tokens"]:
-        """Ids of texts that follow one another, each cut off where a text may be cut.
+        """Encode consecutive blocks of one text, cut where a text may be cut.
 
         Args:
-            n_bytes: about how many there are.
-            n_before: bytes before the first, for messages.
+            n_bytes: approximate size of all blocks.
+            n_before: bytes of the text before the first block, for error messages.
         """
         fields = self._context.fields
         if bounds is not None:
             self._context.hold(f.BOUNDS, np.ascontiguousarray(bounds, np.int64))
             fields[f.N_DOCUMENTS] = len(bounds) - 1
         fields[f.END_OF_TEXT] = end_of_text
-        # Of numpy.empty, not of resize, which does not ask for large pages.
+        # numpy.empty asks the operating system for huge pages; resize does not.
         out = np.empty(_OWN_OUT + n_bytes // _BYTES_PER_ID, self.own_out.dtype)
         self._hold_out(out)
         mode, n_out = _FRESH, 0
@@ -230,7 +230,7 @@ class _Worker:
                 n_before += len(text)
         finally:
             self._reset()
-        # In place: the pages past the last id are given back, and nothing is copied.
+        # Resizing in place frees the pages past the last id and copies nothing.
         out.resize(n_out, refcheck=False)
         return out
 
@@ -246,7 +246,7 @@ class _Worker:
         self._context.fields[f.OUT_SIZE] = len(out)
 
     def _make_room(self, status: int, text: bytes | str, n_before: int) -> None:
-        """Grow what is full; what has reached its limit is emptied, to hold later words."""
+        """Grow what is full; a table or arena at its limit is emptied, to cache later words."""
         fields = self._context.fields
         position = int(fields[f.POSITION])
         if status == codes.INVALID_TEXT:
@@ -272,7 +272,7 @@ class _Worker:
 
 @kernel
 def _encode(address, data, n_bytes, mode):
-    """Append ids to OUT; returns how many there are, or what is full or wrong."""
+    """Append ids to OUT; returns the number of ids in it, or a status code."""
     c = int64_at(address)
     if mode != _RESUME:
         start_walk(c, n_bytes)
@@ -306,7 +306,7 @@ def _append(c: pi64, token_id: i64) -> None:
 
 @inner
 def _encode_window(c: pi64, n_tokens: i64) -> i64:
-    """Append the ids of a window's tokens and move POSITION past them."""
+    """Append the ids of the tokens of a window and move POSITION past them."""
     starts = int32_at(c[f.STARTS])
     firsts, seconds, slots = uint64_at(c[f.FIRSTS]), uint64_at(c[f.SECONDS]), int64_at(c[f.SLOTS])
     table, out, shift = uint64_at(c[f.TABLE]), uint8_at(c[f.OUT]), c[f.ID_SHIFT]
@@ -357,10 +357,10 @@ def _encode_long_token(c: pi64, data: i64) -> i64:
 def _encode_word(
     c: pi64, text_address: i64, begin: i64, length: i64, n_out: i64
 ) -> tuple[i64, i64]:
-    """Write a word's ids to OUT from n_out on.
+    """Write the ids of a word to OUT from n_out on.
 
     Returns:
-        (how many, DONE), or as merge_word, or (0, what is full).
+        (number of ids, DONE), or an error of merge_word, or (0, the status code of what is full).
     """
     out, shift = uint8_at(c[f.OUT]), c[f.ID_SHIFT]
     if length > _CACHED_BYTES:
@@ -378,7 +378,8 @@ def _encode_word(
     if c[f.IS_NEW]:
         n_ids, status = merge_word(c, uint8_at(text_address), begin, length)
         if status != codes.DONE:
-            # 0 ids would be believed later: take the word out again. It was the last one put in.
+            # A later look-up would take its 0 ids for the result, so the word is removed again.
+            # That is safe because it was inserted last.
             table[slot + 1] = 0
             c[f.N_WORDS] -= 1
             return n_ids, status
@@ -402,7 +403,7 @@ def _encode_word(
 
 @inner
 def _pack_ids(c: pi64, n_ids: i64, target: pu8, begin: i64) -> None:
-    """Write ids of the SCRATCH as the output has them, filled up to eight bytes with zeros."""
+    """Copy ids from SCRATCH in the output's dtype, padded with zeros to a multiple of 8 bytes."""
     ids, shift = int32_at(c[f.SCRATCH]), c[f.ID_SHIFT]
     n_inline = 8 >> shift
     for i in range(0, n_ids, n_inline):

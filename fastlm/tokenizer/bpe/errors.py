@@ -1,8 +1,8 @@
-"""What can be wrong with a text. Both errors say where."""
+"""Errors of texts that cannot be encoded. Both name the position of the byte."""
 
 
 class InvalidUtf8(ValueError):
-    """No valid character begins at byte `position` of `source`."""
+    """No valid UTF-8 character begins at byte `position` of `source`."""
 
     def __init__(self, position: int, source: str = "text") -> None:
         super().__init__(
@@ -13,10 +13,10 @@ class InvalidUtf8(ValueError):
 
 
 class UnknownByte(ValueError):
-    """No token spells the byte at `position`."""
+    """The vocabulary has no token for the byte at `position`."""
 
     def __init__(self, byte: int, position: int) -> None:
         super().__init__(
-            f"the vocabulary must spell all of the text: no token is byte 0x{byte:02x}, "
-            f"found at byte {position}; put the 256 single bytes into the vocabulary"
+            f"the vocabulary must cover every byte of the text: no token is byte 0x{byte:02x}, "
+            f"found at byte {position}; add the 256 single bytes to the vocabulary"
         )

@@ -1,4 +1,4 @@
-"""Encoding that loads the kernels only when there is enough text to be worth it."""
+"""Encoding that loads the kernels only once there is enough text to make it worthwhile."""
 
 import threading
 from collections.abc import Mapping
@@ -14,21 +14,21 @@ from fastlm.tokenizer.bpe.small import NO_TOKEN, SmallEncoder
 if TYPE_CHECKING:
     from fastlm.tokenizer.bpe.encode import Encoder
 
-# Characters that Python encodes in about the time that the kernels take to load: up to here it is
-# quicker, and where they have yet to be compiled it is far quicker.
+# Python encodes so many characters in about the time that it takes to load the kernels. Up to here
+# it is faster, and where the kernels are not compiled yet it is far faster.
 SMALL_CHARACTERS = 1 << 20
 
 
 class LazyEncoder:
-    """A tokenizer's merges, ready for encoding; safe to use from several threads.
+    """Encoder with a tokenizer's merges; safe to use from several threads.
 
-    The first SMALL_CHARACTERS of all texts are encoded in Python, whatever comes after by kernels.
+    Python encodes the first SMALL_CHARACTERS of all texts together, kernels all that comes after.
 
     Args:
         byte_ids: token id of each single byte, or NO_TOKEN.
         merges: rows (left id, right id, merged id), in the order learned.
-        special_tokens: id of each.
-        dtype: of ids in arrays, uint16 or uint32.
+        special_tokens: id of each special token.
+        dtype: dtype of ids in arrays, uint16 or uint32.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class LazyEncoder:
         self._lock = threading.Lock()
 
     def encode_to_list(self, text: str) -> list[int]:
-        """Token ids of a text.
+        """Encode a text to a list of token ids.
 
         Raises:
-            UnknownByte: naming the byte's position in UTF-8.
+            UnknownByte: with the position of the byte in the UTF-8 of the text.
             UnicodeEncodeError: if the text holds lone surrogates.
         """
         return self._choose(len(text)).encode_to_list(text)
 
     def encode_text(self, text: str) -> UInt[np.ndarray, " n_tokens"]:
-        """As encode_to_list, to an array."""
+        """Encode a text to an array of token ids; raises what encode_to_list raises."""
         encoder = self._choose(len(text))
         if isinstance(encoder, SmallEncoder):
             return np.array(encoder.encode_to_list(text), self._dtype)
@@ -67,7 +67,7 @@ class LazyEncoder:
         bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None,
         end_of_text: int = NO_TOKEN,
     ) -> UInt[np.ndarray, " n_tokens"]:
-        """As Encoder.encode."""
+        """Encode UTF-8 text, like Encoder.encode."""
         encoder = self._choose(len(data))
         if not isinstance(encoder, SmallEncoder):
             return encoder.encode(data, bounds, end_of_text)
@@ -95,7 +95,7 @@ class LazyEncoder:
 
     def _make_small(self) -> SmallEncoder:
         byte_ids, merges, special_tokens, _ = self._parts
-        # Backwards, so that of rows with the same pair the first counts.
+        # Reversed, so that the first of several rows with the same pair is kept.
         rows = reversed(list(enumerate(merges.tolist())))
         ranks = {(left, right): (rank, merged) for rank, (left, right, merged) in rows}
         return SmallEncoder(byte_ids.tolist(), ranks, special_tokens)
@@ -106,7 +106,7 @@ class LazyEncoder:
         byte_ids, merges, special_tokens, dtype = self._parts
         special = {token.encode(): token_id for token, token_id in special_tokens.items()}
         compiled = Encoder(byte_ids, merges.astype(np.int64), special, dtype)
-        # From here on calls go straight there.
+        # Later calls go to the compiled encoder directly.
         self.encode_to_list = compiled.encode_to_list  # type: ignore[method-assign]
         self.encode_text = compiled.encode_text  # type: ignore[method-assign]
         self.encode = compiled.encode  # type: ignore[method-assign]

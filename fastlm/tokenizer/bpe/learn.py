@@ -1,4 +1,4 @@
-"""Learning a vocabulary from blocks of text."""
+"""Learn a vocabulary from blocks of text."""
 
 import itertools
 import warnings
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Vocab = dict[int, bytes]
 Merges = list[tuple[bytes, bytes]]
 
-# Up to here plain Python is done before the kernels are loaded, let alone compiled.
+# Plain Python learns from so many bytes in less time than it takes to load the kernels.
 SMALL_BYTES = 1 << 19
 
 
@@ -34,16 +34,18 @@ def learn_vocabulary(
     source: str,
     max_token_bytes: int | None = None,
 ) -> tuple[Vocab, Merges]:
-    """Vocabulary of 256 bytes, merges and special tokens, in this order; and the merges.
+    """Learn merges, and make a vocabulary of the 256 bytes, the merges and the special tokens.
 
     Args:
-        n_threads: None takes all cores.
-        on_progress: called with ("bytes", read so far), then ("merges", learned so far).
-        source: names the text in errors.
-        max_token_bytes: no token learned is longer; None sets no limit.
+        n_threads: None uses all cores.
+        on_progress: called with ("bytes", number read), then with ("merges", number learned).
+        source: name of the text in error messages.
+        max_token_bytes: greatest length of a learned token; None sets no limit.
+    Returns:
+        (vocabulary, merges), both in the order of ids.
     Raises:
-        InvalidUtf8: naming the place.
-        ValueError: if the blocks hold no text beside special tokens.
+        InvalidUtf8: with the position of the byte.
+        ValueError: if the blocks hold no text besides special tokens.
     """
     n_merges = vocab_size - 256 - len(special_tokens)
     n_threads = resolve_threads(n_threads)
@@ -75,7 +77,7 @@ def learn_vocabulary(
 
 
 def _load_first(blocks: Iterator[Loadable]) -> tuple[list[Block], bool]:
-    """Blocks until they hold more than SMALL_BYTES; are these all there are?"""
+    """Load blocks until they hold more than SMALL_BYTES; returns (blocks, are these all)."""
     first: list[Block] = []
     n_bytes = 0
     while n_bytes <= SMALL_BYTES:
@@ -89,7 +91,7 @@ def _load_first(blocks: Iterator[Loadable]) -> tuple[list[Block], bool]:
 
 def _check_any(words: Sized, source: str) -> None:
     if len(words) == 0:
-        raise ValueError(f"{source}: no text to learn from beside special tokens; give some")
+        raise ValueError(f"{source}: no text to learn from besides special tokens; give some")
 
 
 def _count_in_python(
@@ -118,7 +120,7 @@ def _count_blocks(
     from fastlm.tokenizer.bpe.count import WordCounter
 
     counters = [WordCounter(special_tokens) for _ in range(n_threads)]
-    # Taking from and giving back to a list is atomic: no two threads hold the same counter.
+    # list.pop and list.append are atomic, so no two threads hold the same counter.
     idle = counters.copy()
 
     def count(text: bytes, bounds: Int64[np.ndarray, " n_documents_plus_1"]) -> int:

@@ -1,20 +1,20 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code=assignment
-"""Learning merges from counted pre-tokens.
+"""Learn merges from counted pre-tokens.
 
-All words lie in one array of symbols, each followed by a boundary. A symbol of n bytes takes n
-slots: its id stands in the first and the last, so that both neighbours are found without links.
-Each pair has the list of its positions, ascending, complete when the pair is made and never added
-to: a pair arises only in the merge that makes the newer of its symbols. Later merges leave stale
-positions behind, which show: the symbols there are no longer the pair's. So a pair's count is only
-an upper bound, held in a max-heap; the pair on top is counted again, and either goes back with its
-true count or is the most frequent pair.
+All words lie in one array of slots, each word followed by a boundary. A symbol of n bytes takes n
+slots: its id stands in the first and the last of them, so that both neighbours are found without
+links. Each pair has an ascending list of its positions. The list is complete when the pair is made
+and never grows, because a pair arises only in the merge that makes the newer of its symbols. Later
+merges leave stale positions in it, at which the symbols are no longer those of the pair. So the
+count of a pair in the max-heap is only an upper bound: the pair on top is counted again, and either
+goes back with its true count or is the most frequent pair.
 
-A position is one uint64, its slot over the count of its word: a list is read from one end to the
-other, and only the symbols are looked up out of order. Counting again has no branches, so that the
-processor has many of these look-ups under way.
+A position is one uint64: the slot in its high half, the count of its word in its low half. So a
+list is read sequentially, and only the symbols are looked up at random. The recount has no
+branches, so that the processor has many of these look-ups in flight.
 
-No two merges give the same bytes: between the ends of a string that no merge has crossed, merging
-goes the same way wherever the string occurs.
+No two merges make the same byte string: merging inside a string whose ends no merge has crossed
+takes the same course wherever the string occurs.
 """
 
 import numpy as np
@@ -39,15 +39,15 @@ from fastlm.tokenizer.bpe.context import (
 from fastlm.tokenizer.bpe.count import Words
 from fastlm.tokenizer.bpe.pair_heap import pop, push, replace_top
 
-_BOUNDARY, _INSIDE = -1, -2  # slots that hold no symbol's id
+_BOUNDARY, _INSIDE = -1, -2  # in slots that hold no id of a symbol
 
-_MAX_SLOTS = 1 << 29  # lists of positions hold up to three for each slot, counted in int32
+_MAX_SLOTS = 1 << 29  # there are up to three positions for each slot, and int32 indices of them
 _MAX_COUNT = (1 << 32) - 1
 _MERGES_BETWEEN_REPORTS = 1000
-# A uint64 holds two numbers: its high half, above _HALF bits, and its low half.
+# A uint64 holds two numbers, one in its high half and one in its low half.
 _HALF = np.uint64(32)
 _LOW_HALF = np.uint64((1 << 32) - 1)
-# The fields of pairs, and the items of their arrays.
+# The arrays with one item for each pair: field and dtype.
 _PAIR_ARRAYS = (
     (f.LEFT, np.int32),
     (f.RIGHT, np.int32),
@@ -56,7 +56,7 @@ _PAIR_ARRAYS = (
     (f.BOUND, np.int64),
     (f.PAIR, np.int32),
 )
-_FIRST_PAIRS = 1 << 17  # all pairs of bytes, and more
+_FIRST_PAIRS = 1 << 17  # room for all pairs of bytes, and more
 
 
 def learn_merges(
@@ -70,8 +70,9 @@ def learn_merges(
     Between equally frequent pairs the greater pair of byte strings is merged.
 
     Args:
-        on_progress: called with ("merges", learned so far).
-        max_token_bytes: pairs that spell more are never merged; at least 2; None sets no limit.
+        on_progress: called with ("merges", number learned so far), every 1,000 merges.
+        max_token_bytes: a pair that would make a longer token is never merged; at least 2, or None
+            for no limit.
     """
     n_symbols = 256 + n_merges
     context = Context(f.N_FIELDS)
@@ -81,7 +82,7 @@ def learn_merges(
     fields[f.MAX_SYMBOLS] = n_symbols
     for field, dtype in ((f.PLACE, np.int32), (f.LENGTH, np.int32), (f.PREFIX, np.uint64)):
         context.hold(field, np.zeros(n_symbols, dtype))
-    # For neighbours before in the first half, for those after in the second.
+    # The first half is for left neighbours, the second half for right neighbours.
     for field, dtype in ((f.TOTALS, np.int64), (f.N_PLACES, np.int32), (f.SEEN, np.int32)):
         context.hold(field, np.zeros(2 * (n_symbols + 1), dtype))
     merged = np.empty(n_merges, np.int32)
@@ -93,7 +94,7 @@ def learn_merges(
     while fields[f.N_LEARNED] < n_merges and not exhausted:
         wanted = min(n_merges, int(fields[f.N_LEARNED]) + _MERGES_BETWEEN_REPORTS)
         while fields[f.N_LEARNED] < wanted and not exhausted:
-            # One merge makes at most two pairs with each symbol there is.
+            # One merge makes at most two pairs with each symbol.
             if fields[f.N_PAIRS] + 2 * n_symbols > fields[f.MAX_PAIRS]:
                 _hold_pairs(context, pairs, 2 * int(fields[f.MAX_PAIRS]) + 2 * n_symbols)
             exhausted = _learn(context.address, wanted)
@@ -111,12 +112,15 @@ def _hold_pairs(context: Context, pairs: list[np.ndarray], capacity: int) -> Non
 
 
 def _lay_out(context: Context, words: Words) -> UInt8[np.ndarray, " n_slots"]:
-    """Make slots of the words, the single bytes as symbols, and their pairs; returns the text.
+    """Fill the slots with words, and make symbols of the bytes and pairs of neighbours.
 
-    Slots 0 to 255 are boundaries that spell the single bytes.
+    Slots 0 to 255 are boundaries; their bytes spell the symbols 0 to 255.
+
+    Returns:
+        the byte of each slot.
     """
     lengths = np.diff(words.bounds)
-    # A word with too large a count for a position is laid out several times, with a part of it.
+    # A word whose count does not fit a position is laid out several times, each with a part of it.
     n_copies = -(-words.counts // _MAX_COUNT)
     n_slots = 256 + int(((lengths + 1) * n_copies).sum())
     if n_slots > _MAX_SLOTS:
@@ -138,13 +142,17 @@ def _lay_out(context: Context, words: Words) -> UInt8[np.ndarray, " n_slots"]:
     places[:] = np.cumsum(n_places) - n_places
     _make_first_pairs(context, totals, places, n_places)
     _walk_words(context.address, len(order), *addresses, True)
-    # No list is ever longer than the longest of these.
+    # No later pair has a longer list of positions.
     context.hold(f.AROUND, np.empty(int(n_places.max()), np.uint64))
     return text
 
 
 def _by_prefix(words: Words) -> Int64[np.ndarray, " n_words"]:
-    """The words in about alphabetical order: what is merged together then lies close together."""
+    """Sort words by their first 8 bytes, so that what is merged together lies close together.
+
+    Returns:
+        the permutation.
+    """
     padded = np.append(words.text, np.zeros(8, np.uint8))
     prefixes = np.zeros(len(words.counts), np.uint64)
     for i in range(8):
@@ -171,9 +179,9 @@ def _make_first_pairs(
     begins: Int64[np.ndarray, "65536"],
     n_places: Int64[np.ndarray, "65536"],
 ) -> None:
-    """Make the single bytes symbols, and pairs of those that follow one another in a word.
+    """Make symbols of the single bytes, and pairs of the bytes that are neighbours in a word.
 
-    Pair left << 8 | right has the count totals[pair] and its positions from begins[pair] on.
+    The pair left << 8 | right has the count totals[pair] and its positions from begins[pair] on.
     """
     for field, values in (
         (f.PLACE, np.arange(256)),
@@ -207,10 +215,11 @@ def _walk_words(
     places_address,
     is_second,
 ):
-    """Go through all words twice.
+    """Walk through all words, as the first or the second of two passes.
 
-    First lay them out and count pairs: their TOTALS, and in `places` the number of their places.
-    Then write their positions from `places` on.
+    The first pass lays the words out in the slots and adds up the pairs of bytes: their counts in
+    `totals`, the number of their positions in `places`. The second pass writes the positions of
+    each pair from places[pair] on.
     """
     c = int64_at(address)
     word_text, bounds = uint8_at(word_text_address), int64_at(bounds_address)
@@ -240,7 +249,7 @@ def _walk_words(
 
 @inner
 def _new_pair(c: pi64, left: i64, right: i64, count: i64, n_positions: i64) -> i64:
-    """Make a pair with room for its positions; returns where they begin."""
+    """Make a pair with room for its positions; returns the index of the first."""
     pair, begin = c[f.N_PAIRS], c[f.N_POSITIONS]
     int32_at(c[f.LEFT])[pair] = left
     int32_at(c[f.RIGHT])[pair] = right
@@ -254,14 +263,14 @@ def _new_pair(c: pi64, left: i64, right: i64, count: i64, n_positions: i64) -> i
 
 @kernel
 def _learn(address, wanted):
-    """Learn merges up to `wanted`; returns whether no pair is left.
+    """Learn merges until there are `wanted`; returns whether no pair is left.
 
-    Comes back early when the arrays of pairs may not hold the pairs of the next merge.
+    Returns early when the arrays of pairs may be too small for the pairs of the next merge.
     """
     c = int64_at(address)
     merged = int32_at(c[f.MERGED])
     if c[f.N_LEARNED] == 0 and c[f.N_HEAP] == 0:
-        # The first pairs: their counts stand in order where the heap grows over them.
+        # BOUND has the counts of the first pairs in order; push overwrites only those already read.
         for pair in range(c[f.N_PAIRS]):
             push(c, int64_at(c[f.BOUND])[pair], pair)
     while c[f.N_LEARNED] < wanted:
@@ -285,7 +294,7 @@ def _learn(address, wanted):
 
 @inner
 def _recount(c: pi64, pair: i64) -> i64:
-    """Drop a pair's stale positions and count it afresh."""
+    """Remove the stale positions of a pair and count it again."""
     left, right = int32_at(c[f.LEFT])[pair], int32_at(c[f.RIGHT])[pair]
     length = np.int64(int32_at(c[f.LENGTH])[left])
     ids, positions = int32_at(c[f.SYMBOLS]), uint64_at(c[f.POSITIONS])
@@ -305,7 +314,7 @@ def _recount(c: pi64, pair: i64) -> i64:
 
 @inner
 def _merge(c: pi64, pair: i64) -> None:
-    """Merge a pair at all its positions, which _recount has just seen, and make the new pairs."""
+    """Merge a pair at all positions that _recount has kept, and make the new pairs."""
     lengths, positions = int32_at(c[f.LENGTH]), uint64_at(c[f.POSITIONS])
     left, right = np.int64(int32_at(c[f.LEFT])[pair]), np.int64(int32_at(c[f.RIGHT])[pair])
     left_length, length = np.int64(lengths[left]), np.int64(lengths[left] + lengths[right])
@@ -339,11 +348,11 @@ def _replace(
     length: i64,
     merged: i64,
 ) -> i64:
-    """Put the merged symbol in the place of the two; returns the end of the positions kept."""
+    """Replace the two symbols by the merged one; returns the end of the positions kept."""
     kept = begin
     for i in range(begin, end):
         slot = np.int64(positions[i] >> _HALF)
-        # Of overlapping occurrences, as in "aaa", the one before has taken this one's symbol.
+        # Where occurrences overlap, as in "aaa", the one before has taken a symbol of this one.
         if ids[slot] == left and ids[slot + left_length] == right:
             ids[slot + left_length - 1] = _INSIDE
             ids[slot + left_length] = _INSIDE
@@ -356,7 +365,7 @@ def _replace(
 
 @inner
 def _look_around(c: pi64, begin: i64, end: i64, length: i64, merged: i64) -> tuple[i64, i64]:
-    """Note the neighbours of each place; returns how many there are before and after."""
+    """Record the neighbours at each position; returns how many distinct ones are left and right."""
     ids, positions, around = (
         int32_at(c[f.SYMBOLS]),
         uint64_at(c[f.POSITIONS]),
@@ -371,7 +380,7 @@ def _look_around(c: pi64, begin: i64, end: i64, length: i64, merged: i64) -> tup
         count = np.int64(positions[i] & _LOW_HALF)
         before = np.int64(ids[slot - 1]) + 1
         after = np.int64(ids[slot + length]) + 1
-        # A pair of two new symbols is noted once, by the second of them.
+        # A pair of two new symbols is recorded once, as the left neighbour of the second.
         after = second_half + (0 if after == merged + 1 else after)
         around[i - begin] = np.uint64(before) << _HALF | np.uint64(after)
         seen[n_before] = before
@@ -387,7 +396,7 @@ def _look_around(c: pi64, begin: i64, end: i64, length: i64, merged: i64) -> tup
 
 @inner
 def _add_neighbours(c: pi64, half: i64, n_seen: i64, merged: i64) -> None:
-    """Make a pair with each neighbour; its N_PLACES becomes where its positions go."""
+    """Make a pair with each neighbour; N_PLACES becomes the index of its first position."""
     totals, n_places, seen = int64_at(c[f.TOTALS]), int32_at(c[f.N_PLACES]), int32_at(c[f.SEEN])
     lengths = int32_at(c[f.LENGTH])
     for i in range(half, half + n_seen):

@@ -1,9 +1,9 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code=assignment
-"""Merging inside one word: the lowest rank first, of equal ranks the leftmost.
+"""Merge the bytes of one word: the lowest rank first, the leftmost pair among equal ranks.
 
-A pair of ids that a merge joins is one uint64 in a hash table, left id, right id and rank: eight
-bytes, so that the table of GPT-2's 50,000 merges fits the second-level cache. Pairs of single
-bytes, of which every new word asks many, have a table of their own, indexed by the pair itself.
+A merge is one uint64 in a hash table: left id, right id and merge rank. At eight bytes each, the
+50,000 merges of GPT-2 fit the second-level cache. Every new word looks up many pairs of single
+bytes, so these have a table of their own, indexed by the two bytes.
 """
 
 import numpy as np
@@ -25,14 +25,14 @@ from fastlm.tokenizer.bpe.context import (
 
 _MAX_IDS = 1 << 21  # ids and ranks share a uint64
 _NO_RANK = np.int32((1 << 22) - 1)
-_SCANNED_BYTES = 64  # up to here looking at every pair beats lists of them
-SCRATCH_PER_BYTE = 4  # int32 of room for each byte of a word
+_SCANNED_BYTES = 64  # up to this length scanning all pairs for each merge is faster than lists
+SCRATCH_PER_BYTE = 4  # int32 of scratch for each byte of a word
 
 _LEFT_SHIFT, _RIGHT_SHIFT = np.uint64(43), np.uint64(22)
 _HASH_SHIFT = np.uint64(40)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _NO_PAIR = np.uint64(0xFFFFFFFFFFFFFFFF)
-_NOT_IN_HEAP, _EMPTY = np.int32(-2), np.int32(-1)  # heads of lists without a place
+_NOT_IN_HEAP, _EMPTY = np.int32(-2), np.int32(-1)  # heads of lists without a position
 
 
 def add_merges(
@@ -42,10 +42,10 @@ def add_merges(
 ) -> None:
     """Give a context its merges, rows (left id, right id, merged id) in the order learned.
 
-    Of rows with the same pair the first counts.
+    The first of several rows with the same pair counts.
 
     Raises:
-        ValueError: if the vocabulary is too large for the table.
+        ValueError: if the vocabulary is too large for the hash table.
     """
     vocab_size = 1 + int(max(byte_ids.max(), merges.max(initial=0)))
     if max(vocab_size, len(merges)) >= _MAX_IDS:
@@ -65,7 +65,7 @@ def add_merges(
 
 
 def _hash_pairs(merges: Int64[np.ndarray, "n_merges 3"]) -> UInt64[np.ndarray, " n_slots"]:
-    """The table of pairs, half full at most: a key goes to the first free slot from its home on."""
+    """Hash table of the merges, at most half full; collisions go to the next free slot."""
     pairs = np.full(1 << (2 * len(merges) + 1).bit_length(), _NO_PAIR, np.uint64)
     keys = merges[:, 0].astype(np.uint64) << _LEFT_SHIFT
     keys |= merges[:, 1].astype(np.uint64) << _RIGHT_SHIFT
@@ -74,7 +74,7 @@ def _hash_pairs(merges: Int64[np.ndarray, "n_merges 3"]) -> UInt64[np.ndarray, "
     mask = np.uint64(len(pairs) - 1)
     slots = keys * _MULTIPLIER >> _HASH_SHIFT & mask
     while len(entries) > 0:
-        # Where several want a free slot the last one written has it; the others go on.
+        # Of several entries for one free slot the one written last keeps it; the others go on.
         free = pairs[slots] == _NO_PAIR
         pairs[slots[free]] = entries[free]
         waits = pairs[slots] != entries
@@ -85,12 +85,12 @@ def _hash_pairs(merges: Int64[np.ndarray, "n_merges 3"]) -> UInt64[np.ndarray, "
 def _rank_byte_pairs(
     byte_ids: Int64[np.ndarray, "256"], merges: Int64[np.ndarray, "n_merges 3"], vocab_size: int
 ) -> Int32[np.ndarray, "65536"]:
-    """Rank of the merge of two bytes, at first << 8 | second."""
+    """Merge rank of each pair of bytes, at index first << 8 | second."""
     ranks = np.full(1 << 16, _NO_RANK, np.int32)
     byte_of = np.full(vocab_size, -1, np.int64)
     byte_of[byte_ids[byte_ids >= 0]] = np.flatnonzero(byte_ids >= 0)
     left, right = byte_of[merges[:, 0]], byte_of[merges[:, 1]]
-    of_bytes = np.flatnonzero((left >= 0) & (right >= 0))[::-1]  # so that the first counts
+    of_bytes = np.flatnonzero((left >= 0) & (right >= 0))[::-1]  # the first is written last
     ranks[left[of_bytes] << 8 | right[of_bytes]] = of_bytes
     return ranks
 
@@ -98,12 +98,12 @@ def _rank_byte_pairs(
 def _token_lengths(
     byte_ids: Int64[np.ndarray, "256"], merges: Int64[np.ndarray, "n_merges 3"], vocab_size: int
 ) -> Int32[np.ndarray, " vocab_size"]:
-    """Bytes of each token that merges make of bytes; 0 for others."""
+    """Length in bytes of each token that merges make; 0 for all other tokens."""
     lengths = np.zeros(vocab_size, np.int32)
     lengths[byte_ids[byte_ids >= 0]] = 1
     left = merges
     while len(left) > 0:
-        # A merge may stand before those that make its parts; it is then seen in a later round.
+        # A merge may stand before those that make its parts; a later round resolves it.
         is_known = (lengths[left[:, 0]] > 0) & (lengths[left[:, 1]] > 0)
         known, left = left[is_known], left[~is_known]
         if len(known) == 0:
@@ -113,21 +113,21 @@ def _token_lengths(
 
 
 def add_rank_lists(context: Context) -> None:
-    """Give a context, which has merges, what it needs to merge long words."""
+    """Give a context that has merges the buffers for merging long words."""
     n_merges = int(context.fields[f.N_MERGES])
     context.hold(f.RANK_LISTS, np.full(3 * n_merges + 1, _NOT_IN_HEAP, np.int32))
 
 
 @inner
 def _find_rank(c: pi64, left: i64, right: i64) -> i32:
-    """Rank of the merge of two ids, or _NO_RANK."""
+    """Merge rank of two ids, or _NO_RANK."""
     pairs = uint64_at(c[f.PAIRS])
     mask = c[f.PAIR_MASK]
     key = np.uint64(left) << _LEFT_SHIFT | np.uint64(right) << _RIGHT_SHIFT
     slot = np.int64((key * _MULTIPLIER) >> _HASH_SHIFT) & mask
     while True:
         entry = pairs[slot]
-        # Both tests in one: an entry of the key leaves its rank, which is below _NO_RANK.
+        # One comparison for both ids: only an entry with this key leaves a rank below _NO_RANK.
         rank = entry ^ key
         if rank < np.uint64(_NO_RANK):
             return np.int32(rank)
@@ -141,8 +141,8 @@ def merge_word(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, i64]:
     """Write the ids of text[begin : begin + length] to the context's SCRATCH.
 
     Returns:
-        (number of ids, DONE); or (offset of a byte without a token, UNKNOWN_BYTE), or
-        (bytes of the word, SCRATCH_FULL), with SCRATCH_WANTED set.
+        (number of ids, DONE), or (offset of a byte without a token, UNKNOWN_BYTE), or
+        (length of the word, SCRATCH_FULL) with SCRATCH_WANTED set.
     """
     if SCRATCH_PER_BYTE * length > c[f.SCRATCH_SIZE]:
         c[f.SCRATCH_WANTED] = SCRATCH_PER_BYTE * length
@@ -190,10 +190,10 @@ def _merge_by_scanning(c: pi64, n_ids: i64, ids: pi32, ranks: pi32) -> i64:
 
 @inner
 def _merge_by_lists(c: pi64, length: i64, ids: pi32, ranks: pi32) -> i64:
-    """As scanning, in linear time: each rank has the list of its places, and ranks are in a heap.
+    """Merge in linear time, with a list of positions for each rank and a heap of ranks.
 
     A symbol of n bytes takes n slots, with its id in the first and the last, as in training
-    (merge.py). A place is in the list of one rank, its own; lists are in the order of places.
+    (merge.py). A position is in the list of its own rank alone, and lists are ascending.
     """
     next_place, place_before = (
         int32_at(c[f.SCRATCH] + 8 * length),
@@ -241,7 +241,7 @@ def _merge_by_lists(c: pi64, length: i64, ids: pi32, ranks: pi32) -> i64:
 
 @inner
 def _link(lists: tuple[pi32, pi32, pi32, pi32, pi32], n_heap: i64, rank: i32, place: i64) -> i64:
-    """Put a place into the list of its rank, if it has one; returns the heap's size."""
+    """Insert a position into the list of its rank, if it has one; returns the size of the heap."""
     next_place, place_before, heads, tails, heap = lists
     if rank == _NO_RANK:
         return n_heap
@@ -254,8 +254,8 @@ def _link(lists: tuple[pi32, pi32, pi32, pi32, pi32], n_heap: i64, rank: i32, pl
         next_place[place] = _EMPTY
         place_before[place] = _EMPTY
         return n_heap
-    # Merging one rank goes from left to right, so places come in order, except where two merges
-    # make the same token.
+    # One rank is merged from left to right, so positions come in ascending order, except where two
+    # merges make the same token.
     before = np.int64(tails[rank])
     after = np.int64(_EMPTY)
     while before >= 0 and before > place:
@@ -276,7 +276,7 @@ def _link(lists: tuple[pi32, pi32, pi32, pi32, pi32], n_heap: i64, rank: i32, pl
 
 @inner
 def _unlink(lists: tuple[pi32, pi32, pi32, pi32, pi32], ranks: pi32, place: i64) -> None:
-    """Take a place out of the list of its rank."""
+    """Remove a position from the list of its rank."""
     next_place, place_before, heads, tails, _ = lists
     rank = ranks[place]
     if rank == _NO_RANK:

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-calls, disable-error-code=assignment
-"""A max-heap of pairs of symbols, which breaks ties by what the symbols spell."""
+"""A max-heap of pairs of symbols, with ties broken by the bytes of the symbols."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from fastlm.tokenizer.bpe.context import (
 
 @inner
 def push(c: pi64, bound: i64, pair: i64) -> None:
-    """Add a pair."""
+    """Add a pair to the heap."""
     bounds, pairs = int64_at(c[f.BOUND]), int32_at(c[f.PAIR])
     child = c[f.N_HEAP]
     c[f.N_HEAP] += 1
@@ -35,7 +35,7 @@ def push(c: pi64, bound: i64, pair: i64) -> None:
 
 @inner
 def replace_top(c: pi64, bound: i64, pair: i64) -> None:
-    """Put a pair where the top was and move it down to where it belongs."""
+    """Replace the top of the heap by a pair and restore the heap order."""
     bounds, pairs, n_heap = int64_at(c[f.BOUND]), int32_at(c[f.PAIR]), c[f.N_HEAP]
     parent = np.int64(0)
     while 2 * parent + 1 < n_heap:
@@ -56,7 +56,7 @@ def replace_top(c: pi64, bound: i64, pair: i64) -> None:
 
 @inner
 def pop(c: pi64) -> None:
-    """Remove the top."""
+    """Remove the top of the heap."""
     c[f.N_HEAP] -= 1
     last = c[f.N_HEAP]
     replace_top(c, int64_at(c[f.BOUND])[last], int32_at(c[f.PAIR])[last])
@@ -75,7 +75,7 @@ def _outranks(c: pi64, bound: i64, pair: i64, other_bound: i64, other_pair: i64)
 
 @inner
 def _compare(c: pi64, symbol: i64, other: i64) -> i64:
-    """Order of two symbols' bytes: negative, 0 or positive."""
+    """Compare the bytes of two symbols; returns a number that is negative, 0 or positive."""
     if symbol == other:
         return 0
     prefixes = uint64_at(c[f.PREFIX])

@@ -39,7 +39,7 @@ for _owner, _names in (
 ):
     for _name in _names:
         getattr(_owner, _name)
-inspect.signature(compiler.CompilerBase).bind(*range(7))  # as many as call_inside gives
+inspect.signature(compiler.CompilerBase).bind(*range(7))  # call_inside gives it 7 arguments
 
 
 def _call_with_room(function: Callable[[], Any]) -> Any:

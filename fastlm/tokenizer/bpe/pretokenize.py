@@ -1,16 +1,16 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code=assignment
-"""GPT-2's pre-tokenization as local rules on bytes, without a regular expression.
+"""GPT-2's pre-tokenization by local rules on bytes, without a regular expression.
 
 The pattern is `'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+`.
-Every byte takes the class of its character. Where the class changes, a token starts, unless the
+Every byte has the class of its character. Where the class changes, a token starts, unless the
 byte before is a blank (U+0020), which belongs to the token after it. In a run of spaces only the
-last character can start a token, and only when something else follows; the text's end counts as a
-space. An apostrophe that starts a token may begin a contraction, which sets one more start. Since
-the pattern never looks back, a scan may be taken up again at any token start as if at the text's
-start: that is how a window ends.
+last character can start a token, and only when something else follows; the end of the text counts
+as a space. An apostrophe that starts a token may begin a contraction, which sets one more start.
+Since the pattern never looks back, a scan can resume at any token start as if the text began there:
+this is how one window follows another.
 
-Why it is fast: each rule is a loop over the bytes of a window without branches, which the compiler
-turns into vector code, and the window's arrays stay in the processor's caches.
+Each rule is a loop over the bytes of a window without branches, which the compiler turns into
+vector code, and the arrays of a window stay in the processor's caches.
 """
 
 import functools
@@ -38,13 +38,13 @@ from fastlm.tokenizer.bpe.context import (
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_classes
 
-_BLANK = 16  # set beside SPACE for U+0020
+_BLANK = 16  # a bit that U+0020 has beside SPACE
 _IS_START, _MAY_CONTRACT = 1, 2  # bits of a window's flags
 
 WINDOW_BYTES = 8192
-_LOOKAHEAD = 16  # bytes copied past a window: the next character's class, a contraction, key loads
+_LOOKAHEAD = 16  # bytes copied past a window: for the next class, contractions and loads of keys
 PADDING = 256  # bytes past a window in its buffers
-_WHOLE = 128  # loops go over multiples of it: what vector code does at once, with no rest
+_WHOLE = 128  # loops run over multiples of it, which vector code does without a remainder
 
 _EACH_BYTE = 0x0101010101010101
 _HIGH_BITS = np.uint64(0x80 * _EACH_BYTE)
@@ -54,7 +54,7 @@ _D, _E, _L, _M, _R, _S, _T, _V = b"delmrstv"
 
 @functools.cache
 def class_table() -> UInt8[np.ndarray, "1114112"]:
-    """The Unicode table, unpacked once."""
+    """The class of each code point, unpacked once."""
     return code_point_classes()
 
 
@@ -63,17 +63,18 @@ def add_window(context: Context) -> None:
     size = WINDOW_BYTES + PADDING
     context.hold(f.CLASS_OF, class_table())
     for field in (f.TEXT, f.CLASSES, f.FLAGS):
-        # uint64, so that eight bytes at a time are read where they belong
+        # uint64, so that loads of eight bytes are aligned.
         context.hold(field, np.zeros(size // 8, np.uint64))
     context.hold(f.STARTS, np.zeros(size, np.int32))
 
 
 @inner
 def scan_window(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, i64]:
-    """Find the complete pre-tokens of data[begin:end] that fit a window laid at begin.
+    """Find the complete pre-tokens of data[begin:end] in a window that starts at begin.
 
     Args:
-        begin: start of a pre-token; end: where the text ends (a special token may follow).
+        begin: start of a pre-token.
+        end: end of the text (a special token may follow).
     Returns:
         (n, invalid): n pre-tokens stand in the context's TEXT, with n + 1 bounds in STARTS; n is 0
         when the first one does not end inside the window. invalid is the position in data of a
@@ -116,8 +117,8 @@ def _copy(source: pu8, target: pu8, n_bytes: i64) -> None:
 
 @inner
 def _classify_ascii(text: pu8, classes: pu8, n_padded: i64) -> u8:
-    """Classify each byte as if it were an ASCII character; returns all of them or-ed."""
-    # Selects on uint8 alone, without branches, so that LLVM makes vector code of the loop.
+    """Classify each byte as if it were an ASCII character; returns the bitwise or of all bytes."""
+    # It selects on uint8 and has no branches, so that LLVM turns the loop into vector code.
     seen = np.uint8(0)
     for i in range(n_padded & -_WHOLE):
         byte = text[i]
@@ -138,7 +139,7 @@ def _classify_wide(
 ) -> tuple[boolean, i64]:
     """Classify characters beyond ASCII; returns (is one of them a space, invalid position or -1).
 
-    Reads on until the character after a space at the window's end is classified too.
+    Reads past the end of the window, so that the character after a space there is classified too.
     """
     has_wide_space = False
     limit = min(visible, n_bytes + 4)
@@ -163,7 +164,7 @@ def _classify_wide(
 
 @inner
 def _decode_character(text: pu8, i: i64, end: i64) -> tuple[i64, i64]:
-    """(code point, bytes) of the UTF-8 character beyond ASCII at i; 0 bytes when it is invalid."""
+    """Decode the UTF-8 character beyond ASCII at i to (code point, length); length 0 is invalid."""
     first = np.int64(text[i])
     second = np.int64(text[i + 1]) ^ 0x80 if i + 1 < end else 0xFF
     third = np.int64(text[i + 2]) ^ 0x80 if i + 2 < end else 0xFF
@@ -183,7 +184,7 @@ def _decode_character(text: pu8, i: i64, end: i64) -> tuple[i64, i64]:
 
 @inner
 def _flag_starts(text: pu8, classes: pu8, flags: pu8, n_bytes: i64) -> None:
-    """Apply the rules above, as if every space were one byte and no contraction began."""
+    """Apply the rules for single-byte spaces; mark where contractions may begin."""
     class_bits = np.uint8(LETTER | NUMBER | OTHER | SPACE)
     for i in range((n_bytes + _WHOLE - 1) & -_WHOLE):
         before = classes[i]
@@ -232,13 +233,13 @@ def _flag_contractions(text: pu8, flags: pu8, words: pu64, n_bytes: i64) -> None
 
 @inner
 def _gather_starts(flags: pu8, words: pu64, starts: pi32, n_bytes: i64) -> i64:
-    """Write the positions of the flags that say _IS_START; returns how many."""
+    """Write the positions of the flags with _IS_START; returns their number."""
     for i in range(n_bytes, n_bytes + 64):
         flags[i] = 0
     n_starts = 0
     for base in range(0, n_bytes, 64):
-        # 64 flags into one mask: its loop ends once where eight short loops would, and the end
-        # is what the processor cannot predict.
+        # 64 flags go into one mask: the processor mispredicts the end of a loop, and one loop over
+        # a mask of 64 ends once where eight short loops would end eight times.
         mask = np.uint64(0)
         for k in range(8):
             bits = words[(base >> 3) + k] & np.uint64(_IS_START * _EACH_BYTE)
@@ -264,9 +265,10 @@ def _contraction_length(first: u8, second: u8) -> i64:
 
 @inner
 def long_token_end(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, boolean]:
-    """(end, is it valid) of a pre-token too long for a window; invalid: where that is.
+    """Find the end of a pre-token too long for a window; returns (end, True) or (invalid, False).
 
-    It is a run of one class, perhaps with a blank before it, or of spaces without the last.
+    Such a pre-token is a run of one class, perhaps after a blank, or a run of spaces without the
+    last one. invalid is the position of a character that is not UTF-8.
     """
     text, class_of = uint8_at(data), uint8_at(c[f.CLASS_OF])
     label = np.int64(0)
@@ -313,12 +315,12 @@ def _token_bounds(address, data, n_bytes, bounds_address):
 
 
 def token_bounds(data: bytes) -> Int64[np.ndarray, " n_tokens_plus_1"]:
-    """Byte offsets at which the pre-tokens of a text begin, and its end.
+    """Byte offsets at which the pre-tokens of a text begin, and the length of the text.
 
     token_bounds(b"It's 5") is [0, 2, 4, 6].
 
     Raises:
-        InvalidUtf8: naming the byte offset.
+        InvalidUtf8: with the byte offset.
     """
     context = Context(f.N_FIELDS)
     add_window(context)

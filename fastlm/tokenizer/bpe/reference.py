@@ -1,6 +1,6 @@
-"""The tokenizer's truth: the `regex` package and a merge loop, slow and plain.
+"""The reference of the tokenizer: the `regex` package and a merge loop, slow and plain.
 
-`regex` knows a newer Unicode than the compiled scan; the two differ only on code points that
+`regex` implements a newer Unicode than the compiled scan; the two differ only on code points that
 Unicode 16 leaves unassigned.
 """
 
@@ -17,12 +17,12 @@ Pair = tuple[bytes, bytes]
 
 
 def pretokenize(text: str) -> list[bytes]:
-    """Cut a text that holds no special token into pre-tokens."""
+    """Split a text without special tokens into pre-tokens."""
     return [token.encode("utf-8") for token in regex.findall(PATTERN, text)]
 
 
 def split_special(text: str, special_tokens: Iterable[str]) -> list[tuple[str, bool]]:
-    """Cut a text into (piece, is it special); the longest token wins at the leftmost position."""
+    """Split a text into (piece, is it special); the longest token wins at the leftmost position."""
     longest_first = sorted(special_tokens, key=len, reverse=True)
     if not longest_first:
         return [(text, False)]
@@ -31,7 +31,7 @@ def split_special(text: str, special_tokens: Iterable[str]) -> list[tuple[str, b
 
 
 def merge_pair(symbols: Sequence[bytes], pair: Pair) -> list[bytes]:
-    """Merge every occurrence of a pair, left to right."""
+    """Merge every occurrence of a pair, from left to right."""
     merged: list[bytes] = []
     i = 0
     while i < len(symbols):
@@ -44,7 +44,7 @@ def merge_pair(symbols: Sequence[bytes], pair: Pair) -> list[bytes]:
 def learn_merges(
     documents: Iterable[str], n_merges: int, special_tokens: Iterable[str]
 ) -> list[Pair]:
-    """Learn merges by counting every pair afresh before each one."""
+    """Learn merges; every pair is counted again before each merge."""
     special = list(special_tokens)
     words: Counter[tuple[bytes, ...]] = Counter()
     for document in documents:
@@ -78,7 +78,7 @@ def encode_word(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
 
 
 def encode(text: str, merges: Sequence[Pair], special_tokens: Iterable[str] = ()) -> list[bytes]:
-    """Cut a text into tokens, given as bytes."""
+    """Encode a text to the bytes of its tokens."""
     ranks = {pair: rank for rank, pair in enumerate(merges)}
     tokens: list[bytes] = []
     for piece, is_special in split_special(text, special_tokens):

@@ -1,8 +1,8 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code=assignment
-"""Walking documents from one special token to the next.
+"""Walk through documents from one special token to the next.
 
-A kernel that walks keeps its place in its context, so that it can return to Python for more room
-and be called again.
+A kernel keeps its position in its context, so that it can return to Python for more memory and be
+called again.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from fastlm.tokenizer.bpe.context import (
 
 
 def add_special_tokens(context: Context, tokens: Sequence[bytes]) -> None:
-    """Give a context its special tokens, the longest first: the first that fits is the longest."""
+    """Give a context its special tokens, sorted so that the first match is the longest."""
     first_bytes = bytes(sorted({token[0] for token in tokens}))
     context.hold(f.SPECIAL_TEXT, np.frombuffer(b"".join(tokens), np.uint8))
     context.hold(f.SPECIAL_BOUNDS, np.cumsum([0, *map(len, tokens)], dtype=np.int64))
@@ -34,7 +34,7 @@ def add_special_tokens(context: Context, tokens: Sequence[bytes]) -> None:
 
 @inner
 def start_walk(c: pi64, n_bytes: i64) -> None:
-    """Set a context before its first document, whose text begins at byte 0."""
+    """Set the position before the first document, whose text begins at byte 0."""
     if c[f.N_DOCUMENTS] == 1:
         bounds = int64_at(c[f.BOUNDS])
         bounds[0], bounds[1] = 0, n_bytes
@@ -46,12 +46,12 @@ def start_walk(c: pi64, n_bytes: i64) -> None:
 
 @inner
 def next_segment(c: pi64, data: i64) -> tuple[i64, boolean]:
-    """Pass the end of a segment and find the end of the one after it.
+    """Step over the end of a segment and find the end of the next one.
 
     Document i of N_DOCUMENTS is data[BOUNDS[i] : BOUNDS[i + 1]].
 
     Returns:
-        (special, ended): index of the special token passed, or -1; has a document ended?
+        (index of the special token passed, or -1; whether a document has ended)
     """
     bounds, special_bounds = int64_at(c[f.BOUNDS]), int64_at(c[f.SPECIAL_BOUNDS])
     special = c[f.SPECIAL]
@@ -72,9 +72,9 @@ def next_segment(c: pi64, data: i64) -> tuple[i64, boolean]:
 
 @inner
 def _next_special(c: pi64, data: pu8, begin: i64, end: i64) -> tuple[i64, i64]:
-    """(position, index) of the first special token in data[begin:end]; (end, -1) when none.
+    """Find the first special token in data[begin:end]; returns (position, index), or (end, -1).
 
-    Among tokens that begin at the same position it is the longest.
+    The longest of several tokens at the same position wins.
     """
     text, bounds = uint8_at(c[f.SPECIAL_TEXT]), int64_at(c[f.SPECIAL_BOUNDS])
     stride = 64
@@ -100,7 +100,7 @@ def _next_special(c: pi64, data: pu8, begin: i64, end: i64) -> tuple[i64, i64]:
 
 @inner
 def _holds_first_byte(c: pi64, data: pu8, begin: i64, n_bytes: i64) -> boolean:
-    # Almost no block holds a special token's first byte, and this compiles to vector code.
+    # Hardly any block holds the first byte of a special token, and this loop becomes vector code.
     firsts = uint8_at(c[f.SPECIAL_FIRSTS])
     hit = np.uint8(0)
     for special in range(c[f.N_SPECIAL_FIRSTS]):

@@ -1,6 +1,6 @@
-"""Encoding and training in plain Python, for texts too small to be worth loading the kernels.
+"""Train and encode in plain Python, for texts too small to be worth loading the kernels.
 
-The results are those of encode.py, count.py and merge.py; nothing here is compiled, and neither
+The results equal those of encode.py, count.py and merge.py. Nothing here is compiled, and neither
 numba nor regex is imported.
 
 >>> pretokenize("It's 5")
@@ -28,25 +28,25 @@ NO_TOKEN = -1
 
 Pair = tuple[bytes, bytes]
 
-# GPT-2's pattern for ASCII, its classes spelled out: Python's \s also matches \x1c to \x1f.
+# GPT-2's pattern for ASCII with its classes spelled out, because \s also matches \x1c to \x1f.
 _find_tokens = re.compile(
     r"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]+| ?[0-9]+| ?[^\t-\r A-Za-z0-9]+"
     r"|[\t-\r ]+(?![^\t-\r ])|[\t-\r ]+"
 ).findall
 
-# What stands for the other characters of a class: the letter and the mark are in no contraction,
-# the space is not the one that belongs to the token after it.
+# These replace all other characters of their class. The letter and the mark occur in no
+# contraction, and the space is not the blank that belongs to the token after it.
 _STAND_INS = {LETTER: "A", NUMBER: "0", OTHER: "!", SPACE: "\t"}
 
 _NO_MERGE = (sys.maxsize, NO_TOKEN)
-_SCANNED_SYMBOLS = 64  # up to here looking at every pair beats a heap
-_CACHED_CHARACTERS = 256  # longer words are rare and seldom come again
+_SCANNED_SYMBOLS = 64  # up to this length scanning all pairs for each merge is faster than a heap
+_CACHED_CHARACTERS = 256  # longer words are rare and seldom repeated
 _MAX_WORDS = 1 << 15
 
 
 @functools.cache
 def _stand_ins() -> UInt8[np.ndarray, "1114112"]:
-    """An ASCII character for each code point: itself, or one of the same class."""
+    """Map each code point to an ASCII character: itself, or one of the same class."""
     of_class = np.zeros(max(_STAND_INS) + 1, np.uint8)
     for label, character in _STAND_INS.items():
         of_class[label] = ord(character)
@@ -56,12 +56,12 @@ def _stand_ins() -> UInt8[np.ndarray, "1114112"]:
 
 
 def pretokenize(text: str) -> list[str]:
-    """Cut a text that holds no special token into pre-tokens, by the classes of Unicode 16."""
+    """Split a text without special tokens into pre-tokens, by the classes of Unicode 16."""
     if text.isascii():
         return _find_tokens(text)
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     tokens = _find_tokens(_stand_ins().take(points).tobytes().decode("ascii"))
-    # Every character is in some token, so lengths alone say where the tokens lie.
+    # Every character belongs to a token, so the lengths determine the bounds.
     return [text[a:b] for a, b in pairwise(accumulate(map(len, tokens), initial=0))]
 
 
@@ -73,17 +73,17 @@ def _special_pattern(special_tokens: Iterable[str]) -> re.Pattern[str] | None:
 
 
 def _split_special(text: str, special: re.Pattern[str] | None) -> list[str]:
-    """Pieces of a text: every second one is a special token, the others may be empty."""
+    """Split a text so that every second piece is a special token; the others may be empty."""
     return [text] if special is None else special.split(text)
 
 
 class SmallEncoder:
-    """A tokenizer's merges, ready for encoding small texts; safe to use from several threads.
+    """Encoder of small texts with a tokenizer's merges; safe to use from several threads.
 
     Args:
         byte_ids: token id of each of the 256 single bytes, or NO_TOKEN.
         merges: (left id, right id) -> (rank, merged id). It is kept, not copied.
-        special_tokens: id of each.
+        special_tokens: id of each special token.
 
     >>> encoder = SmallEncoder(range(256), {(97, 98): (0, 256)}, {"<s>": 257})
     >>> encoder.encode_to_list("abba<s>")
@@ -103,10 +103,10 @@ class SmallEncoder:
         self._unspelled = re.compile(b"[" + re.escape(unspelled) + b"]") if unspelled else None
 
     def encode_to_list(self, text: str) -> list[int]:
-        """Token ids of a text; special tokens in it become their ids.
+        """Encode a text to a list of token ids; special tokens in it become their ids.
 
         Raises:
-            UnknownByte: naming the byte's position in the text's UTF-8.
+            UnknownByte: with the position of the byte in the UTF-8 of the text.
             UnicodeEncodeError: if the text holds lone surrogates.
         """
         if self._unspelled is not None:
@@ -133,7 +133,7 @@ class SmallEncoder:
 
 
 class _WordIds(dict[str, list[int]]):
-    """The ids of a word, kept from the first time it is looked up."""
+    """A cache of the ids of words, filled as words are looked up."""
 
     def __init__(
         self, byte_ids: Sequence[int], merges: Mapping[tuple[int, int], tuple[int, int]]
@@ -156,7 +156,7 @@ class _WordIds(dict[str, list[int]]):
 def _merge_by_scanning(
     ids: list[int], merges: Mapping[tuple[int, int], tuple[int, int]]
 ) -> list[int]:
-    """Apply merges to a word, the lowest rank first, of equal ranks the leftmost."""
+    """Merge a word, the lowest rank first, the leftmost pair among equal ranks."""
     find = merges.get
     found = [find(pair, _NO_MERGE) for pair in pairwise(ids)]
     while found:
@@ -174,9 +174,9 @@ def _merge_by_scanning(
 
 
 def _merge_by_heap(ids: list[int], merges: Mapping[tuple[int, int], tuple[int, int]]) -> list[int]:
-    """As scanning, in time n log n. A heap entry is a rank and the place of its left symbol.
+    """Merge a word in time n log n. A heap entry is a rank and the position of its left symbol.
 
-    Entries go stale when a symbol beside them changes; found[place] then holds another rank.
+    An entry is stale when one of its symbols has changed: found[place] then has another rank.
     """
     find = merges.get
     n_bytes = len(ids)
@@ -209,7 +209,7 @@ def _merge_by_heap(ids: list[int], merges: Mapping[tuple[int, int], tuple[int, i
 
 
 def count_words(texts: Iterable[str], special_tokens: Sequence[str]) -> Counter[bytes]:
-    """How often each pre-token stands in the texts; special tokens cut them and do not count.
+    """Count the pre-tokens of the texts; special tokens split them and are not counted.
 
     Raises:
         UnicodeEncodeError: if a text holds lone surrogates.
@@ -227,14 +227,14 @@ def learn_merges(
 ) -> list[Pair]:
     """Merge the most frequent pair n_merges times, or until no pair is left.
 
-    Between equally frequent pairs the greater pair of byte strings is merged. As in merge.py a pair
-    has a list of its positions, complete when the pair is made, and the count it waits under is an
-    upper bound, for positions go stale. Bounds only fall, and no new pair is more frequent than
-    the one merged, so pairs are taken in levels of equal bound, from the highest down.
+    Between equally frequent pairs the greater pair of byte strings is merged. As in merge.py, a
+    pair has a list of its positions, complete when the pair is made, and its count is an upper
+    bound, because positions become stale. Bounds only fall, and no new pair is more frequent than
+    the pair just merged, so pairs are processed in levels of equal bound, from the highest down.
 
     Args:
-        words: how often each distinct pre-token stands in the text, at least once.
-        max_token_bytes: a pair that is longer when joined is never merged.
+        words: count of each distinct pre-token, at least 1.
+        max_token_bytes: a pair that would make a longer token is never merged.
     """
     corpus = _Corpus(words)
     positions: dict[Pair, list[int]] = {}
@@ -285,7 +285,7 @@ class _Corpus:
             self._counts += [count] * (len(word) + 1)
 
     def first_pairs(self) -> dict[Pair, list[int]]:
-        """The pairs of single bytes and where each stands."""
+        """Return the positions of each pair of single bytes."""
         pairs: defaultdict[Pair, list[int]] = defaultdict(list)
         for slot, pair in enumerate(pairwise(self._symbols)):
             if pair[0] and pair[1]:
@@ -296,21 +296,21 @@ class _Corpus:
         return sum(map(self._counts.__getitem__, slots))
 
     def still_there(self, pair: Pair, slots: list[int]) -> list[int]:
-        """Those of a pair's slots at which the pair still stands."""
+        """Return the slots of a pair without the stale ones."""
         symbols = self._symbols
         left, right = pair
         n_left = len(left)
         return [s for s in slots if symbols[s] == left and symbols[s + n_left] == right]
 
     def merge(self, pair: Pair, slots: list[int]) -> dict[Pair, list[int]]:
-        """Merge a pair at all its slots, left to right; returns the new pairs and their slots."""
+        """Merge a pair at its slots, from left to right; returns the slots of each new pair."""
         symbols = self._symbols
         left, right = pair
         merged = left + right
         n_left, n_merged = len(left), len(merged)
         merged_slots = []
         for slot in slots:
-            # Of overlapping occurrences, as in "aaa", the one before has taken this one's symbol.
+            # Where occurrences overlap, as in "aaa", the one before has taken a symbol of this one.
             if symbols[slot] == left and symbols[slot + n_left] == right:
                 symbols[slot + n_left - 1] = symbols[slot + n_left] = b""
                 symbols[slot] = symbols[slot + n_merged - 1] = merged
@@ -320,7 +320,7 @@ class _Corpus:
             before, after = symbols[slot - 1], symbols[slot + n_merged]
             if before:
                 pairs[before, merged].append(slot - len(before))
-            # A pair of two new symbols is noted once, by the second of them.
+            # A pair of two new symbols is recorded once, as the left neighbour of the second.
             if after and after != merged:
                 pairs[merged, after].append(slot)
         return pairs

@@ -1,6 +1,6 @@
 """Negative numbers that kernels return in place of a count."""
 
-DONE = 0  # where a kernel counts nothing
+DONE = 0  # for a kernel that counts nothing
 # A kernel returns one of these to Python, which makes room and calls again, or raises an error.
 TABLE_FULL, ARENA_FULL, OUT_FULL, SCRATCH_FULL, INVALID_TEXT, UNKNOWN_BYTE = range(-1, -7, -1)
 # next_window returns these too.

@@ -1,4 +1,4 @@
-"""Ids to the bytes of their tokens, by a kernel where there are enough of them."""
+"""Decode ids to the bytes of their tokens, by a kernel where there are many ids."""
 
 import functools
 from collections.abc import Collection, Iterable, Sized
@@ -11,11 +11,11 @@ from jaxtyping import Int64, Shaped
 if TYPE_CHECKING:
     from fastlm.tokenizer.bpe.decode import Decoder
 
-KERNEL_TOKENS = 1 << 17  # from here on it is worth loading the kernel
+KERNEL_TOKENS = 1 << 17  # from so many ids on it is worthwhile to load the kernel
 
 
 class TokenBytes:
-    """Token i is text[bounds[i] : bounds[i + 1]]."""
+    """The bytes of the tokens: token i is text[bounds[i] : bounds[i + 1]]."""
 
     def __init__(self, text: bytes, bounds: Int64[np.ndarray, " vocab_size_plus_1"]) -> None:
         self._text = text
@@ -33,18 +33,18 @@ class TokenBytes:
         return Decoder(self._text, self._bounds)
 
     def join(self, ids: Iterable[int], left_out: Collection[int] = ()) -> bytes:
-        """Bytes of the tokens, one after another, without those of the ids left out.
+        """Concatenate the bytes of the tokens, without those of the ids left out.
 
         Raises:
-            ValueError: if an id is not one of a token.
+            ValueError: if an id belongs to no token.
         """
         if not left_out and isinstance(ids, Sized) and len(ids) >= KERNEL_TOKENS:
             return self._join_many(np.asarray(ids))
         return b"".join(self.of_ids(ids, left_out))
 
     def of_ids(self, ids: Iterable[int], left_out: Collection[int] = ()) -> list[bytes]:
-        """As join, one by one."""
-        # Arrays and tensors give Python numbers much faster all at once.
+        """Return the bytes of each token, without those of the ids left out."""
+        # Arrays and tensors give Python integers much faster all at once.
         listed = ids.tolist() if hasattr(ids, "tolist") else ids
         if left_out:
             listed = [token_id for token_id in listed if token_id not in left_out]
@@ -55,7 +55,7 @@ class TokenBytes:
 
     def _join_many(self, ids: Shaped[np.ndarray, " n_tokens"]) -> bytes:
         if ids.dtype.kind not in "iu":
-            raise ValueError(f"token ids must be whole numbers: got {ids.dtype}")
+            raise ValueError(f"token ids must be integers: got {ids.dtype}")
         try:
             return self._decoder.decode(ids)
         except IndexError as error:

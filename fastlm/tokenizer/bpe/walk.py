@@ -1,5 +1,5 @@
 # mypy: allow-untyped-calls, disable-error-code=assignment
-"""The way through a text that counting and encoding share: window by window, token by token."""
+"""The walk through a text that counting and encoding share: one window of pre-tokens at a time."""
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
@@ -11,7 +11,7 @@ from fastlm.tokenizer.bpe.words import add_keys, hash_window
 
 
 def add_walk(context: Context) -> None:
-    """Give a context what next_window works with, beside texts, special tokens and a table."""
+    """Give a context the buffers and functions that next_window uses."""
     add_window(context)
     add_keys(context)
     context.link(next_window)
@@ -19,14 +19,14 @@ def add_walk(context: Context) -> None:
 
 @shared(f.NEXT_WINDOW)
 def next_window(c: pi64, data: i64) -> i64:
-    """Find the pre-tokens from POSITION on, as scan_window does, and their keys.
+    """Find the pre-tokens from POSITION on, by scan_window, and their keys.
 
     Returns:
         the number of tokens in the window, or one of
         AT_LONG_TOKEN: the next token does not fit a window; it ends at TOKEN_END;
-        AT_BORDER: a special token or a document's end was passed (PASSED, HAS_ENDED);
+        AT_BORDER: a special token or the end of a document was passed (PASSED, HAS_ENDED);
         AT_END: there is no more text;
-        INVALID_TEXT: what stands at POSITION is not UTF-8.
+        INVALID_TEXT: the character at POSITION is not UTF-8.
     """
     if c[f.POSITION] == c[f.SEGMENT_END]:
         if c[f.DOCUMENT] == c[f.N_DOCUMENTS]:

@@ -1,14 +1,15 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code=assignment
-"""A hash table of byte strings that compares exactly, for counts in training and ids in encoding.
+"""A hash table of byte strings, for counts in training and ids in encoding.
 
-A slot is four uint64: two of key, two of value. A string of up to 15 bytes is its own key: its
-bytes, little-endian, with the length in the top byte. A longer one has a hash as the first key word
-and, in the second, LONG in the top byte over its place in the arena, where its length and its bytes
-follow one another. An empty slot has 0 as its second key word, which no string has.
+A slot is four uint64: two words of key and two of value. A string of up to 15 bytes is its own key:
+its bytes, little-endian, with the length in the top byte. The key of a longer string is a hash in
+the first word and, in the second, 0xFF in the top byte and below it the index in the arena of its
+length and bytes, which are compared. An empty slot has 0 as its second key word, which no string
+has.
 
-Two slots fill a cache line and are searched together, without a branch between them. Keys of a
-whole window are computed first and its lines asked for ahead of use: the table is far larger than
-the caches, and the processor would wait for each line in turn.
+Two slots fill a cache line and are searched together, without a branch between them. The keys of a
+whole window are computed first, and the cache lines of their slots are prefetched: the table is far
+larger than the caches, and the processor would wait for each line in turn.
 """
 
 import numpy as np
@@ -34,39 +35,39 @@ from fastlm.tokenizer.bpe.context import (
 from fastlm.tokenizer.bpe.pretokenize import PADDING, WINDOW_BYTES
 
 SHORT_BYTES = 15
-AHEAD = 16  # tokens between asking for a slot and reading it
+AHEAD = 16  # tokens between the prefetch of a slot and its use
 VALUE = 2  # offset of the two value words in a slot
 
 _LENGTH_SHIFT = np.uint64(56)
 _LONG_KEY = np.uint64(0xFF << 56)
-_NO_KEY = np.uint64(0xFE << 56)  # second key word that no entry has
+_NO_KEY = np.uint64(0xFE << 56)  # a second key word that no entry has
 _FIRST_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SECOND_MULTIPLIER = np.uint64(0xC2B2AE3D27D4EB4F)
 _ALL_BITS = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 def new_table(n_slots: int) -> UInt64[np.ndarray, " n_words"]:
-    """An empty table of a power of two slots, at the start of a cache line."""
+    """Make an empty table, aligned to a cache line; n_slots is a power of two."""
     room = np.zeros(4 * n_slots + 8, np.uint64)
     begin = -room.ctypes.data % 64 // 8  # a cache line is 64 bytes, 8 words
     return room[begin : begin + 4 * n_slots]
 
 
 def hold_table(context: Context, table: UInt64[np.ndarray, " n_words"]) -> None:
-    """Make a table the context's; it takes words up to half of its slots."""
+    """Give a context its hash table, which takes words for up to half of its slots."""
     context.hold(f.TABLE, table)
     context.fields[f.SLOT_MASK] = len(table) // 4 - 1
     context.fields[f.MAX_WORDS] = len(table) // 8
 
 
 def hold_arena(context: Context, arena: UInt64[np.ndarray, " n_words"]) -> None:
-    """Make an arena the context's."""
+    """Give a context its arena."""
     context.hold(f.ARENA, arena)
     context.fields[f.ARENA_SIZE] = len(arena)
 
 
 def add_keys(context: Context) -> None:
-    """Give a context room for the keys of a window's tokens."""
+    """Give a context the buffers for the keys of a window, and find_or_insert."""
     context.link(find_or_insert)
     for field in (f.FIRSTS, f.SECONDS, f.SLOTS):
         context.hold(field, np.zeros(WINDOW_BYTES + PADDING, np.uint64))
@@ -74,7 +75,7 @@ def add_keys(context: Context) -> None:
 
 @inner
 def _home(first: u64, second: u64, mask: i64) -> i64:
-    """First of the two slots where the search for a key begins, as a word of the table."""
+    """Index in the table of the first of the two slots where the search for a key begins."""
     mixed = first * _FIRST_MULTIPLIER ^ second * _SECOND_MULTIPLIER
     mixed = (mixed ^ mixed >> np.uint64(32)) * _FIRST_MULTIPLIER
     return np.int64((mixed ^ mixed >> np.uint64(29)) & np.uint64(mask) & ~np.uint64(1)) << 2
@@ -82,7 +83,7 @@ def _home(first: u64, second: u64, mask: i64) -> i64:
 
 @inner
 def hash_window(c: pi64, n_tokens: i64) -> None:
-    """Write keys and home slots of a window's tokens; a long one gets a key that none has."""
+    """Write the keys and home slots of the tokens of a window; a long token gets _NO_KEY."""
     text, starts = uint8_at(c[f.TEXT]), int32_at(c[f.STARTS])
     firsts, seconds, slots = uint64_at(c[f.FIRSTS]), uint64_at(c[f.SECONDS]), int64_at(c[f.SLOTS])
     mask = c[f.SLOT_MASK]
@@ -99,11 +100,11 @@ def hash_window(c: pi64, n_tokens: i64) -> None:
 
 @inner
 def _short_key(text: pu8, begin: i64, length: i64) -> tuple[u64, u64]:
-    """Key of a string of up to SHORT_BYTES. Reads 16 bytes from begin on."""
+    """Make the key of a string of up to SHORT_BYTES. Reads 16 bytes from begin on."""
     n_first = min(length, 8)
     n_second = min(max(length - 8, 0), 7)
     first = load_word(text, begin) & _ALL_BITS >> np.uint64(64 - 8 * n_first)
-    # In two steps: a shift by 64 is undefined.
+    # Two shifts, because a shift by 64 bits is undefined.
     second = load_word(text, begin + 8) & (_ALL_BITS >> np.uint64(8)) >> np.uint64(
         56 - 8 * n_second
     )
@@ -112,9 +113,10 @@ def _short_key(text: pu8, begin: i64, length: i64) -> tuple[u64, u64]:
 
 @shared(f.FIND_WORD)
 def find_or_insert(c: pi64, text_address: i64, begin: i64, length: i64) -> i64:
-    """Slot of a string of any length, as a word of the table; IS_NEW says whether it was made.
+    """Find the slot of a string of any length, or make one; IS_NEW says which.
 
-    It is TABLE_FULL or ARENA_FULL, which are negative, where there is no room.
+    Returns:
+        the index of the slot in the table; TABLE_FULL or ARENA_FULL when there is no room.
     """
     text = uint8_at(text_address)
     c[f.IS_NEW] = 0
@@ -165,7 +167,7 @@ def _hash_long(text: pu8, begin: i64, length: i64) -> u64:
 
 @inner
 def _tail_word(text: pu8, begin: i64, i: i64, length: i64) -> u64:
-    """Eight bytes at begin + i, zero past the string's end, where nothing may be read."""
+    """Load eight bytes at begin + i, with zeros past the end of the string, which is not read."""
     if i + 8 <= length:
         return load_word(text, begin + i)
     word = np.uint64(0)
@@ -186,7 +188,7 @@ def _equals(arena: pu64, place: i64, text: pu8, begin: i64, length: i64) -> bool
 
 @kernel
 def _rehash(address, larger_address, larger_mask):
-    """Copy every entry of the context's table into an empty larger one."""
+    """Copy every entry of a context's table into an empty larger one."""
     c, larger = int64_at(address), uint64_at(larger_address)
     table = uint64_at(c[f.TABLE])
     for old in range(0, 4 * c[f.SLOT_MASK] + 4, 4):
@@ -201,7 +203,7 @@ def _rehash(address, larger_address, larger_mask):
 
 
 def grow_table(context: Context) -> None:
-    """Give a context a table four times as large with the same entries."""
+    """Replace a context's table by one with the same entries and four times as many slots."""
     larger = new_table(4 * (int(context.fields[f.SLOT_MASK]) + 1))
     _rehash(context.address, larger.ctypes.data, len(larger) // 4 - 1)
     hold_table(context, larger)
@@ -209,7 +211,7 @@ def grow_table(context: Context) -> None:
 
 @kernel
 def list_words(address, text_address, bounds_address, counts_address):
-    """Write the table's strings one after another, their bounds, and their first value words."""
+    """Write the strings of the table in a row, their bounds and their first value words."""
     c = int64_at(address)
     text, bounds, counts = (
         uint8_at(text_address),

@@ -1,1 +1,1 @@
-"""Tokenizer files of other programs."""
+"""Formats of tokenizer files of other programs."""

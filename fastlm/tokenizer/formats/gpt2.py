@@ -1,7 +1,7 @@
-"""The text of GPT-2's vocab.json and merges.txt.
+"""GPT-2's vocab.json and merges.txt.
 
-Both write each byte as one printable character: itself where Latin-1 prints it, else one of the
-characters from U+0100 on, in order. Special tokens stand in vocab.json as they are.
+Both write each byte as one printable character: the Latin-1 character if it is printable, else one
+of the characters from U+0100 on, in order. vocab.json has special tokens unchanged.
 """
 
 import json
@@ -26,21 +26,21 @@ for _character, _byte in _BYTE_OF_CHARACTER.items():
 
 _HEADER = "#version"
 _PAIR = re.compile(r"[^ ]+ [^ ]+")
-_MARKUP = re.compile(r"<[^<>]+>", re.DOTALL)  # as <|endoftext|> and <pad>
+_MARKUP = re.compile(r"<[^<>]+>", re.DOTALL)  # such as <|endoftext|> and <pad>
 
 
 def to_printable(token: bytes) -> str:
-    """A token's bytes as GPT-2's files spell them, a printable character each."""
+    """Spell each byte of a token as GPT-2's printable character."""
     return "".join([_CHARACTER_OF_BYTE[byte] for byte in token])
 
 
 def from_printable(text: str) -> bytes:
-    """Raises KeyError with the character that spells no byte."""
+    """Invert to_printable; raises a KeyError with the first character that spells no byte."""
     return bytes([_BYTE_OF_CHARACTER[character] for character in text])
 
 
 def spell_all(texts: Sequence[str]) -> list[bytes]:
-    """from_printable of each, at once and much quicker."""
+    """Apply from_printable to many texts at once, which is much faster."""
     joined = "".join(texts)
     points = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
     spelled = np.take(_BYTE_OF_POINT, points, mode="clip")
@@ -53,7 +53,7 @@ def spell_all(texts: Sequence[str]) -> list[bytes]:
 
 
 def parse_entries(text: str, source: str) -> dict[str, int]:
-    """Read vocab.json as it is written: printable tokens and their ids."""
+    """Parse vocab.json to printable tokens and their ids."""
     try:
         entries = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -64,20 +64,20 @@ def parse_entries(text: str, source: str) -> dict[str, int]:
 
 
 def check_entries(entries: object, source: str) -> dict[str, int]:
-    """Entries of a vocabulary as they are, if they are tokens and ids; ValueError if not."""
+    """Return the entries of a vocabulary unchanged; a ValueError if they are not tokens and ids."""
     if not isinstance(entries, dict) or not all(type(i) is int for i in entries.values()):
-        raise ValueError(f"{source} must be a JSON object of tokens and their whole-number ids")
+        raise ValueError(f"{source} must be a JSON object of tokens and their integer ids")
     return entries
 
 
 def spell_vocab(
     entries: Mapping[str, int], special_tokens: Collection[str], source: str
 ) -> dict[int, bytes]:
-    """Bytes of each id.
+    """Map each id to the bytes of its token.
 
     Args:
-        special_tokens: keys to take as they are.
-        source: names the file in errors.
+        special_tokens: keys that are not spelled in printable characters.
+        source: name of the file in error messages.
     """
     plain = [key for key in entries if key not in special_tokens]
     try:
@@ -98,7 +98,7 @@ def spell_vocab(
 
 
 def parse_merges(text: str, source: str) -> list[tuple[bytes, bytes]]:
-    """Read merges.txt; source names the file in errors."""
+    """Parse merges.txt; source is the name of the file in error messages."""
     lines = (text + "\n").replace("\r\n", "\n").split("\n")
     if lines[0].startswith(_HEADER):
         lines[0] = ""
@@ -124,7 +124,7 @@ def parse_merges(text: str, source: str) -> list[tuple[bytes, bytes]]:
 
 
 def find_special(entries: Mapping[str, int], made: Collection[bytes]) -> list[str]:
-    """Keys in angle brackets that no merge makes, such as <|endoftext|>, in the order of ids."""
+    """Find keys in angle brackets that no merge makes, such as <|endoftext|>, in order of ids."""
 
     def is_made(key: str) -> bool:
         try:
@@ -139,7 +139,7 @@ def find_special(entries: Mapping[str, int], made: Collection[bytes]) -> list[st
 def find_unreachable(
     vocab: Mapping[int, bytes], made: Collection[bytes], special_tokens: Iterable[str]
 ) -> list[int]:
-    """Ids of tokens that are neither single bytes nor special nor made by a merge."""
+    """Find the ids of tokens that are neither single bytes nor special nor made by a merge."""
     left = set(vocab.values()).difference(made, (token.encode() for token in special_tokens))
     left = {token for token in left if len(token) > 1}
     return sorted(i for i, token in vocab.items() if token in left) if left else []
@@ -148,7 +148,7 @@ def find_unreachable(
 def printable_vocab(
     vocab: Mapping[int, bytes], special_tokens: Mapping[str, int]
 ) -> dict[str, int]:
-    """Token texts and ids as vocab.json has them, in the order of ids."""
+    """Make the entries of vocab.json, in the order of ids."""
     text_of_special = {token_id: token for token, token_id in special_tokens.items()}
     entries: dict[str, int] = {}
     for token_id in sorted(vocab):
@@ -163,7 +163,7 @@ def printable_vocab(
 
 
 def format_merges(merges: Sequence[tuple[bytes, bytes]]) -> str:
-    """The content of merges.txt."""
+    """Make the content of merges.txt."""
     lines = [f"{_HEADER}: 0.2"]
     lines += [f"{to_printable(left)} {to_printable(right)}" for left, right in merges]
     return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
-"""The tokenizer.json of Hugging Face's `tokenizers`, as far as it is byte-level BPE like GPT-2's.
+"""The tokenizer.json of Hugging Face's `tokenizers`, if it is byte-level BPE like GPT-2's.
 
-Such a file can ask for much more. What would give other ids is refused by its name in the file;
-what only decides offsets or training is passed over.
+Such a file can describe many other tokenizers. A setting that would give other ids is refused by
+its name in the file; settings of offsets and of training are ignored.
 """
 
 import itertools
@@ -16,7 +16,7 @@ PATTERNS = {
     r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
 }
-# Of the model, and of an added token: values that change no ids, the usual one first.
+# The values of settings of the model and of an added token that change no ids, the default first.
 _HARMLESS_MODEL: dict[str, tuple[Any, ...]] = {
     "type": ("BPE",),
     "dropout": (None, 0),
@@ -30,7 +30,7 @@ _HARMLESS_TOKEN = dict.fromkeys(("single_word", "lstrip", "rstrip"), (False, Non
 
 
 class Parts(NamedTuple):
-    """What a Tokenizer is made of."""
+    """The arguments of a Tokenizer."""
 
     vocab: dict[int, bytes]
     merges: list[tuple[bytes, bytes]]
@@ -38,12 +38,12 @@ class Parts(NamedTuple):
 
 
 def parse_tokenizer_json(text: str, source: str) -> Parts:
-    """Read tokenizer.json; all of its added tokens become special tokens.
+    """Parse tokenizer.json; all of its added tokens become special tokens.
 
     Args:
-        source: names the file in errors.
+        source: name of the file in error messages.
     Raises:
-        ValueError: naming what in the file is computed otherwise than here.
+        ValueError: with the setting that would give other ids than this tokenizer.
     """
     try:
         described = json.loads(text)
@@ -52,7 +52,7 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
     except (ValueError, RecursionError, KeyError, TypeError):
         raise ValueError(
             f"{source} must be a tokenizer.json of Hugging Face with a BPE model, its vocab and "
-            "merges; of vocab.json and merges.txt give the folder"
+            "merges; for vocab.json and merges.txt give their folder"
         ) from None
     _refuse_others(source, "model.", model, _HARMLESS_MODEL)
     for name in ("normalizer", "truncation", "padding"):
@@ -77,7 +77,7 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
         _refuse_others(source, name, token, _HARMLESS_TOKEN)
         known_id = all_entries.setdefault(content, token_id)
         _refuse_unless(known_id == token_id, source, f"{name}id", token_id, str(known_id))
-    # Those to be normalized are looked for after the others, in what these left.
+    # `tokenizers` searches for normalized tokens last, in the text between the other ones.
     later = [token["content"] for token in added if token.get("normalized")]
     first = [token["content"] for token in added if not token.get("normalized")]
     for pair in itertools.product(first, later):
@@ -117,7 +117,7 @@ def _check_pre_tokenizer(part: Any, source: str) -> None:
             source, "pre_tokenizer", part, "ByteLevel, alone or after a Split by GPT-2's pattern"
         )
     for name, expected in (("add_prefix_space", False), ("use_regex", uses_regex)):
-        # Both are on where a file does not say.
+        # Both are true by default.
         value = step.get(name, True)
         _refuse_unless(
             value == expected, source, f"pre_tokenizer.{name}", value, json.dumps(expected)
@@ -154,8 +154,8 @@ def _refuse(source: str, name: str, value: Any, expected: str) -> NoReturn:
     shown = json.dumps(value, default=str)
     shown = shown if len(shown) <= 100 else shown[:100] + "..."
     raise ValueError(
-        f"{source}: {name} must be {expected}, to give the ids this tokenizer would: got {shown}; "
-        "use it with the `tokenizers` package"
+        f"{source}: {name} must be {expected} for this tokenizer to give the ids of the file: got "
+        f"{shown}; use the file with the `tokenizers` package"
     )
 
 
@@ -164,7 +164,7 @@ def format_tokenizer_json(
     merges: Sequence[tuple[bytes, bytes]],
     special_tokens: Mapping[str, int],
 ) -> dict[str, Any]:
-    """What tokenizer.json holds, for `tokenizers.Tokenizer.from_file`."""
+    """Make the content of a tokenizer.json for `tokenizers.Tokenizer.from_file`."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
     return {
         "version": "1.0",

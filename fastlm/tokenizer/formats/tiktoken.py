@@ -1,7 +1,7 @@
-"""tiktoken's rank files: each token's bytes in base64 and its rank, a line each.
+"""tiktoken's rank files: a line for each token, with its bytes in base64 and its rank.
 
-A rank file does not say which merges make its tokens; they follow from the ranks, because each
-token was made of two that have lower ranks.
+A rank file does not have the merges that make its tokens. They follow from the ranks, because each
+token was made of two tokens of lower ranks.
 """
 
 import base64
@@ -11,12 +11,12 @@ from itertools import pairwise
 
 
 def parse_ranks(text: str, source: str) -> dict[int, bytes]:
-    """Tokens by rank.
+    """Parse a rank file to tokens by rank.
 
     Args:
-        source: names the file in errors.
+        source: name of the file in error messages.
     Raises:
-        ValueError: naming the line that is no token and rank, or has a rank a second time.
+        ValueError: with the line that is not a token and a rank, or that repeats a rank.
     """
     vocab: dict[int, bytes] = {}
     for number, line in enumerate(text.splitlines(), start=1):
@@ -31,15 +31,15 @@ def parse_ranks(text: str, source: str) -> dict[int, bytes]:
                 f"{line[:40]!r}"
             ) from None
         if vocab.setdefault(token_id, token) != token:
-            raise ValueError(f"{source}, line {number}: rank {token_id} is there already")
+            raise ValueError(f"{source}, line {number}: rank {token_id} belongs to an earlier line")
     return vocab
 
 
 def find_merges(vocab: Mapping[int, bytes], source: str) -> list[tuple[bytes, bytes]]:
-    """The two tokens that each token of more than a byte is made of, in the order of ranks.
+    """Find the merge that makes each token of two bytes or more, in the order of ranks.
 
     Raises:
-        ValueError: for a token that its own merges do not lead to.
+        ValueError: for a token that merges of lower ranks do not make.
     """
     ranks = {token: rank for rank, token in vocab.items()}
     merges = []
@@ -48,7 +48,7 @@ def find_merges(vocab: Mapping[int, bytes], source: str) -> list[tuple[bytes, by
             continue
         parts = [token[i : i + 1] for i in range(len(token))]
         while len(parts) > 2:
-            # The pair that is made first; none counts that is made later than this token.
+            # The pair of the lowest rank merges first; only ranks below the token's count.
             found = [(ranks.get(a + b, rank), i) for i, (a, b) in enumerate(pairwise(parts))]
             lowest, i = min(found)
             if lowest >= rank:
