@@ -25,6 +25,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "is_interpreted"), [([], False), (["--try-on-cpu"], True)])
 def test_trying_on_a_cpu_interprets_kernels_also_beside_a_gpu(words, is_interpreted):
     program = (

@@ -9,7 +9,7 @@ def row(kind, step, **values):
     return {"kind": kind, "step": step, "tokens": 10 * step, "elapsed_seconds": 1.0 * step} | values
 
 
-def test_the_whole_file_at_the_end_is_a_point_beside_the_curve(monkeypatch):
+def test_the_whole_file_at_the_end_is_a_point_beside_the_curve(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda self, out, **_: drawn.append(self))
     rows = [
@@ -19,7 +19,7 @@ def test_the_whole_file_at_the_end_is_a_point_beside_the_curve(monkeypatch):
         row("eval", 10, val_loss=5.0, val_tokens=512),
         row("eval", 10, val_loss=5.3, val_tokens=9999),
     ]
-    plot_curves(rows, "out.png", title="run")
+    plot_curves(rows, tmp_path / "out.png", title="run")
     steps, tokens, _ = drawn[0].axes
     lines = {line.get_label(): line for line in steps.get_lines()}
     assert list(lines["validation"].get_ydata()) == [6.0, 5.0]

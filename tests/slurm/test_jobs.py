@@ -36,7 +36,6 @@ def test_the_limit_of_the_job_is_met_requeued_resumed_and_finished(
     assert re.search(r"resumed at step \d+", told), told
     summary = json.loads((run / "summary.json").read_text())
     assert summary["stopped_by"] == "time budget"
-    assert 0.98 * 60 < summary["elapsed_seconds"] < 60
     assert_every_step_once(run, summary["step"])
 
 

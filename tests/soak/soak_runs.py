@@ -35,7 +35,7 @@ def test_fifty_signals_at_random_moments(data, tmp_path):
     codes: list[int] = []
     for n in range(50):
         run = tmp_path / f"run-{n}"
-        codes += run_with_signals(data, run, [rng.uniform(0.05, 8.0)], rng)
+        codes += run_with_signals(data, run, [(0, rng.uniform(0.0, 8.0))], rng)
         assert_equal_runs(run, tmp_path / "whole")
     print(f"{codes.count(SAVED)} of 50 signals stopped a run, the others came after its end")
     assert codes.count(SAVED) > 30
@@ -43,8 +43,8 @@ def test_fifty_signals_at_random_moments(data, tmp_path):
 
 def test_signals_while_compiling(data, tmp_path):
     rng = random.Random(2)
-    delays = [rng.uniform(2.0, 9.0) for _ in range(5)]
-    codes = run_with_signals(data, tmp_path, delays, rng, "--compile", "--deterministic")
+    moments = [(0, rng.uniform(2.0, 9.0)) for _ in range(5)]
+    codes = run_with_signals(data, tmp_path, moments, rng, "--compile", "--deterministic")
     assert codes[-1] == 0
     assert SAVED in codes
 
