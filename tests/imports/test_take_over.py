@@ -2,7 +2,9 @@
 
 import base64
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from tokenizer_cases import END
 from fastlm.data import open_prepared
 from fastlm.export import export_hugging_face, export_tiktoken
 from fastlm.export.architectures import model_config
+from fastlm.files import disk
 from fastlm.imports import import_model, import_tokens
 from fastlm.imports.__main__ import main
 from fastlm.imports.take_over import HEADER_BYTES
@@ -269,6 +272,21 @@ def test_token_files_of_another_kind_are_refused_by_name(data, tmp_path):
     (tmp_path / "out/mine").write_text("x")
     with pytest.raises(FileExistsError, match="is there already"):
         import_tokens([good], [good], data / "tokenizer", tmp_path / "out")
+
+
+def test_an_import_that_is_broken_off_leaves_nothing(data, tokenizer, tmp_path, monkeypatch):
+    def full(path, raw, **_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    good = token_file(tmp_path / "good.bin", [1, 2])
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "write_new", full)
+        patched.setattr(disk, "write_file", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            import_tokens([good], [good], data / "tokenizer", tmp_path / "out")
+        with pytest.raises(OSError, match="No space left on device"):
+            main(["tokenizer", str(data / "tokenizer"), "--out", str(tmp_path / "out")])
+    assert [path.name for path in tmp_path.iterdir()] == ["good.bin"]
 
 
 def test_a_tokenizer_comes_back_from_its_ranks(tokenizer, tmp_path):
