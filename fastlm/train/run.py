@@ -26,6 +26,7 @@ from fastlm.pretrained import load_pretrained, read_start
 from fastlm.runs.plot import plot_curves
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles
+from fastlm.runs.state import state_of
 from fastlm.train import signals
 from fastlm.train.assemble import Setup, set_up
 from fastlm.train.budget import Budget, Clock
@@ -248,7 +249,8 @@ def new_run(
     record = RunRecord(run_dir, is_written=ranks.is_first)
     if record.exists and not resume:
         raise FileExistsError(
-            f"{run_dir} already holds a run: give another --out, or --resume auto to continue it"
+            f"{run_dir} already holds a run, which is {state_of(run_dir).name}: give another "
+            "--out, or --resume auto to continue it"
         )
     ranks.wait()  # until all have looked: the first then makes the folder
     return assemble_run(config, data, record, clock, setup=setup, stop=stop, ranks=ranks)

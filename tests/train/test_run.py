@@ -266,7 +266,7 @@ def test_unusable_settings_are_refused_before_the_folder_is_made(data, tmp_path)
 
 def test_a_finished_run_is_not_written_over(finished, data):
     before = (finished[0] / "log.jsonl").read_bytes()
-    with pytest.raises(FileExistsError, match="--resume auto"):
+    with pytest.raises(FileExistsError, match="a run, which is finished: .*--resume auto"):
         train(config(data), finished[0])
     assert (finished[0] / "log.jsonl").read_bytes() == before
 
