@@ -1,5 +1,5 @@
-# Two commands do everything on a fresh machine: `make train` and `make test`.
-# The environment .venv is made and filled once; it is refilled when pyproject.toml changes.
+# On a new machine two commands are enough: `make train` and `make test`.
+# They make the virtual environment .venv once, and update it when pyproject.toml changes.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,14 +12,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 train: $(VENV)/.installed
 	$(BIN)/python -m fastlm.train --compile --bf16
 
-# Side by side on up to four cores; `pytest` alone takes one test after another. The longest files come first
-# (conftest.py).
+# Tests run side by side, the longest files first (conftest.py); `pytest` alone runs one test after another.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 5 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-# Proofs too long for every day, and what they measured: more than an hour on two cores.
+# The long tests, with what they measured: more than an hour on two cores.
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -rP --durations=0 -o python_files='soak_*.py' tests
 
@@ -31,7 +30,8 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What the docstrings say, as pages for a browser: out/api/index.html. On a CPU, as kernels are imported.
+# Pages of the API from the docstrings: out/api/index.html. pdoc imports the kernels, which needs no
+# GPU if they are interpreted.
 docs: $(VENV)/.installed-dev
 	TRITON_INTERPRET=1 $(BIN)/python -m pdoc --docformat google --no-show-source -o out/api fastlm kernels
 

@@ -8,9 +8,9 @@
 #SBATCH --mem=64G
 #SBATCH --output=%x-%j.out
 #
-# Measure the kernels, the tokenizer and training steps on a GPU, beside their peers:
+# Measure the kernels, the tokenizer and training steps on a GPU, with peers in the same run:
 #   sbatch slurm/bench.sh [more flags of pytest]
-# From the environment: RESULT (the JSON file to write), PYTHON.
+# Environment variables: RESULT (the JSON file to write), PYTHON.
 set -euo pipefail
 
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}"

@@ -12,19 +12,19 @@
 #
 # Train the leaderboard recipe on data that slurm/prepare.sh made, inside one 90-minute job:
 #   sbatch slurm/leaderboard.sh [more flags of fastlm.train]
-# From the environment: DATA, OUT (folder of the run), RECIPE, TIME_BUDGET, PYTHON.
-# A job that is stopped early saves, and goes on where it was when it is submitted again: at its
-# limit it does that itself, after scancel (or preempted, when Slurm may requeue it) it does not.
+# Environment variables: DATA, OUT (folder of the run), RECIPE, TIME_BUDGET, PYTHON.
+# A job that is stopped early saves, and resumes when it is submitted again. At its time limit it
+# requeues itself. After scancel it does not, nor after preemption, where Slurm may requeue it.
 set -euo pipefail
 
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}"
 data=${DATA:-data/owt-v32000}
 out=${OUT:-out/leaderboard-${SLURM_JOB_ID:-local}}
 python=${PYTHON:-.venv/bin/python}
-# Below the job's limit: what is left over is start-up of the node and the curve at the end.
+# Below the job's limit: the rest is for the start of the node and the curve at the end.
 time_budget=${TIME_BUDGET:-85m}
 
-# Known to the trainer, which then saves and leaves before the job's end even if no signal comes.
+# The trainer saves and exits before this time even if no signal comes.
 if [ -z "${SLURM_JOB_END_TIME:-}" ] && command -v squeue >/dev/null; then
   end=$(squeue -h -j "${SLURM_JOB_ID:-0}" -o %e 2>/dev/null || true)
   SLURM_JOB_END_TIME=$(date -d "${end:-unknown}" +%s 2>/dev/null || true)
@@ -35,8 +35,8 @@ echo "$(date -u +%FT%TZ) start: job ${SLURM_JOB_ID:-none} on $(hostname), data $
 "$python" -m fastlm.train --recipe "${RECIPE:-leaderboard}" --data "$data" --out "$out" \
   --resume auto --time-budget "$time_budget" --compile --bf16 "$@" &
 child=$!
-# The signal goes to this script; the trainer saves and leaves with 75 when it is passed on.
-signalled= # the first one
+# Slurm signals this script, which passes the signal on; the trainer then saves and exits with 75.
+signalled= # the first signal
 trap 'signalled=${signalled:-USR1}; echo "$(date -u +%FT%TZ) signal: saving"; kill -USR1 "$child"' USR1
 trap 'signalled=${signalled:-TERM}; echo "$(date -u +%FT%TZ) signal: saving"; kill -USR1 "$child"' TERM
 
@@ -49,7 +49,7 @@ done
 
 echo "$(date -u +%FT%TZ) end: exit code $code after $SECONDS s of wall-clock"
 if [ "$code" = 138 ]; then
-  code=75 # SIGUSR1 before Python's first line: nothing was done yet
+  code=75 # SIGUSR1 came before Python's first line: nothing was done yet
 fi
 if [ "$code" = 75 ] && [ "$signalled" != TERM ] && [ -n "${SLURM_JOB_ID:-}" ] && command -v scontrol >/dev/null; then
   scontrol requeue "$SLURM_JOB_ID"

@@ -10,12 +10,12 @@
 #SBATCH --requeue
 #SBATCH --output=%x-%j.out
 #
-# Train with one process a GPU, on all GPUs of several nodes, on data that slurm/prepare.sh made:
+# Train with one process per GPU, on all GPUs of several nodes, on data that slurm/prepare.sh made:
 #   sbatch --nodes=4 slurm/multinode.sh [more flags of fastlm.train, such as --parallel fsdp]
-# From the environment: DATA, OUT (folder of the run, seen by all nodes), RECIPE, TIME_BUDGET,
-# PYTHON, PROCESSES (on each node).
-# A job that is stopped early saves, and goes on where it was when it is submitted again: at its
-# limit it does that itself, after scancel (or preempted, when Slurm may requeue it) it does not.
+# Environment variables: DATA, OUT (folder of the run, which all nodes can read), RECIPE,
+# TIME_BUDGET, PYTHON, PROCESSES (number on each node).
+# A job that is stopped early saves, and resumes when it is submitted again. At its time limit it
+# requeues itself. After scancel it does not, nor after preemption, where Slurm may requeue it.
 set -euo pipefail
 
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}"
@@ -27,7 +27,7 @@ first_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 # How long torchrun gives its processes to save before it kills them.
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=150
 
-# Known to the trainer, which then saves and leaves before the job's end even if no signal comes.
+# The trainer saves and exits before this time even if no signal comes.
 if [ -z "${SLURM_JOB_END_TIME:-}" ]; then
   end=$(squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null || true)
   SLURM_JOB_END_TIME=$(date -d "${end:-unknown}" +%s 2>/dev/null || true)
@@ -35,7 +35,7 @@ if [ -z "${SLURM_JOB_END_TIME:-}" ]; then
 fi
 
 echo "$(date -u +%FT%TZ) start: job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, data $data, run $out"
-rm -f "$out/summary.json" # of an earlier part of the run
+rm -f "$out/summary.json" # an earlier job of this run wrote it
 srun --wait=180 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" "$python" -m torch.distributed.run \
   --nnodes="$SLURM_NNODES" --nproc-per-node="$processes" --rdzv-id="$SLURM_JOB_ID" \
   --rdzv-backend=c10d --rdzv-endpoint="$first_node:$((20000 + SLURM_JOB_ID % 10000))" \
@@ -43,8 +43,8 @@ srun --wait=180 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" "$python" -m torch.d
   -m fastlm.train --recipe "${RECIPE:-leaderboard}" --data "$data" --out "$out" \
   --resume auto --time-budget "${TIME_BUDGET:-85m}" --compile --bf16 "$@" &
 child=$!
-signalled= # the first one
-# srun passes the signal on to torchrun, and that to every process.
+signalled= # the first signal
+# srun passes the signal on to torchrun, which passes it on to every process.
 trap 'signalled=${signalled:-USR1}; echo "$(date -u +%FT%TZ) signal: saving"; kill -USR1 "$child"' USR1
 trap 'signalled=${signalled:-TERM}' TERM # Slurm sends it to all processes of the job itself
 
@@ -56,12 +56,12 @@ while kill -0 "$child" 2>/dev/null; do # a signal ends wait before srun has ende
 done
 
 echo "$(date -u +%FT%TZ) end: exit code $code after $SECONDS s of wall-clock"
-# torchrun ends with 1 whatever its processes end with: the run itself knows whether it can go on.
+# torchrun exits with 1 for every exit code but 0: the summary says whether the run can resume.
 summary=$out/summary.json
 if [ -e "$summary" ]; then
   grep -q '"finished": false' "$summary" && grep -q '"saved": true' "$summary" && code=75
 elif [ "$code" != 0 ] && [ -n "$signalled" ]; then
-  code=75 # before training began
+  code=75 # the signal came before training began
 fi
 if [ "$code" = 75 ] && [ "$signalled" != TERM ]; then
   scontrol requeue "$SLURM_JOB_ID"

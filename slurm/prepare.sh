@@ -5,10 +5,11 @@
 #SBATCH --mem=64G
 #SBATCH --output=%x-%j.out
 #
-# Download a corpus, train its tokenizer, write the token files. Needs no GPU; run it once:
+# Download a corpus, train its tokenizer, write the token files. This needs no GPU; run it once.
+# A job that was interrupted continues when it is submitted again:
 #   sbatch slurm/prepare.sh
-# From the environment: CORPUS (owt or tinystories), VOCAB_SIZE, DATA (folder to make), PYTHON,
-# and of mirrors to download from FASTLM_MIRROR or HF_ENDPOINT.
+# Environment variables: CORPUS (owt or tinystories), VOCAB_SIZE, DATA (folder to make), TEXT (a
+# text to use in place of a download), PYTHON, and FASTLM_MIRROR or HF_ENDPOINT for a mirror.
 set -euo pipefail
 
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}"

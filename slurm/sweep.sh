@@ -10,10 +10,10 @@
 #SBATCH --requeue
 #SBATCH --output=%x-%A-%a.out
 #
-# One run for each line of a file of flags of fastlm.train, as an array of jobs:
+# Train one run for each line of a file of flags of fastlm.train, as an array job:
 #   sbatch --array=1-$(grep -c '' rates.txt) slurm/sweep.sh rates.txt [flags for all of them]
-# From the environment, as slurm/leaderboard.sh has it: DATA, RECIPE, TIME_BUDGET, PYTHON; and
-# OUT, the folder that gets a run for each line: 1, 2, ...
+# Environment variables: DATA, RECIPE, TIME_BUDGET, PYTHON as in slurm/leaderboard.sh, and OUT, the
+# folder that gets a run for each line: 1, 2, ...
 set -euo pipefail
 
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}"
