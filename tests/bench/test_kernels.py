@@ -21,7 +21,7 @@ README = ROOT / "kernels" / "README.md"
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=300
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=600
     )
 
 

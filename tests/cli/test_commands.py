@@ -21,7 +21,7 @@ SLOW = {"torch", "numba", "matplotlib", "transformers", "numpy", "jaxtyping", "t
 
 def python(*words: str, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, timeout=120,
+        [sys.executable, *words], capture_output=True, text=True, timeout=600,
         env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}, **options,
     )  # fmt: skip
 
@@ -112,7 +112,7 @@ def test_a_signal_while_training_is_still_being_imported_leaves_at_once(start, t
     ) as child:  # fmt: skip
         assert child.stdout.readline() == "reading flags\n"
         child.send_signal(signal.SIGTERM)
-        _, said = child.communicate(timeout=30)
+        _, said = child.communicate(timeout=600)
     assert child.returncode == 75
     assert said == "stopped by SIGTERM before training began\n"
 

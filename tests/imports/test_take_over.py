@@ -172,11 +172,10 @@ def test_training_goes_on_from_what_was_exported_and_imported(data, tmp_path, ca
     summary = train(config(data, model=plain), first)
     export_hugging_face(load_pretrained(first), hf)
     import_model(hf, run)
-    flags = f"--data {data} --device cpu --max-steps 10 --batch-size 8 --eval-every 5"
+    small = "--device cpu --max-steps 10 --batch-size 8 --eval-every 5"
+    flags = ["--data", str(data), *small.split()]
     on = tmp_path / "on"
-    train_main(
-        [*flags.split(), "--init-from", str(run), "--out", str(on), "--eval-tokens", "999999"]
-    )
+    train_main([*flags, "--init-from", str(run), "--out", str(on), "--eval-tokens", "999999"])
     told = [json.loads(line) for line in (on / "log.jsonl").read_text().splitlines()]
     losses = {row["step"]: row["val_loss"] for row in told if row["kind"] == "eval"}
     assert losses[0] == pytest.approx(summary.val_loss, abs=1e-4)
@@ -184,11 +183,11 @@ def test_training_goes_on_from_what_was_exported_and_imported(data, tmp_path, ca
     assert load_pretrained(on).config.model.qk_norm
     # The run goes on by itself: what it began with may be gone.
     run.rename(tmp_path / "away")
-    train_main([*flags.split(), "--resume", str(on), "--max-steps", "12"])
+    train_main([*flags, "--resume", str(on), "--max-steps", "12"])
     with pytest.raises(
         ValueError, match=r"no optimizer to go on with: begin a new run .*--init-from"
     ):
-        train_main([*flags.split(), "--resume", str(tmp_path / "away")])
+        train_main([*flags, "--resume", str(tmp_path / "away")])
 
 
 def test_weights_of_another_network_or_tokenizer_are_not_begun_with(
@@ -234,7 +233,18 @@ def test_token_files_become_a_prepared_folder(data, tmp_path):
     val = token_file(tmp_path / "val.bin", prepared.val.tokens)
     out = tmp_path / "out"
     main(
-        f"tokens --train {one} {two} --val {val} --tokenizer {data / 'tokenizer'} --out {out}".split()
+        [
+            "tokens",
+            "--train",
+            str(one),
+            str(two),
+            "--val",
+            str(val),
+            "--out",
+            str(out),
+            "--tokenizer",
+            str(data / "tokenizer"),
+        ]
     )
     found = open_prepared(out)
     found.verify()

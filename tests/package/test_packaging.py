@@ -127,7 +127,7 @@ def another_kernels(tmp_path_factory) -> Path:
     return folder
 
 
-LOAD = "from fastlm.ops import load_kernels; k = load_kernels(); print(k.__name__, k.__file__)"
+LOAD = "from fastlm.ops import load_kernels; k = load_kernels(); print(k.__name__, k.__file__, sep='\\n')"
 THEIRS = "import kernels; print(kernels.get_kernel('theirs'))"
 
 
@@ -139,7 +139,7 @@ def test_the_wheels_kernels_are_found_beside_another_package_of_that_name(
     said = packages.run(
         programs / "python", "-c", f"{THEIRS}; import transformers.models.llama; {LOAD}",
         cwd=tmp_path, PYTHONPATH=str(another_kernels),
-    ).stdout.split()  # fmt: skip
+    ).stdout.splitlines()  # fmt: skip
     assert said[:2] == ["theirs", "fastlm.kernels"]
     assert Path(said[2]).is_relative_to(programs.parent)
 
@@ -157,7 +157,7 @@ def test_an_editable_install_knows_its_kernels_wherever_python_starts(
     said = packages.run(
         bin_folder / "python", "-c", f"{THEIRS}; {LOAD}", cwd=tmp_path, PYTHONPATH=str(another_kernels)
     )  # fmt: skip
-    assert said.stdout.split() == ["theirs", "fastlm.kernels", ours]
+    assert said.stdout.splitlines() == ["theirs", "fastlm.kernels", ours]
 
 
 def test_every_command_of_the_wheel_says_what_it_takes(programs, tmp_path):

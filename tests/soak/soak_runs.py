@@ -81,7 +81,7 @@ def test_two_processes_compiled_train_as_uncompiled(parallel, data, tmp_path):
     for name, flag in (("plain", "--no-compile"), ("compiled", "--compile")):
         flags = [*FLAGS, "--max-steps", "10", "--parallel", parallel, flag]
         run = torchrun("-m", "fastlm.train", "--data", data, "--out", tmp_path / name, *flags)
-        _, told = run.communicate(timeout=300)
+        _, told = run.communicate(timeout=600)
         assert run.returncode == 0, told
     assert_close(tmp_path / "compiled", tmp_path / "plain", tolerance=1e-4)
 
@@ -97,7 +97,7 @@ def test_four_processes_train_as_one(parallel, data, tmp_path):
     assert alone.returncode == 0
     arguments = ("-m", "fastlm.train", *flags, "--out", tmp_path / "four", "--parallel", parallel)
     run = torchrun(*arguments, n=4)
-    _, told = run.communicate(timeout=300)
+    _, told = run.communicate(timeout=600)
     assert run.returncode == 0, told
     assert_close(tmp_path / "four", tmp_path / "one")
 

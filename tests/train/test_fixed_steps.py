@@ -228,7 +228,8 @@ def test_steps_can_only_be_fixed_for_a_time():
 
 def test_the_command_line_fixes_and_repeats(data, tmp_path, found_steps):
     small = "--recipe tiny --model.n-layers 1 --model.d-model 32 --model.context-length 32"
-    common = f"--data {data} {small} --batch-ramp 2 4 --batch-ramp-lr 0.5 1 --device cpu".split()
+    ramp = "--batch-ramp 2 4 --batch-ramp-lr 0.5 1 --device cpu"
+    common = ["--data", str(data), *small.split(), *ramp.split()]
     main([*common, "--time-budget", "1h", "--fix-steps", "--out", str(tmp_path / "a")])
     main([*common, "--max-steps", "12", "--out", str(tmp_path / "b")])
     assert_same_weights(tmp_path / "a", tmp_path / "b")
