@@ -4,15 +4,16 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Bytecode is left to the first import: to make that of all packages takes longer than to install them.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: train test soak bench lint docs clean
 
 train: $(VENV)/.installed
 	$(BIN)/python -m fastlm.train --compile --bf16
 
-# Tests run in up to four processes; `pytest` alone runs one test after another.
-SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadfile
+# Tests run side by side, the longest files first (conftest.py); `pytest` alone runs one test after another.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 5 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)

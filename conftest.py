@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+from collections import defaultdict
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,6 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     One process does one of the two: Triton interprets all kernels, torch.compile's too, or none.
     """
+    _longest_files_first(items)
     marked = [
         (item, name)
         for item in items
@@ -68,6 +70,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item, name in marked:
         if name in reasons:
             item.add_marker(pytest.mark.skip(reason=reasons[name]))
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: some tests wait, for Slurm, a clock or another process."""
+    return (os.cpu_count() or 1) + 1
+
+
+def _longest_files_first(items: list[pytest.Item]) -> None:
+    """Put the files of tests in the order of the time that their marks promise.
+
+    Side by side each file goes to the next process that is free: one that takes minutes must not be
+    the last to be begun.
+    """
+    seconds: dict[Path, float] = defaultdict(float)
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        is_skipped = "gpu" in marks and not torch.cuda.is_available()
+        for mark, each in (("slurm", 40.0), ("slow", 5.0), ("interpreter", 0.1)):
+            if mark in marks and not is_skipped:
+                seconds[item.path] += each
+                break
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -361,6 +361,7 @@ def look_at_data() -> Iterator[Finding]:
     for folder in folders:
         try:
             data = open_prepared(folder)
+            data.verify()
         except (ValueError, OSError) as error:
             remedy = "prepare it again: fastlm data prepare"
             yield problem(str(folder), " ".join(str(error).split()), remedy)

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -76,11 +77,15 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory):
+def cluster():
     """A Slurm of one node; the scripts in slurm/ are submitted to it."""
     from slurm_controller import Controller
 
-    with Controller(tmp_path_factory.mktemp("slurm")) as controller:
+    # Its configuration knows no blanks in a path, and a socket's path has at most 107 bytes.
+    with (
+        tempfile.TemporaryDirectory(prefix="fastlm-slurm-", dir="/tmp") as folder,
+        Controller(Path(folder)) as controller,
+    ):
         yield controller
 
 

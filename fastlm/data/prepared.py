@@ -79,7 +79,7 @@ def tokenizer_of(prepared: Path) -> Path:
 
 
 def open_prepared(folder: Path | str) -> PreparedData:
-    """Open a folder that prepare() made.
+    """Open a folder that prepare() made; token ids are read by PreparedData.verify alone.
 
     Raises:
         FileNotFoundError: if it is not there or not such a folder.
@@ -256,7 +256,7 @@ def _is_up_to_date(
 ) -> bool:
     if not _same_source(out, source, replace=replace):
         return False
-    open_prepared(out)
+    open_prepared(out).verify()
     say(f"data in {out} is up to date")
     return True
 

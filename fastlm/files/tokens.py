@@ -118,18 +118,22 @@ class TokenFile(NamedTuple):
     path: Path
     hash: str | None
     """sha256 of the file, as it was written; None of files whose facts do not have it"""
+    vocab_size: int
     facts_file: str = "meta.json"
     remedy: str = "prepare the data again"
 
     def verify(self) -> None:
-        """Read the whole file and compare its hash; other threads run meanwhile.
+        """Read the whole file once: its ids and its hash; other threads run meanwhile.
 
         Raises:
-            ValueError: if a token was changed since.
+            ValueError: for an id that is not below vocab_size, or a file that was changed since.
         """
-        if self.hash is None:
+        if len(self.tokens) == 0:
             return
-        if hashlib.sha256(self.tokens.data).hexdigest() != self.hash:
+        digest = hashlib.sha256()
+        with open(self.path, "rb") as file:
+            check_ids(file, self.tokens.dtype, self.vocab_size, self.path, digest=digest)
+        if self.hash is not None and digest.hexdigest() != self.hash:
             raise ValueError(
                 f"{self.path} was changed since it was made: its hash is not the one in "
                 f"{self.facts_file}; {self.remedy}"
@@ -146,7 +150,7 @@ def open_token_file(
     facts_file: str = "meta.json",
     remedy: str = "prepare the data again",
 ) -> TokenFile:
-    """Map a file that has count ids below vocab_size; its hash is not compared.
+    """Map a file of count ids; what is in it is read by TokenFile.verify alone.
 
     Args:
         facts_file: name of the file that has these facts, for messages.
@@ -166,11 +170,10 @@ def open_token_file(
             f"{kind.itemsize} bytes; {remedy}"
         )
     if n_bytes == 0:
-        return TokenFile(np.empty(0, kind), path, sha256, facts_file, remedy)
+        return TokenFile(np.empty(0, kind), path, sha256, vocab_size, facts_file, remedy)
     try:
-        with open(path, "rb") as file:
-            check_ids(file, kind, vocab_size, path)
-        return TokenFile(np.memmap(path, kind, mode="r"), path, sha256, facts_file, remedy)
+        tokens = np.memmap(path, kind, mode="r")
+        return TokenFile(tokens, path, sha256, vocab_size, facts_file, remedy)
     except OSError as error:
         if error.errno != errno.EMFILE:
             raise
@@ -222,12 +225,19 @@ def facts_path_of(path: Path) -> Path:
 
 
 def check_ids(
-    file: BinaryIO, dtype: np.dtype[Any], vocab_size: int, path: Path, *, offset: int = 0
+    file: BinaryIO,
+    dtype: np.dtype[Any],
+    vocab_size: int,
+    path: Path,
+    *,
+    offset: int = 0,
+    digest: "hashlib._Hash | None" = None,
 ) -> None:
     """Read all ids once, and keep no page of them: they would count as this process's memory.
 
     Args:
         offset: bytes before the first id.
+        digest: gets the bytes of all ids.
     Raises:
         ValueError: for an id that is not below vocab_size, with its position.
     """
@@ -245,6 +255,8 @@ def check_ids(
                     f"{path}: token {found} at position {start + position} does not belong to a "
                     f"vocabulary of {vocab_size}; the file was made with another tokenizer"
                 )
+            if digest is not None:
+                digest.update(part.data)
             del part
             if hasattr(mmap, "MADV_DONTNEED"):
                 page = begin // mmap.PAGESIZE * mmap.PAGESIZE

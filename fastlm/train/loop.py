@@ -3,7 +3,8 @@
 import contextlib
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import torch
@@ -101,11 +102,22 @@ class Training:
         return [*self.telling.news(), *self.saving.saver.news()]
 
 
-def begin(run: Training, status: StatusLine) -> None:
-    """Compile and time the step, and validate the untrained model of a new run."""
-    if run.config.compile:
-        status.say("compiling ...")
-    run.warm_up()
+def begin(run: Training, status: StatusLine, verify: Callable[[], None] = lambda: None) -> None:
+    """Compile and time the step, and validate the untrained model of a new run.
+
+    Args:
+        verify: reads the token files, in a thread of its own while the step is compiled; what it
+            raises is raised before a token is used.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        verified = pool.submit(verify)
+        wait([verified], timeout=1.0)  # of small files a fault is told before compilation
+        if verified.done():
+            verified.result()
+        if run.config.compile:
+            status.say("compiling ...")
+        run.warm_up()
+        verified.result()
     if run.trainer.step == 0:
         _evaluate_if_due(run, status)
 

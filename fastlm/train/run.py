@@ -7,7 +7,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,12 +127,8 @@ def train(
             at_end.callback(_forward_rows(run, status))
             # However the run ends, a checkpoint that is being written is completed.
             at_end.callback(run.saving.saver.finish)
-            # All tokens are verified while the step compiles, which takes longer.
-            with _failures_explained(run), ThreadPoolExecutor(1) as pool:
-                verify = run.trainer.data.verify if ranks.is_first else lambda: None
-                verified = pool.submit(verify)
-                begin(run, status)
-                verified.result()
+            with _failures_explained(run):
+                begin(run, status, run.trainer.data.verify if ranks.is_first else lambda: None)
         with _failures_explained(run):
             if config.fix_steps and run.config.max_steps is None:
                 fix_steps(run, status)

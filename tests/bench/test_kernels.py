@@ -21,10 +21,11 @@ README = ROOT / "kernels" / "README.md"
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=300
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=600
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "is_interpreted"), [([], False), (["--try-on-cpu"], True)])
 def test_trying_on_a_cpu_interprets_kernels_also_beside_a_gpu(words, is_interpreted):
     program = (

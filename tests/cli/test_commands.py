@@ -21,7 +21,7 @@ SLOW = {"torch", "numba", "matplotlib", "transformers", "numpy", "jaxtyping", "t
 
 def python(*words: str, **options) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, timeout=120,
+        [sys.executable, *words], capture_output=True, text=True, timeout=600,
         env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}, **options,
     )  # fmt: skip
 
@@ -82,13 +82,14 @@ def test_an_unknown_verb_is_one_line_that_names_the_nearest():
     assert done.stderr == "error: unknown command 'evalute'; did you mean evaluate?\n"
 
 
-@pytest.mark.parametrize("verb", ["sgd-toy", "sgd_toy"])
-def test_a_verb_does_what_its_module_does(verb):
+@pytest.mark.slow
+def test_a_verb_does_what_its_module_does():
     words = ["--rates", "1", "10", "--steps", "3"]
-    done = python("-m", "fastlm", verb, *words)
+    done = python("-m", "fastlm.sgd_toy", *words)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == python("-m", "fastlm.sgd_toy", *words).stdout
     assert done.stdout.endswith("rate 1 converges\nrate 10 converges\n")
+    for verb in ("sgd-toy", "sgd_toy"):
+        assert python("-m", "fastlm", verb, *words).stdout == done.stdout
 
 
 def test_its_help_and_its_errors_name_what_was_typed():
@@ -111,7 +112,7 @@ def test_a_signal_while_training_is_still_being_imported_leaves_at_once(start, t
     ) as child:  # fmt: skip
         assert child.stdout.readline() == "reading flags\n"
         child.send_signal(signal.SIGTERM)
-        _, said = child.communicate(timeout=30)
+        _, said = child.communicate(timeout=600)
     assert child.returncode == 75
     assert said == "stopped by SIGTERM before training began\n"
 

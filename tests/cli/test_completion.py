@@ -35,7 +35,7 @@ def press_tab(scripts, tmp_path_factory):
 
     def press(*words: str) -> list[str]:
         done = subprocess.run(
-            ["bash", "-c", program, "bash", str(path), *words], capture_output=True, text=True, timeout=30,
+            ["bash", "-c", program, "bash", str(path), *words], capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
@@ -103,7 +103,7 @@ def test_fish_completes(line, offered, scripts, tmp_path):
     program = "source fastlm.fish; complete -C $argv[1]"
     done = subprocess.run(
         ["fish", "--no-config", "-c", program, line],
-        capture_output=True, text=True, cwd=tmp_path, timeout=60,
+        capture_output=True, text=True, cwd=tmp_path, timeout=600,
     )  # fmt: skip
     assert done.stderr == ""
     assert [row.split("\t")[0] for row in done.stdout.splitlines() if row] == offered
@@ -138,7 +138,7 @@ def test_zsh_completes(line, offered, scripts, tmp_path):
     (tmp_path / "_fastlm").write_text(scripts["zsh"], encoding="utf-8")
     done = subprocess.run(
         ["zsh", "-f", "-c", ZSH, "zsh", line, offered],
-        capture_output=True, text=True, cwd=tmp_path, timeout=60,
+        capture_output=True, text=True, cwd=tmp_path, timeout=600,
     )  # fmt: skip
     assert offered in done.stdout
 

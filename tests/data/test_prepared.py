@@ -167,7 +167,7 @@ def test_files_that_are_not_what_meta_says_are_refused(prepared, tmp_path):
     tokens[77] = 400
     (folder / "train.bin").write_bytes(tokens.tobytes())
     with pytest.raises(ValueError, match="token 400 at position 77 .* vocabulary of 400"):
-        open_prepared(folder)
+        open_prepared(folder).verify()
     tokens[77] = (np.frombuffer(raw, "<u2")[77] + 1) % 400
     (folder / "train.bin").write_bytes(tokens.tobytes())
     with pytest.raises(ValueError, match=r"train.bin was changed since it was made"):

@@ -1,7 +1,9 @@
 """Exported models and tokenizers beside our own, in transformers, tokenizers and tiktoken."""
 
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from tokenizer_cases import END, TEXT
 from fastlm.export import export_hugging_face, export_tiktoken
 from fastlm.export.__main__ import main
 from fastlm.export.architectures import hugging_face_type
+from fastlm.files import disk
 from fastlm.model import TransformerLM
 from fastlm.pretrained import Pretrained, load_pretrained
 from fastlm.tokenizer import Tokenizer
@@ -179,6 +182,27 @@ def test_nothing_is_overwritten_and_a_tokenizer_without_an_end_is_refused(tokeni
     with pytest.raises(FileNotFoundError, match="no run in"):
         main([str(tmp_path / "nowhere"), "--to", "hf", "--out", str(tmp_path / "x")])
     assert sorted(p.name for p in Path(tmp_path).iterdir()) == ["full"]
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "encoding.json"])
+def test_an_export_that_is_broken_off_leaves_nothing(name, tokenizer, tmp_path, monkeypatch):
+    write_new = disk.write_new
+
+    def full(path, raw):
+        if path.name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_new(path, raw)
+
+    def export() -> None:
+        if name == "encoding.json":
+            export_tiktoken(tokenizer, tmp_path / "out")
+        else:
+            export_hugging_face(random_model(tokenizer), tmp_path / "out")
+
+    monkeypatch.setattr(disk, "write_new", full)
+    with pytest.raises(OSError, match="No space left on device: .*out"):
+        export()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 import base64
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from tokenizer_cases import END
 from fastlm.data import open_prepared
 from fastlm.export import export_hugging_face, export_tiktoken
 from fastlm.export.architectures import model_config
+from fastlm.files import disk
 from fastlm.imports import import_model, import_tokens
 from fastlm.imports.__main__ import main
 from fastlm.imports.take_over import HEADER_BYTES
@@ -169,11 +172,10 @@ def test_training_goes_on_from_what_was_exported_and_imported(data, tmp_path, ca
     summary = train(config(data, model=plain), first)
     export_hugging_face(load_pretrained(first), hf)
     import_model(hf, run)
-    flags = f"--data {data} --device cpu --max-steps 10 --batch-size 8 --eval-every 5"
+    small = "--device cpu --max-steps 10 --batch-size 8 --eval-every 5"
+    flags = ["--data", str(data), *small.split()]
     on = tmp_path / "on"
-    train_main(
-        [*flags.split(), "--init-from", str(run), "--out", str(on), "--eval-tokens", "999999"]
-    )
+    train_main([*flags, "--init-from", str(run), "--out", str(on), "--eval-tokens", "999999"])
     told = [json.loads(line) for line in (on / "log.jsonl").read_text().splitlines()]
     losses = {row["step"]: row["val_loss"] for row in told if row["kind"] == "eval"}
     assert losses[0] == pytest.approx(summary.val_loss, abs=1e-4)
@@ -181,11 +183,11 @@ def test_training_goes_on_from_what_was_exported_and_imported(data, tmp_path, ca
     assert load_pretrained(on).config.model.qk_norm
     # The run goes on by itself: what it began with may be gone.
     run.rename(tmp_path / "away")
-    train_main([*flags.split(), "--resume", str(on), "--max-steps", "12"])
+    train_main([*flags, "--resume", str(on), "--max-steps", "12"])
     with pytest.raises(
         ValueError, match=r"no optimizer to go on with: begin a new run .*--init-from"
     ):
-        train_main([*flags.split(), "--resume", str(tmp_path / "away")])
+        train_main([*flags, "--resume", str(tmp_path / "away")])
 
 
 def test_weights_of_another_network_or_tokenizer_are_not_begun_with(
@@ -204,7 +206,7 @@ def test_weights_of_another_network_or_tokenizer_are_not_begun_with(
         train(dataclasses.replace(begun, init_from=str(tmp_path / "other")), tmp_path / "x")
     with pytest.raises(FileNotFoundError, match="no run in nowhere"):
         train(dataclasses.replace(begun, init_from="nowhere"), tmp_path / "x")
-    with pytest.raises(ValueError, match="would lose the head of init_from"):
+    with pytest.raises(ValueError, match="would overwrite the head of init_from"):
         dataclasses.replace(begun, optim=dataclasses.replace(begun.optim, tie_until=0.5))
     assert not (tmp_path / "x").exists()
 
@@ -231,7 +233,18 @@ def test_token_files_become_a_prepared_folder(data, tmp_path):
     val = token_file(tmp_path / "val.bin", prepared.val.tokens)
     out = tmp_path / "out"
     main(
-        f"tokens --train {one} {two} --val {val} --tokenizer {data / 'tokenizer'} --out {out}".split()
+        [
+            "tokens",
+            "--train",
+            str(one),
+            str(two),
+            "--val",
+            str(val),
+            "--out",
+            str(out),
+            "--tokenizer",
+            str(data / "tokenizer"),
+        ]
     )
     found = open_prepared(out)
     found.verify()
@@ -269,6 +282,21 @@ def test_token_files_of_another_kind_are_refused_by_name(data, tmp_path):
     (tmp_path / "out/mine").write_text("x")
     with pytest.raises(FileExistsError, match="is there already"):
         import_tokens([good], [good], data / "tokenizer", tmp_path / "out")
+
+
+def test_an_import_that_is_broken_off_leaves_nothing(data, tokenizer, tmp_path, monkeypatch):
+    def full(path, raw, **_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    good = token_file(tmp_path / "good.bin", [1, 2])
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "write_new", full)
+        patched.setattr(disk, "write_file", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            import_tokens([good], [good], data / "tokenizer", tmp_path / "out")
+        with pytest.raises(OSError, match="No space left on device"):
+            main(["tokenizer", str(data / "tokenizer"), "--out", str(tmp_path / "out")])
+    assert [path.name for path in tmp_path.iterdir()] == ["good.bin"]
 
 
 def test_a_tokenizer_comes_back_from_its_ranks(tokenizer, tmp_path):

@@ -71,6 +71,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
+@pytest.mark.slow
 def test_kernels_without_a_gpu_are_refused_before_anything_is_done():
     code = "from fastlm.ops import load_ops; load_ops('rms_norm', 'cpu')"
     result = run_python(code)
@@ -80,6 +81,7 @@ def test_kernels_without_a_gpu_are_refused_before_anything_is_done():
 HIDDEN = "import sys; sys.modules['triton'] = None\n"
 
 
+@pytest.mark.slow
 def test_without_triton_everything_else_works():
     code = HIDDEN + (
         "from fastlm.ops import load_ops, torch_ops\n"
@@ -91,6 +93,7 @@ def test_without_triton_everything_else_works():
     assert "ValueError" in result.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_another_package_called_kernels_is_told_from_ours(tmp_path):
     """One of that name is on PyPI. An editable install that knows ours as fastlm.kernels is hidden."""
     (tmp_path / "kernels").mkdir()

@@ -65,7 +65,7 @@ def test_without_triton_all_but_its_operations_works(data, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(data), str(tmp_path / "run")],
         env=os.environ | {"PYTHONPATH": f"{TESTS / 'support' / 'without_triton'}{os.pathsep}{ROOT}"},
-        capture_output=True, text=True, cwd=tmp_path, timeout=300,
+        capture_output=True, text=True, cwd=tmp_path, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "install triton (on Linux), or use --triton-ops none" in done.stdout

@@ -126,11 +126,11 @@ def check_it_serves(words: list[str], folder: Path) -> None:
         assert process.stderr is not None
         address = re.search(r"127\.0\.0\.1:\d+", process.stderr.readline())
         assert address
-        with urllib.request.urlopen(f"http://{address[0]}/", timeout=60) as answer:
+        with urllib.request.urlopen(f"http://{address[0]}/", timeout=600) as answer:
             assert b"<html" in answer.read()
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=600)
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
@@ -169,7 +169,7 @@ def test_code_of_the_documentation_runs_in_its_order(page, folder, monkeypatch):
                 continue
             done = subprocess.run(
                 [sys.executable, *words], input=piped and (folder / piped).read_text(encoding="utf-8"),
-                cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
+                cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600,
             )  # fmt: skip
             assert done.returncode == 0, f"{words}\n{done.stderr}"
     assert ran > 0

@@ -327,7 +327,7 @@ def answer(server, path="/", body=None, host=None):
     request = urllib.request.Request(f"http://{server.address}{path}", data=body)
     if host:
         request.add_header("Host", host)
-    with urllib.request.urlopen(request, timeout=20) as reply:
+    with urllib.request.urlopen(request, timeout=600) as reply:
         return reply.read().decode()
 
 

@@ -1,5 +1,6 @@
 """The picture of a run's curve: what its lines and points are."""
 
+import pytest
 from matplotlib.figure import Figure
 
 from fastlm.runs.plot import plot_curves
@@ -9,7 +10,7 @@ def row(kind, step, **values):
     return {"kind": kind, "step": step, "tokens": 10 * step, "elapsed_seconds": 1.0 * step} | values
 
 
-def test_the_whole_file_at_the_end_is_a_point_beside_the_curve(monkeypatch):
+def test_the_whole_file_at_the_end_is_a_point_beside_the_curve(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda self, out, **_: drawn.append(self))
     rows = [
@@ -19,7 +20,7 @@ def test_the_whole_file_at_the_end_is_a_point_beside_the_curve(monkeypatch):
         row("eval", 10, val_loss=5.0, val_tokens=512),
         row("eval", 10, val_loss=5.3, val_tokens=9999),
     ]
-    plot_curves(rows, "out.png", title="run")
+    plot_curves(rows, tmp_path / "out.png", title="run")
     steps, tokens, _ = drawn[0].axes
     lines = {line.get_label(): line for line in steps.get_lines()}
     assert list(lines["validation"].get_ydata()) == [6.0, 5.0]
@@ -34,3 +35,16 @@ def test_a_run_without_any_validation_is_drawn(tmp_path):
     plot_curves([row("train", 1, loss=5.0)], tmp_path / "curve.png", title="run")
     plot_curves([], tmp_path / "none.png", title="nothing")
     assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_a_picture_that_cannot_be_drawn_to_its_end_leaves_the_one_before(monkeypatch, tmp_path):
+    def draw_half(self, out, **_):
+        out.write(b"half")
+        raise OSError("no room")
+
+    (tmp_path / "curve.png").write_bytes(b"before")
+    monkeypatch.setattr(Figure, "savefig", draw_half)
+    with pytest.raises(OSError, match="no room"):
+        plot_curves([], tmp_path / "curve.png", title="run")
+    assert [path.name for path in tmp_path.iterdir()] == ["curve.png"]
+    assert (tmp_path / "curve.png").read_bytes() == b"before"

@@ -21,11 +21,11 @@ def test_interrupted_five_times_at_random_no_step_is_lost(cluster, prepared_by_a
         TIME_BUDGET="45s",
     )
     for n_interrupts in range(1, 6):
-        cluster.wait_for(lambda: cluster.state(job) == "RUNNING", "a start", 60)
+        cluster.wait_for(lambda: cluster.state(job) == "RUNNING", "a start", 900)
         time.sleep(rng.uniform(2.0, 6.0))
         cluster.send(job, "USR1")
-        cluster.wait_for(lambda n=n_interrupts: cluster.n_restarts(job) >= n, "a requeue", 60)
-    assert cluster.wait_for_end(job, 300) == "COMPLETED", output(tmp_path, job)
+        cluster.wait_for(lambda n=n_interrupts: cluster.n_restarts(job) >= n, "a requeue", 900)
+    assert cluster.wait_for_end(job, 900) == "COMPLETED", output(tmp_path, job)
     assert cluster.n_restarts(job) == 5
     assert_every_step_once(run, json.loads((run / "summary.json").read_text())["step"])
     n_resumed = sum(row["kind"] == "resume" for row in RunRecord(run).rows())

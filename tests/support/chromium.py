@@ -77,7 +77,7 @@ class Browser:
             message["sessionId"] = self._session
         os.write(self._write, json.dumps(message).encode() + b"\0")
         while True:
-            told = self._next(60.0)
+            told = self._next(600.0)
             if told.get("id") == number:
                 assert "error" not in told, told["error"]
                 return dict(told["result"])
@@ -133,7 +133,7 @@ class Browser:
         """Wait until what was asked to be drawn is drawn."""
         self.run("new Promise(d => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(d))))")  # fmt: skip
 
-    def wait_for(self, script: str, seconds: float = 20.0) -> None:
+    def wait_for(self, script: str, seconds: float = 120.0) -> None:
         """Wait until an expression is true in the page."""
         end = time.monotonic() + seconds
         while not self.run(script):

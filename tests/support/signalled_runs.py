@@ -26,15 +26,34 @@ COMMAND = [
 ]
 
 
+def takes_signals(process: subprocess.Popen[str]) -> bool:
+    """Whether its own handlers are in place: until Python has come to them, a signal ends it."""
+    status = Path(f"/proc/{process.pid}/status")
+    if not status.exists():
+        time.sleep(1.0)
+        return True
+    caught = int(status.read_text().split("SigCgt:")[1].split()[0], 16)
+    return bool(caught >> (signal.SIGUSR2 - 1) & 1)
+
+
 def run_with_signals(
-    data: Path, run: Path, delays: list[float], rng: random.Random, *flags
+    data: Path, run: Path, moments: list[tuple[int, float]], rng: random.Random, *flags
 ) -> list[int]:
-    """Start the command, send it a signal after each delay, until it ends; its exit codes."""
+    """Start the command, send it a signal at each moment, until it ends; its exit codes.
+
+    Args:
+        moments: how many steps are in the log, and the seconds after that.
+    """
     codes = []
-    for delay in [*delays, None]:
+    for moment in [*moments, None]:
         command = [*COMMAND, "--data", str(data), "--out", str(run), *flags]
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        if delay is not None:
+        if moment is not None:
+            n_steps, delay = moment
+            while process.poll() is None and not takes_signals(process):
+                time.sleep(0.01)
+            while process.poll() is None and len(train_rows(run)) < n_steps:
+                time.sleep(0.01)
             time.sleep(delay)
             process.send_signal(signal.Signals[rng.choice(NAMES)])
         _, told = process.communicate(timeout=600)

@@ -118,11 +118,11 @@ class Controller:
 
     def _ask(self, *command: str) -> str:
         done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=60
+            command, env=self.environment, capture_output=True, text=True, timeout=600
         )
         return done.stdout.strip()
 
-    def wait_for(self, happened: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    def wait_for(self, happened: Callable[[], bool], what: str, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while not happened():
             if time.monotonic() > deadline:
@@ -142,7 +142,7 @@ class Controller:
             env=self.environment | environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
         )
         if done.returncode:
             raise RuntimeError(done.stderr)
@@ -163,7 +163,7 @@ class Controller:
         shown = self._ask("scontrol", "show", "job", job)
         return int(shown.split("Restarts=")[1].split()[0])
 
-    def wait_for_end(self, job: str, seconds: float = 300) -> str:
+    def wait_for_end(self, job: str, seconds: float = 900) -> str:
         ends = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
         self.wait_for(lambda: self.state(job) in ends, f"job {job}", seconds)
         return self.state(job)

@@ -75,12 +75,12 @@ def test_a_sweep_that_is_stopped_saves_and_repeats_nothing(data, tmp_path):
         [*command, "--seeds", "0", "1", "2", *flags(data, 150)], env=environment,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while len(train_rows(out / "seed-1")) < 20:
         assert time.monotonic() < deadline, begun.poll()
         time.sleep(0.05)
     begun.send_signal(signal.SIGTERM)
-    _, told = begun.communicate(timeout=60)
+    _, told = begun.communicate(timeout=600)
     assert begun.returncode == SAVED, told
     assert f"stopped; python -m fastlm.sweep {out} goes on" in told
     assert RunRecord(out / "seed-0").summary()["finished"]

@@ -247,7 +247,7 @@ class TestInterruption:
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
         )
 
     def test_encode_goes_on_where_it_was_interrupted(self, folder, tokenizer):

@@ -73,8 +73,7 @@ def test_the_table_has_shares_rates_and_the_rest():
 def test_the_flag_profiles_and_trains_no_run(data, tmp_path, capsys):
     out = tmp_path / "run"
     small = "--batch-size 2 --model.n-layers 1 --model.d-model 32 --model.context-length 32"
-    command = f"--data {data} --recipe tiny --profile --out {out} {small}"
-    main(command.split())
+    main(["--data", str(data), "--out", str(out), "--recipe", "tiny", "--profile", *small.split()])
     printed = capsys.readouterr().out
     assert "| head and loss |" in printed
     assert (out / "profile.md").read_text() == printed

@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from short_runs import (
@@ -122,12 +123,21 @@ def test_what_was_logged_before_the_first_checkpoint_is_not_there_twice(
     assert_equal_runs(tmp_path / "run", finished[0])
 
 
-def test_the_run_leaves_before_its_job_ends(finished, data, tmp_path):
-    """As if Slurm ended the job within a step: saved, not finished, and resumed to the same end."""
-    ends = time.time() + 17  # a clean stop is given 10 s, what checkpoints take and two steps
-    summary = train(config(data, max_steps=10**6), tmp_path / "run", job_ends=ends)
+def test_the_run_leaves_before_its_job_ends(data, tmp_path, monkeypatch):
+    """Saved, not finished, and resumed; each look at the clock takes a second."""
+    now = 1000.0
+
+    def a_second_later() -> float:
+        nonlocal now
+        now += 1.0
+        return now
+
+    clock = SimpleNamespace(time=a_second_later, monotonic=time.monotonic)
+    monkeypatch.setattr(signals, "time", clock)
+    summary = train(config(data, max_steps=10**6), tmp_path / "run", job_ends=1040.0)
     assert (summary.finished, summary.stopped_by) == (False, "the end of the job")
-    assert time.time() < ends
+    # A clean stop is given 10 s, what checkpoints take and two steps.
+    assert 1003.0 < now < 1040.0 - 8.0
     assert read_newest(tmp_path / "run/checkpoints", pytest.fail).step == summary.step
     if summary.step < 20:
         train(config(data), tmp_path / "run", resume=True)
@@ -162,10 +172,9 @@ def test_signals_at_random_moments_lose_no_step(data, tmp_path):
     rng = random.Random(0)
     once = run_with_signals(data, tmp_path / "whole", [], rng)
     assert once == [0]
-    # Python itself takes some hundredths of a second until the first line of ours.
-    delays = [0.3, *(rng.uniform(0.3, 6.0) for _ in range(3))]
-    codes = run_with_signals(data, tmp_path / "run", delays, rng)
-    assert codes[-1] == 0
-    assert codes.count(SAVED) == len(codes) - 1 >= 2
+    # In start-up, and at some of 300 steps: one of 20 has a validation, one of 7 a checkpoint.
+    moments = [(0, 0.0), (0, rng.uniform(0.0, 3.0)), (3, 0.0), (100, rng.uniform(0.0, 0.1))]
+    codes = run_with_signals(data, tmp_path / "run", moments, rng)
+    assert codes == [SAVED] * 4 + [0]
     assert_equal_runs(tmp_path / "run", tmp_path / "whole")
     assert os.path.exists(tmp_path / "run/summary.json")
