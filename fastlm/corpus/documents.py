@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from fastlm.corpus.parquet import check_parquet, read_parquet
+from fastlm.files import disk
 from fastlm.files.compression import COMPRESSIONS, read_blocks
 from fastlm.files.paths import StrPath, expand
 
@@ -122,7 +123,8 @@ def _spell(paths: Sequence[StrPath]) -> str:
 def _text_files(path: Path) -> list[Path]:
     known = ", ".join(KNOWN_SUFFIXES)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if is_text(file))
+        found = sorted(file for file in path.rglob("*") if is_text(file))
+        files = [file for file in found if not disk.is_in_the_making(file, path)]
         if not files:
             raise ValueError(f"{path}: expected a folder with files ending in {known}, found none")
         return files

@@ -207,7 +207,10 @@ def prepare(
             paths = [spool.path if path == STANDARD_INPUT else path for path in paths]
         texts = Texts(paths, val_fraction=val_fraction, text_field=text_field)
         files = [
-            _as_it_is(path, spool) or [path.name, *_fingerprint(path)] for path in texts.sources
+            spool.identity
+            if spool is not None and path == spool.path
+            else [path.name, *_fingerprint(path)]
+            for path in texts.sources
         ]
         source = {"files": files, **settings}
         if _is_up_to_date(out, source, say, replace=replace):
@@ -235,20 +238,16 @@ def prepare(
 def _fingerprint(path: Path) -> tuple[int, int]:
     """Bytes and time of the last change of a file, or of all files of a folder."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    stats = [f.stat() for f in files]
+    stats = [f.stat() for f in files if not disk.is_in_the_making(f, path)]
     return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
-
-
-def _as_it_is(path: Path, spool: Spool | None) -> list[Any] | None:
-    """What tells standard input from another one: all of its content, if the path is its spool."""
-    if spool is None or path != spool.path:
-        return None
-    return ["standard input", spool.n_bytes, spool.sha256]
 
 
 def _identities(texts: Texts, spool: Spool | None) -> list[list[Any]]:
     """What tells each file of a text from another file in its place, and from a changed one."""
-    return [_as_it_is(path, spool) or identify(path) for path in texts.files]
+    return [
+        spool.identity if spool is not None and path == spool.path else identify(path)
+        for path in texts.files
+    ]
 
 
 def _is_up_to_date(

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from fastlm.files import disk
 
@@ -23,6 +23,11 @@ class Spool(NamedTuple):
     path: Path
     n_bytes: int
     sha256: str
+
+    @property
+    def identity(self) -> list[Any]:
+        """What tells it from another stream: all of its content."""
+        return ["standard input", self.n_bytes, self.sha256]
 
 
 @contextlib.contextmanager

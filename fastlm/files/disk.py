@@ -466,6 +466,11 @@ def sweep(folder: Path) -> None:
                 _remove(target.beside(SCRATCH))
 
 
+def is_in_the_making(path: Path, folder: Path) -> bool:
+    """Whether a path in a folder belongs to what is not whole yet: it is no one's text or data."""
+    return any(part.startswith(OURS) for part in path.relative_to(folder).parts)
+
+
 def sync_file(path: Path) -> None:
     """Wait until the disk has what was written to a file."""
     _sync(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)

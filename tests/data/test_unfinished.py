@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,8 +19,10 @@ import pytest
 from crashing_disk import Recording, Site, write_tree
 from kill_while_preparing import STORIES, small_records
 
+from fastlm.cli import run
 from fastlm.corpus import documents
 from fastlm.data import open_prepared, prepare, prepared
+from fastlm.data.__main__ import main
 from fastlm.files import disk, tokens
 from fastlm.files.tokens import TokenWriter
 
@@ -269,6 +272,48 @@ def test_what_an_error_leaves_is_said_and_gone_on_with(tmp_path):
     assert names(tmp_path) == ["d", "text", "whole"]
 
 
+def test_ctrl_c_is_two_lines_and_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
+    (tmp_path / "text").mkdir()
+    words = ["prepare", *map(str, text_file(tmp_path / "text")), "--vocab-size", "300"]
+    words += ["--out", str(tmp_path / "d")]
+    write = TokenWriter.write
+    n_written = []
+
+    def interrupted(self, ids):
+        n_written.append(len(ids))
+        if len(n_written) == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        return write(self, ids)
+
+    monkeypatch.setattr(TokenWriter, "write", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: main(words))
+    assert stop.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        f"what is done is kept beside {tmp_path}/d: the same command goes on from there",
+        "interrupted",
+    ]
+    main(words)
+    assert capsys.readouterr().err.startswith(GOING_ON)
+    data = open_prepared(tmp_path / "d")
+    n_tokens = len(data.train.tokens) + len(data.val.tokens)
+    assert sum(n_written) - n_written[5] == n_tokens  # it had not begun to be written
+
+
+def test_a_folder_may_be_prepared_into_itself(tmp_path):
+    """What is in the making has a merges.txt, which is no text."""
+    for name in ("text", "whole"):
+        (tmp_path / name).mkdir()
+        several(tmp_path / name)
+    prepare(tmp_path / "whole", tmp_path / "d", vocab_size=300)
+    interrupt([tmp_path / "text"], tmp_path / "text" / "d")
+    said: list[str] = []
+    prepare(tmp_path / "text", tmp_path / "text" / "d", vocab_size=300, report=said.append)
+    assert said[0].startswith(GOING_ON)
+    for name in ("train.bin", "val.bin"):
+        assert (tmp_path / "text" / "d" / name).read_bytes() == (tmp_path / "d" / name).read_bytes()
+
+
 def test_interrupted_before_there_is_a_tokenizer_nothing_stays(tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -486,7 +531,7 @@ class Promised(NamedTuple):
 def after_a_crash(
     corpus: list[Path], folder: Path, forget: Callable[[Site], bool] = lambda site: False
 ) -> Recording:
-    """What a power cut at any moment leaves of preparing in two shards each."""
+    """What a power cut at any moment leaves, as tests/checkpoint/test_power_loss.py has it."""
 
     def promising(part: disk.ResumedFolder, note: dict) -> None:
         write_note(part, note)
@@ -531,34 +576,34 @@ def check_states(recording: Recording, corpus: list[Path], whole: dict, folder: 
     return len(seen)
 
 
+@pytest.fixture
+def corpus(tmp_path, monkeypatch) -> list[Path]:
+    monkeypatch.setattr(tokens, "RECORD_BYTES", 3000)
+    (tmp_path / "text").mkdir()
+    return text_file(tmp_path / "text")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/fd")
-class TestPowerLoss:
-    """As of checkpoints in tests/checkpoint/test_power_loss.py."""
+def test_a_power_cut_at_any_moment_loses_nothing_that_was_noted(corpus, tmp_path):
+    recording = after_a_crash(corpus, tmp_path / "disk")
+    whole = content(tmp_path / "disk" / "d")
+    n_states = check_states(recording, corpus, whole, tmp_path / "after")
+    print(f"{n_states} states at {len(recording.moments)} moments")
+    assert n_states > 50
 
-    @pytest.fixture
-    def corpus(self, tmp_path, monkeypatch) -> list[Path]:
-        monkeypatch.setattr(tokens, "RECORD_BYTES", 3000)
-        (tmp_path / "text").mkdir()
-        return text_file(tmp_path / "text")
 
-    def test_a_power_cut_at_any_moment_loses_nothing_that_was_noted(self, corpus, tmp_path):
-        recording = after_a_crash(corpus, tmp_path / "disk")
-        whole = content(tmp_path / "disk" / "d")
-        n_states = check_states(recording, corpus, whole, tmp_path / "after")
-        print(f"{n_states} states at {len(recording.moments)} moments")
-        assert n_states > 50
-
-    def test_leaving_out_a_flush_of_token_files_is_noticed(self, corpus, tmp_path):
-        recording = after_a_crash(corpus, tmp_path / "disk")
-        whole = content(tmp_path / "disk" / "d")
-        sites = [site for site in sorted(recording.sites) if "tokens.py" in str(site)]
-        assert len(sites) == 3  # the file that is written, one that is full, and their names
-        unnoticed = []
-        for i, site in enumerate(sites):
-            recording = after_a_crash(corpus, tmp_path / f"disk-{i}", forget=site.__eq__)
-            try:
-                check_states(recording, corpus, whole, tmp_path / "after")
-            except AssertionError:
-                continue
-            unnoticed.append(site)
-        assert not unnoticed, unnoticed
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/fd")
+def test_leaving_out_a_flush_of_token_files_is_noticed(corpus, tmp_path):
+    recording = after_a_crash(corpus, tmp_path / "disk")
+    whole = content(tmp_path / "disk" / "d")
+    sites = [site for site in sorted(recording.sites) if "tokens.py" in str(site)]
+    assert len(sites) == 3  # the file that is written, one that is full, and their names
+    unnoticed = []
+    for i, site in enumerate(sites):
+        recording = after_a_crash(corpus, tmp_path / f"disk-{i}", forget=site.__eq__)
+        try:
+            check_states(recording, corpus, whole, tmp_path / "after")
+        except AssertionError:
+            continue
+        unnoticed.append(site)
+    assert not unnoticed, unnoticed
