@@ -152,7 +152,7 @@ def test_code_of_the_documentation_runs_in_its_order(page, folder, monkeypatch):
                     words[:] = [re.sub(r",(3e-4|3e-3|1e-2|1e-1|1)\b", "", w) for w in words]
                 if words[1:4] == ["fastlm.train", "--recipe", "leaderboard-tiny"]:
                     words += SMALLER["leaderboard-tiny"].split()
-                    words += ["--time-budget", "15s"] if "--fix-steps" in words else []
+                    words += ["--time-budget", "6s"] if "--fix-steps" in words else []
         for words, piped in programs:
             ran += 1
             if "--serve" in words:
