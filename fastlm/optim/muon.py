@@ -148,7 +148,7 @@ def update_stacks(
 
 
 class Muon(Stepper):
-    """Momentum whose update is replaced by the nearest semi-orthogonal matrix.
+    """SGD with momentum, with each update replaced by the nearest semi-orthogonal matrix.
 
     u <- momentum u + g; n = g + momentum u (Nesterov); p <- p - lr weight_decay p
     - lr sqrt(max(1, d_out / d_in)) orthogonalize(n). Parameters have two dimensions, or more if

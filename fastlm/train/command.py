@@ -208,7 +208,7 @@ def _exit_code(
             setup=setup,
         )
     except (Diverged, SaveFailed, OutOfMemory) as error:
-        if ranks.is_first or not isinstance(error, Diverged):  # that is the same for all
+        if ranks.is_first or not isinstance(error, Diverged):  # a divergence is the same on all
             say(f"error: {error}")
             for path in getattr(error, "__notes__", []):
                 say(f"description of the step: {path}")

@@ -106,12 +106,12 @@ def begin(run: Training, status: StatusLine, verify: Callable[[], None] = lambda
     """Compile and time the step, and validate the untrained model of a new run.
 
     Args:
-        verify: reads the token files, in a thread of its own while the step is compiled; what it
-            raises is raised before a token is used.
+        verify: checks the token files, in a thread while the step compiles; an exception it raises
+            is raised here, before any token is used.
     """
     with ThreadPoolExecutor(1) as pool:
         verified = pool.submit(verify)
-        wait([verified], timeout=1.0)  # of small files a fault is told before compilation
+        wait([verified], timeout=1.0)  # report a fault in small files before compiling
         if verified.done():
             verified.result()
         if run.config.compile:

@@ -226,7 +226,7 @@ class FastLMForCausalLM(PreTrainedModel, GenerationMixin):
 
         Args:
             attention_mask: (batch, keys), 0 at padding.
-            past_key_values: what earlier calls kept; n-gram tables cannot go on from one.
+            past_key_values: KV cache of earlier calls; networks with n-gram tables have none.
             cache: the same, by the name that newer versions of transformers give it.
         """
         cache = past_key_values if cache is None else cache
