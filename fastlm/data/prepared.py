@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from fastlm.data.splits import SPLITS, Texts
 from fastlm.data.spool import STANDARD_INPUT, Format, Spool, spooled
-from fastlm.data.unfinished import begin, changed_keys, go_on
+from fastlm.data.unfinished import begin, changed_keys, go_on, tokenizer_of
 from fastlm.files import disk
 from fastlm.files.paths import identify
 from fastlm.files.sealed import read_sealed, seal
@@ -71,11 +71,6 @@ class PreparedData:
         """Split.verify of both."""
         self.train.verify()
         self.val.verify()
-
-
-def tokenizer_of(prepared: Path) -> Path:
-    """Where a prepared folder has its tokenizer."""
-    return prepared / "tokenizer"
 
 
 def open_prepared(folder: Path | str) -> PreparedData:

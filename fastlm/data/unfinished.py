@@ -3,6 +3,7 @@
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastlm.data.splits import BEGIN, Place, Reading, SplitName, Texts
@@ -21,6 +22,11 @@ from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 NOTE_FORMAT = 1
 """another one when texts are read in another order"""
+
+
+def tokenizer_of(prepared: Path) -> Path:
+    """Where a prepared folder has its tokenizer."""
+    return prepared / "tokenizer"
 
 
 class SplitProgress(NamedTuple):
@@ -170,7 +176,7 @@ def begin(
     part: disk.ResumedFolder, made_of: dict[str, Any], tokenizer: Tokenizer, times: RecordTimes
 ) -> UnfinishedData:
     """Begin with a tokenizer alone, in an empty folder."""
-    tokenizer.save(part.folder / "tokenizer")
+    tokenizer.save(tokenizer_of(part.folder))
     return UnfinishedData(part, made_of, tokenizer, {}, times)
 
 
@@ -192,7 +198,7 @@ def go_on(
         splits: dict[str, tuple[SplitProgress, TokenWriter]] = {}
         try:
             _check(note, made_of)
-            tokenizer = Tokenizer.load(part.folder / "tokenizer")
+            tokenizer = Tokenizer.load(tokenizer_of(part.folder))
             if tokenizer.hash != note["tokenizer_hash"]:
                 raise ValueError("has another tokenizer than its note says")
             for name, noted in note["splits"].items():

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 
 from fastlm.checkpoint import take_snapshot, write_snapshot
 from fastlm.config import TrainConfig
-from fastlm.data.prepared import tokenizer_of, write_meta
+from fastlm.data.prepared import write_meta
+from fastlm.data.unfinished import tokenizer_of
 from fastlm.devices.hardware import describe
 from fastlm.export import architectures
 from fastlm.files import disk
