@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis
 import pytest
 
 # Tests that run side by side have a core each: threads that wait for each other would take turns.
@@ -19,6 +20,10 @@ import torch
 
 # A shell lets what it starts in the background ignore Ctrl-C, which some tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The same examples in each run, kept in no folder, and however long one of them takes.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 # Triton reads this when its kernels are decorated, so it has to be set before any import of them.
 if not torch.cuda.is_available():
