@@ -84,8 +84,9 @@ class Stepper(Optimizer):
         """Update every parameter that has a gradient; returns the closure's loss, if any.
 
         Args:
-            applies: a flag on the device. If it is False nothing changes, and gradients become 0
-                so that values that are not finite do not spread.
+            applies: a flag on the device. If it is False no parameter and no moment changes (the
+                count of steps does), and gradients become 0 so that values that are not finite do
+                not spread. SGD and AdaGrad wait for it.
         """
         loss = None
         if closure is not None:

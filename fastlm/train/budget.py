@@ -95,7 +95,7 @@ class Budget:
             shares.append(seconds / available if available > 0 else 1.0)
         return min(1.0, max(shares))
 
-    def progress_with(self, step: int, now: float | None = None) -> float:
+    def progress_after(self, step: int, now: float | None = None) -> float:
         """Share of the run that is done after this step; above 0 already for the first step.
 
         Args:

@@ -20,6 +20,7 @@ from fastlm.train.signals import Stopped
 from fastlm.train.stopping import Stopping
 from fastlm.train.telling import Telling
 from fastlm.train.trainer import Trainer
+from fastlm.train.watch import Diverged, Watch
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Training:
     budget: Budget
     stopping: Stopping
     telling: Telling
+    watch: Watch
     saving: Saving
     compile_seconds: float = 0.0
     """Seconds that warm_up() took to compile."""
@@ -79,7 +81,10 @@ class Training:
         Raises:
             Diverged: if more than max_skipped_steps steps were not finite.
         """
-        self.telling.steps(self.trainer, self.trainer.guard.take_unread())
+        for step in self.watch.read(self.trainer.guard.take_unread()):
+            self.telling.step(self.trainer, step)
+            if step.is_one_too_many:
+                raise Diverged(step)
 
     def save(self) -> float:
         """Write a checkpoint, after reading all steps; returns seconds that training waited."""
@@ -128,7 +133,7 @@ def loop(run: Training, status: StatusLine) -> str:
     Raises:
         Diverged: if more than max_skipped_steps steps were not finite.
     """
-    with collected_by_hand():
+    with manual_garbage_collection():
         return _loop(run, status)
 
 
@@ -141,10 +146,8 @@ def _loop(run: Training, status: StatusLine) -> str:
     mark, n_logged = time.perf_counter(), trainer.n_windows
     side_seconds = 0.0  # validation and saving since the last log row
     while True:
-        reason, wants_retry = run.stopping.reason(
-            trainer.step, trainer.tokens, wants_retry=saver.wants_retry
-        )
-        if reason is not None:
+        decision = run.stopping.decide(trainer.step, trainer.tokens, wants_retry=saver.wants_retry)
+        if decision.reason is not None:
             break
         stage, progress = run.stopping.next_step(trainer.step)
         loss, norm = trainer.train_step(stream, stage=stage, progress=progress)
@@ -159,12 +162,12 @@ def _loop(run: Training, status: StatusLine) -> str:
             mark, n_logged, side_seconds = now, trainer.n_windows, 0.0
         with contextlib.suppress(Stopped):
             side_seconds += _evaluate_if_due(run, status)
-        if trainer.step % config.checkpoint_every == 0 or wants_retry:
+        if trainer.step % config.checkpoint_every == 0 or decision.retries_save:
             side_seconds += run.save()
         for line in run.news():
             status.say(line)
     run.read_steps()  # the steps since the last log row
-    return reason
+    return decision.reason
 
 
 def _evaluate_if_due(run: Training, status: StatusLine) -> float:
@@ -179,7 +182,7 @@ def _evaluate_if_due(run: Training, status: StatusLine) -> float:
 
 
 @contextlib.contextmanager
-def collected_by_hand() -> Iterator[None]:
+def manual_garbage_collection() -> Iterator[None]:
     """Disable automatic garbage collection; objects that exist on entry are frozen, never scanned.
 
     Python's collector starts whenever enough objects were made and pauses the host for longer the

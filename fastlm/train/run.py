@@ -39,7 +39,7 @@ from fastlm.train.signals import Stopped
 from fastlm.train.stopping import Stopping
 from fastlm.train.telling import Telling
 from fastlm.train.trainer import Trainer
-from fastlm.train.watch import Diverged
+from fastlm.train.watch import Diverged, Watch
 
 
 @dataclass(frozen=True)
@@ -275,6 +275,7 @@ def assemble_run(
     telling = Telling(
         record, clock, budget, model=config.model, device=setup.device, n_devices=ranks.size
     )
+    watch = Watch()
     return Training(
         trainer=trainer,
         record=record,
@@ -282,7 +283,8 @@ def assemble_run(
         budget=budget,
         stopping=Stopping(budget, stop or signals.StopRequest(), ranks),
         telling=telling,
-        saving=Saving(trainer, telling.watch, clock, saver),
+        watch=watch,
+        saving=Saving(trainer, watch, clock, saver),
     )
 
 

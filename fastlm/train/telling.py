@@ -1,6 +1,5 @@
 """Reports of a run in progress: log rows and status lines."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,8 +11,8 @@ from fastlm.devices.hardware import chip_peak_flops, peak_memory
 from fastlm.evaluate.loss import Evaluation
 from fastlm.runs.record import RunRecord
 from fastlm.train.budget import Budget, Clock
-from fastlm.train.trainer import StepRecord, Trainer
-from fastlm.train.watch import Diverged, Watch
+from fastlm.train.trainer import Trainer
+from fastlm.train.watch import Step
 
 
 class Telling:
@@ -36,7 +35,6 @@ class Telling:
     ) -> None:
         self.record, self.clock, self.budget = record, clock, budget
         self.device = device
-        self.watch = Watch()
         self.peak_flops = chip_peak_flops(device)
         """bf16 peak of one device, FLOP/s; None if unknown."""
         self._flops_per_token = training_flops_per_token(model, model.context_length)
@@ -83,20 +81,14 @@ class Telling:
         }
         self.record.log(self._where(trainer) | row)
 
-    def steps(self, trainer: Trainer, records: Sequence[StepRecord]) -> None:
-        """Log the spikes among these steps, and the steps that were not finite.
-
-        Raises:
-            Diverged: if more than max_skipped_steps steps were not finite.
-        """
-        for step in self.watch.read(records):
-            if step.is_finite and step.sigmas is None:
-                continue
-            kind = "spike" if step.is_finite else "not finite"
-            row = {"kind": kind, "step": step.number, "loss": step.loss, "sigmas": step.sigmas}
-            self.record.log(self._where(trainer) | row | {"first_window": step.first_window})
-            if step.is_one_too_many:
-                raise Diverged(step)
+    def step(self, trainer: Trainer, step: Step) -> None:
+        """Log a step if it is a spike or was not finite."""
+        if step.is_finite and step.sigmas is None:
+            return
+        kind = "spike" if step.is_finite else "not finite"
+        row = {"kind": kind, "step": step.number, "loss": step.loss, "sigmas": step.sigmas}
+        self.record.log(self._where(trainer) | row | {"first_window": step.first_window})
+        if not step.is_one_too_many:
             told = f"spike of {step.sigmas:.1f} sigma" if step.sigmas else "skipped: not finite"
             self._untold.append(f"step {step.number:,}: {told}")
 

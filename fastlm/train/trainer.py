@@ -53,7 +53,7 @@ class StepGuard:
         self.unread: list[StepRecord] = []
         """Steps that the host has not read yet."""
 
-    def applies(
+    def record(
         self, number: int, first_window: int, stage: int, loss: Tensor, norm: Tensor
     ) -> Bool[Tensor, ""]:
         """Record a step; returns a flag on the device: whether to apply it. Does not wait."""
@@ -126,7 +126,7 @@ class Trainer:
         if self.tie is not None:
             self.tie.before_step()
         norm = clip_gradients(self.parameters, self.config.optim.max_grad_norm, ranks=self.ranks)
-        applies = self.guard.applies(self.step + 1, self.n_windows, stage, loss, norm)
+        applies = self.guard.record(self.step + 1, self.n_windows, stage, loss, norm)
         set_schedule(
             self.optimizers,
             self.config.optim,

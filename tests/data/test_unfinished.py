@@ -44,6 +44,13 @@ def text_file(folder: Path) -> list[Path]:
     return [folder / "a.txt"]
 
 
+def short_documents(folder: Path) -> list[Path]:
+    """Of which blocks end with a text as well as with what ends a document."""
+    words = " ".join(STORIES[:12]).split()
+    (folder / "a.txt").write_text(END.join(words))
+    return [folder / "a.txt"]
+
+
 def json_lines(folder: Path, stories: list[str] = STORIES[:12]) -> list[Path]:
     (folder / "a.jsonl").write_text("\n".join(json.dumps({"text": story}) for story in stories))
     return [folder / "a.jsonl"]
@@ -102,6 +109,7 @@ def several_of_each_split(folder: Path) -> list[Path]:
 
 TEXTS = [
     text_file,
+    short_documents,
     json_lines,
     packed_json_lines,
     parquet,
@@ -173,7 +181,7 @@ def test_killed_at_any_moment_it_ends_as_if_never_interrupted(
         said: list[str] = []
         is_noted = (moment / f"{disk.NOTE}d").exists()
         with counted_writes() as n_written:
-            prepare(corpus, moment / "d", report=said.append, **options)
+            prepare(corpus, moment / "d", say=said.append, **options)
         assert said[0].startswith(GOING_ON if is_noted else BEGUN_ANEW)
         assert content(moment / "d") == whole
         assert [path.name for path in moment.iterdir()] == ["d"]
@@ -183,7 +191,7 @@ def test_killed_at_any_moment_it_ends_as_if_never_interrupted(
     assert n_encoded[0] == len(data.train.tokens) + len(data.val.tokens)
     assert n_encoded == sorted(n_encoded, reverse=True)
     assert n_encoded[-1] < n_encoded[0] / 4
-    assert len(n_trained) < 6
+    assert len(n_trained) < len(moments) / 2
 
 
 @contextlib.contextmanager
@@ -246,7 +254,7 @@ def interrupt(corpus: list[Path], out: Path, after: int = 5, **options) -> list[
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TokenWriter, "write", failing)
         with pytest.raises(Interrupted):
-            prepare(corpus, out, report=said.append, **({"vocab_size": 300} | options))
+            prepare(corpus, out, say=said.append, **({"vocab_size": 300} | options))
     return said
 
 
@@ -308,7 +316,7 @@ def test_a_folder_may_be_prepared_into_itself(tmp_path):
     prepare(tmp_path / "whole", tmp_path / "d", vocab_size=300)
     interrupt([tmp_path / "text"], tmp_path / "text" / "d")
     said: list[str] = []
-    prepare(tmp_path / "text", tmp_path / "text" / "d", vocab_size=300, report=said.append)
+    prepare(tmp_path / "text", tmp_path / "text" / "d", vocab_size=300, say=said.append)
     assert said[0].startswith(GOING_ON)
     for name in ("train.bin", "val.bin"):
         assert (tmp_path / "text" / "d" / name).read_bytes() == (tmp_path / "d" / name).read_bytes()
@@ -322,7 +330,7 @@ def test_interrupted_before_there_is_a_tokenizer_nothing_stays(tmp_path, monkeyp
     (tmp_path / "text").mkdir()
     said: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        prepare(text_file(tmp_path / "text"), tmp_path / "d", vocab_size=300, report=said.append)
+        prepare(text_file(tmp_path / "text"), tmp_path / "d", vocab_size=300, say=said.append)
     assert said == ["training a tokenizer of 300 entries"]
     assert names(tmp_path) == ["text"]
 
@@ -396,7 +404,7 @@ def test_what_does_not_match_is_begun_anew_and_said(change, options, message, tm
     change(corpus[0])
     said: list[str] = []
     options = {"vocab_size": 300} | options
-    prepare(corpus, tmp_path / "d", report=said.append, **options)
+    prepare(corpus, tmp_path / "d", say=said.append, **options)
     assert said[0].startswith(f"{BEGUN_ANEW}{tmp_path}/{disk.UNFINISHED}d ")
     assert re.search(message, said[0])
     assert sum(line.startswith(BEGUN_ANEW) for line in said) == 1
@@ -414,7 +422,7 @@ def test_a_text_that_changes_meanwhile_is_refused_and_nothing_stays(tmp_path):
             touch(corpus[0])
 
     with pytest.raises(ValueError, match="must stay as they are while they are prepared"):
-        prepare(corpus, tmp_path / "d", vocab_size=300, report=report)
+        prepare(corpus, tmp_path / "d", vocab_size=300, say=report)
     assert names(tmp_path) == ["text"]
 
 
@@ -423,7 +431,7 @@ def test_a_validation_text_without_documents_is_refused_before_the_work(tmp_path
     (tmp_path / "valid.txt").write_text(" \n")
     said: list[str] = []
     with pytest.raises(ValueError, match=r"valid\.txt holds no documents"):
-        prepare(tmp_path, tmp_path / "d", vocab_size=300, report=said.append)
+        prepare(tmp_path, tmp_path / "d", vocab_size=300, say=said.append)
     assert said == []
 
 
@@ -445,7 +453,7 @@ def test_a_full_disk_is_gone_on_with_when_there_is_room(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes - 1, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            prepare(corpus, tmp_path / "d", vocab_size=300, report=said.append)
+            prepare(corpus, tmp_path / "d", vocab_size=300, say=said.append)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "the same command goes on from there" in said[-1]
@@ -472,7 +480,7 @@ def test_a_second_process_is_refused_and_harms_nothing(tmp_path):
             answers.append(command(*corpus, "--out", tmp_path / "d"))
             answers.append(command("-", "--out", tmp_path / "d"))
 
-    prepare(corpus, tmp_path / "d", vocab_size=300, report=report)
+    prepare(corpus, tmp_path / "d", vocab_size=300, say=report)
     for done in answers:
         assert done.returncode == 2
         line = done.stderr
@@ -492,7 +500,7 @@ def prepare_stdin(data: bytes, out: Path, *, after: int | None = None) -> list[s
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
         if after is not None:
             return interrupt([Path("-")], out, after)
-        prepare([Path("-")], out, vocab_size=300, report=said.append)
+        prepare([Path("-")], out, vocab_size=300, say=said.append)
     return said
 
 

@@ -155,6 +155,11 @@ def test_a_writer_goes_on_behind_any_ids_of_an_earlier_one(sizes, shard_tokens, 
             for array in arrays[n_recorded:]:
                 later.write(array)
             assert_written(folder, later.finish(), whole, shard_tokens)
+            # One that writes nothing more leaves nothing of what lay behind.
+            n_kept = written[n_recorded].n_ids
+            last = TokenWriter(folder / "a.bin", after=written[n_recorded], **options)
+            if n_kept:
+                assert_written(folder, last.finish(), whole[:n_kept], shard_tokens)
 
 
 @pytest.mark.parametrize("shard_tokens", [None, 4])

@@ -38,7 +38,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def prepare_and_tell(text: Path, out: Path, told: int) -> None:
-    prepare(text, out, vocab_size=300, report=lambda line: os.write(told, line.encode()))
+    prepare(text, out, vocab_size=300, say=lambda line: os.write(told, line.encode()))
 
 
 def main() -> None:

@@ -100,7 +100,7 @@ def take_step(run: Training, stream: Iterator[Batch]) -> tuple[torch.Tensor, tor
 def why_over(run: Training) -> str | None:
     """Why the loop would take no further step."""
     trainer = run.trainer
-    return run.stopping.reason(trainer.step, trainer.tokens, wants_retry=False)[0]
+    return run.stopping.decide(trainer.step, trainer.tokens, wants_retry=False).reason
 
 
 def interrupted_after(n_steps: int, run_config: TrainConfig, run: Path) -> Summary:

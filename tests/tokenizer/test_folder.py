@@ -26,6 +26,52 @@ def tokenizer() -> Tokenizer:
     return small_tokenizer()
 
 
+def test_one_that_replaces_another_is_broken_off_at_any_call(tokenizer, tmp_path, monkeypatch):
+    """The folder reads as the one or the other, and files of others stay."""
+    vocab, merges = train_bpe_from_documents(["other text other text"], 265, [])
+    other = Tokenizer(vocab, merges)
+    n_calls = 0
+
+    def counted(original, n_left):
+        def call(*args, **kwargs):
+            nonlocal n_calls
+            n_calls += 1
+            if n_calls == n_left:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return original(*args, **kwargs)
+
+        return call
+
+    def save(n_left: int) -> Tokenizer:
+        nonlocal n_calls
+        folder, n_calls = tmp_path / str(n_left), 0
+        tokenizer.save(folder)
+        (folder / "README.md").touch()
+        with monkeypatch.context() as patched:
+            for name in ("open", "unlink", "replace", "fsync"):
+                patched.setattr(os, name, counted(getattr(os, name), n_left))
+            with contextlib.suppress(OSError):
+                other.save(folder)
+        assert (folder / "README.md").exists()
+        return Tokenizer.load(folder)
+
+    assert save(0).hash == other.hash
+    loaded = [save(n_left) for n_left in range(1, n_calls + 1)]
+    seen = [found.hash for found in loaded]
+    assert {tokenizer.hash, other.hash} == set(seen)
+    assert all(found.hash == other.hash or found.vocab == tokenizer.vocab for found in loaded)
+
+
+def test_a_folder_that_cannot_be_written_to_its_end_is_not_there(tokenizer, tmp_path, monkeypatch):
+    def refuse(path, raw):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tokenizer_files.disk, "write_new", refuse)
+    with pytest.raises(OSError, match="No space left on device: .*new"):
+        tokenizer.save(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
 class TestFiles:
     def test_load_gives_what_was_saved(self, tokenizer, tmp_path):
         tokenizer.save(tmp_path / "new" / "folder")
@@ -37,54 +83,6 @@ class TestFiles:
         assert names == {
             "vocab.json", "merges.txt", "special_tokens.json", "tokenizer.json", "tables.npz",
         }  # fmt: skip
-
-    def test_one_that_replaces_another_is_broken_off_at_any_call(
-        self, tokenizer, tmp_path, monkeypatch
-    ):
-        """The folder reads as the one or the other, and files of others stay."""
-        vocab, merges = train_bpe_from_documents(["other text other text"], 265, [])
-        other = Tokenizer(vocab, merges)
-        n_calls = 0
-
-        def counted(original, n_left):
-            def call(*args, **kwargs):
-                nonlocal n_calls
-                n_calls += 1
-                if n_calls == n_left:
-                    raise OSError(errno.EIO, os.strerror(errno.EIO))
-                return original(*args, **kwargs)
-
-            return call
-
-        def save(n_left: int) -> Tokenizer:
-            nonlocal n_calls
-            folder, n_calls = tmp_path / str(n_left), 0
-            tokenizer.save(folder)
-            (folder / "README.md").touch()
-            with monkeypatch.context() as patched:
-                for name in ("open", "unlink", "replace", "fsync"):
-                    patched.setattr(os, name, counted(getattr(os, name), n_left))
-                with contextlib.suppress(OSError):
-                    other.save(folder)
-            assert (folder / "README.md").exists()
-            return Tokenizer.load(folder)
-
-        assert save(0).hash == other.hash
-        loaded = [save(n_left) for n_left in range(1, n_calls + 1)]
-        seen = [found.hash for found in loaded]
-        assert {tokenizer.hash, other.hash} == set(seen)
-        assert all(found.hash == other.hash or found.vocab == tokenizer.vocab for found in loaded)
-
-    def test_a_folder_that_cannot_be_written_to_its_end_is_not_there(
-        self, tokenizer, tmp_path, monkeypatch
-    ):
-        def refuse(path, raw):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        monkeypatch.setattr(tokenizer_files.disk, "write_new", refuse)
-        with pytest.raises(OSError, match="No space left on device: .*new"):
-            tokenizer.save(tmp_path / "new")
-        assert list(tmp_path.iterdir()) == []
 
     def test_printable_bytes_are_gpt2s(self):
         assert gpt2_files.to_printable(b" \n\x00\xad!\xff") == "ĠĊĀŃ!ÿ"

@@ -86,7 +86,7 @@ def test_steps_that_are_fixed_do_not_follow_the_clock(tmp_path):
     budget.window_seconds, budget.eval_seconds_per_token = [0.1], [1e-4]
     budget.clock.seconds = 4000.0
     assert budget.progress(10) == 0.1
-    assert budget.progress_with(11) == pytest.approx(0.11)
+    assert budget.progress_after(11) == pytest.approx(0.11)
     assert budget.is_over(99, 0, 0) is None
     assert budget.is_over(100, 0, 0) == "step budget"
 
@@ -95,7 +95,7 @@ def test_the_first_step_of_a_run_is_not_at_its_very_beginning(tmp_path):
     budget = on_a_clock(tmp_path, 5400.0, max_steps=100)
     budget.window_seconds, budget.eval_seconds_per_token = [0.1], [1e-4]
     assert budget.progress(0) == 0.0
-    assert budget.progress_with(1) == pytest.approx(0.01)
+    assert budget.progress_after(1) == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("step_seconds", [0.4, 0.6])

@@ -89,7 +89,7 @@ def look(watch: Watch, losses, norms=None, *, max_skipped: int = 0):
     norms = norms or [1.0] * len(losses)
     guard = StepGuard(CPU, max_skipped)
     gates = [
-        bool(guard.applies(i + 1, 8 * i, 0, torch.tensor(loss), torch.tensor(norm)))
+        bool(guard.record(i + 1, 8 * i, 0, torch.tensor(loss), torch.tensor(norm)))
         for i, (loss, norm) in enumerate(zip(losses, norms, strict=True))
     ]
     return gates, watch.read(guard.take_unread())
