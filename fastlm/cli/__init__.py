@@ -13,8 +13,6 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
-import tyro
-
 T = TypeVar("T")
 
 BAD_INPUT = 2
@@ -37,6 +35,8 @@ def parse(schema: Callable[..., T], argv: Sequence[str] | None, **options: Any) 
     Raises:
         BadArguments: if the arguments are invalid; names the nearest known flag.
     """
+    import tyro
+
     parsed = _one_line(lambda: tyro.cli(_deferred(schema), args=argv, **options))
     return parsed() if isinstance(parsed, functools.partial) else parsed
 
@@ -49,6 +49,8 @@ def parse_known(
     Raises:
         BadArguments: as parse does.
     """
+    import tyro
+
     known, others = _one_line(
         lambda: tyro.cli(schema, args=argv, return_unknown_args=True, **options)
     )
@@ -63,6 +65,8 @@ def run_command(
     Raises:
         BadArguments: as parse does.
     """
+    import tyro
+
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
         raise BadArguments(unknown("command", arguments[0], commands))

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from fastlm.data.prepared import prepare as prepare
     from fastlm.data.windows import get_batch as get_batch
 
-__all__ = ["END_OF_TEXT", "PreparedData", "Split", "get_batch", "open_prepared", "prepare"]
 __getattr__ = lazy_names(
     __name__,
     {

@@ -8,5 +8,4 @@ if TYPE_CHECKING:
     from fastlm.export.targets import export_hugging_face as export_hugging_face
     from fastlm.export.targets import export_tiktoken as export_tiktoken
 
-__all__ = ["export_hugging_face", "export_tiktoken"]
 __getattr__ = lazy_names(__name__, {"export_hugging_face": "targets", "export_tiktoken": "targets"})

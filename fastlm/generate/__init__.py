@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from fastlm.generate.sampling import generate_text as generate_text
     from fastlm.generate.sampling import next_token_probabilities as next_token_probabilities
 
-__all__ = ["generate", "generate_text", "next_token_probabilities"]
 __getattr__ = lazy_names(
     __name__,
     {"generate": "sampling", "generate_text": "sampling", "next_token_probabilities": "sampling"},

@@ -8,5 +8,4 @@ if TYPE_CHECKING:
     from fastlm.imports.take_over import import_model as import_model
     from fastlm.imports.take_over import import_tokens as import_tokens
 
-__all__ = ["import_model", "import_tokens"]
 __getattr__ = lazy_names(__name__, {"import_model": "take_over", "import_tokens": "take_over"})

@@ -8,5 +8,4 @@ if TYPE_CHECKING:
     from fastlm.report.page import report_page as report_page
     from fastlm.report.page import write_report as write_report
 
-__all__ = ["report_page", "write_report"]
 __getattr__ = lazy_names(__name__, {"report_page": "page", "write_report": "page"})

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from fastlm.tokenizer.training import train_bpe as train_bpe
     from fastlm.tokenizer.training import train_bpe_from_documents as train_bpe_from_documents
 
-__all__ = ["END_OF_TEXT", "Tokenizer", "train_bpe", "train_bpe_from_documents"]
 __getattr__ = lazy_names(
     __name__,
     {

@@ -9,5 +9,4 @@ if TYPE_CHECKING:
     from fastlm.train.run import new_run as new_run
     from fastlm.train.run import train as train
 
-__all__ = ["Summary", "new_run", "train"]
 __getattr__ = lazy_names(__name__, {"Summary": "run", "new_run": "run", "train": "run"})

@@ -4,7 +4,6 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import torch
@@ -107,22 +106,16 @@ class Training:
         return [*self.telling.news(), *self.saving.saver.news()]
 
 
-def begin(run: Training, status: StatusLine, verify: Callable[[], None] = lambda: None) -> None:
+def begin(run: Training, status: StatusLine, check_data: Callable[[], None] = lambda: None) -> None:
     """Compile and time the step, and validate the untrained model of a new run.
 
     Args:
-        verify: checks the token files, in a thread while the step compiles; an exception it raises
-            is raised here, before any token is used.
+        check_data: called before the first token is used; raises ValueError for damaged data.
     """
-    with ThreadPoolExecutor(1) as pool:
-        verified = pool.submit(verify)
-        wait([verified], timeout=1.0)  # report a fault in small files before compiling
-        if verified.done():
-            verified.result()
-        if run.config.compile:
-            status.say("compiling ...")
-        run.warm_up()
-        verified.result()
+    if run.config.compile:
+        status.say("compiling ...")
+    run.warm_up()
+    check_data()
     if run.trainer.step == 0:
         _evaluate_if_due(run, status)
 

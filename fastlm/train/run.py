@@ -7,6 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,13 +123,19 @@ def train(
                 ranks=ranks,
                 setup=setup,
             )
-            is_resumed = _open_record(run, resume)
-            _introduce(run, setup, status, is_resumed=is_resumed)
-            at_end.callback(_forward_rows(run, status))
-            # However the run ends, a checkpoint that is being written is completed.
-            at_end.callback(run.saving.saver.finish)
-            with _failures_explained(run):
-                begin(run, status, run.trainer.data.verify if ranks.is_first else lambda: None)
+            # All token files are read while the step compiles, which takes longer.
+            with ThreadPoolExecutor(1) as pool:
+                verified = pool.submit(run.trainer.data.verify if ranks.is_first else lambda: None)
+                wait([verified], timeout=1.0)
+                if verified.done():  # a fault of small files is told before anything is written
+                    verified.result()
+                is_resumed = _open_record(run, resume)
+                _introduce(run, setup, status, is_resumed=is_resumed)
+                at_end.callback(_forward_rows(run, status))
+                # However the run ends, a checkpoint that is being written is completed.
+                at_end.callback(run.saving.saver.finish)
+                with _failures_explained(run):
+                    begin(run, status, verified.result)
         with _failures_explained(run):
             if config.fix_steps and run.config.max_steps is None:
                 fix_steps(run, status)
