@@ -1,1 +1,1 @@
-"""Files and folders: made whole, sealed, compressed, and the paths a user gives."""
+"""Atomic writes, sealed JSON, compressed files, files of token ids, and paths of the user."""

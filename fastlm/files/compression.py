@@ -1,6 +1,6 @@
-"""Reading .gz, .xz and .zst files in blocks, and unpacking them.
+"""Reading .gz, .xz and .zst files in blocks, and decompressing them.
 
-zstandard is imported when a .zst file is met.
+zstandard is imported only when a .zst file is read.
 """
 
 import gzip
@@ -16,11 +16,11 @@ COMPRESSIONS = (".gz", ".xz", ".zst")
 BLOCK_BYTES = 1 << 20
 
 _ZSTD_WINDOW_BYTES = 1 << 31
-_ZSTD_READ_BYTES = 1 << 14  # at once: all that it unpacks to comes at once, too
+_ZSTD_READ_BYTES = 1 << 14  # per read: all that it decompresses to is held in memory
 
 
 def decompress(path: Path, out_path: Path) -> Path:
-    """Unpack a .gz, .xz or .zst file; out_path appears only when it is complete and on disk.
+    """Decompress a .gz, .xz or .zst file; out_path appears when it is complete and on disk.
 
     Raises:
         ValueError: if the file is damaged, cut short, or has another suffix.
@@ -34,9 +34,9 @@ def decompress(path: Path, out_path: Path) -> Path:
 
 
 def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
-    """Yield a file's bytes, unpacked where its suffix says .gz, .xz or .zst.
+    """Yield a file's bytes, decompressed if its suffix is .gz, .xz or .zst.
 
-    Memory does not grow with the file.
+    Memory does not grow with the size of the file.
 
     Raises:
         ValueError: if a compressed file is damaged or cut short.
@@ -67,7 +67,7 @@ def _zstd_blocks(path: Path, block_bytes: int) -> Iterator[bytes]:
     import zstandard
 
     def new() -> Any:
-        # `zstd --long` looks back further than is allowed by itself.
+        # `zstd --long` uses a larger window than the decompressor allows by default.
         return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).decompressobj()
 
     unpack = new()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
-"""the folder of fastlm; in a checkout its parent is the checkout"""
+"""Folder of the package fastlm; its parent is the checkout, if there is one."""
 
 StrPath = str | os.PathLike[str]
 
@@ -14,16 +14,16 @@ StrPath = str | os.PathLike[str]
 def expand(
     paths: Iterable[StrPath], *, is_wanted: Callable[[Path], bool] = Path.is_file, wanted: str
 ) -> list[Path]:
-    """The paths, each once, with the files a pattern matches, sorted, in the place of the pattern.
+    """Return the paths, each once; sorted matches replace a pattern.
 
-    A pattern has *, ? or [...] in it and is no path that exists; ** stands for folders in all
-    depths. What does not begin with a dot is matched alone.
+    A pattern contains *, ? or [...] and is no existing path; ** stands for folders at any depth.
+    Names that begin with a dot are not matched.
 
     Args:
-        is_wanted: which of the matches to take.
-        wanted: what these are, for the error.
+        is_wanted: tells whether a match is taken.
+        wanted: description of the files, for the error.
     Raises:
-        FileNotFoundError: for a pattern that matches no such file.
+        FileNotFoundError: if a pattern matches no such file.
     """
     expanded: list[Path] = []
     for path in paths:
@@ -39,12 +39,12 @@ def expand(
 
 
 def check_file(path: StrPath) -> None:
-    """Raise FileNotFoundError where there is no file."""
+    """Raise FileNotFoundError if there is no file at the path."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"expected a file at {path}: there is none")
 
 
 def identify(path: StrPath) -> list[int]:
-    """Size, time of the last change and inode of a file: another or a changed one differs."""
+    """Return size, modification time and inode, which differ once a file is changed or replaced."""
     found = os.stat(path)
     return [found.st_size, found.st_mtime_ns, found.st_ino]

@@ -1,6 +1,6 @@
 """JSON files that carry the hash of their own content, and dataclasses read back from JSON.
 
-A sealed file was written by a program for a program: a change by hand is found.
+A sealed file is written by a program for a program: an edit by hand is detected.
 """
 
 import hashlib
@@ -13,17 +13,17 @@ _SEAL = "sha256"
 
 
 def seal(values: Mapping[str, Any]) -> bytes:
-    """A JSON object with the hash of what it says."""
+    """Return values as a JSON object that holds the hash of its own content."""
     sealed = {**values, _SEAL: _hash(values)}
     return (json.dumps(sealed, indent=2) + "\n").encode()
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
-    """What seal was given.
+    """Read the object that seal() wrote.
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if it is no sealed object, or was changed; without the file's name.
+        ValueError: if it is no sealed object, or was changed; the message does not name the file.
     """
     try:
         values = json.loads(path.read_bytes())

@@ -1,9 +1,8 @@
-"""Files of token ids: written, gone on with after an interruption, opened and checked.
+"""Writing files of token ids, resuming after an interruption, opening and checking them.
 
-A file holds little-endian uint16 or uint32 and nothing else. Ids lie in one file or, in their
-order, in several, called shards. The facts that say how to read them (dtype, count, sha256,
-shards) lie beside: those of a prepared folder in its meta.json, those of a single FILE.bin in
-FILE.bin.json.
+A file holds little-endian uint16 or uint32 and nothing else. Ids are stored in one file or, in
+order, in several, called shards. The facts needed to read them (dtype, count, sha256, shards) are
+stored beside them: in meta.json of a prepared folder, in FILE.bin.json of a single FILE.bin.
 """
 
 import contextlib
@@ -27,19 +26,19 @@ from fastlm.files import disk
 from fastlm.files.paths import check_file
 
 RECORD_BYTES = 1 << 30
-"""of text, after which it is recorded how far the writing has come"""
+"""Bytes of text after which a record of the progress is written."""
 RECORD_SECONDS = 30.0
-"""after which it is recorded, however little text that was"""
+"""Seconds after which a record is written, however little text was added."""
 
-_CHECKED_IDS = 1 << 22  # at a time
+_CHECKED_IDS = 1 << 22  # ids per read
 _READ_BYTES = 1 << 22
 
 Facts: TypeAlias = dict[str, Any]
-"""dtype, count, sha256, and shards (file, count, sha256 of each) where there are several files"""
+"""dtype, count, sha256 and, if there are several files, shards (file, count, sha256 of each)."""
 
 
 class ShardedTokens:
-    """Arrays of token ids, indexed as the one array that they are when put one after another.
+    """Arrays of token ids, indexed like their concatenation.
 
     >>> tokens = ShardedTokens([np.array([5, 6, 7]), np.array([8, 9])])
     >>> tokens[np.array([[1, 2, 3], [0, 1, 2]])]
@@ -47,7 +46,7 @@ class ShardedTokens:
     """
 
     def __init__(self, shards: Sequence[UInt[np.ndarray, " n"]]) -> None:
-        """Of at least one array; all have one dtype."""
+        """Take at least one array; all have the same dtype."""
         self.shards = tuple(shards)
         self.dtype = self.shards[0].dtype
         self._ends = np.cumsum([len(shard) for shard in self.shards])
@@ -65,7 +64,7 @@ class ShardedTokens:
     @overload
     def __getitem__(self, index: slice | NDArray[np.integer[Any]]) -> NDArray[Any]: ...
     def __getitem__(self, index: Any) -> Any:
-        """As of one array: an id, ids in a row, or ids in the shape of an array of places."""
+        """Index like one array: by an integer, a slice, or an array of integers."""
         if isinstance(index, slice):
             begin, end, step = index.indices(len(self))
             if step == 1:
@@ -99,7 +98,7 @@ class ShardedTokens:
         flat = np.where(places < 0, places + len(self), places).ravel()
         holders = np.searchsorted(self._ends, flat, side="right")
         ids = np.empty(flat.shape, self.dtype)
-        # Windows are rows of ascending places: runs of one holder are long.
+        # Windows are rows of ascending positions, so neighbours mostly lie in the same shard.
         edges = np.flatnonzero(np.diff(holders)) + 1
         for begin, end in zip([0, *edges], [*edges, len(flat)], strict=True):
             if begin < end:
@@ -112,21 +111,21 @@ Tokens: TypeAlias = UInt[np.ndarray, " n_tokens"] | ShardedTokens
 
 
 class TokenFile(NamedTuple):
-    """One file, memory-mapped."""
+    """One memory-mapped file of token ids."""
 
     tokens: UInt[np.ndarray, " n_tokens"]
     path: Path
     hash: str | None
-    """sha256 of the file, as it was written; None of files whose facts do not have it"""
+    """SHA-256 of the file when it was written; None if its facts do not have it."""
     vocab_size: int
     facts_file: str = "meta.json"
     remedy: str = "prepare the data again"
 
     def verify(self) -> None:
-        """Read the whole file once: its ids and its hash; other threads run meanwhile.
+        """Read the whole file once and check its ids and its hash; other threads can run meanwhile.
 
         Raises:
-            ValueError: for an id that is not below vocab_size, or a file that was changed since.
+            ValueError: if an id is not below vocab_size, or the file was changed.
         """
         if len(self.tokens) == 0:
             return
@@ -150,13 +149,13 @@ def open_token_file(
     facts_file: str = "meta.json",
     remedy: str = "prepare the data again",
 ) -> TokenFile:
-    """Map a file of count ids; what is in it is read by TokenFile.verify alone.
+    """Map a file of count ids; only TokenFile.verify reads its content.
 
     Args:
         facts_file: name of the file that has these facts, for messages.
-        remedy: what to do about a file that is not what they say.
+        remedy: advice for a file that contradicts its facts.
     Raises:
-        FileNotFoundError, ValueError: if it is not, with the file's name.
+        FileNotFoundError, ValueError: if it contradicts them; the message names the file.
     """
     kind = np.dtype(dtype).newbyteorder("<")
     if kind not in (np.dtype("<u2"), np.dtype("<u4")):
@@ -187,9 +186,9 @@ def open_single(path: Path, tokenizer_hash: str) -> TokenFile:
     """Open FILE.bin by the facts in FILE.bin.json, which name the tokenizer that encoded it.
 
     Args:
-        tokenizer_hash: of the tokenizer that is to read the ids.
+        tokenizer_hash: hash of the tokenizer that will read the ids.
     Raises:
-        FileNotFoundError, ValueError: as open_token_file, or if another tokenizer encoded it.
+        FileNotFoundError, ValueError: as in open_token_file, or if another tokenizer encoded it.
     """
     facts_path = facts_path_of(path)
     check_file(path)
@@ -220,7 +219,7 @@ def open_single(path: Path, tokenizer_hash: str) -> TokenFile:
 
 
 def facts_path_of(path: Path) -> Path:
-    """FILE.bin.json of FILE.bin."""
+    """Return FILE.bin.json for FILE.bin."""
     return path.with_name(f"{path.name}.json")
 
 
@@ -233,13 +232,13 @@ def check_ids(
     offset: int = 0,
     digest: "hashlib._Hash | None" = None,
 ) -> None:
-    """Read all ids once, and keep no page of them: they would count as this process's memory.
+    """Read all ids once and keep no page, as pages would count as memory of this process.
 
     Args:
         offset: bytes before the first id.
-        digest: gets the bytes of all ids.
+        digest: hash that is updated with the bytes of all ids.
     Raises:
-        ValueError: for an id that is not below vocab_size, with its position.
+        ValueError: if an id is not below vocab_size; the message gives its position.
     """
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         n_ids = (len(mapped) - offset) // dtype.itemsize
@@ -250,7 +249,7 @@ def check_ids(
             if part.max() >= vocab_size:
                 position = int(np.argmax(part >= vocab_size))
                 found = int(part[position])
-                del part  # a mapping is not closed while an array shows it
+                del part  # a mapping cannot be closed while an array refers to it
                 raise ValueError(
                     f"{path}: token {found} at position {start + position} does not belong to a "
                     f"vocabulary of {vocab_size}; the file was made with another tokenizer"
@@ -264,18 +263,18 @@ def check_ids(
 
 
 class Written(NamedTuple):
-    """The ids that a TokenWriter has written: what another one needs to go on behind them."""
+    """Number and hash of the ids written: all that another TokenWriter needs to continue."""
 
     n_ids: int
     sha256: str
-    """of all of them one after another, which does not depend on shard_tokens"""
+    """SHA-256 of all ids in order, independent of shard_tokens."""
 
 
 class TokenWriter:
-    """Writes ids to NAME.bin, or to NAME-00000.bin and on, in shards of shard_tokens ids.
+    """Writes ids to NAME.bin, or to NAME-00000.bin and so on in shards of shard_tokens ids.
 
-    The last shard has fewer. After an error in write the files hold what was written before it,
-    and some of the array that it was given.
+    The last shard may have fewer. After an error in write, the files hold all earlier arrays and
+    a part of the last one.
     """
 
     def __init__(
@@ -286,36 +285,36 @@ class TokenWriter:
         shard_tokens: int | None = None,
         after: Written | None = None,
     ) -> None:
-        """Without `after`, no file is made or opened before there are ids.
+        """Create the writer; without `after`, no file is opened before there are ids.
 
         Args:
             path: NAME.bin.
             dtype: uint16 or uint32.
-            after: ids that another writer left, to go on behind; what lies behind them is removed.
+            after: ids of an earlier writer to continue from; anything after them is removed.
         Raises:
-            ValueError: if those ids are not all there, as they were written.
+            ValueError: if any of those ids are missing or changed.
         """
         self._path, self._shard_tokens = path, shard_tokens
         self._kind = np.dtype(dtype).newbyteorder("<")
-        self._shards: list[Facts] = []  # that are closed
+        self._shards: list[Facts] = []  # closed ones
         self._file: io.FileIO | None = None
-        self._unflushed: list[Path] = []  # that are closed
+        self._unflushed: list[Path] = []  # closed ones
         self._has_new_names = False
-        self._count = 0  # of the file that is open
+        self._count = 0  # ids in the open file
         self._digest = hashlib.sha256()
-        # Of one file the two are one: ids are hashed once.
+        # With a single file the two digests are the same, so ids are hashed once.
         self._digest_of_all = self._digest if shard_tokens is None else hashlib.sha256()
         if after is not None:
             self._go_on(after)
 
     @property
     def written(self) -> Written:
-        """All ids that are in the files."""
+        """Number and hash of all ids in the files."""
         count = sum(shard["count"] for shard in self._shards) + self._count
         return Written(count, self._digest_of_all.hexdigest())
 
     def write(self, ids: UInt[np.ndarray, " n_ids"]) -> Written:
-        """Append ids; returns what is written then."""
+        """Append ids; return the number and hash of all ids written so far."""
         while len(ids):
             file = self._file or self._open("wb")
             n_free = len(ids) if self._shard_tokens is None else self._shard_tokens - self._count
@@ -325,7 +324,7 @@ class TokenWriter:
         return self.written
 
     def flush(self) -> None:
-        """Wait until the disk has all that was written, and the names of the files."""
+        """Flush the content and the names of all files to disk."""
         while self._unflushed:
             disk.sync_file(self._unflushed[-1])
             self._unflushed.pop()
@@ -336,9 +335,9 @@ class TokenWriter:
             self._has_new_names = False
 
     def finish(self) -> Facts:
-        """Close the files, of which there is at least one; returns their facts.
+        """Close the files, of which there is at least one; return their facts.
 
-        In a single file's facts `file` is its name.
+        In the facts of a single file, `file` is its name.
         """
         if self._file is None and not self._shards:
             self._open("wb")
@@ -351,7 +350,7 @@ class TokenWriter:
         return {**facts, "shards": self._shards}
 
     def close(self) -> None:
-        """Close the file that is open; nothing more can be written."""
+        """Close the open file; nothing more can be written."""
         if self._file is not None:
             self._file.close()
 
@@ -361,7 +360,7 @@ class TokenWriter:
         return self._path.with_name(f"{self._path.stem}-{number:05}{self._path.suffix}")
 
     def _open(self, mode: Literal["wb", "r+b"]) -> io.FileIO:
-        # Not buffered: what counts as written lies in the file, whatever interrupts the program.
+        # The file is unbuffered: ids counted as written survive any interruption of the program.
         self._file = io.FileIO(self._path_of(len(self._shards)), mode)
         self._has_new_names |= mode == "wb"
         if self._shard_tokens is not None:
@@ -375,18 +374,18 @@ class TokenWriter:
             while left:
                 left = left[file.write(left) :]
         except BaseException:
-            # On a full disk this makes room to record what is whole.
+            # On a full disk this frees space for the record.
             file.truncate(begin)
             file.seek(begin)
             raise
         self._hash(raw)
         self._count += len(ids)
         if hasattr(os, "posix_fadvise"):
-            # Linux begins to write to the disk, so that flush waits for the last ids alone.
+            # Linux starts writing to disk now, so that flush waits only for the last ids.
             os.posix_fadvise(file.fileno(), begin, len(raw), os.POSIX_FADV_DONTNEED)
 
     def _go_on(self, after: Written) -> None:
-        """Read the ids that are kept: Python cannot store the state of a hash."""
+        """Read the ids to keep again, as Python cannot store the state of a hash."""
         n_left = after.n_ids
         while n_left > 0 and self._path_of(len(self._shards)).is_file():
             n_wanted = min(n_left, self._shard_tokens or n_left)
@@ -406,7 +405,7 @@ class TokenWriter:
                 n_files += 1
 
     def _has_read(self, file: io.FileIO, n_ids: int) -> bool:
-        """Take in the first ids of a file; False if it has fewer."""
+        """Hash the first n_ids of a file; return False if it has fewer."""
         n_left = n_ids * self._kind.itemsize
         while raw := file.read(min(n_left, _READ_BYTES)):
             self._hash(raw)
@@ -434,23 +433,23 @@ class TokenWriter:
 
 
 class End(NamedTuple):
-    """Where the text ends that an array of ids stands for."""
+    """End of the text that an array of ids encodes."""
 
     text_bytes: int
-    """of all text up to there"""
+    """Bytes of all text up to this end."""
     place: Any
-    """from where the text after it is read, as JSON has it"""
+    """JSON value that says where reading continues."""
 
 
 class RecordTimes:
-    """Says when what was done since the last record is too much to lose."""
+    """Tells when the work since the last record is too much to lose."""
 
     def __init__(self) -> None:
-        """Nothing is done yet."""
+        """Start with no work done."""
         self._n_bytes, self._recorded_at = 0, time.monotonic()
 
     def add(self, n_bytes: int) -> bool:
-        """Whether it is time for a record, after so many more bytes of text."""
+        """Count n_bytes more of text; return whether a record is due."""
         self._n_bytes += n_bytes
         is_late = time.monotonic() - self._recorded_at >= RECORD_SECONDS
         if not is_late and self._n_bytes < RECORD_BYTES:
@@ -469,13 +468,13 @@ def write_recorded(
     keep: Callable[[End, Written], object],
     record: Callable[[], object],
 ) -> None:
-    """Write ids, and record now and then how far that has come, and when an error ends it.
+    """Write ids, and record the progress at intervals and when an error ends the writing.
 
     Args:
-        ends: has the End of each array when the array comes.
-        text_bytes: that were written before.
-        keep: told of each array when it is written.
-        record: puts on disk what is written, and then what keep was told last.
+        ends: queue that holds the End of an array by the time the array is yielded.
+        text_bytes: bytes of text encoded before.
+        keep: called after each array is written.
+        record: flushes the ids to disk, and then the last values given to keep.
     """
     try:
         for array in arrays:
@@ -486,7 +485,7 @@ def write_recorded(
                 record()
             text_bytes = end.text_bytes
     except BaseException:
-        # What stopped us may stop this too (a full disk): then the last record holds.
+        # This may fail for the same reason (a full disk): then the last record is valid.
         with contextlib.suppress(OSError):
             record()
         raise

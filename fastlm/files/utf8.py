@@ -2,13 +2,13 @@
 
 
 def check_errors(errors: str) -> None:
-    """Raise ValueError for another word than strict and replace."""
+    """Raise ValueError unless errors is "strict" or "replace"."""
     if errors not in ("strict", "replace"):
         raise ValueError(f'errors must be "strict" or "replace": got {errors!r}')
 
 
 def to_utf8(text: str) -> bytes:
-    """Raises ValueError, naming the character, if the text holds lone surrogates."""
+    """Encode text; raise ValueError, naming the character, if it holds lone surrogates."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -19,6 +19,6 @@ def to_utf8(text: str) -> bytes:
 
 
 def refuse_surrogates(text: str) -> None:
-    """As to_utf8, for the error alone."""
+    """Raise the error that to_utf8 would raise."""
     if not text.isascii():
         to_utf8(text)
