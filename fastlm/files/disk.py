@@ -1,9 +1,9 @@
-"""The one way in which files and folders are made: whole, or not at all.
+"""Atomic writes: every file and folder is made here, whole or not at all.
 
-What is in the making lies beside its place, under a name with one of the prefixes below. It is
-flushed to the disk and renamed, so that a kill, a full disk or a power cut leaves what was there
-before. A lock tells a second process that a path is being made; the kernel frees it when its
-holder dies, and sweep() removes what no living process holds.
+A file or folder is first written beside its path, under a name with one of the prefixes below,
+then flushed to disk and renamed: a kill, a full disk or a power cut leaves the old content. A lock
+tells a second process that a path is being made; the kernel frees it when its holder dies, and
+sweep() removes whatever no living process holds.
 
 >>> with whole_file("report.html") as file:
 ...     file.write(page)
@@ -27,50 +27,50 @@ from fastlm.files.paths import StrPath
 
 try:
     import fcntl
-except ImportError:  # not on Windows: there two processes that make one path are not told apart
+except ImportError:  # Windows: two processes that make the same path are not detected
     fcntl = None  # type: ignore[assignment]
 
 OURS = ".fastlm-"
-"""begins every name below"""
+"""Start of every prefix below."""
 PARTIAL = ".fastlm-tmp-"
-"""not written to its end"""
+"""Prefix of an incomplete file or folder."""
 LOCK = ".fastlm-lock-"
-"""says which process makes the path"""
+"""Prefix of a lock, which names the process that makes the path."""
 SCRATCH = ".fastlm-scratch-"
-"""needed only while the path is made"""
+"""Prefix of a folder that is needed only while the path is made."""
 REPLACED = ".fastlm-replaced-"
-"""whole, and giving its name to a newer one"""
+"""Prefix of a complete entry that a newer one is replacing."""
 REMOVED = ".fastlm-removed-"
-"""being removed"""
+"""Prefix of an entry that is being removed."""
 CLEARING = ".fastlm-clearing-"
-"""whole; its entries replace all that is in the folder it lies in"""
+"""Prefix of a complete folder whose entries replace everything in its parent."""
 MOVING = ".fastlm-moving-"
-"""whole; its entries are being moved into the folder it lies in"""
+"""Prefix of a complete folder whose entries are being moved into its parent."""
 UNFINISHED = ".fastlm-unfinished-"
-"""not written to its end, and kept, for resumed_folder to go on with"""
+"""Prefix of an incomplete folder that is kept for resumed_folder to continue."""
 NOTE = ".fastlm-note-"
-"""says how far the unfinished folder has come"""
+"""Prefix of the note on the progress of an unfinished folder."""
 
 WAIT_SECONDS = 10.0
-"""that write_file waits for another process that writes the same file"""
+"""Seconds that write_file waits for another process that writes the same file."""
 
 _POLL_SECONDS = 0.02
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 _Seen = tuple[int, int, int] | None
-"""device, inode and time of change of what was found at a path; None: nothing"""
+"""Device, inode and modification time of the entry at a path; None if there is none."""
 
 
 class _Target(NamedTuple):
-    """Where a path leads, and where it is made."""
+    """The path to make, and the folder in which it is made."""
 
     given: Path
-    """as the caller named it, for messages"""
+    """The path that the caller gave, for messages."""
     path: Path
-    """what links lead to"""
+    """The path after following links."""
     folder: Path
-    """holds what is in the making: the parent, or the folder itself where it has to stay"""
+    """The folder of the partial entry: the parent, or the folder itself if it has to stay."""
 
     @property
     def is_in_place(self) -> bool:
@@ -89,21 +89,21 @@ def whole_file(
     is_locked: bool = False,
     wait_seconds: float = 0.0,
 ) -> Iterator[BinaryIO]:
-    """Fill a file, which gets its name when the block ends well; otherwise nothing is left.
+    """Yield a file that gets its name when the block succeeds; otherwise nothing is left.
 
-    A link stays, and what it points to is made. Missing folders above the path are made. The
-    file's name attribute is where it lies meanwhile, for a library that writes by path.
+    A link stays, and its target is made. Missing parent folders are made. The file's name
+    attribute is its temporary path, for a library that writes by path.
 
     Args:
-        replace: put it in the place of a file of that name.
-        to_stream: write through to a character device or a pipe, which is refused otherwise.
+        replace: replace an existing file of that name.
+        to_stream: write directly to a character device or a pipe, which is refused otherwise.
         is_locked: the caller holds locked(path).
         wait_seconds: how long to wait for another process that makes the path.
     Raises:
-        FileExistsError: if there is something and replace is not given, before the block begins
-            or, if it came meanwhile, at its end.
+        FileExistsError: if the path exists and replace is not given, before the block or, if it
+            appeared during the block, after it.
         BlockingIOError: if another process makes the path.
-        OSError: if there is a folder, a device or a mount point, or the disk refuses.
+        OSError: if the path is a folder, a device or a mount point, or writing fails.
     """
     target = _file_target(Path(path), to_stream=to_stream)
     if target is None:
@@ -117,7 +117,7 @@ def whole_file(
         try:
             with open(partial, "x+b") as file:
                 yield file
-            sync_file(partial)  # by its name: a library may have put another file there
+            sync_file(partial)  # by name, as a library may have replaced the file
             _name_file(partial, target, seen, replace=replace)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -129,22 +129,22 @@ def whole_file(
 def whole_folder(
     path: StrPath, *, replace: bool = False, last: str = "", is_locked: bool = False
 ) -> Iterator[Path]:
-    """Fill a folder, which gets its name when the block ends well; otherwise nothing is left.
+    """Yield a folder that gets its name when the block succeeds; otherwise nothing is left.
 
-    All that was put into it is flushed first. A link stays, and what it points to is made. An
-    empty folder counts as none. A folder that has to stay (a mount point, the current folder,
-    one whose parent cannot be written to) is filled from inside: what was made is moved in entry
-    by entry, and a move that a crash broke off is completed by the next call or by sweep().
+    Its content is flushed first. A link stays, and its target is made. An empty folder counts as
+    none. A folder that has to stay (a mount point, the current folder, one whose parent is not
+    writable) is filled from inside: the entries are moved in one by one, and a move that a crash
+    interrupted is completed by the next call or by sweep().
 
     Args:
-        replace: put it in the place of all that is in a folder of that name.
-        last: name of the entry that tells readers that the folder is whole.
+        replace: replace the content of an existing folder of that name.
+        last: name of the entry that tells readers that the folder is complete.
         is_locked: the caller holds locked(path).
     Raises:
-        FileExistsError: if the folder has something in it and replace is not given, or there is a
-            file, before the block begins or, if it came meanwhile, at its end.
+        FileExistsError: if the folder is not empty and replace is not given, or the path is a
+            file, before the block or, if it appeared during the block, after it.
         BlockingIOError: if another process makes the path.
-        OSError: if the disk refuses.
+        OSError: if writing fails.
     """
     target = _find(Path(path))
     with _holding(target, is_locked=is_locked):
@@ -165,26 +165,26 @@ def whole_folder(
 def write_file(
     path: StrPath, raw: bytes, *, replace: bool = False, to_stream: bool = False
 ) -> None:
-    """Write a file whole, as whole_file does; another process that writes it is waited for."""
+    """Write a file with whole_file, after waiting for another process that writes it."""
     with whole_file(path, replace=replace, to_stream=to_stream, wait_seconds=WAIT_SECONDS) as file:
         file.write(raw)
 
 
 def write_new(path: Path, raw: bytes) -> None:
-    """Write a file into the folder that whole_folder gave, which flushes it.
+    """Write a file into a folder that whole_folder yielded and will flush.
 
     Raises:
-        FileExistsError: if there is something at the path.
+        FileExistsError: if the path exists.
     """
     with open(path, "xb") as file:
         file.write(raw)
 
 
 class ResumedFile:
-    """A file in the making that a later process can go on with: PATH.part and PATH.part.json.
+    """An incomplete file that a later process can continue: PATH.part and PATH.part.json.
 
     Attributes:
-        file: open for reading and writing, at its beginning.
+        file: the part, open for reading and writing at its start.
     """
 
     def __init__(self, file: BinaryIO, target: _Target, seen: _Seen, *, replace: bool) -> None:
@@ -199,41 +199,41 @@ class ResumedFile:
         return os.fstat(self.file.fileno()).st_size
 
     def read_note(self) -> dict[str, Any]:
-        """Values that write_note was given; empty where there is no note that can be read."""
+        """Return the values last given to write_note; empty if no note can be read."""
         return _read_note(self.note_path)
 
     def write_note(self, values: dict[str, Any]) -> None:
-        """Write down what the part is; the disk has the part before it has the note."""
+        """Write a note on the part; the part is flushed before the note."""
         _flush(self.file)
         write_file(self.note_path, to_json(values).encode(), replace=True)
 
     def clear(self) -> None:
-        """Forget the note, then the part."""
+        """Remove the note, then empty the part."""
         self.note_path.unlink(missing_ok=True)
         self.file.seek(0)
         self.file.truncate()
 
     def give_name(self) -> None:
-        """Flush and close the file, and give it its name; the note goes at the end of the block.
+        """Flush, close and rename the file; the note is removed at the end of the block.
 
         Raises:
-            FileExistsError: if there is something by now and replace was not given.
+            FileExistsError: if the path exists by now and replace was not given.
         """
         _flush(self.file)
-        self.file.close()  # Windows gives no open file another name
+        self.file.close()  # Windows cannot rename an open file
         _name_file(self.part, self._target, self._seen, replace=self._replace)
         sync_folder(self._target.folder)
 
 
 @contextlib.contextmanager
 def resumed_file(path: StrPath, *, replace: bool = False) -> Iterator[ResumedFile]:
-    """Begin a file that is made over several calls, or go on with it.
+    """Begin or continue a file that is written over several calls.
 
-    Until give_name is called, what was written stays in PATH.part when the block ends, whatever
-    ended it. No other process makes the path meanwhile.
+    Until give_name is called, the bytes written stay in PATH.part however the block ends. The
+    path is locked during the block.
 
     Raises:
-        FileExistsError, BlockingIOError, OSError: as whole_file.
+        FileExistsError, BlockingIOError, OSError: as in whole_file.
     """
     target = _file_target(Path(path), to_stream=False)
     assert target is not None
@@ -244,31 +244,31 @@ def resumed_file(path: StrPath, *, replace: bool = False) -> Iterator[ResumedFil
             with open(part, "r+b", opener=_create) as file:
                 yield ResumedFile(file, target, seen, replace=replace)
         finally:
-            if not part.exists() or part.stat().st_size == 0:  # there is nothing to go on with
+            if not part.exists() or part.stat().st_size == 0:  # there is nothing to continue
                 note.unlink(missing_ok=True)
                 part.unlink(missing_ok=True)
 
 
 class ResumedFolder:
-    """A folder in the making that a later process can go on with, and the note on it.
+    """An incomplete folder that a later process can continue, with a note on its progress.
 
     Attributes:
-        folder: with all that earlier processes put into it.
+        folder: path of the folder, with the content of earlier processes.
     """
 
     def __init__(self, folder: Path, note_path: Path) -> None:
         self.folder, self.note_path = folder, note_path
 
     def read_note(self) -> dict[str, Any]:
-        """Values that write_note was given; empty where there is no note that can be read."""
+        """Return the values last given to write_note; empty if no note can be read."""
         return _read_note(self.note_path)
 
     def write_note(self, values: dict[str, Any]) -> None:
-        """Write down how far the folder has come; the caller has flushed what the note is about."""
+        """Write a note on the progress; the caller has flushed the files it describes."""
         write_file(self.note_path, to_json(values).encode(), replace=True)
 
     def clear(self) -> None:
-        """Forget the note, then all that is in the folder."""
+        """Remove the note, then the content of the folder."""
         self.note_path.unlink(missing_ok=True)
         for path in self.folder.iterdir():
             _remove(path)
@@ -278,10 +278,10 @@ class ResumedFolder:
 def resumed_folder(
     path: StrPath, *, replace: bool = False, last: str = "", is_locked: bool = False
 ) -> Iterator[ResumedFolder]:
-    """As whole_folder, but what has a note stays when the block fails, for the next call.
+    """Make a folder like whole_folder, but keep it for the next call if it has a note.
 
     Raises:
-        FileExistsError, BlockingIOError, OSError: as whole_folder.
+        FileExistsError, BlockingIOError, OSError: as in whole_folder.
     """
     target = _find(Path(path))
     with _holding(target, is_locked=is_locked):
@@ -294,7 +294,7 @@ def resumed_folder(
             _flush_tree(folder)
             _name_folder(folder, target, seen, replace=replace, last=last)
         except BaseException:
-            if not note_path.exists():  # there is nothing to go on with
+            if not note_path.exists():  # there is nothing to continue
                 shutil.rmtree(folder, ignore_errors=True)
             _put_back(target)
             raise
@@ -305,12 +305,12 @@ def _read_note(path: Path) -> dict[str, Any]:
     try:
         note = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError, RecursionError):
-        return {}  # a note says nothing that cannot be found out anew
+        return {}  # the facts in a note can be found again without it
     return note if isinstance(note, dict) else {}
 
 
 def was_named(path: StrPath) -> bool:
-    """Whether a process was killed right after resumed_file had given a path its name."""
+    """Return whether a process was killed right after resumed_file gave a path its name."""
     found = _find(Path(path)).path
     return _beside(found, ".part.json").exists() and not _beside(found, ".part").exists()
 
@@ -321,14 +321,14 @@ def _create(path: str, flags: int) -> int:
 
 @contextlib.contextmanager
 def locked(path: StrPath, *, wait_seconds: float = 0.0) -> Iterator[None]:
-    """Let no other process make a path inside the block; the kernel ends that when this one dies.
+    """Lock a path against other processes inside the block; the kernel frees it if this one dies.
 
-    Take it before looking at what is there. Missing folders above the path are made.
+    Take the lock before looking at the path. Missing parent folders are made.
 
     Args:
         wait_seconds: how long to wait for a process that makes the path.
     Raises:
-        BlockingIOError: if another process makes it, with its number and machine.
+        BlockingIOError: if another process makes it; the message gives its number and machine.
     """
     with _holding(_find(Path(path)), wait_seconds=wait_seconds):
         yield
@@ -336,7 +336,7 @@ def locked(path: StrPath, *, wait_seconds: float = 0.0) -> Iterator[None]:
 
 @contextlib.contextmanager
 def scratch_folder(path: StrPath) -> Iterator[Path]:
-    """Make an empty folder for what is needed only while a path is made; the end removes it.
+    """Yield an empty folder for temporary files; it is removed when the block ends.
 
     The caller holds locked(path).
     """
@@ -350,14 +350,14 @@ def scratch_folder(path: StrPath) -> Iterator[Path]:
 
 
 def check_new_file(path: StrPath, *, replace: bool = False, to_stream: bool = False) -> None:
-    """Raise what whole_file would before its block begins: ask before slow work."""
+    """Raise the errors that whole_file raises before its block: call this before slow work."""
     target = _file_target(Path(path), to_stream=to_stream)
     if target is not None:
         _look_at_file(target, replace=replace)
 
 
 def check_new_folder(path: StrPath, *, replace: bool = False) -> None:
-    """Raise what whole_folder would before its block begins: ask before slow work."""
+    """Raise the errors that whole_folder raises before its block: call this before slow work."""
     target = _find(Path(path))
     if any(target.beside(prefix).exists() for prefix in (REPLACED, CLEARING, MOVING)):
         with _holding(target):
@@ -366,10 +366,10 @@ def check_new_folder(path: StrPath, *, replace: bool = False) -> None:
 
 
 def append(path: Path, raw: bytes) -> None:
-    """Append to a file, which is made if there is none: all of it, or nothing.
+    """Append all bytes or none to a file, which is made if it is missing.
 
     Raises:
-        OSError: if the disk does not take it.
+        OSError: if writing fails.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags, 0o666)
@@ -383,18 +383,18 @@ def append(path: Path, raw: bytes) -> None:
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """Open a file for what a process says on the way; there is nothing to make whole."""
+    """Open a file for the output of a process, which is appended without a rename."""
     return open(path, "ab")
 
 
 def copy_file(source: Path, path: StrPath, *, replace: bool = False) -> None:
-    """Copy a file's content, whole, as whole_file does."""
+    """Copy the content of a file atomically, with whole_file."""
     with open(source, "rb") as file, whole_file(path, replace=replace) as out:
         shutil.copyfileobj(file, out, 1 << 20)
 
 
 def copy_folder(source: Path, path: StrPath, *, replace: bool = False) -> None:
-    """Copy a folder with all that is in it, whole, as whole_folder does."""
+    """Copy a folder and its content atomically, with whole_folder."""
     with whole_folder(path, replace=replace) as partial:
         for found in sorted(source.rglob("*")):
             copy = partial / found.relative_to(source)
@@ -405,10 +405,10 @@ def copy_folder(source: Path, path: StrPath, *, replace: bool = False) -> None:
 
 
 def rename(path: Path, new: Path) -> Path:
-    """Give a file or folder another name in its folder, and wait until the disk has it.
+    """Rename a file or folder within its parent, and flush the new name to disk.
 
     Raises:
-        FileExistsError: if there is something of that name.
+        FileExistsError: if the new name exists.
     """
     if os.path.lexists(new):
         raise _is_there(new)
@@ -418,13 +418,13 @@ def rename(path: Path, new: Path) -> Path:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file, if there is one, and wait until the disk has no such name."""
+    """Remove a file if it exists, and flush the removal to disk."""
     path.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder so that its name goes first: what has the name is always whole."""
+    """Remove a folder by renaming it first, so that no partial folder has its name."""
     removed = path.with_name(REMOVED + path.name)
     _remove(removed)
     path.rename(removed)
@@ -432,10 +432,10 @@ def remove_folder(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, and wait until the disk has their names.
+    """Make a folder and its missing parents, and flush their names to disk.
 
     Raises:
-        NotADirectoryError: if there is something else at one of the paths.
+        NotADirectoryError: if one of the paths is not a folder.
     """
     if path.is_dir():
         return
@@ -448,7 +448,7 @@ def make_folder(path: Path) -> None:
 
 
 def put_back(folder: Path) -> None:
-    """Give what a crash left between two renames in a folder its name again."""
+    """Restore the names of entries that a crash left between two renames in a folder."""
     for name in _names(folder, (REPLACED,)):
         with contextlib.suppress(BlockingIOError):
             target = _inside(folder, name)
@@ -457,7 +457,7 @@ def put_back(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Clear up what dead processes left in a folder; what a living one is making stays."""
+    """Remove leftovers of dead processes in a folder; those of living processes stay."""
     for name in _names(folder, (PARTIAL, LOCK, SCRATCH, REPLACED, REMOVED, CLEARING, MOVING, NOTE)):
         with contextlib.suppress(BlockingIOError):
             target = _inside(folder, name)
@@ -467,33 +467,33 @@ def sweep(folder: Path) -> None:
 
 
 def is_in_the_making(path: Path, folder: Path) -> bool:
-    """Whether a path in a folder belongs to what is not whole yet: it is no one's text or data."""
+    """Return whether a path in a folder belongs to an incomplete entry, which is not to be read."""
     return any(part.startswith(OURS) for part in path.relative_to(folder).parts)
 
 
 def sync_file(path: Path) -> None:
-    """Wait until the disk has what was written to a file."""
+    """Flush the content of a file to disk."""
     _sync(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until the disk has the names in a folder."""
-    if os.name != "nt":  # folders cannot be opened there
+    """Flush the names in a folder to disk."""
+    if os.name != "nt":  # Windows cannot open folders
         _sync(path, os.O_RDONLY)
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes that this process may still write where an existing path is."""
+    """Return the bytes this process may still write on the disk of an existing path."""
     return shutil.disk_usage(path).free
 
 
 def to_json(value: Any) -> str:
-    """Values as JSON, a line for each entry, characters as they are."""
+    """Return values as JSON with one entry per line and unescaped characters."""
     return json.dumps(value, ensure_ascii=False, indent=0) + "\n"
 
 
 def _find(path: Path) -> _Target:
-    """Follow links, dangling ones too; a loop of them is an error of the system."""
+    """Follow links, even dangling ones; a loop of links raises an OSError."""
     with contextlib.suppress(FileNotFoundError):
         path.stat()
     found = Path(os.path.realpath(path))
@@ -501,12 +501,12 @@ def _find(path: Path) -> _Target:
 
 
 def _inside(folder: Path, name: str) -> _Target:
-    """The target whose leftovers of this name lie in a folder."""
+    """Return the target of this name whose leftovers lie in a folder."""
     return _Target(folder / name, folder / name, folder)
 
 
 def _has_to_stay(path: Path) -> bool:
-    """Whether a folder can only be filled from inside, as its name can be given to no other."""
+    """Return whether a folder cannot be replaced by a rename, and is filled from inside."""
     if not path.is_dir():
         return False
     try:
@@ -523,7 +523,7 @@ def _is_mount(path: Path) -> bool:
         mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
     except OSError:
         return False
-    # A part of the same file system that is mounted here is only told there.
+    # Only this file lists bind mounts of the same file system.
     escaped = os.fsencode(path)
     for character in (b"\\", b" ", b"\t", b"\n"):
         escaped = escaped.replace(character, b"\\%03o" % character[0])
@@ -531,7 +531,7 @@ def _is_mount(path: Path) -> bool:
 
 
 def _file_target(path: Path, *, to_stream: bool) -> _Target | None:
-    """Where a file is made; None for a stream that is written through."""
+    """Return the target of a file, or None for a stream that is written directly."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -547,7 +547,7 @@ def _file_target(path: Path, *, to_stream: bool) -> _Target | None:
 
 
 def _is_descriptor(path: Path) -> bool:
-    """Whether a path is another name of an open file, as /dev/stdout and /dev/fd/63 are."""
+    """Return whether a path names an open file, like /dev/stdout and /dev/fd/63."""
     while path.is_symlink():
         path = Path(os.path.realpath(path.parent)) / path.name
         if path.parts[1:2] == ("proc",):
@@ -557,7 +557,7 @@ def _is_descriptor(path: Path) -> bool:
 
 
 def _look_at_file(target: _Target, *, replace: bool) -> _Seen:
-    """What is where a file is to be made, if that can be done."""
+    """Return the entry at the path of a file; raise an error if the file cannot be made."""
     if not os.path.lexists(target.path):
         return None
     if not replace:
@@ -570,7 +570,7 @@ def _look_at_file(target: _Target, *, replace: bool) -> _Seen:
 
 
 def _look_at_folder(target: _Target, *, replace: bool) -> _Seen:
-    """What is where a folder is to be made, if that can be done."""
+    """Return the entry at the path of a folder; raise an error if it cannot be made."""
     if not os.path.lexists(target.path):
         return None
     if not target.path.is_dir():
@@ -612,7 +612,7 @@ def _is_there(path: Path) -> FileExistsError:
 def _holding(
     target: _Target, *, is_locked: bool = False, wait_seconds: float = 0.0
 ) -> Iterator[None]:
-    """Make the folder above a target, and hold its lock inside the block."""
+    """Make the parent folder of a target, and hold the lock of the target inside the block."""
     try:
         make_folder(target.folder)
         if is_locked or fcntl is None:
@@ -622,17 +622,17 @@ def _holding(
         try:
             yield
         finally:
-            # While it is held: another process that has it open sees that its name is gone.
+            # Unlinked while it is held: a process that has it open sees that its name is gone.
             target.beside(LOCK).unlink(missing_ok=True)
             os.close(handle)
     except OSError as error:
-        if error.errno in _FULL and error.filename is None:  # of a write, which names no file
+        if error.errno in _FULL and error.filename is None:  # errors of write() name no file
             error.filename = str(target.given)
         raise
 
 
 def _wait_for_lock(target: _Target, seconds: float) -> int:
-    """A handle that holds the lock of a target."""
+    """Wait for the lock of a target; return the handle that holds it."""
     lock, ends = target.beside(LOCK), time.monotonic() + seconds
     while (handle := _try_lock(lock)) is None:
         if time.monotonic() >= ends:
@@ -644,7 +644,7 @@ def _wait_for_lock(target: _Target, seconds: float) -> int:
 
 
 def _try_lock(lock: Path) -> int | None:
-    """A handle that holds the lock, or None while another does."""
+    """Return a handle that holds the lock, or None if another process holds it."""
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -654,16 +654,16 @@ def _try_lock(lock: Path) -> int | None:
                 except BlockingIOError:
                     os.close(handle)
                     return None
-                # Other errors: a file system without locks, where processes are not told apart.
+                # Other errors mean that the file system has no locks: processes are not detected.
             if _is_at(handle, lock):
-                with contextlib.suppress(OSError):  # on a full disk it says less
+                with contextlib.suppress(OSError):  # on a full disk the lock stays empty
                     os.ftruncate(handle, 0)
                     os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
                 return handle
         except BaseException:
             os.close(handle)
             raise
-        os.close(handle)  # its holder has removed it meanwhile
+        os.close(handle)  # its holder has removed the lock meanwhile
 
 
 def _is_at(handle: int, path: Path) -> bool:
@@ -686,17 +686,17 @@ def _name_file(partial: Path, target: _Target, seen: _Seen, *, replace: bool) ->
         partial.replace(target.path)
         return
     try:
-        os.link(partial, target.path)  # unlike a rename, never in the place of another file
+        os.link(partial, target.path)  # unlike a rename, this never replaces a file
     except FileExistsError:
         raise _is_there(target.given) from None
-    except (OSError, AttributeError):  # a file system without such links
+    except (OSError, AttributeError):  # the file system has no hard links
         rename(partial, target.path)
     else:
         partial.unlink()
 
 
 def _name_folder(partial: Path, target: _Target, seen: _Seen, *, replace: bool, last: str) -> None:
-    """Give a flushed folder its name; what had it before goes when that is on the disk."""
+    """Give a flushed folder its name, and remove the old one once the new name is on disk."""
     now = _look_at_folder(target, replace=replace)
     if target.is_in_place:
         partial.rename(target.beside(CLEARING if replace else MOVING))
@@ -707,10 +707,10 @@ def _name_folder(partial: Path, target: _Target, seen: _Seen, *, replace: bool, 
     final, replaced = target.path, target.beside(REPLACED)
     if now is not None and replace:
         final.rename(replaced)
-    elif now is not None and os.name == "nt":  # which renames to no name that is taken
+    elif now is not None and os.name == "nt":  # Windows cannot rename to an existing name
         final.rmdir()
     try:
-        partial.rename(final)  # in the place of an empty folder at most
+        partial.rename(final)  # this replaces at most an empty folder
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise _is_there(target.given) from None
@@ -720,7 +720,7 @@ def _name_folder(partial: Path, target: _Target, seen: _Seen, *, replace: bool, 
 
 
 def _move_in(target: _Target, last: str) -> None:
-    """Move a flushed folder's entries into the folder it lies in, in the place of all there."""
+    """Move the entries of a flushed folder into its parent, replacing the entries there."""
     clearing, moving = target.beside(CLEARING), target.beside(MOVING)
     if clearing.exists():
         for old in sorted(_entries(target), key=lambda path: path.name != last):
@@ -739,14 +739,14 @@ def _move_in(target: _Target, last: str) -> None:
 
 
 def _clear_up(target: _Target) -> None:
-    """Undo or complete what a dead process left; the caller holds the lock."""
+    """Undo or complete the work of a dead process; the caller holds the lock."""
     _put_back(target)
     if target.beside(CLEARING).exists() or target.beside(MOVING).exists():
         _move_in(target._replace(path=target.folder), "")
     for prefix in (REPLACED, PARTIAL, REMOVED):
         _remove(target.beside(prefix))
     if not target.beside(UNFINISHED).exists():
-        _remove(target.beside(NOTE))  # of a folder that got its name
+        _remove(target.beside(NOTE))  # its folder has got its name
 
 
 def _put_back(target: _Target) -> None:
@@ -756,13 +756,13 @@ def _put_back(target: _Target) -> None:
 
 
 def _names(folder: Path, prefixes: Iterable[str]) -> list[str]:
-    """Names of the targets whose leftovers lie in a folder."""
+    """Return the names of the targets whose leftovers lie in a folder."""
     found = {(path.name, prefix) for prefix in prefixes for path in folder.glob(prefix + "*")}
     return sorted({name.removeprefix(prefix) for name, prefix in found})
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, or a folder with all in it, or nothing."""
+    """Remove a file, or a folder and its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
