@@ -1,4 +1,4 @@
-"""Keeping what runs left behind, weights aside, and the table of all that is kept.
+"""Keeping the records of runs, without weights, and the table of all records.
 
 python -m fastlm.records RUN... --to runs
 """
@@ -27,13 +27,13 @@ _END = "<!-- end of the table -->"
 
 
 def keep(folder: Path, to: Path) -> Path:
-    """Copy a run's record, or a sweep's with its runs' records, into a folder of records.
+    """Copy the record of a run, or of a sweep and its runs, into a folder of records.
 
-    What describes the record is written by hand beside it and left alone.
+    Descriptions written by hand beside a record are left alone.
 
     Raises:
         ValueError: if the folder holds neither, a run has not ended, or a path in it is absolute.
-        FileExistsError: if a record of that name is there and is of another run.
+        FileExistsError: if the record of another run has that name.
     """
     runs = _runs_in(folder)
     if not runs:
@@ -51,7 +51,7 @@ def keep(folder: Path, to: Path) -> Path:
     is_sweep = folder not in runs
     for run in runs:
         files = RunFiles(run)
-        # A sweep has its runs' curves in one figure.
+        # A sweep draws the curves of its runs in one figure.
         kept = [path for path in files.evidence() if not is_sweep or path != files.curve]
         _copy(kept, target / run.relative_to(folder))
     if is_sweep:
@@ -60,7 +60,7 @@ def keep(folder: Path, to: Path) -> Path:
 
 
 def _runs_in(folder: Path) -> list[Path]:
-    """The folder itself, or those in it."""
+    """Return the folder itself if it is a run, or else the runs in it."""
     if RunRecord(folder).exists:
         return [folder]
     return _runs_below(folder, "*")
@@ -92,7 +92,7 @@ def _copy(kept: Sequence[Path], target: Path) -> None:
 
 
 def table(records: Path) -> str:
-    """Markdown: a line for each run in a folder of records."""
+    """Return a Markdown table with a line for each run in a folder of records."""
     lines = ["| " + " | ".join(_COLUMNS) + " |", "| " + " | ".join(["---"] * len(_COLUMNS)) + " |"]
     for run in _runs_below(records, "**/*"):
         lines.append("| " + " | ".join(_cells(run, records)) + " |")
@@ -131,7 +131,7 @@ def _hardware(run: Path, config: TrainConfig) -> str:
 
 
 def update(page: Path) -> bool:
-    """Put the table between a page's two marks, or at its end; returns whether that changed it."""
+    """Put the table between a page's two marks, or at its end; return whether the page changed."""
     text = page.read_text(encoding="utf-8") if page.is_file() else "# Records of runs\n"
     made = f"{_BEGIN}\n{table(page.parent)}\n{_END}"
     before, begin, rest = text.partition(_BEGIN)
@@ -164,7 +164,7 @@ ARGUMENTS = _keep
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line of fastlm.records."""
+    """Run the command line of fastlm.records."""
     cli.parse(ARGUMENTS, argv, prog=cli.program("records"))
 
 

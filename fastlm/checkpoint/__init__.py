@@ -1,8 +1,8 @@
-"""Saving and loading, without pickle: tensors in safetensors, all else in JSON.
+"""Saving and loading without pickle: tensors in safetensors, everything else in JSON.
 
 A checkpoint of a run is a folder step-000123 with model.safetensors, optim.safetensors,
-state.json and manifest.json (what it is of, and every file's size and hash). It is written beside
-its place and renamed into it, so that a folder of that name is always whole.
+state.json and manifest.json (a description of the run, and size and hash of every file). It is
+written under a temporary name and renamed, so that a folder of that name is always complete.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ _STEP_FOLDER = re.compile(r"step-(\d{6,})")
 
 
 class Damaged(ValueError):
-    """A checkpoint is not what was written; the message names the file."""
+    """A checkpoint differs from what was written; the message names the file."""
 
 
 def save_checkpoint(
@@ -58,10 +58,10 @@ def save_checkpoint(
 def load_checkpoint(
     src: str | os.PathLike[str] | IO[bytes], model: nn.Module, optimizer: Optimizer
 ) -> int:
-    """Load what save_checkpoint wrote into model and optimizer; returns the iteration.
+    """Load a file of save_checkpoint into model and optimizer; return the iteration.
 
     Raises:
-        ValueError: if the bytes are no such checkpoint.
+        ValueError: if the bytes are not such a checkpoint.
     """
     raw = Path(src).read_bytes() if isinstance(src, str | os.PathLike) else src.read()
     try:
@@ -77,20 +77,20 @@ def load_checkpoint(
 
 
 class Snapshot(NamedTuple):
-    """A run between two steps, copied to the CPU: what becomes a checkpoint."""
+    """The state of a run between two steps, copied to the CPU, to be written as a checkpoint."""
 
     step: int
     model: dict[str, Tensor]
     packed: dict[str, Any]
-    """optimizers and state, as JSON"""
+    """Optimizers and state, as JSON."""
     tensors: dict[str, Tensor]
-    """those of the optimizers and of the state"""
+    """Tensors of the optimizers and of the state."""
     about: dict[str, Any]
-    """JSON: what the manifest tells of the run"""
+    """The manifest's description of the run, as JSON."""
 
 
 class _Dropped(dict[str, Tensor]):
-    """Keeps nothing."""
+    """A dict that discards every item."""
 
     def __setitem__(self, name: str, tensor: Tensor) -> None:
         pass
@@ -105,19 +105,19 @@ def take_snapshot(
     *,
     is_kept: bool = True,
 ) -> Snapshot:
-    """Copy everything that the next step depends on; the device is waited for.
+    """Copy everything that the next step depends on, after waiting for the device.
 
     Args:
         state: JSON-like values and tensors beside the parameters: tokens, seconds, random states.
-        about: what the checkpoint belongs to: configuration, hashes of tokenizer and data.
-        is_kept: False for a process that only gives its parts to another one, which writes.
+        about: description of the run: configuration, hashes of tokenizer and data.
+        is_kept: False for a process that only sends its parts to the process that writes.
     """
     tensors: dict[str, Tensor] = {} if is_kept else _Dropped()
     packed = {
         "optimizers": pack([o.state_dict() for o in optimizers], tensors, "optim"),
         "state": pack(dict(state), tensors, "state"),
     }
-    # Views of one parameter (q, k, v) become copies: safetensors wants tensors of their own.
+    # Views of one parameter (q, k, v) become copies, as safetensors allows no shared memory.
     weights: dict[str, Tensor] = {} if is_kept else _Dropped()
     for name, tensor in model.state_dict().items():
         weights[name] = host_copy(tensor)
@@ -131,17 +131,17 @@ def write_snapshot(
     keep: int = 2,
     before_rename: Callable[[], None] | None = None,
 ) -> Path:
-    """Write folder/step-NNNNNN, read it again, name it, then remove all but the newest `keep`.
+    """Write folder/step-NNNNNN, read it back, name it, then remove all but the newest `keep`.
 
-    When this returns, the checkpoint survives a power cut. When it raises, those that were there
-    before are untouched, and nothing half-written is left.
+    When this returns, the checkpoint survives a power cut. When it raises, earlier checkpoints are
+    untouched, and nothing half-written is left.
 
     Args:
-        before_rename: called when all files are written, before they get their name: for what has
-            to be on the disk with the checkpoint.
+        before_rename: called after all files are written and before the rename, to flush what
+            has to be on disk with the checkpoint.
     Raises:
-        OSError: from the disk: full, read-only, gone.
-        Damaged: if what is read again is not what was written.
+        OSError: if the disk is full, read-only or gone.
+        Damaged: if the bytes read back differ from those written.
     """
     disk.make_folder(folder)
     disk.sweep(folder)
@@ -159,7 +159,7 @@ def write_snapshot(
 
 def _write_files(partial: Path, snapshot: Snapshot) -> None:
     files = {}
-    for name in FILES:  # one in memory at a time
+    for name in FILES:  # only one is in memory at a time
         raw = _content(name, snapshot)
         disk.write_new(partial / name, raw)
         files[name] = {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
@@ -182,17 +182,17 @@ def _content(name: str, snapshot: Snapshot) -> bytes:
 
 
 def step_folder(step: int) -> str:
-    """Name of the folder of a checkpoint."""
+    """Return the name of the folder of a checkpoint."""
     return f"step-{step:06d}"
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder is named as a checkpoint of a run."""
+    """Return whether a folder has the name of a checkpoint of a run."""
     return _STEP_FOLDER.fullmatch(folder.name) is not None
 
 
 def run_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints in a folder, oldest first."""
+    """Return the checkpoints in a folder, oldest first."""
     if not folder.is_dir():
         return []
     found = [p for p in folder.iterdir() if is_checkpoint(p)]
@@ -200,11 +200,11 @@ def run_checkpoints(folder: Path) -> list[Path]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself.
+    """Read the manifest of a checkpoint.
 
     Raises:
-        Damaged: if that cannot be read, or was changed.
-        ValueError: if it has another format.
+        Damaged: if it cannot be read, or was changed.
+        ValueError: if the checkpoint has another format.
     """
     path = folder / MANIFEST
     try:
@@ -222,11 +222,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def verify(folder: Path) -> None:
-    """Read all files of a checkpoint and compare them with what its manifest tells.
+    """Read all files of a checkpoint and compare them with its manifest.
 
     Raises:
         Damaged: if a file is missing or changed; the message names it.
-        ValueError: if it has another format.
+        ValueError: if the checkpoint has another format.
     """
     expected = read_manifest(folder)["files"]
     for name in FILES:
@@ -244,7 +244,7 @@ def _compare(path: Path, found: str, expected: dict[str, dict[str, str]]) -> Non
 
 
 def _verified(folder: Path, name: str, manifest: dict[str, Any]) -> bytes:
-    """The bytes of a file of a checkpoint, if they are those its manifest tells."""
+    """Read a file of a checkpoint and check it against the manifest."""
     try:
         raw = (folder / name).read_bytes()
     except OSError as error:
@@ -254,7 +254,7 @@ def _verified(folder: Path, name: str, manifest: dict[str, Any]) -> bytes:
 
 
 def read_model_tensors(folder: Path) -> dict[str, Tensor]:
-    """The model's state dict in a checkpoint, on the CPU.
+    """Read the model's state dict from a checkpoint, to the CPU.
 
     Raises:
         Damaged: if a file is missing or changed.
@@ -264,7 +264,7 @@ def read_model_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def set_aside(folder: Path, step: int) -> list[Path]:
-    """Rename the checkpoints after a step, which a run goes back to; returns their new paths."""
+    """Rename the checkpoints after the step a run goes back to; return their new paths."""
     later = [path for path in run_checkpoints(folder) if int(path.name.split("-")[1]) > step]
     aside = []
     for path in later:
@@ -273,23 +273,23 @@ def set_aside(folder: Path, step: int) -> list[Path]:
         while new.exists():
             n += 1
             new = path.with_name(f"abandoned-{path.name}-{n}")
-        aside.append(disk.rename(path, new))  # on the disk before the log forgets their rows
+        aside.append(disk.rename(path, new))  # flushed before the log drops their rows
     return aside
 
 
 class SavedRun(NamedTuple):
-    """A checkpoint of a run, on the CPU."""
+    """A checkpoint of a run, read to the CPU."""
 
     step: int
     state: dict[str, Any]
     model: dict[str, Tensor]
     optimizers: list[dict[str, Any]]
     about: dict[str, Any]
-    """the manifest"""
+    """The manifest."""
 
 
 def read_run_checkpoint(folder: Path) -> SavedRun:
-    """Everything a snapshot had.
+    """Read everything that the snapshot held.
 
     Raises:
         Damaged: if a file is missing or changed.
@@ -308,12 +308,12 @@ def read_run_checkpoint(folder: Path) -> SavedRun:
 
 
 def read_newest(folder: Path, warn: Callable[[str], None]) -> SavedRun | None:
-    """The newest checkpoint in a folder that is whole; None if the folder has none at all.
+    """Read the newest undamaged checkpoint in a folder; return None if there is no checkpoint.
 
     Args:
-        warn: told of each damaged one that is passed over.
+        warn: called with a message on each damaged checkpoint that is skipped.
     Raises:
-        ValueError: if all are damaged, or the newest whole one has another format.
+        ValueError: if all are damaged, or the newest undamaged one has another format.
     """
     disk.put_back(folder)
     found = run_checkpoints(folder)
@@ -331,12 +331,12 @@ def read_newest(folder: Path, warn: Callable[[str], None]) -> SavedRun | None:
 
 
 def check_same_data(saved: SavedRun, hashes: Mapping[str, str], folder: str) -> None:
-    """Refuse to go on with another text or tokenizer than a checkpoint was trained with.
+    """Refuse to resume with data or a tokenizer other than those of the checkpoint.
 
     Args:
-        hashes: of the data at hand, by the name the manifest has for each.
+        hashes: hashes of the current data, by their names in the manifest.
     Raises:
-        ValueError: that says which differs.
+        ValueError: if one differs; the message says which.
     """
     for name, found in hashes.items():
         expected = saved.about[name]
@@ -348,12 +348,12 @@ def check_same_data(saved: SavedRun, hashes: Mapping[str, str], folder: str) -> 
 
 
 def continued(now: TrainConfig, saved: SavedRun) -> TrainConfig:
-    """The configuration a run goes on with: now, with the number of steps that was fixed then.
+    """Return the configuration to resume with: `now` with the number of steps of the checkpoint.
 
     Raises:
         ValueError: if the two do not belong to one run.
     """
-    # Through the class: fields that are newer than the checkpoint have their defaults.
+    # from_dict gives fields that are newer than the checkpoint their defaults.
     then = from_dict(TrainConfig, saved.about["config"])
     checkpoint = f"the checkpoint of step {saved.step}"
     for name in ("model", "optim", "batch_size", "batch_ramp", "batch_ramp_lr", "seed"):

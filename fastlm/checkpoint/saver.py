@@ -1,4 +1,4 @@
-"""Checkpoints of a run, written while training goes on; a full disk does not end the run."""
+"""Writing checkpoints while training goes on; a full disk does not end the run."""
 
 import threading
 import time
@@ -10,24 +10,24 @@ from fastlm.cli.units import human_bytes
 from fastlm.files import disk
 
 RETRY_SECONDS = 30.0
-"""between a checkpoint that could not be written and the next attempt"""
+"""Seconds between a checkpoint that could not be written and the next attempt."""
 
 _BYTES_PER_SECOND = 300e6
-"""copied, hashed twice, written and read again: a guess, until it is measured"""
+"""Bytes copied, hashed twice, written and read back per second: a guess until measured."""
 
 
 class SaveFailed(RuntimeError):
-    """The run's last checkpoint is not on the disk."""
+    """The last checkpoint of the run is not on disk."""
 
 
 class Saver:
     """Writes one checkpoint at a time, in a thread of its own.
 
-    Copying a model to the CPU is what training waits for; hashing and writing are not.
+    Training waits while the model is copied to the CPU, but not for hashing and writing.
 
     Args:
-        folder: of the checkpoints.
-        keep: how many remain.
+        folder: folder of the checkpoints.
+        keep: number of checkpoints that remain.
         before_rename: as in write_snapshot.
     """
 
@@ -36,25 +36,25 @@ class Saver:
     ) -> None:
         self.folder, self.keep, self.before_rename = folder, keep, before_rename
         self.seconds = 1.0
-        """that the last checkpoint took"""
+        """Seconds that the last checkpoint took."""
         self.failure: OSError | Damaged | None = None
-        """why the last one is not on the disk; None when it is"""
+        """Reason why the last checkpoint is not on disk; None if it is."""
         self.given_step: int | None = None
-        """of the last one this process was given to write"""
+        """Step of the last checkpoint given to this process to write."""
         self.saved_step: int | None = None
-        """of the last one it has written"""
+        """Step of the last checkpoint that this process has written."""
         self._failed_at = 0.0
         self._bug: BaseException | None = None
         self._untold: list[str] = []
         self._thread: threading.Thread | None = None
 
     def check_space(self, n_bytes: int) -> None:
-        """See that the disk has room for the checkpoints to come, of n_bytes each.
+        """Check that the disk has space for the coming checkpoints, of n_bytes each.
 
-        What one takes is guessed from that until the first is written.
+        The time that one takes is estimated from n_bytes until the first is written.
 
         Raises:
-            OSError: with what is needed, what is free, and what to do.
+            OSError: if it has not; the message gives the space needed and free, and advice.
         """
         self.seconds = 0.2 + n_bytes / _BYTES_PER_SECOND
         disk.make_folder(self.folder)
@@ -68,13 +68,13 @@ class Saver:
             )
 
     def expect(self, seconds: float) -> None:
-        """A checkpoint was timed: the next one is expected to take so long."""
+        """Set the seconds that the next checkpoint is expected to take."""
         self.seconds = seconds
 
     def save(self, snapshot: Snapshot, *, wait: bool = False) -> None:
-        """Begin to write a checkpoint, after the one that may be under way.
+        """Begin to write a checkpoint, after waiting for an earlier one.
 
-        A disk that does not take it is no error here: see failure, wants_retry and news.
+        A failed write raises no error here: see failure, wants_retry and news.
         """
         self.finish()
         self.given_step = snapshot.step
@@ -93,13 +93,13 @@ class Saver:
 
     @property
     def wants_retry(self) -> bool:
-        """Whether the last checkpoint failed, and long enough ago to try again."""
+        """Return whether the last checkpoint failed long enough ago to try again."""
         is_idle = self._thread is None or not self._thread.is_alive()
         since = time.perf_counter() - self._failed_at
         return is_idle and self.failure is not None and since >= RETRY_SECONDS
 
     def news(self) -> list[str]:
-        """What happened since this was last asked, for people."""
+        """Return messages for the user since the last call."""
         told, self._untold = self._untold, []
         return told
 

@@ -1,4 +1,4 @@
-"""Nested dicts, lists, numbers and tensors as JSON with the tensors at its side: no pickle."""
+"""Nested dicts, lists, numbers and tensors as JSON plus a dict of tensors, without pickle."""
 
 from typing import Any
 
@@ -8,18 +8,18 @@ from fastlm.devices.fsdp import whole
 
 
 def host_copy(tensor: Tensor) -> Tensor:
-    """A contiguous copy on the CPU, in memory of its own; the device is waited for.
+    """Return a contiguous copy on the CPU, after waiting for the device.
 
-    Under FSDP it is the whole tensor: every process has to call this.
+    Under FSDP it is the whole tensor, so every process has to call this.
     """
     return whole(tensor.detach()).to("cpu", copy=True).contiguous()
 
 
 def pack(tree: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
-    """Turn nested dicts, lists, tuples, numbers and tensors into JSON; tensors go to the side.
+    """Convert nested dicts, lists, tuples, numbers and tensors to JSON; collect the tensors.
 
     Raises:
-        TypeError: for any other object, with the path to it.
+        TypeError: for any other object; the message gives the path to it.
     """
     if isinstance(tree, Tensor):
         tensors[path] = host_copy(tree)
@@ -35,7 +35,7 @@ def pack(tree: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
 
 
 def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
-    """The inverse of pack."""
+    """Invert pack."""
     if not isinstance(packed, dict):
         return packed
     ((kind, content),) = packed.items()
