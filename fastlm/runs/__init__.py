@@ -1,1 +1,1 @@
-"""What a run leaves behind."""
+"""Records of runs: their files, state and curves."""

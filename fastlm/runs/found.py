@@ -1,6 +1,6 @@
-"""Runs found on the disk and read as they are: cut off, damaged or still being written.
+"""Finding runs on disk, and reading them even if cut off, damaged or still being written.
 
-RunRecord refuses what is damaged; here it is told in a note, and the rest is read.
+RunRecord refuses damaged files; here a note reports the damage, and the rest is read.
 """
 
 import json
@@ -16,25 +16,25 @@ from typing import Any
 from fastlm.runs.run_files import RunFiles
 
 DEPTH = 3
-"""folders below a given one in which runs are looked for"""
+"""Levels of folders below a given one that are searched for runs."""
 
 _TAIL_BYTES = 256
-"""before a position in a log, that tell whether it is still the same log"""
+"""Bytes before a position in a log that identify the log."""
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder holds a run, or what is left of one."""
+    """Return whether a folder holds a run, or the remains of one."""
     files = RunFiles(folder)
     return files.log.is_file() or (files.config.is_file() and files.environment.is_file())
 
 
 def find_runs(paths: Iterable[Path]) -> dict[Path, str]:
-    """Folders of runs, each with a short name that no other has.
+    """Return the folders of runs, each with a short unique name.
 
     Args:
-        paths: folders of runs, or folders with such in them, up to DEPTH levels down.
+        paths: folders of runs, or folders that contain such folders up to DEPTH levels down.
     Raises:
-        FileNotFoundError: for a path that is no folder, or holds no run.
+        FileNotFoundError: if a path is no folder, or holds no run.
     """
     found: dict[Path, str] = {}
     for path in paths:
@@ -52,7 +52,7 @@ def find_runs(paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def find_runs_to_come(paths: Iterable[Path]) -> dict[Path, str]:
-    """The same for folders in which runs may begin later: none is no error."""
+    """Return the same as find_runs, but allow folders without runs, which may begin later."""
     found: dict[Path, str] = {}
     for path in paths:
         _add(found, path, list(_runs_below(path, DEPTH)))
@@ -60,7 +60,7 @@ def find_runs_to_come(paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def check_folder(path: Path) -> None:
-    """See that a path is a folder.
+    """Check that a path is a folder.
 
     Raises:
         FileNotFoundError, NotADirectoryError: if it is not.
@@ -98,21 +98,21 @@ def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
     except OSError:
-        return  # not ours to read, or gone
+        return  # the folder is not readable, or gone
     for name in sorted(names, key=_natural):
         if not name.startswith("."):
             yield from _runs_below(folder / name, depth - 1)
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
-    """seed2 before seed10."""
+    """Return a sort key that puts seed2 before seed10."""
     pieces = re.split(r"([0-9]{1,18})", name)
     return [(0, int(p)) if p.isascii() and p.isdigit() else (1, p) for p in pieces]
 
 
 @dataclass(frozen=True)
 class Position:
-    """A place in a log, with what tells whether the log was written anew since."""
+    """A position in a log, with a hash that tells whether the log was rewritten since."""
 
     offset: int = 0
     check: int = 0
@@ -123,13 +123,13 @@ BEGINNING = Position()
 
 @dataclass(frozen=True)
 class LogPart:
-    """Rows of a log from a position on.
+    """The rows of a log from a position on.
 
     Attributes:
-        rows: whole ones.
-        end: where the next part begins.
-        is_new: whether it begins at the beginning, though a later position was asked for.
-        notes: what could not be read.
+        rows: complete rows.
+        end: position where the next part begins.
+        is_new: whether the part starts at the beginning although a later position was given.
+        notes: descriptions of lines that could not be read.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -139,9 +139,9 @@ class LogPart:
 
 
 def read_log(folder: Path, start: Position = BEGINNING) -> LogPart:
-    """The rows of a run's log after a position; a last line that is being written is left.
+    """Read the rows of a run's log after a position, except an incomplete last line.
 
-    A log that was written anew since (a run that was resumed forgets rows) is read whole.
+    A log that was rewritten since (a resumed run drops rows) is read from its beginning.
     """
     path = RunFiles(folder).log
     try:
@@ -175,7 +175,7 @@ def read_log(folder: Path, start: Position = BEGINNING) -> LogPart:
 
 
 def _check(log: Any, offset: int) -> int:
-    """Hash of the bytes before an offset; differs where the log is shorter."""
+    """Return a hash of the bytes before an offset, which differs if the log is shorter."""
     begin = max(0, offset - _TAIL_BYTES)
     log.seek(begin)
     tail = log.read(offset - begin)
@@ -183,11 +183,11 @@ def _check(log: Any, offset: int) -> int:
 
 
 def read_object(path: Path, notes: list[str], *, is_expected: bool = True) -> dict[str, Any]:
-    """A JSON object; empty, with a note, where there is none that can be read.
+    """Read a JSON object; if it cannot be read, add a note and return an empty one.
 
     Args:
-        notes: what is wrong is added here.
-        is_expected: whether it is worth a note that there is no such file.
+        notes: list to which a description of the problem is added.
+        is_expected: whether a missing file is noted.
     """
     try:
         values = json.loads(path.read_bytes())
@@ -208,7 +208,7 @@ def read_object(path: Path, notes: list[str], *, is_expected: bool = True) -> di
 
 
 def number(value: Any) -> float | None:
-    """A value as a finite number, or None."""
+    """Return a value as a finite number, or None if it is not one."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -218,7 +218,7 @@ def number(value: Any) -> float | None:
 
 
 def changed_at(path: Path) -> float:
-    """When a file was last written, seconds since the epoch; 0 where there is none."""
+    """Return when a file was last written, in seconds since the epoch; 0 if there is no file."""
     try:
         return path.stat().st_mtime
     except OSError:

@@ -1,6 +1,6 @@
-"""Learning curves as pictures.
+"""Plotting learning curves.
 
-matplotlib is imported where it is used: it is slow to load.
+matplotlib is imported where it is used, as it is slow to import.
 """
 
 from pathlib import Path
@@ -19,9 +19,10 @@ AXES = (
 
 
 def same_tokens(validations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those on as many tokens as the first: on the way it is a part of the file, at the end all.
+    """Return the validations on as many tokens as the first one.
 
-    A curve of both would jump at its end. Where that leaves one alone, all are given.
+    Validations during training use a part of the file and the last one all of it, so a curve of
+    both would jump at its end. If only one would remain, all are returned.
     """
     same = [row for row in validations if row["val_tokens"] == validations[0]["val_tokens"]]
     return same if len(same) > 1 else validations
@@ -32,7 +33,7 @@ def plot_curves(rows: list[dict[str, Any]], out: Path, *, title: str) -> None:
 
     Args:
         rows: log rows as RunRecord.rows gives them.
-        out: PNG to write.
+        out: path of the PNG to write.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -41,7 +42,7 @@ def plot_curves(rows: list[dict[str, Any]], out: Path, *, title: str) -> None:
     val = [r for r in rows if r.get("kind") == "eval" and r.get("val_loss") is not None]
     on_the_way = same_tokens(val)
     figure = Figure(figsize=(13, 4))
-    # Margins that are given: a layout that finds its own draws everything twice.
+    # The margins are fixed, as an automatic layout draws everything twice.
     figure.subplots_adjust(left=0.06, right=0.99, bottom=0.13, top=0.9, wspace=0.15)
     FigureCanvasAgg(figure)
     for i, (key, label) in enumerate(AXES):
@@ -90,6 +91,6 @@ def plot_curves(rows: list[dict[str, Any]], out: Path, *, title: str) -> None:
 
 
 def save_figure(figure: "Figure", out: Path) -> None:
-    """Write a figure as a PNG, whole, in the place of one of that name."""
+    """Write a figure as a PNG atomically, replacing an existing one."""
     with disk.whole_file(out, replace=True) as file:
         figure.savefig(file, dpi=110, format="png")

@@ -1,6 +1,6 @@
-"""What a run leaves behind: configuration, environment, one log row after another, a summary.
+"""The record of a run: configuration, environment, log rows and a summary.
 
-Everything is text; fastlm.runs.run_files has the names.
+All files are text; fastlm.runs.run_files has their names.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ class RunRecord:
     """The folder of one run.
 
     Args:
-        is_written: whether this process writes there; of several one does.
+        is_written: whether this process writes the record; exactly one of several does.
     """
 
     def __init__(self, folder: Path, *, is_written: bool = True) -> None:
@@ -35,31 +35,31 @@ class RunRecord:
         self._forward: Callable[[dict[str, Any]], None] | None = None
         self._unwritten = b""
         self._writing = threading.Lock()
-        """a checkpoint flushes the log from a thread of its own"""
+        """Lock of the log, which the thread that writes checkpoints flushes too."""
 
     @property
     def exists(self) -> bool:
         return self.files.config.is_file()
 
     def start(self, config: TrainConfig, environment: dict[str, Any]) -> None:
-        """Make the folder and write down what is run, and where."""
+        """Make the folder and write the configuration and the environment."""
         if not self.is_written:
             return
         disk.make_folder(self.folder)
         disk.sweep(self.folder)
-        # There may be rows of a run that was stopped before its first checkpoint.
+        # A run that was stopped before its first checkpoint may have left rows.
         disk.write_file(self.files.log, b"", replace=True)
         disk.write_file(self.files.environment, _json(environment), replace=True)
-        self.write_config(config)  # last: it makes the folder a run, and waits for all names
+        self.write_config(config)  # last, as it makes the folder a run and flushes all names
 
     def write_config(self, config: TrainConfig) -> None:
-        """Write down what is run, in place of what was written before."""
+        """Write the configuration, replacing an earlier one."""
         if not self.is_written:
             return
         disk.write_file(self.files.config, to_json(config).encode(), replace=True)
 
     def resume(self, step: int, environment: dict[str, Any]) -> None:
-        """Forget the log rows after a step, and note the machine the run goes on with."""
+        """Drop the log rows after a step, and write the environment of the resumed run."""
         if not self.is_written:
             return
         disk.sweep(self.folder)
@@ -68,7 +68,7 @@ class RunRecord:
         self.log({"kind": "resume", "step": step, "environment": environment})
 
     def log(self, row: dict[str, Any]) -> None:
-        """Append one row; on a full disk it waits for the next one."""
+        """Append one row; on a full disk the row is kept until the next one."""
         if not self.is_written:
             return
         if self._forward is not None:
@@ -78,14 +78,14 @@ class RunRecord:
             self._append()
 
     def forward_rows(self, take: Callable[[dict[str, Any]], None]) -> None:
-        """Give every row that is logged from now on to a function too; it returns at once."""
+        """Pass every row logged from now on to a function, which has to return at once."""
         self._forward = take
 
     def flush(self) -> None:
-        """Wait until the disk has every row.
+        """Flush every row to disk.
 
         Raises:
-            OSError: if it does not take them.
+            OSError: if writing fails.
         """
         with self._writing:
             self._append()
@@ -96,10 +96,10 @@ class RunRecord:
         self._unwritten = b""
 
     def rows(self) -> list[dict[str, Any]]:
-        """All rows of the log; a last line that was cut off in writing is left out.
+        """Return all rows of the log, except an incomplete last line.
 
         Raises:
-            ValueError: for a line that is no row, with its number.
+            ValueError: if a line is no row; the message gives its number.
         """
         if not self.files.log.is_file():
             return []
@@ -114,7 +114,7 @@ class RunRecord:
         return rows
 
     def config(self) -> TrainConfig:
-        """The configuration the run was started with.
+        """Read the configuration the run was started with.
 
         Raises:
             FileNotFoundError: if the folder holds no run.
@@ -129,10 +129,10 @@ class RunRecord:
             raise ValueError(f"{path} is not a configuration: {error}") from error
 
     def summary(self) -> dict[str, Any]:
-        """What the run came to.
+        """Read the summary of the run.
 
         Raises:
-            FileNotFoundError: if it has not come to its end.
+            FileNotFoundError: if the run has not ended.
         """
         path = self.files.summary
         if not path.is_file():
@@ -142,7 +142,7 @@ class RunRecord:
 
 
 def _line(row: dict[str, Any]) -> str:
-    # JSON has no NaN: a loss that diverged is written as null.
+    # JSON has no NaN, so a loss that is not finite is written as null.
     clean = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in row.items()
@@ -151,7 +151,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write values (a dict or a dataclass) as indented JSON, whole or not at all."""
+    """Write values (a dict or a dataclass) as indented JSON atomically."""
     if dataclasses.is_dataclass(values) and not isinstance(values, type):
         values = dataclasses.asdict(values)
     disk.write_file(path, _json(values), replace=True)

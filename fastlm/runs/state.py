@@ -1,6 +1,6 @@
-"""What state a run is in: one word, decided here alone by the files of the run.
+"""The state of a run, decided here alone from the files of the run.
 
-Damaged and missing files are no errors: what cannot be read is taken as not there.
+Damaged and missing files are no errors: a file that cannot be read counts as missing.
 """
 
 import time
@@ -14,38 +14,38 @@ from fastlm.runs.run_files import RunFiles
 StateName = Literal["waiting", "running", "finished", "stopped", "diverged", "broken off"]
 
 SILENT_SECONDS = 900.0
-"""without a new row, after which a run is taken to be dead if nothing tells of its end"""
+"""Seconds without a new row after which a run without a recorded end is taken to be dead."""
 
 
 class RunState(NamedTuple):
-    """The state of a run, and how it came to it, for people; empty where the name says all."""
+    """The state of a run and an explanation for people, empty if the name says all."""
 
     name: StateName
     reason: str = ""
 
     @property
     def is_final(self) -> bool:
-        """Whether it came to its end: there is nothing to go on with."""
+        """Whether the run has ended and cannot be resumed."""
         return self.name in ("finished", "diverged")
 
 
 class LogEnd(NamedTuple):
-    """The last row of a log, and the last step of all; empty and 0 for a log without rows."""
+    """The last row and the highest step of a log; empty and 0 for a log without rows."""
 
     row: Mapping[str, Any] = {}
     step: float = 0.0
 
     @classmethod
     def of_rows(cls, rows: Sequence[Mapping[str, Any]]) -> "LogEnd":
-        """The end of a log with these rows."""
+        """Return the end of a log with these rows."""
         return cls(rows[-1], max(number(row.get("step")) or 0.0 for row in rows)) if rows else cls()
 
 
 def state_of(folder: Path, *, end: LogEnd | None = None, is_over: bool = False) -> RunState:
-    """The state of the run in a folder, which need not be there.
+    """Return the state of the run in a folder, which need not exist.
 
-    The first line that holds decides. A summary or a failure counts as long as the run did not go
-    on after it: the log has no later step, and no resume that was written later.
+    The first line of the table that applies decides. A summary or a failure counts unless the run
+    was resumed after it, that is unless the log has a later step or a later resume.
 
     ==========  ==================================================================================
     state       its files
@@ -60,8 +60,8 @@ def state_of(folder: Path, *, end: LogEnd | None = None, is_over: bool = False) 
     ==========  ==================================================================================
 
     Args:
-        end: of its log, if that was read already.
-        is_over: whether it is known that no process writes there; it is then not running.
+        end: end of its log, if that was read already.
+        is_over: whether the run is known to have no process, so that it is not running.
     """
     files = RunFiles(folder)
     end = LogEnd.of_rows(read_log(folder).rows) if end is None else end
@@ -86,16 +86,17 @@ def state_of(folder: Path, *, end: LogEnd | None = None, is_over: bool = False) 
 
 
 def is_silent(folder: Path) -> bool:
-    """Whether a run has written nothing for SILENT_SECONDS: no row, or before the first no file."""
+    """Return whether a run wrote no row (before the first: no file) for SILENT_SECONDS."""
     files = RunFiles(folder)
     changed = changed_at(files.log) or changed_at(files.config)
     return time.time() - changed > SILENT_SECONDS
 
 
 def _went_on(files: RunFiles, end: LogEnd, told: Path, step: float | None = None) -> bool:
-    """Whether the log goes on after a file that told of the run's end, at a step if that is known.
+    """Return whether the log continues after a file that recorded the end of the run.
 
-    The times of copied files may not tell, so that they count for a resume alone.
+    The step of that file decides if it is known. Copying changes the times of files, so they count
+    only for a resume.
     """
     if step is not None and end.step > step:
         return True
