@@ -1,4 +1,4 @@
-"""Text to train on: documents are read, stories made, data sets downloaded."""
+"""Training text: reading documents, generating stories and downloading data sets."""
 
 from typing import TYPE_CHECKING
 

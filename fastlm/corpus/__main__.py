@@ -57,12 +57,12 @@ def _owt(out: Path, base_url: str | None = None) -> None:
 
 
 def _mirror(base_url: str | None, environment: Mapping[str, str]) -> str:
-    """Where data sets come from: the flag, else FASTLM_MIRROR, else HF_ENDPOINT, else their home.
+    """Return the address of data sets: flag, FASTLM_MIRROR, HF_ENDPOINT or default, in this order.
 
-    An empty variable is none.
+    An empty variable counts as unset.
 
     Raises:
-        ValueError: if it is no address, with where it stands.
+        ValueError: if it is no address; the message says where it was set.
     """
     mirror, endpoint = environment.get("FASTLM_MIRROR"), environment.get("HF_ENDPOINT")
     if base_url is not None:
@@ -93,7 +93,7 @@ ARGUMENTS: dict[str, Callable[..., None]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line of fastlm.corpus."""
+    """Run the command line of fastlm.corpus."""
     cli.run_command(
         ARGUMENTS,
         argv,

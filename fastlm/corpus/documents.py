@@ -1,7 +1,7 @@
-"""Reading the documents of text files, whole or in pieces, in memory that does not grow with them.
+"""Reading the documents of text files, whole or in pieces, in memory independent of file size.
 
-Documents stand in .txt files with <|endoftext|> between them, in .jsonl files one a line,
-in .parquet files one a row; .txt and .jsonl files may be compressed.
+Documents are separated by <|endoftext|> in .txt files, and stored one per line in .jsonl files and
+one per row in .parquet files; .txt and .jsonl files may be compressed.
 """
 
 import codecs
@@ -40,23 +40,23 @@ def iter_documents(
 ) -> Iterator[str]:
     """Yield the documents of text files, or of all text files in folders, in sorted order.
 
-    Documents of .txt files are what stands between separators, not one character changed;
-    pieces that are only white space are skipped. Memory grows with one document, not the file.
+    Documents of .txt files are the unchanged text between separators; those of only white space
+    are skipped. Memory grows with one document, not with the file.
 
     >>> Path("two.txt").write_text("one\\n<|endoftext|>\\r\\n two")
     >>> list(iter_documents("two.txt"))
     ['one\\n', '\\r\\n two']
 
     Args:
-        path: a file with a suffix of KNOWN_SUFFIXES, or a folder, searched for them in all depths;
-            or several, of which each file is read once.
-        errors: "replace" puts U+FFFD where the bytes are not UTF-8; "strict" refuses them.
-        text_field: where the lines of .jsonl files keep the document; the column of .parquet files.
-        block_bytes: how much is read at once; the documents do not depend on it.
+        path: a file with a suffix of KNOWN_SUFFIXES, or a folder that is searched recursively for
+            such files, or several of both; each file is read once.
+        errors: "replace" replaces bytes that are not UTF-8 by U+FFFD; "strict" refuses them.
+        text_field: field of .jsonl lines, or column of .parquet files, that holds the document.
+        block_bytes: bytes per read; the documents do not depend on it.
     Raises:
         FileNotFoundError: if there is no such path.
-        ValueError: bytes that are not UTF-8, lines that are not such JSON, .parquet files without
-            such a column, or no documents at all.
+        ValueError: if bytes are not UTF-8, a line is not such JSON, a .parquet file has no such
+            column, or there are no documents.
     """
     return _joined(iter_pieces(path, errors=errors, text_field=text_field, block_bytes=block_bytes))
 
@@ -71,14 +71,14 @@ def iter_pieces(
     first_file: int = 0,
     on_file: Callable[[int], object] = lambda number: None,
 ) -> Iterator[Piece]:
-    """As iter_documents, but long documents of .txt files come in several pieces.
+    """Yield documents like iter_documents, but long ones of .txt files in several pieces.
 
     Memory does not grow with the documents of .txt files.
 
     Args:
-        piece_characters: least size of a piece that does not end its document.
-        first_file: number of the file to begin with, where those before it are read already.
-        on_file: called with the number of each file before its first piece.
+        piece_characters: minimum size in characters of a piece that does not end its document.
+        first_file: index of the file to begin with, if earlier files were read already.
+        on_file: called with the index of each file before its first piece.
     """
     if errors not in ("strict", "replace"):
         raise ValueError(f'errors must be "strict" or "replace": got {errors!r}')
@@ -93,10 +93,10 @@ def iter_pieces(
 
 
 def text_files(paths: Iterable[StrPath]) -> list[Path]:
-    """The text files that are meant by files and folders, each once.
+    """Return the text files given by files and folders, each once.
 
     Raises:
-        FileNotFoundError: if a path is not there.
+        FileNotFoundError: if a path does not exist.
         ValueError: if a file is no text file, a folder has none, or there are no paths.
     """
     files = [file for path in paths for file in _text_files(Path(path))]
@@ -106,12 +106,12 @@ def text_files(paths: Iterable[StrPath]) -> list[Path]:
 
 
 def expand_texts(paths: Iterable[StrPath]) -> list[Path]:
-    """As expand, of patterns that are to match text files."""
+    """Expand patterns that match text files."""
     return expand(paths, is_wanted=is_text, wanted=f"files ending in {', '.join(KNOWN_SUFFIXES)}")
 
 
 def is_text(file: Path) -> bool:
-    """Whether it is a file that iter_documents reads, by its name."""
+    """Return whether a file has a suffix that iter_documents reads."""
     return file.name.endswith(KNOWN_SUFFIXES) and file.is_file()
 
 
@@ -168,8 +168,8 @@ def _whole(documents: Iterable[str]) -> Iterator[Piece]:
 
 
 def _without_blank(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Leave out documents that are nothing but white space."""
-    blank: list[str] = []  # that a document may begin with
+    """Skip documents of only white space."""
+    blank: list[str] = []  # blank pieces at the start of a document
     is_begun = False
     for text, is_end in pieces:
         if not is_begun and (not text or text.isspace()):
@@ -202,7 +202,7 @@ def _decoded(file: Path, blocks: Iterable[bytes], errors: Errors) -> Iterator[st
 
 
 def _separated(texts: Iterable[str], piece_characters: int) -> Iterator[Piece]:
-    """Split at separators, wherever the borders between the given texts lie."""
+    """Split at separators, independently of the borders between the given texts."""
     parts: list[str] = []
     n_held = 0
     tail = ""
@@ -261,7 +261,7 @@ def _json_text(where: str, line: str, errors: Errors, text_field: str) -> str:
 
 
 def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Cut at line feeds and keep them; joined, the lines are the blocks."""
+    """Yield lines with their line feeds; joined, they equal the joined blocks."""
     parts: list[bytes] = []
     for block in blocks:
         first, *later = block.split(b"\n")

@@ -1,6 +1,6 @@
-"""Fetching text over HTTP so that a broken connection costs little and a wrong file is noticed.
+"""Fetching text over HTTP: broken downloads are continued, and wrong files are detected.
 
-Standard library only.
+This module uses only the standard library.
 """
 
 import hashlib
@@ -49,10 +49,10 @@ def fetch_dataset(
 ) -> Path:
     """Download train.txt and valid.txt of a data set of DATASETS into a folder; return the folder.
 
-    Compressed files are unpacked and then removed. What is there already is not fetched again.
+    Compressed files are decompressed and then removed. Existing files are not fetched again.
 
     Args:
-        base_url: what to put before the paths in DATASETS, such as a mirror's address.
+        base_url: address before the paths in DATASETS, such as that of a mirror.
     Raises:
         DownloadError, OSError, ValueError: as fetch and decompress do.
     """
@@ -65,14 +65,14 @@ def fetch_dataset(
             fetch(url, target, on_progress=on_progress)
         elif not _is_finished(target, url, None):
             packed = out / (file_name + compression)
-            is_unpacked = packed.name in _read_records(out)  # by a call that was killed then
+            is_unpacked = packed.name in _read_records(out)  # a call was killed while decompressing
             disk.check_new_file(target, replace=is_unpacked or _is_fetched(target))
             fetch(url, packed, on_progress=on_progress)
             source = _read_records(out)[packed.name]
             try:
                 decompress(packed, target)
             except ValueError:
-                # It came as the server sent it, so keeping it would only fail again.
+                # The file is as the server sent it, so keeping it would only fail again.
                 packed.unlink()
                 raise
             _write_record(target, source | _measure(target), drop=packed.name)
@@ -91,22 +91,22 @@ def fetch(
     timeout: float = 30.0,
     first_wait: float = 1.0,
 ) -> Path:
-    """Download a file, going on where an earlier attempt or call broke off; return out_path.
+    """Download a file, continuing an interrupted attempt or call; return out_path.
 
     Bytes go to out_path + ".part" and become out_path only when they are complete and on disk.
-    The part is continued only while the server's ETag or Last-Modified is the one it began with
-    (or, where a server gives neither, while expected_sha256 will tell). sources.json beside the
-    file keeps address, size, SHA-256, ETag and date; a file that agrees with it is not fetched.
+    The part is continued only if the server's ETag or Last-Modified is unchanged (or, if a server
+    gives neither, if expected_sha256 is given). sources.json beside the file keeps address, size,
+    SHA-256, ETag and date; a file that agrees with it is not fetched.
 
     Args:
-        on_progress: called with ("total", bytes of the file) where the server tells them, and then
-            with ("bytes", there so far); again after an attempt that broke off.
-        retries: attempts that may fail in a row without one new byte, after the first.
-        timeout: seconds the server may stay silent.
+        on_progress: called with ("total", bytes of the file) if the server tells them, and then with
+            ("bytes", bytes so far); both are repeated after an interrupted attempt.
+        retries: consecutive further attempts that may fail without a new byte.
+        timeout: seconds that the server may stay silent.
         first_wait: seconds before the second attempt; doubles each time, 30 at most.
     Raises:
-        DownloadError: refused, broken off too often, or not the file that was expected.
-        FileExistsError: if there is a file that was not fetched.
+        DownloadError: if it is refused, interrupted too often, or not the expected file.
+        FileExistsError: if out_path exists and was not fetched.
         BlockingIOError: if another process fetches it.
         ValueError: if url is not an http or https address.
     Source: range requests as in RFC 9110, sections 13.1.5 and 14.
@@ -137,7 +137,7 @@ def fetch(
 
 
 class _Download:
-    """A download under way: a part and, in its note, what the server said the file is."""
+    """A download in progress: a part and a note of the server's description of the file."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class _Download:
             self.clear()
 
     def can_continue(self) -> bool:
-        """Tell whether a glued file would be noticed: by the server, or by us at the end."""
+        """Return whether the server or the final hash would detect parts of different files."""
         return self.part.n_bytes > 0 and bool(self._validator() or self.expected_sha256)
 
     def clear(self) -> None:
@@ -163,7 +163,7 @@ class _Download:
         self.note = {}
 
     def attempt(self, timeout: float, on_progress: Progress | None) -> str:
-        """Ask for what is missing and write it; return the whole file's SHA-256 when complete."""
+        """Request and write the missing bytes; return the SHA-256 of the complete file."""
         if not self.can_continue():
             self.clear()
         start = self.part.n_bytes
@@ -179,7 +179,7 @@ class _Download:
             return self._receive(response, start, total, on_progress)
 
     def finish(self, sha256: str) -> dict[str, Any]:
-        """Check the complete part and give it its name; return what is to be recorded of it."""
+        """Check the complete part and give it its name; return its record."""
         size = self.part.n_bytes
         wrong = ""
         if self.expected_bytes is not None and size != self.expected_bytes:
@@ -214,7 +214,7 @@ class _Download:
         return headers
 
     def _agree(self, response: Any, start: int) -> tuple[int, int | None]:
-        """Find where the body belongs and how long the whole is; keep or renew the note."""
+        """Return the offset of the body and the size of the file; keep or renew the note."""
         note = {
             "url": self.url,
             "etag": response.headers.get("ETag"),
@@ -223,7 +223,7 @@ class _Download:
         total: int | None = None
         if response.status == http.client.PARTIAL_CONTENT:
             first, total = _content_range(response.headers.get("Content-Range", ""))
-            # Some servers heed Range but not If-Range, and would have us glue two files.
+            # Some servers heed Range but not If-Range, which would join parts of two files.
             if first != start or _contradicts(note, self.note):
                 self.clear()
                 raise _BrokenOffError("the file changed on the server")
@@ -261,7 +261,7 @@ class _Download:
         return digest.hexdigest()
 
     def _digest(self) -> Any:
-        """SHA-256 of what is there; more is then written after it."""
+        """Return the SHA-256 of the part; the file position is then at its end."""
         digest = hashlib.sha256()
         self.part.file.seek(0)
         while block := self.part.file.read(BLOCK_BYTES):
@@ -286,7 +286,7 @@ def _contradicts(note: dict[str, Any], earlier: dict[str, Any]) -> bool:
 
 
 def _read_network(response: Any) -> bytes:
-    """Read what has arrived. Only this may count as a broken connection: a full disk may not."""
+    """Read the bytes that have arrived; only errors here count as a broken connection."""
     try:
         block: bytes = response.read1(BLOCK_BYTES)
     except (OSError, http.client.HTTPException) as error:
@@ -323,7 +323,7 @@ def _is_finished(path: Path, url: str, expected_sha256: str | None) -> bool:
 
 
 def _is_fetched(path: Path) -> bool:
-    """Whether what is at a path was fetched, so that it may be fetched again in its place."""
+    """Return whether the file at a path was fetched, so that a new download may replace it."""
     return path.name in _read_records(path.parent) or disk.was_named(path)
 
 
@@ -345,6 +345,6 @@ def _read_records(folder: Path) -> dict[str, dict[str, Any]]:
 def _write_record(path: Path, record: dict[str, Any], *, drop: str = "") -> None:
     wait = disk.WAIT_SECONDS
     with disk.whole_file(path.parent / RECORDS, replace=True, wait_seconds=wait) as file:
-        records = _read_records(path.parent) | {path.name: record}  # while no other writes there
+        records = _read_records(path.parent) | {path.name: record}  # read while the file is locked
         records.pop(drop, None)
         file.write((json.dumps(records, indent=1, sort_keys=True) + "\n").encode())

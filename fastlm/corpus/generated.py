@@ -1,4 +1,4 @@
-"""Generated stories in files: made once, kept while their arguments are the same."""
+"""Writing generated stories to files, which are kept while their arguments are the same."""
 
 import contextlib
 import hashlib
@@ -14,7 +14,7 @@ from fastlm.corpus.stories import generate_stories, story
 from fastlm.files import disk
 from fastlm.files.compression import read_blocks
 
-# Validation stories come from indices that no training file reaches: 2^40 stories are a petabyte.
+# No training file reaches the indices of validation stories: 2^40 stories are a petabyte.
 _FIRST_VALID_STORY = 1 << 40
 
 
@@ -29,10 +29,11 @@ def make_stories(
     No story is in both files. Finished files of the same arguments are kept as they are.
 
     Args:
-        n_bytes: size of train.txt, passed by less than one story; valid_bytes likewise.
+        n_bytes: size of train.txt, exceeded by less than one story.
+        valid_bytes: size of valid.txt, likewise.
     Raises:
-        ValueError: sizes below 1, or a folder whose train.txt, valid.txt or corpus.json is of
-            something else.
+        ValueError: if a size is below 1, or the folder has a train.txt, valid.txt or corpus.json
+            of something else.
         BlockingIOError: if another process makes them.
     """
     out = Path(out)
@@ -44,7 +45,7 @@ def make_stories(
         "seed": seed,
         "n_bytes": n_bytes,
         "valid_bytes": valid_bytes,
-        # Another edition of the generator makes the files anew.
+        # A changed generator makes new files.
         "first_stories": hashlib.sha256(
             "".join(story(seed, index) for index in range(100)).encode()
         ).hexdigest(),
@@ -68,15 +69,14 @@ def make_stories(
         for name, stories in texts.items():
             file = stack.enter_context(disk.whole_file(out / name, replace=is_ours))
             files[name] = _write_documents(file, stories, name)
-        # The card goes first: after a crash before the files get their names it tells whose they
-        # are.
+        # The card is written first: after a crash it identifies files that have no names yet.
         text = json.dumps({**asked, "files": files}, indent=1) + "\n"
         disk.write_file(out / "corpus.json", text.encode(), replace=is_ours)
     return out
 
 
 def _write_documents(file: BinaryIO, documents: Iterable[str], label: str) -> dict[str, Any]:
-    """Write documents with a separator after each; return size, hash and number of them."""
+    """Write documents with a separator after each; return size, hash and count."""
     on_progress = PrintedProgress(label)
     digest = hashlib.sha256()
     n_documents = n_bytes = 0
@@ -111,7 +111,7 @@ def _intact(folder: Path, files: dict[str, dict[str, Any]]) -> bool:
 
 
 class PrintedProgress:
-    """Prints how many bytes of a long job are done, a line every two seconds, on standard error."""
+    """Prints the bytes done of a long job to standard error, one line every two seconds."""
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -129,4 +129,4 @@ class PrintedProgress:
         of = f" of {self.total / 1e6:.1f}" if self.total else ""
         print(f"{self.label}: {n / 1e6:.1f}{of} MB", file=sys.stderr)
         if n == self.total:
-            self.total = None  # the next file may be of unknown size
+            self.total = None  # the next file may have an unknown size

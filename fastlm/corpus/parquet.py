@@ -1,6 +1,6 @@
 """Reading a column of text from .parquet files, in batches of rows.
 
-pyarrow is imported when a .parquet file is met: pip install 'fastlm[parquet]'.
+pyarrow is imported only when a .parquet file is read: pip install 'fastlm[parquet]'.
 """
 
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ _BUFFER_BYTES = 1 << 20  # without a buffer a whole column of a row group is rea
 
 
 def check_parquet(path: Path, column: str) -> None:
-    """Refuse a file that has no such column of text; of the rows nothing is read.
+    """Refuse a file that has no such column of text, without reading rows.
 
     Raises:
-        ValueError: if the file is damaged, the column is missing or holds something else, or
-            pyarrow is.
+        ValueError: if the file is damaged, the column is missing or holds no text, or pyarrow is
+            missing.
     """
     _open(path, column).close()
 
@@ -25,9 +25,9 @@ def read_parquet(path: Path, column: str, errors: str) -> Iterator[str]:
     """Yield the texts of a column. Memory grows with a batch of rows, not with the file.
 
     Args:
-        errors: of bytes that are not UTF-8: "strict" refuses them, "replace" reads U+FFFD.
+        errors: "strict" refuses bytes that are not UTF-8; "replace" reads U+FFFD.
     Raises:
-        ValueError: as check_parquet, or naming the row that holds no text.
+        ValueError: as in check_parquet, or if a row holds no text; the message names it.
     """
     import pyarrow
 
@@ -58,7 +58,7 @@ def read_parquet(path: Path, column: str, errors: str) -> Iterator[str]:
 
 
 def _open(path: Path, column: str) -> Any:
-    """A ParquetFile of which the column is text."""
+    """Open a ParquetFile and check that the column is text."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -99,7 +99,7 @@ def _text_types() -> list[Any]:
 def _as_bytes(column: Any) -> list[bytes | None]:
     import pyarrow
 
-    # Not to strings at once: those with bytes that are no UTF-8 could not be told by their row.
+    # A direct cast to strings could not tell which row has bytes that are not UTF-8.
     if pyarrow.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     return column.cast(pyarrow.large_binary()).to_pylist()

@@ -95,8 +95,8 @@ def is_silent(folder: Path) -> bool:
 def _went_on(files: RunFiles, end: LogEnd, told: Path, step: float | None = None) -> bool:
     """Return whether the log continues after a file that recorded the end of the run.
 
-    The step of that file decides if it is known. Copying changes the times of files, so they count
-    only for a resume.
+    step is the last step of the run, if the file tells it. Copying changes the times of files, so
+    they alone do not decide.
     """
     if step is not None and end.step > step:
         return True
