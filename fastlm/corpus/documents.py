@@ -280,4 +280,4 @@ def _not_utf8(file: Path, offset: int) -> ValueError:
 
 
 SEPARATOR = "<|endoftext|>"
-"""Stands between documents; what follows a story in a text file is "\\n" + SEPARATOR + "\\n"."""
+"""Separator of documents; in text files a story is followed by "\\n" + SEPARATOR + "\\n"."""

@@ -99,8 +99,8 @@ def fetch(
     SHA-256, ETag and date; a file that agrees with it is not fetched.
 
     Args:
-        on_progress: called with ("total", bytes of the file) if the server tells them, and then with
-            ("bytes", bytes so far); both are repeated after an interrupted attempt.
+        on_progress: called with ("total", bytes of the file) if the server tells them, and then
+            with ("bytes", bytes so far); both are repeated after an interrupted attempt.
         retries: consecutive further attempts that may fail without a new byte.
         timeout: seconds that the server may stay silent.
         first_wait: seconds before the second attempt; doubles each time, 30 at most.
