@@ -80,7 +80,7 @@ def describe_run(
 
     Args:
         name: the name that the page shows.
-        limit: number of training rows to keep, and of validation rows.
+        limit: greatest number of training rows to keep; half as many validation rows are kept.
     """
     files = RunFiles(folder)
     version = version_of(folder)  # taken before anything is read, so that later changes are news
