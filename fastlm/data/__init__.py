@@ -1,4 +1,4 @@
-"""From text to token files, and from token files to batches."""
+"""Turn text into token files, and token files into batches."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The command line of fastlm.data: a text to a folder of token files."""
+"""The command line of fastlm.data, which turns a text into a folder of token files."""
 
 import sys
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ ARGUMENTS = {"prepare": _prepare}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line of fastlm.data."""
+    """Run the command line of fastlm.data."""
     cli.run_command(
         ARGUMENTS, argv, prog=cli.program("data"), description="Token files for training."
     )

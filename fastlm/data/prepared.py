@@ -1,8 +1,8 @@
-"""From text to token files, and opening them again.
+"""Prepare token files from text, and open them again.
 
-A prepared folder holds train.bin and val.bin, or train-00000.bin and on of each, meta.json that
-says what they are, and the tokenizer that made them. While it is made, it holds what is done so
-far, and a note beside it says how far that is: the same call goes on from there.
+A prepared folder holds train.bin and val.bin (or shards: train-00000.bin, ...), meta.json, which
+describes them, and the tokenizer that made them. While the folder is being made, it holds the
+work done so far, and a note beside it records the progress: the same call continues from there.
 """
 
 import contextlib
@@ -34,28 +34,28 @@ from fastlm.tokenizer.training import train_bpe_from_documents
 __all__ = ["END_OF_TEXT", "PreparedData", "Split", "open_prepared", "prepare"]
 
 FORMAT = 2
-SHARDED_FORMAT = 3  # another number, so that what reads format 2 alone refuses it
+SHARDED_FORMAT = 3  # readers that know only format 2 refuse this number
 
 
 class Split(NamedTuple):
-    """Token ids in one file, or in several behind one another; memory-mapped."""
+    """The memory-mapped token ids of one split, in one file or in several consecutive ones."""
 
     tokens: Tokens
     text_bytes: int
-    """UTF-8 bytes of the text these tokens stand for, separators not counted"""
+    """Number of UTF-8 bytes of the text that the tokens encode, without separators"""
     files: tuple[TokenFile, ...]
     hash: str
-    """sha256 of the ids, as they were written, in however many files"""
+    """SHA-256 of the ids as written, independent of the number of files"""
 
     def verify(self) -> None:
-        """TokenFile.verify of each."""
+        """Call TokenFile.verify for each file."""
         for file in self.files:
             file.verify()
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A prepared folder, checked and open."""
+    """A prepared folder that has been checked and opened."""
 
     folder: Path
     vocab_size: int
@@ -68,17 +68,17 @@ class PreparedData:
         return tokenizer_of(self.folder)
 
     def verify(self) -> None:
-        """Split.verify of both."""
+        """Call Split.verify for both splits."""
         self.train.verify()
         self.val.verify()
 
 
 def open_prepared(folder: Path | str) -> PreparedData:
-    """Open a folder that prepare() made; token ids are read by PreparedData.verify alone.
+    """Open a folder that prepare() made; only PreparedData.verify reads all token ids.
 
     Raises:
-        FileNotFoundError: if it is not there or not such a folder.
-        ValueError: if a file is not what meta.json says, with the file's name.
+        FileNotFoundError: if the folder does not exist or was not made by prepare().
+        ValueError: if a file does not match meta.json; the message names the file.
     """
     folder = Path(folder)
     meta_path = folder / "meta.json"
@@ -121,10 +121,10 @@ def _open_split(folder: Path, described: dict[str, Any], vocab_size: int) -> Spl
 
 
 def check_tokenizer(data: PreparedData) -> None:
-    """Refuse data whose folder has another tokenizer than the one that made them.
+    """Refuse data whose folder holds a different tokenizer from the one that made them.
 
     Raises:
-        ValueError, FileNotFoundError: that names the folder.
+        ValueError, FileNotFoundError: if so; the message names the folder.
     """
     folder = data.tokenizer_folder
     found = Tokenizer.load(folder).hash
@@ -149,28 +149,29 @@ def prepare(
     stdin_format: Format = "txt",
     say: Callable[[str], object] = lambda line: None,
 ) -> Path:
-    """Make the token files of a text, once; a second call with the same arguments reuses them.
+    """Make the token files of a text; a second call with the same arguments reuses them.
 
-    A call that was interrupted is gone on with by the next one with the same texts and arguments:
-    the tokenizer is not trained again, and what is encoded stays; begun anew it would give the
-    same files. Memory grows with the distinct words of the training text, not with the text.
+    After an interruption, a call with the same texts and arguments continues the work: it does
+    not train the tokenizer again and keeps the ids already encoded. The files are the same as
+    those of an uninterrupted call. Memory grows with the number of distinct words in the training
+    text, not with its length.
 
     Args:
-        corpus: a text file, or a folder with a train and a valid file, or with documents; or
-            several, which are one text unless their names say which are for validation. "-" is
+        corpus: a text file, a folder with a train and a valid file, or a folder with documents;
+            several of them form one text unless their names say which are for validation. "-" is
             standard input.
-        tokenizer: folder of a tokenizer to use in place of training one on the training text.
+        tokenizer: folder of a tokenizer to use instead of training one on the training text.
         val_fraction: share of the documents kept for validation where there is no valid file.
-        replace: put the new data in the place of data prepared otherwise, when they are ready.
+        replace: replace data that was prepared with other arguments, once the new data is ready.
         text_field: field of .jsonl files and column of .parquet files that holds the text.
-        shard_tokens: write token files of so many tokens at most, and not one for each split.
-        stdin_format: what "-" gives; it may be compressed as well.
-        say: tells a person a line.
+        shard_tokens: write files of at most this many tokens instead of one file for each split.
+        stdin_format: format of standard input, which may also be compressed.
+        say: called with each line of progress for the user.
     Raises:
-        FileNotFoundError, ValueError: for texts that cannot be used, or that change meanwhile;
-            nothing is left then.
+        FileNotFoundError, ValueError: if a text cannot be used or changes during the call;
+            nothing is left behind.
         FileExistsError: if out holds something else.
-        BlockingIOError: if another process makes out.
+        BlockingIOError: if another process is making out.
     """
     paths = [corpus] if isinstance(corpus, Path) else list(corpus)
     if not 0 < val_fraction <= 0.5:
@@ -189,13 +190,13 @@ def prepare(
         "val_fraction": val_fraction,
         "tokenizer": Tokenizer.load(tokenizer).hash if tokenizer else "trained on the text",
     }
-    # Left out where they are as ever: what was prepared before they came is reused.
+    # Default values are left out, so that data prepared before these options existed is reused.
     settings |= {"text_field": text_field} if text_field != "text" else {}
     settings |= {"shard_tokens": shard_tokens} if shard_tokens is not None else {}
     with contextlib.ExitStack() as stack:
         spool = None
         if STANDARD_INPUT in paths:
-            _same_source(out, settings, replace=replace)  # refused before anything is read
+            _same_source(out, settings, replace=replace)  # refuse before anything is read
             stack.enter_context(disk.locked(out))
             say("reading standard input")
             spool = stack.enter_context(spooled(sys.stdin.buffer, out, stdin_format))
@@ -210,10 +211,10 @@ def prepare(
         source = {"files": files, **settings}
         if _is_up_to_date(out, source, say, replace=replace):
             return out
-        texts.check()  # unusable text is refused before anything is written
+        texts.check()  # refuse unusable text before anything is written
         if spool is None:
             stack.enter_context(disk.locked(out))
-            if _is_up_to_date(out, source, say, replace=replace):  # by now
+            if _is_up_to_date(out, source, say, replace=replace):  # it may be by now
                 return out
         part = stack.enter_context(
             disk.resumed_folder(out, replace=replace, last="meta.json", is_locked=True)
@@ -221,7 +222,7 @@ def prepare(
         try:
             _fill(part, texts, source, spool, vocab_size, tokenizer, n_threads, say)
         except ValueError:
-            part.clear()  # of a text that cannot be used, or is another one now
+            part.clear()  # the text cannot be used, or it has changed
             raise
         except BaseException:
             if part.read_note():
@@ -231,14 +232,14 @@ def prepare(
 
 
 def _fingerprint(path: Path) -> tuple[int, int]:
-    """Bytes and time of the last change of a file, or of all files of a folder."""
+    """Return the size in bytes and the last modification time of a file or a folder's files."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     stats = [f.stat() for f in files if not disk.is_in_the_making(f, path)]
     return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
 
 
 def _identities(texts: Texts, spool: Spool | None) -> list[list[Any]]:
-    """What tells each file of a text from another file in its place, and from a changed one."""
+    """Return values that identify each file of a text and differ when the file changes."""
     return [
         spool.identity if spool is not None and path == spool.path else identify(path)
         for path in texts.files
@@ -256,7 +257,7 @@ def _is_up_to_date(
 
 
 def _same_source(out: Path, source: dict[str, Any], *, replace: bool) -> bool:
-    """Whether out holds data made of this already; False where such data can be put.
+    """Return whether out already holds data made from this source; False if out is free for it.
 
     Raises:
         FileExistsError: if out holds something else.
@@ -294,7 +295,7 @@ def _fill(
     n_threads: int | None,
     say: Callable[[str], object],
 ) -> None:
-    """Make all files of a prepared folder, or those that an interrupted call did not."""
+    """Make all files of a prepared folder, or those that an interrupted call did not make."""
     identities = _identities(texts, spool)
     made_of = {**source, "texts": identities}
     times = RecordTimes()
@@ -346,11 +347,11 @@ def _make_tokenizer(
 def write_meta(
     folder: Path, tokenizer: Tokenizer, splits: dict[str, Any], source: dict[str, Any]
 ) -> None:
-    """Write meta.json, which makes a folder with token files a prepared one.
+    """Write meta.json, which turns a folder with token files into a prepared folder.
 
     Args:
-        splits: train and val: of each the facts of its files, text_bytes and documents.
-        source: what the tokens were made of, for people and for prepare().
+        splits: for train and val, the facts of the files, text_bytes and documents.
+        source: description of the texts and settings, read by people and by prepare().
     """
     meta = {
         "format": SHARDED_FORMAT if any("shards" in s for s in splits.values()) else FORMAT,

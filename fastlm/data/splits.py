@@ -1,6 +1,6 @@
-"""Training and validation documents of a corpus, from any place on.
+"""Read the training and validation documents of a corpus, beginning at any place.
 
-They come in pieces, so that memory does not grow with a long document.
+Documents are read in pieces, so that memory does not grow with their length.
 """
 
 import functools
@@ -16,26 +16,27 @@ SPLITS: tuple[SplitName, ...] = ("train", "val")
 
 
 class Place(NamedTuple):
-    """Where in the documents of several files a reading is to begin, or has come to."""
+    """A position in the documents of several files, where reading begins or has stopped."""
 
     file: int = 0
-    """number of the file"""
+    """Index of the file"""
     n_before: int = 0
-    """documents in the files before it"""
+    """Number of documents in the files before it"""
     document: int = 0
-    """number of the document in its file"""
+    """Index of the document in its file"""
     characters: int = 0
-    """of the document that lie before the place"""
+    """Characters of the document before the place"""
 
 
 BEGIN = Place()
 
 
 class Texts:
-    """Training and validation documents of files and folders, as often as they are asked for.
+    """Training and validation documents of files and folders, which can be read repeatedly.
 
-    One folder with a training and a validation file has that split, and so have several files
-    whose names say which they are. All others are one text, of which a part is held out.
+    A folder with a training and a validation file is split accordingly, and so are several files
+    whose names say which split they belong to. All other texts form one text, and a part of it is
+    held out.
     """
 
     def __init__(self, paths: Sequence[Path], *, val_fraction: float, text_field: str) -> None:
@@ -46,21 +47,21 @@ class Texts:
 
     @property
     def sources(self) -> list[Path]:
-        """What was given: files, or the folder where it is one without a split."""
+        """Return the given files, or the given folder if it is a single one without a split."""
         if self.splits is not None:
             return [*self.splits[0], *self.splits[1]]
         return self.paths if len(self.paths) == 1 else text_files(self.paths)
 
     @property
     def files(self) -> list[Path]:
-        """All files that are read."""
+        """Return all files that are read."""
         return text_files(self.sources)
 
     def check(self) -> None:
-        """Refuse files without a document, of both splits, before there is any long work.
+        """Refuse files without a document, in both splits, before any long work begins.
 
         Raises:
-            FileNotFoundError, ValueError: as iter_pieces.
+            FileNotFoundError, ValueError: as iter_pieces does.
         """
         for paths in [self.paths] if self.splits is None else self.splits:
             next(iter_pieces(paths, text_field=self.text_field))
@@ -72,7 +73,7 @@ class Texts:
         return self.read("val")
 
     def read(self, name: SplitName, begin: Place = BEGIN) -> "Reading":
-        """The pieces of one split from a place on, of which an earlier Reading told."""
+        """Return the pieces of one split, beginning at a place that an earlier Reading gave."""
         if self.splits is not None:
             return Reading(self.splits[name == "val"], self.text_field, begin)
         n_documents, n_characters = self._counts
@@ -82,7 +83,7 @@ class Texts:
 
     @functools.cached_property
     def _counts(self) -> tuple[int, int]:
-        """Documents and characters as far as the first period: they say which rule applies."""
+        """Return the documents and characters of the first period, which decide the split rule."""
         n_documents = n_characters = 0
         for text, is_end in iter_pieces(self.paths, text_field=self.text_field):
             n_characters += len(text)
@@ -92,7 +93,7 @@ class Texts:
         return n_documents, n_characters
 
     def _cut_of_one(self, n_characters: int) -> int:
-        """Where the only document is cut in two: at the last line that begins before its end."""
+        """Return where to cut a single document: the last line start before its held-out end."""
         end = n_characters - max(1, n_characters // self.period)
         found = begin = 0
         for text, _ in iter_pieces(self.paths, text_field=self.text_field):
@@ -105,9 +106,10 @@ class Texts:
 
 
 class Reading:
-    """The pieces of a split; while it is iterated over, place is the begin of their document.
+    """The pieces of a split; during iteration, place is the start of the current document.
 
-    Of held-out documents every period-th is for validation, of a single one the end.
+    If documents are held out, every period-th document is for validation; if there is only one
+    document, its end is.
     """
 
     def __init__(
@@ -119,11 +121,11 @@ class Reading:
         is_val: bool = True,
         cut: int | None = None,
     ) -> None:
-        """Nothing is read yet.
+        """Prepare to read; no file is opened yet.
 
         Args:
-            begin: a place, or the end, of a document of this split.
-            cut: character at which the only document is cut into the two splits.
+            begin: a place in a document of this split, or the document's end.
+            cut: index of the character at which a single document is cut into the two splits.
         """
         self._paths, self._text_field = paths, text_field
         self._begin = begin
@@ -132,7 +134,7 @@ class Reading:
 
     @property
     def place(self) -> Place:
-        """Begin of the document of the piece that came last."""
+        """Return the start of the document that the latest piece belongs to."""
         return Place(self._file, self._n_before, self._document)
 
     def __iter__(self) -> Iterator[Piece]:
@@ -146,7 +148,7 @@ class Reading:
         yield from pieces
 
     def _all(self) -> Iterator[Piece]:
-        """From the begin of the first document on."""
+        """Return all pieces, beginning at the start of the first document to be read."""
         first, n_skipped = self._begin.file, self._begin.document
         pieces = iter_pieces(
             self._paths, text_field=self._text_field, first_file=first, on_file=self._begin_file
@@ -198,14 +200,14 @@ def find_splits(path: str | Path) -> tuple[Path, Path] | None:
     """Find the training and the validation file of a folder by the words in their names.
 
     One has "train" or "training" in its name, the other "val", "valid" or "validation", as in
-    owt_train.txt.gz and owt_valid.txt.gz. Files of other names do not matter.
+    owt_train.txt.gz and owt_valid.txt.gz. Files with other names are ignored.
 
     Returns:
-        (train, valid), or None if path is no folder or misses one of them.
+        (train, valid), or None if path is not a folder or lacks one of them.
     Raises:
-        ValueError: if two files may be meant.
+        ValueError: if two files match the same word.
     """
-    from fastlm.corpus.documents import is_text  # reads what is compiled
+    from fastlm.corpus.documents import is_text  # it reads compressed files
 
     path = Path(path)
     if not path.is_dir():
@@ -228,12 +230,12 @@ def find_splits(path: str | Path) -> tuple[Path, Path] | None:
 
 
 def split_by_names(files: Sequence[Path]) -> tuple[list[Path], list[Path]] | None:
-    """Tell training from validation files by the words find_splits knows; any number of each.
+    """Separate training from validation files by the words that find_splits looks for.
 
     Returns:
-        (train, valid), or None if no name says train or none says valid.
+        (train, valid), each of any length, or None if no name says train or none says valid.
     Raises:
-        ValueError: if there are both, and a file of which the name says neither, or both.
+        ValueError: if both kinds exist and a file's name says neither or both.
     """
     words = [tuple(bool(w.search(f.name.lower())) for w in (_TRAIN, _VALID)) for f in files]
     train, valid = (

@@ -1,4 +1,4 @@
-"""Standard input kept on disk while it is needed, so that it can be read more than once."""
+"""Keep standard input on disk while it is needed, so that it can be read more than once."""
 
 import contextlib
 import hashlib
@@ -13,12 +13,12 @@ STANDARD_INPUT = Path("-")
 Format = Literal["txt", "jsonl", "parquet"]
 
 _BLOCK_BYTES = 1 << 20
-# None of them can begin a text in UTF-8.
+# No UTF-8 text can begin with any of these.
 _PACKED = {b"\x1f\x8b": ".gz", b"\xfd7zXZ\x00": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
 
 
 class Spool(NamedTuple):
-    """What a stream gave, as a file."""
+    """The content of a stream, kept in a file."""
 
     path: Path
     n_bytes: int
@@ -26,20 +26,20 @@ class Spool(NamedTuple):
 
     @property
     def identity(self) -> list[Any]:
-        """What tells it from another stream: all of its content."""
+        """Return values that identify the stream by its whole content."""
         return ["standard input", self.n_bytes, self.sha256]
 
 
 @contextlib.contextmanager
 def spooled(stream: BinaryIO, out: Path, kind: Format) -> Iterator[Spool]:
-    """Write a stream to a file beside out, which is removed at the end of the with block.
+    """Write a stream to a file beside out, and remove the file at the end of the with block.
 
-    The file's suffix says of which kind it is, and how it is compressed: that is seen in its first
-    bytes. A ValueError of the with block that names the file names standard input in its place.
+    The file's suffix gives its format and its compression, which is detected from the first bytes.
+    If a ValueError of the with block names the file, it is raised with "standard input" instead.
     The caller holds disk.locked(out).
 
     Raises:
-        OSError: if the disk takes no more; what it took is removed.
+        OSError: if the disk is full; the partial file is removed.
     """
     spool = None
     with disk.scratch_folder(out) as folder:

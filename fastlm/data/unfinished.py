@@ -1,4 +1,4 @@
-"""Prepared data in the making: what is done so far, and a note by which a later process goes on."""
+"""Prepared data in progress, with a note from which a later process continues the work."""
 
 import contextlib
 from collections import deque
@@ -21,30 +21,30 @@ from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 NOTE_FORMAT = 1
-"""another one when texts are read in another order"""
+"""Version of the note; it changes when texts are read in another order"""
 
 
 def tokenizer_of(prepared: Path) -> Path:
-    """Where a prepared folder has its tokenizer."""
+    """Return the folder of the tokenizer in a prepared folder."""
     return prepared / "tokenizer"
 
 
 class SplitProgress(NamedTuple):
-    """How far a split has come."""
+    """The progress of encoding a split."""
 
     place: Place = BEGIN
     n_documents: int = 0
     n_bytes: int = 0
-    """of their text, separators not counted"""
+    """UTF-8 bytes of the documents encoded so far, without separators"""
     written: Written | None = None
     is_whole: bool = False
 
 
 class UnfinishedData:
-    """A folder with a tokenizer and with token files that are written to their end or not.
+    """A folder with a tokenizer and with token files, complete or not.
 
-    The note says how far they are. It is written now and then, so that what a kill costs is the
-    work of RECORD_SECONDS, and when an error ends the work.
+    The note records their progress. It is written periodically, so that a killed process loses at
+    most RECORD_SECONDS of work, and also when an error ends the work.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class UnfinishedData:
         splits: dict[str, tuple[SplitProgress, TokenWriter]],
         times: RecordTimes,
     ) -> None:
-        """Take over splits that are begun.
+        """Take over splits that have been begun.
 
         Args:
-            made_of: texts and options that decide what is written, as JSON has them.
+            made_of: the texts and options that determine the files, as JSON values.
         """
         self.tokenizer = tokenizer
         self._part, self._made_of, self._times = part, made_of, times
@@ -70,11 +70,11 @@ class UnfinishedData:
         return ", ".join(counts) or "0 documents"
 
     def is_whole(self, name: SplitName) -> bool:
-        """Whether all of a split is encoded."""
+        """Return whether a split is encoded completely."""
         return name in self._progress and self._progress[name].is_whole
 
     def write_split(self, texts: Texts, name: SplitName, n_threads: int | None) -> Facts:
-        """Encode a split, or the rest of it; returns its facts for meta.json."""
+        """Encode a split, or the rest of it, and return its facts for meta.json."""
         begun = self._progress.get(name, SplitProgress())
         if name not in self._writers:
             self._writers[name] = _writer(self._part, self._made_of, self.tokenizer, name)
@@ -121,7 +121,7 @@ class UnfinishedData:
         def keep(end: End, written: Written) -> None:
             self._progress[name] = end.place._replace(written=written)
 
-        # Pieces end where tokens do, and the end of a document is a piece of its own.
+        # Pieces end at token boundaries, and the end of a document is a piece of its own.
         encoded = self.tokenizer.encode_blocks(blocks(), n_threads=n_threads)
         with contextlib.closing(encoded) as arrays:
             write_recorded(
@@ -137,7 +137,7 @@ class UnfinishedData:
 
 
 class _Counted:
-    """Gives the UTF-8 of pieces, and <|endoftext|> after each document; counts on the way."""
+    """Yields pieces as UTF-8, with <|endoftext|> after each document, and counts them."""
 
     def __init__(
         self, reading: Reading, special_tokens: Sequence[str], begun: SplitProgress
@@ -163,7 +163,7 @@ class _Counted:
 
     @property
     def progress(self) -> SplitProgress:
-        """Up to the end of what was given last."""
+        """Return the progress up to the end of the latest piece."""
         place = self._reading.place
         if self._is_ended:
             place = place._replace(document=place.document + 1)
@@ -175,7 +175,7 @@ class _Counted:
 def begin(
     part: disk.ResumedFolder, made_of: dict[str, Any], tokenizer: Tokenizer, times: RecordTimes
 ) -> UnfinishedData:
-    """Begin with a tokenizer alone, in an empty folder."""
+    """Begin in an empty folder by saving the tokenizer there."""
     tokenizer.save(tokenizer_of(part.folder))
     return UnfinishedData(part, made_of, tokenizer, {}, times)
 
@@ -186,10 +186,10 @@ def go_on(
     times: RecordTimes,
     say: Callable[[str], object],
 ) -> UnfinishedData | None:
-    """Take over what an interrupted call left; None where there is nothing that is of use.
+    """Take over the work of an interrupted call; return None if there is nothing usable.
 
     Args:
-        say: called with a line that says which of it is the case.
+        say: called with a line that tells whether the work is continued or begun anew.
     """
     if not any(part.folder.iterdir()):
         return None
@@ -232,7 +232,7 @@ def _check(note: dict[str, Any], made_of: dict[str, Any]) -> None:
 
 
 def changed_keys(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Keys of which two descriptions of how data are made have different values."""
+    """Return the keys whose values differ between two descriptions of how data is made."""
     return [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
 
 

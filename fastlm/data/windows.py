@@ -1,7 +1,7 @@
-"""Training windows over token files: which ones, in which order, and on which device.
+"""Choose training windows from token files, order them and move them to a device.
 
-Everything is a function of seed and window number, so that a run can stop anywhere and
-go on with the next window, whatever its batch size then is.
+Every window is a function of the seed and its number, so that a run can stop anywhere and
+continue with the next window, even with another batch size.
 """
 
 import itertools
@@ -30,11 +30,12 @@ def window_starts(
     sampling: Sampling,
     seed: int,
 ) -> NDArray[np.int64]:
-    """Where windows first ... first + n - 1 of a run begin: a pure function of its arguments.
+    """Return the starts of windows first ... first + n - 1 of a run, as a pure function.
 
-    random: each start 0 ... n_tokens - context_length - 1 equally likely. shuffled: each epoch
-    cuts the tokens into windows side by side from a random offset and goes through them in a
-    random order, so that every token is a target once (but for less than two windows at the ends).
+    With "random", each start 0 ... n_tokens - context_length - 1 is equally likely. With
+    "shuffled", each epoch cuts the tokens into adjacent windows from a random offset and visits
+    them in a random order, so that every token is a target once, except for fewer than two windows
+    of tokens at the ends.
 
     Raises:
         ValueError: if the tokens do not fill one window.
@@ -60,19 +61,19 @@ def _epoch_starts(epoch: int, n_tokens: int, context_length: int, seed: int) -> 
 
 
 def _hash_below(indices: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
-    """Uniform numbers below limit from (seed, index): the SplitMix64 output function."""
+    """Return uniform numbers below limit from (seed, index) by SplitMix64's output function."""
     with np.errstate(over="ignore"):
         z = indices.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         z += np.uint64((seed * 0xD1342543DE82EF95 + 1) & (2**64 - 1))
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z ^= z >> np.uint64(31)
-    # The remainder favours small results by less than limit / 2^64.
+    # The modulo favours small results by less than limit / 2^64.
     return (z % np.uint64(limit)).astype(np.int64)
 
 
 def check_length(n_tokens: int, context_length: int) -> None:
-    """Refuse tokens that do not fill one window and its last target."""
+    """Refuse tokens that are too few for one window and its last target."""
     if n_tokens < context_length + 1:
         raise ValueError(
             f"the data is shorter than one window: {n_tokens} tokens, needed "
@@ -82,10 +83,10 @@ def check_length(n_tokens: int, context_length: int) -> None:
 
 
 def take_windows(tokens: Tokens, starts: NDArray[np.int64], context_length: int) -> Batch:
-    """Inputs tokens[s : s + T] and targets tokens[s + 1 : s + T + 1], int64, on the CPU."""
+    """Return inputs tokens[s : s + T] and targets tokens[s + 1 : s + T + 1], int64, on the CPU."""
     windows = tokens[starts[:, None] + np.arange(context_length + 1)]
     both = torch.from_numpy(windows.astype(np.int64))
-    # Contiguous: a compiled step is compiled again for other strides.
+    # They must be contiguous: a compiled step is recompiled for other strides.
     return both[:, :-1].contiguous(), both[:, 1:].contiguous()
 
 
@@ -97,10 +98,10 @@ def get_batch(
     *,
     rng: np.random.Generator | None = None,
 ) -> Batch:
-    """Windows that start anywhere, with replacement: inputs and the tokens that follow them.
+    """Sample windows with replacement; return inputs and targets (the inputs shifted by one).
 
     Args:
-        rng: source of the starts; without one they differ from call to call.
+        rng: random generator of the starts; if None, they differ from call to call.
     Raises:
         ValueError: if the tokens do not fill one window.
     """
@@ -124,11 +125,11 @@ def batches(
     rank: int = 0,
     n_ranks: int = 1,
 ) -> Iterator[Batch]:
-    """Micro-batches without end, from a window number on.
+    """Yield micro-batches without end, beginning at a window number.
 
-    Of several processes each gets its own: number rank, rank + n_ranks, ...
+    Each of several processes gets its own batches: numbers rank, rank + n_ranks, ...
 
-    On CUDA they are gathered and pinned by a thread one batch ahead and copied without waiting.
+    On CUDA, a thread gathers and pins each batch one step ahead, and copies do not block.
     """
 
     def gather(first: int) -> Batch:

@@ -1,4 +1,4 @@
-"""Models and tokenizers written for other programs."""
+"""Export models and tokenizers to other programs."""
 
 from typing import TYPE_CHECKING
 

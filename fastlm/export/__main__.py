@@ -1,4 +1,4 @@
-"""The command line of fastlm.export: a run to a folder for other tools."""
+"""The command line of fastlm.export, which turns a run into a folder for other tools."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +45,7 @@ ARGUMENTS = _export
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line of fastlm.export."""
+    """Run the command line of fastlm.export."""
     cli.parse(ARGUMENTS, argv, prog=cli.program("export"))
 
 

@@ -1,8 +1,9 @@
-"""Networks under the names of Hugging Face's transformers: the same numbers, there and back.
+"""Convert networks to and from Hugging Face's transformers; they compute the same function.
 
-Of each network that a class of transformers computes exactly: its config.json and its
-tensors, from ours and to ours. RoPE turns pairs of neighbours here, and number k with number
-k + d_head / 2 there: rows of query and key projections, and gains of their norms, change places.
+For each network that a class of transformers computes exactly, this module converts config.json
+and the tensors in both directions. RoPE rotates pairs of neighbours here, but dimension k with
+k + d_head / 2 there: so the rows of query and key projections, and the gains of their norms, are
+permuted.
 """
 
 import dataclasses
@@ -26,14 +27,14 @@ _ACTIVATIONS = {"swiglu": "silu", "silu": "silu", "relu2": "relu2"}
 
 
 def hugging_face_type(config: ModelConfig) -> str:
-    """The model type of transformers that computes exactly this network.
+    """Return the model type of transformers that computes exactly this network.
 
-    llama; with norms of queries and keys qwen3; without a gate in the feed-forward part arcee;
-    without positions smollm3. With all of: no gains, a normed embedding, normed queries and keys,
-    no gate, it is nanochat, which may have a softcap.
+    The type is llama; qwen3 with norms of queries and keys; arcee without a gate in the
+    feed-forward layer; smollm3 without positions. A network without gains and without a gate,
+    with a normed embedding and normed queries and keys, is nanochat, which may have a softcap.
 
     Raises:
-        ValueError: naming every part of the network that no type has.
+        ValueError: if no type fits; the message names every part of the network that no type has.
     """
     is_plain, has_positions = config.ffn != "swiglu", config.position == "rope"
     is_nanochat = (
@@ -78,7 +79,7 @@ def hugging_face_type(config: ModelConfig) -> str:
 
 
 def hugging_face_config(config: ModelConfig) -> dict[str, Any]:
-    """What config.json says of the network.
+    """Return the values of config.json for the network.
 
     Raises:
         ValueError: as hugging_face_type does.
@@ -97,7 +98,7 @@ def hugging_face_config(config: ModelConfig) -> dict[str, Any]:
         "hidden_act": _ACTIVATIONS[config.ffn],
         "max_position_embeddings": config.context_length,
         "rms_norm_eps": config.norm_eps,
-        # The name of transformers 4, and that of 5.
+        # Transformers 4 reads the first name, and transformers 5 the second.
         "rope_theta": config.rope_theta,
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
         "attention_bias": False,
@@ -117,10 +118,10 @@ def hugging_face_config(config: ModelConfig) -> dict[str, Any]:
 
 
 def hugging_face_tensors(config: ModelConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A model's state dict under the names of transformers.
+    """Return a model's state dict under the names of transformers.
 
-    Norms without gains get gains of 1, where the class has gains; a norm of the embedding is
-    multiplied into its rows, where the class has none.
+    Norms without gains get gains of 1 if the class has gains; the embedding is stored normed if
+    the class has no norm for it.
     """
     kind = hugging_face_type(config)
     tensors = {}
@@ -134,10 +135,10 @@ def hugging_face_tensors(config: ModelConfig, state: Mapping[str, Tensor]) -> di
 
 
 def model_config(values: Mapping[str, Any]) -> ModelConfig:
-    """The network that a config.json of transformers describes.
+    """Return the network that a config.json of transformers describes.
 
     Raises:
-        ValueError: naming every entry of another network than ours can be.
+        ValueError: if ours cannot be that network; the message names every entry at fault.
     """
     kind = values.get("model_type")
     if kind not in (*ARCHITECTURES, "mistral"):
@@ -157,7 +158,7 @@ def model_config(values: Mapping[str, Any]) -> ModelConfig:
     activation = values.get("hidden_act", "relu2" if kind in ("arcee", "nanochat") else "silu")
     is_plain = kind in ("arcee", "nanochat")
     softcap = values.get("final_logit_softcapping", 15.0) if kind == "nanochat" else None
-    # Entries that transformers does not write where they have the class's default.
+    # Transformers does not write these entries if they have the class's default.
     window = values.get("sliding_window", 4096 if kind == "mistral" else None)
     uses_window = kind == "mistral" or values.get("use_sliding_window", False)
     n_kv_heads = values.get("num_key_value_heads") or n_heads
@@ -197,12 +198,13 @@ def model_config(values: Mapping[str, Any]) -> ModelConfig:
 def model_tensors(
     config: ModelConfig, kind: str, tensors: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Our state dict, float32, from tensors under the names of transformers.
+    """Return our float32 state dict from tensors under the names of transformers.
 
-    Heads that share keys and values get copies of their own: the same function, more parameters.
+    Heads that share keys and values get their own copies: the function is the same, with more
+    parameters.
 
     Raises:
-        ValueError: for tensors that are missing, left over, or of another shape.
+        ValueError: if tensors are missing, left over or of another shape.
     """
     names = _names(config, "llama" if kind == "mistral" else kind)
     others = dict(tensors)
@@ -226,10 +228,10 @@ def model_tensors(
 def without_padding(
     config: ModelConfig, state: dict[str, Tensor], vocab_size: int
 ) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """The network without the rows that stand for no token of its tokenizer.
+    """Return the network without the embedding rows beyond the tokenizer's vocabulary.
 
     Raises:
-        ValueError: if the tokenizer has more tokens than the network rows.
+        ValueError: if the tokenizer has more tokens than the network has rows.
     """
     if vocab_size > config.vocab_size:
         raise ValueError(
@@ -242,7 +244,7 @@ def without_padding(
 
 
 def _names(config: ModelConfig, kind: str) -> dict[str, str]:
-    """Our name of each tensor, and theirs."""
+    """Map our name of each tensor to its name in transformers."""
     has_gains = kind != "nanochat"
     names = {"token_embeddings.weight": "model.embed_tokens.weight"}
     if has_gains:
@@ -272,18 +274,18 @@ _TURNED = ("q_proj.weight", "k_proj.weight", "q_norm.weight", "k_norm.weight")
 
 
 def _halves_from_pairs(config: ModelConfig, kind: str, name: str, x: Tensor) -> Tensor:
-    """Numbers 0, 1, 2, 3 ... of each head in the order 0, 2, ... 1, 3, ..., if RoPE turns them."""
+    """Reorder rows 0, 1, 2, 3, ... of each head to 0, 2, ..., 1, 3, ... if RoPE rotates them."""
     if config.position != "rope" or not name.endswith(_TURNED):
         return x
     heads = x.reshape(-1, config.d_head // 2, 2, *x.shape[1:])
     first, second = heads.unbind(2)
-    # Its angles have the other sign: mirrored vectors turned the other way have equal products.
+    # Nanochat's angles have the opposite sign; negating one half keeps the dot products equal.
     halves = torch.stack([first, -second if kind == "nanochat" else second], dim=1)
     return halves.reshape(x.shape)
 
 
 def _pairs_from_halves(config: ModelConfig, kind: str, name: str, x: Tensor) -> Tensor:
-    """The inverse of _halves_from_pairs."""
+    """Invert _halves_from_pairs."""
     if config.position != "rope" or not name.endswith(_TURNED):
         return x
     first, second = x.reshape(-1, 2, config.d_head // 2, *x.shape[1:]).unbind(1)
@@ -291,7 +293,7 @@ def _pairs_from_halves(config: ModelConfig, kind: str, name: str, x: Tensor) -> 
 
 
 def _own_heads(config: ModelConfig, name: str, x: Tensor) -> Tensor:
-    """Rows of keys or values, copied for each head that shares them."""
+    """Copy rows of keys or values for each head that shares them."""
     n_shared, rest = divmod(config.d_model, x.shape[0])
     if rest or x.shape[0] % config.d_head:
         raise ValueError(f"{name} has {x.shape[0]} rows: expected whole heads of {config.d_head}")

@@ -1,4 +1,4 @@
-"""Trained models and their tokenizers in the formats of other tools.
+"""Write trained models and their tokenizers in the formats of other tools.
 
 python -m fastlm.export RUN --to hf --out DIR
 """
@@ -29,16 +29,16 @@ _CODE = Path(__file__).parent / "code" / "modeling_fastlm.py"
 def export_hugging_face(
     pretrained: Pretrained, out: Path, *, dtype: str = "float32", with_code: bool = False
 ) -> None:
-    """Write a folder that transformers and tokenizers load.
+    """Write a folder that the packages transformers and tokenizers load.
 
     Args:
-        dtype: of the weights: float32, bfloat16 or float16.
-        with_code: put modeling_fastlm.py beside the weights, which computes any network of ours;
-            transformers runs it with trust_remote_code=True. Otherwise no code of ours is needed.
+        dtype: dtype of the weights: float32, bfloat16 or float16.
+        with_code: put modeling_fastlm.py beside the weights; it computes any network of fastlm, and
+            transformers runs it with trust_remote_code=True. Without it, no such code is needed.
     Raises:
         ValueError: if no class of transformers computes this network and with_code is not given,
             or the tokenizer has no <|endoftext|>.
-        FileExistsError: if the folder has something in it.
+        FileExistsError: if the folder is not empty.
     """
     config, tokenizer = pretrained.config.model, pretrained.tokenizer
     end_of_text = _end_of_text(tokenizer)
@@ -74,9 +74,9 @@ def export_hugging_face(
 
 
 def _own_config(config: ModelConfig) -> dict[str, Any]:
-    """What config.json says for modeling_fastlm.py."""
+    """Return the values of config.json for modeling_fastlm.py."""
     fields = dataclasses.asdict(config)
-    del fields["zero_init"]  # of the start
+    del fields["zero_init"]  # it matters only at initialization
     return {
         **fields,
         "architectures": ["FastLMForCausalLM"],
@@ -88,7 +88,7 @@ def _own_config(config: ModelConfig) -> dict[str, Any]:
         "d_ff": config.ffn_width,
         "ngram_width": config.ngram_row_width,
         "tied_head": config.tie_weights,
-        "tie_word_embeddings": False,  # one tensor already, where it is tied
+        "tie_word_embeddings": False,  # a tied head is already one tensor
         "use_cache": config.ngram_rows == 0,
     }
 
@@ -97,7 +97,7 @@ def export_tiktoken(tokenizer: Tokenizer, out: Path) -> None:
     """Write ranks.tiktoken, and encoding.json with the pattern and the special tokens.
 
     Raises:
-        FileExistsError: if the folder has something in it.
+        FileExistsError: if the folder is not empty.
     """
     special = set(tokenizer.special_tokens.values())
     lines = [
@@ -112,7 +112,7 @@ def export_tiktoken(tokenizer: Tokenizer, out: Path) -> None:
 
 
 def _tokenizer_json(tokenizer: Tokenizer) -> bytes:
-    """The one file that says all of a tokenizer for the package `tokenizers`."""
+    """Return tokenizer.json, the complete tokenizer for the package `tokenizers`."""
     return disk.to_json(
         format_tokenizer_json(tokenizer.vocab, tokenizer.merges, tokenizer.special_tokens)
     ).encode()

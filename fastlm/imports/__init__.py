@@ -1,4 +1,4 @@
-"""Models and token files of other programs, taken over."""
+"""Import models, tokenizers and token files of other programs."""
 
 from typing import TYPE_CHECKING
 

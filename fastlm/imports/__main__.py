@@ -1,4 +1,4 @@
-"""The command line of fastlm.imports: what other tools have made, to folders of ours."""
+"""The command line of fastlm.imports, which turns files of other tools into our folders."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -71,7 +71,7 @@ ARGUMENTS: dict[str, Callable[..., None]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line of fastlm.imports."""
+    """Run the command line of fastlm.imports."""
     cli.run_command(
         ARGUMENTS,
         argv,

@@ -1,4 +1,4 @@
-"""What other tools have made, as runs, tokenizers and token files of ours.
+"""Import models, tokenizers and token files of other tools.
 
 python -m fastlm.imports model FOLDER --out RUN
 """
@@ -34,7 +34,7 @@ _KINDS: dict[tuple[int, int], np.dtype[Any]] = {
     (20240520, 1): np.dtype("<u2"),
     (20240801, 7): np.dtype("<u4"),
 }
-"""magic number and version of llm.c's token files, and the dtype of their tokens.
+"""Magic number and version of llm.c's token files, and the dtype of their tokens.
 Source: Karpathy 2024, github.com/karpathy/llm.c, dev/data/data_common.py."""
 _OTHERS = {b"\x93NUMPY": "a NumPy array", b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "gzip"}
 _BLOCK_TOKENS = 1 << 24
@@ -48,18 +48,19 @@ class ForeignTokens(NamedTuple):
 
 
 def import_model(folder: Path, out: Path, *, tokenizer: Path | None = None) -> list[str]:
-    """Make a run of a folder of transformers: a first checkpoint to generate or train from.
+    """Make a run from a folder of transformers, with a checkpoint to generate or train from.
 
-    Rows of the embedding that stand for no token of the tokenizer are left out.
+    Rows of the embedding beyond the tokenizer's vocabulary are left out.
 
     Args:
-        folder: has config.json and safetensors, one file or several with their index.
-        tokenizer: of the model, where the folder has none that Tokenizer.load reads.
+        folder: folder with config.json and safetensors, in one file or in several with an index.
+        tokenizer: the model's tokenizer, if the folder has none that Tokenizer.load reads.
     Returns:
-        what a person should know: lines.
+        Lines of notes for the user.
     Raises:
-        FileNotFoundError, ValueError: naming the file and what in it is of another network.
-        FileExistsError: if out has something in it.
+        FileNotFoundError, ValueError: if the model cannot be imported; the message names the file
+            and the entries that do not fit.
+        FileExistsError: if out is not empty.
     """
     disk.check_new_folder(out)
     path = folder / "config.json"
@@ -103,16 +104,16 @@ def import_tokens(
     *,
     dtype: Literal["uint16", "uint32"] = "uint16",
 ) -> Path:
-    """Make a prepared folder of token files: nanoGPT's, without a header, or llm.c's, with one.
+    """Make a prepared folder from token files of nanoGPT (no header) or llm.c (with a header).
 
     Args:
-        train, val: files, joined in the order given.
-        tokenizer: that made them.
-        dtype: of files without a header.
+        train, val: token files, joined in the given order.
+        tokenizer: the tokenizer that made them.
+        dtype: dtype of the tokens in files without a header.
     Raises:
-        FileNotFoundError, ValueError: naming the file and what is wrong with it; nothing is
-            written then.
-        FileExistsError: if out has something in it.
+        FileNotFoundError, ValueError: if a file cannot be imported; the message names it and its
+            fault, and nothing is written.
+        FileExistsError: if out is not empty.
     """
     disk.check_new_folder(out)
     read = Tokenizer.load(tokenizer)
@@ -147,12 +148,12 @@ def import_tokens(
 
 
 def open_foreign(path: Path, vocab_size: int, dtype: str) -> ForeignTokens:
-    """Look into a token file of another tool and map its tokens.
+    """Check a token file of another tool and memory-map its tokens.
 
     Args:
-        dtype: of the tokens, if the file has no header that says it.
+        dtype: dtype of the tokens, used if the file has no header.
     Raises:
-        FileNotFoundError, ValueError: as import_tokens.
+        FileNotFoundError, ValueError: as import_tokens does.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such token file: {path}")
@@ -212,7 +213,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_tensors(folder: Path) -> dict[str, Any]:
-    """All tensors of the safetensors in a folder, on the CPU."""
+    """Return all tensors of the safetensors files in a folder, on the CPU."""
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.is_file():

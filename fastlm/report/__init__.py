@@ -1,4 +1,4 @@
-"""One page of all runs, with charts."""
+"""Show all runs in one page with charts."""
 
 from typing import TYPE_CHECKING
 

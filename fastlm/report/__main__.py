@@ -1,4 +1,4 @@
-"""The command `python -m fastlm.report`: runs beside each other in one page."""
+"""The command `python -m fastlm.report`, which compares runs in one page."""
 
 import sys
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ ARGUMENTS = _report
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line of fastlm.report."""
+    """Run the command line of fastlm.report."""
     cli.parse(ARGUMENTS, argv, prog=cli.program("report"))
 
 

@@ -1,6 +1,6 @@
-"""One HTML page of many runs: curves, a table, what differs; self-contained, made to be sent.
+"""Make one HTML page of many runs, with curves, a table and the differences between them.
 
-The page's own files lie in fastlm/report/page_parts/.
+The page is self-contained, so that it can be sent. Its parts are in fastlm/report/page_parts/.
 """
 
 import re
@@ -17,11 +17,11 @@ SCRIPTS = ("format.js", "chart.js", "tables.js", "page.js")
 
 
 def report_values(runs: Mapping[Path, str], *, poll_seconds: float | None = None) -> dict[str, Any]:
-    """What the page is made of.
+    """Return the values that the page is made from.
 
     Args:
         runs: folders and their names, from find_runs.
-        poll_seconds: how often a page that is served asks for news; None for a file.
+        poll_seconds: seconds between the requests of a served page for news; None for a file.
     """
     limit = rows_per_run(len(runs))
     return {
@@ -32,11 +32,11 @@ def report_values(runs: Mapping[Path, str], *, poll_seconds: float | None = None
 
 
 def report_page(runs: Mapping[Path, str], *, poll_seconds: float | None = None) -> str:
-    """The page of runs, as HTML.
+    """Return the page of runs as HTML.
 
     Args:
         runs: folders and their names, from find_runs.
-        poll_seconds: how often a page that is served asks for news; None for a file.
+        poll_seconds: seconds between the requests of a served page for news; None for a file.
     """
     values = embedded(report_values(runs, poll_seconds=poll_seconds))
     return _filled(
@@ -50,7 +50,7 @@ def report_page(runs: Mapping[Path, str], *, poll_seconds: float | None = None) 
 
 
 def write_report(runs: Mapping[Path, str], out: Path) -> int:
-    """Write the page of runs, in the place of one of that name; returns its size in bytes."""
+    """Write the page of runs, replacing an existing file, and return its size in bytes."""
     disk.check_new_file(out, replace=True, to_stream=True)
     raw = report_page(runs).encode("utf-8")
     disk.write_file(out, raw, replace=True, to_stream=True)
@@ -62,5 +62,5 @@ def _part(name: str) -> str:
 
 
 def _filled(template: str, parts: Mapping[str, str]) -> str:
-    """The template with {{ name }} replaced; what is filled in is not looked at again."""
+    """Replace each {{ name }} of the template; inserted text is not searched again."""
     return re.sub(r"\{\{ (\w+) \}\}", lambda found: parts[found[1]], template)

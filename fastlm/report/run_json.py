@@ -1,6 +1,6 @@
-"""What the report page shows of a run, as plain JSON values.
+"""Describe a run for the report page, as plain JSON values.
 
-Every number is checked, as logs may hold anything: one that is not finite becomes None.
+Logs may hold anything, so every number is checked: one that is not finite becomes None.
 """
 
 import codecs
@@ -26,9 +26,9 @@ from fastlm.runs.run_files import RunFiles
 from fastlm.runs.state import LogEnd, is_silent, state_of
 
 TOTAL_ROWS = 9_000
-"""of all runs of a page together, after thinning: with 20 runs well below 1 MB"""
+"""Rows of all runs of a page together, after thinning: with 20 runs, well below 1 MB"""
 LEAST_ROWS, MOST_ROWS = 60, 2_000
-"""of one run"""
+"""Least and greatest number of rows of one run"""
 MOST_MARKS = 100
 MOST_SAMPLE_BYTES = 6_000
 
@@ -58,32 +58,32 @@ _MARKS = ("resume", "spike", "not finite")
 
 
 def run_id(folder: Path) -> str:
-    """A short name of a folder for the page, the same as long as the folder's path is."""
+    """Return a short name of a folder for the page; it depends on the folder's path alone."""
     return hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def version_of(folder: Path) -> str:
-    """Differs when a file that the page shows was written, and when a run has fallen silent."""
+    """Return a hash that changes when a shown file is written or the run falls silent."""
     times = [(path.name, changed_at(path)) for path in RunFiles(folder).evidence()]
     return f"{zlib.crc32(repr((times, is_silent(folder))).encode()):08x}"
 
 
 def rows_per_run(n_runs: int) -> int:
-    """Rows of training that one of so many runs keeps."""
+    """Return how many training rows each of n_runs runs keeps."""
     return min(MOST_ROWS, max(LEAST_ROWS, TOTAL_ROWS // max(1, n_runs)))
 
 
 def describe_run(
     folder: Path, name: str, *, limit: int, start: Position = BEGINNING
 ) -> dict[str, Any]:
-    """All that the page shows of a run; of its log what comes after a position.
+    """Return everything that the page shows of a run, with its log from a position on.
 
     Args:
-        name: for people.
-        limit: rows of training to keep, and as many of validation.
+        name: the name that the page shows.
+        limit: greatest number of training rows to keep; half as many validation rows are kept.
     """
     files = RunFiles(folder)
-    version = version_of(folder)  # before anything is read: what comes later is news
+    version = version_of(folder)  # taken before anything is read, so that later changes are news
     notes: list[str] = []
     config = read_object(files.config, notes)
     environment = read_object(files.environment, notes)
@@ -120,7 +120,7 @@ def describe_run(
 
 
 def _curves(part: LogPart, limit: int) -> tuple[dict[str, Any], int]:
-    """What is drawn, and how many rows cannot be."""
+    """Return the curves to draw and the number of rows that cannot be drawn."""
     placed = [row for row in part.rows if number(row.get("step")) is not None]
     train = _columns([r for r in placed if r.get("kind") == "train"], _TRAIN)
     evals = _columns([r for r in placed if r.get("kind") == "eval"], _EVAL)
@@ -167,14 +167,14 @@ def _rounded(value: float | None, digits: int) -> float | None:
 
 
 def _marks(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
-    """Resumes, spikes and steps that were not finite, the most telling ones if there are many."""
+    """Return resumes, spikes and non-finite steps, only the most telling if there are many."""
     marks: list[dict[str, Any]] = []
     tokens: float | None = None
     seconds: float | None = None
     for row in rows:
         step = number(row.get("step"))
-        # A resume has no clock of its own: it is where the row before it was; the page knows
-        # if that came with an earlier part of the log.
+        # A resume has no clock of its own, so it takes the place of the row before it. If that
+        # row came with an earlier part of the log, the page knows it.
         if row.get("kind") != "resume":
             tokens, seconds = _place(row, "tokens"), _place(row, "elapsed_seconds")
         kind = row.get("kind")
@@ -205,13 +205,13 @@ def _sample(folder: Path) -> str:
         return ""
     if len(raw) <= MOST_SAMPLE_BYTES:
         return raw.decode("utf-8", "replace")
-    # Incrementally: a character that is cut off at the end is left out.
+    # The incremental decoder leaves out a character that is cut off at the end.
     whole = codecs.getincrementaldecoder("utf-8")("replace").decode(raw[:MOST_SAMPLE_BYTES])
     return f"{whole} ..."
 
 
 def flatten(values: Mapping[str, Any]) -> dict[str, str]:
-    """{"optim": {"lr": 0.1}} -> {"optim.lr": "0.1"}: every value as text."""
+    """Flatten {"optim": {"lr": 0.1}} to {"optim.lr": "0.1"}, with every value as text."""
     return {name: _text(value) for name, value in leaves(values).items()}
 
 
@@ -227,9 +227,9 @@ def _text(value: Any) -> str:
 
 
 def embedded(values: Any) -> str:
-    """JSON that can stand inside <script>: no character of it can end or open a tag."""
+    """Return JSON that is safe inside <script>: no character of it can end or open a tag."""
     text = json.dumps(values, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    # Half a surrogate pair is no UTF-8; Python's escape of it is JSON's.
+    # A lone surrogate is not valid UTF-8; Python's escape of it is also JSON's.
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")

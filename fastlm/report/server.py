@@ -1,7 +1,7 @@
-"""The report page of runs that are still going on: served to this machine, asking for new rows.
+"""Serve the report page of unfinished runs to this machine; the page asks for new rows.
 
-Nothing is kept between two requests: a page says up to which byte of each log it has
-rows, and gets what came after.
+The server keeps nothing between two requests: a page says up to which byte of each log it has
+rows, and gets the rows after it.
 """
 
 import errno
@@ -19,18 +19,18 @@ from fastlm.runs.found import Position, find_runs_to_come
 HOST = "127.0.0.1"
 POLL_SECONDS = 3.0
 MOST_KNOWN_BYTES = 10_000_000
-"""of a request"""
+"""Greatest size of a request, in bytes"""
 
 
 def news(paths: Sequence[Path], known: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    """What a page does not have yet.
+    """Return the descriptions and rows that a page does not have yet.
 
     Args:
-        paths: folders of runs, or folders with such in them.
-        known: of each run that the page has, by its id: the byte of its log up to which it has
-            rows, the check of that place, and the version it was given.
+        paths: folders of runs, or folders that contain them.
+        known: for each run of the page, by its id: the byte of its log up to which the page has
+            rows, the check of that place, and the version the page was given.
     Returns:
-        Descriptions of runs that are new or changed; of a known one only the new rows.
+        Descriptions of new and changed runs; a known run has only its new rows.
     """
     runs = find_runs_to_come(paths)
     limit = rows_per_run(len(runs))
@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(404, "text/plain", "there is only the page: /\n")
 
     def do_POST(self) -> None:
-        """Answer with what is new to a page that says what it has."""
+        """Answer with what the requesting page does not have yet."""
         if not self._is_local():
             return
         try:
@@ -67,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, "application/json", text)
 
     def _is_local(self) -> bool:
-        # Another site's page could reach this port by a name of its own for 127.0.0.1.
+        # Another site's page could reach this port through its own host name for 127.0.0.1.
         if self.headers.get("Host", "").rsplit(":", 1)[0] in (HOST, "localhost"):
             return True
         self._answer(403, "text/plain", "asked for by another name than localhost\n")
@@ -84,21 +84,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(raw)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing of a request that was answered."""
+        """Log nothing for a request that was answered."""
 
 
 class ReportServer(ThreadingHTTPServer):
-    """Serves the page of runs on this machine alone.
+    """A server that shows the page of runs on this machine alone.
 
     Args:
-        paths: folders of runs, or folders with such in them; runs may begin later.
-        port: 0 takes one that is free; server_port says which.
+        paths: folders of runs, or folders that contain them; runs may begin later.
+        port: port to listen on; 0 takes a free one, which server_port then gives.
     Raises:
-        OSError: if the port cannot be had, with what to do.
+        OSError: if the port is not available; the message says what to do.
     """
 
     daemon_threads = True
-    allow_reuse_address = sys.platform != "win32"  # there it would share a port that is in use
+    allow_reuse_address = sys.platform != "win32"  # on Windows it would share a port in use
 
     def __init__(
         self, paths: Sequence[Path], port: int, *, poll_seconds: float = POLL_SECONDS
@@ -115,14 +115,14 @@ class ReportServer(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """What to open in a browser."""
+        """Return the address to open in a browser."""
         return f"{HOST}:{self.server_port}"
 
     def page(self) -> str:
-        """The page of the runs that there are now."""
+        """Return the page of the runs that exist now."""
         return report_page(find_runs_to_come(self.paths), poll_seconds=self.poll_seconds)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that went away is no error; anything else is told."""
+        """Report any error except that a browser closed the connection."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)

@@ -1,4 +1,4 @@
-"""Long curves in few points that still show every spike."""
+"""Thin long curves to few points that still show every spike."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,27 +10,27 @@ LEAST = 16
 def rows_to_keep(
     columns: Sequence[Sequence[float | None]], limit: int, shares: Sequence[float] | None = None
 ) -> list[int]:
-    """Which rows to draw: of each column the least and the largest value of every bucket.
+    """Choose the rows to draw: the least and the greatest value of every bucket of each column.
 
-    Half of a column's buckets are equally long, half grow with the row's number, so that the
-    beginning keeps its shape on a logarithmic axis too. The first and the last row stay, and of
-    each bucket one row without a value, so that gaps are seen.
+    Half of a column's buckets have equal length, and half grow with the row's number, so that the
+    beginning also keeps its shape on a logarithmic axis. The first and the last row are kept, and
+    so is one row without a value from each bucket, so that gaps are seen.
 
         rows_to_keep([[5.0, 4.0, 9.0, 3.0, ...]], limit=100)   # 2, the spike, is one of them
 
     Args:
-        columns: of equal length; None where there is no value.
-        limit: rows to keep at most; at least LEAST are.
-        shares: of the limit, that each column's extremes may use; equal when not given.
+        columns: columns of equal length, with None where there is no value.
+        limit: greatest number of rows to keep; a limit below LEAST counts as LEAST.
+        shares: share of the limit for each column's extremes; equal shares if None.
     Returns:
-        Numbers of rows, rising.
+        Row numbers in ascending order.
     """
     n_rows = len(columns[0]) if columns else 0
     limit = max(limit, LEAST)
     if n_rows <= limit:
         return list(range(n_rows))
     shares = [1 / len(columns)] * len(columns) if shares is None else shares
-    # The first column is the one that matters: rows others leave unused are still its own.
+    # The first column matters most, so it gets the rows that the others leave unused.
     kept = {0, n_rows - 1}
     for column, share in list(zip(columns, shares, strict=True))[1:]:
         kept |= _extremes(column, int(share * (limit - 2)))
@@ -39,7 +39,7 @@ def rows_to_keep(
 
 
 def _extremes(column: Sequence[float | None], limit: int) -> set[int]:
-    """At most limit rows: of each bucket the least, the largest, and one without a value."""
+    """Return at most limit rows: each bucket's least, greatest and one missing value."""
     if all(value is None for value in column):
         return set()
     for rows_of_a_bucket in (2, 3):

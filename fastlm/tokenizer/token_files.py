@@ -1,7 +1,7 @@
-"""Encoding a text file to a token file, gone on with after an interruption.
+"""Encode a text file to a token file, and continue after an interruption.
 
-While a text is encoded, FILE.bin.part holds the ids so far and FILE.bin.part.json says of which
-text, and up to which byte.
+While a text is being encoded, FILE.bin.part holds the ids so far, and FILE.bin.part.json says
+which text they encode and up to which byte.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from fastlm.tokenizer.text_blocks import text_file_blocks
 
 
 class BlockEncoder(Protocol):
-    """What a token file needs of a tokenizer."""
+    """The part of a tokenizer's interface that writing a token file needs."""
 
     @property
     def dtype(self) -> np.dtype[Any]: ...
@@ -57,7 +57,7 @@ def encode_text_file(
     resume: bool,
     on_progress: Progress | None,
 ) -> int:
-    """Tokenizer.encode_file."""
+    """Encode a text file, as documented at Tokenizer.encode_file."""
     check_errors(errors)
     check_file(path)
     if not out.parent.is_dir():
@@ -78,9 +78,9 @@ def encode_text_file(
                     "again when nothing writes to it"
                 )
             facts = writer.finish()
-        del facts["file"]  # it may get another name, together with its facts
+        del facts["file"]  # the file may be renamed later, together with its facts
         facts |= {"vocab_size": tokenizer.vocab_size, "tokenizer_hash": tokenizer.hash}
-        # The facts first: a process that is killed here leaves a part, which is gone on with.
+        # Facts are written first: a process killed here leaves a part that can be continued.
         disk.write_file(facts_path_of(out), disk.to_json(facts).encode(), replace=True)
         part.give_name()
     return int(facts["count"])
@@ -96,7 +96,7 @@ def _encode(
     n_threads: int | None,
     on_progress: Progress | None,
 ) -> None:
-    """Append the ids of a text from byte begin on."""
+    """Append the ids of a text, beginning at byte begin."""
     ends: deque[End] = deque()
     special = [token.encode() for token in tokenizer.special_tokens]
     blocks = text_file_blocks(path, special, made_of["errors"], begin=begin)
@@ -116,7 +116,7 @@ def _encode(
         if on_progress is not None:
             on_progress("bytes", n_bytes)
 
-    # Closed, encode_blocks calls off what its threads have not begun.
+    # When closed, encode_blocks cancels the work that its threads have not begun.
     with contextlib.closing(tokenizer.encode_blocks(noted, n_threads=n_threads)) as arrays:
         tell(begin)
         times = RecordTimes()
@@ -124,7 +124,7 @@ def _encode(
 
 
 def _note_ends(blocks: Iterable[Loadable], n_bytes: int, ends: deque[End]) -> Iterator[Loadable]:
-    """Put where each block ends in the text into ends: only the block after it says so."""
+    """Append the end of each block in the text to ends; the next block's offset gives it."""
     for block, following in itertools.pairwise(itertools.chain(blocks, [None])):
         assert block is not None
         end = n_bytes if following is None else following.offset
@@ -135,13 +135,13 @@ def _note_ends(blocks: Iterable[Loadable], n_bytes: int, ends: deque[End]) -> It
 def _go_on(
     part: disk.ResumedFile, out: Path, made_of: dict[str, Any], tokenizer: BlockEncoder
 ) -> tuple[int, TokenWriter] | None:
-    """Byte to read from, and the writer behind what an earlier call left, if that is of use."""
+    """Return the byte to read from and a writer that appends to an earlier part, if usable."""
     if part.n_bytes == 0:
         return None
     note = part.read_note()
     try:
         begin, after = int(note["bytes_read"]), Written(*note["written"])
-        # What was read strictly reads the same when invalid bytes are replaced.
+        # Text that was read strictly reads the same when invalid bytes are replaced.
         same_errors = note["errors"] in ("strict", made_of["errors"])
         if note["tokenizer_hash"] != made_of["tokenizer_hash"]:
             unlike = "is of another tokenizer"

@@ -32,7 +32,7 @@ _LEFT_SHIFT, _RIGHT_SHIFT = np.uint64(43), np.uint64(22)
 _HASH_SHIFT = np.uint64(40)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _NO_PAIR = np.uint64(0xFFFFFFFFFFFFFFFF)
-_NOT_IN_HEAP, _EMPTY = np.int32(-2), np.int32(-1)  # heads of lists without a position
+_NOT_IN_HEAP, _EMPTY = np.int32(-2), np.int32(-1)  # heads of lists that hold no position
 
 
 def add_merges(
@@ -40,9 +40,9 @@ def add_merges(
     byte_ids: Int64[np.ndarray, "256"],
     merges: Int64[np.ndarray, "n_merges 3"],
 ) -> None:
-    """Give a context its merges, rows (left id, right id, merged id) in the order learned.
+    """Give a context its merges: rows (left id, right id, merged id) in the order learned.
 
-    The first of several rows with the same pair counts.
+    If several rows have the same pair, the first one counts.
 
     Raises:
         ValueError: if the vocabulary is too large for the hash table.
@@ -65,7 +65,7 @@ def add_merges(
 
 
 def _hash_pairs(merges: Int64[np.ndarray, "n_merges 3"]) -> UInt64[np.ndarray, " n_slots"]:
-    """Hash table of the merges, at most half full; collisions go to the next free slot."""
+    """Return a hash table of the merges, at most half full, with linear probing."""
     pairs = np.full(1 << (2 * len(merges) + 1).bit_length(), _NO_PAIR, np.uint64)
     keys = merges[:, 0].astype(np.uint64) << _LEFT_SHIFT
     keys |= merges[:, 1].astype(np.uint64) << _RIGHT_SHIFT
@@ -74,7 +74,7 @@ def _hash_pairs(merges: Int64[np.ndarray, "n_merges 3"]) -> UInt64[np.ndarray, "
     mask = np.uint64(len(pairs) - 1)
     slots = keys * _MULTIPLIER >> _HASH_SHIFT & mask
     while len(entries) > 0:
-        # Of several entries for one free slot the one written last keeps it; the others go on.
+        # If several entries want one free slot, the one written last keeps it; the others go on.
         free = pairs[slots] == _NO_PAIR
         pairs[slots[free]] = entries[free]
         waits = pairs[slots] != entries
@@ -85,7 +85,7 @@ def _hash_pairs(merges: Int64[np.ndarray, "n_merges 3"]) -> UInt64[np.ndarray, "
 def _rank_byte_pairs(
     byte_ids: Int64[np.ndarray, "256"], merges: Int64[np.ndarray, "n_merges 3"], vocab_size: int
 ) -> Int32[np.ndarray, "65536"]:
-    """Merge rank of each pair of bytes, at index first << 8 | second."""
+    """Return the merge rank of each pair of bytes, at index first << 8 | second."""
     ranks = np.full(1 << 16, _NO_RANK, np.int32)
     byte_of = np.full(vocab_size, -1, np.int64)
     byte_of[byte_ids[byte_ids >= 0]] = np.flatnonzero(byte_ids >= 0)
@@ -98,7 +98,7 @@ def _rank_byte_pairs(
 def _token_lengths(
     byte_ids: Int64[np.ndarray, "256"], merges: Int64[np.ndarray, "n_merges 3"], vocab_size: int
 ) -> Int32[np.ndarray, " vocab_size"]:
-    """Length in bytes of each token that merges make; 0 for all other tokens."""
+    """Return the length in bytes of each byte or merged token; 0 for all other tokens."""
     lengths = np.zeros(vocab_size, np.int32)
     lengths[byte_ids[byte_ids >= 0]] = 1
     left = merges
@@ -120,14 +120,14 @@ def add_rank_lists(context: Context) -> None:
 
 @inner
 def _find_rank(c: pi64, left: i64, right: i64) -> i32:
-    """Merge rank of two ids, or _NO_RANK."""
+    """Return the merge rank of two ids, or _NO_RANK."""
     pairs = uint64_at(c[f.PAIRS])
     mask = c[f.PAIR_MASK]
     key = np.uint64(left) << _LEFT_SHIFT | np.uint64(right) << _RIGHT_SHIFT
     slot = np.int64((key * _MULTIPLIER) >> _HASH_SHIFT) & mask
     while True:
         entry = pairs[slot]
-        # One comparison for both ids: only an entry with this key leaves a rank below _NO_RANK.
+        # One comparison covers both ids: only an entry with this key gives a rank below _NO_RANK.
         rank = entry ^ key
         if rank < np.uint64(_NO_RANK):
             return np.int32(rank)
@@ -241,7 +241,7 @@ def _merge_by_lists(c: pi64, length: i64, ids: pi32, ranks: pi32) -> i64:
 
 @inner
 def _link(lists: tuple[pi32, pi32, pi32, pi32, pi32], n_heap: i64, rank: i32, place: i64) -> i64:
-    """Insert a position into the list of its rank, if it has one; returns the size of the heap."""
+    """Insert a position into the list of its rank, if any, and return the size of the heap."""
     next_place, place_before, heads, tails, heap = lists
     if rank == _NO_RANK:
         return n_heap
