@@ -291,7 +291,7 @@ def test_the_peak_is_that_of_the_larger_of_the_two_halves_of_a_step():
     assert small["step"] > 0 == large["step"]
 
 
-# Of a run with what is given: recipe, windows, checkpointed, bf16, compiled, keeps_logits, processes under fsdp, bytes.
+# Each row describes a run: recipe, windows, checkpointed, bf16, compiled, keeps_logits, processes under fsdp, bytes.
 RUNS = [
     ("stories", 1, True, False, True, True, 1, 34_031_616),
     ("baseline", 1, False, False, False, True, 2, 1_962_732_544),
@@ -305,7 +305,7 @@ RUNS = [
 def test_the_memory_of_a_step_of_a_run(
     recipe, n, checkpointed, bf16, compiled, keeps_logits, n_parts, expected
 ):
-    """As it was when each caller added up its parts itself."""
+    """The total is what it was when each caller added up the parts itself."""
     config = dataclasses.replace(
         load_recipe(recipe), compile=compiled, checkpoint_activations=checkpointed
     )

@@ -22,7 +22,7 @@ def scripts() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def press_tab(scripts, tmp_path_factory):
-    """What bash offers for the last of some words, by the function that `complete` names."""
+    """Return a function that lists what bash offers to complete the last of some words."""
     path = tmp_path_factory.mktemp("completion") / "fastlm.bash"
     path.write_text(scripts["bash"], encoding="utf-8")
     program = (

@@ -65,7 +65,7 @@ def test_a_file_has_its_name_when_it_is_whole(tmp_path):
 
 
 def test_a_library_may_write_the_file_by_its_name(tmp_path):
-    """In place, or as another file that is renamed to it."""
+    """The library writes another file, and renames it to the name that it was given."""
     for name in ("one", "two"):
         with disk.whole_file(tmp_path / name) as file:
             Path(f"{file.name}.new").write_bytes(NEW)
@@ -361,7 +361,7 @@ def test_the_current_folder_is_filled_from_inside(tmp_path, monkeypatch):
 
 
 def test_a_folder_whose_parent_cannot_be_written_is_filled_from_inside(tmp_path, monkeypatch):
-    """As is a volume of a container for a user who is not root."""
+    """A volume of a container is such a folder for a user who is not root."""
     (tmp_path / "volume").mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     with disk.whole_folder(tmp_path / "volume") as partial:

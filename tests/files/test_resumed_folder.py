@@ -79,7 +79,7 @@ def test_sweeping_leaves_it(tmp_path):
 
 
 def test_a_note_that_outlived_its_folder_goes(tmp_path):
-    """Of a process that was killed after the folder had got its name."""
+    """The note was left by a process that was killed after it had given the folder its name."""
     (tmp_path / f"{disk.NOTE}d").write_text('{"n": 4}')
     with disk.resumed_folder(tmp_path / "d") as part:
         assert part.read_note() == {}

@@ -1,4 +1,4 @@
-"""What README.md and the pages of docs/ show runs, and does what they say."""
+"""The commands and code in README.md and docs/ run, and do what the pages say."""
 
 import ast
 import os
@@ -60,7 +60,7 @@ def test_submitted_scripts_exist_and_are_executable(script):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """What the README's commands expect to find: a text, and small defaults are not assumed."""
+    """Make a folder with the files that the README's commands expect: texts and a run of a sweep."""
     from fastlm.corpus.stories import generate_stories
 
     folder = tmp_path_factory.mktemp("readme")
@@ -72,7 +72,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-# What makes a command small enough for a test: everything else stays as the README has it.
+# These flags make a command small enough for a test; all else stays as the README has it.
 SMALLER = {
     "fastlm.train": "--max-steps 2 --model.d-model 32 --model.n-layers 1 --model.n-heads 2 --batch-size 2 --eval-tokens 512 --device cpu --no-compile",
     "fastlm.sweep": "--max-steps 2 --model.d-model 32 --model.n-layers 1 --model.n-heads 2 --eval-tokens 512 --device cpu --at-once 2",

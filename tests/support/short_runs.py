@@ -46,7 +46,7 @@ def config(data: Path, **changes: Any) -> TrainConfig:
 def write_checkpoint(
     folder: Path, step: int, model, optimizers, state=None, **options: Any
 ) -> Path:
-    """Of a model and optimizers that no run belongs to."""
+    """Write a checkpoint of a model and optimizers that belong to no run."""
     snapshot = take_snapshot(step, model, optimizers, state or {}, {})
     return write_snapshot(folder, snapshot, **options)
 
@@ -63,7 +63,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def weights(run: Path, step: int | None = None) -> dict[str, torch.Tensor]:
-    """Of a run's checkpoint after a step, or of its newest."""
+    """Return the weights in a run's checkpoint after a step, or in its newest."""
     if step is None:
         return read_model_tensors(run_checkpoints(run / "checkpoints")[-1])
     return read_model_tensors(run / "checkpoints" / f"step-{step:06d}")

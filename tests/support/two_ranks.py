@@ -25,7 +25,7 @@ from fastlm.train.trainer import Trainer
 from fastlm.train.watch import Diverged
 
 SHAPES = [(7, 3), (3, 4, 6), (4, 6), (7, 3), (7, 3), (5, 9), (1, 2)]
-"""of matrices that two processes cannot share out evenly"""
+"""shapes of matrices that two processes cannot share evenly"""
 N_STEPS = 20
 STOPPED_AFTER = 10
 NAN_AT = 7
@@ -39,7 +39,7 @@ def short(data: Path, **changes) -> TrainConfig:
 
 
 def with_all_parts(data: Path, **changes) -> TrainConfig:
-    """With what the leaderboard's network and optimizers have."""
+    """Return a short run's configuration with all parts of the leaderboard's network and optimizers."""
     recipe = load_recipe("leaderboard-tiny")
     sizes = dataclasses.asdict(MODEL) | {"n_layers": 4}
     names = ("vocab_size", "context_length", "n_layers", "d_model", "n_heads")
@@ -61,7 +61,7 @@ def muon_steps(ranks: Ranks) -> list[torch.Tensor]:
 
 
 def not_finite_on_one(ranks: Ranks, data: Path, run: Path) -> str:
-    """What a run says in which the second process meets a NaN."""
+    """Return the error message of a run whose second process meets a NaN."""
     original = Trainer.train_step
 
     def train_step(self, stream, **place):

@@ -42,7 +42,7 @@ def text(tmp_path) -> Path:
 
 
 class Stop(Exception):
-    """What ends a run in the middle."""
+    """An exception that ends a run in the middle."""
 
 
 def stop_after(n_bytes: int, error: type[BaseException] = Stop):

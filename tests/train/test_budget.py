@@ -100,7 +100,7 @@ def test_the_first_step_of_a_run_is_not_at_its_very_beginning(tmp_path):
 
 @pytest.mark.parametrize("step_seconds", [0.4, 0.6])
 def test_a_minute_is_used_to_98_hundredths(step_seconds, tmp_path):
-    """With steps of up to a hundredth of it: the last validation and checkpoint fit, and no more."""
+    """Steps take up to a hundredth of it; the last validation and checkpoint fit, and no more."""
     budget = on_a_clock(tmp_path, 60.0)
     run_at(budget, lambda _: step_seconds)
     elapsed = budget.clock.elapsed + 1e-4 * 10_000 + budget.saver.seconds
