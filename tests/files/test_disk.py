@@ -223,7 +223,7 @@ def test_what_is_changed_meanwhile_is_not_replaced(tmp_path):
 
 
 def test_what_comes_at_the_last_moment_is_left_as_it_is(tmp_path, monkeypatch):
-    """Between the last look and the call that gives the name."""
+    """Something appears between the last check and the call that gives the name."""
     link, rename = os.link, os.rename
 
     def comes_before(original):
@@ -417,7 +417,7 @@ def test_streams_are_written_through_where_that_is_asked_for(tmp_path):
 
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 def test_standard_output_is_written_through(name, tmp_path):
-    """Also where it is a file, which a shell has open and would not see replaced."""
+    """So it is even if it is a file: the shell has it open and would not see it replaced."""
     script = f"from fastlm.files import disk; disk.write_file({name!r}, b'new', to_stream=True)"
     words = [sys.executable, "-c", script]
     assert subprocess.run(words, cwd=ROOT, capture_output=True, check=True).stdout == b"new"
@@ -610,7 +610,7 @@ def test_killed_before_any_call_it_leaves_the_old_or_the_new(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kill_is_in_no_ones_way(kind, tmp_path, monkeypatch):
-    """The same call again makes it, or says that it is there; without a sweep before."""
+    """The same call again makes it, or says that it exists, without a sweep before."""
     _, after = prepare(kind, tmp_path / "before")
     for folder in kill_before_each_call(kind, tmp_path / "killed"):
         with monkeypatch.context() as patched:

@@ -110,7 +110,7 @@ def test_entries_of_a_configuration_are_read():
     assert model_config(mistral) == model_config(PLAIN)
     smollm3 = PLAIN | {"model_type": "smollm3", "no_rope_layers": [1] * 4}
     assert model_config(smollm3) == dataclasses.replace(model_config(PLAIN), tie_weights=True)
-    # A qwen3 model whose sliding_window is given without use_sliding_window has no sliding window.
+    # qwen3 has no sliding window unless use_sliding_window is set, whatever sliding_window says.
     assert model_config(PLAIN | {"model_type": "qwen3", "sliding_window": 128}).qk_norm
 
 

@@ -1,4 +1,4 @@
-"""Which operations a model is given: by name, by themselves, and plainly refused."""
+"""The operations of a model: chosen by name, chosen automatically, or refused with a reason."""
 
 import inspect
 import subprocess

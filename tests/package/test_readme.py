@@ -83,7 +83,7 @@ SMALLER = {
 
 
 def run_here(module: str, words: list[str]) -> None:
-    """The command of a module in this process, which has imported what is slow."""
+    """Run the command of a module in this process, which has done the slow imports already."""
     arguments = {c.module: c.arguments for c in VERBS.values()}[module]
     import_module(f"fastlm.{arguments}").main(words)
 
@@ -117,7 +117,7 @@ WITH_CODE = [page for page in PAGES if "\n```\n" in page.read_text(encoding="utf
 
 
 def check_it_serves(words: list[str], folder: Path) -> None:
-    """A command that goes on until Ctrl-C, at a port that is free."""
+    """Check a command that serves pages until Ctrl-C, at a free port."""
     process = subprocess.Popen(
         [sys.executable, *words, "--port", "0"],
         cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,

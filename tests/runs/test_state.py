@@ -103,7 +103,7 @@ def test_every_word_is_one_of_the_six():
 
 
 def test_what_is_over_is_taken_up_again(tmp_path):
-    """A run just resumed is at the step of its summary: times tell them apart, and later steps do."""
+    """A run just resumed is still at the step of its summary; newer files show that it goes on."""
     run = made(tmp_path / "stopped", [train_row(10), RESUME], summary=STOPPED)
     assert state_of(run).name == "stopped"  # the row is as old as the stop: it was resumed before
     later(RunFiles(run).log, seconds=5)

@@ -68,7 +68,7 @@ CODED = {
 
 
 def random_model(tokenizer: Tokenizer, **changes) -> Pretrained:
-    """Every parameter drawn at random, gains too: nothing is equal to another by its start."""
+    """Draw every parameter at random, gains too, so that no two are equal from the start."""
     network = dataclasses.replace(PLAIN, vocab_size=tokenizer.vocab_size, **changes)
     model = TransformerLM(network)
     generator = torch.Generator().manual_seed(0)

@@ -63,7 +63,7 @@ def _free_port() -> int:
 
 
 class Controller:
-    """Inside `with`: a cluster to submit to, with environment as its settings."""
+    """A cluster that runs inside `with`; `environment` has the settings for submitting to it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

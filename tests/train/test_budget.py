@@ -1,4 +1,4 @@
-"""When a run is over: on clocks that jump, slow down and speed up."""
+"""The end of a run on a time budget, on clocks that jump, slow down and speed up."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ def on_a_clock(tmp_path, time_budget: float, **changes) -> Budget:
 
 
 def run_at(budget: Budget, step_seconds) -> list[float]:
-    """Steps of these seconds, by the share that is done, to the end: the shares before each."""
+    """Take steps to the end, whose seconds depend on the share done; return the share before each."""
     budget.window_seconds = [step_seconds(0.0) / WINDOWS]
     budget.eval_seconds_per_token = [1e-4]
     shares = []
@@ -64,7 +64,7 @@ def run_at(budget: Budget, step_seconds) -> list[float]:
     ],
 )
 def test_the_schedule_ends_with_the_time_whatever_the_speed(step_seconds, tmp_path):
-    """Within a hundredth, on a budget of an hour and a half: and the last validation fits."""
+    """A budget of an hour and a half is used to within a hundredth, and the last validation fits."""
     budget = on_a_clock(tmp_path, 5400.0)
     shares = run_at(budget, step_seconds)
     assert shares == sorted(shares)

@@ -124,7 +124,7 @@ def test_what_was_logged_before_the_first_checkpoint_is_not_there_twice(
 
 
 def test_the_run_leaves_before_its_job_ends(data, tmp_path, monkeypatch):
-    """Saved, not finished, and resumed; each look at the clock takes a second."""
+    """It saves, is not finished, and can be resumed; each reading of the clock takes a second."""
     now = 1000.0
 
     def a_second_later() -> float:
