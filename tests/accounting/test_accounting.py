@@ -115,7 +115,7 @@ def test_attentions_share_grows_with_the_context():
 
 
 def test_adamw_is_counted_operation_by_operation():
-    """The formula is that of SPEC: each operation on a tensor of the parameter's shape counts once."""
+    """As in SPEC's formula, each operation on a tensor of the parameter's shape counts once."""
     n_operations = 0
 
     class Counted:

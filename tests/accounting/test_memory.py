@@ -119,7 +119,7 @@ CHECKPOINTED = pytest.mark.parametrize(
 @DTYPES
 @CHECKPOINTED
 def test_checkpointed_blocks_give_the_same_loss_and_gradients_from_less(change, compiler, dtype):
-    """They are equal bit for bit in eager mode; a compiler may fuse the second forward pass anew."""
+    """Eager ones are equal bit for bit; a compiler may fuse the second forward pass anew."""
     torch.compiler.reset()
     backend = "aot_eager_decomp_partition"
     results = []
@@ -322,7 +322,7 @@ def test_the_memory_of_a_step_of_a_run(
 
 
 def test_what_a_checkpoint_holds():
-    """It holds the weights and AdamW's two moments; a mean of the tail is as large as the weights."""
+    """It holds the weights and AdamW's two moments; a mean of the tail is a further copy."""
     config = load_recipe("baseline")
     n_parameters = count_parameters(config.model)
     assert step_memory(config, 1, bf16=True).saved == 3 * 4 * n_parameters == 1_314_358_272

@@ -1,4 +1,4 @@
-"""Saving while training goes on: the disk may be full, slow or gone, and the process killed."""
+"""Checkpoints are saved while training goes on, even if the disk is full, slow or gone."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Preparing that is interrupted: gone on with to the same files, wherever and however it stopped."""
+"""Interrupted preparing is resumed to the same files, wherever and however it stopped."""
 
 import contextlib
 import gzip
@@ -539,7 +539,7 @@ class Promised(NamedTuple):
 def after_a_crash(
     corpus: list[Path], folder: Path, forget: Callable[[Site], bool] = lambda site: False
 ) -> Recording:
-    """Record all that a power cut at any moment can leave, as tests/checkpoint/test_power_loss.py does."""
+    """Record all that a power cut at any moment can leave, as test_power_loss.py does."""
 
     def promising(part: disk.ResumedFolder, note: dict) -> None:
         write_note(part, note)

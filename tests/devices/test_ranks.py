@@ -1,4 +1,4 @@
-"""Two processes that train one model do what one does; what befalls one of them, all survive."""
+"""Two processes train a model as one does, and a failure of one of them stops all cleanly."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Loss over a file: each token once, and that of the first million on the way."""
+"""The loss over a file counts each token once, and tells that of the first million on the way."""
 
 import numpy as np
 import pytest

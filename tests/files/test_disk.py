@@ -1,4 +1,4 @@
-"""Files and folders are whole or not there, whatever is in the way and whenever it is broken off."""
+"""Files and folders are whole or absent, whatever fails and whenever writing is interrupted."""
 
 import ast
 import contextlib
@@ -139,7 +139,7 @@ def test_modes_follow_the_umask(tmp_path):
     assert (tmp_path / "folder/new").stat().st_mode & 0o777 == 0o640
 
 
-# What is there already
+# Files and folders that exist already
 
 
 @MAKERS

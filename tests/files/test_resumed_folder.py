@@ -1,4 +1,4 @@
-"""A folder that is made over several calls: kept with a note on it, named when it is whole."""
+"""A folder made over several calls is kept with a note, and gets its name when it is whole."""
 
 import os
 from collections.abc import Callable

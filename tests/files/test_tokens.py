@@ -1,4 +1,4 @@
-"""Token files: written over several calls, in shards the same examples, damages named."""
+"""Token files can be written in several calls, give the same examples in shards, and show damage."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""Attention in tiles, as a Triton kernel and in plain PyTorch: what holds of attention alone."""
+"""Attention in tiles, as a Triton kernel and in plain PyTorch: properties of attention alone."""
 
 import pytest
 import torch

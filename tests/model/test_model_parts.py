@@ -1,4 +1,4 @@
-"""Each option of the network by what it promises: formulas by hand, and what it leaves alone."""
+"""Each option of the network follows its formula, done by hand, and changes nothing else."""
 
 import dataclasses
 

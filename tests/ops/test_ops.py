@@ -125,7 +125,7 @@ def hopper(monkeypatch) -> list[tuple[int, ...]]:
 
 
 def test_flash_attention_3_is_given_causal_bfloat16_attention(hopper):
-    """A stand-in is given its layout (batch, seq, head, d_head); its numbers are tested on a GPU."""
+    """A stand-in gets its layout (batch, seq, head, d_head); numbers are tested on a GPU."""
     ops = load_ops("none", "cuda", attention="fa3")
     config = ModelConfig(vocab_size=97, context_length=24, n_layers=2, d_model=32, n_heads=4)
     losses = []

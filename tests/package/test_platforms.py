@@ -1,4 +1,4 @@
-"""Machines that are not here: without Triton, with an Apple GPU."""
+"""fastlm on simulated machines: without Triton, and with an Apple GPU."""
 
 import dataclasses
 import os

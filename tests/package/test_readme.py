@@ -60,7 +60,7 @@ def test_submitted_scripts_exist_and_are_executable(script):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Make a folder with the files that the README's commands expect: texts and a run of a sweep."""
+    """Make a folder with the files that the README's commands expect: texts and a run."""
     from fastlm.corpus.stories import generate_stories
 
     folder = tmp_path_factory.mktemp("readme")

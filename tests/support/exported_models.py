@@ -80,7 +80,7 @@ def random_model(tokenizer: Tokenizer, **changes) -> Pretrained:
 
 
 def random_texts(n: int) -> list[str]:
-    """Return texts of all planes of Unicode, with white space, digits and special tokens in them."""
+    """Return texts of all planes of Unicode, with white space, digits and special tokens."""
     rng = random.Random(0)
     pieces = [
         "\u00e9",

@@ -58,7 +58,7 @@ class _Calls(TorchDispatchMode):
 
 
 def calls_of(function: Callable[..., Any], inputs: Inputs) -> list[Call]:
-    """Return the calls of a forward and a backward pass; kept inputs require gradients as before."""
+    """Return the calls of both passes; kept inputs require gradients as the given ones do."""
     tensors = [
         x.requires_grad_() for i, x in enumerate(inputs.tensors) if i in inputs.differentiable
     ]

@@ -1,4 +1,4 @@
-"""Are tests able to fail? A bug is put into a copy of the project, and they have to see it."""
+"""Put a bug into a copy of the project, and check that its tests fail."""
 
 import os
 import re

@@ -149,7 +149,7 @@ class Controller:
         return done.stdout.strip()
 
     def state(self, job: str) -> str:
-        """Return PENDING, RUNNING, COMPLETED or the like; empty for a job that ended a while ago."""
+        """Return PENDING, RUNNING, COMPLETED or the like, or "" if it ended a while ago."""
         return self._ask("squeue", "-h", "-t", "all", "-j", job, "-o", "%T").split("\n")[0]
 
     def send(self, job: str, name: str) -> None:

@@ -39,7 +39,7 @@ def short(data: Path, **changes) -> TrainConfig:
 
 
 def with_all_parts(data: Path, **changes) -> TrainConfig:
-    """Return a short run's configuration with all parts of the leaderboard's network and optimizers."""
+    """Return a short run's configuration with all parts of the leaderboard's."""
     recipe = load_recipe("leaderboard-tiny")
     sizes = dataclasses.asdict(MODEL) | {"n_layers": 4}
     names = ("vocab_size", "context_length", "n_layers", "d_model", "n_heads")

@@ -1,4 +1,4 @@
-"""Sweeps of runs of a few steps: done once, gone on with, stopped, and refused."""
+"""Sweeps of runs of a few steps are finished, resumed, stopped and refused."""
 
 import json
 import os

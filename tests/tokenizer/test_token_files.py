@@ -1,4 +1,4 @@
-"""Token files: whole or not there, resumed to the same ids, refused where they do not belong."""
+"""Token files are whole or absent, resume to the same ids, and are refused elsewhere."""
 
 import hashlib
 import json

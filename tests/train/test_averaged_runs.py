@@ -1,4 +1,4 @@
-"""Runs whose final model is the mean of their last weights: which weights, and after a stop."""
+"""Runs whose final model is the mean of their last weights: the weights in it, and resuming."""
 
 import dataclasses
 import shutil

@@ -31,7 +31,7 @@ def on_a_clock(tmp_path, time_budget: float, **changes) -> Budget:
 
 
 def run_at(budget: Budget, step_seconds) -> list[float]:
-    """Take steps to the end, whose seconds depend on the share done; return the share before each."""
+    """Take steps to the end, of seconds by the share done; return the share before each."""
     budget.window_seconds = [step_seconds(0.0) / WINDOWS]
     budget.eval_seconds_per_token = [1e-4]
     shares = []
@@ -64,7 +64,7 @@ def run_at(budget: Budget, step_seconds) -> list[float]:
     ],
 )
 def test_the_schedule_ends_with_the_time_whatever_the_speed(step_seconds, tmp_path):
-    """A budget of an hour and a half is used to within a hundredth, and the last validation fits."""
+    """An hour and a half is used to within a hundredth, and the last validation fits."""
     budget = on_a_clock(tmp_path, 5400.0)
     shares = run_at(budget, step_seconds)
     assert shares == sorted(shares)
