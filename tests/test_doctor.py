@@ -1,4 +1,4 @@
-"""`fastlm doctor` describes simulated machines, and says how to mend them."""
+"""`fastlm doctor` describes simulated machines, and says how to fix them."""
 
 import errno
 import fcntl

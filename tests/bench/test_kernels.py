@@ -1,4 +1,4 @@
-"""The programs that measure kernels work, and the kernels use the settings they found."""
+"""The programs that measure kernels work, and the kernels that won are the default ones."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Checkpoints are saved while training goes on, even if the disk is full, slow or gone."""
+"""Checkpoints are saved while training goes on, with a bad disk or a killed process too."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Two processes train a model as one does, and a failure of one of them stops all cleanly."""
+"""Two processes train a model as one does, and if one of them fails, all end and the run can go on."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Token files can be written in several calls, give the same examples in shards, and show damage."""
+"""Token files: calls that write them in turn, shards with the same examples, damage reported."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""Token files are whole or absent, resume to the same ids, and are refused elsewhere."""
+"""Token files are whole or absent, resume to the same ids, and are refused if they do not match."""
 
 import hashlib
 import json
