@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _frozen() -> None:
-    """What there is before a test is not gone through by the collections of garbage in it."""
+    """Keep objects that exist before a test out of the garbage collections during it."""
     gc.freeze()
 
 

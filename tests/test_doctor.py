@@ -1,4 +1,4 @@
-"""`fastlm doctor`: what it says, and what to do, of machines that are not this one."""
+"""`fastlm doctor` describes simulated machines, and says how to fix them."""
 
 import errno
 import fcntl

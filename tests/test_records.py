@@ -1,4 +1,4 @@
-"""What is kept of runs, and that the table of all of them is the one of the records."""
+"""Records keep the right files of runs, and the page's table has a row for every record."""
 
 import dataclasses
 import json

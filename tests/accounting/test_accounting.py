@@ -59,7 +59,7 @@ def test_flops_equal_those_that_torch_counts(change):
 
 @pytest.mark.parametrize(("name", "context"), [*((n, 1024) for n in GPT2), ("gpt2-xl", 16_384)])
 def test_gpt2_sizes_have_the_parameters_and_flops_of_the_real_modules(name, context):
-    """Of fake tensors: shapes alone, no numbers."""
+    """The modules are made of fake tensors, which have shapes and no values."""
     config = dataclasses.replace(GPT2[name], context_length=context)
     with FakeTensorMode():
         model = TransformerLM(config)
@@ -115,7 +115,7 @@ def test_attentions_share_grows_with_the_context():
 
 
 def test_adamw_is_counted_operation_by_operation():
-    """As SPEC writes it: every operation on a tensor of the parameter's shape counts once."""
+    """As in SPEC's formula, each operation on a tensor of the parameter's shape counts once."""
     n_operations = 0
 
     class Counted:

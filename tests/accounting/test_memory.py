@@ -96,7 +96,7 @@ def test_what_autograd_keeps_is_the_formulas_within_2_percent(change, dtype):
 @DTYPES
 @pytest.mark.parametrize("change", [{}, LEADERBOARD], ids=["plain", "leaderboard"])
 def test_what_a_compiled_step_keeps_is_the_formulas_within_5_percent(change, dtype):
-    """Without the compiler's code: what is kept and what is made again is decided before."""
+    """No code is generated: the graph's partitioner decides what is kept and what is recomputed."""
     torch.compiler.reset()
     model = network(dtype, **change)
     loss = torch.compile(model.loss, fullgraph=True, backend="aot_eager_decomp_partition")
@@ -119,7 +119,7 @@ CHECKPOINTED = pytest.mark.parametrize(
 @DTYPES
 @CHECKPOINTED
 def test_checkpointed_blocks_give_the_same_loss_and_gradients_from_less(change, compiler, dtype):
-    """Bit for bit where nothing is compiled; a compiler may fuse the second forward pass anew."""
+    """Eager ones are equal bit for bit; a compiler may fuse the second forward pass anew."""
     torch.compiler.reset()
     backend = "aot_eager_decomp_partition"
     results = []
@@ -291,7 +291,7 @@ def test_the_peak_is_that_of_the_larger_of_the_two_halves_of_a_step():
     assert small["step"] > 0 == large["step"]
 
 
-# Of a run with what is given: recipe, windows, checkpointed, bf16, compiled, keeps_logits, processes under fsdp, bytes.
+# Each row describes a run: recipe, windows, checkpointed, bf16, compiled, keeps_logits, processes under fsdp, bytes.
 RUNS = [
     ("stories", 1, True, False, True, True, 1, 34_031_616),
     ("baseline", 1, False, False, False, True, 2, 1_962_732_544),
@@ -305,7 +305,7 @@ RUNS = [
 def test_the_memory_of_a_step_of_a_run(
     recipe, n, checkpointed, bf16, compiled, keeps_logits, n_parts, expected
 ):
-    """As it was when each caller added up its parts itself."""
+    """The total is what it was when each caller added up the parts itself."""
     config = dataclasses.replace(
         load_recipe(recipe), compile=compiled, checkpoint_activations=checkpointed
     )
@@ -322,7 +322,7 @@ def test_the_memory_of_a_step_of_a_run(
 
 
 def test_what_a_checkpoint_holds():
-    """Weights, and of AdamW two moments each; the mean of the tail is a third."""
+    """It holds the weights and AdamW's two moments; a mean of the tail is a further copy."""
     config = load_recipe("baseline")
     n_parameters = count_parameters(config.model)
     assert step_memory(config, 1, bf16=True).saved == 3 * 4 * n_parameters == 1_314_358_272

@@ -1,4 +1,4 @@
-"""Projections: laws found again, honest ranges, and what cannot be projected."""
+"""Projections find known laws again, give honest ranges, and refuse what cannot be projected."""
 
 import numpy as np
 import pytest

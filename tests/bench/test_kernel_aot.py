@@ -34,7 +34,7 @@ FAULTS = {
 
 
 def python(*words: str) -> subprocess.CompletedProcess[str]:
-    """In a process that does not interpret kernels."""
+    """Run Python in a process that does not interpret kernels."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     folders = (ROOT, ROOT / "bench", ROOT / "tests" / "support")
     environment["PYTHONPATH"] = os.pathsep.join(map(str, folders))

@@ -1,4 +1,4 @@
-"""The programs that measure kernels: that they work, and that what they found is what is used."""
+"""The programs that measure kernels work, and the kernels that won are the default ones."""
 
 import json
 import os

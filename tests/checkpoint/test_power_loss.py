@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/sel
 
 class Promised(NamedTuple):
     step: int
-    """of a checkpoint that was acknowledged; 0: the run was begun"""
+    """the step of an acknowledged checkpoint; 0: the run has begun"""
     value: float
     """in the file of save_checkpoint; 0: there is none"""
     ended: bool = False

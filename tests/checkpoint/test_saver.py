@@ -1,4 +1,4 @@
-"""Saving while training goes on: the disk may be full, slow or gone, and the process killed."""
+"""Checkpoints are saved while training goes on, with a bad disk or a killed process too."""
 
 import contextlib
 import errno

@@ -152,7 +152,7 @@ def check_refused(code: object, told: str, message: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_exit_2_and_nothing_written(case, bad_files, monkeypatch, capfd):
-    """By the commands' functions, in this process, which has imported what is slow."""
+    """The commands' functions are called in this process, where slow imports are done."""
     if case == "no Triton op":
         pytest.importorskip("triton")
     words, message = BAD[case]

@@ -102,7 +102,7 @@ def test_its_help_and_its_errors_name_what_was_typed():
 
 @pytest.mark.parametrize("start", [["-m", "fastlm", "train"], ["-m", "fastlm.train"]])
 def test_a_signal_while_training_is_still_being_imported_leaves_at_once(start, tmp_path):
-    """As soon as the flags are read, long before torch is there."""
+    """The signal comes while the flags are read, long before torch is imported."""
     (tmp_path / "tyro.py").write_text(
         "print('reading flags', flush=True)\nimport time; time.sleep(60)"
     )

@@ -22,7 +22,7 @@ def scripts() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def press_tab(scripts, tmp_path_factory):
-    """What bash offers for the last of some words, by the function that `complete` names."""
+    """Return a function that lists what bash offers to complete the last of some words."""
     path = tmp_path_factory.mktemp("completion") / "fastlm.bash"
     path.write_text(scripts["bash"], encoding="utf-8")
     program = (
@@ -133,7 +133,7 @@ print -rn -- $said
     ],
 )
 def test_zsh_completes(line, offered, scripts, tmp_path):
-    """It waits for what is expected to be on the line: without it, for the timeout."""
+    """The test waits until the expected text is on the line; if it never is, until the timeout."""
     (tmp_path / "my_text.txt").touch()
     (tmp_path / "_fastlm").write_text(scripts["zsh"], encoding="utf-8")
     done = subprocess.run(

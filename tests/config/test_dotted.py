@@ -68,7 +68,7 @@ def test_what_a_file_nests_without_end_is_a_value():
 
 
 def test_configurations_are_walked_here_alone():
-    """And in dicts.py, which makes them of JSON; export/code runs without fastlm."""
+    """dicts.py makes them from JSON and walks them too; export/code runs without fastlm."""
     walking = {
         path.relative_to(FASTLM).as_posix()
         for path in set(FASTLM.rglob("*.py")) - set((FASTLM / "export/code").iterdir())

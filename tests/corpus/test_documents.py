@@ -1,4 +1,4 @@
-"""Which texts a command takes: patterns, several paths, standard input; and documents of any length."""
+"""Commands read patterns, several paths and standard input, and documents of any length."""
 
 import gzip
 import io
@@ -330,7 +330,7 @@ class TestLongDocuments:
         assert list(found.val()) == [("abcdefghij" * 2, True)]
 
     def test_give_the_tokens_of_whole_ones(self, tmp_path, monkeypatch):
-        """Against encoding each document at once, with a special token in the text."""
+        """The ids are those of encoding each document at once, with a special token in the text."""
         texts = ["  \n".join(STORIES[i : i + 7]) + " <|x|> 中文 🦊 \n" for i in range(0, 28, 7)]
         (tmp_path / "train.txt").write_text(END.join(texts))
         (tmp_path / "valid.txt").write_text(texts[0])

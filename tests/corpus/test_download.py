@@ -31,7 +31,7 @@ CONTENT = bytes(range(256)) * 40
 
 @dataclass
 class Plan:
-    """What the server does; requests collects the headers it was sent."""
+    """The behaviour of the server; requests collects the headers it was sent."""
 
     files: dict[str, bytes] = field(default_factory=lambda: {"/file": CONTENT})
     etag: str | None = '"one"'
@@ -487,7 +487,7 @@ def test_mirrors_of_the_environment_are_used_in_their_order(
         assert f"as {name} says" in told
     else:
         assert "says" not in told
-    # What was written is checked as ever: a file changed since is fetched again.
+    # The written files are checked as ever: one that was changed since is fetched again.
     records = json.loads((tmp_path / "sources.json").read_text())
     sha256 = hashlib.sha256(texts["owt/train.txt"]).hexdigest()
     assert records["train.txt"]["sha256"] == sha256

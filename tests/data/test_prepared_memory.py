@@ -13,7 +13,7 @@ MEGABYTE = 1_000_000
 
 
 def write_text(path: Path, n_bytes: int) -> Path:
-    """Of which the first half is documents and the second half is one document."""
+    """Write a text whose first half is many documents and whose second half is a single one."""
     documents = [story.encode() for story in generate_stories(seed=0, n_bytes=MEGABYTE)]
     rng = Random(0)
     with open(path, "wb") as out:

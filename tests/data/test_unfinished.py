@@ -1,4 +1,4 @@
-"""Preparing that is interrupted: gone on with to the same files, wherever and however it stopped."""
+"""Interrupted preparing is resumed to the same files, wherever and however it stopped."""
 
 import contextlib
 import gzip
@@ -45,7 +45,7 @@ def text_file(folder: Path) -> list[Path]:
 
 
 def short_documents(folder: Path) -> list[Path]:
-    """Of which blocks end with a text as well as with what ends a document."""
+    """Write documents so short that blocks end both with a text and with the end of a document."""
     words = " ".join(STORIES[:12]).split()
     (folder / "a.txt").write_text(END.join(words))
     return [folder / "a.txt"]
@@ -71,7 +71,7 @@ def parquet(folder: Path) -> list[Path]:
 
 
 def several(folder: Path) -> list[Path]:
-    """Of all kinds, one without a document, one with one, one whose last document is blank."""
+    """Write files with many documents, with none, with one, and with a blank last document."""
     (folder / "0.txt").write_text(END.join(STORIES[:5]))
     (folder / "1.txt").write_text(f" \n{END} ")
     json_lines(folder, STORIES[5:6])[0].rename(folder / "2.jsonl")
@@ -85,7 +85,7 @@ def folder_of_files(folder: Path) -> list[Path]:
 
 
 def one_document(folder: Path) -> list[Path]:
-    """With characters of several bytes, and places where blank lines meet cuts."""
+    """Write one document with characters of several bytes, and with blank lines where cuts fall."""
     (folder / "a.txt").write_text(" 中文 🦊 \n\n".join(STORIES[:9]))
     return [folder / "a.txt"]
 
@@ -196,7 +196,7 @@ def test_killed_at_any_moment_it_ends_as_if_never_interrupted(
 
 @contextlib.contextmanager
 def counted_writes() -> Iterator[list[int]]:
-    """How many ids each call of TokenWriter.write is given."""
+    """Collect the number of ids that each call of TokenWriter.write is given."""
     counts: list[int] = []
     write = TokenWriter.write
 
@@ -225,7 +225,7 @@ def test_files_that_are_done_are_not_read_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(documents, "read_blocks", reading)
     prepare(corpus, moments[-1][0] / "d", vocab_size=300)
-    # Of each split the first file is opened, to see whether there is text at all.
+    # The first file of each split is opened to see whether there is any text.
     assert opened == ["train-0.txt", "valid-0.txt", "valid-1.txt"]
     opened.clear()
     notes = [path / f"{disk.NOTE}d" for path, is_note in moments if is_note]
@@ -235,7 +235,7 @@ def test_files_that_are_done_are_not_read_again(tmp_path, monkeypatch):
 
 
 class Interrupted(BaseException):
-    """As KeyboardInterrupt is one."""
+    """A BaseException, like KeyboardInterrupt."""
 
 
 def interrupt(corpus: list[Path], out: Path, after: int = 5, **options) -> list[str]:
@@ -309,7 +309,7 @@ def test_ctrl_c_is_two_lines_and_the_same_command_goes_on(tmp_path, monkeypatch,
 
 
 def test_a_folder_may_be_prepared_into_itself(tmp_path):
-    """What is in the making has a merges.txt, which is no text."""
+    """The unfinished folder inside it has a merges.txt, which must not be read as a text."""
     for name in ("text", "whole"):
         (tmp_path / name).mkdir()
         several(tmp_path / name)
@@ -539,7 +539,7 @@ class Promised(NamedTuple):
 def after_a_crash(
     corpus: list[Path], folder: Path, forget: Callable[[Site], bool] = lambda site: False
 ) -> Recording:
-    """What a power cut at any moment leaves, as tests/checkpoint/test_power_loss.py has it."""
+    """Record all that a power cut at any moment can leave, as test_power_loss.py does."""
 
     def promising(part: disk.ResumedFolder, note: dict) -> None:
         write_note(part, note)

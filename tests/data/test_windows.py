@@ -1,4 +1,4 @@
-"""Which windows a run sees: every token once, every start equally likely, the same after a stop."""
+"""Windows of a run: each token is seen once, starts are uniform, and a stop changes nothing."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""What is set for a whole process before a run, and what a user's own settings win over."""
+"""Settings of the whole process are made before a run, and a user's own settings come first."""
 
 import os
 import sys
@@ -77,7 +77,7 @@ def test_it_is_set_before_the_device_is_looked_at(monkeypatch):
 
 
 def told_by(script: str, tmp_path, monkeypatch) -> dict[str, str]:
-    """What is read from an nvidia-smi that is this script."""
+    """Return what is read when this script stands for nvidia-smi."""
     program = tmp_path / "nvidia-smi"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Two processes that train one model do what one does; what befalls one of them, all survive."""
+"""Two processes train a model as one does, and if one of them fails, all end and the run can go on."""
 
 import json
 import os
@@ -96,7 +96,7 @@ def test_a_validation_that_is_shared_out_is_exact(runs, run):
     expected = val_losses(runs / ("one-all" if run.endswith("-all") else "one"))
     assert len(expected) == 4
     assert val_losses(runs / run) == pytest.approx(expected, rel=1e-5)
-    # Of the same weights: what is trained does not matter.
+    # The first loss is that of the initial weights, so training plays no part in it.
     assert val_losses(runs / run)[0] == pytest.approx(expected[0], rel=1e-6)
     print(f"differs by {abs(val_losses(runs / run)[0] / expected[0] - 1):.1e}")
 

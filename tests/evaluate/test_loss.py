@@ -1,4 +1,4 @@
-"""Loss over a file: each token once, and that of the first million on the way."""
+"""The loss over a file counts each token once, and tells that of the first million on the way."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ TOKENS = np.random.default_rng(0).integers(0, 1000, 101)
 
 
 def mean_target(inputs, targets):
-    """In place of a model's loss: a number known for every set of targets."""
+    """The mean of the targets, which stands for a model's loss because it is known by hand."""
     assert inputs.shape == targets.shape == (3, 8)
     return targets[targets != -100].double().mean()
 

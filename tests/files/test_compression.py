@@ -12,7 +12,7 @@ from fastlm.files.compression import read_blocks
 
 SEPARATOR = "<|endoftext|>"
 TEXT = "".join(f"document {i}, né {i * i}{SEPARATOR}" for i in range(3000)).encode()
-# What `zstd --long`, seekable formats and parallel compressors put between frames: to be skipped.
+# A skippable frame, as `zstd --long`, seekable formats and parallel compressors put between others.
 SKIPPABLE = (0x184D2A50).to_bytes(4, "little") + (5).to_bytes(4, "little") + b"12345"
 
 

@@ -1,4 +1,4 @@
-"""Files and folders are whole or not there, whatever is in the way and whenever it is broken off."""
+"""Files and folders are whole or absent, whatever fails and whenever writing is interrupted."""
 
 import ast
 import contextlib
@@ -65,7 +65,7 @@ def test_a_file_has_its_name_when_it_is_whole(tmp_path):
 
 
 def test_a_library_may_write_the_file_by_its_name(tmp_path):
-    """In place, or as another file that is renamed to it."""
+    """The library writes another file, and renames it to the name that it was given."""
     for name in ("one", "two"):
         with disk.whole_file(tmp_path / name) as file:
             Path(f"{file.name}.new").write_bytes(NEW)
@@ -139,7 +139,7 @@ def test_modes_follow_the_umask(tmp_path):
     assert (tmp_path / "folder/new").stat().st_mode & 0o777 == 0o640
 
 
-# What is there already
+# Files and folders that exist already
 
 
 @MAKERS
@@ -223,7 +223,7 @@ def test_what_is_changed_meanwhile_is_not_replaced(tmp_path):
 
 
 def test_what_comes_at_the_last_moment_is_left_as_it_is(tmp_path, monkeypatch):
-    """Between the last look and the call that gives the name."""
+    """Something appears between the last check and the call that gives the name."""
     link, rename = os.link, os.rename
 
     def comes_before(original):
@@ -361,7 +361,7 @@ def test_the_current_folder_is_filled_from_inside(tmp_path, monkeypatch):
 
 
 def test_a_folder_whose_parent_cannot_be_written_is_filled_from_inside(tmp_path, monkeypatch):
-    """As is a volume of a container for a user who is not root."""
+    """A volume of a container is such a folder for a user who is not root."""
     (tmp_path / "volume").mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     with disk.whole_folder(tmp_path / "volume") as partial:
@@ -417,7 +417,7 @@ def test_streams_are_written_through_where_that_is_asked_for(tmp_path):
 
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 def test_standard_output_is_written_through(name, tmp_path):
-    """Also where it is a file, which a shell has open and would not see replaced."""
+    """So it is even if it is a file: the shell has it open and would not see it replaced."""
     script = f"from fastlm.files import disk; disk.write_file({name!r}, b'new', to_stream=True)"
     words = [sys.executable, "-c", script]
     assert subprocess.run(words, cwd=ROOT, capture_output=True, check=True).stdout == b"new"
@@ -610,7 +610,7 @@ def test_killed_before_any_call_it_leaves_the_old_or_the_new(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kill_is_in_no_ones_way(kind, tmp_path, monkeypatch):
-    """The same call again makes it, or says that it is there; without a sweep before."""
+    """The same call again makes it, or says that it exists, without a sweep before."""
     _, after = prepare(kind, tmp_path / "before")
     for folder in kill_before_each_call(kind, tmp_path / "killed"):
         with monkeypatch.context() as patched:

@@ -1,4 +1,4 @@
-"""A folder that is made over several calls: kept with a note on it, named when it is whole."""
+"""A folder made over several calls is kept with a note, and gets its name when it is whole."""
 
 import os
 from collections.abc import Callable
@@ -79,7 +79,7 @@ def test_sweeping_leaves_it(tmp_path):
 
 
 def test_a_note_that_outlived_its_folder_goes(tmp_path):
-    """Of a process that was killed after the folder had got its name."""
+    """The note was left by a process that was killed after it had given the folder its name."""
     (tmp_path / f"{disk.NOTE}d").write_text('{"n": 4}')
     with disk.resumed_folder(tmp_path / "d") as part:
         assert part.read_note() == {}

@@ -1,4 +1,4 @@
-"""Token files: written over several calls, in shards the same examples, damages named."""
+"""Token files: calls that write them in turn, shards with the same examples, damage reported."""
 
 import contextlib
 import hashlib
@@ -35,7 +35,7 @@ SHARD_TOKENS = 1009
 
 @pytest.fixture(scope="module")
 def text(data: Path) -> Path:
-    """The folder that the fixture data was made of: without the data themselves."""
+    """Return the folder with the texts of the fixture `data`."""
     return data.parent
 
 

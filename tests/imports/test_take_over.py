@@ -1,4 +1,4 @@
-"""What other tools have made, as runs, token files and tokenizers of ours."""
+"""Models, token files and tokenizers that other tools made are imported as our own."""
 
 import base64
 import dataclasses
@@ -110,7 +110,7 @@ def test_entries_of_a_configuration_are_read():
     assert model_config(mistral) == model_config(PLAIN)
     smollm3 = PLAIN | {"model_type": "smollm3", "no_rope_layers": [1] * 4}
     assert model_config(smollm3) == dataclasses.replace(model_config(PLAIN), tie_weights=True)
-    # Of an exact class, and so no other than in the table of exports.
+    # qwen3 has no sliding window unless use_sliding_window is set, whatever sliding_window says.
     assert model_config(PLAIN | {"model_type": "qwen3", "sliding_window": 128}).qk_norm
 
 
@@ -334,7 +334,7 @@ def test_rank_files_that_are_none_are_refused(lines, named, tmp_path):
 
 
 def test_the_ranks_of_gpt2_are_its_merges(text_dir, tmp_path):
-    """As tiktoken turns GPT-2's two files into ranks, and as it keeps them."""
+    """The ranks are made from GPT-2's two files by tiktoken, and written in its format."""
     merges = (text_dir / "gpt2/merges.txt").read_text(encoding="utf-8").strip("\n")
     (tmp_path / "vocab.bpe").write_text(f"#version: 0.2\n{merges}\n", encoding="utf-8")
     ranks = tiktoken.load.data_gym_to_mergeable_bpe_ranks(

@@ -47,7 +47,7 @@ def run(function, inputs, dtype=None):
     ],
 )  # fmt: skip
 def test_small_cases_have_the_errors_of_plain_torch(name, shape, options, dtype):
-    """As in the interpreter, with the card's own bfloat16; plain torch multiplies in full float32."""
+    """The bounds are the interpreted tests', for the card's own bfloat16 and full float32."""
     inputs = make(name, shape, dtype, options)
     truth = run(getattr(functional, name), inputs, torch.float64)
     plain = run(getattr(functional, name), inputs)

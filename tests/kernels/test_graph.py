@@ -1,4 +1,4 @@
-"""What torch.compile sees of the kernels on a GPU: proven without one."""
+"""The graphs that torch.compile makes of the kernels for a GPU, checked without one."""
 
 import json
 import os
@@ -15,7 +15,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 def graphs(program: str) -> dict[str, dict[str, list[str]]]:
-    """What a Python program prints, in a process that does not interpret kernels."""
+    """Return what a Python program prints in a process that does not interpret kernels."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     folders = (TESTS.parent, TESTS.parent / "bench", TESTS / "support")
     environment["PYTHONPATH"] = os.pathsep.join(map(str, folders))

@@ -51,10 +51,10 @@ def run(function, inputs: Inputs, dtype: torch.dtype | None = None) -> list[torc
 
 @pytest.mark.parametrize(("name", "shape", "options", "dtype"), CASES)
 def test_errors_are_those_of_plain_torch(name, shape, options, dtype):
-    """At most 1.5 times the error of the same formula in PyTorch, and four roundings.
+    """The error is at most 1.5 times that of the same formula in PyTorch, plus four roundings.
 
-    Roundings of the result, and of float32, in which all is computed, at the size of what came in:
-    a gradient may be the small difference of terms of that size.
+    The roundings are those of the result's dtype and of float32, in which all is computed, at the
+    size of the inputs: a gradient may be the small difference of terms of that size.
     """
     inputs = make(name, shape, options, dtype)
     truth_function = getattr(functional, name)

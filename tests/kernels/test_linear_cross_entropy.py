@@ -1,4 +1,4 @@
-"""The linear layer and its loss in chunks: what does not show on whole rows alone."""
+"""The linear layer and its loss in chunks, in cases that whole rows alone do not cover."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""AdamW in one launch and half of a symmetric product: what test_kernels.py does not say of them."""
+"""AdamW in one launch and half of a symmetric product, beyond what test_kernels.py checks."""
 
 import copy
 from itertools import chain

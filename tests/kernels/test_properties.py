@@ -1,4 +1,4 @@
-"""What must hold for every size and value, tried on random ones."""
+"""Properties of the kernels that hold for every size and value, tried on random ones."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Rotary position embedding by kernels: what its positions mean, and whose memory is read."""
+"""Rotary position embedding by kernels: its positions, and the memory that it reads."""
 
 import pytest
 import torch
@@ -80,7 +80,7 @@ def test_queries_of_a_joint_projection_are_read_where_they_lie(monkeypatch):
 )
 @pytest.mark.parametrize("has_norm", [False, True])
 def test_elements_more_than_two_billion_apart(has_norm, shape, strides):
-    """Of x, its gradient and the tables; the interpreter's int32 wraps as a GPU's."""
+    """x, its gradient and the tables have them; the interpreter's int32 wraps as a GPU's."""
     # Hardly any of it is ever touched.
     room = torch.empty(1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)))
     x = room.as_strided(shape, strides).copy_(randn(*shape))

@@ -1,4 +1,4 @@
-"""Attention in tiles, as a Triton kernel and in plain PyTorch: what holds of attention alone."""
+"""Attention in tiles, as a Triton kernel and in plain PyTorch: properties of attention alone."""
 
 import pytest
 import torch
@@ -210,7 +210,7 @@ class TestKernel:
 
 @pytest.mark.interpreter
 class TestMemory:
-    """What is read where it lies, and how results are laid out."""
+    """Inputs are read where they lie in memory, and results have the expected layout."""
 
     @pytest.fixture
     def pointers(self, monkeypatch):

@@ -65,7 +65,7 @@ def build(config: ModelConfig, ops=reference_ops, seed: int = 0) -> TransformerL
 
 @torch.no_grad()
 def stirred(model: TransformerLM) -> TransformerLM:
-    """With noise on all that starts at zero or one, where a part left out would not show."""
+    """Add noise to the weights: at their initial zeros and ones a part left out would not show."""
     generator = torch.Generator().manual_seed(7)
     for p in model.parameters():
         p.add_(torch.randn(p.shape, generator=generator), alpha=0.05)

@@ -1,4 +1,4 @@
-"""Each option of the network by what it promises: formulas by hand, and what it leaves alone."""
+"""Each option of the network follows its formula, done by hand, and changes nothing else."""
 
 import dataclasses
 
@@ -95,7 +95,7 @@ def test_value_embeddings_are_in_every_other_layer_the_last_included():
 
 
 def test_a_value_embedding_is_added_to_the_values_times_its_gate():
-    """With one token attention gives back its value: the table's row shows in the result."""
+    """Attention over one token returns its value, so the table's row shows in the result."""
     model = build(value_embeddings=True, n_layers=1, norm="none", position="none")
     attention, table = model.layers[0].attn, model.value_embeddings["0"].weight
     with torch.no_grad():

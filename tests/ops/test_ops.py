@@ -1,4 +1,4 @@
-"""Which operations a model is given: by name, by themselves, and plainly refused."""
+"""The operations of a model: chosen by name, chosen automatically, or refused with a reason."""
 
 import inspect
 import subprocess
@@ -125,7 +125,7 @@ def hopper(monkeypatch) -> list[tuple[int, ...]]:
 
 
 def test_flash_attention_3_is_given_causal_bfloat16_attention(hopper):
-    """With its layout (batch, seq, head, d_head), by a stand-in: its numbers are a GPU's to test."""
+    """A stand-in gets its layout (batch, seq, head, d_head); numbers are tested on a GPU."""
     ops = load_ops("none", "cuda", attention="fa3")
     config = ModelConfig(vocab_size=97, context_length=24, n_layers=2, d_model=32, n_heads=4)
     losses = []

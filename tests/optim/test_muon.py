@@ -72,7 +72,7 @@ def test_polar_express_brings_singular_values_from_a_thousandth_up(shape):
     values = values / values.norm()
     values[0] = 1.02e-3
     matrices = u @ torch.diag(values) @ vh
-    # Of any size: only directions count.
+    # The scale of the matrix makes no difference.
     result = orthogonalize((300 * matrices).float(), method="polar-express").double()
     expected = values / values.norm() / POLAR_EXPRESS_SAFETY
     for polynomial in POLAR_EXPRESS:

@@ -1,4 +1,4 @@
-"""Which tests run on a machine with a GPU: seen on one that only says that it has one."""
+"""The choice of tests for a machine with a GPU, checked on one that only pretends to have one."""
 
 import os
 import re

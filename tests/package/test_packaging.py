@@ -25,7 +25,7 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory) -> Path:
-    """What is in the sdist."""
+    """Return the folder of the unpacked sdist."""
     folder = tmp_path_factory.mktemp("sdist")
     return packages.unpack(packages.build_sdist(folder), tmp_path_factory.mktemp("sources"))
 

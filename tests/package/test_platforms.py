@@ -1,4 +1,4 @@
-"""Machines that are not here: without Triton, with an Apple GPU."""
+"""fastlm on simulated machines: without Triton, and with an Apple GPU."""
 
 import dataclasses
 import os
@@ -22,7 +22,7 @@ from fastlm.optim import build_optimizers
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 
-# What a Python without Triton does, one line for each thing that has to work there.
+# A Python without Triton runs this program, which uses all that has to work there.
 PROGRAM = """
 import dataclasses, importlib, pkgutil, sys
 from importlib.util import find_spec
@@ -109,9 +109,9 @@ def test_memory_of_an_apple_gpu_is_what_its_driver_recommends_less_what_is_taken
 
 
 class WithoutFloat64(TorchDispatchMode):
-    """On the device meta, which stands for an Apple GPU, float64 is an error.
+    """Make float64 an error on the device meta, which stands for an Apple GPU.
 
-    A copy to the CPU that changes the dtype changes it first, over there, as on an Apple GPU.
+    A copy to the CPU that changes the dtype changes it on the device first, as on an Apple GPU.
     """
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):

@@ -1,4 +1,4 @@
-"""What README.md and the pages of docs/ show runs, and does what they say."""
+"""The commands and code in README.md and docs/ run, and do what the pages say."""
 
 import ast
 import os
@@ -60,7 +60,7 @@ def test_submitted_scripts_exist_and_are_executable(script):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """What the README's commands expect to find: a text, and small defaults are not assumed."""
+    """Make a folder with the files that the README's commands expect: texts and a run."""
     from fastlm.corpus.stories import generate_stories
 
     folder = tmp_path_factory.mktemp("readme")
@@ -72,7 +72,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-# What makes a command small enough for a test: everything else stays as the README has it.
+# These flags make a command small enough for a test; all else stays as the README has it.
 SMALLER = {
     "fastlm.train": "--max-steps 2 --model.d-model 32 --model.n-layers 1 --model.n-heads 2 --batch-size 2 --eval-tokens 512 --device cpu --no-compile",
     "fastlm.sweep": "--max-steps 2 --model.d-model 32 --model.n-layers 1 --model.n-heads 2 --eval-tokens 512 --device cpu --at-once 2",
@@ -83,7 +83,7 @@ SMALLER = {
 
 
 def run_here(module: str, words: list[str]) -> None:
-    """The command of a module in this process, which has imported what is slow."""
+    """Run the command of a module in this process, which has done the slow imports already."""
     arguments = {c.module: c.arguments for c in VERBS.values()}[module]
     import_module(f"fastlm.{arguments}").main(words)
 
@@ -117,7 +117,7 @@ WITH_CODE = [page for page in PAGES if "\n```\n" in page.read_text(encoding="utf
 
 
 def check_it_serves(words: list[str], folder: Path) -> None:
-    """A command that goes on until Ctrl-C, at a port that is free."""
+    """Check a command that serves pages until Ctrl-C, at a free port."""
     process = subprocess.Popen(
         [sys.executable, *words, "--port", "0"],
         cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,

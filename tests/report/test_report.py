@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def embedded_values(page: str) -> dict:
-    """What the page's script reads."""
+    """Return the values that the page's script reads."""
     return json.loads(
         re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL)[1]
     )

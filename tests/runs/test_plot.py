@@ -1,4 +1,4 @@
-"""The picture of a run's curve: what its lines and points are."""
+"""The plot of a run's curve has the right lines and points."""
 
 import pytest
 from matplotlib.figure import Figure

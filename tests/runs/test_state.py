@@ -47,7 +47,7 @@ def later(path: Path, *, seconds: float) -> None:
 
 FINISHED, STOPPED = {"finished": True, "step": 10}, {"finished": False, "step": 10, "stopped_by": "SIGTERM"}  # fmt: skip
 LONG = SILENT_SECONDS + 60
-# What a run is made of, and the state it is in.
+# Each entry maps a description to the files of a run and the state it is in.
 TABLE: dict[str, tuple[dict[str, Any], StateName]] = {
     "summary of the end": ({"summary": FINISHED}, "finished"),
     "the same, long ago": ({"summary": FINISHED, "age": 1e6}, "finished"),
@@ -82,7 +82,7 @@ def test_the_state_is_the_one_of_the_table(case, tmp_path):
     assert bool(found.reason) == (expected not in ("finished", "running", "waiting"))
     assert found.is_final == (expected in ("finished", "diverged"))
     assert state_of(run, end=LogEnd.of_rows(RunRecord(run).rows())) == found
-    # Who knows that no process is there need not wait.
+    # A caller who knows that the process has ended need not wait for silence.
     told = "broken off" if expected == "running" else expected
     assert state_of(run, is_over=True).name == told
 
@@ -103,7 +103,7 @@ def test_every_word_is_one_of_the_six():
 
 
 def test_what_is_over_is_taken_up_again(tmp_path):
-    """At its resume a run has the step of its summary: the times tell; later the steps do."""
+    """A run just resumed is still at the step of its summary; newer files show that it goes on."""
     run = made(tmp_path / "stopped", [train_row(10), RESUME], summary=STOPPED)
     assert state_of(run).name == "stopped"  # the row is as old as the stop: it was resumed before
     later(RunFiles(run).log, seconds=5)

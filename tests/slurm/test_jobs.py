@@ -16,10 +16,10 @@ pytestmark = NEEDS_SLURM
 def test_the_limit_of_the_job_is_met_requeued_resumed_and_finished(
     cluster, prepared_by_a_job, tmp_path
 ):
-    """As it is in the script, but for a limit of a minute and a toy network.
+    """The job is that of the script, but for a limit of a minute and a toy network.
 
-    Slurm looks every 30 seconds whether a signal is due before it looks again: this one comes 10 to
-    40 seconds after each start.
+    Slurm checks every 30 seconds whether a signal is due before the next check, so this one comes
+    10 to 40 seconds after each start.
     """
     run = tmp_path / "run"
     job = submit(
@@ -42,7 +42,7 @@ def test_the_limit_of_the_job_is_met_requeued_resumed_and_finished(
 def test_a_sweep_is_submitted_as_an_array_and_reported_when_it_has_ended(
     cluster, prepared_by_a_job, tmp_path
 ):
-    """From another folder than the scripts', with a time of its own and a rate that diverges."""
+    """It starts outside the scripts' folder, with its own time limit and a rate that diverges."""
     out = tmp_path / "rates"
     command = [sys.executable, "-m", "fastlm.sweep", str(out)]
     environment = cluster.environment | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -74,7 +74,7 @@ def test_a_sweep_is_submitted_as_an_array_and_reported_when_it_has_ended(
 
 
 def test_several_processes_are_stopped_requeued_and_finish(cluster, prepared_by_a_job, tmp_path):
-    """As on several nodes, but for their number."""
+    """The job for several nodes runs on one, with two processes."""
     run = tmp_path / "run"
     job = submit(
         *(cluster, tmp_path, "multinode.sh", *SMALL, "--max-steps", "300"),

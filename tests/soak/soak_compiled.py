@@ -37,7 +37,7 @@ main(sys.argv[1:])
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of the process")
 def test_memory_is_steady_and_nothing_is_compiled_again(data, tmp_path):
-    """A thousand compiled steps: what the first ones hold in memory, the last ones hold."""
+    """The last of a thousand compiled steps hold as much memory as the first ones."""
     out = tmp_path / "run"
     words = [sys.executable, "-c", COMMAND, *FLAGS.split(), "--data", str(data), "--out", str(out)]
     result = subprocess.run(words, capture_output=True, text=True, timeout=3600)

@@ -27,7 +27,7 @@ def wheel(tmp_path_factory) -> Path:
     "others", [[], ["transformers>=4.56", "kernels"]], ids=["alone", "beside Hugging Face's"]
 )
 def test_a_full_install_works(others, wheel, tmp_path):
-    """With and without the other package kernels, installed before ours and after."""
+    """It works alone, and with the other package kernels installed both before and after ours."""
     packages.run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
     bin_folder = tmp_path / "venv" / "bin"
     pip = [bin_folder / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

@@ -77,7 +77,7 @@ def test_resumed_after_any_step_compiled_and_deterministic(data, tmp_path):
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_compiled_train_as_uncompiled(parallel, data, tmp_path):
-    """Under FSDP each layer is compiled by itself, else the step."""
+    """Under FSDP each layer is compiled by itself; without it the whole step is."""
     for name, flag in (("plain", "--no-compile"), ("compiled", "--compile")):
         flags = [*FLAGS, "--max-steps", "10", "--parallel", parallel, flag]
         run = torchrun("-m", "fastlm.train", "--data", data, "--out", tmp_path / name, *flags)
@@ -103,7 +103,7 @@ def test_four_processes_train_as_one(parallel, data, tmp_path):
 
 
 def test_of_a_minute_98_hundredths_are_used(data, tmp_path):
-    """test_budget.py has it on clocks of its own."""
+    """test_budget.py checks the same on simulated clocks."""
     began = time.monotonic()
     run_flags = [*FLAGS, "--max-steps", "None", "--time-budget", "60s", "--data", str(data)]
     done = subprocess.run(

@@ -269,7 +269,7 @@ def text_with_seams(filler: bytes, n_bytes: int, shift: int) -> bytes:
 
 
 def set_block_bytes(monkeypatch: pytest.MonkeyPatch, n_bytes: int) -> None:
-    """Wherever it was imported to."""
+    """Set BLOCK_BYTES in every module that has imported it."""
     for name, module in list(sys.modules.items()):
         if name.startswith("fastlm") and hasattr(module, "BLOCK_BYTES"):
             monkeypatch.setattr(module, "BLOCK_BYTES", n_bytes)

@@ -148,7 +148,7 @@ class Browser:
         self.settle()
 
     def middle(self, selector: str) -> tuple[float, float]:
-        """Where an element is, after scrolling to it."""
+        """Scroll to an element and return where its middle is."""
         found = self.run(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
             " const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()"

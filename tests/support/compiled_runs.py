@@ -1,4 +1,4 @@
-"""Compiled runs beside those that are not."""
+"""Compare compiled runs with eager ones."""
 
 import dataclasses
 from pathlib import Path

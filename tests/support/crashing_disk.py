@@ -34,7 +34,7 @@ class File:
     flushed: bytes = b""
 
     def after_a_crash(self, alike: bool = False) -> list[bytes]:
-        """What was flushed comes first, what was written comes last."""
+        """Return the possible contents after a crash, from the flushed one to the written one."""
         if self.content == self.flushed:
             return [self.content]
         if self.content.startswith(self.flushed):
@@ -87,7 +87,7 @@ def _apply(names: dict[str, Any], change: Any) -> None:
 
 class Moment(NamedTuple):
     promised: Any
-    """what Recording.promise was told last"""
+    """the last argument of Recording.promise"""
     folder: Folder
 
 
@@ -109,7 +109,7 @@ class Recording:
         self.sites: set[Site] = set()
 
     def promise(self, what: Any) -> None:
-        """From now on this has to survive."""
+        """Note that this has to survive every crash from now on."""
         self._look()
         self.promised = what
         self._look()

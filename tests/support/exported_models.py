@@ -68,7 +68,7 @@ CODED = {
 
 
 def random_model(tokenizer: Tokenizer, **changes) -> Pretrained:
-    """Every parameter drawn at random, gains too: nothing is equal to another by its start."""
+    """Draw every parameter at random, gains too, so that no two are equal from the start."""
     network = dataclasses.replace(PLAIN, vocab_size=tokenizer.vocab_size, **changes)
     model = TransformerLM(network)
     generator = torch.Generator().manual_seed(0)
@@ -80,7 +80,7 @@ def random_model(tokenizer: Tokenizer, **changes) -> Pretrained:
 
 
 def random_texts(n: int) -> list[str]:
-    """Of all planes, with what tokenizers stumble over: white space, digits, the special token."""
+    """Return texts of all planes of Unicode, with white space, digits and special tokens."""
     rng = random.Random(0)
     pieces = [
         "\u00e9",

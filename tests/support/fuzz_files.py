@@ -26,7 +26,7 @@ _VALUES = (
 
 
 def changed_bytes(raw: bytes, rng: random.Random) -> bytes:
-    """Some bits flipped, a part removed, doubled, overwritten, or all of it replaced."""
+    """Flip some bits, or remove, double or overwrite a part, or replace all of it."""
     kind = rng.randrange(6)
     a, b = sorted(rng.randrange(len(raw) + 1) for _ in range(2))
     if kind == 0:
@@ -55,7 +55,7 @@ def changed_bytes(raw: bytes, rng: random.Random) -> bytes:
 
 
 def changed_json(raw: bytes, rng: random.Random) -> bytes:
-    """A value somewhere in it replaced, removed or added."""
+    """Replace, remove or add a value somewhere in it."""
     tree = json.loads(raw)
     places: list[tuple[Any, Any]] = []
 
@@ -97,12 +97,12 @@ def read_run(folder: Path) -> Any:
 
 
 def read_config(folder: Path) -> Any:
-    """Any valid configuration is one: it is for people to change."""
+    """Return whether a configuration is read; any valid one will do, since people may change it."""
     return isinstance(RunRecord(folder).config(), TrainConfig)
 
 
 def read_tokenizer(folder: Path) -> Any:
-    """Likewise; what it encodes it decodes again."""
+    """Return whether a tokenizer is read that decodes what it encodes; any valid one will do."""
     tokenizer = Tokenizer.load(folder / "tokenizer")
     text = "Once upon a time, there was a cat."
     return tokenizer.decode(tokenizer.encode(text)) == text

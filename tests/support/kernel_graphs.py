@@ -37,7 +37,7 @@ class Call(NamedTuple):
 
 
 class _Calls(TorchDispatchMode):
-    """Keeps what torch.ops.fastlm are given, as it was before."""
+    """A mode that keeps the inputs of torch.ops.fastlm as they were before each call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class _Calls(TorchDispatchMode):
 
 
 def calls_of(function: Callable[..., Any], inputs: Inputs) -> list[Call]:
-    """The calls of a forward and a backward pass; kept inputs require gradients as the given do."""
+    """Return the calls of both passes; kept inputs require gradients as the given ones do."""
     tensors = [
         x.requires_grad_() for i, x in enumerate(inputs.tensors) if i in inputs.differentiable
     ]

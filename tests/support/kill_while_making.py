@@ -37,7 +37,7 @@ def prepare(kind: str, folder: Path) -> tuple[Any, Any]:
 
 
 def content(path: Path) -> Any:
-    """Of a file its bytes, of a folder that of its entries that are not in the making."""
+    """Return the bytes of a file, or the contents of a folder's finished entries."""
     if not path.exists():
         return None
     if path.is_file():
@@ -69,7 +69,7 @@ def counted(original: Callable[..., Any], count: list[int], dies_at: int) -> Cal
 
 
 def in_a_child(kind: str, folder: Path, dies_at: int) -> int:
-    """How many calls to the disk a child made that lived; 0 for one that did not."""
+    """Return how many calls to the disk a child made that was not killed; 0 if it was."""
     prepare(kind, folder)
     reading, writing = os.pipe()
     child = os.fork()

@@ -34,7 +34,7 @@ def kill_while_saving(folder: Path, n_kills: int, seed: int = 0) -> int:
 
 
 def snapshot(step: int, n: int = 16) -> Snapshot:
-    """Of a model whose weights are all the step's number."""
+    """Return a snapshot of a model whose weights all equal the step's number."""
     model = nn.Linear(n, n, bias=False)
     with torch.no_grad():
         model.weight.fill_(step)

@@ -1,4 +1,4 @@
-"""Folders of runs as fastlm.train leaves them, written without training."""
+"""Write folders of runs as fastlm.train leaves them, without training."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Are tests able to fail? A bug is put into a copy of the project, and they have to see it."""
+"""Put a bug into a copy of the project, and check that its tests fail."""
 
 import os
 import re
@@ -42,7 +42,7 @@ def copy_project(folder: Path) -> None:
 
 
 def check_is_seen(name: str, bug: Bug, folder: Path) -> None:
-    """Tests pass in a copy of the project before the bug, and fail after."""
+    """Check that the tests pass in a copy of the project without the bug, and fail with it."""
     copy_project(folder)
     path = folder / bug.file
     text = path.read_text()

@@ -20,7 +20,7 @@ def not_copied(folder: str, names: list[str]) -> set[str]:
 
 
 def attempt(*words: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A command, in an environment that knows nothing of the checkout."""
+    """Run a command in an environment that knows nothing of the checkout."""
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "TRITON_INTERPRET")}
     return subprocess.run(
         [str(word) for word in words], cwd=cwd, env=kept | environment, capture_output=True, text=True, timeout=600,
@@ -28,14 +28,14 @@ def attempt(*words: str | Path, cwd: Path, **environment: str) -> subprocess.Com
 
 
 def run(*words: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A command that succeeds."""
+    """Run a command that has to succeed."""
     done = attempt(*words, cwd=cwd, **environment)
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
     return done
 
 
 def build_sdist(folder: Path) -> Path:
-    """The sdist, made from a copy of the checkout."""
+    """Build the sdist from a copy of the checkout."""
     shutil.copytree(ROOT, folder / "copy", ignore=not_copied)
     code = f"from setuptools import build_meta; build_meta.build_sdist({str(folder)!r})"
     run(sys.executable, "-c", code, cwd=folder / "copy")
@@ -52,14 +52,14 @@ def unpack(sdist: Path, folder: Path) -> Path:
 
 
 def build_wheel(sources: Path, folder: Path) -> Path:
-    """The wheel, with this environment's setuptools."""
+    """Build the wheel with this environment's setuptools."""
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
     run(*pip, "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", folder, sources, cwd=folder)  # fmt: skip
     return next(folder.glob("*.whl"))
 
 
 def new_environment(folder: Path) -> Path:
-    """A virtual environment that sees what is installed here, fastlm excepted; its bin folder.
+    """Make a virtual environment that sees all packages here but fastlm; return its bin folder.
 
     A .pth file read in another's site-packages is not followed: the checkout stays unknown.
     """

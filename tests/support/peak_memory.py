@@ -1,4 +1,4 @@
-"""How much memory a command takes at its most, and texts to give it."""
+"""The peak memory of a command, and the order of documents in texts to give it."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ finally:
 
 
 def peak_bytes(*words: object) -> tuple[int, float]:
-    """Most resident memory of `python words...`, and the seconds it took.
+    """Return the peak resident memory of `python words...`, and the seconds it took.
 
     Args:
         words: -m and a module, or -c and a program, then their arguments.

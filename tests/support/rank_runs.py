@@ -11,7 +11,7 @@ def losses(run: Path) -> torch.Tensor:
 
 
 def assert_close(run: Path, expected: Path, tolerance: float = 1e-5) -> None:
-    """Losses of all steps, all weights at the end, relative to the largest of each."""
+    """Compare the losses of all steps and the final weights, relative to the largest of each."""
     torch.testing.assert_close(losses(run), losses(expected), rtol=tolerance, atol=0)
     found, wanted = weights(run), weights(expected)
     assert found.keys() == wanted.keys()

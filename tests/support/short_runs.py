@@ -46,7 +46,7 @@ def config(data: Path, **changes: Any) -> TrainConfig:
 def write_checkpoint(
     folder: Path, step: int, model, optimizers, state=None, **options: Any
 ) -> Path:
-    """Of a model and optimizers that no run belongs to."""
+    """Write a checkpoint of a model and optimizers that belong to no run."""
     snapshot = take_snapshot(step, model, optimizers, state or {}, {})
     return write_snapshot(folder, snapshot, **options)
 
@@ -63,7 +63,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def weights(run: Path, step: int | None = None) -> dict[str, torch.Tensor]:
-    """Of a run's checkpoint after a step, or of its newest."""
+    """Return the weights in a run's checkpoint after a step, or in its newest."""
     if step is None:
         return read_model_tensors(run_checkpoints(run / "checkpoints")[-1])
     return read_model_tensors(run / "checkpoints" / f"step-{step:06d}")
@@ -92,13 +92,13 @@ def new_run(run_config: TrainConfig, run: Path) -> Training:
 
 
 def take_step(run: Training, stream: Iterator[Batch]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The step that the loop would take next."""
+    """Take the step that the loop would take next."""
     stage, progress = run.stopping.next_step(run.trainer.step)
     return run.trainer.train_step(stream, stage=stage, progress=progress)
 
 
 def why_over(run: Training) -> str | None:
-    """Why the loop would take no further step."""
+    """Return the reason why the loop would take no further step, if there is one."""
     trainer = run.trainer
     return run.stopping.decide(trainer.step, trainer.tokens, wants_retry=False).reason
 
@@ -124,7 +124,7 @@ def validations(run: Path) -> list[tuple[int, float, bool]]:
 
 
 def assert_equal_runs(a: Path, b: Path) -> None:
-    """The same weights and log, but for the clocks."""
+    """Check that two runs have the same weights and the same log, but for the clocks."""
     assert_same_weights(a, b)
     assert validations(a) == validations(b)
     for key in ("step", "tokens", "loss", "lr", "grad_norm"):

@@ -27,7 +27,7 @@ COMMAND = [
 
 
 def takes_signals(process: subprocess.Popen[str]) -> bool:
-    """Whether its own handlers are in place: until Python has come to them, a signal ends it."""
+    """Return whether a process has set its own handlers: before that, a signal ends it."""
     status = Path(f"/proc/{process.pid}/status")
     if not status.exists():
         time.sleep(1.0)

@@ -63,7 +63,7 @@ def _free_port() -> int:
 
 
 class Controller:
-    """Inside `with`: a cluster to submit to, with environment as its settings."""
+    """A cluster that runs inside `with`; `environment` has the settings for submitting to it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -149,7 +149,7 @@ class Controller:
         return done.stdout.strip()
 
     def state(self, job: str) -> str:
-        """As in PENDING, RUNNING, COMPLETED; of a job that ended a while ago, nothing."""
+        """Return PENDING, RUNNING, COMPLETED or the like, or "" if it ended a while ago."""
         return self._ask("squeue", "-h", "-t", "all", "-j", job, "-o", "%T").split("\n")[0]
 
     def send(self, job: str, name: str) -> None:

@@ -43,7 +43,7 @@ def output(folder: Path, job: str) -> str:
 
 
 def assert_every_step_once(run: Path, n_steps: int, *, finished: bool = True) -> None:
-    """Neither hole nor double in the curve, and the last checkpoint is of the last step."""
+    """Check that the log has every step once, and that the last checkpoint is of the last step."""
     assert [row["step"] for row in train_rows(run)] == list(range(1, n_steps + 1))
     assert read_newest(run / "checkpoints", pytest.fail).step == n_steps
     assert json.loads((run / "summary.json").read_text())["finished"] == finished

@@ -25,21 +25,21 @@ from fastlm.train.trainer import Trainer
 from fastlm.train.watch import Diverged
 
 SHAPES = [(7, 3), (3, 4, 6), (4, 6), (7, 3), (7, 3), (5, 9), (1, 2)]
-"""of matrices that two processes cannot share out evenly"""
+"""shapes of matrices that two processes cannot share evenly"""
 N_STEPS = 20
 STOPPED_AFTER = 10
 NAN_AT = 7
 
 
 def short(data: Path, **changes) -> TrainConfig:
-    """20 steps of two micro-batches each."""
+    """Return the configuration of a run of 20 steps of two micro-batches each."""
     optim = OptimConfig(name="normuon", lr=1e-2, warmup_fraction=0.1)
     base = config(data, optim=optim, micro_batch=4, log_every=1, checkpoint_keep=9)
     return dataclasses.replace(base, **changes)
 
 
 def with_all_parts(data: Path, **changes) -> TrainConfig:
-    """With what the leaderboard's network and optimizers have."""
+    """Return a short run's configuration with all parts of the leaderboard's."""
     recipe = load_recipe("leaderboard-tiny")
     sizes = dataclasses.asdict(MODEL) | {"n_layers": 4}
     names = ("vocab_size", "context_length", "n_layers", "d_model", "n_heads")
@@ -49,7 +49,7 @@ def with_all_parts(data: Path, **changes) -> TrainConfig:
 
 
 def muon_steps(ranks: Ranks) -> list[torch.Tensor]:
-    """Matrices after five steps on the same gradients."""
+    """Return the matrices after five steps on the same gradients."""
     g = torch.Generator().manual_seed(0)
     matrices = [nn.Parameter(torch.randn(shape, generator=g)) for shape in SHAPES]
     optimizer = NorMuon(matrices, lr=0.1, weight_decay=0.1, cautious=True, ranks=ranks)
@@ -61,7 +61,7 @@ def muon_steps(ranks: Ranks) -> list[torch.Tensor]:
 
 
 def not_finite_on_one(ranks: Ranks, data: Path, run: Path) -> str:
-    """What a run says in which the second process meets a NaN."""
+    """Return the error message of a run whose second process meets a NaN."""
     original = Trainer.train_step
 
     def train_step(self, stream, **place):
@@ -84,7 +84,7 @@ def not_finite_on_one(ranks: Ranks, data: Path, run: Path) -> str:
 
 
 def plotted_slowly(ranks: Ranks, data: Path, run: Path) -> bool:
-    """Whether all is written when this process leaves, however long that takes."""
+    """Return whether all files are written when this process leaves, even if plotting is slow."""
     original = run_module.plot_curves
 
     def plot_curves(*arguments, **options):

@@ -1,4 +1,4 @@
-"""Sweeps of runs of a few steps: done once, gone on with, stopped, and refused."""
+"""Sweeps of runs of a few steps are finished, resumed, stopped and refused."""
 
 import json
 import os
@@ -111,7 +111,7 @@ def test_a_flag_that_no_run_can_use_ends_the_sweep(tmp_path):
 
 @pytest.mark.parametrize("at_once", ["1", "2"])
 def test_a_run_that_fails_says_why_and_the_others_go_on(at_once, tmp_path, monkeypatch, capsys):
-    """In place of Python a program that fails as a killed or crashed run does."""
+    """The runs get a program in place of Python that fails as a crashed run does."""
     program = tmp_path / "python"
     program.write_text("#!/bin/sh\necho 'MemoryError: no room'\nexit 1\n")
     program.chmod(0o755)

@@ -178,7 +178,7 @@ class TestCommands:
         tokenizer = ["--tokenizer", str(tmp_path / "one"), "--seconds", "0"]
         main(["report", str(path), *tokenizer, "--text-field", "body"])
         told = capsys.readouterr().out
-        # Of documents each has its end; of a pattern each file is a text.
+        # Documents of a .jsonl, .parquet or folder end with END; each file of a pattern is a text.
         ends = END if kind in ("jsonl", "parquet", "folder") else ""
         texts = [END.join(documents) + ends]
         if kind == "pattern":

@@ -29,7 +29,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def ran(folder, tmp_path, capsys):
-    """What the command prints, its JSON and its Markdown."""
+    """Return a function that runs the command and returns its output, its JSON and its Markdown."""
 
     def run(texts: list[str], tokenizers: list[str], *more: str):
         words = [str(folder / text) for text in texts]

@@ -27,7 +27,7 @@ def tokenizer() -> Tokenizer:
 
 
 def test_one_that_replaces_another_is_broken_off_at_any_call(tokenizer, tmp_path, monkeypatch):
-    """The folder reads as the one or the other, and files of others stay."""
+    """The folder can be read as one of the two, and other files in it stay."""
     vocab, merges = train_bpe_from_documents(["other text other text"], 265, [])
     other = Tokenizer(vocab, merges)
     n_calls = 0

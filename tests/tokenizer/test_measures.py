@@ -1,4 +1,4 @@
-"""What tokenizers do to texts, measured and counted by hand: ratios, documents, overlap, ids."""
+"""Measures of tokenizers on texts against counts by hand: ratios, documents, overlap, ids."""
 
 import gzip
 import json

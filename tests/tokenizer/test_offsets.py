@@ -1,4 +1,4 @@
-"""Which characters of a text each token holds."""
+"""Offsets of tokens: the range of characters of a text that each token covers."""
 
 import pytest
 from hypothesis import given

@@ -18,7 +18,7 @@ def tokenizer(path_taken) -> Tokenizer:
 
 
 class TestSpecialTokens:
-    """What is allowed becomes an id, what is disallowed is an error, all else is plain text."""
+    """Allowed tokens become ids, disallowed ones are errors, and all others are plain text."""
 
     @PROPERTY
     @given(text=texts, allowed=st.sets(st.sampled_from(SPECIAL)))

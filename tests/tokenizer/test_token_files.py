@@ -1,4 +1,4 @@
-"""Token files: whole or not there, resumed to the same ids, refused where they do not belong."""
+"""Token files are whole or absent, resume to the same ids, and are refused if they do not match."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ def text(tmp_path) -> Path:
 
 
 class Stop(Exception):
-    """What ends a run in the middle."""
+    """An exception that ends a run in the middle."""
 
 
 def stop_after(n_bytes: int, error: type[BaseException] = Stop):

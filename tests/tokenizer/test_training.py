@@ -119,7 +119,7 @@ class TestTraining:
 
 
 class TestSample:
-    """Stripes of 100 bytes in place of a MiB."""
+    """Samples are made of stripes of 100 bytes in place of a MiB."""
 
     @pytest.fixture(autouse=True)
     def small_stripes(self, monkeypatch):

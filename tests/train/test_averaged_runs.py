@@ -1,4 +1,4 @@
-"""Runs whose final model is the mean of their last weights: which weights, and after a stop."""
+"""Runs whose final model is the mean of their last weights: the weights in it, and resuming."""
 
 import dataclasses
 import shutil
@@ -69,7 +69,7 @@ def test_the_final_loss_is_that_of_the_model_that_is_left(averaged, finished, da
 
 @pytest.mark.parametrize("stop", [7, 15, 17])
 def test_resumed_run_has_the_average_of_an_uninterrupted_one(stop, averaged, data, tmp_path):
-    """Stopped before the tail, at its start and in it."""
+    """The run is stopped before the tail, at its start and within it."""
     run, averaged_config = tmp_path / "run", config(data, optim=AVERAGED)
     assert not interrupted_after(stop, averaged_config, run).finished
     for name, t in weights(run).items():  # a checkpoint on the way holds the run's own weights

@@ -85,7 +85,7 @@ def test_the_log_has_each_steps_batch_tokens_and_rate(ramped, data):
     assert [r["batch_size"] for r in rows] == SIZES
     assert [r["tokens"] for r in rows] == [32 * n for n in itertools.accumulate(SIZES)]
     assert summary.tokens == 32 * sum(SIZES) == config(data, **RAMP).tokens_in(20)
-    # Of 0.01, in the middle of each part: cosine to a tenth, after a warm-up of a tenth.
+    # The peak rate is 0.01; after a warm-up of a tenth it falls along a cosine to a tenth.
     for step, root in ((4, 0.5), (10, 1.0), (18, 1.5)):
         cosine = 0.1 + 0.45 * (1 + math.cos(math.pi * (step / 20 - 0.1) / 0.9))
         root = math.sqrt(root)
@@ -108,7 +108,7 @@ def test_all_groups_have_the_factor(data, tmp_path):
 
 
 def test_every_window_is_seen_once_and_in_its_order(data, tmp_path, monkeypatch):
-    """Of an uninterrupted run, and of one that is stopped where the batch changes."""
+    """This holds for an uninterrupted run, and for one that is stopped where the batch changes."""
     seen = []
     original = trainer_module.batches
 
@@ -179,7 +179,7 @@ def test_on_a_clock_the_parts_are_equal_in_time(data, tmp_path):
 
 
 def test_a_token_budget_is_kept_when_the_clock_is_ahead_of_the_steps(data, tmp_path):
-    """Of 16 steps with 4 to 12 windows, but the time for the smaller ones has gone already."""
+    """The run has 16 steps of 4 to 12 windows, but the time of the smaller ones is already used."""
     limits = {"max_steps": None, "max_tokens": 32 * 128, "time_budget": 100.0}
     run = new_run(config(data, **RAMP, **limits), tmp_path)
     assert run.config.total_steps == 16
@@ -200,7 +200,7 @@ def test_the_reserve_is_for_steps_of_the_largest_batch(data, tmp_path):
 
 
 def test_speed_counts_the_windows_of_each_interval(data, tmp_path, monkeypatch):
-    """On a clock that only windows in training move, by half a second each."""
+    """Only training moves the clock, by half a second for each window."""
     now, original = [1000.0], Trainer.train_step
 
     def step(self, stream, **place):

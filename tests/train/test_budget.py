@@ -1,4 +1,4 @@
-"""When a run is over: on clocks that jump, slow down and speed up."""
+"""The end of a run on a time budget, on clocks that jump, slow down and speed up."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ def on_a_clock(tmp_path, time_budget: float, **changes) -> Budget:
 
 
 def run_at(budget: Budget, step_seconds) -> list[float]:
-    """Steps of these seconds, by the share that is done, to the end: the shares before each."""
+    """Take steps to the end, of seconds by the share done; return the share before each."""
     budget.window_seconds = [step_seconds(0.0) / WINDOWS]
     budget.eval_seconds_per_token = [1e-4]
     shares = []
@@ -64,7 +64,7 @@ def run_at(budget: Budget, step_seconds) -> list[float]:
     ],
 )
 def test_the_schedule_ends_with_the_time_whatever_the_speed(step_seconds, tmp_path):
-    """Within a hundredth, on a budget of an hour and a half: and the last validation fits."""
+    """An hour and a half is used to within a hundredth, and the last validation fits."""
     budget = on_a_clock(tmp_path, 5400.0)
     shares = run_at(budget, step_seconds)
     assert shares == sorted(shares)
@@ -100,7 +100,7 @@ def test_the_first_step_of_a_run_is_not_at_its_very_beginning(tmp_path):
 
 @pytest.mark.parametrize("step_seconds", [0.4, 0.6])
 def test_a_minute_is_used_to_98_hundredths(step_seconds, tmp_path):
-    """With steps of up to a hundredth of it: the last validation and checkpoint fit, and no more."""
+    """Steps take up to a hundredth of it; the last validation and checkpoint fit, and no more."""
     budget = on_a_clock(tmp_path, 60.0)
     run_at(budget, lambda _: step_seconds)
     elapsed = budget.clock.elapsed + 1e-4 * 10_000 + budget.saver.seconds

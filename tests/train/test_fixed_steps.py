@@ -28,7 +28,7 @@ from fastlm.train.fixed_steps import steps_within
 from fastlm.train.trainer import Trainer
 
 RAMP = {"batch_ramp": (4, 8, 12), "micro_batch": 4}
-# What depends on the number of steps from the first step on: cosine, warm-up by share, weight decay.
+# These depend on the number of steps from the first one on: cosine, warm-up by share, weight decay.
 SHARES = OptimConfig(
     name="muon", lr=1e-2, warmup_fraction=0.3, weight_decay_schedule="linear", average_tail=1.0
 )

@@ -80,7 +80,7 @@ def test_a_target_that_cannot_be_opened_is_opened_once():
 
 
 def test_a_target_that_hangs_holds_up_nothing():
-    """What waited for it would wait for ever: it is let go only after the last assertion."""
+    """Code that waited for the target would hang: it ends only after the last assertion."""
     never, told = threading.Event(), []
     logger = Logger("test", lambda: Recorder(never.wait), told.append)
     for step in range(MOST_QUEUED + 500):

@@ -45,7 +45,7 @@ def peak(config: TrainConfig, micro_batch: int, checkpointed: bool) -> int:
 
 @pytest.mark.parametrize(("bf16", "micro_batch"), [(True, 32), (False, 8)])
 def test_the_recipe_for_small_cards_fits_8_gib_with_and_without_bfloat16(bf16, micro_batch, card):
-    """Of a card of 8 GiB a tenth and half a GiB are left to what no formula counts."""
+    """A tenth and half a GiB of a card of 8 GiB are kept free for what no formula counts."""
     card(8)
     config = dataclasses.replace(load_recipe("small-gpu"), bf16=bf16, compile=bf16)
     assert config.micro_batch == "auto"

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: parts that add up, FLOPs that are the model's, whole traces."""
+"""The profile of a step: its parts add up, its FLOPs are the model's, and traces are whole."""
 
 import dataclasses
 import json

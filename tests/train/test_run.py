@@ -162,7 +162,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(data, tmp_path):
 def test_time_budget_ends_the_run_with_validation_and_checkpoint_inside(
     data, tmp_path, monkeypatch
 ):
-    """On a clock that goes on by a hundredth of a second whenever it is looked at."""
+    """The clock goes on by a hundredth of a second whenever it is read."""
     looks = itertools.count()
     clock = SimpleNamespace(perf_counter=lambda: next(looks) / 100)
     monkeypatch.setattr("fastlm.train.budget.time", clock)
@@ -223,7 +223,7 @@ def test_compiled_run_agrees_and_compiles_once(scope, finished, data, tmp_path):
 @pytest.mark.compiled
 @pytest.mark.slow
 def test_a_run_by_generated_code_agrees(data, tmp_path):
-    """Of one layer; soak_compiled.py has longer and wider ones."""
+    """The network has one layer; soak_compiled.py has longer and wider runs."""
     model = dataclasses.replace(MODEL, n_layers=1)
     run_config = config(data, model=model, max_steps=4, log_every=1, eval_tokens=64, bf16=True)
     train_compiled(run_config, tmp_path / "run", eager=tmp_path / "eager", rel=0.02)

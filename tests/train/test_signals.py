@@ -67,7 +67,7 @@ def test_the_end_of_the_job_is_slurms(text, expected, monkeypatch):
 
 
 def signal_in_validation(number: int, monkeypatch) -> None:
-    """Of the run's validations, the one of this number meets a signal before its second batch."""
+    """Send a signal before the second batch of the run's validation of this number."""
     n_validations = 0
 
     def evaluate(*args, check, **kwargs):
@@ -89,7 +89,7 @@ def signal_in_validation(number: int, monkeypatch) -> None:
 
 @pytest.mark.parametrize(("number", "step"), [(2, 10), (4, 20)])
 def test_a_validation_cut_short_is_made_up_for(number, step, finished, data, tmp_path, monkeypatch):
-    """On the way and at the end: the resumed run's log has neither hole nor double."""
+    """Stopped on the way or at the end, a resumed run logs each validation exactly once."""
     with monkeypatch.context() as patch:
         signal_in_validation(number, patch)
         summary = train(config(data), tmp_path / "run")
@@ -124,7 +124,7 @@ def test_what_was_logged_before_the_first_checkpoint_is_not_there_twice(
 
 
 def test_the_run_leaves_before_its_job_ends(data, tmp_path, monkeypatch):
-    """Saved, not finished, and resumed; each look at the clock takes a second."""
+    """It saves, is not finished, and can be resumed; each reading of the clock takes a second."""
     now = 1000.0
 
     def a_second_later() -> float:

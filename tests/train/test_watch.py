@@ -234,7 +234,7 @@ def test_steps_are_left_out_as_often_as_asked(data, tmp_path, monkeypatch, capsy
 
 
 def test_of_several_steps_the_first_that_cannot_be_left_out_is_named(data, tmp_path, monkeypatch):
-    """Also where they were not looked at before the run's end."""
+    """This holds even if the steps are checked only at the run's end."""
     poison({12, 18}, "gradient", monkeypatch)
     run_config = config(data, max_skipped_steps=1, max_steps=19, log_every=50, checkpoint_every=50)
     with pytest.raises(Diverged, match="not finite at step 18"):
