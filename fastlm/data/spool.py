@@ -58,7 +58,7 @@ def _write(stream: BinaryIO, folder: Path, kind: Format) -> Spool:
     path = folder / f"stdin.{kind}{packed}"
     digest, n_bytes = hashlib.sha256(), 0
     try:
-        with open(path, "wb") as out:
+        with disk.open_new(path) as out:
             while block:
                 out.write(block)
                 digest.update(block)

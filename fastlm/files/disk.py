@@ -170,13 +170,18 @@ def write_file(
         file.write(raw)
 
 
-def write_new(path: Path, raw: bytes) -> None:
-    """Write a file into a folder that whole_folder yielded and will flush.
+def open_new(path: Path) -> BinaryIO:
+    """Open a new file in a folder that whole_folder yielded and will flush, or in a scratch folder.
 
     Raises:
         FileExistsError: if the path exists.
     """
-    with open(path, "xb") as file:
+    return open(path, "xb")
+
+
+def write_new(path: Path, raw: bytes) -> None:
+    """Write a file as open_new opens it."""
+    with open_new(path) as file:
         file.write(raw)
 
 
