@@ -196,6 +196,8 @@ def prepare(
     with contextlib.ExitStack() as stack:
         spool = None
         if STANDARD_INPUT in paths:
+            if sys.stdin is None:
+                raise ValueError("expected a text on standard input, but it is closed: pipe one in")
             _same_source(out, settings, replace=replace)  # refuse before anything is read
             stack.enter_context(disk.locked(out))
             say("reading standard input")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from fastlm.config import ModelConfig
 from fastlm.export.architectures import hugging_face_config, hugging_face_tensors
@@ -56,7 +56,7 @@ def export_hugging_face(
         disk.write_new(partial / HUGGING_FACE_FILE, _tokenizer_json(tokenizer))
         if with_code:
             disk.copy_file(_CODE, partial / _CODE.name)
-        save_file(raw, partial / "model.safetensors", metadata={"format": "pt"})
+        disk.write_new(partial / "model.safetensors", save(raw, metadata={"format": "pt"}))
         _write(partial / _CONFIG, told | endings | {"torch_dtype": dtype})
         _write(partial / "generation_config.json", endings | sampling)
         _write(

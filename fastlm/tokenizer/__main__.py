@@ -279,7 +279,7 @@ def _check_outs(outs: Sequence[Path], inputs: Sequence[Path]) -> None:
             raise ValueError(f"expected a file to write: {out} is a folder; name a file in it")
         if any(out.exists() and other.exists() and out.samefile(other) for other in inputs):
             raise ValueError(f"{out} is read and would be written: give another file to write")
-    if len({out.absolute() for out in outs}) < len(outs):
+    if len({out.resolve() for out in outs}) < len(outs):
         raise ValueError(f"--json and --md must be two files: got {outs[0]} for both")
 
 

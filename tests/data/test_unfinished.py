@@ -615,3 +615,10 @@ def test_leaving_out_a_flush_of_token_files_is_noticed(corpus, tmp_path):
             continue
         unnoticed.append(site)
     assert not unnoticed, unnoticed
+
+
+def test_a_closed_standard_input_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ValueError, match="expected a text on standard input, but it is closed"):
+        prepare([Path("-")], tmp_path / "d", vocab_size=300)
+    assert list(tmp_path.iterdir()) == []

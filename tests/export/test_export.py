@@ -184,7 +184,9 @@ def test_nothing_is_overwritten_and_a_tokenizer_without_an_end_is_refused(tokeni
     assert sorted(p.name for p in Path(tmp_path).iterdir()) == ["full"]
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "encoding.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "tokenizer.json", "config.json", "encoding.json"]
+)
 def test_an_export_that_is_broken_off_leaves_nothing(name, tokenizer, tmp_path, monkeypatch):
     write_new = disk.write_new
 
