@@ -130,9 +130,9 @@ def test_a_run_that_fails_says_why_and_the_others_go_on(at_once, tmp_path, monke
     names = [f"time-budget-1m_recipe-{r}_seed-{i}" for r, i in (
         ("baseline-tiny", 0), ("leaderboard-tiny", 0), ("leaderboard-tiny", 1), ("baseline-tiny", 1),
     )]  # fmt: skip
-    expected = [f"{name}: failed after step 0: MemoryError: no room" for name in names]
+    expected = [f"{name}: broken off after step 0: MemoryError: no room" for name in names]
     assert lines == expected if at_once == "1" else sorted(lines) == sorted(expected)
-    assert "failed after step 0" in (out / "table.md").read_text()
+    assert "broken off after step 0" in (out / "table.md").read_text()
 
 
 def test_what_there_would_be_is_only_said(data, tmp_path, capsys):
