@@ -58,12 +58,15 @@ class Texts:
         return text_files(self.sources)
 
     def check(self) -> None:
-        """Refuse files without a document, in both splits, before any long work begins.
+        """Refuse unusable text, as far as the beginning of each split shows, before long work.
 
         Raises:
             FileNotFoundError, ValueError: as iter_pieces does.
         """
-        for paths in [self.paths] if self.splits is None else self.splits:
+        if self.splits is None:
+            assert self._counts  # is read now, and kept
+            return
+        for paths in self.splits:
             next(iter_pieces(paths, text_field=self.text_field))
 
     def train(self) -> "Reading":
