@@ -64,7 +64,7 @@ class Texts:
             FileNotFoundError, ValueError: as iter_pieces does.
         """
         if self.splits is None:
-            assert self._counts  # is read now, and kept
+            _ = self._counts  # read now, and kept
             return
         for paths in self.splits:
             next(iter_pieces(paths, text_field=self.text_field))
