@@ -8,6 +8,7 @@ import torch
 
 from fastlm.devices import hardware
 from fastlm.devices.hardware import _driver, configure_cuda
+from fastlm.train import assemble
 from fastlm.train import command as train_cli
 
 NAMES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
@@ -70,7 +71,7 @@ def test_it_is_set_before_the_device_is_looked_at(monkeypatch):
         calls.append(wanted)
         raise ValueError("far enough")
 
-    monkeypatch.setattr(hardware, "choose_device", choose_device)
+    monkeypatch.setattr(assemble, "choose_device", choose_device)
     with pytest.raises(ValueError, match="far enough"):
         train_cli.main(["--recipe", "tiny", "--bf16"])
     assert calls == [True, "auto"]
