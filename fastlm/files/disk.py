@@ -586,7 +586,10 @@ def _look_at_folder(target: _Target, *, replace: bool) -> _Seen:
 
 
 def _seen_at(path: Path) -> _Seen:
-    found = path.stat()
+    try:
+        found = path.stat()
+    except FileNotFoundError:  # removed since it was looked at
+        return None
     return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
