@@ -1,7 +1,6 @@
 """Progress of a training run on standard error: a live line, or plain lines without a terminal."""
 
 import sys
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
@@ -25,12 +24,7 @@ class StatusLine:
             self.live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.live is not None:
             self.live.stop()
 

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 SAVED = 75
@@ -75,12 +75,7 @@ class StopRequest:
             self._previous = {n: signal.signal(n, self._note) for n in _SIGNALS}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             # The run is over: a later signal must not change how it ended.
             signal.signal(number, signal.SIG_IGN if handler is _leave else handler)
