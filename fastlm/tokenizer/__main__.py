@@ -132,11 +132,13 @@ def _encode_command(
         errors: strict refuses invalid UTF-8, replace reads it as U+FFFD.
         resume: continue where an interrupted run stopped.
     """
-    from fastlm.files.paths import check_file
+    from fastlm.files.paths import check_file, check_not_read
+    from fastlm.files.tokens import facts_path_of
     from fastlm.tokenizer.tokenizer import Tokenizer
 
     started = time.perf_counter()
     check_file(text)
+    check_not_read([out, facts_path_of(out)], [text, tokenizer])
     if not _is_plain(text) and ".jsonl" not in text.suffixes[-1:]:
         raise ValueError(
             f"{text}: expected a plain text file to encode, got {text.suffix}: unpack it, or use "
@@ -272,13 +274,14 @@ def _is_plain(path: Path) -> bool:
 
 def _check_outs(outs: Sequence[Path], inputs: Sequence[Path]) -> None:
     """Raise an error if a file to write is also read, is given twice, or has no folder."""
+    from fastlm.files.paths import check_not_read
+
     for out in outs:
         if not out.parent.is_dir():
             raise FileNotFoundError(f"expected a folder {out.parent} to write in: make it first")
         if out.is_dir():
             raise ValueError(f"expected a file to write: {out} is a folder; name a file in it")
-        if any(out.exists() and other.exists() and out.samefile(other) for other in inputs):
-            raise ValueError(f"{out} is read and would be written: give another file to write")
+    check_not_read(outs, inputs)
     if len({out.resolve() for out in outs}) < len(outs):
         raise ValueError(f"--json and --md must be two files: got {outs[0]} for both")
 

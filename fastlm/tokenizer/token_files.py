@@ -17,7 +17,7 @@ from jaxtyping import UInt
 
 from fastlm.cli.progress import Progress
 from fastlm.files import disk
-from fastlm.files.paths import check_file, identify
+from fastlm.files.paths import check_file, check_not_read, identify
 from fastlm.files.tokens import (
     End,
     RecordTimes,
@@ -62,6 +62,8 @@ def encode_text_file(
     check_file(path)
     if not out.parent.is_dir():
         raise FileNotFoundError(f"expected a folder {out.parent} to write in: make it first")
+    part = Path(f"{out}.part")
+    check_not_read([out, facts_path_of(out), part, facts_path_of(part)], [path])
     text = identify(path)
     made_of = {"tokenizer_hash": tokenizer.hash, "text": text, "errors": errors}
     with disk.resumed_file(out, replace=True) as part:

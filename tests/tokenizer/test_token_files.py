@@ -273,3 +273,17 @@ class TestEncodeFile:
         with pytest.raises(error, match=message):
             tokenizer.encode_file(text.with_name(path), text.parent / out, **options)
         assert files_beside(text) == set()
+
+
+@pytest.mark.parametrize("name", ["text.txt", "link", "text.txt.part", "text.txt.json"])
+def test_the_text_is_never_written(tokenizer, tmp_path, name):
+    """Neither as the output, by a link too, nor as one of the files that lie beside the output."""
+    (tmp_path / "text.txt").write_text(TEXT)
+    (tmp_path / "link").symlink_to("text.txt")
+    text = tmp_path / "text.txt"
+    if name.startswith("text.txt."):  # the output is then text.txt
+        text = text.rename(tmp_path / name)
+    out = tmp_path / name.removesuffix(".part").removesuffix(".json")
+    with pytest.raises(ValueError, match="is read and would be written: give another file"):
+        tokenizer.encode_file(text, out)
+    assert text.read_text() == TEXT
