@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastlm.cli.progress import Progress
-from fastlm.files import disk
+from fastlm.files import disk, resumed, sync
 from fastlm.files.compression import BLOCK_BYTES, COMPRESSIONS, decompress
 
 BASE_URL = "https://huggingface.co/datasets"
@@ -56,7 +56,7 @@ def fetch_dataset(
     Raises:
         DownloadError, OSError, ValueError: as fetch and decompress do.
     """
-    disk.make_folder(out)
+    sync.make_folder(out)
     for file_name, path in DATASETS[name].items():
         url = f"{base_url.rstrip('/')}/{path}"
         target = out / file_name
@@ -115,7 +115,7 @@ def fetch(
         raise ValueError(f"expected an http:// or https:// address, got {url!r}")
     if _is_finished(out_path, url, expected_sha256):
         return out_path
-    with disk.resumed_file(out_path, replace=_is_fetched(out_path)) as part:
+    with resumed.resumed_file(out_path, replace=_is_fetched(out_path)) as part:
         download = _Download(url, part, expected_sha256, expected_bytes)
         furthest, failures = part.n_bytes, 0
         while True:
@@ -142,7 +142,7 @@ class _Download:
     def __init__(
         self,
         url: str,
-        part: disk.ResumedFile,
+        part: resumed.ResumedFile,
         expected_sha256: str | None,
         expected_bytes: int | None,
     ) -> None:
@@ -324,7 +324,7 @@ def _is_finished(path: Path, url: str, expected_sha256: str | None) -> bool:
 
 def _is_fetched(path: Path) -> bool:
     """Return whether the file at a path was fetched, so that a new download may replace it."""
-    return path.name in _read_records(path.parent) or disk.was_named(path)
+    return path.name in _read_records(path.parent) or resumed.was_named(path)
 
 
 def _measure(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from fastlm.data.splits import SPLITS, Texts
 from fastlm.data.spool import STANDARD_INPUT, Format, Spool, spooled
 from fastlm.data.unfinished import begin, changed_keys, go_on, tokenizer_of
-from fastlm.files import disk
+from fastlm.files import destination, disk, resumed
 from fastlm.files.paths import identify
 from fastlm.files.sealed import read_sealed, seal
 from fastlm.files.tokens import (
@@ -219,7 +219,7 @@ def prepare(
             if _is_up_to_date(out, source, say, replace=replace):  # it may be by now
                 return out
         part = stack.enter_context(
-            disk.resumed_folder(out, replace=replace, last="meta.json", is_locked=True)
+            resumed.resumed_folder(out, replace=replace, last="meta.json", is_locked=True)
         )
         try:
             _fill(part, texts, source, spool, vocab_size, tokenizer, n_threads, say)
@@ -268,7 +268,7 @@ def _same_source(out: Path, source: dict[str, Any], *, replace: bool) -> bool:
         return False
     if not out.is_dir():
         raise FileExistsError(f"--out must be a folder: {out} is a file")
-    if all(path.name.startswith(disk.OURS) for path in out.iterdir()):
+    if all(path.name.startswith(destination.OURS) for path in out.iterdir()):
         return False
     try:
         found = dict(json.loads((out / "meta.json").read_text(encoding="utf-8"))["source"])
@@ -288,7 +288,7 @@ def _same_source(out: Path, source: dict[str, Any], *, replace: bool) -> bool:
 
 
 def _fill(
-    part: disk.ResumedFolder,
+    part: resumed.ResumedFolder,
     texts: Texts,
     source: dict[str, Any],
     spool: Spool | None,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastlm.data.splits import BEGIN, Place, Reading, SplitName, Texts
-from fastlm.files import disk
+from fastlm.files import resumed
 from fastlm.files.tokens import (
     End,
     Facts,
@@ -49,7 +49,7 @@ class UnfinishedData:
 
     def __init__(
         self,
-        part: disk.ResumedFolder,
+        part: resumed.ResumedFolder,
         made_of: dict[str, Any],
         tokenizer: Tokenizer,
         splits: dict[str, tuple[SplitProgress, TokenWriter]],
@@ -173,7 +173,7 @@ class _Counted:
 
 
 def begin(
-    part: disk.ResumedFolder, made_of: dict[str, Any], tokenizer: Tokenizer, times: RecordTimes
+    part: resumed.ResumedFolder, made_of: dict[str, Any], tokenizer: Tokenizer, times: RecordTimes
 ) -> UnfinishedData:
     """Begin in an empty folder by saving the tokenizer there."""
     tokenizer.save(tokenizer_of(part.folder))
@@ -181,7 +181,7 @@ def begin(
 
 
 def go_on(
-    part: disk.ResumedFolder,
+    part: resumed.ResumedFolder,
     made_of: dict[str, Any],
     times: RecordTimes,
     say: Callable[[str], object],
@@ -237,7 +237,7 @@ def changed_keys(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 
 def _writer(
-    part: disk.ResumedFolder,
+    part: resumed.ResumedFolder,
     made_of: dict[str, Any],
     tokenizer: Tokenizer,
     name: str,

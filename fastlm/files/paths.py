@@ -50,12 +50,12 @@ def check_not_read(outputs: Iterable[StrPath], inputs: Iterable[StrPath]) -> Non
     Raises:
         ValueError: with the name of the output.
     """
-    inputs = [Path(path).resolve() for path in inputs]
+    read = [Path(path).resolve() for path in inputs]
     for out in outputs:
         found = Path(out).resolve()
         if found.exists() and any(
-            read in (found, *found.parents) or (read.exists() and found.samefile(read))
-            for read in inputs
+            path in (found, *found.parents) or (path.exists() and found.samefile(path))
+            for path in read
         ):
             raise ValueError(f"{out} is read and would be written: give another file to write")
 

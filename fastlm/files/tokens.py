@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Int, UInt
 from numpy.typing import NDArray
 
-from fastlm.files import disk
+from fastlm.files import sync
 from fastlm.files.paths import check_file
 
 RECORD_BYTES = 1 << 30
@@ -326,12 +326,12 @@ class TokenWriter:
     def flush(self) -> None:
         """Flush the content and the names of all files to disk."""
         while self._unflushed:
-            disk.sync_file(self._unflushed[-1])
+            sync.sync_file(self._unflushed[-1])
             self._unflushed.pop()
         if self._file is not None and not self._file.closed:
             os.fsync(self._file.fileno())
         if self._has_new_names:
-            disk.sync_folder(self._path.parent)
+            sync.sync_folder(self._path.parent)
             self._has_new_names = False
 
     def finish(self) -> Facts:

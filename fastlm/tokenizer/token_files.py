@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt
 
 from fastlm.cli.progress import Progress
-from fastlm.files import disk
+from fastlm.files import disk, resumed
 from fastlm.files.paths import check_file, check_not_read, identify
 from fastlm.files.tokens import (
     End,
@@ -62,11 +62,11 @@ def encode_text_file(
     check_file(path)
     if not out.parent.is_dir():
         raise FileNotFoundError(f"expected a folder {out.parent} to write in: make it first")
-    part = Path(f"{out}.part")
-    check_not_read([out, facts_path_of(out), part, facts_path_of(part)], [path])
+    part_path = Path(f"{out}.part")
+    check_not_read([out, facts_path_of(out), part_path, facts_path_of(part_path)], [path])
     text = identify(path)
     made_of = {"tokenizer_hash": tokenizer.hash, "text": text, "errors": errors}
-    with disk.resumed_file(out, replace=True) as part:
+    with resumed.resumed_file(out, replace=True) as part:
         begun = _go_on(part, out, made_of, tokenizer) if resume else None
         if begun is None:
             part.clear()
@@ -92,7 +92,7 @@ def _encode(
     path: Path,
     begin: int,
     writer: TokenWriter,
-    part: disk.ResumedFile,
+    part: resumed.ResumedFile,
     made_of: dict[str, Any],
     tokenizer: BlockEncoder,
     n_threads: int | None,
@@ -135,7 +135,7 @@ def _note_ends(blocks: Iterable[Loadable], n_bytes: int, ends: deque[End]) -> It
 
 
 def _go_on(
-    part: disk.ResumedFile, out: Path, made_of: dict[str, Any], tokenizer: BlockEncoder
+    part: resumed.ResumedFile, out: Path, made_of: dict[str, Any], tokenizer: BlockEncoder
 ) -> tuple[int, TokenWriter] | None:
     """Return the byte to read from and a writer that appends to an earlier part, if usable."""
     if part.n_bytes == 0:

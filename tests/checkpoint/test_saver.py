@@ -15,7 +15,7 @@ from short_runs import config, new_run, train_rows, weights
 from fastlm import checkpoint
 from fastlm.checkpoint import read_newest, run_checkpoints, saver, write_snapshot
 from fastlm.checkpoint.saver import SaveFailed, Saver
-from fastlm.files import disk
+from fastlm.files import destination, disk
 from fastlm.runs.record import RunRecord
 from fastlm.train import train
 
@@ -29,7 +29,7 @@ def test_a_disk_that_refuses_anything_leaves_the_checkpoints_before(
 ):
     """Every single call to the disk fails once."""
     kept_aside = (
-        disk.REPLACED + "step-000002"
+        destination.REPLACED + "step-000002"
     )  # beside the one that took its place, until the next save
     for step in (1, 2):
         write_snapshot(tmp_path, snapshot(step))

@@ -23,7 +23,7 @@ from fastlm.cli import run
 from fastlm.corpus import documents
 from fastlm.data import open_prepared, prepare, prepared
 from fastlm.data.__main__ import main
-from fastlm.files import disk, tokens
+from fastlm.files import destination, resumed, tokens
 from fastlm.files.tokens import TokenWriter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,7 +147,7 @@ def snapshots(folder: Path, moments: Path) -> Iterator[list[tuple[Path, bool]]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TokenWriter, "write", snapped(TokenWriter.write, False))
         patch.setattr(
-            disk.ResumedFolder, "write_note", snapped(disk.ResumedFolder.write_note, True)
+            resumed.ResumedFolder, "write_note", snapped(resumed.ResumedFolder.write_note, True)
         )
         yield taken
 
@@ -179,7 +179,7 @@ def test_killed_at_any_moment_it_ends_as_if_never_interrupted(
     n_encoded = []
     for moment, _ in moments:
         said: list[str] = []
-        is_noted = (moment / f"{disk.NOTE}d").exists()
+        is_noted = (moment / f"{destination.NOTE}d").exists()
         with counted_writes() as n_written:
             prepare(corpus, moment / "d", say=said.append, **options)
         assert said[0].startswith(GOING_ON if is_noted else BEGUN_ANEW)
@@ -228,7 +228,7 @@ def test_files_that_are_done_are_not_read_again(tmp_path, monkeypatch):
     # The first file of each split is opened to see whether there is any text.
     assert opened == ["train-0.txt", "valid-0.txt", "valid-1.txt"]
     opened.clear()
-    notes = [path / f"{disk.NOTE}d" for path, is_note in moments if is_note]
+    notes = [path / f"{destination.NOTE}d" for path, is_note in moments if is_note]
     moment = next(note.parent for note in notes if '"place": [\n1,' in note.read_text())
     prepare(corpus, moment / "d", vocab_size=300)
     assert opened == ["train-0.txt", "valid-0.txt", "train-1.txt", "valid-0.txt", "valid-1.txt"]
@@ -269,7 +269,7 @@ def test_what_an_error_leaves_is_said_and_gone_on_with(tmp_path):
     said = interrupt(corpus, out)
     kept = f"what is done is kept beside {out}: the same command goes on from there"
     assert said[-1] == kept
-    assert names(tmp_path) == [f"{disk.NOTE}d", f"{disk.UNFINISHED}d", "text"]
+    assert names(tmp_path) == [f"{destination.NOTE}d", f"{destination.UNFINISHED}d", "text"]
     with counted_writes() as n_written:
         said = interrupt(corpus, out, after=3)
     assert said[0].startswith(GOING_ON)
@@ -348,11 +348,11 @@ def put_another_in_place(path: Path) -> None:
 
 
 def note_path(text: Path) -> Path:
-    return text.parents[1] / f"{disk.NOTE}d"
+    return text.parents[1] / f"{destination.NOTE}d"
 
 
 def tokens_path(text: Path) -> Path:
-    return text.parents[1] / f"{disk.UNFINISHED}d" / "train.bin"
+    return text.parents[1] / f"{destination.UNFINISHED}d" / "train.bin"
 
 
 def change_note(text: Path, **values: object) -> None:
@@ -405,7 +405,7 @@ def test_what_does_not_match_is_begun_anew_and_said(change, options, message, tm
     said: list[str] = []
     options = {"vocab_size": 300} | options
     prepare(corpus, tmp_path / "d", say=said.append, **options)
-    assert said[0].startswith(f"{BEGUN_ANEW}{tmp_path}/{disk.UNFINISHED}d ")
+    assert said[0].startswith(f"{BEGUN_ANEW}{tmp_path}/{destination.UNFINISHED}d ")
     assert re.search(message, said[0])
     assert sum(line.startswith(BEGUN_ANEW) for line in said) == 1
     prepare(corpus, tmp_path / "whole", **options)
@@ -541,15 +541,15 @@ def after_a_crash(
 ) -> Recording:
     """Record all that a power cut at any moment can leave, as test_power_loss.py does."""
 
-    def promising(part: disk.ResumedFolder, note: dict) -> None:
+    def promising(part: resumed.ResumedFolder, note: dict) -> None:
         write_note(part, note)
         n_ids = sum(split["written"].n_ids for split in note["splits"].values())
         recording.promise(Promised(n_ids))
 
-    write_note = disk.ResumedFolder.write_note
+    write_note = resumed.ResumedFolder.write_note
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(disk.ResumedFolder, "write_note", promising)
+        patch.setattr(resumed.ResumedFolder, "write_note", promising)
         with Recording(folder, forget) as recording:
             prepare(corpus, folder / "d", vocab_size=300, val_fraction=0.4, shard_tokens=2500)
             recording.promise(Promised(0, is_whole=True))
@@ -578,7 +578,7 @@ def check_states(recording: Recording, corpus: list[Path], whole: dict, folder: 
                 assert content(folder / "d") == whole
                 assert sum(n_written) <= n_all - (promised.n_ids if promised else 0)
                 # A note may outlive its folder, to be removed when that is made anew or swept.
-                assert set(names(folder)) <= {"d", f"{disk.NOTE}d"}
+                assert set(names(folder)) <= {"d", f"{destination.NOTE}d"}
             finally:
                 shutil.rmtree(folder)
     return len(seen)

@@ -21,7 +21,7 @@ import pytest
 from crashing_disk import Recording, write_tree
 from kill_while_making import CALLS, KINDS, NEW, OLD, content, make, prepare
 
-from fastlm.files import disk
+from fastlm.files import destination, disk, lock, resumed, sync
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests/support"
@@ -128,7 +128,7 @@ def test_modes_follow_the_umask(tmp_path):
     try:
         make_file(tmp_path / "file")
         make_folder(tmp_path / "folder")
-        with disk.resumed_file(tmp_path / "resumed") as part:
+        with resumed.resumed_file(tmp_path / "resumed") as part:
             part.file.write(NEW)
             part.give_name()
         disk.append(tmp_path / "log", NEW)
@@ -161,8 +161,8 @@ def test_what_is_there_is_refused_before_work_begins(maker, tmp_path):
 def test_an_empty_folder_counts_as_none(tmp_path):
     (tmp_path / "empty").mkdir()
     # Such leftovers of a dead process are nothing either.
-    (tmp_path / "empty" / f"{disk.PARTIAL}x").mkdir()
-    (tmp_path / "empty" / f"{disk.LOCK}x").touch()
+    (tmp_path / "empty" / f"{destination.PARTIAL}x").mkdir()
+    (tmp_path / "empty" / f"{destination.LOCK}x").touch()
     make_folder(tmp_path / "empty")
     assert names(tmp_path / "empty") == ["new"]
 
@@ -177,7 +177,7 @@ def test_a_file_in_place_of_a_folder_and_the_other_way_round(replace, tmp_path):
     for call in (disk.check_new_folder, lambda *a, **k: never(disk.whole_folder(*a, **k))):
         with pytest.raises(FileExistsError, match="file is a file: expected a folder to make"):
             call(tmp_path / "file", replace=replace)
-    for whole in (disk.whole_file, disk.whole_folder, disk.resumed_file):
+    for whole in (disk.whole_file, disk.whole_folder, resumed.resumed_file):
         with pytest.raises(NotADirectoryError):
             never(whole(tmp_path / "file/inner", replace=replace))
     assert names(tmp_path) == ["file", "folder"]
@@ -351,7 +351,7 @@ def test_the_current_folder_is_filled_from_inside(tmp_path, monkeypatch):
         never(disk.whole_folder("."))
     with disk.whole_folder(".", replace=True) as partial:
         disk.write_new(partial / "other", NEW)
-        assert names(tmp_path) == [disk.LOCK + tmp_path.name, partial.name, "new"]
+        assert names(tmp_path) == [destination.LOCK + tmp_path.name, partial.name, "new"]
     assert names(tmp_path) == ["other"]
     assert tmp_path.stat().st_ino == before
     (tmp_path / "inner").mkdir()
@@ -395,7 +395,7 @@ def test_what_is_no_file_is_refused_before_work_begins(tmp_path):
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(tmp_path / "socket"))
     for path in (tmp_path / "pipe", tmp_path / "link", tmp_path / "socket", Path("/dev/null")):
-        for whole in (disk.whole_file, disk.resumed_file):
+        for whole in (disk.whole_file, resumed.resumed_file):
             with pytest.raises(OSError, match=f"{path.name} is no regular file"):
                 never(whole(path, replace=True))
         with pytest.raises(FileExistsError, match=f"{path.name} is a file"):
@@ -453,7 +453,7 @@ def test_a_second_process_is_told_who_makes_the_path(whole, tmp_path, monkeypatc
     holder = start_holder(path, whole=whole)
     told = f"{path} is being made by process {holder.pid} on {platform.node()}: wait for it"
     try:
-        for call in (disk.locked, disk.whole_file, disk.whole_folder, disk.resumed_file):
+        for call in (disk.locked, disk.whole_file, disk.whole_folder, resumed.resumed_file):
             with pytest.raises(BlockingIOError, match=told):
                 never(call(path))
         with pytest.raises(BlockingIOError, match=told):
@@ -471,7 +471,7 @@ def test_a_killed_process_frees_what_it_held(whole, tmp_path):
     holder = start_holder(path, whole=whole)
     holder.kill()
     holder.wait()
-    assert all(name.startswith(disk.OURS) or name == "made.part" for name in names(tmp_path))
+    assert all(name.startswith(destination.OURS) or name == "made.part" for name in names(tmp_path))
     assert len(names(tmp_path)) == 1 + (whole != "locked")
     if whole == "resumed_file":
         (tmp_path / "made.part").unlink()
@@ -491,7 +491,7 @@ def test_a_lock_that_is_freed_is_waited_for(tmp_path):
 
 def test_a_lock_whose_name_is_gone_is_not_taken_for_the_lock(tmp_path, monkeypatch):
     """Its holder removed it, and another process made a new one, between open and flock."""
-    lock, flock = tmp_path / f"{disk.LOCK}made", fcntl.flock
+    lock, flock = tmp_path / f"{destination.LOCK}made", fcntl.flock
     with contextlib.ExitStack() as stack:
 
         def late(handle: int, how: int) -> None:
@@ -559,14 +559,14 @@ def test_without_locks_all_else_holds(kind, tmp_path, monkeypatch):
     if kind == "none here":
         monkeypatch.setattr(disk, "fcntl", None)
     else:
-        monkeypatch.setattr(disk.fcntl, "flock", refuse)
+        monkeypatch.setattr(lock.fcntl, "flock", refuse)
     make_file(tmp_path / "file")
     make_folder(tmp_path / "folder")
     for maker, name in ((make_file, "file"), (make_folder, "folder")):
         with pytest.raises(FileExistsError):
             maker(tmp_path / name)
         maker(tmp_path / name, replace=True)
-    (tmp_path / f"{disk.PARTIAL}x").touch()
+    (tmp_path / f"{destination.PARTIAL}x").touch()
     disk.sweep(tmp_path)
     assert names(tmp_path) == ["file", "folder"]
 
@@ -627,9 +627,9 @@ def test_a_power_cut_leaves_the_old_or_the_new(kind, tmp_path):
     before, after = prepare(kind, tmp_path / "disk")
     with Recording(tmp_path / "disk") as recording:
         for entry in (tmp_path / "disk").glob("made/*"):
-            disk.sync_file(entry)
+            sync.sync_file(entry)
         for path in (*(tmp_path / "disk").glob("made"), tmp_path / "disk"):
-            (disk.sync_folder if path.is_dir() else disk.sync_file)(path)
+            (sync.sync_folder if path.is_dir() else sync.sync_file)(path)
         recording.promise("old")
         make(kind, tmp_path / "disk")
         recording.promise("new")
@@ -664,7 +664,8 @@ def refusing(call: Callable[[], object], patch: pytest.MonkeyPatch, n_left: int)
         for name in CALLS:
             if name not in ("unlink", "rmdir"):  # a full disk lets go
                 patched.setattr(os, name, counted(getattr(os, name)))
-        patched.setattr(disk, "open", counted(open), raising=False)
+        for module in (disk, resumed):
+            patched.setattr(module, "open", counted(open), raising=False)
         call()
     return n_calls
 
@@ -721,7 +722,7 @@ def test_a_resumed_file_goes_on_and_gets_its_name(tmp_path):
     path = tmp_path / "file"
 
     def begin() -> None:
-        with disk.resumed_file(path) as part:
+        with resumed.resumed_file(path) as part:
             assert (part.n_bytes, part.read_note()) == (0, {})
             part.file.write(b"one ")
             part.write_note({"of": "text"})
@@ -730,21 +731,21 @@ def test_a_resumed_file_goes_on_and_gets_its_name(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         begin()
     assert names(tmp_path) == ["file.part", "file.part.json"]
-    with disk.resumed_file(path) as part:
+    with resumed.resumed_file(path) as part:
         assert (part.n_bytes, part.read_note()) == (4, {"of": "text"})
         assert part.file.read() == b"one "
         part.file.write(b"two")
         part.give_name()
-        assert names(tmp_path) == [disk.LOCK + "file", "file", "file.part.json"]
-        assert disk.was_named(path)
+        assert names(tmp_path) == [destination.LOCK + "file", "file", "file.part.json"]
+        assert resumed.was_named(path)
     assert names(tmp_path) == ["file"]
     assert path.read_bytes() == b"one two"
-    assert not disk.was_named(path)
+    assert not resumed.was_named(path)
 
 
 @pytest.mark.parametrize("ends_well", [False, True])
 def test_a_resumed_file_without_a_byte_leaves_nothing(ends_well, tmp_path):
-    with contextlib.suppress(KeyError), disk.resumed_file(tmp_path / "file") as part:
+    with contextlib.suppress(KeyError), resumed.resumed_file(tmp_path / "file") as part:
         part.file.write(NEW)
         part.write_note({"of": "text"})
         part.clear()
@@ -757,32 +758,32 @@ def test_a_resumed_file_without_a_byte_leaves_nothing(ends_well, tmp_path):
 @pytest.mark.parametrize("note", [b"{", b"[1]", b"\xff", b"[" * 100_000, b""])
 def test_a_note_that_cannot_be_read_says_nothing(note, tmp_path):
     (tmp_path / "file.part.json").write_bytes(note)
-    with disk.resumed_file(tmp_path / "file") as part:
+    with resumed.resumed_file(tmp_path / "file") as part:
         assert part.read_note() == {}
 
 
 def test_a_resumed_file_replaces_only_what_it_saw(tmp_path):
     path = tmp_path / "file"
-    with disk.resumed_file(path) as part:
+    with resumed.resumed_file(path) as part:
         part.file.write(NEW)
         path.write_bytes(OLD)
         with pytest.raises(FileExistsError):
             part.give_name()
     assert path.read_bytes() == OLD
     assert (tmp_path / "file.part").read_bytes() == NEW  # nothing is lost
-    with disk.resumed_file(path, replace=True) as part:
+    with resumed.resumed_file(path, replace=True) as part:
         part.give_name()
     assert path.read_bytes() == NEW
     with pytest.raises(FileExistsError, match="file is there already"):
-        never(disk.resumed_file(path))
+        never(resumed.resumed_file(path))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="crashing_disk reads /proc/self/fd")
 def test_after_a_power_cut_a_note_promises_no_more_than_there_is(tmp_path):
     (tmp_path / "disk").mkdir()
     with Recording(tmp_path / "disk") as recording:
-        disk.sync_folder(tmp_path / "disk")
-        with disk.resumed_file(tmp_path / "disk/file") as part:
+        sync.sync_folder(tmp_path / "disk")
+        with resumed.resumed_file(tmp_path / "disk/file") as part:
             for n in (100, 200):
                 part.file.write(b"x" * 100)
                 part.write_note({"n": n})
@@ -836,7 +837,7 @@ def test_a_name_that_is_taken_is_not_given(tmp_path):
 
 def test_what_is_removed_is_gone_at_once(tmp_path):
     make_folder(tmp_path / "folder")
-    (tmp_path / f"{disk.REMOVED}folder").mkdir()  # of an earlier one
+    (tmp_path / f"{destination.REMOVED}folder").mkdir()  # of an earlier one
     disk.remove_folder(tmp_path / "folder")
     disk.write_file(tmp_path / "file", NEW)
     for _ in range(2):
@@ -848,9 +849,9 @@ def test_sweep_leaves_what_is_not_of_this_program(tmp_path):
     kept = [".tmp-mine", ".fastlm", "file.part", "file.part.json", ".fastlm-part-x"]
     for name in kept:
         (tmp_path / name).touch()
-    for prefix in (disk.PARTIAL, disk.LOCK, disk.SCRATCH, disk.REMOVED):
+    for prefix in (destination.PARTIAL, destination.LOCK, destination.SCRATCH, destination.REMOVED):
         (tmp_path / f"{prefix}x").touch()
-        (tmp_path / f"{prefix}y").mkdir() if prefix != disk.LOCK else None
+        (tmp_path / f"{prefix}y").mkdir() if prefix != destination.LOCK else None
     disk.sweep(tmp_path)
     assert names(tmp_path) == sorted(kept)
 

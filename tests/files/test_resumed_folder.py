@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastlm.files import disk
+from fastlm.files import destination, disk, resumed
 
 
 @pytest.fixture(autouse=True)
@@ -18,14 +18,14 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def fail(path: Path, fill: Callable[[disk.ResumedFolder], object], error: BaseException) -> None:
-    with disk.resumed_folder(path) as part:
+def fail(path: Path, fill: Callable[[resumed.ResumedFolder], object], error: BaseException) -> None:
+    with resumed.resumed_folder(path) as part:
         fill(part)
         raise error
 
 
 def begin(path: Path, *, note: dict | None) -> None:
-    def fill(part: disk.ResumedFolder) -> None:
+    def fill(part: resumed.ResumedFolder) -> None:
         (part.folder / "a.bin").write_bytes(b"half")
         if note is not None:
             part.write_note(note)
@@ -36,8 +36,8 @@ def begin(path: Path, *, note: dict | None) -> None:
 
 def test_what_has_a_note_stays_for_the_next_call(tmp_path):
     begin(tmp_path / "d", note={"n": 4})
-    assert names(tmp_path) == [f"{disk.NOTE}d", f"{disk.UNFINISHED}d"]
-    with disk.resumed_folder(tmp_path / "d") as part:
+    assert names(tmp_path) == [f"{destination.NOTE}d", f"{destination.UNFINISHED}d"]
+    with resumed.resumed_folder(tmp_path / "d") as part:
         assert part.read_note() == {"n": 4}
         assert (part.folder / "a.bin").read_bytes() == b"half"
         (part.folder / "a.bin").write_bytes(b"whole")
@@ -49,7 +49,7 @@ def test_what_has_none_goes(tmp_path):
     begin(tmp_path / "d", note=None)
     assert names(tmp_path) == []
 
-    def fill_and_clear(part: disk.ResumedFolder) -> None:
+    def fill_and_clear(part: resumed.ResumedFolder) -> None:
         (part.folder / "deep").mkdir()
         (part.folder / "deep" / "a").touch()
         part.write_note({"n": 1})
@@ -65,8 +65,8 @@ def test_what_has_none_goes(tmp_path):
 @pytest.mark.parametrize("raw", [b"{", b"[1]", b"[" * 100_000, b"\xff"])
 def test_a_note_that_cannot_be_read_is_none(raw, tmp_path):
     begin(tmp_path / "d", note={"n": 4})
-    (tmp_path / f"{disk.NOTE}d").write_bytes(raw)
-    with disk.resumed_folder(tmp_path / "d") as part:
+    (tmp_path / f"{destination.NOTE}d").write_bytes(raw)
+    with resumed.resumed_folder(tmp_path / "d") as part:
         assert part.read_note() == {}
 
 
@@ -75,24 +75,24 @@ def test_sweeping_leaves_it(tmp_path):
     disk.sweep(tmp_path)
     with disk.whole_folder(tmp_path / "e"):
         pass
-    assert names(tmp_path) == [f"{disk.NOTE}d", f"{disk.UNFINISHED}d", "e"]
+    assert names(tmp_path) == [f"{destination.NOTE}d", f"{destination.UNFINISHED}d", "e"]
 
 
 def test_a_note_that_outlived_its_folder_goes(tmp_path):
     """The note was left by a process that was killed after it had given the folder its name."""
-    (tmp_path / f"{disk.NOTE}d").write_text('{"n": 4}')
-    with disk.resumed_folder(tmp_path / "d") as part:
+    (tmp_path / f"{destination.NOTE}d").write_text('{"n": 4}')
+    with resumed.resumed_folder(tmp_path / "d") as part:
         assert part.read_note() == {}
-    (tmp_path / f"{disk.NOTE}e").write_text('{"n": 4}')
+    (tmp_path / f"{destination.NOTE}e").write_text('{"n": 4}')
     disk.sweep(tmp_path)
     assert names(tmp_path) == ["d"]
 
 
 def test_one_process_at_a_time_makes_it(tmp_path):
     with (
-        disk.resumed_folder(tmp_path / "d") as part,
+        resumed.resumed_folder(tmp_path / "d") as part,
         pytest.raises(BlockingIOError, match=r"d is being made by process \d+"),
-        disk.resumed_folder(tmp_path / "d"),
+        resumed.resumed_folder(tmp_path / "d"),
     ):
         pass
     assert names(tmp_path) == ["d"]
@@ -104,10 +104,10 @@ def test_it_takes_the_place_of_another_only_when_asked(tmp_path):
     (tmp_path / "d" / "old").touch()
     with (
         pytest.raises(FileExistsError, match="is there already"),
-        disk.resumed_folder(tmp_path / "d"),
+        resumed.resumed_folder(tmp_path / "d"),
     ):
         pass
-    with disk.resumed_folder(tmp_path / "d", replace=True) as part:
+    with resumed.resumed_folder(tmp_path / "d", replace=True) as part:
         (part.folder / "new").touch()
         part.write_note({"n": 1})
         assert names(tmp_path / "d") == ["old"]
@@ -118,7 +118,18 @@ def test_it_takes_the_place_of_another_only_when_asked(tmp_path):
 def test_a_folder_that_has_to_stay_is_filled_from_inside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     begin(Path(), note={"n": 4})
-    with disk.resumed_folder(Path(), last="meta.json") as part:
+    with resumed.resumed_folder(Path(), last="meta.json") as part:
         assert part.read_note() == {"n": 4}
         (part.folder / "meta.json").touch()
     assert names(tmp_path) == ["a.bin", "meta.json"]
+
+
+@pytest.mark.parametrize("make", [resumed.resumed_file, resumed.resumed_folder])
+def test_a_kill_while_a_note_is_written_leaves_nothing_behind(make, tmp_path):
+    """The next call removes the partial note, whether or not it writes one itself."""
+    name = "d.part.json" if make is resumed.resumed_file else f"{destination.NOTE}d"
+    (tmp_path / f"{destination.PARTIAL}{name}").write_text('{"n"')
+    with make(tmp_path / "d") as part:
+        if make is resumed.resumed_file:
+            part.give_name()
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from fastlm.files import disk
+from fastlm.files import destination
 from fastlm.files.paths import PACKAGE
 
 Tree = dict[str, Any]
@@ -65,7 +65,7 @@ class Folder:
             for change in self.changes[:n]:
                 _apply(names, change)
             left = [
-                list(node.after_a_crash(alike or name.startswith(disk.OURS)))
+                list(node.after_a_crash(alike or name.startswith(destination.OURS)))
                 for name, node in names.items()
             ]
             if alike:
@@ -182,7 +182,9 @@ def _callers() -> Site:
 
 
 def _take_in(folder: Folder, path: Path) -> None:
-    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith(disk.LOCK))
+    entries = sorted(
+        entry for entry in path.iterdir() if not entry.name.startswith(destination.LOCK)
+    )
     there = {entry.name: entry for entry in entries}
     for name in [name for name in folder.names if name not in there]:
         folder.change((name, None))

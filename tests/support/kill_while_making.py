@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastlm.files import disk
+from fastlm.files import destination, disk
 
 KINDS = ["file", "replaced-file", "folder", "replaced-folder", "inside", "replaced-inside"]
 """inside: a folder that is the current one"""
@@ -42,7 +42,7 @@ def content(path: Path) -> Any:
         return None
     if path.is_file():
         return path.read_bytes()
-    return {p.name: content(p) for p in path.iterdir() if not p.name.startswith(disk.OURS)}
+    return {p.name: content(p) for p in path.iterdir() if not p.name.startswith(destination.OURS)}
 
 
 def make(kind: str, folder: Path) -> None:

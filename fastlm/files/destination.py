@@ -1,0 +1,150 @@
+"""Places where files and folders are to be made: links followed, and what is there looked at."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+OURS = ".fastlm-"
+"""Start of every prefix below."""
+PARTIAL = ".fastlm-tmp-"
+"""Prefix of an incomplete file or folder."""
+LOCK = ".fastlm-lock-"
+"""Prefix of a lock, which names the process that makes the path."""
+SCRATCH = ".fastlm-scratch-"
+"""Prefix of a folder that is needed only while the path is made."""
+REPLACED = ".fastlm-replaced-"
+"""Prefix of a complete entry that a newer one is replacing."""
+REMOVED = ".fastlm-removed-"
+"""Prefix of an entry that is being removed."""
+CLEARING = ".fastlm-clearing-"
+"""Prefix of a complete folder whose entries replace everything in its parent."""
+MOVING = ".fastlm-moving-"
+"""Prefix of a complete folder whose entries are being moved into its parent."""
+UNFINISHED = ".fastlm-unfinished-"
+"""Prefix of an incomplete folder that is kept for resumed_folder to continue."""
+NOTE = ".fastlm-note-"
+"""Prefix of the note on the progress of an unfinished folder."""
+Seen = tuple[int, int, int] | None
+"""Device, inode and modification time of the entry at a path; None if there is none."""
+
+
+class Destination(NamedTuple):
+    """The path to make, and the folder in which it is made."""
+
+    given: Path
+    """The path that the caller gave, for messages."""
+    path: Path
+    """The path after following links."""
+    folder: Path
+    """The folder of the partial entry: the parent, or the folder itself if it has to stay."""
+
+    @property
+    def is_in_place(self) -> bool:
+        return self.folder == self.path
+
+    def beside(self, prefix: str) -> Path:
+        return self.folder / (prefix + self.path.name)
+
+
+def find(path: Path) -> Destination:
+    """Follow links, even dangling ones; a loop of links raises an OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        path.stat()
+    found = Path(os.path.realpath(path))
+    return Destination(path, found, found if _has_to_stay(found) else found.parent)
+
+
+def inside(folder: Path, name: str) -> Destination:
+    """Return the target of this name whose leftovers lie in a folder."""
+    return Destination(folder / name, folder / name, folder)
+
+
+def _has_to_stay(path: Path) -> bool:
+    """Return whether a folder cannot be replaced by a rename, and is filled from inside."""
+    if not path.is_dir():
+        return False
+    try:
+        is_current = Path.cwd().is_relative_to(path)
+    except FileNotFoundError:  # the current folder was removed
+        is_current = False
+    return is_current or is_mount(path) or not os.access(path.parent, os.W_OK | os.X_OK)
+
+
+def is_mount(path: Path) -> bool:
+    if os.path.ismount(path):
+        return True
+    try:
+        mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError:
+        return False
+    # Only this file lists bind mounts of the same file system.
+    escaped = os.fsencode(path)
+    for character in (b"\\", b" ", b"\t", b"\n"):
+        escaped = escaped.replace(character, b"\\%03o" % character[0])
+    return any(line.split(b" ")[4] == escaped for line in mounts)
+
+
+def find_file(path: Path, *, to_stream: bool) -> Destination | None:
+    """Return the target of a file, or None for a stream that is written directly."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return find(path)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(f"{path} is a folder: expected the name of a file to write")
+    is_open_file = _is_descriptor(path)
+    if stat.S_ISREG(mode) and not is_open_file:
+        return find(path)
+    if to_stream and (is_open_file or stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)):
+        return None
+    raise OSError(f"{path} is no regular file: expected the name of a file to write")
+
+
+def _is_descriptor(path: Path) -> bool:
+    """Return whether a path names an open file, like /dev/stdout and /dev/fd/63."""
+    while path.is_symlink():
+        path = Path(os.path.realpath(path.parent)) / path.name
+        if path.parts[1:2] == ("proc",):
+            return True
+        path = path.parent / os.readlink(path)
+    return False
+
+
+def look_at_file(target: Destination, *, replace: bool) -> Seen:
+    """Return the entry at the path of a file; raise an error if the file cannot be made."""
+    if not os.path.lexists(target.path):
+        return None
+    if not replace:
+        raise is_there(target.given)
+    if not target.path.is_file():
+        raise OSError(f"{target.given} is no regular file: expected the name of a file to write")
+    if is_mount(target.path):
+        raise OSError(f"{target.given} is a mount point, which nothing can replace: give another")
+    return seen_at(target.path)
+
+
+def seen_at(path: Path) -> Seen:
+    try:
+        found = path.stat()
+    except FileNotFoundError:  # removed since it was looked at
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def check_is_as_seen(target: Destination, seen: Seen, now: Seen) -> None:
+    if now not in (seen, None):
+        raise FileExistsError(
+            f"{target.given} came or changed while it was made: it is left as it is; give another "
+            "--out, or try again"
+        )
+
+
+def entries(target: Destination) -> Iterator[Path]:
+    return (path for path in target.path.iterdir() if not path.name.startswith(OURS))
+
+
+def is_there(path: Path) -> FileExistsError:
+    return FileExistsError(f"{path} is there already: give another --out")

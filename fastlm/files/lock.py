@@ -1,0 +1,92 @@
+"""A lock on a destination, which the kernel frees when its holder dies."""
+
+import contextlib
+import errno
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from fastlm.files.destination import LOCK, Destination
+from fastlm.files.sync import make_folder
+
+try:
+    import fcntl
+except ImportError:  # Windows: two processes that make the same path are not detected
+    fcntl = None  # type: ignore[assignment]
+
+_POLL_SECONDS = 0.02
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def holding(
+    target: Destination, *, is_locked: bool = False, wait_seconds: float = 0.0
+) -> Iterator[None]:
+    """Make the parent folder of a target, and hold the lock of the target inside the block."""
+    try:
+        make_folder(target.folder)
+        if is_locked or fcntl is None:
+            yield
+            return
+        handle = _wait_for_lock(target, wait_seconds)
+        try:
+            yield
+        finally:
+            # Unlinked while it is held: a process that has it open sees that its name is gone.
+            target.beside(LOCK).unlink(missing_ok=True)
+            os.close(handle)
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:  # errors of write() name no file
+            error.filename = str(target.given)
+        raise
+
+
+def _wait_for_lock(target: Destination, seconds: float) -> int:
+    """Wait for the lock of a target; return the handle that holds it."""
+    lock, ends = target.beside(LOCK), time.monotonic() + seconds
+    while (handle := _try_lock(lock)) is None:
+        if time.monotonic() >= ends:
+            raise BlockingIOError(
+                f"{target.given} is being made by {_holder(lock)}: wait for it, or give another"
+            )
+        time.sleep(_POLL_SECONDS)
+    return handle
+
+
+def _try_lock(lock: Path) -> int | None:
+    """Return a handle that holds the lock, or None if another process holds it."""
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            with contextlib.suppress(OSError):
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    os.close(handle)
+                    return None
+                # Other errors mean that the file system has no locks: processes are not detected.
+            if _is_at(handle, lock):
+                with contextlib.suppress(OSError):  # on a full disk the lock stays empty
+                    os.ftruncate(handle, 0)
+                    os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # its holder has removed the lock meanwhile
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder(lock: Path) -> str:
+    try:
+        return lock.read_text(encoding="utf-8", errors="replace") or "another process"
+    except OSError:
+        return "another process"

@@ -1,0 +1,188 @@
+"""Files and folders that are written over several calls, each with a note on its progress."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fastlm.files.destination import (
+    NOTE,
+    PARTIAL,
+    UNFINISHED,
+    Destination,
+    Seen,
+    find,
+    find_file,
+    look_at_file,
+)
+from fastlm.files.disk import (
+    clear_up,
+    look_at_folder,
+    name_file,
+    name_folder,
+    restore_name,
+    to_json,
+    whole_file,
+)
+from fastlm.files.lock import holding
+from fastlm.files.paths import StrPath
+from fastlm.files.sync import flush, flush_tree, remove, sync_folder
+
+
+class ResumedFile:
+    """An incomplete file that a later process can continue: PATH.part and PATH.part.json.
+
+    Attributes:
+        file: the part, open for reading and writing at its start.
+    """
+
+    def __init__(self, file: BinaryIO, target: Destination, seen: Seen, *, replace: bool) -> None:
+        self.file = file
+        self.part = _beside(target.path, ".part")
+        self.note_path = _beside(target.path, ".part.json")
+        self._target, self._seen, self._replace = target, seen, replace
+
+    @property
+    def n_bytes(self) -> int:
+        self.file.flush()
+        return os.fstat(self.file.fileno()).st_size
+
+    def read_note(self) -> dict[str, Any]:
+        """Return the values last given to write_note; empty if no note can be read."""
+        return _read_note(self.note_path)
+
+    def write_note(self, values: dict[str, Any]) -> None:
+        """Write a note on the part; the part is flushed before the note."""
+        flush(self.file)
+        _write_note(self.note_path, values)
+
+    def clear(self) -> None:
+        """Remove the note, then empty the part."""
+        self.note_path.unlink(missing_ok=True)
+        self.file.seek(0)
+        self.file.truncate()
+
+    def give_name(self) -> None:
+        """Flush, close and rename the file; the note is removed at the end of the block.
+
+        Raises:
+            FileExistsError: if the path exists by now and replace was not given.
+        """
+        flush(self.file)
+        self.file.close()  # Windows cannot rename an open file
+        name_file(self.part, self._target, self._seen, replace=self._replace)
+        sync_folder(self._target.folder)
+
+
+@contextlib.contextmanager
+def resumed_file(path: StrPath, *, replace: bool = False) -> Iterator[ResumedFile]:
+    """Begin or continue a file that is written over several calls.
+
+    Until give_name is called, the bytes written stay in PATH.part however the block ends. The
+    path is locked during the block.
+
+    Raises:
+        FileExistsError, BlockingIOError, OSError: as in whole_file.
+    """
+    target = find_file(Path(path), to_stream=False)
+    assert target is not None
+    with holding(target):
+        seen = look_at_file(target, replace=replace)
+        part, note = _beside(target.path, ".part"), _beside(target.path, ".part.json")
+        _remove_partial_note(note)
+        try:
+            with open(part, "r+b", opener=_create) as file:
+                yield ResumedFile(file, target, seen, replace=replace)
+        finally:
+            if not part.exists() or part.stat().st_size == 0:  # there is nothing to continue
+                note.unlink(missing_ok=True)
+                part.unlink(missing_ok=True)
+
+
+class ResumedFolder:
+    """An incomplete folder that a later process can continue, with a note on its progress.
+
+    Attributes:
+        folder: path of the folder, with the content of earlier processes.
+    """
+
+    def __init__(self, folder: Path, note_path: Path) -> None:
+        self.folder, self.note_path = folder, note_path
+
+    def read_note(self) -> dict[str, Any]:
+        """Return the values last given to write_note; empty if no note can be read."""
+        return _read_note(self.note_path)
+
+    def write_note(self, values: dict[str, Any]) -> None:
+        """Write a note on the progress; the caller has flushed the files it describes."""
+        _write_note(self.note_path, values)
+
+    def clear(self) -> None:
+        """Remove the note, then the content of the folder."""
+        self.note_path.unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            remove(path)
+
+
+@contextlib.contextmanager
+def resumed_folder(
+    path: StrPath, *, replace: bool = False, last: str = "", is_locked: bool = False
+) -> Iterator[ResumedFolder]:
+    """Make a folder like whole_folder, but keep it for the next call if it has a note.
+
+    Raises:
+        FileExistsError, BlockingIOError, OSError: as in whole_folder.
+    """
+    target = find(Path(path))
+    with holding(target, is_locked=is_locked):
+        clear_up(target)
+        seen = look_at_folder(target, replace=replace)
+        folder, note_path = target.beside(UNFINISHED), target.beside(NOTE)
+        _remove_partial_note(note_path)
+        try:
+            folder.mkdir(exist_ok=True)
+            yield ResumedFolder(folder, note_path)
+            flush_tree(folder)
+            name_folder(folder, target, seen, replace=replace, last=last)
+        except BaseException:
+            if not note_path.exists():  # there is nothing to continue
+                shutil.rmtree(folder, ignore_errors=True)
+            restore_name(target)
+            raise
+        note_path.unlink(missing_ok=True)
+
+
+def _write_note(path: Path, values: dict[str, Any]) -> None:
+    """Write a note under the lock of what it is about."""
+    with whole_file(path, replace=True, is_locked=True) as file:
+        file.write(to_json(values).encode())
+
+
+def _remove_partial_note(path: Path) -> None:
+    """Remove what a process left that was killed while it wrote the note."""
+    remove(path.with_name(PARTIAL + path.name))
+
+
+def _read_note(path: Path) -> dict[str, Any]:
+    try:
+        note = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}  # the facts in a note can be found again without it
+    return note if isinstance(note, dict) else {}
+
+
+def was_named(path: StrPath) -> bool:
+    """Return whether a process was killed right after resumed_file gave a path its name."""
+    found = find(Path(path)).path
+    return _beside(found, ".part.json").exists() and not _beside(found, ".part").exists()
+
+
+def _create(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o666)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
