@@ -74,6 +74,7 @@ def _has_to_stay(path: Path) -> bool:
 
 
 def is_mount(path: Path) -> bool:
+    """Return whether a path is a mount point, bind mounts included."""
     if os.path.ismount(path):
         return True
     try:
@@ -127,6 +128,7 @@ def look_at_file(target: Destination, *, replace: bool) -> Seen:
 
 
 def seen_at(path: Path) -> Seen:
+    """Return what identifies the entry at a path, or None if there is none."""
     try:
         found = path.stat()
     except FileNotFoundError:  # removed since it was looked at
@@ -135,6 +137,7 @@ def seen_at(path: Path) -> Seen:
 
 
 def check_is_as_seen(target: Destination, seen: Seen, now: Seen) -> None:
+    """Raise a FileExistsError if the entry changed while its successor was made."""
     if now not in (seen, None):
         raise FileExistsError(
             f"{target.given} came or changed while it was made: it is left as it is; give another "
@@ -143,8 +146,10 @@ def check_is_as_seen(target: Destination, seen: Seen, now: Seen) -> None:
 
 
 def entries(target: Destination) -> Iterator[Path]:
+    """Return the entries of a folder that are the user's, not leftovers of this package."""
     return (path for path in target.path.iterdir() if not path.name.startswith(OURS))
 
 
 def is_there(path: Path) -> FileExistsError:
+    """Return the error for a path that exists and may not be replaced."""
     return FileExistsError(f"{path} is there already: give another --out")

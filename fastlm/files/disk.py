@@ -315,6 +315,7 @@ def _is_empty(target: Destination) -> bool:
 
 
 def name_file(partial: Path, target: Destination, seen: Seen, *, replace: bool) -> None:
+    """Give a flushed file its name, unless another entry took that name meanwhile."""
     check_is_as_seen(target, seen, look_at_file(target, replace=replace))
     if replace:
         partial.replace(target.path)
@@ -386,6 +387,7 @@ def clear_up(target: Destination) -> None:
 
 
 def restore_name(target: Destination) -> None:
+    """Rename the old entry back if a process died before the new one got the name."""
     replaced = target.beside(REPLACED)
     if replaced.exists() and not os.path.lexists(target.path):
         replaced.rename(target.path)

@@ -47,11 +47,13 @@ def remove(path: Path) -> None:
 
 
 def flush(file: BinaryIO) -> None:
+    """Flush the content of an open file to disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def flush_tree(folder: Path) -> None:
+    """Flush every file and name below a folder to disk, and the folder itself last."""
     for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
             if not (path := Path(parent, name)).is_symlink():

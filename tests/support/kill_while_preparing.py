@@ -37,8 +37,16 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def prepare_and_tell(text: Path, out: Path, told: int) -> None:
-    prepare(text, out, vocab_size=300, say=lambda line: os.write(told, line.encode()))
+def start(text: Path, out: Path) -> tuple[int, int]:
+    """Prepare in another process; return its number and what it tells."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        prepare(text, out, vocab_size=300, say=lambda line: os.write(writing, line.encode()))
+        os._exit(0)
+    os.close(writing)
+    return child, reading
 
 
 def main() -> None:
@@ -47,18 +55,14 @@ def main() -> None:
     os.fsync = lambda handle: None  # what is written survives the process all the same
     text, out = folder / "text.txt", folder / "run" / "d"
     text.write_text("<|endoftext|>".join(STORIES))
-    began = time.perf_counter()
     whole = content(prepare(text, folder / "whole", vocab_size=300))
-    seconds = time.perf_counter() - began
+    began = time.perf_counter()
+    os.waitpid(start(text, folder / "forked")[0], 0)
+    seconds = time.perf_counter() - began  # a forked process is slower than its parent
+    assert content(folder / "forked") == whole
     n_resumed = n_finished = 0
     for _ in range(n_kills):
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(reading)
-            prepare_and_tell(text, out, writing)
-            os._exit(0)
-        os.close(writing)
+        child, reading = start(text, out)
         time.sleep(rng.random() * seconds)
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)

@@ -158,7 +158,7 @@ def test_a_second_field_is_a_line_of_its_own(tmp_path, monkeypatch):
     for i, run in enumerate(runs):
         record(tmp_path / run.name, [6.0, 5.0 - i])
     results = [read_result(run, tmp_path / run.name) for run in runs]
-    (lines,) = points_of(monkeypatch, draw_field, results, "batch_size", "out.png")
+    (lines,) = points_of(monkeypatch, draw_field, results, "batch_size", tmp_path / "out.png")
     assert lines == [([1.0, 2.0], [5.0, 3.0]), ([1.0, 2.0], [4.0, 2.0])]
 
 
@@ -175,9 +175,9 @@ def points_of(monkeypatch, draw, *arguments):
     ]
 
 
-def test_all_curves_are_in_one_figure(rates, monkeypatch):
+def test_all_curves_are_in_one_figure(rates, tmp_path, monkeypatch):
     def draw():
-        draw_curves(rates, "out.png", title="rates")
+        draw_curves(rates, tmp_path / "out.png", title="rates")
 
     steps, tokens, seconds = points_of(monkeypatch, draw)
     assert steps[:3] == [
@@ -187,8 +187,8 @@ def test_all_curves_are_in_one_figure(rates, monkeypatch):
     assert seconds[0][0] == [0.0, 10.0, 20.0]
 
 
-def test_final_losses_and_the_edge_are_drawn(rates, monkeypatch):
-    (lines,) = points_of(monkeypatch, draw_field, rates, "optim.lr", "out.png")
+def test_final_losses_and_the_edge_are_drawn(rates, tmp_path, monkeypatch):
+    (lines,) = points_of(monkeypatch, draw_field, rates, "optim.lr", tmp_path / "out.png")
     assert lines[0] == ([1.0, 10.0, 100.0], [4.5, 3.0, 6.5])
     assert lines[1] == ([1000.0], [6.5])  # diverged
     assert lines[2][0] == pytest.approx([math.sqrt(1000)] * 2)
@@ -199,7 +199,9 @@ def test_batch_sizes_are_compared_at_equal_tokens_and_equal_seconds(tmp_path, mo
     record(tmp_path / runs[0].name, [6.0, 5.0, 4.0], speed=100)
     record(tmp_path / runs[1].name, [6.0, 5.6, 5.2, 4.8], speed=300)
     results = [read_result(run, tmp_path / run.name) for run in runs]
-    tokens, seconds = points_of(monkeypatch, draw_equal, results, "batch_size", "out.png")
+    tokens, seconds = points_of(
+        monkeypatch, draw_equal, results, "batch_size", tmp_path / "out.png"
+    )
     assert tokens[0] == ([1.0, 2.0], [4.0, 5.2])  # after 2,000 tokens
     assert seconds[0] == ([1.0, 2.0], [5.0, 4.8])  # after 10 s
 

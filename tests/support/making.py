@@ -1,0 +1,33 @@
+"""What the tests of files make: one file, one folder, both whole or refused."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kill_while_making import NEW
+
+from fastlm.files import disk
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def make_file(path: Path, **options: Any) -> None:
+    with disk.whole_file(path, **options) as file:
+        file.write(NEW)
+
+
+def make_folder(path: Path, **options: Any) -> None:
+    with disk.whole_folder(path, **options) as partial:
+        disk.write_new(partial / "new", NEW)
+
+
+MAKERS = pytest.mark.parametrize("maker", [make_file, make_folder])
+
+
+def never(manager: contextlib.AbstractContextManager[Any]) -> None:
+    """Enter a block that has to be refused."""
+    with manager:
+        pytest.fail("work has begun")
