@@ -6,7 +6,7 @@ what it held when it was flushed last, and of what was written since all, the fi
 nothing. That is less than POSIX forbids and more than journaling file systems do. In a folder that
 is in the making all files have lost the same share: it is removed, and none of them is read.
 
-Locks are left out: nothing depends on what is in one, and tests/files/test_disk.py shows that one
+Locks are left out: nothing depends on what is in one, and tests/files/test_lock.py shows that one
 that was left behind is in no one's way.
 """
 
