@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Bytecode is left to the first import: to make that of all packages takes longer than to install them.
+# Where PYTHONDONTWRITEBYTECODE is set, as in many containers, every process would compile torch anew.
+export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: train test soak bench lint docs clean

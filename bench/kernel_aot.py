@@ -294,21 +294,25 @@ def main(argv: list[str] | None = None) -> int:
         "python bench/kernel_aot.py", description="Compile every kernel for GPUs that are not here."
     )
     parser.add_argument("--ops", default=",".join(OPS), help="names of operations, comma-separated")
+    parser.add_argument("--gpus", default=",".join(GPUS), help="names of GPUs, comma-separated")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="number of processes")
     parser.add_argument("--json", type=Path, help="file for the whole report")
     readme = parser.add_mutually_exclusive_group()
     readme.add_argument("--write", action="store_true", help="put the table into kernels/README.md")
     readme.add_argument("--check", action="store_true", help="compare the table with that in it")
     arguments = parser.parse_args(argv)
-    names = arguments.ops.split(",")
+    names, gpus = arguments.ops.split(","), arguments.gpus.split(",")
     if unknown := [name for name in names if name not in OPS]:
         parser.error(f"no operation {unknown[0]!r}: choose from {', '.join(OPS)}")
+    if unknown := [name for name in gpus if name not in GPUS]:
+        parser.error(f"no GPU {unknown[0]!r}: choose from {', '.join(GPUS)}")
     if (arguments.write or arguments.check) and set(names) != set(OPS):
         parser.error("the table has all operations: leave out --ops")
     if INTERPRETED:
         parser.error("Triton's interpreter compiles nothing: unset TRITON_INTERPRET")
-    report = survey({name: OPS[name] for name in names}, [*GPUS.values()], arguments.jobs)
-    print(table(report, [f"sm_{gpu.architecture}" for gpu in GPUS.values()]))
+    targets = [GPUS[name] for name in gpus]
+    report = survey({name: OPS[name] for name in names}, targets, arguments.jobs)
+    print(table(report, [f"sm_{gpu.architecture}" for gpu in targets]))
     wrong = list(dict.fromkeys(p for problems in report["problems"].values() for p in problems))
     if arguments.check:
         stale = difference(report, read_table(README, TABLE))

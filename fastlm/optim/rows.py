@@ -88,9 +88,11 @@ class RowAdaGrad(Optimizer):
 @contextlib.contextmanager
 def _in_fixed_order(*, needed: bool) -> Iterator[None]:
     """Use deterministic sums, so that the replicas of a table stay equal on all processes."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(before or needed)
+    if not needed or torch.are_deterministic_algorithms_enabled():
+        yield
+        return
+    torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(False)

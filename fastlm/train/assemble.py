@@ -71,7 +71,8 @@ def assemble(config: TrainConfig, setup: Setup, ranks: Ranks) -> Parts:
         ValueError: if a step does not fit the device.
     """
     device, ops = setup.device, setup.ops
-    torch.use_deterministic_algorithms(config.deterministic)
+    if torch.are_deterministic_algorithms_enabled() != config.deterministic:  # takes a second
+        torch.use_deterministic_algorithms(config.deterministic)
     torch.manual_seed(config.seed)  # fastlm does not use this generator, but other code may
     # Before anything is on the device: free memory is then all that this run can get.
     memory = plan_memory(

@@ -10,6 +10,7 @@ from commands import TINY, fastlm
 
 from fastlm import cli
 from fastlm.cli.commands import COMMANDS
+from fastlm.train import command as train_command
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = ["corpus", "tokenizer", "data", "train", "evaluate", "generate", "report"]
@@ -67,10 +68,10 @@ def test_train_resumes_its_own_run_with_a_longer_budget(work, tmp_path):
     assert json.loads((tmp_path / "run/summary.json").read_text())["step"] == 5
 
 
-def test_train_runs_get_folders_of_their_own(work):
+def test_train_runs_get_folders_of_their_own(work, monkeypatch):
+    monkeypatch.chdir(work)
     for _ in range(2):
-        done = fastlm("train", "--data", "d", "--max-steps", "1", *TINY, cwd=work)
-        assert done.returncode == 0, done.stderr
+        train_command.main(["--data", "d", "--max-steps", "1", *TINY])
     assert sorted(p.name for p in (work / "out").iterdir()) == ["stories-1", "stories-2"]
 
 

@@ -5,14 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from commands import ROOT, SUPPORT, torchrun
-from rank_runs import FLAGS, assert_close, losses
-from short_runs import same, train_rows
+from rank_runs import assert_close, check_one_ends_all, losses
+from short_runs import same
 from two_ranks import NAN_AT, cut_off, muon_steps, short, with_all_parts
 
 from fastlm.accounting import training_memory
@@ -119,11 +118,6 @@ def test_no_process_leaves_before_the_run_is_written(runs):
         assert json.loads((runs / f"told-{rank}.json").read_text())["is written"]
 
 
-def workers(launcher: subprocess.Popen[str]) -> list[int]:
-    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
-    return sorted(map(int, children))
-
-
 @pytest.mark.parametrize(("world_size", "tidied_up"), [("2", False), ("1", True)])
 def test_a_process_of_several_ends_without_tidying_up(world_size, tidied_up):
     code = """if True:
@@ -144,45 +138,11 @@ def test_a_process_of_several_ends_without_tidying_up(world_size, tidied_up):
     assert ended.stderr == "told\n"
 
 
-def wait_for_steps(run: Path, n_steps: int) -> None:
-    deadline = time.monotonic() + 600
-    while not (run / "log.jsonl").exists() or len(train_rows(run)) < n_steps:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @slow
-@pytest.mark.parametrize(
-    ("number", "parallel"),
-    [(signal.SIGTERM, "ddp"), (signal.SIGKILL, "ddp"), (signal.SIGKILL, "fsdp")],
-    ids=["stopped", "killed", "killed-fsdp"],
-)
-def test_what_happens_to_one_process_ends_all_and_the_run_goes_on(number, parallel, data, tmp_path):
-    run = tmp_path / "run"
-    flags = (*FLAGS, "--parallel", parallel)
-    arguments = ("-m", "fastlm.train", "--data", data, "--out", run, *flags)
-    launcher = torchrun(*arguments)
-    wait_for_steps(run, 60)
-    both = workers(launcher)
-    assert len(both) == 2
-    began = time.monotonic()
-    os.kill(both[1], number)
-    _, told = launcher.communicate(timeout=600)
-    print(f"{number.name}: all ended after {time.monotonic() - began:.1f} s")
-    assert launcher.returncode == 1  # what torchrun makes of any other code
-    assert not any(Path(f"/proc/{pid}").exists() for pid in both)
-    saved = read_newest(run / "checkpoints", pytest.fail)
-    if number == signal.SIGTERM:
-        assert saved.step == len(train_rows(run))
-        assert "stopped by SIGTERM; go on with --resume auto" in told
-    else:
-        assert saved.step >= 50
-        assert "error: the other processes of this run cannot be reached" in told
-        assert f'File "{ROOT / "fastlm"}{os.sep}' not in told  # no traceback of ours
-    train_alone = ("-m", "fastlm.train", "--out", run, "--resume", "auto", "--data", data, *FLAGS)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, *map(str, train_alone)], env=environment, check=True)
-    assert [row["step"] for row in train_rows(run)] == list(range(1, 401))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_happens_to_one_process_ends_all_and_the_run_goes_on(number, data, tmp_path):
+    """soak_runs.py has FSDP."""
+    check_one_ends_all(number, "ddp", data, tmp_path / "run")
 
 
 def test_shares_are_equal_or_refused():

@@ -4,10 +4,15 @@ Run by `make soak`. Each names a file, what stands there, what a slip would leav
 see it; -rA shows which did.
 """
 
+import json
+
 import pytest
 from bugs import KERNEL_BUGS
+from compiled_kernels import check_compiles_well, python
 from kernel_training import OF_ONE_LAYER, losses_of_training
 from mutations import check_is_seen
+
+from kernels.cases import OPS
 
 
 @pytest.mark.interpreter
@@ -18,6 +23,14 @@ def test_200_steps_through_all_kernels_equal_the_reference():
     ours = losses_of_training("all", 200, "adamw", 3e-3, OF_ONE_LAYER)
     assert sum(plain[-10:]) / 10 < plain[0] - 1
     assert ours == pytest.approx(plain, rel=1e-4)
+
+
+def test_all_operations_compile_well_for_all_gpus(tmp_path):
+    report = tmp_path / "report.json"
+    done = python("bench/kernel_aot.py", "--check", "--json", str(report))
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in OPS:
+        check_compiles_well(json.loads(report.read_text()), name, {"sm_80", "sm_90", "sm_100"})
 
 
 @pytest.mark.parametrize("name", KERNEL_BUGS)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from commands import ROOT, torchrun
 from fuzz_files import fuzz
 from kill_while_saving import kill_while_saving
 from mutations import check_is_seen
-from rank_runs import FLAGS, assert_close
+from rank_runs import FLAGS, assert_close, check_one_ends_all
 from resumed_runs import N_STEPS, check_every_step
 from short_runs import assert_equal_runs
 from signalled_runs import run_with_signals
@@ -84,6 +85,11 @@ def test_two_processes_compiled_train_as_uncompiled(parallel, data, tmp_path):
         _, told = run.communicate(timeout=600)
         assert run.returncode == 0, told
     assert_close(tmp_path / "compiled", tmp_path / "plain", tolerance=1e-4)
+
+
+def test_a_killed_process_of_fsdp_ends_all_and_the_run_goes_on(data, tmp_path):
+    """test_ranks.py has DDP."""
+    check_one_ends_all(signal.SIGKILL, "fsdp", data, tmp_path / "run")
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
