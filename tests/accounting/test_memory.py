@@ -1,10 +1,11 @@
 """Memory by formula against what autograd keeps, what optimizers hold and what a step peaks at."""
 
 import dataclasses
+import functools
 import re
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ LEADERBOARD: dict[str, Any] = {
     "zero_init": True, "residual_scalars": True, "x0_scalars": True, "value_embeddings": True,
     "attention_gate": True, "logit_softcap": 15.0, "tie_weights": False,
 }  # fmt: skip
+NETWORKS: dict[str, dict[str, Any]] = {"plain": {}, "leaderboard": LEADERBOARD}
 BATCH = 8
 
 
@@ -43,6 +45,10 @@ def windows() -> tuple[torch.Tensor, torch.Tensor]:
 
 def saved_bytes(model: TransformerLM, loss: Any = None) -> int:
     """Storages that autograd keeps for the backward pass, each once, without the parameters'."""
+    return loss_and_saved_bytes(model, loss or model.loss)[1]
+
+
+def loss_and_saved_bytes(model: TransformerLM, loss: Any) -> tuple[torch.Tensor, int]:
     owned = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
     kept = {}
 
@@ -53,10 +59,8 @@ def saved_bytes(model: TransformerLM, loss: Any = None) -> int:
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        graph = (loss or model.loss)(*windows())
-    total = sum(storage.nbytes() for storage in kept.values())
-    del graph
-    return total
+        value = loss(*windows())
+    return value, sum(storage.nbytes() for storage in kept.values())
 
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -91,63 +95,71 @@ def test_what_autograd_keeps_is_the_formulas_within_2_percent(change, dtype):
     assert found == pytest.approx(saved_bytes(model), rel=0.02)
 
 
+class Step(NamedTuple):
+    """A forward and a backward pass: bytes kept between the two, loss, gradients."""
+
+    kept: int
+    loss: torch.Tensor
+    gradients: list[torch.Tensor | None]
+
+
+@functools.cache
+def step(name: str, dtype: torch.dtype, compiler: str | None, *, checkpointed: bool) -> Step:
+    """No code is generated: the graph's partitioner decides what is kept and what is recomputed."""
+    torch.compiler.reset()
+    backend = "aot_eager_decomp_partition"
+    model = network(dtype, **NETWORKS[name])
+    model.checkpoint_activations = checkpointed
+    loss = model.loss
+    if compiler == "step":
+        loss = torch.compile(loss, fullgraph=True, dynamic=False, backend=backend)
+    elif compiler == "block":
+        for layer in model.layers:
+            layer.compile(fullgraph=True, dynamic=False, backend=backend)
+    value, kept = loss_and_saved_bytes(model, loss)
+    value.backward()
+    return Step(kept, value.detach(), [p.grad for p in model.parameters()])
+
+
 @pytest.mark.compiled
 @pytest.mark.slow
 @DTYPES
-@pytest.mark.parametrize("change", [{}, LEADERBOARD], ids=["plain", "leaderboard"])
-def test_what_a_compiled_step_keeps_is_the_formulas_within_5_percent(change, dtype):
-    """No code is generated: the graph's partitioner decides what is kept and what is recomputed."""
-    torch.compiler.reset()
-    model = network(dtype, **change)
-    loss = torch.compile(model.loss, fullgraph=True, backend="aot_eager_decomp_partition")
-    found = saved_for_backward(model.config, BATCH, bf16=dtype == torch.bfloat16, compiled=True)
-    assert found == pytest.approx(saved_bytes(model, loss), rel=0.05)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_a_compiled_step_keeps_is_the_formulas_within_5_percent(name, dtype):
+    config = network(dtype, **NETWORKS[name]).config
+    found = saved_for_backward(config, BATCH, bf16=dtype == torch.bfloat16, compiled=True)
+    assert found == pytest.approx(step(name, dtype, "step", checkpointed=False).kept, rel=0.05)
 
 
 CHECKPOINTED = pytest.mark.parametrize(
-    ("change", "compiler"),
+    ("name", "compiler"),
     [
-        ({}, None),
-        (LEADERBOARD, None),
-        pytest.param(LEADERBOARD, "step", marks=[pytest.mark.compiled, pytest.mark.slow]),
-        pytest.param(LEADERBOARD, "block", marks=[pytest.mark.compiled, pytest.mark.slow]),
+        ("plain", None),
+        ("leaderboard", None),
+        pytest.param("leaderboard", "step", marks=[pytest.mark.compiled, pytest.mark.slow]),
+        pytest.param("leaderboard", "block", marks=[pytest.mark.compiled, pytest.mark.slow]),
     ],
-    ids=["plain", "leaderboard", "leaderboard-step", "leaderboard-block"],
 )
 
 
 @DTYPES
 @CHECKPOINTED
-def test_checkpointed_blocks_give_the_same_loss_and_gradients_from_less(change, compiler, dtype):
+def test_checkpointed_blocks_give_the_same_loss_and_gradients_from_less(name, compiler, dtype):
     """Eager ones are equal bit for bit; a compiler may fuse the second forward pass anew."""
-    torch.compiler.reset()
-    backend = "aot_eager_decomp_partition"
-    results = []
-    for checkpointed in (False, True):
-        model = network(dtype, **change)
-        model.checkpoint_activations = checkpointed
-        loss = model.loss
-        if compiler == "step":
-            loss = torch.compile(loss, fullgraph=True, dynamic=False, backend=backend)
-        elif compiler == "block":
-            for layer in model.layers:
-                layer.compile(fullgraph=True, dynamic=False, backend=backend)
-        kept = saved_bytes(model, loss)
-        value = loss(*windows())
-        value.backward()
-        results.append((kept, value, [p.grad for p in model.parameters()]))
-    (whole, expected, expected_grads), (part, found, grads) = results
-    assert part < 0.65 * whole
+    whole = step(name, dtype, compiler, checkpointed=False)
+    part = step(name, dtype, compiler, checkpointed=True)
+    assert part.kept < 0.65 * whole.kept
     if compiler is None:
-        assert torch.equal(found, expected)
-        assert all(torch.equal(a, b) for a, b in zip(grads, expected_grads, strict=True))
-        config, bf16 = model.config, dtype == torch.bfloat16
+        assert torch.equal(part.loss, whole.loss)
+        for a, b in zip(part.gradients, whole.gradients, strict=True):
+            assert torch.equal(a, b)
+        config, bf16 = network(dtype, **NETWORKS[name]).config, dtype == torch.bfloat16
         formula = saved_for_backward(config, BATCH, bf16=bf16, checkpointed=True)
-        assert formula == pytest.approx(part, rel=0.02)
+        assert formula == pytest.approx(part.kept, rel=0.02)
         return
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
-    torch.testing.assert_close(found, expected, rtol=tolerance, atol=0)
-    for a, b in zip(grads, expected_grads, strict=True):
+    torch.testing.assert_close(part.loss, whole.loss, rtol=tolerance, atol=0)
+    for a, b in zip(part.gradients, whole.gradients, strict=True):
         assert (a - b).norm() <= tolerance * b.norm() + 1e-12
 
 
