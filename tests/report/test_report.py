@@ -17,10 +17,11 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from commands import fastlm
+from commands import check_refused, fastlm
 from made_runs import eval_row, lines, train_row, write_run
 
 from fastlm.report import report_page, write_report
+from fastlm.report.__main__ import main
 from fastlm.report.page import report_values
 from fastlm.report.run_json import (
     MOST_MARKS,
@@ -299,16 +300,13 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_errors_of_the_command_are_one_line(case, tmp_path):
+def test_errors_of_the_command_are_one_line(case, tmp_path, monkeypatch, capfd):
     write_run(tmp_path / "run")
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").write_text("")
     words, message = ERRORS[case]
-    done = fastlm("report", *words, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    monkeypatch.chdir(tmp_path)
+    check_refused(lambda: main(words), message, capfd)
 
 
 # ---- serving

@@ -27,7 +27,7 @@ def test_the_limit_of_the_job_is_met_requeued_resumed_and_finished(
         flags=["--time=1", "--signal=B:USR1@20"],
         DATA=str(prepared_by_a_job),
         OUT=str(run),
-        TIME_BUDGET="60s",
+        TIME_BUDGET="45s",
     )
     assert cluster.wait_for_end(job, 900) == "COMPLETED", output(tmp_path, job)
     told = output(tmp_path, job)

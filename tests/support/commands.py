@@ -3,7 +3,12 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+
+from fastlm import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = Path(__file__).resolve().parent
@@ -20,6 +25,20 @@ def fastlm(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", f"fastlm.{words[0]}", *words[1:]],
         cwd=cwd, env=environment, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
+
+
+def check_refused(
+    main: Callable[[], object], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Run a command in this process, where slow imports are done; it exits with 2 and one line."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as left:
+        cli.run(main)
+    out, told = capfd.readouterr()
+    assert (left.value.code, out) == (2, ""), told
+    assert told.count("\n") == 1, told
+    assert told.startswith("error: ")
+    assert message in told
 
 
 def torchrun(*arguments: object, n: int = 2) -> subprocess.Popen[str]:

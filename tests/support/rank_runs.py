@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from commands import ROOT, torchrun
 from short_runs import train_rows, weights
 
 from fastlm.checkpoint import read_newest
+from fastlm.train import command
 
 
 def losses(run: Path) -> torch.Tensor:
@@ -74,7 +74,5 @@ def check_one_ends_all(number: signal.Signals, parallel: str, data: Path, run: P
         assert saved.step >= 50
         assert "error: the other processes of this run cannot be reached" in told
         assert f'File "{ROOT / "fastlm"}{os.sep}' not in told  # no traceback of ours
-    train_alone = ("-m", "fastlm.train", "--out", run, "--resume", "auto", "--data", data, *FLAGS)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, *map(str, train_alone)], env=environment, check=True)
+    command.main(list(map(str, ("--out", run, "--resume", "auto", "--data", data, *FLAGS))))
     assert [row["step"] for row in train_rows(run)] == list(range(1, 401))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import check_refused
 
 from fastlm.cli.meter import LINE_SECONDS, Meter, describe
 from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
@@ -51,7 +52,7 @@ class TestCommands:
         capfdbinary.readouterr()
         main(["decode", str(ids), "--tokenizer", str(folder)])
         assert capfdbinary.readouterr().out == TEXT.encode()
-        main(["report", str(text), "--tokenizer", str(folder)])
+        main(["report", str(text), "--tokenizer", str(folder), "--seconds", "0.05"])
         tables = capfdbinary.readouterr().out.decode().split("\n\n")
         compression, speed = (
             {row.split()[1]: row.split() for row in table.splitlines() if "text.txt" in row}
@@ -120,7 +121,7 @@ class TestCommands:
         ],
     )
     def test_bad_input_is_one_line_and_writes_nothing(
-        self, tokenizer, tmp_path, arguments, message
+        self, tokenizer, tmp_path, arguments, message, monkeypatch, capfd
     ):
         (tmp_path / "bad.txt").write_bytes(b"a\xff")
         (tmp_path / "empty.txt").write_bytes(b"")
@@ -128,12 +129,15 @@ class TestCommands:
         (tmp_path / "a.jsonl").write_text('{"text": "one"}')
         tokenizer.save(tmp_path / "good")
         before = sorted(tmp_path.rglob("*"))
-        done = command(*arguments, cwd=tmp_path)
-        _, errors = done.communicate()
-        assert done.returncode == 2
-        assert message in errors
-        assert errors.count("\n") == 1
+        monkeypatch.chdir(tmp_path)
+        check_refused(lambda: main(arguments), message, capfd)
         assert sorted(tmp_path.rglob("*")) == before
+
+    def test_bad_input_of_a_process_is_one_line_too(self, tmp_path):
+        process = command("report", "none.txt", "--tokenizer", "good", cwd=tmp_path)
+        _, errors = process.communicate()
+        assert (process.returncode, errors.count("\n")) == (2, 1)
+        assert errors.startswith("error: ")
 
     def test_help_needs_neither_torch_nor_numba(self):
         code = (

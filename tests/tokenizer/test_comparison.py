@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import check_refused
 
 from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
 from fastlm.tokenizer.__main__ import main
@@ -141,19 +142,12 @@ class TestCommand:
             (["web.txt", "--tokenizer", "toks/web", "--seconds", "nan"], "must not be negative"),
         ],
     )
-    def test_bad_input_is_one_line_and_writes_nothing(self, folder, arguments, message):
+    def test_bad_input_is_one_line_and_writes_nothing(
+        self, folder, arguments, message, monkeypatch, capfd
+    ):
+        monkeypatch.chdir(folder)
         before = sorted(folder.rglob("*"))
-        code = (
-            "import sys\nfrom fastlm import cli\nfrom fastlm.tokenizer.__main__ import main\n"
-            "cli.run(lambda: main(sys.argv[1:]))"
-        )
-        root = Path(__file__).resolve().parents[2]
-        done = subprocess.run(
-            [sys.executable, "-c", code, "report", *arguments],
-            cwd=folder, env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True,
-        )  # fmt: skip
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
-        assert message in done.stderr
+        check_refused(lambda: main(["report", *arguments]), message, capfd)
         assert sorted(folder.rglob("*")) == before
 
 

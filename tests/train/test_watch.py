@@ -5,6 +5,7 @@ import json
 import math
 import statistics
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -167,13 +168,23 @@ def poison(steps, where: str, monkeypatch) -> None:
     monkeypatch.setattr(Trainer, "train_step", step)
 
 
+EVERY_STEP = {"checkpoint_every": 1, "checkpoint_keep": 30}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(data, tmp_path_factory) -> Path:
+    """Checkpoints of all steps of a run without fault."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    train(config(data, **EVERY_STEP), run)
+    return run / "checkpoints"
+
+
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 @pytest.mark.parametrize(("bad", "log_every"), [(8, 5), (10, 5), (8, 1)])
 def test_a_step_that_is_not_finite_ends_the_run_with_weights_as_before(
-    where, bad, log_every, data, tmp_path, monkeypatch
+    where, bad, log_every, data, checkpoints, tmp_path, monkeypatch
 ):
-    run_config = config(data, log_every=log_every, checkpoint_every=1, checkpoint_keep=30)
-    train(run_config, tmp_path / "whole")
+    run_config = config(data, log_every=log_every, **EVERY_STEP)
     poison({bad}, where, monkeypatch)
     trainers = []
     monkeypatch.setattr(
@@ -187,7 +198,7 @@ def test_a_step_that_is_not_finite_ends_the_run_with_weights_as_before(
     saved = run_checkpoints(tmp_path / "run/checkpoints")
     assert read_newest(tmp_path / "run/checkpoints", pytest.fail).step == bad - 1
     for path in saved:
-        twin = read_run_checkpoint(tmp_path / "whole/checkpoints" / path.name)
+        twin = read_run_checkpoint(checkpoints / path.name)
         assert same(read_run_checkpoint(path).model, twin.model)
     ours = trainers[0].model.state_dict()
     before = read_run_checkpoint(saved[-1]).model
