@@ -18,6 +18,7 @@ import regex
 import tiktoken
 from bpe_cases import TRICKY, count_words, learn, pretokenize
 from make_unicode_table import SURROGATES
+from without_a_name import check_without_a_name
 
 from fastlm.tokenizer import END_OF_TEXT, Tokenizer, train_bpe
 from fastlm.tokenizer.bpe import blocks, reference, small
@@ -409,3 +410,8 @@ class TestHardInputs:
         part = text[: self.N_COMPARED // 4]
         assert learn(part, 40, [END_OF_TEXT]) == reference.learn_merges([part], 40, [END_OF_TEXT])
         print(f"{kind}: {len(text.encode()):,} bytes, {len(merges)} merges")
+
+
+def test_without_a_private_name_of_numba_all_results_are_equal(tmp_path):
+    """test_compiler.py counts words so."""
+    check_without_a_name(tmp_path, "all")
