@@ -111,8 +111,12 @@ def expand_texts(paths: Iterable[StrPath]) -> list[Path]:
 
 
 def is_text(file: Path) -> bool:
-    """Return whether a file has a suffix that iter_documents reads."""
-    return file.name.endswith(KNOWN_SUFFIXES) and file.is_file()
+    """Return whether iter_documents reads a file, by its suffix; files in the making are none."""
+    return (
+        file.name.endswith(KNOWN_SUFFIXES)
+        and not disk.is_in_the_making(file, file.parent)
+        and file.is_file()
+    )
 
 
 def _spell(paths: Sequence[StrPath]) -> str:
@@ -132,6 +136,8 @@ def _text_files(path: Path) -> list[Path]:
         raise FileNotFoundError(f"{path}: expected a text file or a folder of them, found nothing")
     if not path.name.endswith(KNOWN_SUFFIXES):
         raise ValueError(f"{path}: expected a file ending in {known}")
+    if disk.is_in_the_making(path, path.parent):
+        raise ValueError(f"{path} is of a file that is being made: give that one once it is whole")
     return [path]
 
 
