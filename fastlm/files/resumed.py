@@ -24,7 +24,6 @@ from fastlm.files.disk import (
     name_file,
     name_folder,
     restore_name,
-    to_json,
     whole_file,
 )
 from fastlm.files.lock import holding
@@ -157,8 +156,10 @@ def resumed_folder(
 
 def _write_note(path: Path, values: dict[str, Any]) -> None:
     """Write a note under the lock of what it is about."""
+    # ASCII, as the name of a file may hold bytes that are not UTF-8.
+    raw = (json.dumps(values, indent=0) + "\n").encode("ascii")
     with whole_file(path, replace=True, is_locked=True) as file:
-        file.write(to_json(values).encode())
+        file.write(raw)
 
 
 def _remove_partial_note(path: Path) -> None:
