@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastlm.data.splits import SPLITS, Texts
+from fastlm.data.splits import SPLITS, Texts, UnusableTextError
 from fastlm.data.spool import STANDARD_INPUT, Format, Spool, spooled
 from fastlm.data.unfinished import begin, changed_keys, go_on, tokenizer_of
 from fastlm.files import destination, disk, resumed
@@ -27,6 +27,7 @@ from fastlm.files.tokens import (
     Tokens,
     open_token_file,
 )
+from fastlm.tokenizer.bpe.blocks import resolve_threads
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 from fastlm.tokenizer.training import train_bpe_from_documents
@@ -168,8 +169,9 @@ def prepare(
         stdin_format: format of standard input, which may also be compressed.
         say: called with each line of progress for the user.
     Raises:
-        FileNotFoundError, ValueError: if a text cannot be used or changes during the call;
-            nothing is left behind.
+        FileNotFoundError, ValueError: if a text or an argument cannot be used, before anything is
+            written; if a text turns out to be unusable later or changes during the call, nothing
+            is left behind.
         FileExistsError: if out holds something else.
         BlockingIOError: if another process is making out.
     """
@@ -178,6 +180,7 @@ def prepare(
         raise ValueError(f"val_fraction must lie in (0, 0.5]: got {val_fraction}")
     if shard_tokens is not None and shard_tokens < 1:
         raise ValueError(f"shard_tokens must be at least 1: got {shard_tokens}")
+    n_threads = resolve_threads(n_threads)
     for path in paths:
         if path != STANDARD_INPUT and not path.exists():
             raise FileNotFoundError(f"no such text file or folder: {path}")
@@ -223,8 +226,8 @@ def prepare(
         )
         try:
             _fill(part, texts, source, spool, vocab_size, tokenizer, n_threads, say)
-        except ValueError:
-            part.clear()  # the text cannot be used, or it has changed
+        except UnusableTextError:
+            part.clear()
             raise
         except BaseException:
             if part.read_note():
@@ -312,7 +315,7 @@ def _fill(
             say(f"encoding {name}.bin")
         splits[name] = unfinished.write_split(texts, name, n_threads)
     if _identities(texts, spool) != identities:
-        raise ValueError(
+        raise UnusableTextError(
             "the texts must stay as they are while they are prepared: one has changed; prepare "
             "them again when nothing writes to them"
         )

@@ -27,7 +27,7 @@ from fastlm.files.tokens import (
     write_recorded,
 )
 from fastlm.files.utf8 import check_errors
-from fastlm.tokenizer.bpe.blocks import Loadable
+from fastlm.tokenizer.bpe.blocks import Loadable, resolve_threads
 from fastlm.tokenizer.text_blocks import text_file_blocks
 
 
@@ -59,6 +59,7 @@ def encode_text_file(
 ) -> int:
     """Encode a text file, as documented at Tokenizer.encode_file."""
     check_errors(errors)
+    n_threads = resolve_threads(n_threads)
     check_file(path)
     if not out.parent.is_dir():
         raise FileNotFoundError(f"expected a folder {out.parent} to write in: make it first")

@@ -442,6 +442,55 @@ def test_bad_text_met_late_leaves_nothing(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"n_threads": 0}, "n_threads must be at least 1: got 0"),
+        ({"val_fraction": 0.7}, r"val_fraction must lie in \(0, 0.5\]: got 0.7"),
+        ({"shard_tokens": 0}, "shard_tokens must be at least 1: got 0"),
+        ({"text_field": "body"}, "expected a JSON object with a field 'body'"),
+    ],
+)
+def test_a_wrong_argument_costs_nothing_of_what_was_done(wrong, message, tmp_path):
+    (tmp_path / "text").mkdir()
+    corpus = json_lines(tmp_path / "text")
+    interrupt(corpus, tmp_path / "d")
+    kept = names(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        prepare(corpus, tmp_path / "d", **({"vocab_size": 300} | wrong))
+    assert names(tmp_path) == kept
+    said: list[str] = []
+    prepare(corpus, tmp_path / "d", vocab_size=300, say=said.append)
+    assert said[0].startswith(GOING_ON)
+
+
+def test_an_error_that_is_not_of_the_texts_leaves_the_work(tmp_path, monkeypatch):
+    (tmp_path / "text").mkdir()
+    corpus = text_file(tmp_path / "text")
+    interrupt(corpus, tmp_path / "d")
+
+    def failing(self, ids):
+        raise ValueError("something else")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenWriter, "write", failing)
+        with pytest.raises(ValueError, match="something else"):
+            prepare(corpus, tmp_path / "d", vocab_size=300)
+    assert names(tmp_path) == [f"{destination.NOTE}d", f"{destination.UNFINISHED}d", "text"]
+
+
+def test_a_name_that_is_not_utf8_is_no_hindrance(tmp_path):
+    (tmp_path / "text").mkdir()
+    corpus = text_file(tmp_path / "text")
+    path = corpus[0].rename(tmp_path / "text" / os.fsdecode(b"caf\xe9.txt"))
+    interrupt([path], tmp_path / "d")
+    said: list[str] = []
+    prepare([path], tmp_path / "d", vocab_size=300, say=said.append)
+    assert said[0].startswith(GOING_ON)
+    prepare([path], tmp_path / "d", vocab_size=300, say=said.append)
+    assert said[-1] == f"data in {tmp_path}/d is up to date"
+
+
 def test_a_full_disk_is_gone_on_with_when_there_is_room(tmp_path):
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "a.txt").write_text(END.join(STORIES * 4))
