@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -65,7 +65,10 @@ class ResumedFile:
         self.file.truncate()
 
     def give_name(self) -> None:
-        """Flush, close and rename the file; the note is removed at the end of the block.
+        """Flush, close and rename the file.
+
+        The note is removed when the block succeeds: after an error or a kill in the rest of the
+        block, finish_named can do that rest.
 
         Raises:
             FileExistsError: if the path exists by now and replace was not given.
@@ -86,8 +89,7 @@ def resumed_file(path: StrPath, *, replace: bool = False) -> Iterator[ResumedFil
     Raises:
         FileExistsError, BlockingIOError, OSError: as in whole_file.
     """
-    target = find_file(Path(path), to_stream=False)
-    assert target is not None
+    target = _find(path)
     with holding(target):
         seen = look_at_file(target, replace=replace)
         part, note = _beside(target.path, ".part"), _beside(target.path, ".part.json")
@@ -95,10 +97,20 @@ def resumed_file(path: StrPath, *, replace: bool = False) -> Iterator[ResumedFil
         try:
             with open(part, "r+b", opener=_create) as file:
                 yield ResumedFile(file, target, seen, replace=replace)
-        finally:
-            if not part.exists() or part.stat().st_size == 0:  # there is nothing to continue
-                note.unlink(missing_ok=True)
-                part.unlink(missing_ok=True)
+        except BaseException:
+            if part.exists():  # else the rest of the work on the named file is to be done
+                _clear_if_empty(part, note)
+            raise
+        if part.exists():
+            _clear_if_empty(part, note)
+        else:
+            note.unlink(missing_ok=True)
+
+
+def _clear_if_empty(part: Path, note: Path) -> None:
+    if part.stat().st_size == 0:  # there is nothing to continue
+        note.unlink(missing_ok=True)
+        part.unlink()
 
 
 class ResumedFolder:
@@ -176,9 +188,34 @@ def _read_note(path: Path) -> dict[str, Any]:
 
 
 def was_named(path: StrPath) -> bool:
-    """Return whether a process was killed right after resumed_file gave a path its name."""
+    """Return whether a process stopped between give_name and the end of the block."""
     found = find(Path(path)).path
     return _beside(found, ".part.json").exists() and not _beside(found, ".part").exists()
+
+
+def finish_named(path: StrPath, finish: Callable[[dict[str, Any]], object]) -> None:
+    """Do the work that an earlier process left undone after it had given a path its name.
+
+    Args:
+        finish: called with the last note of that process, if was_named(path); the note is removed
+            when it succeeds.
+    Raises:
+        BlockingIOError: if another process makes the path.
+    """
+    if not was_named(path):
+        return
+    target = _find(path)
+    with holding(target):
+        if was_named(path):  # still, now that it is locked
+            note = _beside(target.path, ".part.json")
+            finish(_read_note(note))
+            note.unlink()
+
+
+def _find(path: StrPath) -> Destination:
+    target = find_file(Path(path), to_stream=False)
+    assert target is not None
+    return target
 
 
 def _create(path: str, flags: int) -> int:
