@@ -7,6 +7,7 @@ work done so far, and a note beside it records the progress: the same call conti
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from typing import Any, NamedTuple
 from fastlm.data.splits import SPLITS, Texts, UnusableTextError
 from fastlm.data.spool import STANDARD_INPUT, Format, Spool, spooled
 from fastlm.data.unfinished import begin, changed_keys, go_on, tokenizer_of
-from fastlm.files import destination, disk, resumed
+from fastlm.files import disk, resumed
+from fastlm.files.destination import OURS
 from fastlm.files.paths import identify
 from fastlm.files.sealed import read_sealed, seal
 from fastlm.files.tokens import (
@@ -33,6 +35,9 @@ from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 from fastlm.tokenizer.training import train_bpe_from_documents
 
 __all__ = ["END_OF_TEXT", "PreparedData", "Split", "open_prepared", "prepare"]
+
+# What the commands of this package leave in a prepared folder.
+_OWN_NAME = re.compile(rf"meta\.json|tokenizer|(train|val)(-\d+)?\.bin|{re.escape(OURS)}.*")
 
 FORMAT = 2
 SHARDED_FORMAT = 3  # readers that know only format 2 refuse this number
@@ -152,6 +157,8 @@ def prepare(
 ) -> Path:
     """Make the token files of a text; a second call with the same arguments reuses them.
 
+    If they are damaged, it makes them anew.
+
     After an interruption, a call with the same texts and arguments continues the work: it does
     not train the tokenizer again and keeps the ids already encoded. The files are the same as
     those of an uninterrupted call. Memory grows with the number of distinct words in the training
@@ -214,15 +221,21 @@ def prepare(
             for path in texts.sources
         ]
         source = {"files": files, **settings}
-        if _is_up_to_date(out, source, say, replace=replace):
-            return out
-        texts.check()  # refuse unusable text before anything is written
-        if spool is None:
+        found = _look(out, source, replace=replace)
+        if not found.is_up_to_date:
+            texts.check()  # refuse unusable text before anything is written
+        if not found.is_up_to_date and spool is None:
             stack.enter_context(disk.locked(out))
-            if _is_up_to_date(out, source, say, replace=replace):  # it may be by now
-                return out
+            found = _look(out, source, replace=replace)  # it may be by now
+        if found.is_up_to_date:
+            say(f"data in {out} is up to date")
+            return out
+        if found.damage:
+            say(f"made anew: the data in {out} cannot be used: {found.damage}")
         part = stack.enter_context(
-            resumed.resumed_folder(out, replace=replace, last="meta.json", is_locked=True)
+            resumed.resumed_folder(
+                out, replace=replace or bool(found.damage), last="meta.json", is_locked=True
+            )
         )
         try:
             _fill(part, texts, source, spool, vocab_size, tokenizer, n_threads, say)
@@ -251,14 +264,35 @@ def _identities(texts: Texts, spool: Spool | None) -> list[list[Any]]:
     ]
 
 
-def _is_up_to_date(
-    out: Path, source: dict[str, Any], say: Callable[[str], object], *, replace: bool
-) -> bool:
+class _Found(NamedTuple):
+    """The data of a source that a folder holds already."""
+
+    is_up_to_date: bool
+    damage: str = ""
+    """Why data of this source cannot be used"""
+
+
+def _look(out: Path, source: dict[str, Any], *, replace: bool) -> _Found:
+    """Look for data of a source in a folder, and check it.
+
+    Raises:
+        FileExistsError: as _same_source does, or if the data is damaged and other things lie in
+            its folder.
+    """
     if not _same_source(out, source, replace=replace):
-        return False
-    open_prepared(out).verify()
-    say(f"data in {out} is up to date")
-    return True
+        return _Found(is_up_to_date=False)
+    try:
+        data = open_prepared(out)
+        data.verify()
+        check_tokenizer(data)
+    except (FileNotFoundError, ValueError) as error:
+        others = [path.name for path in out.iterdir() if not _OWN_NAME.fullmatch(path.name)]
+        if others and not replace:
+            raise FileExistsError(
+                f"{error}: {out} also holds {', '.join(sorted(others))}; move that elsewhere first"
+            ) from error
+        return _Found(is_up_to_date=False, damage=str(error))
+    return _Found(is_up_to_date=True)
 
 
 def _same_source(out: Path, source: dict[str, Any], *, replace: bool) -> bool:
@@ -271,7 +305,7 @@ def _same_source(out: Path, source: dict[str, Any], *, replace: bool) -> bool:
         return False
     if not out.is_dir():
         raise FileExistsError(f"--out must be a folder: {out} is a file")
-    if all(path.name.startswith(destination.OURS) for path in out.iterdir()):
+    if all(path.name.startswith(OURS) for path in out.iterdir()):
         return False
     try:
         found = dict(json.loads((out / "meta.json").read_text(encoding="utf-8"))["source"])
