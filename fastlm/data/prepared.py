@@ -7,6 +7,7 @@ work done so far, and a note beside it records the progress: the same call conti
 
 import contextlib
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -244,7 +245,8 @@ def prepare(
             raise
         except BaseException:
             if part.read_note():
-                say(f"what is done is kept beside {out}: the same command goes on from there")
+                where = "in" if part.folder.parent == Path(os.path.realpath(out)) else "beside"
+                say(f"what is done is kept {where} {out}: the same command goes on from there")
             raise
     return out
 

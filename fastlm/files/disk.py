@@ -118,8 +118,7 @@ def whole_folder(
     """
     target = find(Path(path))
     with holding(target, is_locked=is_locked):
-        clear_up(target)
-        seen = look_at_folder(target, replace=replace)
+        seen = prepare_folder(target, replace=replace)
         partial = target.beside(PARTIAL)
         try:
             partial.mkdir()
@@ -193,12 +192,22 @@ def check_new_file(path: StrPath, *, replace: bool = False, to_stream: bool = Fa
 
 
 def check_new_folder(path: StrPath, *, replace: bool = False) -> None:
-    """Raise the errors that whole_folder raises before its block: call this before slow work."""
+    """Raise the errors that whole_folder raises before its block: call this before slow work.
+
+    Nothing is changed. Of what other processes are making inside the folder, nothing is seen.
+    """
     target = find(Path(path))
-    if any(target.beside(prefix).exists() for prefix in (REPLACED, CLEARING, MOVING)):
-        with holding(target):
-            clear_up(target)
     look_at_folder(target, replace=replace)
+    if replace:
+        return
+    kept = [target.beside(prefix) for prefix in (CLEARING, MOVING) if target.is_in_place]
+    kept += [] if target.path.exists() else [target.beside(REPLACED)]
+    for found in kept:  # whole_folder gives it back its name
+        if found.is_dir() and any(found.iterdir()):
+            raise FileExistsError(
+                f"{target.given} is there already, as {found}: rename or remove that, or give "
+                "another --out"
+            )
 
 
 def append(path: Path, raw: bytes) -> None:
@@ -302,16 +311,25 @@ def look_at_folder(target: Destination, *, replace: bool) -> Seen:
         return None
     if not target.path.is_dir():
         raise FileExistsError(f"{target.given} is a file: expected a folder to make")
-    if not replace and not _is_empty(target):
+    if not replace and any(entries(target)):
         raise is_there(target.given)
     return None if target.is_in_place else seen_at(target.path)
 
 
-def _is_empty(target: Destination) -> bool:
-    if target.is_in_place:
-        return not any(entries(target))
-    sweep(target.path)
-    return not any(target.path.iterdir())
+def prepare_folder(target: Destination, *, replace: bool) -> Seen:
+    """Make room for a folder, and return the entry at its path; the caller holds the lock.
+
+    Raises:
+        FileExistsError: if it cannot be made.
+    """
+    clear_up(target)
+    seen = look_at_folder(target, replace=replace)
+    if seen is None or replace:
+        return seen
+    sweep(target.path)  # the folder is renamed to this path, which has to be empty then
+    if any(target.path.iterdir()):  # of processes that are alive
+        raise is_there(target.given)
+    return seen_at(target.path)
 
 
 def name_file(partial: Path, target: Destination, seen: Seen, *, replace: bool) -> None:

@@ -16,13 +16,14 @@ from fastlm.files.destination import (
     Seen,
     find,
     find_file,
+    inside,
     look_at_file,
 )
 from fastlm.files.disk import (
-    clear_up,
-    look_at_folder,
+    WAIT_SECONDS,
     name_file,
     name_folder,
+    prepare_folder,
     restore_name,
     whole_file,
 )
@@ -149,8 +150,7 @@ def resumed_folder(
     """
     target = find(Path(path))
     with holding(target, is_locked=is_locked):
-        clear_up(target)
-        seen = look_at_folder(target, replace=replace)
+        seen = prepare_folder(target, replace=replace)
         folder, note_path = target.beside(UNFINISHED), target.beside(NOTE)
         _remove_partial_note(note_path)
         try:
@@ -167,16 +167,18 @@ def resumed_folder(
 
 
 def _write_note(path: Path, values: dict[str, Any]) -> None:
-    """Write a note under the lock of what it is about."""
+    """Write a note; beside the lock of what it is about, it has its own, as sweep() expects."""
     # ASCII, as the name of a file may hold bytes that are not UTF-8.
     raw = (json.dumps(values, indent=0) + "\n").encode("ascii")
-    with whole_file(path, replace=True, is_locked=True) as file:
+    with whole_file(path, replace=True, wait_seconds=WAIT_SECONDS) as file:
         file.write(raw)
 
 
 def _remove_partial_note(path: Path) -> None:
     """Remove what a process left that was killed while it wrote the note."""
-    remove(path.with_name(PARTIAL + path.name))
+    target = inside(path.parent, path.name)
+    with holding(target, wait_seconds=WAIT_SECONDS):
+        remove(target.beside(PARTIAL))
 
 
 def _read_note(path: Path) -> dict[str, Any]:

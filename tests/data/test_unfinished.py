@@ -322,6 +322,22 @@ def test_a_folder_may_be_prepared_into_itself(tmp_path):
         assert (tmp_path / "text" / "d" / name).read_bytes() == (tmp_path / "d" / name).read_bytes()
 
 
+def test_what_was_begun_in_the_current_folder_goes_on_from_another(tmp_path, monkeypatch):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "d").mkdir()
+    corpus = text_file(tmp_path / "text")
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path / "d")
+        said = interrupt(corpus, Path())
+    assert said[-1] == "what is done is kept in .: the same command goes on from there"
+    said = interrupt(corpus, tmp_path / "d", after=1)
+    assert said[0].startswith(GOING_ON)
+    assert said[-1].startswith(f"what is done is kept in {tmp_path}/d: ")
+    prepare(corpus, tmp_path / "d", vocab_size=300)
+    assert names(tmp_path / "d") == ["meta.json", "tokenizer", "train.bin", "val.bin"]
+    assert names(tmp_path) == ["d", "text"]
+
+
 def test_interrupted_before_there_is_a_tokenizer_nothing_stays(tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
