@@ -6,7 +6,6 @@ This module uses only the standard library.
 import contextlib
 import hashlib
 import http.client
-import json
 import time
 import urllib.error
 import urllib.parse
@@ -19,6 +18,7 @@ from typing import Any, TypeGuard
 from fastlm.cli.progress import Progress
 from fastlm.files import disk, resumed, sync
 from fastlm.files.compression import BLOCK_BYTES, COMPRESSIONS, decompress
+from fastlm.files.json_files import read_json, to_json
 
 BASE_URL = "https://huggingface.co/datasets"
 DATASETS = {
@@ -375,10 +375,10 @@ def _read_records(folder: Path) -> dict[str, dict[str, Any]]:
     """
     path = folder / RECORDS
     try:
-        records = json.loads(path.read_bytes())
+        records = read_json(path)
     except FileNotFoundError:
         return {}
-    except (ValueError, RecursionError):
+    except ValueError:
         records = None
     if isinstance(records, dict) and all(map(_is_record, records.values())):
         return records
@@ -411,4 +411,4 @@ def _changing_records(folder: Path) -> Iterator[dict[str, dict[str, Any]]]:
     with disk.whole_file(folder / RECORDS, replace=True, wait_seconds=wait) as file:
         records = _read_records(folder)  # while the file is locked
         yield records
-        file.write((json.dumps(records, indent=1, sort_keys=True) + "\n").encode())
+        file.write(to_json(records, indent=1, sort_keys=True))

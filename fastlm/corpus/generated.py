@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import sys
 import time
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from fastlm.corpus.documents import SEPARATOR
 from fastlm.corpus.stories import generate_stories, story
 from fastlm.files import disk
 from fastlm.files.compression import read_blocks
+from fastlm.files.json_files import read_object_or_empty, to_json
 
 # No training file reaches the indices of validation stories: 2^40 stories are a petabyte.
 _FIRST_VALID_STORY = 1 << 40
@@ -54,7 +54,7 @@ def make_stories(
         "train.txt": generate_stories(seed, n_bytes),
         "valid.txt": generate_stories(seed, valid_bytes, first=_FIRST_VALID_STORY),
     }
-    card = _read_card(out)
+    card = read_object_or_empty(out / "corpus.json")
     if asked.items() <= card.items() and _intact(out, card["files"]):
         print(f"{out}: the stories are there already", file=sys.stderr)
         return out
@@ -70,8 +70,8 @@ def make_stories(
             file = stack.enter_context(disk.whole_file(out / name, replace=is_ours))
             files[name] = _write_documents(file, stories, name)
         # The card is written first: after a crash it identifies files that have no names yet.
-        text = json.dumps({**asked, "files": files}, indent=1) + "\n"
-        disk.write_file(out / "corpus.json", text.encode(), replace=is_ours)
+        raw = to_json({**asked, "files": files}, indent=1)
+        disk.write_file(out / "corpus.json", raw, replace=is_ours)
     return out
 
 
@@ -88,14 +88,6 @@ def _write_documents(file: BinaryIO, documents: Iterable[str], label: str) -> di
         n_bytes += len(data)
         on_progress("bytes", n_bytes)
     return {"bytes": n_bytes, "sha256": digest.hexdigest(), "documents": n_documents}
-
-
-def _read_card(folder: Path) -> dict[str, Any]:
-    try:
-        card = json.loads((folder / "corpus.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    return card if isinstance(card, dict) else {}
 
 
 def _intact(folder: Path, files: dict[str, dict[str, Any]]) -> bool:

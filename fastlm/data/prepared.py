@@ -6,7 +6,6 @@ work done so far, and a note beside it records the progress: the same call conti
 """
 
 import contextlib
-import json
 import os
 import re
 import sys
@@ -20,6 +19,7 @@ from fastlm.data.spool import STANDARD_INPUT, Format, Spool, spooled
 from fastlm.data.unfinished import begin, changed_keys, go_on, tokenizer_of
 from fastlm.files import disk, resumed
 from fastlm.files.destination import OURS
+from fastlm.files.json_files import read_object
 from fastlm.files.paths import identify
 from fastlm.files.sealed import read_sealed, seal
 from fastlm.files.tokens import (
@@ -310,7 +310,7 @@ def _same_source(out: Path, source: dict[str, Any], *, replace: bool) -> bool:
     if all(path.name.startswith(OURS) for path in out.iterdir()):
         return False
     try:
-        found = dict(json.loads((out / "meta.json").read_text(encoding="utf-8"))["source"])
+        found = dict(read_object(out / "meta.json")["source"])
     except (OSError, ValueError, KeyError, TypeError):
         raise FileExistsError(
             f"{out} is not empty and holds no prepared data; give another --out"

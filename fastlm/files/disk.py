@@ -13,12 +13,11 @@ sweep() removes whatever no living process holds.
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from fastlm.files.destination import (
     CLEARING,
@@ -298,11 +297,6 @@ def sweep(folder: Path) -> None:
 def is_in_the_making(path: Path, folder: Path) -> bool:
     """Return whether a path in a folder belongs to an incomplete entry, which is not to be read."""
     return any(part.startswith(OURS) for part in path.relative_to(folder).parts)
-
-
-def to_json(value: Any) -> str:
-    """Return values as JSON with one entry per line and unescaped characters."""
-    return json.dumps(value, ensure_ascii=False, indent=0) + "\n"
 
 
 def look_at_folder(target: Destination, *, replace: bool) -> Seen:

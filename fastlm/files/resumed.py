@@ -1,7 +1,6 @@
 """Files and folders that are written over several calls, each with a note on its progress."""
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from fastlm.files.disk import (
     restore_name,
     whole_file,
 )
+from fastlm.files.json_files import read_object_or_empty, to_json
 from fastlm.files.lock import holding
 from fastlm.files.paths import StrPath
 from fastlm.files.sync import flush, flush_tree, remove, sync_folder
@@ -52,7 +52,7 @@ class ResumedFile:
 
     def read_note(self) -> dict[str, Any]:
         """Return the values last given to write_note; empty if no note can be read."""
-        return _read_note(self.note_path)
+        return read_object_or_empty(self.note_path)
 
     def write_note(self, values: dict[str, Any]) -> None:
         """Write a note on the part; the part is flushed before the note."""
@@ -126,7 +126,7 @@ class ResumedFolder:
 
     def read_note(self) -> dict[str, Any]:
         """Return the values last given to write_note; empty if no note can be read."""
-        return _read_note(self.note_path)
+        return read_object_or_empty(self.note_path)
 
     def write_note(self, values: dict[str, Any]) -> None:
         """Write a note on the progress; the caller has flushed the files it describes."""
@@ -168,8 +168,7 @@ def resumed_folder(
 
 def _write_note(path: Path, values: dict[str, Any]) -> None:
     """Write a note; beside the lock of what it is about, it has its own, as sweep() expects."""
-    # ASCII, as the name of a file may hold bytes that are not UTF-8.
-    raw = (json.dumps(values, indent=0) + "\n").encode("ascii")
+    raw = to_json(values, indent=0)
     with whole_file(path, replace=True, wait_seconds=WAIT_SECONDS) as file:
         file.write(raw)
 
@@ -179,14 +178,6 @@ def _remove_partial_note(path: Path) -> None:
     target = inside(path.parent, path.name)
     with holding(target, wait_seconds=WAIT_SECONDS):
         remove(target.beside(PARTIAL))
-
-
-def _read_note(path: Path) -> dict[str, Any]:
-    try:
-        note = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError, RecursionError):
-        return {}  # the facts in a note can be found again without it
-    return note if isinstance(note, dict) else {}
 
 
 def was_named(path: StrPath) -> bool:
@@ -210,7 +201,7 @@ def finish_named(path: StrPath, finish: Callable[[dict[str, Any]], object]) -> N
     with holding(target):
         if was_named(path):  # still, now that it is locked
             note = _beside(target.path, ".part.json")
-            finish(_read_note(note))
+            finish(read_object_or_empty(note))
             note.unlink()
 
 

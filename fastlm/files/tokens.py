@@ -9,7 +9,6 @@ import contextlib
 import errno
 import hashlib
 import io
-import json
 import mmap
 import os
 import time
@@ -23,6 +22,7 @@ from jaxtyping import Int, UInt
 from numpy.typing import NDArray
 
 from fastlm.files import sync
+from fastlm.files.json_files import read_object
 from fastlm.files.paths import check_file
 
 RECORD_BYTES = 1 << 30
@@ -194,11 +194,11 @@ def open_single(path: Path, tokenizer_hash: str) -> TokenFile:
     check_file(path)
     check_file(facts_path)
     try:
-        facts = json.loads(facts_path.read_text(encoding="utf-8"))
+        facts = read_object(facts_path)
         dtype, count = np.dtype(facts["dtype"]).name, int(facts["count"])
         vocab_size, encoded_with = int(facts["vocab_size"]), str(facts["tokenizer_hash"])
         sha256 = facts.get("sha256")
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise ValueError(
             f"{facts_path} must hold dtype, count, vocab_size and tokenizer_hash; encode again"
         ) from None

@@ -223,6 +223,7 @@ def _report_command(
         text_field: field of .jsonl files and column of .parquet files that holds the text.
     """
     from fastlm.files import disk
+    from fastlm.files.json_files import to_json
     from fastlm.files.paths import expand
     from fastlm.tokenizer import comparison
 
@@ -258,7 +259,7 @@ def _report_command(
         )
     print("\n\n".join(table.as_text() for table in comparison.tables(report)))
     if json is not None:
-        raw = disk.to_json(comparison.as_json(report)).encode()
+        raw = to_json(comparison.as_json(report), indent=0, is_ascii=False)
         disk.write_file(json, raw, replace=True, to_stream=True)
     if md is not None:
         raw = comparison.as_markdown(report).encode()

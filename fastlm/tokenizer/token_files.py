@@ -17,6 +17,7 @@ from jaxtyping import UInt
 
 from fastlm.cli.progress import Progress
 from fastlm.files import disk, resumed
+from fastlm.files.json_files import to_json
 from fastlm.files.paths import check_file, check_not_read, identify
 from fastlm.files.tokens import (
     End,
@@ -84,7 +85,7 @@ def encode_text_file(
         del facts["file"]  # the file may be renamed later, together with its facts
         facts |= {"vocab_size": tokenizer.vocab_size, "tokenizer_hash": tokenizer.hash}
         # Facts are written first: a process killed here leaves a part that can be continued.
-        disk.write_file(facts_path_of(out), disk.to_json(facts).encode(), replace=True)
+        disk.write_file(facts_path_of(out), to_json(facts, indent=0), replace=True)
         part.give_name()
     return int(facts["count"])
 
