@@ -20,16 +20,10 @@ from fastlm.data.unfinished import begin, changed_keys, go_on, tokenizer_of
 from fastlm.files import disk, resumed
 from fastlm.files.destination import OURS
 from fastlm.files.json_files import read_object
+from fastlm.files.notes import NoteTimes
 from fastlm.files.paths import identify
 from fastlm.files.sealed import read_sealed, seal
-from fastlm.files.tokens import (
-    Facts,
-    RecordTimes,
-    ShardedTokens,
-    TokenFile,
-    Tokens,
-    open_token_file,
-)
+from fastlm.files.tokens import Facts, ShardedTokens, TokenFile, Tokens, open_token_file
 from fastlm.tokenizer.bpe.blocks import resolve_threads
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
@@ -339,7 +333,7 @@ def _fill(
     """Make all files of a prepared folder, or those that an interrupted call did not make."""
     identities = _identities(texts, spool)
     made_of = {**source, "texts": identities}
-    times = RecordTimes()
+    times = NoteTimes()
     unfinished = go_on(part, made_of, times, say)
     if unfinished is None:
         part.clear()

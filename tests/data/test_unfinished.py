@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 import pytest
 from crashing_disk import Recording, Site, write_tree
-from kill_while_preparing import STORIES, small_records
+from kill_while_preparing import STORIES, small_notes
 
 from fastlm.cli import run
 from fastlm.corpus import documents
 from fastlm.data import open_prepared, prepare, prepared
 from fastlm.data.__main__ import main
-from fastlm.files import destination, resumed, tokens
+from fastlm.files import destination, notes, resumed
 from fastlm.files.tokens import TokenWriter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,8 +34,8 @@ BEGUN_ANEW = "begun anew: what an earlier call left in "
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch) -> None:
-    """Blocks and records of few bytes, so that a small text has many; no disk is waited for."""
-    small_records(monkeypatch.setattr)
+    """Blocks and notes of few bytes, so that a small text has many; no disk is waited for."""
+    small_notes(monkeypatch.setattr)
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
@@ -396,7 +396,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], dict, str]] = {
     "ids changed": (
         lambda path: tokens_path(path).write_bytes(b"xyz" + tokens_path(path).read_bytes()[3:]),
         {},
-        r"train\.bin does not hold the ids that were recorded",
+        r"train\.bin does not hold the ids that were noted",
     ),
     "ids gone": (lambda path: tokens_path(path).unlink(), {}, "does not hold the ids that were"),
     "tokenizer": (
@@ -651,7 +651,7 @@ def check_states(recording: Recording, corpus: list[Path], whole: dict, folder: 
 
 @pytest.fixture
 def corpus(tmp_path, monkeypatch) -> list[Path]:
-    monkeypatch.setattr(tokens, "RECORD_BYTES", 3000)
+    monkeypatch.setattr(notes, "NOTE_BYTES", 3000)
     (tmp_path / "text").mkdir()
     return text_file(tmp_path / "text")
 

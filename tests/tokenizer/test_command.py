@@ -204,9 +204,7 @@ class TestCommands:
         _, errors = done.communicate()
         assert done.returncode == 0
         assert errors.count("\n") == 1
-        assert (
-            "warning: x.bin.part has no record that can be read: encoding starts afresh" in errors
-        )
+        assert "warning: x.bin.part has no note that can be read: encoding starts afresh" in errors
 
 
 @pytest.fixture(scope="module")
@@ -255,14 +253,14 @@ class TestInterruption:
         done = self.interrupted(*words, n_bytes=8_000_000, cwd=folder)
         assert done.returncode == 130
         assert done.stderr == "interrupted; the same command goes on from here\n"
-        record = json.loads((folder / "ids.bin.part.json").read_text())
-        assert 8_000_000 <= record["bytes_read"] < (folder / "large.txt").stat().st_size
+        note = json.loads((folder / "ids.bin.part.json").read_text())
+        assert 8_000_000 <= note["bytes_read"] < (folder / "large.txt").stat().st_size
         assert not (folder / "ids.bin").exists()
 
         process = command(*words, cwd=folder)
         told, errors = process.communicate()
         assert (process.returncode, errors) == (0, "")
-        assert f"{record['bytes_read']:,} of them encoded before" in told
+        assert f"{note['bytes_read']:,} of them encoded before" in told
         expected = np.concatenate(list(tokenizer.encode_file_blocks(folder / "large.txt")))
         np.testing.assert_array_equal(np.fromfile(folder / "ids.bin", "<u2"), expected)
         assert not list(folder.glob("*.part*"))
