@@ -1,4 +1,4 @@
-"""Text to train on: stories made here, data sets fetched, and which files are for training.
+"""The command line of fastlm.corpus, which makes or downloads texts to train on.
 
 A text is files that fastlm.corpus.documents reads, one or a folder of them.
 

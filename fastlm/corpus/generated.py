@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fastlm.corpus.documents import SEPARATOR
+from fastlm.corpus.documents import END_OF_TEXT
 from fastlm.corpus.stories import generate_stories, story
 from fastlm.files import disk
 from fastlm.files.compression import read_blocks
@@ -81,7 +81,7 @@ def _write_documents(file: BinaryIO, documents: Iterable[str], label: str) -> di
     digest = hashlib.sha256()
     n_documents = n_bytes = 0
     for document in documents:
-        data = f"{document}\n{SEPARATOR}\n".encode()
+        data = f"{document}\n{END_OF_TEXT}\n".encode()
         file.write(data)
         digest.update(data)
         n_documents += 1

@@ -15,7 +15,7 @@ from tyro.conf import Positional, UseAppendAction
 
 from fastlm import cli
 from fastlm.cli.meter import Meter
-from fastlm.corpus.documents import SEPARATOR
+from fastlm.corpus.documents import END_OF_TEXT
 
 _DECODED_TOKENS = 1 << 16  # tokens decoded at a time
 
@@ -30,7 +30,7 @@ def _train_command(
     text: Positional[tuple[Path, ...]],
     vocab_size: int,
     out: Path,
-    special_token: UseAppendAction[tuple[str, ...]] = (SEPARATOR,),
+    special_token: UseAppendAction[tuple[str, ...]] = (END_OF_TEXT,),
     threads: int | None = None,
     errors: Literal["strict", "replace"] = "strict",
     max_token_bytes: int | None = None,
