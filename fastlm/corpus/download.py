@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from fastlm.cli.progress import Progress
-from fastlm.files import disk, resumed, sync
+from fastlm.files import disk, folders, resumed
 from fastlm.files.compression import BLOCK_BYTES, COMPRESSIONS, decompress
 from fastlm.files.json_files import read_json, to_json
 
@@ -60,7 +60,7 @@ def fetch_dataset(
         FileExistsError: if the folder holds another data set.
     """
     _check_is_same_dataset(name, out)
-    sync.make_folder(out)
+    folders.make_folder(out)
     for file_name, path in DATASETS[name].items():
         url = f"{base_url.rstrip('/')}/{path}"
         target = out / file_name

@@ -41,9 +41,10 @@ from fastlm.files.destination import (
     look_at_file,
     seen_at,
 )
+from fastlm.files.folders import remove
 from fastlm.files.lock import holding
 from fastlm.files.paths import StrPath
-from fastlm.files.sync import flush_tree, remove, sync_file, sync_folder
+from fastlm.files.sync import flush_tree, sync_file, sync_folder
 
 WAIT_SECONDS = 10.0
 """Seconds that write_file waits for another process that writes the same file."""

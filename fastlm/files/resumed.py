@@ -26,10 +26,11 @@ from fastlm.files.disk import (
     restore_name,
     whole_file,
 )
+from fastlm.files.folders import remove
 from fastlm.files.json_files import read_object_or_empty, to_json
 from fastlm.files.lock import holding
 from fastlm.files.paths import StrPath
-from fastlm.files.sync import flush, flush_tree, remove, sync_folder
+from fastlm.files.sync import flush, flush_tree, sync_folder
 
 
 class ResumedFile:

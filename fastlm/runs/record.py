@@ -14,7 +14,7 @@ from typing import Any
 
 from fastlm.config import TrainConfig
 from fastlm.config.dicts import from_dict, to_json
-from fastlm.files import disk, json_files, sync
+from fastlm.files import disk, folders, json_files, sync
 from fastlm.runs.run_files import RunFiles
 from fastlm.runs.state import state_of
 
@@ -45,7 +45,7 @@ class RunRecord:
         """Make the folder and write the configuration and the environment."""
         if not self.is_written:
             return
-        sync.make_folder(self.folder)
+        folders.make_folder(self.folder)
         disk.sweep(self.folder)
         # A run that was stopped before its first checkpoint may have left rows.
         disk.write_file(self.files.log, b"", replace=True)
