@@ -21,10 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastlm.cli import run
-from fastlm.corpus import download, generated
+from fastlm.corpus import download
 from fastlm.corpus.__main__ import _mirror, main
 from fastlm.corpus.download import BASE_URL, DATASETS, DownloadError, fetch, fetch_dataset
-from fastlm.corpus.generated import PrintedProgress
 from fastlm.files.compression import decompress, read_blocks
 
 CONTENT = bytes(range(256)) * 40
@@ -122,18 +121,6 @@ def test_fetched_file_is_what_the_server_has_and_is_recorded(plan: Plan, tmp_pat
     }
     assert (seen[0], seen[-1]) == (("total", len(CONTENT)), ("bytes", len(CONTENT)))
     assert sorted(path.name for path in out.parent.iterdir()) == ["file.bin", "sources.json"]
-
-
-def test_progress_is_printed_with_the_total_of_its_own_file(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(generated, "_SECONDS_BETWEEN_LINES", 0.0)
-    show = PrintedProgress("two files")
-    for what, n in (("total", 2_000_000), ("bytes", 1_000_000), ("bytes", 2_000_000), ("bytes", 3)):
-        show(what, n)  # the server does not say how large the second one is
-    assert capsys.readouterr().err.splitlines() == [
-        "two files: 1.0 of 2.0 MB", "two files: 2.0 of 2.0 MB", "two files: 0.0 MB",
-    ]  # fmt: skip
 
 
 def test_empty_file_is_fetched(plan: Plan, tmp_path: Path) -> None:
