@@ -56,7 +56,6 @@ def whole_file(
     *,
     replace: bool = False,
     to_stream: bool = False,
-    is_locked: bool = False,
     wait_seconds: float = 0.0,
 ) -> Iterator[BinaryIO]:
     """Yield a file that gets its name when the block succeeds; otherwise nothing is left.
@@ -67,7 +66,6 @@ def whole_file(
     Args:
         replace: replace an existing file of that name.
         to_stream: write directly to a character device or a pipe, which is refused otherwise.
-        is_locked: the caller holds locked(path).
         wait_seconds: how long to wait for another process that makes the path.
     Raises:
         FileExistsError: if the path exists and replace is not given, before the block or, if it
@@ -80,7 +78,7 @@ def whole_file(
         with open(path, "wb") as file:
             yield file
         return
-    with holding(target, is_locked=is_locked, wait_seconds=wait_seconds):
+    with holding(target, wait_seconds=wait_seconds):
         partial = target.beside(PARTIAL)
         remove(partial)
         seen = look_at_file(target, replace=replace)
@@ -96,9 +94,7 @@ def whole_file(
 
 
 @contextlib.contextmanager
-def whole_folder(
-    path: StrPath, *, replace: bool = False, last: str = "", is_locked: bool = False
-) -> Iterator[Path]:
+def whole_folder(path: StrPath, *, replace: bool = False, last: str = "") -> Iterator[Path]:
     """Yield a folder that gets its name when the block succeeds; otherwise nothing is left.
 
     Its content is flushed first. A link stays, and its target is made. An empty folder counts as
@@ -109,7 +105,6 @@ def whole_folder(
     Args:
         replace: replace the content of an existing folder of that name.
         last: name of the entry that tells readers that the folder is complete.
-        is_locked: the caller holds locked(path).
     Raises:
         FileExistsError: if the folder is not empty and replace is not given, or the path is a
             file, before the block or, if it appeared during the block, after it.
@@ -117,7 +112,7 @@ def whole_folder(
         OSError: if writing fails.
     """
     target = find(Path(path))
-    with holding(target, is_locked=is_locked):
+    with holding(target):
         seen = prepare_folder(target, replace=replace)
         partial = target.beside(PARTIAL)
         try:

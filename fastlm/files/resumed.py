@@ -146,6 +146,8 @@ def resumed_folder(
 ) -> Iterator[ResumedFolder]:
     """Make a folder like whole_folder, but keep it for the next call if it has a note.
 
+    Args:
+        is_locked: the caller holds locked(path).
     Raises:
         FileExistsError, BlockingIOError, OSError: as in whole_folder.
     """
