@@ -18,7 +18,7 @@ from fastlm.data.splits import SPLITS, Texts, UnusableTextError
 from fastlm.data.spool import STANDARD_INPUT, Format, Spool, spooled
 from fastlm.data.unfinished import begin, changed_keys, go_on, tokenizer_of
 from fastlm.files import disk, resumed
-from fastlm.files.destination import OURS
+from fastlm.files.destination import OURS, entries, find
 from fastlm.files.json_files import read_object
 from fastlm.files.notes import NoteTimes
 from fastlm.files.paths import identify
@@ -193,7 +193,7 @@ def prepare(
     settings: dict[str, Any] = {
         "vocab_size": vocab_size,
         "val_fraction": val_fraction,
-        "tokenizer": Tokenizer.load(tokenizer).hash if tokenizer else "trained on the text",
+        "tokenizer": _load(tokenizer).hash if tokenizer else "trained on the text",
     }
     # Default values are left out, so that data prepared before these options existed is reused.
     settings |= {"text_field": text_field} if text_field != "text" else {}
@@ -301,7 +301,7 @@ def _same_source(out: Path, source: dict[str, Any], *, replace: bool) -> bool:
         return False
     if not out.is_dir():
         raise FileExistsError(f"--out must be a folder: {out} is a file")
-    if all(path.name.startswith(OURS) for path in out.iterdir()):
+    if not any(entries(find(out))):
         return False
     try:
         found = dict(read_object(out / "meta.json")["source"])
@@ -373,6 +373,10 @@ def _make_tokenizer(
             (text for text, _ in pieces), vocab_size, [END_OF_TEXT], n_threads=n_threads
         )
         return Tokenizer(vocab, merges, [END_OF_TEXT])
+    return _load(folder)
+
+
+def _load(folder: Path) -> Tokenizer:
     tokenizer = Tokenizer.load(folder)
     if END_OF_TEXT not in tokenizer.special_tokens:
         raise ValueError(f"the tokenizer in {folder} has no {END_OF_TEXT} token")

@@ -25,6 +25,7 @@ from fastlm.data import open_prepared, prepare, prepared
 from fastlm.data.__main__ import main
 from fastlm.files import destination, notes, resumed
 from fastlm.files.tokens import TokenWriter
+from fastlm.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 END = "<|endoftext|>"
@@ -478,6 +479,17 @@ def test_a_wrong_argument_costs_nothing_of_what_was_done(wrong, message, tmp_pat
     said: list[str] = []
     prepare(corpus, tmp_path / "d", vocab_size=300, say=said.append)
     assert said[0].startswith(GOING_ON)
+
+
+def test_a_tokenizer_that_cannot_be_used_costs_nothing_of_what_was_done(tmp_path):
+    (tmp_path / "text").mkdir()
+    corpus = text_file(tmp_path / "text")
+    Tokenizer({i: bytes([i]) for i in range(256)}, []).save(tmp_path / "t")
+    interrupt(corpus, tmp_path / "d")
+    kept = names(tmp_path)
+    with pytest.raises(ValueError, match=r"the tokenizer in .*t has no <\|endoftext\|> token"):
+        prepare(corpus, tmp_path / "d", vocab_size=300, tokenizer=tmp_path / "t")
+    assert names(tmp_path) == kept
 
 
 def test_an_error_that_is_not_of_the_texts_leaves_the_work(tmp_path, monkeypatch):
