@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 from fastlm.checkpoint.tree import host_copy, pack, unpack
 from fastlm.config import TrainConfig
 from fastlm.config.dicts import from_dict
-from fastlm.files import disk, sync
+from fastlm.files import disk, folders
 from fastlm.files.sealed import read_sealed, seal
 
 FORMAT = 2
@@ -143,7 +143,7 @@ def write_snapshot(
         OSError: if the disk is full, read-only or gone.
         Damaged: if the bytes read back differ from those written.
     """
-    sync.make_folder(folder)
+    folders.make_folder(folder)
     disk.sweep(folder)
     final = folder / step_folder(snapshot.step)
     with disk.whole_folder(final, replace=True) as partial:

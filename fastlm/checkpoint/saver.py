@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastlm.checkpoint import Damaged, Snapshot, run_checkpoints, write_snapshot
 from fastlm.cli.units import human_bytes
-from fastlm.files import sync
+from fastlm.files import folders
 
 RETRY_SECONDS = 30.0
 """Seconds between a checkpoint that could not be written and the next attempt."""
@@ -57,9 +57,9 @@ class Saver:
             OSError: if it has not; the message gives the space needed and free, and advice.
         """
         self.seconds = 0.2 + n_bytes / _BYTES_PER_SECOND
-        sync.make_folder(self.folder)
+        folders.make_folder(self.folder)
         to_come = self.keep + 1 - min(self.keep, len(run_checkpoints(self.folder)))
-        free = sync.free_bytes(self.folder)
+        free = folders.free_bytes(self.folder)
         if free < to_come * n_bytes:
             raise OSError(
                 f"{self.folder} has {human_bytes(free)} free, the checkpoints of this run need "

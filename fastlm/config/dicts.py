@@ -1,17 +1,18 @@
 """Dataclasses to JSON and back."""
 
 import dataclasses
-import json
 import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from fastlm.files import json_files
 
 C = TypeVar("C")
 
 
 def to_json(instance: Any) -> str:
     """A dataclass as indented JSON."""
-    return json.dumps(dataclasses.asdict(instance), indent=2) + "\n"
+    return json_files.to_json(dataclasses.asdict(instance)).decode()
 
 
 def from_dict(kind: type[C], values: Mapping[str, Any]) -> C:

@@ -1,4 +1,4 @@
-"""Text to train on: stories made here, data sets fetched, and which files are for training.
+"""The command line of fastlm.corpus, which makes or downloads texts to train on.
 
 A text is files that fastlm.corpus.documents reads, one or a folder of them.
 
@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fastlm import cli
+from fastlm.cli.meter import Meter
 from fastlm.corpus.download import BASE_URL, fetch_dataset
-from fastlm.corpus.generated import PrintedProgress, make_stories
+from fastlm.corpus.generated import make_stories
 
 
 def _stories(
@@ -40,8 +41,7 @@ def _tinystories(out: Path, base_url: str | None = None) -> None:
         base_url: address of a mirror, in place of https://huggingface.co/datasets; when not given,
             that in FASTLM_MIRROR, or HF_ENDPOINT with /datasets after it.
     """
-    url = _mirror(base_url, os.environ)
-    fetch_dataset("tinystories", out, base_url=url, on_progress=PrintedProgress("tinystories"))
+    _fetch("tinystories", out, base_url)
 
 
 def _owt(out: Path, base_url: str | None = None) -> None:
@@ -52,8 +52,13 @@ def _owt(out: Path, base_url: str | None = None) -> None:
         base_url: address of a mirror, in place of https://huggingface.co/datasets; when not given,
             that in FASTLM_MIRROR, or HF_ENDPOINT with /datasets after it.
     """
+    _fetch("owt", out, base_url)
+
+
+def _fetch(name: str, out: Path, base_url: str | None) -> None:
     url = _mirror(base_url, os.environ)
-    fetch_dataset("owt", out, base_url=url, on_progress=PrintedProgress("owt"))
+    with Meter() as meter:
+        fetch_dataset(name, out, base_url=url, on_progress=meter.in_bytes(name))
 
 
 def _mirror(base_url: str | None, environment: Mapping[str, str]) -> str:

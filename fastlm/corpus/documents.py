@@ -16,12 +16,16 @@ from fastlm.corpus.parquet import check_parquet, read_parquet
 from fastlm.files import disk
 from fastlm.files.compression import COMPRESSIONS, read_blocks
 from fastlm.files.paths import StrPath, expand
+from fastlm.files.utf8 import check_errors
 
 TEXT_SUFFIXES = (".txt", ".jsonl")
 KNOWN_SUFFIXES = (
     *(text + packed for text in TEXT_SUFFIXES for packed in ("", *COMPRESSIONS)),
     ".parquet",
 )
+
+END_OF_TEXT = "<|endoftext|>"
+"""Separator of documents in .txt files, and the special token after each document."""
 
 Errors = Literal["strict", "replace"]
 Piece = tuple[str, bool]
@@ -80,8 +84,7 @@ def iter_pieces(
         first_file: index of the file to begin with, if earlier files were read already.
         on_file: called with the index of each file before its first piece.
     """
-    if errors not in ("strict", "replace"):
-        raise ValueError(f'errors must be "strict" or "replace": got {errors!r}')
+    check_errors(errors)
     paths = [path] if isinstance(path, (str, Path)) else list(path)  # type: ignore[arg-type]
     files = text_files(paths)
     for file in files:
@@ -111,8 +114,12 @@ def expand_texts(paths: Iterable[StrPath]) -> list[Path]:
 
 
 def is_text(file: Path) -> bool:
-    """Return whether a file has a suffix that iter_documents reads."""
-    return file.name.endswith(KNOWN_SUFFIXES) and file.is_file()
+    """Return whether iter_documents reads a file, by its suffix; files in the making are none."""
+    return (
+        file.name.endswith(KNOWN_SUFFIXES)
+        and not disk.is_in_the_making(file, file.parent)
+        and file.is_file()
+    )
 
 
 def _spell(paths: Sequence[StrPath]) -> str:
@@ -132,6 +139,8 @@ def _text_files(path: Path) -> list[Path]:
         raise FileNotFoundError(f"{path}: expected a text file or a folder of them, found nothing")
     if not path.name.endswith(KNOWN_SUFFIXES):
         raise ValueError(f"{path}: expected a file ending in {known}")
+    if disk.is_in_the_making(path, path.parent):
+        raise ValueError(f"{path} is of a file that is being made: give that one once it is whole")
     return [path]
 
 
@@ -207,13 +216,13 @@ def _separated(texts: Iterable[str], piece_characters: int) -> Iterator[Piece]:
     n_held = 0
     tail = ""
     for text in texts:
-        first, *later = (tail + text).split(SEPARATOR)
+        first, *later = (tail + text).split(END_OF_TEXT)
         for piece in later:
             parts.append(first)
             yield "".join(parts), True
             parts, n_held, first = [], 0, piece
         # The last characters may be the beginning of a separator.
-        cut = max(len(first) - len(SEPARATOR) + 1, 0)
+        cut = max(len(first) - len(END_OF_TEXT) + 1, 0)
         parts.append(first[:cut])
         n_held += cut
         tail = first[cut:]
@@ -277,7 +286,3 @@ def _not_utf8(file: Path, offset: int) -> ValueError:
         f"{file}: expected UTF-8, got an invalid byte at offset {offset}; "
         'convert the file, or read it with errors="replace"'
     )
-
-
-SEPARATOR = "<|endoftext|>"
-"""Separator of documents; in text files a story is followed by "\\n" + SEPARATOR + "\\n"."""

@@ -3,20 +3,22 @@
 This module uses only the standard library.
 """
 
+import contextlib
 import hashlib
 import http.client
-import json
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from fastlm.cli.progress import Progress
-from fastlm.files import disk, resumed, sync
+from fastlm.files import disk, folders, resumed
 from fastlm.files.compression import BLOCK_BYTES, COMPRESSIONS, decompress
+from fastlm.files.json_files import read_json, to_json
 
 BASE_URL = "https://huggingface.co/datasets"
 DATASETS = {
@@ -55,29 +57,58 @@ def fetch_dataset(
         base_url: address before the paths in DATASETS, such as that of a mirror.
     Raises:
         DownloadError, OSError, ValueError: as fetch and decompress do.
+        FileExistsError: if the folder holds another data set.
     """
-    sync.make_folder(out)
+    _check_is_same_dataset(name, out)
+    folders.make_folder(out)
     for file_name, path in DATASETS[name].items():
         url = f"{base_url.rstrip('/')}/{path}"
         target = out / file_name
         compression = Path(path).suffix
-        if compression not in COMPRESSIONS:
+        if compression in COMPRESSIONS:
+            _fetch_packed(url, target, out / (file_name + compression), on_progress)
+        else:
             fetch(url, target, on_progress=on_progress)
-        elif not _is_finished(target, url, None):
-            packed = out / (file_name + compression)
-            is_unpacked = packed.name in _read_records(out)  # a call was killed while decompressing
-            disk.check_new_file(target, replace=is_unpacked or _is_fetched(target))
-            fetch(url, packed, on_progress=on_progress)
-            source = _read_records(out)[packed.name]
-            try:
-                decompress(packed, target)
-            except ValueError:
-                # The file is as the server sent it, so keeping it would only fail again.
-                packed.unlink()
-                raise
-            _write_record(target, source | _measure(target), drop=packed.name)
-            packed.unlink()
     return out
+
+
+def _check_is_same_dataset(name: str, out: Path) -> None:
+    """Raise a FileExistsError if a file of another data set was fetched into the folder."""
+    records = _read_records(out)
+    for file_name, path in DATASETS[name].items():
+        for suffix in ("", *COMPRESSIONS):
+            url = records.get(file_name + suffix, {}).get("url", path)
+            if not url.endswith(path):
+                raise FileExistsError(
+                    f"{out / file_name}{suffix} is of {url}, not of {name}; give another --out"
+                )
+
+
+def _fetch_packed(url: str, target: Path, packed: Path, on_progress: Progress | None) -> None:
+    """Fetch a file as packed, and decompress it to target."""
+    # The record of a packed file is there from its download to its removal.
+    is_packed_ours = packed.name in _read_records(packed.parent)
+    if not _is_finished(target, url, None):
+        disk.check_new_file(target, replace=is_packed_ours or _is_fetched(target))
+        fetch(url, packed, on_progress=on_progress)
+        source = _read_records(packed.parent)[packed.name]
+        try:
+            decompress(packed, target)
+        except ValueError:
+            # The file is as the server sent it, so keeping it would only fail again.
+            _forget(packed)
+            raise
+        _write_record(target, source | _measure(target))
+    elif not is_packed_ours:
+        return
+    _forget(packed)
+
+
+def _forget(packed: Path) -> None:
+    """Remove a fetched file, and then its record."""
+    packed.unlink(missing_ok=True)
+    with _changing_records(packed.parent) as records:
+        records.pop(packed.name, None)
 
 
 def fetch(
@@ -108,11 +139,12 @@ def fetch(
         DownloadError: if it is refused, interrupted too often, or not the expected file.
         FileExistsError: if out_path exists and was not fetched.
         BlockingIOError: if another process fetches it.
-        ValueError: if url is not an http or https address.
+        ValueError: if url is not an http or https address, or sources.json is another file.
     Source: range requests as in RFC 9110, sections 13.1.5 and 14.
     """
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(f"expected an http:// or https:// address, got {url!r}")
+    resumed.finish_named(out_path, lambda note: _write_noted_record(out_path, note))
     if _is_finished(out_path, url, expected_sha256):
         return out_path
     with resumed.resumed_file(out_path, replace=_is_fetched(out_path)) as part:
@@ -189,14 +221,16 @@ class _Download:
         if wrong:
             self.clear()
             raise DownloadError(f"{self.url}: {wrong}; the wrong file was removed")
-        self.part.give_name()
-        return {
+        record = {
             "url": self.url,
             "bytes": size,
             "sha256": sha256,
             "etag": self.note.get("etag"),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        self.part.write_note({**self.note, "record": record})  # the next call may have to write it
+        self.part.give_name()
+        return record
 
     def _validator(self) -> str | None:
         etag = self.note.get("etag")
@@ -324,27 +358,57 @@ def _is_finished(path: Path, url: str, expected_sha256: str | None) -> bool:
 
 def _is_fetched(path: Path) -> bool:
     """Return whether the file at a path was fetched, so that a new download may replace it."""
-    return path.name in _read_records(path.parent) or resumed.was_named(path)
+    return path.name in _read_records(path.parent)
 
 
 def _measure(path: Path) -> dict[str, Any]:
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 
 
 def _read_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the records by the names of the files; none if there is no sources.json.
+
+    Raises:
+        ValueError: if it is another file.
+    """
+    path = folder / RECORDS
     try:
-        records = json.loads((folder / RECORDS).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        records = read_json(path)
+    except FileNotFoundError:
         return {}
-    return records if isinstance(records, dict) else {}
+    except ValueError:
+        records = None
+    if isinstance(records, dict) and all(map(_is_record, records.values())):
+        return records
+    raise ValueError(
+        f"{path}: expected the address of each file that was fetched, as a download writes it, got "
+        "another file of this name; move it, or give another --out"
+    )
 
 
-def _write_record(path: Path, record: dict[str, Any], *, drop: str = "") -> None:
+def _is_record(values: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(values, dict) and isinstance(values.get("url"), str)
+
+
+def _write_noted_record(path: Path, note: dict[str, Any]) -> None:
+    """Write the record of a file that an earlier call named and could not record."""
+    record = note.get("record")
+    if _is_record(record):
+        _write_record(path, record)
+
+
+def _write_record(path: Path, record: dict[str, Any]) -> None:
+    with _changing_records(path.parent) as records:
+        records[path.name] = record
+
+
+@contextlib.contextmanager
+def _changing_records(folder: Path) -> Iterator[dict[str, dict[str, Any]]]:
+    """Yield the records, and write them when the block ends."""
     wait = disk.WAIT_SECONDS
-    with disk.whole_file(path.parent / RECORDS, replace=True, wait_seconds=wait) as file:
-        records = _read_records(path.parent) | {path.name: record}  # read while the file is locked
-        records.pop(drop, None)
-        file.write((json.dumps(records, indent=1, sort_keys=True) + "\n").encode())
+    with disk.whole_file(folder / RECORDS, replace=True, wait_seconds=wait) as file:
+        records = _read_records(folder)  # while the file is locked
+        yield records
+        file.write(to_json(records, indent=1, sort_keys=True))

@@ -2,23 +2,20 @@
 
 import contextlib
 import hashlib
-import json
 import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fastlm.corpus.documents import SEPARATOR
+from fastlm.cli.meter import Meter
+from fastlm.corpus.documents import END_OF_TEXT
 from fastlm.corpus.stories import generate_stories, story
 from fastlm.files import disk
 from fastlm.files.compression import read_blocks
+from fastlm.files.json_files import read_object_or_empty, to_json
 
 # No training file reaches the indices of validation stories: 2^40 stories are a petabyte.
 _FIRST_VALID_STORY = 1 << 40
-
-
-_SECONDS_BETWEEN_LINES = 2.0
 
 
 def make_stories(
@@ -50,11 +47,12 @@ def make_stories(
             "".join(story(seed, index) for index in range(100)).encode()
         ).hexdigest(),
     }
+    sizes = {"train.txt": n_bytes, "valid.txt": valid_bytes}
     texts = {
         "train.txt": generate_stories(seed, n_bytes),
         "valid.txt": generate_stories(seed, valid_bytes, first=_FIRST_VALID_STORY),
     }
-    card = _read_card(out)
+    card = read_object_or_empty(out / "corpus.json")
     if asked.items() <= card.items() and _intact(out, card["files"]):
         print(f"{out}: the stories are there already", file=sys.stderr)
         return out
@@ -68,34 +66,28 @@ def make_stories(
         files = {}
         for name, stories in texts.items():
             file = stack.enter_context(disk.whole_file(out / name, replace=is_ours))
-            files[name] = _write_documents(file, stories, name)
+            files[name] = _write_documents(file, stories, name, sizes[name])
         # The card is written first: after a crash it identifies files that have no names yet.
-        text = json.dumps({**asked, "files": files}, indent=1) + "\n"
-        disk.write_file(out / "corpus.json", text.encode(), replace=is_ours)
+        raw = to_json({**asked, "files": files}, indent=1)
+        disk.write_file(out / "corpus.json", raw, replace=is_ours)
     return out
 
 
-def _write_documents(file: BinaryIO, documents: Iterable[str], label: str) -> dict[str, Any]:
+def _write_documents(
+    file: BinaryIO, documents: Iterable[str], label: str, total: int
+) -> dict[str, Any]:
     """Write documents with a separator after each; return size, hash and count."""
-    on_progress = PrintedProgress(label)
     digest = hashlib.sha256()
     n_documents = n_bytes = 0
-    for document in documents:
-        data = f"{document}\n{SEPARATOR}\n".encode()
-        file.write(data)
-        digest.update(data)
-        n_documents += 1
-        n_bytes += len(data)
-        on_progress("bytes", n_bytes)
+    with Meter() as meter:
+        for document in documents:
+            data = f"{document}\n{END_OF_TEXT}\n".encode()
+            file.write(data)
+            digest.update(data)
+            n_documents += 1
+            n_bytes += len(data)
+            meter.update(label, n_bytes, total, unit="bytes")
     return {"bytes": n_bytes, "sha256": digest.hexdigest(), "documents": n_documents}
-
-
-def _read_card(folder: Path) -> dict[str, Any]:
-    try:
-        card = json.loads((folder / "corpus.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    return card if isinstance(card, dict) else {}
 
 
 def _intact(folder: Path, files: dict[str, dict[str, Any]]) -> bool:
@@ -108,25 +100,3 @@ def _intact(folder: Path, files: dict[str, dict[str, Any]]) -> bool:
         if digest.hexdigest() != card["sha256"]:
             return False
     return True
-
-
-class PrintedProgress:
-    """Prints the bytes done of a long job to standard error, one line every two seconds."""
-
-    def __init__(self, label: str) -> None:
-        self.label = label
-        self.last = time.monotonic()
-        self.total: int | None = None
-
-    def __call__(self, what: str, n: int) -> None:
-        if what == "total":
-            self.total = n
-            return
-        now = time.monotonic()
-        if now - self.last < _SECONDS_BETWEEN_LINES and n != self.total:
-            return
-        self.last = now
-        of = f" of {self.total / 1e6:.1f}" if self.total else ""
-        print(f"{self.label}: {n / 1e6:.1f}{of} MB", file=sys.stderr)
-        if n == self.total:
-            self.total = None  # the next file may have an unknown size

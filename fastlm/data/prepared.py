@@ -6,32 +6,33 @@ work done so far, and a note beside it records the progress: the same call conti
 """
 
 import contextlib
-import json
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastlm.data.splits import SPLITS, Texts
+from fastlm.data.splits import SPLITS, Texts, UnusableTextError
 from fastlm.data.spool import STANDARD_INPUT, Format, Spool, spooled
 from fastlm.data.unfinished import begin, changed_keys, go_on, tokenizer_of
-from fastlm.files import destination, disk, resumed
+from fastlm.files import disk, resumed
+from fastlm.files.destination import OURS, entries, find
+from fastlm.files.json_files import read_object
+from fastlm.files.notes import NoteTimes
 from fastlm.files.paths import identify
 from fastlm.files.sealed import read_sealed, seal
-from fastlm.files.tokens import (
-    Facts,
-    RecordTimes,
-    ShardedTokens,
-    TokenFile,
-    Tokens,
-    open_token_file,
-)
+from fastlm.files.tokens import Facts, ShardedTokens, TokenFile, Tokens, open_token_file
+from fastlm.tokenizer.bpe.blocks import resolve_threads
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 from fastlm.tokenizer.training import train_bpe_from_documents
 
 __all__ = ["END_OF_TEXT", "PreparedData", "Split", "open_prepared", "prepare"]
+
+# What the commands of this package leave in a prepared folder.
+_OWN_NAME = re.compile(rf"meta\.json|tokenizer|(train|val)(-\d+)?\.bin|{re.escape(OURS)}.*")
 
 FORMAT = 2
 SHARDED_FORMAT = 3  # readers that know only format 2 refuse this number
@@ -151,6 +152,8 @@ def prepare(
 ) -> Path:
     """Make the token files of a text; a second call with the same arguments reuses them.
 
+    If they are damaged, it makes them anew.
+
     After an interruption, a call with the same texts and arguments continues the work: it does
     not train the tokenizer again and keeps the ids already encoded. The files are the same as
     those of an uninterrupted call. Memory grows with the number of distinct words in the training
@@ -168,8 +171,9 @@ def prepare(
         stdin_format: format of standard input, which may also be compressed.
         say: called with each line of progress for the user.
     Raises:
-        FileNotFoundError, ValueError: if a text cannot be used or changes during the call;
-            nothing is left behind.
+        FileNotFoundError, ValueError: if a text or an argument cannot be used, before anything is
+            written; if a text turns out to be unusable later or changes during the call, nothing
+            is left behind.
         FileExistsError: if out holds something else.
         BlockingIOError: if another process is making out.
     """
@@ -178,6 +182,7 @@ def prepare(
         raise ValueError(f"val_fraction must lie in (0, 0.5]: got {val_fraction}")
     if shard_tokens is not None and shard_tokens < 1:
         raise ValueError(f"shard_tokens must be at least 1: got {shard_tokens}")
+    n_threads = resolve_threads(n_threads)
     for path in paths:
         if path != STANDARD_INPUT and not path.exists():
             raise FileNotFoundError(f"no such text file or folder: {path}")
@@ -188,7 +193,7 @@ def prepare(
     settings: dict[str, Any] = {
         "vocab_size": vocab_size,
         "val_fraction": val_fraction,
-        "tokenizer": Tokenizer.load(tokenizer).hash if tokenizer else "trained on the text",
+        "tokenizer": _load(tokenizer).hash if tokenizer else "trained on the text",
     }
     # Default values are left out, so that data prepared before these options existed is reused.
     settings |= {"text_field": text_field} if text_field != "text" else {}
@@ -211,24 +216,31 @@ def prepare(
             for path in texts.sources
         ]
         source = {"files": files, **settings}
-        if _is_up_to_date(out, source, say, replace=replace):
-            return out
-        texts.check()  # refuse unusable text before anything is written
-        if spool is None:
+        found = _look(out, source, replace=replace)
+        if not found.is_up_to_date:
+            texts.check()  # refuse unusable text before anything is written
+        if not found.is_up_to_date and spool is None:
             stack.enter_context(disk.locked(out))
-            if _is_up_to_date(out, source, say, replace=replace):  # it may be by now
-                return out
+            found = _look(out, source, replace=replace)  # it may be by now
+        if found.is_up_to_date:
+            say(f"data in {out} is up to date")
+            return out
+        if found.damage:
+            say(f"made anew: the data in {out} cannot be used: {found.damage}")
         part = stack.enter_context(
-            resumed.resumed_folder(out, replace=replace, last="meta.json", is_locked=True)
+            resumed.resumed_folder(
+                out, replace=replace or bool(found.damage), last="meta.json", is_locked=True
+            )
         )
         try:
             _fill(part, texts, source, spool, vocab_size, tokenizer, n_threads, say)
-        except ValueError:
-            part.clear()  # the text cannot be used, or it has changed
+        except UnusableTextError:
+            part.clear()
             raise
         except BaseException:
             if part.read_note():
-                say(f"what is done is kept beside {out}: the same command goes on from there")
+                where = "in" if part.folder.parent == Path(os.path.realpath(out)) else "beside"
+                say(f"what is done is kept {where} {out}: the same command goes on from there")
             raise
     return out
 
@@ -248,14 +260,35 @@ def _identities(texts: Texts, spool: Spool | None) -> list[list[Any]]:
     ]
 
 
-def _is_up_to_date(
-    out: Path, source: dict[str, Any], say: Callable[[str], object], *, replace: bool
-) -> bool:
+class _Found(NamedTuple):
+    """The data of a source that a folder holds already."""
+
+    is_up_to_date: bool
+    damage: str = ""
+    """Why data of this source cannot be used"""
+
+
+def _look(out: Path, source: dict[str, Any], *, replace: bool) -> _Found:
+    """Look for data of a source in a folder, and check it.
+
+    Raises:
+        FileExistsError: as _same_source does, or if the data is damaged and other things lie in
+            its folder.
+    """
     if not _same_source(out, source, replace=replace):
-        return False
-    open_prepared(out).verify()
-    say(f"data in {out} is up to date")
-    return True
+        return _Found(is_up_to_date=False)
+    try:
+        data = open_prepared(out)
+        data.verify()
+        check_tokenizer(data)
+    except (FileNotFoundError, ValueError) as error:
+        others = [path.name for path in out.iterdir() if not _OWN_NAME.fullmatch(path.name)]
+        if others and not replace:
+            raise FileExistsError(
+                f"{error}: {out} also holds {', '.join(sorted(others))}; move that elsewhere first"
+            ) from error
+        return _Found(is_up_to_date=False, damage=str(error))
+    return _Found(is_up_to_date=True)
 
 
 def _same_source(out: Path, source: dict[str, Any], *, replace: bool) -> bool:
@@ -268,10 +301,10 @@ def _same_source(out: Path, source: dict[str, Any], *, replace: bool) -> bool:
         return False
     if not out.is_dir():
         raise FileExistsError(f"--out must be a folder: {out} is a file")
-    if all(path.name.startswith(destination.OURS) for path in out.iterdir()):
+    if not any(entries(find(out))):
         return False
     try:
-        found = dict(json.loads((out / "meta.json").read_text(encoding="utf-8"))["source"])
+        found = dict(read_object(out / "meta.json")["source"])
     except (OSError, ValueError, KeyError, TypeError):
         raise FileExistsError(
             f"{out} is not empty and holds no prepared data; give another --out"
@@ -300,7 +333,7 @@ def _fill(
     """Make all files of a prepared folder, or those that an interrupted call did not make."""
     identities = _identities(texts, spool)
     made_of = {**source, "texts": identities}
-    times = RecordTimes()
+    times = NoteTimes()
     unfinished = go_on(part, made_of, times, say)
     if unfinished is None:
         part.clear()
@@ -312,7 +345,7 @@ def _fill(
             say(f"encoding {name}.bin")
         splits[name] = unfinished.write_split(texts, name, n_threads)
     if _identities(texts, spool) != identities:
-        raise ValueError(
+        raise UnusableTextError(
             "the texts must stay as they are while they are prepared: one has changed; prepare "
             "them again when nothing writes to them"
         )
@@ -340,6 +373,10 @@ def _make_tokenizer(
             (text for text, _ in pieces), vocab_size, [END_OF_TEXT], n_threads=n_threads
         )
         return Tokenizer(vocab, merges, [END_OF_TEXT])
+    return _load(folder)
+
+
+def _load(folder: Path) -> Tokenizer:
     tokenizer = Tokenizer.load(folder)
     if END_OF_TEXT not in tokenizer.special_tokens:
         raise ValueError(f"the tokenizer in {folder} has no {END_OF_TEXT} token")

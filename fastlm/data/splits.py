@@ -15,6 +15,10 @@ SplitName = Literal["train", "val"]
 SPLITS: tuple[SplitName, ...] = ("train", "val")
 
 
+class UnusableTextError(ValueError):
+    """A text cannot be read, or has changed: work that was done on it is of no use."""
+
+
 class Place(NamedTuple):
     """A position in the documents of several files, where reading begins or has stopped."""
 
@@ -141,6 +145,17 @@ class Reading:
         return Place(self._file, self._n_before, self._document)
 
     def __iter__(self) -> Iterator[Piece]:
+        """Yield the pieces.
+
+        Raises:
+            UnusableTextError: with the message of the ValueError that iter_pieces raises.
+        """
+        try:
+            yield from self._from_begin()
+        except ValueError as error:
+            raise UnusableTextError(str(error)) from error
+
+    def _from_begin(self) -> Iterator[Piece]:
         pieces = self._held() if self._cut is None else self._of_one(self._cut)
         n_skipped = self._begin.characters
         for text, is_end in pieces:

@@ -8,14 +8,8 @@ from typing import Any, NamedTuple
 
 from fastlm.data.splits import BEGIN, Place, Reading, SplitName, Texts
 from fastlm.files import resumed
-from fastlm.files.tokens import (
-    End,
-    Facts,
-    RecordTimes,
-    TokenWriter,
-    Written,
-    write_recorded,
-)
+from fastlm.files.notes import End, NoteTimes, write_noted
+from fastlm.files.tokens import Facts, TokenWriter, Written
 from fastlm.tokenizer.bpe.blocks import Block, document_blocks
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
@@ -44,7 +38,7 @@ class UnfinishedData:
     """A folder with a tokenizer and with token files, complete or not.
 
     The note records their progress. It is written periodically, so that a killed process loses at
-    most RECORD_SECONDS of work, and also when an error ends the work.
+    most NOTE_SECONDS of work, and also when an error ends the work.
     """
 
     def __init__(
@@ -53,7 +47,7 @@ class UnfinishedData:
         made_of: dict[str, Any],
         tokenizer: Tokenizer,
         splits: dict[str, tuple[SplitProgress, TokenWriter]],
-        times: RecordTimes,
+        times: NoteTimes,
     ) -> None:
         """Take over splits that have been begun.
 
@@ -124,14 +118,14 @@ class UnfinishedData:
         # Pieces end at token boundaries, and the end of a document is a piece of its own.
         encoded = self.tokenizer.encode_blocks(blocks(), n_threads=n_threads)
         with contextlib.closing(encoded) as arrays:
-            write_recorded(
+            write_noted(
                 arrays,
                 ends,
                 writer,
                 self._times,
                 text_bytes=begun.n_bytes,
                 keep=keep,
-                record=self._note,
+                note=self._note,
             )
         return counted.progress._replace(is_whole=True)
 
@@ -173,7 +167,7 @@ class _Counted:
 
 
 def begin(
-    part: resumed.ResumedFolder, made_of: dict[str, Any], tokenizer: Tokenizer, times: RecordTimes
+    part: resumed.ResumedFolder, made_of: dict[str, Any], tokenizer: Tokenizer, times: NoteTimes
 ) -> UnfinishedData:
     """Begin in an empty folder by saving the tokenizer there."""
     tokenizer.save(tokenizer_of(part.folder))
@@ -183,7 +177,7 @@ def begin(
 def go_on(
     part: resumed.ResumedFolder,
     made_of: dict[str, Any],
-    times: RecordTimes,
+    times: NoteTimes,
     say: Callable[[str], object],
 ) -> UnfinishedData | None:
     """Take over the work of an interrupted call; return None if there is nothing usable.

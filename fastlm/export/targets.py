@@ -5,7 +5,6 @@ python -m fastlm.export RUN --to hf --out DIR
 
 import base64
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from safetensors.torch import save
 from fastlm.config import ModelConfig
 from fastlm.export.architectures import hugging_face_config, hugging_face_tensors
 from fastlm.files import disk
+from fastlm.files.json_files import to_json
 from fastlm.pretrained import Pretrained
 from fastlm.tokenizer.bpe.reference import PATTERN
 from fastlm.tokenizer.folder import ENCODING_FILE, HUGGING_FACE_FILE, RANKS_FILE
@@ -113,9 +113,11 @@ def export_tiktoken(tokenizer: Tokenizer, out: Path) -> None:
 
 def _tokenizer_json(tokenizer: Tokenizer) -> bytes:
     """Return tokenizer.json, the complete tokenizer for the package `tokenizers`."""
-    return disk.to_json(
-        format_tokenizer_json(tokenizer.vocab, tokenizer.merges, tokenizer.special_tokens)
-    ).encode()
+    return to_json(
+        format_tokenizer_json(tokenizer.vocab, tokenizer.merges, tokenizer.special_tokens),
+        indent=0,
+        is_ascii=False,
+    )
 
 
 def _end_of_text(tokenizer: Tokenizer) -> int:
@@ -125,4 +127,4 @@ def _end_of_text(tokenizer: Tokenizer) -> int:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    disk.write_new(path, (json.dumps(values, indent=2) + "\n").encode())
+    disk.write_new(path, to_json(values))

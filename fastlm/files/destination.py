@@ -66,6 +66,8 @@ def _has_to_stay(path: Path) -> bool:
     """Return whether a folder cannot be replaced by a rename, and is filled from inside."""
     if not path.is_dir():
         return False
+    if any(path.glob(UNFINISHED + "*")):
+        return True  # that work was begun inside, and goes on there
     try:
         is_current = Path.cwd().is_relative_to(path)
     except FileNotFoundError:  # the current folder was removed

@@ -13,12 +13,11 @@ sweep() removes whatever no living process holds.
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from fastlm.files.destination import (
     CLEARING,
@@ -42,9 +41,10 @@ from fastlm.files.destination import (
     look_at_file,
     seen_at,
 )
+from fastlm.files.folders import remove
 from fastlm.files.lock import holding
 from fastlm.files.paths import StrPath
-from fastlm.files.sync import flush_tree, remove, sync_file, sync_folder
+from fastlm.files.sync import flush_tree, sync_file, sync_folder
 
 WAIT_SECONDS = 10.0
 """Seconds that write_file waits for another process that writes the same file."""
@@ -56,7 +56,6 @@ def whole_file(
     *,
     replace: bool = False,
     to_stream: bool = False,
-    is_locked: bool = False,
     wait_seconds: float = 0.0,
 ) -> Iterator[BinaryIO]:
     """Yield a file that gets its name when the block succeeds; otherwise nothing is left.
@@ -67,7 +66,6 @@ def whole_file(
     Args:
         replace: replace an existing file of that name.
         to_stream: write directly to a character device or a pipe, which is refused otherwise.
-        is_locked: the caller holds locked(path).
         wait_seconds: how long to wait for another process that makes the path.
     Raises:
         FileExistsError: if the path exists and replace is not given, before the block or, if it
@@ -80,7 +78,7 @@ def whole_file(
         with open(path, "wb") as file:
             yield file
         return
-    with holding(target, is_locked=is_locked, wait_seconds=wait_seconds):
+    with holding(target, wait_seconds=wait_seconds):
         partial = target.beside(PARTIAL)
         remove(partial)
         seen = look_at_file(target, replace=replace)
@@ -96,9 +94,7 @@ def whole_file(
 
 
 @contextlib.contextmanager
-def whole_folder(
-    path: StrPath, *, replace: bool = False, last: str = "", is_locked: bool = False
-) -> Iterator[Path]:
+def whole_folder(path: StrPath, *, replace: bool = False, last: str = "") -> Iterator[Path]:
     """Yield a folder that gets its name when the block succeeds; otherwise nothing is left.
 
     Its content is flushed first. A link stays, and its target is made. An empty folder counts as
@@ -109,7 +105,6 @@ def whole_folder(
     Args:
         replace: replace the content of an existing folder of that name.
         last: name of the entry that tells readers that the folder is complete.
-        is_locked: the caller holds locked(path).
     Raises:
         FileExistsError: if the folder is not empty and replace is not given, or the path is a
             file, before the block or, if it appeared during the block, after it.
@@ -117,9 +112,8 @@ def whole_folder(
         OSError: if writing fails.
     """
     target = find(Path(path))
-    with holding(target, is_locked=is_locked):
-        clear_up(target)
-        seen = look_at_folder(target, replace=replace)
+    with holding(target):
+        seen = prepare_folder(target, replace=replace)
         partial = target.beside(PARTIAL)
         try:
             partial.mkdir()
@@ -193,12 +187,22 @@ def check_new_file(path: StrPath, *, replace: bool = False, to_stream: bool = Fa
 
 
 def check_new_folder(path: StrPath, *, replace: bool = False) -> None:
-    """Raise the errors that whole_folder raises before its block: call this before slow work."""
+    """Raise the errors that whole_folder raises before its block: call this before slow work.
+
+    Nothing is changed. Of what other processes are making inside the folder, nothing is seen.
+    """
     target = find(Path(path))
-    if any(target.beside(prefix).exists() for prefix in (REPLACED, CLEARING, MOVING)):
-        with holding(target):
-            clear_up(target)
     look_at_folder(target, replace=replace)
+    if replace:
+        return
+    kept = [target.beside(prefix) for prefix in (CLEARING, MOVING) if target.is_in_place]
+    kept += [] if target.path.exists() else [target.beside(REPLACED)]
+    for found in kept:  # whole_folder gives it back its name
+        if found.is_dir() and any(found.iterdir()):
+            raise FileExistsError(
+                f"{target.given} is there already, as {found}: rename or remove that, or give "
+                "another --out"
+            )
 
 
 def append(path: Path, raw: bytes) -> None:
@@ -291,27 +295,31 @@ def is_in_the_making(path: Path, folder: Path) -> bool:
     return any(part.startswith(OURS) for part in path.relative_to(folder).parts)
 
 
-def to_json(value: Any) -> str:
-    """Return values as JSON with one entry per line and unescaped characters."""
-    return json.dumps(value, ensure_ascii=False, indent=0) + "\n"
-
-
 def look_at_folder(target: Destination, *, replace: bool) -> Seen:
     """Return the entry at the path of a folder; raise an error if it cannot be made."""
     if not os.path.lexists(target.path):
         return None
     if not target.path.is_dir():
         raise FileExistsError(f"{target.given} is a file: expected a folder to make")
-    if not replace and not _is_empty(target):
+    if not replace and any(entries(target)):
         raise is_there(target.given)
     return None if target.is_in_place else seen_at(target.path)
 
 
-def _is_empty(target: Destination) -> bool:
-    if target.is_in_place:
-        return not any(entries(target))
-    sweep(target.path)
-    return not any(target.path.iterdir())
+def prepare_folder(target: Destination, *, replace: bool) -> Seen:
+    """Make room for a folder, and return the entry at its path; the caller holds the lock.
+
+    Raises:
+        FileExistsError: if it cannot be made.
+    """
+    clear_up(target)
+    seen = look_at_folder(target, replace=replace)
+    if seen is None or replace:
+        return seen
+    sweep(target.path)  # the folder is renamed to this path, which has to be empty then
+    if any(target.path.iterdir()):  # of processes that are alive
+        raise is_there(target.given)
+    return seen_at(target.path)
 
 
 def name_file(partial: Path, target: Destination, seen: Seen, *, replace: bool) -> None:

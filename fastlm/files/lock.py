@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fastlm.files.destination import LOCK, Destination
-from fastlm.files.sync import make_folder
+from fastlm.files.folders import make_folder
 
 try:
     import fcntl

@@ -1,10 +1,9 @@
 """Files and folders that are written over several calls, each with a note on its progress."""
 
 import contextlib
-import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,20 +15,22 @@ from fastlm.files.destination import (
     Seen,
     find,
     find_file,
+    inside,
     look_at_file,
 )
 from fastlm.files.disk import (
-    clear_up,
-    look_at_folder,
+    WAIT_SECONDS,
     name_file,
     name_folder,
+    prepare_folder,
     restore_name,
-    to_json,
     whole_file,
 )
+from fastlm.files.folders import remove
+from fastlm.files.json_files import read_object_or_empty, to_json
 from fastlm.files.lock import holding
 from fastlm.files.paths import StrPath
-from fastlm.files.sync import flush, flush_tree, remove, sync_folder
+from fastlm.files.sync import flush, flush_tree, sync_folder
 
 
 class ResumedFile:
@@ -52,7 +53,7 @@ class ResumedFile:
 
     def read_note(self) -> dict[str, Any]:
         """Return the values last given to write_note; empty if no note can be read."""
-        return _read_note(self.note_path)
+        return read_object_or_empty(self.note_path)
 
     def write_note(self, values: dict[str, Any]) -> None:
         """Write a note on the part; the part is flushed before the note."""
@@ -66,7 +67,10 @@ class ResumedFile:
         self.file.truncate()
 
     def give_name(self) -> None:
-        """Flush, close and rename the file; the note is removed at the end of the block.
+        """Flush, close and rename the file.
+
+        The note is removed when the block succeeds: after an error or a kill in the rest of the
+        block, finish_named can do that rest.
 
         Raises:
             FileExistsError: if the path exists by now and replace was not given.
@@ -87,8 +91,7 @@ def resumed_file(path: StrPath, *, replace: bool = False) -> Iterator[ResumedFil
     Raises:
         FileExistsError, BlockingIOError, OSError: as in whole_file.
     """
-    target = find_file(Path(path), to_stream=False)
-    assert target is not None
+    target = _find(path)
     with holding(target):
         seen = look_at_file(target, replace=replace)
         part, note = _beside(target.path, ".part"), _beside(target.path, ".part.json")
@@ -96,10 +99,20 @@ def resumed_file(path: StrPath, *, replace: bool = False) -> Iterator[ResumedFil
         try:
             with open(part, "r+b", opener=_create) as file:
                 yield ResumedFile(file, target, seen, replace=replace)
-        finally:
-            if not part.exists() or part.stat().st_size == 0:  # there is nothing to continue
-                note.unlink(missing_ok=True)
-                part.unlink(missing_ok=True)
+        except BaseException:
+            if part.exists():  # else the rest of the work on the named file is to be done
+                _clear_if_empty(part, note)
+            raise
+        if part.exists():
+            _clear_if_empty(part, note)
+        else:
+            note.unlink(missing_ok=True)
+
+
+def _clear_if_empty(part: Path, note: Path) -> None:
+    if part.stat().st_size == 0:  # there is nothing to continue
+        note.unlink(missing_ok=True)
+        part.unlink()
 
 
 class ResumedFolder:
@@ -114,7 +127,7 @@ class ResumedFolder:
 
     def read_note(self) -> dict[str, Any]:
         """Return the values last given to write_note; empty if no note can be read."""
-        return _read_note(self.note_path)
+        return read_object_or_empty(self.note_path)
 
     def write_note(self, values: dict[str, Any]) -> None:
         """Write a note on the progress; the caller has flushed the files it describes."""
@@ -133,13 +146,14 @@ def resumed_folder(
 ) -> Iterator[ResumedFolder]:
     """Make a folder like whole_folder, but keep it for the next call if it has a note.
 
+    Args:
+        is_locked: the caller holds locked(path).
     Raises:
         FileExistsError, BlockingIOError, OSError: as in whole_folder.
     """
     target = find(Path(path))
     with holding(target, is_locked=is_locked):
-        clear_up(target)
-        seen = look_at_folder(target, replace=replace)
+        seen = prepare_folder(target, replace=replace)
         folder, note_path = target.beside(UNFINISHED), target.beside(NOTE)
         _remove_partial_note(note_path)
         try:
@@ -156,28 +170,48 @@ def resumed_folder(
 
 
 def _write_note(path: Path, values: dict[str, Any]) -> None:
-    """Write a note under the lock of what it is about."""
-    with whole_file(path, replace=True, is_locked=True) as file:
-        file.write(to_json(values).encode())
+    """Write a note; beside the lock of what it is about, it has its own, as sweep() expects."""
+    raw = to_json(values, indent=0)
+    with whole_file(path, replace=True, wait_seconds=WAIT_SECONDS) as file:
+        file.write(raw)
 
 
 def _remove_partial_note(path: Path) -> None:
     """Remove what a process left that was killed while it wrote the note."""
-    remove(path.with_name(PARTIAL + path.name))
-
-
-def _read_note(path: Path) -> dict[str, Any]:
-    try:
-        note = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError, RecursionError):
-        return {}  # the facts in a note can be found again without it
-    return note if isinstance(note, dict) else {}
+    target = inside(path.parent, path.name)
+    with holding(target, wait_seconds=WAIT_SECONDS):
+        remove(target.beside(PARTIAL))
 
 
 def was_named(path: StrPath) -> bool:
-    """Return whether a process was killed right after resumed_file gave a path its name."""
+    """Return whether a process stopped between give_name and the end of the block."""
     found = find(Path(path)).path
     return _beside(found, ".part.json").exists() and not _beside(found, ".part").exists()
+
+
+def finish_named(path: StrPath, finish: Callable[[dict[str, Any]], object]) -> None:
+    """Do the work that an earlier process left undone after it had given a path its name.
+
+    Args:
+        finish: called with the last note of that process, if was_named(path); the note is removed
+            when it succeeds.
+    Raises:
+        BlockingIOError: if another process makes the path.
+    """
+    if not was_named(path):
+        return
+    target = _find(path)
+    with holding(target):
+        if was_named(path):  # still, now that it is locked
+            note = _beside(target.path, ".part.json")
+            finish(read_object_or_empty(note))
+            note.unlink()
+
+
+def _find(path: StrPath) -> Destination:
+    target = find_file(Path(path), to_stream=False)
+    assert target is not None
+    return target
 
 
 def _create(path: str, flags: int) -> int:

@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fastlm.files.json_files import read_json, to_json
+
 _SEAL = "sha256"
 
 
 def seal(values: Mapping[str, Any]) -> bytes:
     """Return values as a JSON object that holds the hash of its own content."""
     sealed = {**values, _SEAL: _hash(values)}
-    return (json.dumps(sealed, indent=2) + "\n").encode()
+    return to_json(sealed)
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
@@ -26,9 +28,9 @@ def read_sealed(path: Path) -> dict[str, Any]:
         ValueError: if it is no sealed object, or was changed; the message does not name the file.
     """
     try:
-        values = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"it is no JSON ({error})") from None
+        values = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"it is {error}") from None
     if not isinstance(values, dict) or _SEAL not in values:
         raise ValueError("it has no hash of its content")
     found = values.pop(_SEAL)

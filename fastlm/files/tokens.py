@@ -1,20 +1,16 @@
-"""Writing files of token ids, resuming after an interruption, opening and checking them.
+"""Writing files of token ids, continuing after an interruption, opening and checking them.
 
 A file holds little-endian uint16 or uint32 and nothing else. Ids are stored in one file or, in
 order, in several, called shards. The facts needed to read them (dtype, count, sha256, shards) are
 stored beside them: in meta.json of a prepared folder, in FILE.bin.json of a single FILE.bin.
 """
 
-import contextlib
 import errno
 import hashlib
 import io
-import json
 import mmap
 import os
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias, overload
 
@@ -23,12 +19,8 @@ from jaxtyping import Int, UInt
 from numpy.typing import NDArray
 
 from fastlm.files import sync
+from fastlm.files.json_files import read_object
 from fastlm.files.paths import check_file
-
-RECORD_BYTES = 1 << 30
-"""Bytes of text after which a record of the progress is written."""
-RECORD_SECONDS = 30.0
-"""Seconds after which a record is written, however little text was added."""
 
 _CHECKED_IDS = 1 << 22  # ids per read
 _READ_BYTES = 1 << 22
@@ -194,11 +186,11 @@ def open_single(path: Path, tokenizer_hash: str) -> TokenFile:
     check_file(path)
     check_file(facts_path)
     try:
-        facts = json.loads(facts_path.read_text(encoding="utf-8"))
+        facts = read_object(facts_path)
         dtype, count = np.dtype(facts["dtype"]).name, int(facts["count"])
         vocab_size, encoded_with = int(facts["vocab_size"]), str(facts["tokenizer_hash"])
         sha256 = facts.get("sha256")
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise ValueError(
             f"{facts_path} must hold dtype, count, vocab_size and tokenizer_hash; encode again"
         ) from None
@@ -374,7 +366,7 @@ class TokenWriter:
             while left:
                 left = left[file.write(left) :]
         except BaseException:
-            # On a full disk this frees space for the record.
+            # On a full disk this frees space for the note.
             file.truncate(begin)
             file.seek(begin)
             raise
@@ -397,7 +389,7 @@ class TokenWriter:
             n_left -= n_wanted
         if self.written != after:
             self.close()
-            raise ValueError(f"{self._path} does not hold the ids that were recorded")
+            raise ValueError(f"{self._path} does not hold the ids that were noted")
         if self._shard_tokens is not None:
             n_files = len(self._shards) + (self._file is not None)
             while (behind := self._path_of(n_files)).exists():
@@ -430,62 +422,3 @@ class TokenWriter:
         facts = {"file": path.name, "count": self._count, "sha256": self._digest.hexdigest()}
         self._shards.append(facts)
         self._file, self._count = None, 0
-
-
-class End(NamedTuple):
-    """End of the text that an array of ids encodes."""
-
-    text_bytes: int
-    """Bytes of all text up to this end."""
-    place: Any
-    """JSON value that says where reading continues."""
-
-
-class RecordTimes:
-    """Tells when the work since the last record is too much to lose."""
-
-    def __init__(self) -> None:
-        """Start with no work done."""
-        self._n_bytes, self._recorded_at = 0, time.monotonic()
-
-    def add(self, n_bytes: int) -> bool:
-        """Count n_bytes more of text; return whether a record is due."""
-        self._n_bytes += n_bytes
-        is_late = time.monotonic() - self._recorded_at >= RECORD_SECONDS
-        if not is_late and self._n_bytes < RECORD_BYTES:
-            return False
-        self._n_bytes, self._recorded_at = 0, time.monotonic()
-        return True
-
-
-def write_recorded(
-    arrays: Iterable[UInt[np.ndarray, " n_ids"]],
-    ends: deque[End],
-    writer: TokenWriter,
-    times: RecordTimes,
-    *,
-    text_bytes: int,
-    keep: Callable[[End, Written], object],
-    record: Callable[[], object],
-) -> None:
-    """Write ids, and record the progress at intervals and when an error ends the writing.
-
-    Args:
-        ends: queue that holds the End of an array by the time the array is yielded.
-        text_bytes: bytes of text encoded before.
-        keep: called after each array is written.
-        record: flushes the ids to disk, and then the last values given to keep.
-    """
-    try:
-        for array in arrays:
-            written = writer.write(array)
-            end = ends.popleft()
-            keep(end, written)
-            if times.add(end.text_bytes - text_bytes):
-                record()
-            text_bytes = end.text_bytes
-    except BaseException:
-        # This may fail for the same reason (a full disk): then the last record is valid.
-        with contextlib.suppress(OSError):
-            record()
-        raise

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastlm.files.json_files import read_json
 from fastlm.runs.run_files import RunFiles
 
 DEPTH = 3
@@ -190,7 +191,7 @@ def read_object(path: Path, notes: list[str], *, is_expected: bool = True) -> di
         is_expected: whether a missing file is noted.
     """
     try:
-        values = json.loads(path.read_bytes())
+        values = read_json(path)
     except FileNotFoundError:
         if is_expected:
             notes.append(f"no {path.name}")
@@ -198,7 +199,7 @@ def read_object(path: Path, notes: list[str], *, is_expected: bool = True) -> di
     except OSError as error:
         notes.append(f"{path.name} cannot be read: {error.strerror}")
         return {}
-    except (ValueError, RecursionError):
+    except ValueError:
         notes.append(f"{path.name} is cut off or damaged: left out")
         return {}
     if not isinstance(values, dict):

@@ -14,7 +14,7 @@ from typing import Any
 
 from fastlm.config import TrainConfig
 from fastlm.config.dicts import from_dict, to_json
-from fastlm.files import disk, sync
+from fastlm.files import disk, folders, json_files, sync
 from fastlm.runs.run_files import RunFiles
 from fastlm.runs.state import state_of
 
@@ -45,11 +45,11 @@ class RunRecord:
         """Make the folder and write the configuration and the environment."""
         if not self.is_written:
             return
-        sync.make_folder(self.folder)
+        folders.make_folder(self.folder)
         disk.sweep(self.folder)
         # A run that was stopped before its first checkpoint may have left rows.
         disk.write_file(self.files.log, b"", replace=True)
-        disk.write_file(self.files.environment, _json(environment), replace=True)
+        disk.write_file(self.files.environment, json_files.to_json(environment), replace=True)
         self.write_config(config)  # last, as it makes the folder a run and flushes all names
 
     def write_config(self, config: TrainConfig) -> None:
@@ -154,8 +154,4 @@ def write_json(path: Path, values: Any) -> None:
     """Write values (a dict or a dataclass) as indented JSON atomically."""
     if dataclasses.is_dataclass(values) and not isinstance(values, type):
         values = dataclasses.asdict(values)
-    disk.write_file(path, _json(values), replace=True)
-
-
-def _json(values: Any) -> bytes:
-    return (json.dumps(values, indent=2) + "\n").encode()
+    disk.write_file(path, json_files.to_json(values), replace=True)

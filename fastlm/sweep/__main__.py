@@ -24,7 +24,7 @@ import tyro
 from fastlm import cli
 from fastlm.config import TrainConfig
 from fastlm.config.dotted import leaves, replaced
-from fastlm.files import disk, sync
+from fastlm.files import disk, folders
 from fastlm.files.paths import PACKAGE
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles, SweepFiles
@@ -93,7 +93,7 @@ def sweep(arguments: SweepArguments, flags: Sequence[str]) -> list[Result]:
         for run in runs:
             print(f"{run.name}: {' '.join(run.flags)}")
         return []
-    sync.make_folder(arguments.out)
+    folders.make_folder(arguments.out)
     if arguments.slurm:
         _submit(runs, arguments)
         return []
@@ -191,7 +191,7 @@ def _train(
     stop: threading.Event,
 ) -> None:
     """Train one run to its end, with its output in output.txt."""
-    sync.make_folder(folder)
+    folders.make_folder(folder)
     files = RunFiles(folder)
     files.failed.unlink(missing_ok=True)
     words = [sys.executable, "-m", "fastlm.train", *run.flags, "--out", str(folder)]
@@ -280,7 +280,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif not arguments.dry_run:
         for run in _planned(arguments, flags):  # before anything is written
             _check_is_the_same(run, arguments.out / run.name)
-        sync.make_folder(arguments.out)
+        folders.make_folder(arguments.out)
         write_json(saved, {"arguments": words})
     try:
         sweep(arguments, flags)

@@ -15,7 +15,7 @@ from tyro.conf import Positional, UseAppendAction
 
 from fastlm import cli
 from fastlm.cli.meter import Meter
-from fastlm.corpus.documents import SEPARATOR
+from fastlm.corpus.documents import END_OF_TEXT
 
 _DECODED_TOKENS = 1 << 16  # tokens decoded at a time
 
@@ -30,7 +30,7 @@ def _train_command(
     text: Positional[tuple[Path, ...]],
     vocab_size: int,
     out: Path,
-    special_token: UseAppendAction[tuple[str, ...]] = (SEPARATOR,),
+    special_token: UseAppendAction[tuple[str, ...]] = (END_OF_TEXT,),
     threads: int | None = None,
     errors: Literal["strict", "replace"] = "strict",
     max_token_bytes: int | None = None,
@@ -223,6 +223,7 @@ def _report_command(
         text_field: field of .jsonl files and column of .parquet files that holds the text.
     """
     from fastlm.files import disk
+    from fastlm.files.json_files import to_json
     from fastlm.files.paths import expand
     from fastlm.tokenizer import comparison
 
@@ -258,7 +259,7 @@ def _report_command(
         )
     print("\n\n".join(table.as_text() for table in comparison.tables(report)))
     if json is not None:
-        raw = disk.to_json(comparison.as_json(report)).encode()
+        raw = to_json(comparison.as_json(report), indent=0, is_ascii=False)
         disk.write_file(json, raw, replace=True, to_stream=True)
     if md is not None:
         raw = comparison.as_markdown(report).encode()

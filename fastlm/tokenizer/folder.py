@@ -6,8 +6,10 @@ import operator
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fastlm.files import disk
+from fastlm.files.json_files import to_json
 from fastlm.files.paths import StrPath
 from fastlm.tokenizer.formats import gpt2 as gpt2_files
 from fastlm.tokenizer.formats import hugging_face
@@ -174,12 +176,10 @@ def write_tokenizer(
     """
     folder = Path(folder)
     files = {
-        VOCAB_FILE: disk.to_json(gpt2_files.printable_vocab(vocab, special_tokens)).encode(),
+        VOCAB_FILE: _json(gpt2_files.printable_vocab(vocab, special_tokens)),
         MERGES_FILE: gpt2_files.format_merges(merges).encode(),
-        SPECIAL_FILE: disk.to_json(special_tokens).encode(),
-        HUGGING_FACE_FILE: disk.to_json(
-            hugging_face.format_tokenizer_json(vocab, merges, special_tokens)
-        ).encode(),
+        SPECIAL_FILE: _json(special_tokens),
+        HUGGING_FACE_FILE: _json(hugging_face.format_tokenizer_json(vocab, merges, special_tokens)),
     }
     made_from = _hash_files([files[VOCAB_FILE], files[MERGES_FILE], files[SPECIAL_FILE]])
     files[TABLES_FILE] = pack_tables(tables, tokenizer_hash, made_from)
@@ -200,3 +200,8 @@ def write_tokenizer(
 def _hash_files(contents: Sequence[bytes]) -> str:
     """SHA-256 of the SHA-256 of each file, so that no byte can move between files unnoticed."""
     return hashlib.sha256(b"".join(hashlib.sha256(c).digest() for c in contents)).hexdigest()
+
+
+def _json(values: Any) -> bytes:
+    """Return values with one entry per line and characters as they are."""
+    return to_json(values, indent=0, is_ascii=False)

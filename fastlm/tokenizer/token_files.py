@@ -17,17 +17,12 @@ from jaxtyping import UInt
 
 from fastlm.cli.progress import Progress
 from fastlm.files import disk, resumed
+from fastlm.files.json_files import to_json
+from fastlm.files.notes import End, NoteTimes, write_noted
 from fastlm.files.paths import check_file, check_not_read, identify
-from fastlm.files.tokens import (
-    End,
-    RecordTimes,
-    TokenWriter,
-    Written,
-    facts_path_of,
-    write_recorded,
-)
+from fastlm.files.tokens import TokenWriter, Written, facts_path_of
 from fastlm.files.utf8 import check_errors
-from fastlm.tokenizer.bpe.blocks import Loadable
+from fastlm.tokenizer.bpe.blocks import Loadable, resolve_threads
 from fastlm.tokenizer.text_blocks import text_file_blocks
 
 
@@ -59,6 +54,7 @@ def encode_text_file(
 ) -> int:
     """Encode a text file, as documented at Tokenizer.encode_file."""
     check_errors(errors)
+    n_threads = resolve_threads(n_threads)
     check_file(path)
     if not out.parent.is_dir():
         raise FileNotFoundError(f"expected a folder {out.parent} to write in: make it first")
@@ -82,8 +78,9 @@ def encode_text_file(
             facts = writer.finish()
         del facts["file"]  # the file may be renamed later, together with its facts
         facts |= {"vocab_size": tokenizer.vocab_size, "tokenizer_hash": tokenizer.hash}
-        # Facts are written first: a process killed here leaves a part that can be continued.
-        disk.write_file(facts_path_of(out), disk.to_json(facts).encode(), replace=True)
+        # Facts first: the ids under their own name always have facts, and after a kill in between
+        # the part and its note are still there for the next call.
+        disk.write_file(facts_path_of(out), to_json(facts, indent=0), replace=True)
         part.give_name()
     return int(facts["count"])
 
@@ -110,7 +107,7 @@ def _encode(
         done = {**made_of, "bytes_read": end.place, "written": written}
         tell(end.text_bytes)
 
-    def record() -> None:
+    def note() -> None:
         if done:
             part.write_note(done)
 
@@ -121,8 +118,8 @@ def _encode(
     # When closed, encode_blocks cancels the work that its threads have not begun.
     with contextlib.closing(tokenizer.encode_blocks(noted, n_threads=n_threads)) as arrays:
         tell(begin)
-        times = RecordTimes()
-        write_recorded(arrays, ends, writer, times, text_bytes=begin, keep=keep, record=record)
+        times = NoteTimes()
+        write_noted(arrays, ends, writer, times, text_bytes=begin, keep=keep, note=note)
 
 
 def _note_ends(blocks: Iterable[Loadable], n_bytes: int, ends: deque[End]) -> Iterator[Loadable]:
@@ -155,8 +152,8 @@ def _go_on(
             dtype = tokenizer.dtype.name
             return begin, TokenWriter(part.part, dtype=dtype, after=after)
     except (KeyError, TypeError):
-        unlike = "has no record that can be read"
+        unlike = "has no note that can be read"
     except ValueError:
-        unlike = "does not hold the ids that its record says"
+        unlike = "does not hold the ids that its note says"
     warnings.warn(f"{out}.part {unlike}: encoding starts afresh", stacklevel=4)
     return None

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import UInt
 
 from fastlm.cli.progress import Progress
+from fastlm.corpus.documents import END_OF_TEXT as END_OF_TEXT
 from fastlm.files.paths import StrPath
 from fastlm.files.utf8 import refuse_surrogates, to_utf8
 from fastlm.tokenizer import folder as tokenizer_files
@@ -38,8 +39,6 @@ from fastlm.tokenizer.text_blocks import text_file_blocks
 from fastlm.tokenizer.token_files import encode_text_file
 from fastlm.tokenizer.training import train_bpe as train_bpe
 from fastlm.tokenizer.training import train_bpe_from_documents as train_bpe_from_documents
-
-END_OF_TEXT = "<|endoftext|>"
 
 DecodeErrors = Literal["replace", "strict", "ignore"]
 

@@ -14,7 +14,7 @@ from short_runs import config, new_run, same, train_rows, weights
 from fastlm import checkpoint
 from fastlm.checkpoint import read_newest, run_checkpoints, saver, write_snapshot
 from fastlm.checkpoint.saver import SaveFailed, Saver
-from fastlm.files import destination, disk, sync
+from fastlm.files import destination, disk, folders
 from fastlm.runs.record import RunRecord
 from fastlm.train import train
 
@@ -117,13 +117,13 @@ def test_a_mistake_of_ours_in_the_thread_is_not_lost(tmp_path, monkeypatch):
 def test_room_is_asked_for_before_the_first_step(data, tmp_path, monkeypatch):
     run_config = config(data)
     n_bytes = new_run(run_config, tmp_path / "other").saving.checkpoint_bytes
-    monkeypatch.setattr(sync, "free_bytes", lambda path: 3 * n_bytes - 1)
+    monkeypatch.setattr(folders, "free_bytes", lambda path: 3 * n_bytes - 1)
     with pytest.raises(
         OSError, match=r"free, the checkpoints of this run need .* \(3 of .*make room"
     ):
         train(run_config, tmp_path / "run")
     assert not train_rows(tmp_path / "run")
-    monkeypatch.setattr(sync, "free_bytes", lambda path: 3 * n_bytes)
+    monkeypatch.setattr(folders, "free_bytes", lambda path: 3 * n_bytes)
     train(run_config, tmp_path / "fits")
     found = sum(
         path.stat().st_size for path in run_checkpoints(tmp_path / "fits/checkpoints")[-1].iterdir()

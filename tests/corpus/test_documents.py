@@ -18,11 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastlm.cli import run
-from fastlm.corpus.documents import expand_texts, iter_documents, iter_pieces
+from fastlm.corpus.documents import expand_texts, iter_documents, iter_pieces, text_files
 from fastlm.corpus.stories import generate_stories
 from fastlm.data import open_prepared, prepare
 from fastlm.data.__main__ import main
 from fastlm.data.splits import Texts, find_splits, split_by_names
+from fastlm.files import destination
 from fastlm.tokenizer import Tokenizer, pieces
 from fastlm.tokenizer.pieces import cut_pieces
 
@@ -143,6 +144,23 @@ class TestSplits:
         assert decoded(tmp_path / "d", "val") == STORIES[30:35]
         with pytest.raises(ValueError, match=r"got train-0\.txt and train-1\.txt; .*or give them"):
             find_splits(tmp_path)
+
+
+@pytest.mark.parametrize("prefix", [destination.LOCK, destination.PARTIAL])
+def test_what_a_running_or_killed_call_leaves_is_no_text(prefix, tmp_path):
+    """A lock has the name of the file that is made, and its suffix."""
+    for name in ("train.txt", f"{prefix}train.txt", f"{prefix}valid.txt"):
+        (tmp_path / name).write_text("text")
+    assert find_splits(tmp_path) is None
+    (tmp_path / "valid.txt").write_text("text")
+    found = [tmp_path / "train.txt", tmp_path / "valid.txt"]
+    assert find_splits(tmp_path) == tuple(found)
+    assert text_files([tmp_path]) == found
+    assert expand_texts([f"{tmp_path}/*.txt"]) == found
+    with pytest.raises(FileNotFoundError, match="found none"):
+        expand_texts([f"{tmp_path}/.*.txt"])
+    with pytest.raises(ValueError, match=f"{prefix}train.txt is of a file that is being made"):
+        text_files([tmp_path / f"{prefix}train.txt"])
 
 
 def main_with_stdin(data: bytes, *words: str) -> None:

@@ -1,5 +1,6 @@
 """Claims about fetching: whatever a server does, what arrives is one whole file or an error."""
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -20,10 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastlm.cli import run
-from fastlm.corpus import generated
+from fastlm.corpus import download
 from fastlm.corpus.__main__ import _mirror, main
 from fastlm.corpus.download import BASE_URL, DATASETS, DownloadError, fetch, fetch_dataset
-from fastlm.corpus.generated import PrintedProgress
 from fastlm.files.compression import decompress, read_blocks
 
 CONTENT = bytes(range(256)) * 40
@@ -123,18 +123,6 @@ def test_fetched_file_is_what_the_server_has_and_is_recorded(plan: Plan, tmp_pat
     assert sorted(path.name for path in out.parent.iterdir()) == ["file.bin", "sources.json"]
 
 
-def test_progress_is_printed_with_the_total_of_its_own_file(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(generated, "_SECONDS_BETWEEN_LINES", 0.0)
-    show = PrintedProgress("two files")
-    for what, n in (("total", 2_000_000), ("bytes", 1_000_000), ("bytes", 2_000_000), ("bytes", 3)):
-        show(what, n)  # the server does not say how large the second one is
-    assert capsys.readouterr().err.splitlines() == [
-        "two files: 1.0 of 2.0 MB", "two files: 2.0 of 2.0 MB", "two files: 0.0 MB",
-    ]  # fmt: skip
-
-
 def test_empty_file_is_fetched(plan: Plan, tmp_path: Path) -> None:
     plan.files["/file"] = b""
     assert get(plan, tmp_path / "f") == b""
@@ -174,6 +162,29 @@ def test_a_kill_before_the_record_is_in_no_ones_way(plan: Plan, tmp_path: Path) 
     assert not (tmp_path / "sources.json").exists()
     assert get(plan, tmp_path / "f") == CONTENT
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "sources.json"]
+    assert len(plan.requests) == 1  # the next call only records it
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_error_before_the_record_is_in_no_ones_way(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """The file is recorded by the next call, which does not fetch it again."""
+
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(download, "_write_record", failing)
+        for _ in range(2):
+            with pytest.raises(type(error)):
+                get(plan, tmp_path / "f")
+    assert get(plan, tmp_path / "f") == CONTENT
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "sources.json"]
+    assert len(plan.requests) == 1
+    record = json.loads((tmp_path / "sources.json").read_text())["f"]
+    assert record["sha256"] == hashlib.sha256(CONTENT).hexdigest()
+    assert (record["url"], record["etag"]) == (plan.url + "/file", '"one"')
 
 
 def test_break_is_resumed_within_the_call(plan: Plan, tmp_path: Path) -> None:
@@ -427,6 +438,88 @@ def test_dataset_arrives_unpacked_and_once(plan: Plan, tmp_path: Path, name: str
     text = texts[f"{name}/train.txt"]
     assert records["train.txt"]["sha256"] == hashlib.sha256(text).hexdigest()
     assert records["train.txt"]["url"] == f"{plan.url}/{DATASETS[name]['train.txt']}"
+
+
+@pytest.mark.parametrize("stopped_by", ["_write_record", "decompress", "_forget"])
+@pytest.mark.parametrize("n_before", [0, 1, 2, 3])
+def test_wherever_unpacking_stops_the_same_call_ends_it(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_by: str, n_before: int
+) -> None:
+    texts = serve_datasets(plan)
+    original = getattr(download, stopped_by)
+    n_calls = 0
+
+    def stopping(*arguments: object) -> object:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls > n_before:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(download, stopped_by, stopping)
+        fetch_dataset("owt", tmp_path, base_url=plan.url)
+    fetch_dataset("owt", tmp_path, base_url=plan.url)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "sources.json", "train.txt", "valid.txt",
+    ]  # fmt: skip
+    assert sorted(json.loads((tmp_path / "sources.json").read_text())) == ["train.txt", "valid.txt"]
+    for name in ("train.txt", "valid.txt"):
+        assert (tmp_path / name).read_bytes() == texts[f"owt/{name}"]
+    assert len(plan.requests) == 2
+
+
+OTHER_SOURCES = [
+    b'["my notes"]',
+    b'{"train.txt": "from a friend"}',
+    b'{"train.txt": {"by": "a friend"}}',
+    b'{"train.txt": {"url": 3}}',
+    b"my notes",
+    b'{"a": "\xff"}',
+    b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("raw", OTHER_SOURCES)
+def test_sources_of_another_shape_are_refused_before_the_download(
+    plan: Plan, tmp_path: Path, raw: bytes
+) -> None:
+    serve_datasets(plan)
+    (tmp_path / "sources.json").write_bytes(raw)
+    for call in (
+        lambda: fetch(plan.url + "/file", tmp_path / "f"),
+        lambda: fetch_dataset("tinystories", tmp_path, base_url=plan.url),
+        lambda: fetch_dataset("owt", tmp_path, base_url=plan.url),
+    ):
+        with pytest.raises(ValueError, match=r"sources\.json: expected .*; move it, or ") as raised:
+            call()
+        assert "\n" not in str(raised.value)
+    assert plan.requests == []
+    assert (tmp_path / "sources.json").read_bytes() == raw
+    assert [path.name for path in tmp_path.iterdir()] == ["sources.json"]
+
+
+@pytest.mark.parametrize(("first", "second"), [("owt", "tinystories"), ("tinystories", "owt")])
+def test_a_data_set_does_not_replace_another(
+    plan: Plan, tmp_path: Path, first: str, second: str
+) -> None:
+    texts = serve_datasets(plan)
+    fetch_dataset(first, tmp_path, base_url=plan.url)
+    records = json.loads((tmp_path / "sources.json").read_text())
+    with pytest.raises(FileExistsError, match=r"train\.txt is of http://.*; give another --out"):
+        fetch_dataset(second, tmp_path, base_url=plan.url)
+    assert (tmp_path / "train.txt").read_bytes() == texts[f"{first}/train.txt"]
+    assert len(plan.requests) == 2
+    plan.files |= {f"/mirror{path}": content for path, content in plan.files.items()}
+    fetch_dataset(first, tmp_path, base_url=plan.url + "/mirror")
+    assert len(plan.requests) == 4
+    other = tmp_path / "other"  # a call was killed while it unpacked the file
+    other.mkdir()
+    (other / "sources.json").write_text(json.dumps({"valid.txt.gz": records["valid.txt"]}))
+    with pytest.raises(
+        FileExistsError, match=r"valid\.txt\.gz is of http://.*; give another --out"
+    ):
+        fetch_dataset(second, other, base_url=plan.url)
 
 
 def test_damaged_archive_is_fetched_again_by_the_next_call(plan: Plan, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Prepared data: the text comes back from the tokens, nothing is written from bad input."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -151,8 +153,6 @@ def test_vocabulary_below_the_bytes_is_refused_before_anything_is_written(corpus
 
 
 def copy_of(prepared: Path, folder: Path) -> Path:
-    import shutil
-
     shutil.copytree(prepared, folder)
     return folder
 
@@ -180,6 +180,52 @@ def test_files_that_are_not_what_meta_says_are_refused(prepared, tmp_path):
         open_prepared(folder)
     with pytest.raises(FileNotFoundError, match=r"python -m fastlm.data prepare"):
         open_prepared(tmp_path)
+
+
+def cut_ids(folder: Path) -> None:
+    (folder / "train.bin").write_bytes((folder / "train.bin").read_bytes()[:-2])
+
+
+def change_an_id(folder: Path) -> None:
+    raw = bytearray((folder / "val.bin").read_bytes())
+    raw[0] ^= 1
+    (folder / "val.bin").write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut_ids, r"train.bin holds \d+ bytes"),
+        (change_an_id, "val.bin was changed since it was made"),
+        (lambda folder: (folder / "train.bin").unlink(), "train.bin is missing"),
+        (lambda folder: shutil.rmtree(folder / "tokenizer"), "expected a tokenizer in"),
+        (
+            lambda folder: (folder / "meta.json").write_text(
+                (folder / "meta.json")
+                .read_text()
+                .replace('"vocab_size": 400', '"vocab_size":  401', 1)
+            ),
+            "meta.json is not a description of token files",
+        ),
+    ],
+)
+def test_damaged_data_are_made_anew_by_the_same_call(damage, message, corpus, prepared, tmp_path):
+    folder = copy_of(prepared, tmp_path / "d")
+    damage(folder)
+    said: list[str] = []
+    prepare(corpus, folder, vocab_size=400, say=said.append)
+    assert re.match(rf"made anew: the data in {folder} cannot be used: .*{message}", said[0])
+    assert sum(line.startswith("made anew") for line in said) == 1
+    for name in ("train.bin", "val.bin", "meta.json", "tokenizer/vocab.json"):
+        assert (folder / name).read_bytes() == (prepared / name).read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+    cut_ids(folder)
+    (folder / "runs").mkdir()
+    with pytest.raises(FileExistsError, match="prepare the data again: .*/d also holds runs; move"):
+        prepare(corpus, folder, vocab_size=400)
+    assert (folder / "runs").is_dir()
+    with pytest.raises(FileExistsError, match="another vocab_size"):
+        prepare(corpus, folder, vocab_size=300)
 
 
 def test_foreign_folder_is_not_touched(corpus, tmp_path):

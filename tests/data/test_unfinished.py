@@ -17,14 +17,15 @@ from typing import NamedTuple
 
 import pytest
 from crashing_disk import Recording, Site, write_tree
-from kill_while_preparing import STORIES, small_records
+from kill_while_preparing import STORIES, small_notes
 
 from fastlm.cli import run
 from fastlm.corpus import documents
 from fastlm.data import open_prepared, prepare, prepared
 from fastlm.data.__main__ import main
-from fastlm.files import destination, resumed, tokens
+from fastlm.files import destination, notes, resumed
 from fastlm.files.tokens import TokenWriter
+from fastlm.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 END = "<|endoftext|>"
@@ -34,8 +35,8 @@ BEGUN_ANEW = "begun anew: what an earlier call left in "
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch) -> None:
-    """Blocks and records of few bytes, so that a small text has many; no disk is waited for."""
-    small_records(monkeypatch.setattr)
+    """Blocks and notes of few bytes, so that a small text has many; no disk is waited for."""
+    small_notes(monkeypatch.setattr)
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
@@ -322,6 +323,22 @@ def test_a_folder_may_be_prepared_into_itself(tmp_path):
         assert (tmp_path / "text" / "d" / name).read_bytes() == (tmp_path / "d" / name).read_bytes()
 
 
+def test_what_was_begun_in_the_current_folder_goes_on_from_another(tmp_path, monkeypatch):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "d").mkdir()
+    corpus = text_file(tmp_path / "text")
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path / "d")
+        said = interrupt(corpus, Path())
+    assert said[-1] == "what is done is kept in .: the same command goes on from there"
+    said = interrupt(corpus, tmp_path / "d", after=1)
+    assert said[0].startswith(GOING_ON)
+    assert said[-1].startswith(f"what is done is kept in {tmp_path}/d: ")
+    prepare(corpus, tmp_path / "d", vocab_size=300)
+    assert names(tmp_path / "d") == ["meta.json", "tokenizer", "train.bin", "val.bin"]
+    assert names(tmp_path) == ["d", "text"]
+
+
 def test_interrupted_before_there_is_a_tokenizer_nothing_stays(tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -380,7 +397,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], dict, str]] = {
     "ids changed": (
         lambda path: tokens_path(path).write_bytes(b"xyz" + tokens_path(path).read_bytes()[3:]),
         {},
-        r"train\.bin does not hold the ids that were recorded",
+        r"train\.bin does not hold the ids that were noted",
     ),
     "ids gone": (lambda path: tokens_path(path).unlink(), {}, "does not hold the ids that were"),
     "tokenizer": (
@@ -440,6 +457,66 @@ def test_bad_text_met_late_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="got an invalid byte at offset"):
         prepare(tmp_path / "a.txt", tmp_path / "d", vocab_size=300)
     assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"n_threads": 0}, "n_threads must be at least 1: got 0"),
+        ({"val_fraction": 0.7}, r"val_fraction must lie in \(0, 0.5\]: got 0.7"),
+        ({"shard_tokens": 0}, "shard_tokens must be at least 1: got 0"),
+        ({"text_field": "body"}, "expected a JSON object with a field 'body'"),
+    ],
+)
+def test_a_wrong_argument_costs_nothing_of_what_was_done(wrong, message, tmp_path):
+    (tmp_path / "text").mkdir()
+    corpus = json_lines(tmp_path / "text")
+    interrupt(corpus, tmp_path / "d")
+    kept = names(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        prepare(corpus, tmp_path / "d", **({"vocab_size": 300} | wrong))
+    assert names(tmp_path) == kept
+    said: list[str] = []
+    prepare(corpus, tmp_path / "d", vocab_size=300, say=said.append)
+    assert said[0].startswith(GOING_ON)
+
+
+def test_a_tokenizer_that_cannot_be_used_costs_nothing_of_what_was_done(tmp_path):
+    (tmp_path / "text").mkdir()
+    corpus = text_file(tmp_path / "text")
+    Tokenizer({i: bytes([i]) for i in range(256)}, []).save(tmp_path / "t")
+    interrupt(corpus, tmp_path / "d")
+    kept = names(tmp_path)
+    with pytest.raises(ValueError, match=r"the tokenizer in .*t has no <\|endoftext\|> token"):
+        prepare(corpus, tmp_path / "d", vocab_size=300, tokenizer=tmp_path / "t")
+    assert names(tmp_path) == kept
+
+
+def test_an_error_that_is_not_of_the_texts_leaves_the_work(tmp_path, monkeypatch):
+    (tmp_path / "text").mkdir()
+    corpus = text_file(tmp_path / "text")
+    interrupt(corpus, tmp_path / "d")
+
+    def failing(self, ids):
+        raise ValueError("something else")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenWriter, "write", failing)
+        with pytest.raises(ValueError, match="something else"):
+            prepare(corpus, tmp_path / "d", vocab_size=300)
+    assert names(tmp_path) == [f"{destination.NOTE}d", f"{destination.UNFINISHED}d", "text"]
+
+
+def test_a_name_that_is_not_utf8_is_no_hindrance(tmp_path):
+    (tmp_path / "text").mkdir()
+    corpus = text_file(tmp_path / "text")
+    path = corpus[0].rename(tmp_path / "text" / os.fsdecode(b"caf\xe9.txt"))
+    interrupt([path], tmp_path / "d")
+    said: list[str] = []
+    prepare([path], tmp_path / "d", vocab_size=300, say=said.append)
+    assert said[0].startswith(GOING_ON)
+    prepare([path], tmp_path / "d", vocab_size=300, say=said.append)
+    assert said[-1] == f"data in {tmp_path}/d is up to date"
 
 
 def test_a_full_disk_is_gone_on_with_when_there_is_room(tmp_path):
@@ -586,7 +663,7 @@ def check_states(recording: Recording, corpus: list[Path], whole: dict, folder: 
 
 @pytest.fixture
 def corpus(tmp_path, monkeypatch) -> list[Path]:
-    monkeypatch.setattr(tokens, "RECORD_BYTES", 3000)
+    monkeypatch.setattr(notes, "NOTE_BYTES", 3000)
     (tmp_path / "text").mkdir()
     return text_file(tmp_path / "text")
 

@@ -133,6 +133,56 @@ def test_an_empty_folder_counts_as_none(tmp_path):
     assert names(tmp_path / "empty") == ["new"]
 
 
+LEFTOVERS = (
+    "PARTIAL",
+    "LOCK",
+    "SCRATCH",
+    "REPLACED",
+    "REMOVED",
+    "CLEARING",
+    "MOVING",
+    "UNFINISHED",
+    "NOTE",
+)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("is_inside", [False, True])
+@pytest.mark.parametrize("leftover", LEFTOVERS)
+def test_looking_changes_nothing(leftover, is_inside, replace, tmp_path, monkeypatch):
+    prefix = getattr(destination, leftover)
+    folder = tmp_path / "d" if is_inside else tmp_path
+    folder.mkdir(exist_ok=True)
+    if leftover in ("LOCK", "NOTE"):
+        (folder / f"{prefix}d").touch()
+    else:
+        (folder / f"{prefix}d").mkdir()
+        (folder / f"{prefix}d/file").write_bytes(OLD)
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+    for here in (tmp_path, folder):
+        monkeypatch.chdir(here)
+        with contextlib.suppress(FileExistsError):
+            disk.check_new_folder(tmp_path / "d", replace=replace)
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("leftover", ["REPLACED", "MOVING"])
+def test_what_a_killed_call_would_have_put_back_is_there(leftover, tmp_path, monkeypatch):
+    path = tmp_path / "d"
+    if leftover == "MOVING":  # it is filled from inside
+        path.mkdir()
+        monkeypatch.chdir(path)
+    kept = (path if leftover == "MOVING" else tmp_path) / f"{getattr(destination, leftover)}d"
+    kept.mkdir()
+    (kept / "old").write_bytes(OLD)
+    with pytest.raises(FileExistsError, match=f"d is there already, as .*/{kept.name}: rename"):
+        disk.check_new_folder(path)
+    disk.check_new_folder(path, replace=True)
+    with pytest.raises(FileExistsError, match="d is there already"):
+        never(disk.whole_folder(path))
+    assert (path / "old").read_bytes() == OLD
+
+
 @pytest.mark.parametrize("replace", [False, True])
 def test_a_file_in_place_of_a_folder_and_the_other_way_round(replace, tmp_path):
     (tmp_path / "file").write_bytes(OLD)

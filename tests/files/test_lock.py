@@ -136,11 +136,9 @@ def test_of_many_at_once_one_makes_what_is_not_to_be_replaced(tmp_path):
 def test_who_holds_the_lock_makes_the_path_in_it(tmp_path):
     with disk.locked(tmp_path / "a/made"), disk.scratch_folder(tmp_path / "a/made") as scratch:
         (scratch / "spool").write_bytes(OLD)
-        with disk.whole_folder(tmp_path / "a/made", is_locked=True) as partial:
-            shutil.copyfile(scratch / "spool", partial / "copy")
-        with disk.whole_file(tmp_path / "a/file", is_locked=True):
-            pass
-    assert names(tmp_path / "a") == ["file", "made"]
+        with resumed.resumed_folder(tmp_path / "a/made", is_locked=True) as part:
+            shutil.copyfile(scratch / "spool", part.folder / "copy")
+    assert names(tmp_path / "a") == ["made"]
 
 
 @pytest.mark.parametrize("kind", ["none here", "none on this file system"])

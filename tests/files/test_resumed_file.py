@@ -49,6 +49,35 @@ def test_a_resumed_file_without_a_byte_leaves_nothing(ends_well, tmp_path):
     assert names(tmp_path) == []
 
 
+def test_an_error_after_the_name_leaves_the_note(tmp_path):
+    """The work that follows the name is still to be done: finish_named does it, once."""
+    path = tmp_path / "file"
+
+    def fail() -> None:
+        with resumed.resumed_file(path) as part:
+            part.file.write(NEW)
+            part.write_note({"of": "text"})
+            part.give_name()
+            raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        fail()
+    assert names(tmp_path) == ["file", "file.part.json"]
+    assert resumed.was_named(path)
+
+    def fail_again(note: dict) -> None:
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        resumed.finish_named(path, fail_again)
+    assert resumed.was_named(path)
+    notes: list[dict] = []
+    for _ in range(2):
+        resumed.finish_named(path, notes.append)
+    assert notes == [{"of": "text"}]
+    assert names(tmp_path) == ["file"]
+
+
 @pytest.mark.parametrize("note", [b"{", b"[1]", b"\xff", b"[" * 100_000, b""])
 def test_a_note_that_cannot_be_read_says_nothing(note, tmp_path):
     (tmp_path / "file.part.json").write_bytes(note)

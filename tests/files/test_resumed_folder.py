@@ -124,11 +124,54 @@ def test_a_folder_that_has_to_stay_is_filled_from_inside(tmp_path, monkeypatch):
     assert names(tmp_path) == ["a.bin", "meta.json"]
 
 
+def test_what_was_begun_inside_goes_on_by_any_name(tmp_path, monkeypatch):
+    """A folder that was filled from inside cannot be renamed while unfinished work is in it."""
+    folder = tmp_path / "d"
+    folder.mkdir()
+    with monkeypatch.context() as patch:
+        patch.chdir(folder)
+        begin(Path(), note={"n": 4})
+    assert names(folder) == [f"{destination.NOTE}d", f"{destination.UNFINISHED}d"]
+    disk.check_new_folder(folder)
+    begin(folder, note={"n": 5})
+    with resumed.resumed_folder(folder) as part:
+        assert part.read_note() == {"n": 5}
+        assert (part.folder / "a.bin").read_bytes() == b"half"
+    assert names(tmp_path) == ["d"]
+    assert names(folder) == ["a.bin"]
+
+
+def test_another_folder_may_be_made_around_unfinished_work(tmp_path):
+    begin(tmp_path / "outer/inner", note={"n": 4})
+    disk.check_new_folder(tmp_path / "outer")
+    with disk.whole_folder(tmp_path / "outer") as partial:
+        (partial / "new").touch()
+    with resumed.resumed_folder(tmp_path / "outer/inner") as part:
+        assert part.read_note() == {"n": 4}
+    assert names(tmp_path / "outer") == ["inner", "new"]
+
+
+@pytest.mark.parametrize("make", [resumed.resumed_file, resumed.resumed_folder])
+def test_sweeping_leaves_a_note_that_is_being_written(make, tmp_path, monkeypatch):
+    def flush(handle: int) -> None:
+        disk.sweep(tmp_path)
+
+    with make(tmp_path / "d") as part:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", flush)
+            part.write_note({"n": 1})
+        assert part.read_note() == {"n": 1}
+        if make is resumed.resumed_file:
+            part.give_name()
+    assert names(tmp_path) == ["d"]
+
+
 @pytest.mark.parametrize("make", [resumed.resumed_file, resumed.resumed_folder])
 def test_a_kill_while_a_note_is_written_leaves_nothing_behind(make, tmp_path):
     """The next call removes the partial note, whether or not it writes one itself."""
     name = "d.part.json" if make is resumed.resumed_file else f"{destination.NOTE}d"
     (tmp_path / f"{destination.PARTIAL}{name}").write_text('{"n"')
+    (tmp_path / f"{destination.LOCK}{name}").touch()
     with make(tmp_path / "d") as part:
         if make is resumed.resumed_file:
             part.give_name()

@@ -18,16 +18,9 @@ from short_runs import assert_same_weights, config, interrupted_after, losses
 from fastlm.data import open_prepared, prepare
 from fastlm.data.windows import batches, get_batch, take_windows, window_starts
 from fastlm.evaluate import evaluate_loss
-from fastlm.files import tokens as files_tokens
-from fastlm.files.tokens import (
-    End,
-    RecordTimes,
-    ShardedTokens,
-    TokenWriter,
-    Written,
-    open_single,
-    write_recorded,
-)
+from fastlm.files import notes
+from fastlm.files.notes import End, NoteTimes, write_noted
+from fastlm.files.tokens import ShardedTokens, TokenWriter, Written, open_single
 from fastlm.train import train
 
 SHARD_TOKENS = 1009
@@ -140,9 +133,9 @@ def test_a_writer_goes_on_behind_any_ids_of_an_earlier_one(sizes, shard_tokens, 
     """The earlier one wrote more by then, or less, or all."""
     whole, arrays = cut(sizes)
     options = {"dtype": "uint32", "shard_tokens": shard_tokens}
-    for n_recorded in range(len(arrays) + 1):
-        for n_written in range(n_recorded, len(arrays) + 1):
-            folder = tmp_path / f"{n_recorded}-{n_written}"
+    for n_noted in range(len(arrays) + 1):
+        for n_written in range(n_noted, len(arrays) + 1):
+            folder = tmp_path / f"{n_noted}-{n_written}"
             folder.mkdir()
             earlier = TokenWriter(folder / "a.bin", **options)
             written = [earlier.written, *map(earlier.write, arrays[:n_written])]
@@ -150,21 +143,21 @@ def test_a_writer_goes_on_behind_any_ids_of_an_earlier_one(sizes, shard_tokens, 
                 earlier.close()
             else:
                 earlier.finish()
-            later = TokenWriter(folder / "a.bin", after=written[n_recorded], **options)
-            assert later.written == written[n_recorded]
-            for array in arrays[n_recorded:]:
+            later = TokenWriter(folder / "a.bin", after=written[n_noted], **options)
+            assert later.written == written[n_noted]
+            for array in arrays[n_noted:]:
                 later.write(array)
             assert_written(folder, later.finish(), whole, shard_tokens)
             # One that writes nothing more leaves nothing of what lay behind.
-            n_kept = written[n_recorded].n_ids
-            last = TokenWriter(folder / "a.bin", after=written[n_recorded], **options)
+            n_kept = written[n_noted].n_ids
+            last = TokenWriter(folder / "a.bin", after=written[n_noted], **options)
             if n_kept:
                 assert_written(folder, last.finish(), whole[:n_kept], shard_tokens)
 
 
 @pytest.mark.parametrize("shard_tokens", [None, 4])
 @pytest.mark.parametrize("damage", ["changed", "cut", "missing"])
-def test_ids_that_are_not_as_recorded_are_not_gone_on_with(shard_tokens, damage, tmp_path):
+def test_ids_that_are_not_as_noted_are_not_gone_on_with(shard_tokens, damage, tmp_path):
     options = {"dtype": "uint16", "shard_tokens": shard_tokens}
     writer = TokenWriter(tmp_path / "a.bin", **options)
     written = writer.write(np.arange(9, dtype=np.uint16))
@@ -175,7 +168,7 @@ def test_ids_that_are_not_as_recorded_are_not_gone_on_with(shard_tokens, damage,
         path.unlink()
     else:
         path.write_bytes(raw[:-1] if damage == "cut" else b"x" + raw[1:])
-    with pytest.raises(ValueError, match=r"a\.bin does not hold the ids that were recorded"):
+    with pytest.raises(ValueError, match=r"a\.bin does not hold the ids that were noted"):
         TokenWriter(tmp_path / "a.bin", after=written, **options)
 
 
@@ -203,14 +196,14 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize(
-    ("every_bytes", "every_seconds", "recorded"),
+    ("every_bytes", "every_seconds", "expected"),
     [(100, 1e9, [100, 200, 300]), (150, 1e9, [150, 300, 350]), (1e9, 0.0, range(50, 351, 50))],
 )
-def test_records_come_with_text_and_with_time_and_at_an_error(
-    every_bytes, every_seconds, recorded, tmp_path, monkeypatch
+def test_notes_come_with_text_and_with_time_and_at_an_error(
+    every_bytes, every_seconds, expected, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(files_tokens, "RECORD_BYTES", every_bytes)
-    monkeypatch.setattr(files_tokens, "RECORD_SECONDS", every_seconds)
+    monkeypatch.setattr(notes, "NOTE_BYTES", every_bytes)
+    monkeypatch.setattr(notes, "NOTE_SECONDS", every_seconds)
     ids = np.arange(3, dtype=np.uint16)
     ends: deque[End] = deque()
 
@@ -228,15 +221,13 @@ def test_records_come_with_text_and_with_time_and_at_an_error(
             assert writer.written == written
             kept.append((end, written.n_ids))
 
-        def record(kept=kept, noted=noted) -> None:
+        def note(kept=kept, noted=noted) -> None:
             noted.append(kept[-1])
 
         with pytest.raises(Stop), contextlib.closing(writer):
-            write_recorded(
-                arrays(n), ends, writer, RecordTimes(), text_bytes=0, keep=keep, record=record
-            )
+            write_noted(arrays(n), ends, writer, NoteTimes(), text_bytes=0, keep=keep, note=note)
         assert noted[-1] == (End(50 * n, f"place {50 * n}"), 3 * n)
-    assert sorted({end.text_bytes for end, _ in noted}) == sorted({*recorded, 350})
+    assert sorted({end.text_bytes for end, _ in noted}) == sorted({*expected, 350})
     assert all(n_ids == 3 * end.text_bytes // 50 for end, n_ids in noted)
 
 

@@ -17,20 +17,20 @@ from pathlib import Path
 from fastlm.corpus import documents
 from fastlm.corpus.stories import generate_stories
 from fastlm.data import prepare
-from fastlm.files import tokens
+from fastlm.files import notes
 from fastlm.tokenizer import pieces
 from fastlm.tokenizer.bpe import blocks
 
 STORIES = list(generate_stories(seed=0, n_bytes=25_000))
 
 
-def small_records(set_attribute: Callable[[object, str, object], object]) -> None:
-    """Make pieces, blocks and the text between two records so small that a small text has many."""
+def small_notes(set_attribute: Callable[[object, str, object], object]) -> None:
+    """Make pieces, blocks and the text between two notes so small that a small text has many."""
     defaults = documents.iter_pieces.__kwdefaults__ | {"piece_characters": 300, "block_bytes": 256}
     set_attribute(documents.iter_pieces, "__kwdefaults__", defaults)
     for module in (pieces, blocks):
         set_attribute(module, "BLOCK_BYTES", 400)
-    set_attribute(tokens, "RECORD_BYTES", 900)
+    set_attribute(notes, "NOTE_BYTES", 900)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -51,7 +51,7 @@ def start(text: Path, out: Path) -> tuple[int, int]:
 
 def main() -> None:
     folder, n_kills, rng = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
-    small_records(setattr)
+    small_notes(setattr)
     os.fsync = lambda handle: None  # what is written survives the process all the same
     text, out = folder / "text.txt", folder / "run" / "d"
     text.write_text("<|endoftext|>".join(STORIES))

@@ -208,9 +208,7 @@ class TestCommands:
         _, errors = done.communicate()
         assert done.returncode == 0
         assert errors.count("\n") == 1
-        assert (
-            "warning: x.bin.part has no record that can be read: encoding starts afresh" in errors
-        )
+        assert "warning: x.bin.part has no note that can be read: encoding starts afresh" in errors
 
 
 @pytest.fixture(scope="module")
@@ -259,14 +257,14 @@ class TestInterruption:
         done = self.interrupted(*words, n_bytes=8_000_000, cwd=folder)
         assert done.returncode == 130
         assert done.stderr == "interrupted; the same command goes on from here\n"
-        record = json.loads((folder / "ids.bin.part.json").read_text())
-        assert 8_000_000 <= record["bytes_read"] < (folder / "large.txt").stat().st_size
+        note = json.loads((folder / "ids.bin.part.json").read_text())
+        assert 8_000_000 <= note["bytes_read"] < (folder / "large.txt").stat().st_size
         assert not (folder / "ids.bin").exists()
 
         process = command(*words, cwd=folder)
         told, errors = process.communicate()
         assert (process.returncode, errors) == (0, "")
-        assert f"{record['bytes_read']:,} of them encoded before" in told
+        assert f"{note['bytes_read']:,} of them encoded before" in told
         expected = np.concatenate(list(tokenizer.encode_file_blocks(folder / "large.txt")))
         np.testing.assert_array_equal(np.fromfile(folder / "ids.bin", "<u2"), expected)
         assert not list(folder.glob("*.part*"))
@@ -290,6 +288,27 @@ class TestMeter:
         ]
         assert LINE_SECONDS == 10
 
+    def test_each_of_several_files_has_its_own_total_and_rate(self, capsys):
+        times = iter(range(0, 200, 20))
+        with Meter(clock=lambda: next(times)) as meter:
+            show = meter.in_bytes("two files")
+            for what, n in (
+                ("total", 8_000_000),
+                ("bytes", 2_000_000),  # those of an earlier call
+                ("bytes", 4_000_000),
+                ("bytes", 8_000_000),
+                ("bytes", 1_000_000),  # the server does not say how large the second one is
+                ("bytes", 3_000_000),
+            ):
+                show(what, n)
+        assert capsys.readouterr().err.splitlines() == [
+            "two files: 2.0 of 8.0 MB",
+            "two files: 4.0 of 8.0 MB, 0.1 MB/s, 0:40 left",
+            "two files: 8.0 of 8.0 MB, 0.1 MB/s, 0:00 left",
+            "two files: 1.0 MB",
+            "two files: 3.0 MB, 0.1 MB/s",
+        ]
+
     def test_a_terminal_gets_a_bar_that_goes_away(self, monkeypatch):
         class Terminal(io.StringIO):
             def isatty(self) -> bool:
@@ -302,9 +321,12 @@ class TestMeter:
         with Meter(clock=lambda: next(times)) as meter:
             for n_bytes in (0, 100_000_000):
                 meter.update("reading", n_bytes, 400_000_000, unit="bytes")
+            for n_bytes in (0, 3_000_000):
+                meter.update("downloading", n_bytes, None, unit="bytes")
             meter.update("learning", 5, 10, unit="merges")
         shown = sys.stderr.getvalue()
         assert "100.0 of 400.0 MB, 100.0 MB/s, 0:03 left" in shown
+        assert "3.0 MB, 3.0 MB/s" in shown
         assert "5 of 10 merges" in shown
         assert shown.endswith("\x1b[2K") or "\x1b[2K" in shown.split("5 of 10 merges")[-1]
 

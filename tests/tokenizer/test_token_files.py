@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastlm.files import tokens as files_tokens
+from fastlm.files import notes
 from fastlm.files.tokens import open_single
 from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
 from fastlm.tokenizer import text_blocks as text_files
@@ -31,7 +31,7 @@ def tokenizer() -> Tokenizer:
 def small_blocks(monkeypatch):
     for module in (blocks, text_files):
         monkeypatch.setattr(module, "BLOCK_BYTES", 300)
-    monkeypatch.setattr(files_tokens, "RECORD_BYTES", 1000)
+    monkeypatch.setattr(notes, "NOTE_BYTES", 1000)
 
 
 @pytest.fixture
@@ -101,9 +101,9 @@ class TestEncodeFile:
         with pytest.raises(error):
             tokenizer.encode_file(text, out, on_progress=stop_after(n_bytes, error))
         assert files_beside(text) == {"ids.bin.part", "ids.bin.part.json"}
-        record = json.loads(out.with_name("ids.bin.part.json").read_text())
-        assert record["bytes_read"] >= n_bytes
-        assert str(text.parent) not in json.dumps(record)
+        note = json.loads(out.with_name("ids.bin.part.json").read_text())
+        assert note["bytes_read"] >= n_bytes
+        assert str(text.parent) not in json.dumps(note)
         with pytest.raises(error):
             tokenizer.encode_file(text, out, on_progress=stop_after(n_bytes + 700, error))
         told = []
@@ -113,15 +113,15 @@ class TestEncodeFile:
         assert count == len(tokenizer.encode(TEXT))
         assert files_beside(text) == {"ids.bin", "ids.bin.json"}
 
-    def test_killed_process_is_resumed_from_its_last_record(self, tokenizer, text):
+    def test_killed_process_is_resumed_from_its_last_note(self, tokenizer, text):
         out = text.with_name("ids.bin")
         tokenizer.save(text.with_name("t"))
         code = (
             "import os, sys\nfrom pathlib import Path\n"
-            "from fastlm.files import tokens\n"
+            "from fastlm.files import notes\n"
             "from fastlm.tokenizer import Tokenizer, text_blocks as text_files\n"
             "from fastlm.tokenizer.bpe import blocks\n"
-            "blocks.BLOCK_BYTES = text_files.BLOCK_BYTES = 300\ntokens.RECORD_BYTES = 1000\n"
+            "blocks.BLOCK_BYTES = text_files.BLOCK_BYTES = 300\nnotes.NOTE_BYTES = 1000\n"
             "die = lambda what, n: os._exit(9) if n > 3500 else None\n"
             "Tokenizer.load('t').encode_file('text.txt', 'ids.bin', on_progress=die)"
         )
@@ -132,13 +132,13 @@ class TestEncodeFile:
             env=os.environ | {"PYTHONPATH": str(root)},
         )
         assert done.returncode == 9
-        record = json.loads(out.with_name("ids.bin.part.json").read_text())
+        note = json.loads(out.with_name("ids.bin.part.json").read_text())
         told = []
         tokenizer.encode_file(text, out, on_progress=lambda _, n: told.append(n))
-        assert told[0] == record["bytes_read"] >= 1000
+        assert told[0] == note["bytes_read"] >= 1000
         assert read_ids(out, tokenizer) == tokenizer.encode(TEXT)
 
-    def test_ids_past_the_record_are_cut_off(self, tokenizer, text):
+    def test_ids_past_the_note_are_cut_off(self, tokenizer, text):
         out = text.with_name("ids.bin")
         with pytest.raises(Stop):
             tokenizer.encode_file(text, out, on_progress=stop_after(1500))
@@ -161,25 +161,25 @@ class TestEncodeFile:
         [
             ("text", "is of another text, or the text has changed"),
             ("tokenizer", "is of another tokenizer"),
-            ("record", "has no record that can be read"),
-            ("no record", "has no record that can be read"),
-            ("part", "does not hold the ids that its record says"),
-            ("ids", "does not hold the ids that its record says"),
+            ("note", "has no note that can be read"),
+            ("no note", "has no note that can be read"),
+            ("part", "does not hold the ids that its note says"),
+            ("ids", "does not hold the ids that its note says"),
         ],
     )
     def test_what_does_not_match_starts_afresh(self, tokenizer, text, change, message):
         out = text.with_name("ids.bin")
-        part, record = out.with_name("ids.bin.part"), out.with_name("ids.bin.part.json")
+        part, note = out.with_name("ids.bin.part"), out.with_name("ids.bin.part.json")
         with pytest.raises(Stop):
             tokenizer.encode_file(text, out, on_progress=stop_after(1500))
         if change == "text":
             text.write_bytes(TEXT.encode().replace(b"cat", b"dog"))
         elif change == "tokenizer":
             tokenizer = Tokenizer(tokenizer.vocab, tokenizer.merges[:-1], [END])
-        elif change == "record":
-            record.write_text("{")
-        elif change == "no record":
-            record.unlink()
+        elif change == "note":
+            note.write_text("{")
+        elif change == "no note":
+            note.unlink()
         elif change == "part":
             part.write_bytes(b"12")
         elif change == "ids":
@@ -194,7 +194,7 @@ class TestEncodeFile:
         text.write_bytes(BAD)
         out = text.with_name("ids.bin")
         position = BAD.index(0xFF)
-        for _ in range(2):  # the second time from the record: the place is the same
+        for _ in range(2):  # the second time from the note: the place is the same
             with pytest.raises(ValueError, match=rf"text\.txt must be UTF-8: .* byte {position};"):
                 tokenizer.encode_file(text, out)
         told = []

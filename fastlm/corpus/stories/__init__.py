@@ -21,7 +21,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 
-from fastlm.corpus.documents import SEPARATOR
+from fastlm.corpus.documents import END_OF_TEXT
 from fastlm.corpus.stories.lexicon import IRREGULAR_PLURALS, PEOPLE, SCENES, SYNONYMS, THINGS
 from fastlm.corpus.stories.phrases import SENTENCES
 from fastlm.corpus.stories.plots import PLOTS
@@ -66,7 +66,7 @@ def _until_full(seed: int, n_bytes: int, index: int) -> Iterator[str]:
     while n_bytes > 0:
         text = story(seed, index)
         yield text
-        n_bytes -= len(text) + len(SEPARATOR) + 2
+        n_bytes -= len(text) + len(END_OF_TEXT) + 2
         index += 1
 
 
