@@ -20,7 +20,6 @@ from jaxtyping import UInt
 from fastlm.cli.progress import Progress
 from fastlm.files.paths import StrPath
 from fastlm.files.utf8 import refuse_surrogates, to_utf8
-from fastlm.tokenizer import folder as tokenizer_files
 from fastlm.tokenizer.bpe.blocks import (
     Loadable,
     cut_blocks,
@@ -28,9 +27,11 @@ from fastlm.tokenizer.bpe.blocks import (
     map_blocks,
     map_in_order,
 )
+from fastlm.tokenizer.bpe.errors import BadByte
 from fastlm.tokenizer.bpe.lazy_encoder import LazyEncoder
 from fastlm.tokenizer.bpe.small import NO_TOKEN
 from fastlm.tokenizer.bpe.token_bytes import TokenBytes
+from fastlm.tokenizer.folder import read_tokenizer, read_vocab_and_merges, write_tokenizer
 from fastlm.tokenizer.offsets import decode_strictly, token_spans
 from fastlm.tokenizer.special_tokens import Choice, SpecialUse, choose_special, refuse_special
 from fastlm.tokenizer.tables import Tables, hash_tables, make_tables
@@ -114,7 +115,7 @@ class Tokenizer:
             FileNotFoundError, ValueError: with the file and its fault.
         """
         return cls._from_tables(
-            tokenizer_files.read_vocab_and_merges(vocab_path, merges_path, special_tokens or ())
+            read_vocab_and_merges(vocab_path, merges_path, special_tokens or ())
         )
 
     @classmethod
@@ -130,7 +131,7 @@ class Tokenizer:
         Raises:
             FileNotFoundError, ValueError: with the file and its fault.
         """
-        return cls._from_tables(*tokenizer_files.read_tokenizer(path))
+        return cls._from_tables(*read_tokenizer(path))
 
     def save(self, folder: StrPath) -> None:
         """Write vocab.json, merges.txt, special_tokens.json, tokenizer.json and tables.npz.
@@ -138,7 +139,7 @@ class Tokenizer:
         `tokenizers` reads tokenizer.json; tables.npz only makes load quick. When it is broken off,
         the folder holds this tokenizer or the one that was there before.
         """
-        tokenizer_files.write_tokenizer(
+        write_tokenizer(
             folder, self.vocab, self.merges, self.special_tokens, self._tables, self.hash
         )
 
@@ -301,7 +302,7 @@ class Tokenizer:
     def _encode_stream(self, iterable: Iterable[str], use: SpecialUse) -> Iterator[int]:
         encoder = self._encoder_of(use.allowed)
         special = [token.encode() for token in self.special_tokens]
-        n_before = 0
+        n_before = n_bytes_before = 0
         for block in cut_blocks(
             map(to_utf8, iterable),
             special,
@@ -312,7 +313,13 @@ class Tokenizer:
                 text = block.decode()
                 refuse_special(text, use.refused, n_before=n_before)
                 n_before += len(text)
-            yield from encoder.encode(block).tolist()
+            try:
+                ids = encoder.encode(block).tolist()
+            except BadByte as error:
+                error.shift(n_bytes_before)
+                raise
+            n_bytes_before += len(block)
+            yield from ids
 
     def encode_documents(
         self,
