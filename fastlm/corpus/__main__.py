@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fastlm import cli
-from fastlm.corpus.download import BASE_URL, fetch_dataset
 from fastlm.corpus.generated import PrintedProgress, make_stories
 
 
@@ -40,6 +39,9 @@ def _tinystories(out: Path, base_url: str | None = None) -> None:
         base_url: address of a mirror, in place of https://huggingface.co/datasets; when not given,
             that in FASTLM_MIRROR, or HF_ENDPOINT with /datasets after it.
     """
+    # Slow imports come after the flags are parsed.
+    from fastlm.corpus.download import fetch_dataset
+
     url = _mirror(base_url, os.environ)
     fetch_dataset("tinystories", out, base_url=url, on_progress=PrintedProgress("tinystories"))
 
@@ -52,6 +54,9 @@ def _owt(out: Path, base_url: str | None = None) -> None:
         base_url: address of a mirror, in place of https://huggingface.co/datasets; when not given,
             that in FASTLM_MIRROR, or HF_ENDPOINT with /datasets after it.
     """
+    # Slow imports come after the flags are parsed.
+    from fastlm.corpus.download import fetch_dataset
+
     url = _mirror(base_url, os.environ)
     fetch_dataset("owt", out, base_url=url, on_progress=PrintedProgress("owt"))
 
@@ -64,6 +69,8 @@ def _mirror(base_url: str | None, environment: Mapping[str, str]) -> str:
     Raises:
         ValueError: if it is no address; the message says where it was set.
     """
+    from fastlm.corpus.download import BASE_URL
+
     mirror, endpoint = environment.get("FASTLM_MIRROR"), environment.get("HF_ENDPOINT")
     if base_url is not None:
         name, url = "--base-url", base_url
