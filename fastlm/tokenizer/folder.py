@@ -5,6 +5,7 @@ import json
 import operator
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from fastlm.files import disk
@@ -23,8 +24,12 @@ RANKS_FILE, ENCODING_FILE = "ranks.tiktoken", "encoding.json"
 _KNOWN_RANKS = ("gpt2", "r50k_base", "p50k_base")
 _PAIRS = ((VOCAB_FILE, MERGES_FILE), ("encoder.json", "vocab.bpe"))
 _READ_IN_A_FOLDER = (
-    *(name for pair in _PAIRS for name in pair),
-    *(SPECIAL_FILE, HUGGING_FACE_FILE, TABLES_FILE, RANKS_FILE, ENCODING_FILE),
+    *chain.from_iterable(_PAIRS),
+    SPECIAL_FILE,
+    HUGGING_FACE_FILE,
+    TABLES_FILE,
+    RANKS_FILE,
+    ENCODING_FILE,
 )
 
 
