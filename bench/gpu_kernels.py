@@ -35,7 +35,7 @@ from kernel_step import steps_to_time, time_step  # noqa: E402
 from kernel_timing import Timing, copy_gb_per_second, interleaved, matrix_tflops  # noqa: E402
 from readme_tables import replace_table  # noqa: E402
 
-from fastlm.devices.hardware import describe  # noqa: E402
+from fastlm.devices.hardware import configure_cuda, describe  # noqa: E402
 from kernels.cases import OPS, Inputs, Shape  # noqa: E402
 
 WHOLE = {"linear_cross_entropy"}  # timed forward and backward together
@@ -75,24 +75,43 @@ def call_of(function: Callable[..., Any], inputs: Inputs, direction: str) -> Cal
     return backward if direction == "backward" else both
 
 
+class Refused(Exception):
+    """A peer cannot compute a case; the message is the first line of its error."""
+
+
+def first_call(
+    who: str, function: Callable[..., Any], inputs: Inputs, direction: str
+) -> Callable[[], object]:
+    """A call that computes that direction, which has been made once.
+
+    Raises:
+        Refused: if a peer raises. An error of our kernel is raised as it is, and so is a TypeError
+            of a peer, which is then called with arguments that it does not take.
+    """
+    try:
+        call = call_of(function, inputs, direction)
+        call()
+    except Exception as error:
+        if who == "fastlm" or isinstance(error, TypeError):
+            raise
+        raise Refused(f"{type(error).__name__}: {error}".splitlines()[0][:200]) from error
+    return call
+
+
 def measure_case(name: str, shape: Shape, device: torch.device) -> list[dict[str, Any]]:
     """A row for each direction and contender, with figures, or with an error if it fails."""
     op, dtype = OPS[name], dtype_of(name)
     inputs = op.make(shape, op.options[0], dtype, device, torch.Generator().manual_seed(0))
     itemsize = torch.empty((), dtype=dtype).element_size()
-    moved, flops = op.bytes_moved(shape, itemsize), op.flops(shape)
+    moved, flops = op.bytes_moved(shape, itemsize), op.flops(shape, op.options[0])
     rows = []
     for direction in directions(name, inputs):
         calls, failed = {}, {}
         for who, function in contenders(name).items():
             try:
-                call = call_of(function, inputs, direction)
-                call()
-                calls[who] = call
-            except Exception as error:  # a peer may refuse a shape
-                if who == "fastlm":
-                    raise
-                failed[who] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+                calls[who] = first_call(who, function, inputs, direction)
+            except Refused as refused:
+                failed[who] = str(refused)
         which = 1 if direction == "backward" else 0
         for who, timing in interleaved(calls, device).items():
             rows.append(
@@ -127,7 +146,7 @@ def table(record: dict[str, Any]) -> str:
         who for who in dict.fromkeys(r["contender"] for r in record["rows"]) if who != "fastlm"
     ]
     lines = [
-        f"{record['machine']['device']}, {record['date']}. Times in ms.",
+        f"{chip(record['machine'])}, {record['date']}. Times in ms; attention is causal.",
         (
             f"Limits: copies {record['copy_gb_per_second']:,.0f} GB/s, matrix products in bfloat16 "
             f"{record['matrix_tflops']:,.0f} TFLOP/s."
@@ -181,10 +200,30 @@ def start_record(device: torch.device) -> dict[str, Any]:
     }
 
 
+def chip(machine: dict[str, Any]) -> str:
+    """Name of the GPU that computes, or of the CPU."""
+    return str(machine.get("gpu", machine["cpu"]))
+
+
 def default_path(machine: dict[str, Any], date: str) -> Path:
     """bench/results/GPU_DATE.json."""
-    gpu = re.sub(r"[^a-z0-9]+", "-", str(machine["device"]).lower()).strip("-")
-    return ROOT / "bench" / "results" / f"{gpu}_{date}.json"
+    name = re.sub(r"[^a-z0-9]+", "-", chip(machine).lower()).strip("-")
+    return ROOT / "bench" / "results" / f"{name}_{date}.json"
+
+
+def open_record(path: Path, device: torch.device) -> dict[str, Any]:
+    """The record in a file, to which rows are added, or a new one.
+
+    Raises:
+        ValueError: if the file's rows are of another machine.
+    """
+    if not path.exists():
+        return start_record(device)
+    record: dict[str, Any] = json.loads(path.read_text())
+    there, here = chip(record["machine"]), chip(describe(device))
+    if there != here:
+        raise ValueError(f"{path} was measured on {there}, this is {here}: give another --out")
+    return record
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -206,12 +245,14 @@ def main(argv: list[str] | None = None) -> None:
     device = torch.device("cpu" if arguments.try_on_cpu else "cuda")
     if arguments.try_on_cpu and (arguments.out is None or arguments.write):
         parser.error("--try-on-cpu needs --out and no --write: its times are not measurements")
-    path, record = arguments.out, None
+    configure_cuda(bf16=True)  # as a training run does
+    path = arguments.out
     if path is None:
         path = default_path(describe(device), datetime.date.today().isoformat())
-    if path.exists():
-        record = json.loads(path.read_text())
-    record = record or start_record(device)
+    try:
+        record = open_record(path, device)
+    except ValueError as error:
+        parser.error(str(error))
 
     def keep() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

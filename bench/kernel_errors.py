@@ -8,6 +8,7 @@ fastlm/functional.py in float64. Without a GPU the kernels run in Triton's inter
 """
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ def n_cases(name: str) -> int:
 
 def worst(name: str, dtype: torch.dtype, device: torch.device) -> Row:
     """The worst error over all cases, relative to the largest value of the result or gradient."""
-    op, ours, plain = OPS[name], 0.0, 0.0
+    op, ours, plain = OPS[name], [0.0], [0.0]
     truth_function = getattr(functional, name)
     for shape in op.small:
         for options in op.options:
@@ -60,9 +61,14 @@ def worst(name: str, dtype: torch.dtype, device: torch.device) -> Row:
             for true, mine, its in zip(truth, found, same, strict=True):
                 # If all values are below 1, the error is absolute: a gradient may be 0.
                 size = max(float(true.abs().max()) if true.numel() > 0 else 1.0, 1.0)
-                ours = max(ours, largest_error(mine, true) / size)
-                plain = max(plain, largest_error(its, true) / size)
-    return Row(name, dtype, n_cases(name), ours, plain)
+                ours.append(largest_error(mine, true) / size)
+                plain.append(largest_error(its, true) / size)
+    return Row(name, dtype, n_cases(name), largest(ours), largest(plain))
+
+
+def largest(errors: list[float]) -> float:
+    """The largest error; NaN if one of them is NaN, which max() would pass over."""
+    return math.nan if any(map(math.isnan, errors)) else max(errors)
 
 
 def table(rows: list[Row]) -> str:

@@ -6,7 +6,7 @@ they can be imported. Signatures are those of liger-kernel 0.8.5 and quack-kerne
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -112,17 +112,25 @@ QUACK: dict[str, Callable[[], Call]] = {
 
 
 def _torch_fused_adamw() -> Call:
-    def step(params, grads, exp_avgs, exp_avg_sqs, *, lr, betas, eps, weight_decay, step):
-        steps = [torch.tensor(float(step), device=p.device) for p in params]
+    @lru_cache
+    def counts(step, n_params, device):
+        # torch.optim.AdamW keeps these on the device: a copy in every call would be timed too.
+        return [torch.tensor(float(step), device=device) for _ in range(n_params)]
+
+    def update(
+        params, grads, exp_avgs, exp_avg_sqs, *, lr, betas, eps, weight_decay, step, applies=None
+    ):
         torch._fused_adamw_(
-            params, grads, exp_avgs, exp_avg_sqs, [], steps, lr=lr, beta1=betas[0], beta2=betas[1],
-            weight_decay=weight_decay, eps=eps, amsgrad=False, maximize=False,
+            params, grads, exp_avgs, exp_avg_sqs, [], counts(step, len(params), params[0].device),
+            lr=lr, beta1=betas[0], beta2=betas[1], weight_decay=weight_decay, eps=eps,
+            amsgrad=False, maximize=False,
+            found_inf=None if applies is None else 1 - applies.float(),
         )  # fmt: skip
 
-    return step
+    return update
 
 
-def _flash_attention() -> Call:
+def _cudnn_attention() -> Call:
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     def attention(q, k, v, mask=None, *, is_causal=False):
@@ -134,7 +142,7 @@ def _flash_attention() -> Call:
 
 OTHERS: dict[str, dict[str, Callable[[], Call]]] = {
     "adamw": {"torch fused": _torch_fused_adamw},
-    "attention": {"cuDNN": _flash_attention},
+    "attention": {"cuDNN": _cudnn_attention},
 }
 
 

@@ -6,25 +6,28 @@ use every operation that has a kernel.
 """
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from kernel_timing import interleaved
-from torch import Tensor
 
 import kernels
 from fastlm.config import TrainConfig
 from fastlm.config.recipes import load_recipe
-from fastlm.model import TransformerLM, init_weights
+from fastlm.data.prepared import PreparedData, Split
 from fastlm.ops import Ops, torch_ops
-from fastlm.optim import build_optimizers
+from fastlm.train.assemble import Setup
+from fastlm.train.trainer import Trainer
 
 RECIPES = ("leaderboard", "baseline")
 BATCH_SIZE = 64
 MARGIN = 0.995  # share of the time without the kernel; a smaller gain is noise
+PROGRESS = 0.5  # of the run in which the step is taken: past the warm-up, weights still tied
 CPU = torch.device("cpu")
 
 
@@ -45,27 +48,35 @@ def _small(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, model=model, batch_size=2)
 
 
+def _random_data(config: TrainConfig) -> PreparedData:
+    """Random token ids, enough for one batch."""
+    vocab_size = config.model.vocab_size
+    n_tokens = (config.batch_size + 2) * config.model.context_length
+    ids = np.random.default_rng(0).integers(vocab_size, size=n_tokens, dtype=np.uint16)
+    split = Split(ids, 0, (), "")
+    return PreparedData(Path(), vocab_size, "", train=split, val=split)
+
+
 def _step(
     config: TrainConfig, ops: Ops, device: torch.device, *, compiled: bool = True
 ) -> Callable[[], None]:
+    """A call that takes a training run's step, on the same batch each time."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    model = TransformerLM(config.model, ops=ops, compute_dtype=dtype)
-    init_weights(model, 0)
-    model.to(device)
-    optimizers = build_optimizers(model, config.optim, ops, compiled=compiled)
-    loss: Callable[[Tensor, Tensor], Tensor] = model.loss
-    if compiled:
-        loss = torch.compile(loss, fullgraph=True, dynamic=False)
-    shape = (config.batch_size, config.model.context_length + 1)
-    ids = torch.randint(0, config.model.vocab_size, shape, device=device)
+    config = dataclasses.replace(config, compile=compiled, bf16=dtype == torch.bfloat16)
+    trainer = Trainer(config, _random_data(config), Setup(device, dtype, "", ops))
+    # One batch that stays on the device: the time to load windows is no kernel's.
+    stream = itertools.repeat(next(trainer.stream()))
 
     def step() -> None:
-        loss(ids[:, :-1], ids[:, 1:]).backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        trainer.train_step(stream, stage=0, progress=PROGRESS)
+        trainer.guard.take_unread()  # else the records of all steps would stay in memory
 
     return step
+
+
+def small_step(recipe: str, ops: Ops) -> Callable[[], None]:
+    """A call that takes a recipe's step on a CPU, at sizes for a CPU and not compiled."""
+    return _step(_small(load_recipe(recipe)), ops, CPU, compiled=False)
 
 
 def kernels_of(recipe: str) -> list[str]:
@@ -80,7 +91,7 @@ def kernels_of(recipe: str) -> list[str]:
         return call
 
     ops = torch_ops._replace(**{name: watched(name) for name in kernels.OPS})
-    _step(_small(load_recipe(recipe)), ops, CPU, compiled=False)()
+    small_step(recipe, ops)()
     return [name for name in kernels.OPS if name in called]
 
 

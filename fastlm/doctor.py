@@ -102,8 +102,14 @@ def torch_fails() -> str:
     try:
         import torch  # noqa: F401
     except (ImportError, OSError) as error:
-        return str(error).splitlines()[0]
+        return described(error)
     return ""
+
+
+def described(error: Exception) -> str:
+    """Type of an error, and the first line of its text if it has any."""
+    line = next((line for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
 def _version(name: str) -> str | None:
@@ -222,7 +228,7 @@ def _launch(device: "torch.device") -> Finding:
     except Exception as error:  # Triton, its compiler and the driver raise many types
         return problem(
             str(device),
-            f"Triton cannot run a kernel: {type(error).__name__}: {str(error).splitlines()[0]}",
+            f"Triton cannot run a kernel: {described(error)}",
             "install a C compiler, and a driver as new as torch's CUDA; until then use "
             "--triton-ops none and --no-compile",
         )
@@ -240,8 +246,7 @@ def _launch(device: "torch.device") -> Finding:
 
 def look_at_compiler() -> Iterator[Finding]:
     """Find the C compiler that torch.compile and Triton call."""
-    named = os.environ.get("CC")
-    names = [named.split()[0]] if named else ["cc", "gcc", "clang", "cl"]
+    names = os.environ.get("CC", "").split()[:1] or ["cc", "gcc", "clang", "cl"]
     found = next((path for name in names if (path := shutil.which(name))), None)
     if found is None:
         yield note(
@@ -270,7 +275,7 @@ def look_at_compiling() -> Iterator[Finding]:
     except Exception as error:  # the compiler, the linker and the driver raise many types
         yield problem(
             "torch.compile",
-            f"does not work on {device}: {type(error).__name__}: {str(error).splitlines()[0]}",
+            f"does not work on {device}: {described(error)}",
             "install a C compiler and Python's headers (apt-get install gcc libc6-dev "
             "python3-dev); until then leave out --compile",
         )

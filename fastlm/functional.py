@@ -314,7 +314,7 @@ def adamw(
 
     Args:
         step: t, from 1.
-        applies: if False nothing changes; gradients must be finite even then.
+        applies: if False nothing changes; gradients must then be 0.
     Source: Kingma and Ba 2015, arXiv:1412.6980, end of section 2 (the form that applies eps to
     the uncorrected root); Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2.
     """

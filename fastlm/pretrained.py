@@ -1,6 +1,7 @@
 """Loading a trained model and its tokenizer from the folder of a run."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,10 +83,12 @@ def read_start(config: TrainConfig, tokenizer_hash: str) -> dict[str, Tensor]:
 
 def _newest(run: Path) -> tuple[RunRecord, Path]:
     """The record of a run, and its newest checkpoint, or the checkpoint given as `run`."""
-    record = RunRecord(run.parent.parent if is_checkpoint(run) else run)
+    # "." has the name of a checkpoint too, in its folder; a link keeps its name.
+    whole = Path(os.path.abspath(run))
+    record = RunRecord(whole.parent.parent if is_checkpoint(whole) else run)
     if not record.exists:
         raise FileNotFoundError(f"no run in {record.folder}: expected {record.files.config}")
-    checkpoints = [run] if is_checkpoint(run) else run_checkpoints(record.checkpoints)
+    checkpoints = [whole] if is_checkpoint(whole) else run_checkpoints(record.checkpoints)
     if not checkpoints:
         raise FileNotFoundError(f"no checkpoint in {record.checkpoints}: has the run saved one?")
     return record, checkpoints[-1]

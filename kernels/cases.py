@@ -53,9 +53,10 @@ class Op(NamedTuple):
         tiny: a shape small enough for finite differences, with several rows and columns.
         small: shapes for which the interpreter needs about a second.
         large: shapes of real models, for a GPU.
-        options: options that tests try on the small shapes; benchmarks measure the first.
+        options: options that tests try on the small shapes; benchmarks measure the first, which
+            is training's.
         bytes_moved: bytes read and written for a shape and an itemsize, each tensor counted once.
-        flops: multiplications and additions of the matrix products for a shape.
+        flops: multiplications and additions of the matrix products for a shape and options.
         borders: more shapes to compile for, at which the kernels choose other tiles.
     """
 
@@ -66,7 +67,7 @@ class Op(NamedTuple):
     large: tuple[Shape, ...]
     options: tuple[Options, ...]
     bytes_moved: Callable[[Shape, int], Pair]
-    flops: Callable[[Shape], Pair] = lambda shape: (0, 0)
+    flops: Callable[[Shape, Options], Pair] = lambda shape, options: (0, 0)
     dtypes: tuple[torch.dtype, ...] = FLOATS
     borders: tuple[Shape, ...] = ()
 
@@ -251,7 +252,7 @@ def _linear_loss_bytes(shape: Shape, itemsize: int) -> Pair:
     return 3 * hidden + 2 * weight + 6 * logits + vocab_size * d_model * 4, 0
 
 
-def _linear_loss_flops(shape: Shape) -> Pair:
+def _linear_loss_flops(shape: Shape, options: Options) -> Pair:
     """FLOPs of all three products, which the forward pass makes."""
     return 6 * math.prod(shape), 0
 
@@ -262,7 +263,7 @@ def _swiglu_bytes(shape: Shape, itemsize: int) -> Pair:
     return 3 * n, 5 * n
 
 
-def _swiglu_flops(shape: Shape) -> Pair:
+def _swiglu_flops(shape: Shape, options: Options) -> Pair:
     return 6 * math.prod(shape), 12 * math.prod(shape)
 
 
@@ -277,7 +278,7 @@ def _product_bytes(shape: Shape, itemsize: int) -> Pair:
     return math.prod(batch) * n_rows * (n_columns + n_rows) * itemsize, 0
 
 
-def _product_flops(shape: Shape) -> Pair:
+def _product_flops(shape: Shape, options: Options) -> Pair:
     """FLOPs of one half of the result; the other half is its mirror image."""
     *batch, n_rows, n_columns = shape
     return math.prod(batch) * n_rows**2 * n_columns, 0
@@ -290,9 +291,14 @@ def _attention_bytes(shape: Shape, itemsize: int) -> Pair:
     return 2 * queries + 2 * keys, 4 * queries + 4 * keys
 
 
-def _attention_flops(shape: Shape) -> Pair:
-    """FLOPs of two products forward and five backward; causal attention needs half as many."""
-    product = 2 * math.prod(shape)
+def _attention_flops(shape: Shape, options: Options) -> Pair:
+    """FLOPs of two products forward and five backward, over the keys that each query may attend."""
+    *batch, n_queries, n_keys, d_head = shape
+    n_pairs = n_queries * n_keys
+    if options.get("is_causal", False):
+        # The last query attends to all keys, each earlier one to one key less, if there is one.
+        n_pairs = sum(range(n_keys, max(n_keys - n_queries, 0), -1))
+    product = 2 * math.prod(batch) * n_pairs * d_head
     return 2 * product, 5 * product
 
 
@@ -455,7 +461,7 @@ OPS = {
             (4, 16, 4096, 4096, 64),
             (2, 8, 8192, 8192, 128),
         ),
-        ({}, {"is_causal": True}),
+        ({"is_causal": True}, {}),
         _attention_bytes,
         _attention_flops,
     ),

@@ -252,6 +252,10 @@ def test_no_c_compiler(monkeypatch, tmp_path):
     found = one(doctor.look_at_compiler, "C compiler")
     assert found.state == "note"
     assert "apt-get install gcc" in found.remedy
+    for nothing in ("", " "):
+        monkeypatch.setenv("CC", nothing)
+        text = one(doctor.look_at_compiler, "C compiler").text
+        assert text == "none: looked for cc, gcc, clang, cl"
     monkeypatch.setenv("CC", "mycc -O2")
     assert one(doctor.look_at_compiler, "C compiler").text == "none: looked for mycc"
     (tmp_path / "mycc").write_text("#!/bin/sh\n")
@@ -259,15 +263,43 @@ def test_no_c_compiler(monkeypatch, tmp_path):
     assert one(doctor.look_at_compiler, "C compiler").text == str(tmp_path / "mycc")
 
 
-def test_a_compiler_that_fails(monkeypatch):
+ERRORS = [
+    (RuntimeError("no Python.h\nmore"), "RuntimeError: no Python.h"),
+    (OSError("\n\nno ld\n"), "OSError: no ld"),
+    (NotImplementedError(), "NotImplementedError"),
+]
+
+
+@pytest.mark.parametrize(("error", "told"), ERRORS)
+def test_a_compiler_that_fails(error, told, monkeypatch):
     def compile(function, **options):
-        raise RuntimeError("no Python.h\nmore")
+        raise error
 
     monkeypatch.setattr(torch, "compile", compile)
     found = one(doctor.look_at_compiling, "torch.compile")
     assert found.state == "problem"
-    assert found.text.endswith("RuntimeError: no Python.h")
+    assert found.text == f"does not work on {hardware.choose_device()}: {told}"
     assert "python3-dev" in found.remedy
+
+
+@pytest.mark.parametrize(("error", "told"), ERRORS)
+def test_a_kernel_that_fails(error, told, monkeypatch):
+    def load():
+        raise error
+
+    monkeypatch.setattr(ops, "load_kernels", load)
+    found = doctor._launch(torch.device("cpu"))
+    assert (found.state, found.text) == ("problem", f"Triton cannot run a kernel: {told}")
+
+
+def test_a_torch_that_cannot_be_imported_without_a_word(monkeypatch):
+    class Nothing:
+        def find_spec(self, name, path=None, target=None):
+            raise ImportError
+
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(sys, "meta_path", [Nothing()])
+    assert doctor.torch_fails() == "ImportError"
 
 
 @pytest.mark.parametrize(

@@ -284,8 +284,7 @@ class SavedRun(NamedTuple):
     state: dict[str, Any]
     model: dict[str, Tensor]
     optimizers: list[dict[str, Any]]
-    about: dict[str, Any]
-    """The manifest."""
+    manifest: dict[str, Any]
 
 
 def read_run_checkpoint(folder: Path) -> SavedRun:
@@ -303,7 +302,7 @@ def read_run_checkpoint(folder: Path) -> SavedRun:
         state=unpack(packed["state"], tensors),
         model=load_tensors(_verified(folder, "model.safetensors", manifest)),
         optimizers=unpack(packed["optimizers"], tensors),
-        about=manifest,
+        manifest=manifest,
     )
 
 
@@ -339,7 +338,7 @@ def check_same_data(saved: SavedRun, hashes: Mapping[str, str], folder: str) -> 
         ValueError: if one differs; the message says which.
     """
     for name, found in hashes.items():
-        expected = saved.about[name]
+        expected = saved.manifest[name]
         if found != expected:
             raise ValueError(
                 f"{folder} is not what the checkpoint of step {saved.step} was trained on: its "
@@ -354,7 +353,7 @@ def continued(now: TrainConfig, saved: SavedRun) -> TrainConfig:
         ValueError: if the two do not belong to one run.
     """
     # from_dict gives fields that are newer than the checkpoint their defaults.
-    then = from_dict(TrainConfig, saved.about["config"])
+    then = from_dict(TrainConfig, saved.manifest["config"])
     checkpoint = f"the checkpoint of step {saved.step}"
     for name in ("model", "optim", "batch_size", "batch_ramp", "batch_ramp_lr", "seed"):
         before, asked = getattr(then, name), getattr(now, name)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from fastlm import cli
 from fastlm.cli.meter import Meter
-from fastlm.corpus.download import BASE_URL, fetch_dataset
 from fastlm.corpus.generated import make_stories
 
 
@@ -56,6 +55,9 @@ def _owt(out: Path, base_url: str | None = None) -> None:
 
 
 def _fetch(name: str, out: Path, base_url: str | None) -> None:
+    # Slow imports come after the flags are parsed.
+    from fastlm.corpus.download import fetch_dataset
+
     url = _mirror(base_url, os.environ)
     with Meter() as meter:
         fetch_dataset(name, out, base_url=url, on_progress=meter.in_bytes(name))
@@ -69,6 +71,8 @@ def _mirror(base_url: str | None, environment: Mapping[str, str]) -> str:
     Raises:
         ValueError: if it is no address; the message says where it was set.
     """
+    from fastlm.corpus.download import BASE_URL
+
     mirror, endpoint = environment.get("FASTLM_MIRROR"), environment.get("HF_ENDPOINT")
     if base_url is not None:
         name, url = "--base-url", base_url

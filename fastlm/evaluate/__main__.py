@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     split = prepared.val if arguments.split == "val" else prepared.train
     split.verify()
     longest = pretrained.config.model.context_length
-    context_length = arguments.context_length or longest
+    given = arguments.context_length
+    context_length = longest if given is None else given
     if not 1 <= context_length <= longest:
         raise ValueError(f"context_length must lie in [1, {longest}]: got {context_length}")
     with torch.no_grad():

@@ -64,8 +64,11 @@ def evaluate_loss(
         check: called before each batch; an exception it raises ends the validation.
         ranks: processes among which the batches are divided; all get the same result.
     Raises:
-        ValueError: if there are fewer than 2 tokens.
+        ValueError: if there are fewer than 2 tokens, or a size is below 1.
     """
+    for name, size in (("context_length", context_length), ("batch_size", batch_size)):
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1: got {size}")
     if len(tokens) < 2:
         raise ValueError(f"a validation loss needs at least 2 tokens: got {len(tokens)}")
     started = time.perf_counter()

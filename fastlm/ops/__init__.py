@@ -157,7 +157,6 @@ def _adamw(
         kept = [torch.where(applies, factor, 1.0) for factor in (beta1, beta2, shrinking)]
         torch._foreach_mul_(exp_avgs, kept[0])
         torch._foreach_mul_(exp_avg_sqs, kept[1])
-        grads = [torch.where(applies, grad, 0.0) for grad in grads]
         torch._foreach_add_(exp_avgs, grads, alpha=1 - beta1)
     torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
     lr_t = lr * math.sqrt(1 - beta2**step) / (1 - beta1**step)

@@ -116,7 +116,7 @@ class Stepper(Optimizer):
 
         Args:
             params: parameters that have a gradient; own(params) are the writable shards.
-            grads: this process's shards of the gradients.
+            grads: this process's shards of the gradients; 0 where applies is False.
             applies: as in step().
         """
         raise NotImplementedError("each optimizer defines its own update")

@@ -8,9 +8,6 @@ from tyro.conf import Positional
 
 from fastlm import cli
 from fastlm.cli.units import human_bytes
-from fastlm.report.page import write_report
-from fastlm.report.server import ReportServer
-from fastlm.runs.found import check_folder, find_runs
 
 
 def _report(
@@ -27,6 +24,10 @@ def _report(
         serve: write nothing; show the page on this machine and follow runs that go on.
         port: of --serve.
     """
+    # Slow imports come after the flags are parsed.
+    from fastlm.report.page import write_report
+    from fastlm.runs.found import find_runs
+
     if not runs:
         raise ValueError("which runs? give the folder of a run, or one that has runs in it")
     if serve:
@@ -41,6 +42,9 @@ def _report(
 
 
 def _serve(paths: Sequence[Path], port: int) -> None:
+    from fastlm.report.server import ReportServer
+    from fastlm.runs.found import check_folder
+
     if not 0 <= port <= 65535:
         raise ValueError(f"port must lie in [0, 65535]: got {port}")
     for path in paths:

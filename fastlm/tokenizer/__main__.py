@@ -134,11 +134,12 @@ def _encode_command(
     """
     from fastlm.files.paths import check_file, check_not_read
     from fastlm.files.tokens import facts_path_of
+    from fastlm.tokenizer.folder import files_of
     from fastlm.tokenizer.tokenizer import Tokenizer
 
     started = time.perf_counter()
     check_file(text)
-    check_not_read([out, facts_path_of(out)], [text, tokenizer])
+    check_not_read([out, facts_path_of(out)], [text, *files_of(tokenizer)])
     if not _is_plain(text) and ".jsonl" not in text.suffixes[-1:]:
         raise ValueError(
             f"{text}: expected a plain text file to encode, got {text.suffix}: unpack it, or use "
@@ -226,13 +227,14 @@ def _report_command(
     from fastlm.files.json_files import to_json
     from fastlm.files.paths import expand
     from fastlm.tokenizer import comparison
+    from fastlm.tokenizer.folder import files_of
 
     if math.isinf(seconds):
         raise ValueError(f"seconds must be a number of seconds: got {seconds}")
     outs = [out for out in (json, md) if out is not None]
     tokenizers = [path for group in tokenizer for path in group]
     text = tuple(expand(text, wanted="a file"))
-    _check_outs(outs, [*text, *tokenizers])
+    _check_outs(outs, [*text, *(file for path in tokenizers for file in files_of(path))])
     for out in outs:
         disk.check_new_file(out, replace=True, to_stream=True)
     # Only the size of a plain file is the size of its text.

@@ -5,15 +5,14 @@ import json
 import operator
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from fastlm.files import disk
 from fastlm.files.json_files import to_json
 from fastlm.files.paths import StrPath
-from fastlm.tokenizer.formats import gpt2 as gpt2_files
-from fastlm.tokenizer.formats import hugging_face
-from fastlm.tokenizer.formats import tiktoken as tiktoken_files
+from fastlm.tokenizer.formats import gpt2, hugging_face, tiktoken
 from fastlm.tokenizer.tables import Tables, make_tables, pack_tables, unpack_tables
 from fastlm.tokenizer.text_blocks import read_text
 
@@ -26,6 +25,14 @@ RANKS_FILE, ENCODING_FILE = "ranks.tiktoken", "encoding.json"
 # The rank files of tiktoken's encodings that use GPT-2's pattern.
 _KNOWN_RANKS = ("gpt2", "r50k_base", "p50k_base")
 _PAIRS = ((VOCAB_FILE, MERGES_FILE), ("encoder.json", "vocab.bpe"))
+_READ_IN_A_FOLDER = (
+    *chain.from_iterable(_PAIRS),
+    SPECIAL_FILE,
+    HUGGING_FACE_FILE,
+    TABLES_FILE,
+    RANKS_FILE,
+    ENCODING_FILE,
+)
 
 
 def read_tokenizer(path: StrPath) -> tuple[Tables, str | None]:
@@ -57,6 +64,14 @@ def read_tokenizer(path: StrPath) -> tuple[Tables, str | None]:
     )
 
 
+def files_of(path: StrPath) -> list[Path]:
+    """The files that read_tokenizer may read."""
+    path = Path(path)
+    if path.suffix == ".tiktoken":
+        return [path, path.with_name(ENCODING_FILE)]
+    return [path / name for name in _READ_IN_A_FOLDER] if path.is_dir() else [path]
+
+
 def read_vocab_and_merges(
     vocab_path: StrPath, merges_path: StrPath, special_tokens: Sequence[str]
 ) -> Tables:
@@ -65,9 +80,9 @@ def read_vocab_and_merges(
     Raises:
         FileNotFoundError, ValueError: with the file and its fault.
     """
-    entries = gpt2_files.parse_entries(read_text(vocab_path), str(vocab_path))
-    merges = gpt2_files.parse_merges(read_text(merges_path), str(merges_path))
-    vocab = gpt2_files.spell_vocab(entries, special_tokens, str(vocab_path))
+    entries = gpt2.parse_entries(read_text(vocab_path), str(vocab_path))
+    merges = gpt2.parse_merges(read_text(merges_path), str(merges_path))
+    vocab = gpt2.spell_vocab(entries, special_tokens, str(vocab_path))
     return _make_tables(f"{vocab_path}, {merges_path}", vocab, merges, special_tokens)
 
 
@@ -100,13 +115,13 @@ def _read_own(folder: Path, vocab_name: str, merges_name: str) -> tuple[Tables, 
 
 def _read_pair(vocab_path: Path, merges_path: Path) -> Tables:
     """Read GPT-2's two files; tokens like <|endoftext|> become the special tokens."""
-    entries = gpt2_files.parse_entries(read_text(vocab_path), str(vocab_path))
-    merges = gpt2_files.parse_merges(read_text(merges_path), str(merges_path))
+    entries = gpt2.parse_entries(read_text(vocab_path), str(vocab_path))
+    merges = gpt2.parse_merges(read_text(merges_path), str(merges_path))
     made = {left + right for left, right in merges}
-    special_tokens = gpt2_files.find_special(entries, made)
-    vocab = gpt2_files.spell_vocab(entries, special_tokens, str(vocab_path))
+    special_tokens = gpt2.find_special(entries, made)
+    vocab = gpt2.spell_vocab(entries, special_tokens, str(vocab_path))
     tables = _make_tables(f"{vocab_path}, {merges_path}", vocab, merges, special_tokens)
-    unreachable = gpt2_files.find_unreachable(vocab, made, special_tokens)
+    unreachable = gpt2.find_unreachable(vocab, made, special_tokens)
     if unreachable:
         warnings.warn(
             f"{vocab_path}: {len(unreachable)} tokens are neither bytes nor made by a merge, so no "
@@ -124,7 +139,7 @@ def _read_tokenizer_json(path: Path) -> Tables:
 
 def _read_ranks(path: Path) -> Tables:
     """Read tiktoken's ranks; encoding.json beside them has the pattern and the special tokens."""
-    vocab = tiktoken_files.parse_ranks(read_text(path), str(path))
+    vocab = tiktoken.parse_ranks(read_text(path), str(path))
     about = path.with_name(ENCODING_FILE)
     if about.is_file():
         try:
@@ -142,7 +157,7 @@ def _read_ranks(path: Path) -> Tables:
             f"{path} does not say which pattern cuts the text: expected {ENCODING_FILE} beside it "
             f"(pat_str, special_tokens), or one of {', '.join(_KNOWN_RANKS)}"
         )
-    merges = tiktoken_files.find_merges(vocab, str(path))
+    merges = tiktoken.find_merges(vocab, str(path))
     special_tokens = sorted(ids, key=ids.__getitem__)
     for token in special_tokens:
         if vocab.setdefault(ids[token], token.encode()) != token.encode():
@@ -176,8 +191,8 @@ def write_tokenizer(
     """
     folder = Path(folder)
     files = {
-        VOCAB_FILE: _json(gpt2_files.printable_vocab(vocab, special_tokens)),
-        MERGES_FILE: gpt2_files.format_merges(merges).encode(),
+        VOCAB_FILE: _json(gpt2.printable_vocab(vocab, special_tokens)),
+        MERGES_FILE: gpt2.format_merges(merges).encode(),
         SPECIAL_FILE: _json(special_tokens),
         HUGGING_FACE_FILE: _json(hugging_face.format_tokenizer_json(vocab, merges, special_tokens)),
     }

@@ -156,7 +156,7 @@ def overlaps(tokenizers: Mapping[str, Tokenizer]) -> list[Overlap]:
     ]
 
 
-def text_blocks(
+def utf8_blocks(
     path: Path, special_tokens: Sequence[str], errors: Errors, text_field: str = "text"
 ) -> Iterator[bytes]:
     """Read a text in UTF-8 blocks of about BLOCK_BYTES that can be tokenized independently.
@@ -345,7 +345,7 @@ def measure_text(
     documents = FirstDocuments(n_documents)
     held: list[bytes] = []
     n_bytes = n_document_bytes = 0
-    for block in text_blocks(path, sorted(special), errors, text_field):
+    for block in utf8_blocks(path, sorted(special), errors, text_field):
         for maker, cutter in whole.items():
             seconds[maker] += _timed(
                 cutter, [block], f"{maker} on {name}, from byte {n_bytes:,} on"

@@ -21,7 +21,6 @@ from fastlm.cli.progress import Progress
 from fastlm.corpus.documents import END_OF_TEXT as END_OF_TEXT
 from fastlm.files.paths import StrPath
 from fastlm.files.utf8 import refuse_surrogates, to_utf8
-from fastlm.tokenizer import folder as tokenizer_files
 from fastlm.tokenizer.bpe.blocks import (
     Loadable,
     cut_blocks,
@@ -29,9 +28,11 @@ from fastlm.tokenizer.bpe.blocks import (
     map_blocks,
     map_in_order,
 )
+from fastlm.tokenizer.bpe.errors import BadByte
 from fastlm.tokenizer.bpe.lazy_encoder import LazyEncoder
 from fastlm.tokenizer.bpe.small import NO_TOKEN
 from fastlm.tokenizer.bpe.token_bytes import TokenBytes
+from fastlm.tokenizer.folder import read_tokenizer, read_vocab_and_merges, write_tokenizer
 from fastlm.tokenizer.offsets import decode_strictly, token_spans
 from fastlm.tokenizer.special_tokens import Choice, SpecialUse, choose_special, refuse_special
 from fastlm.tokenizer.tables import Tables, hash_tables, make_tables
@@ -113,7 +114,7 @@ class Tokenizer:
             FileNotFoundError, ValueError: with the file and its fault.
         """
         return cls._from_tables(
-            tokenizer_files.read_vocab_and_merges(vocab_path, merges_path, special_tokens or ())
+            read_vocab_and_merges(vocab_path, merges_path, special_tokens or ())
         )
 
     @classmethod
@@ -129,7 +130,7 @@ class Tokenizer:
         Raises:
             FileNotFoundError, ValueError: with the file and its fault.
         """
-        return cls._from_tables(*tokenizer_files.read_tokenizer(path))
+        return cls._from_tables(*read_tokenizer(path))
 
     def save(self, folder: StrPath) -> None:
         """Write vocab.json, merges.txt, special_tokens.json, tokenizer.json and tables.npz.
@@ -137,7 +138,7 @@ class Tokenizer:
         `tokenizers` reads tokenizer.json; tables.npz only makes load quick. When it is broken off,
         the folder holds this tokenizer or the one that was there before.
         """
-        tokenizer_files.write_tokenizer(
+        write_tokenizer(
             folder, self.vocab, self.merges, self.special_tokens, self._tables, self.hash
         )
 
@@ -300,7 +301,7 @@ class Tokenizer:
     def _encode_stream(self, iterable: Iterable[str], use: SpecialUse) -> Iterator[int]:
         encoder = self._encoder_of(use.allowed)
         special = [token.encode() for token in self.special_tokens]
-        n_before = 0
+        n_before = n_bytes_before = 0
         for block in cut_blocks(
             map(to_utf8, iterable),
             special,
@@ -311,7 +312,13 @@ class Tokenizer:
                 text = block.decode()
                 refuse_special(text, use.refused, n_before=n_before)
                 n_before += len(text)
-            yield from encoder.encode(block).tolist()
+            try:
+                ids = encoder.encode(block).tolist()
+            except BadByte as error:
+                error.shift(n_bytes_before)
+                raise
+            n_bytes_before += len(block)
+            yield from ids
 
     def encode_documents(
         self,

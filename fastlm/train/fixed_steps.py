@@ -73,7 +73,7 @@ def copied(run: Training) -> SavedRun:
         state=run.saving.state(),
         model={name: host_copy(t) for name, t in trainer.model.state_dict().items()},
         optimizers=[copy.deepcopy(optimizer.state_dict()) for optimizer in trainer.optimizers],
-        about={},
+        manifest={},
     )
 
 

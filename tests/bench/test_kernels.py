@@ -1,22 +1,37 @@
 """The programs that measure kernels work, and the kernels that won are the default ones."""
 
+import contextlib
+import inspect
 import json
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import gpu_kernels
+import kernel_errors
+import kernel_peers
+import kernel_step
 import pytest
 import torch
+from gpu_kernels import Refused, default_path, first_call
+from kernel_calls import results_of
 from kernel_errors import n_cases
 from kernel_step import RECIPES, StepRow, kernels_of, steps_to_time, winners
 from readme_tables import read_table
 
 import kernels
-from kernels.cases import OPS
+from fastlm import functional
+from fastlm.config.recipes import load_recipe
+from fastlm.ops import torch_ops
+from fastlm.train.trainer import Trainer
+from kernels.cases import OPS, Inputs
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "kernels" / "README.md"
+CPU = torch.device("cpu")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -93,3 +108,143 @@ def test_the_table_of_errors_has_every_operation_dtype_and_case():
         for name, op in OPS.items()
         for dtype in op.dtypes
     }
+
+
+def test_a_kernel_that_returns_nan_has_no_clean_row(monkeypatch):
+    def broken(x):
+        y = functional.relu2(x)
+        return y * math.nan if y.shape[-1] == 64 else y
+
+    monkeypatch.setitem(OPS, "relu2", OPS["relu2"]._replace(function=broken))
+    row = kernel_errors.worst("relu2", torch.float32, CPU)
+    assert math.isnan(row.ours)
+    assert row.plain < 1e-6
+    assert "| nan |" in kernel_errors.table([row])
+
+
+def case(name: str) -> Inputs:
+    """The case that benchmarks measure, at the tiny shape."""
+    op = OPS[name]
+    return op.make(op.tiny, op.options[0], torch.float32, CPU, torch.Generator().manual_seed(0))
+
+
+def peers() -> list[Any]:
+    """Every peer that is a function of kernel_peers, so that no library need be installed."""
+    tables = (kernel_peers.LIGER, kernel_peers.QUACK)
+    makers = [(name, make) for table in tables for name, make in table.items()]
+    makers += [(n, make) for n, of_op in kernel_peers.OTHERS.items() for make in of_op.values()]
+    found = []
+    for name, make in makers:
+        with contextlib.suppress(ImportError):
+            function = make()
+            if inspect.isfunction(function):
+                found.append(pytest.param(name, function, id=f"{name}-{function.__qualname__}"))
+    return found
+
+
+@pytest.mark.parametrize(("name", "function"), peers())
+def test_every_peer_takes_the_measured_case(name, function):
+    inputs = case(name)
+    inspect.signature(function).bind(*inputs.tensors, **inputs.options)
+
+
+@pytest.mark.parametrize("applies", [None, True, False])
+def test_the_fused_adamw_of_torch_takes_the_step_that_the_kernel_takes(applies):
+    inputs = case("adamw")
+    flag = None if applies is None else torch.tensor(applies)
+    inputs = inputs._replace(options=inputs.options | {"applies": flag})
+    function = kernel_peers.OTHERS["adamw"]["torch fused"]()
+    before = gpu_kernels.copied(inputs)
+    expected = results_of(functional.adamw, gpu_kernels.copied(inputs))
+    for _ in range(2):  # the second call has the counts of the first
+        found = results_of(function, gpu_kernels.copied(inputs))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+    is_changed = not torch.equal(found[0], before.tensors[0][0])
+    assert is_changed == (applies is not False)
+
+
+def test_a_peer_may_refuse_a_case_but_not_its_arguments():
+    def refuses(*arguments, **options):
+        raise RuntimeError("no such width\nmore")
+
+    inputs = case("adamw")
+    with pytest.raises(Refused, match=r"^RuntimeError: no such width$"):
+        first_call("peer", refuses, inputs, "forward")
+    with pytest.raises(RuntimeError, match="no such width"):
+        first_call("fastlm", refuses, inputs, "forward")
+    with pytest.raises(TypeError, match="applies"):
+        first_call("peer", lambda p, g, m, v, lr, betas, eps, weight_decay, step: None,
+                   inputs, "forward")  # fmt: skip
+
+
+def test_attention_is_measured_as_training_calls_it():
+    calls = []
+
+    def attention(*arguments, **options):
+        calls.append(options)
+        return torch_ops.attention(*arguments, **options)
+
+    kernel_step.small_step("baseline", torch_ops._replace(attention=attention))()
+    assert calls[0] == OPS["attention"].options[0] == {"is_causal": True}
+
+
+@pytest.mark.parametrize(("n_queries", "n_keys"), [(5, 5), (3, 7), (7, 3), (1, 4), (0, 3)])
+@pytest.mark.parametrize("is_causal", [True, False])
+def test_flops_of_attention_count_the_keys_that_queries_see(n_queries, n_keys, is_causal):
+    n_pairs = n_queries * n_keys
+    if is_causal:
+        n_pairs = int(functional.causal_mask(n_queries, n_keys, CPU).sum())
+    forward, backward = OPS["attention"].flops(
+        (2, 3, n_queries, n_keys, 8), {"is_causal": is_causal}
+    )
+    assert (forward, backward) == (2 * 2 * 6 * n_pairs * 8, 5 * 2 * 6 * n_pairs * 8)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_timed_step_is_a_step_of_training(recipe, monkeypatch):
+    config = load_recipe(recipe)
+    trainers, norms = [], []
+    take = Trainer.train_step
+
+    def watched(self, *arguments, **options):
+        loss, norm = take(self, *arguments, **options)
+        trainers.append(self)
+        norms.append(float(norm))
+        return loss, norm
+
+    monkeypatch.setattr(Trainer, "train_step", watched)
+    step = kernel_step.small_step(recipe, torch_ops)
+    step()
+    step()
+    trainer = trainers[0]
+    assert trainers == [trainer, trainer]
+    assert norms[0] > 0
+    assert norms[0] != norms[1], "no weight has changed"
+    assert trainer.guard.unread == []
+    assert trainer.micro_batch == trainer.config.batch_size
+    assert trainer.config.optim == config.optim
+
+
+H200 = {"device": "cuda", "gpu": "NVIDIA H200", "cpu": "AMD EPYC"}
+H100 = {"device": "cuda", "gpu": "NVIDIA H100 80GB HBM3", "cpu": "AMD EPYC"}
+
+
+def test_a_record_is_named_by_its_gpu():
+    assert default_path(H200, "2026-01-02").name == "nvidia-h200_2026-01-02.json"
+    assert default_path(H100, "2026-01-02").name == "nvidia-h100-80gb-hbm3_2026-01-02.json"
+
+
+def test_a_record_of_another_machine_is_not_added_to(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "record.json"
+    record = {"machine": H100, "date": "2026-01-02", "rows": [], "training_steps": []}
+    text = json.dumps(record | {"copy_gb_per_second": 1.0, "matrix_tflops": 1.0})
+    path.write_text(text)
+    monkeypatch.setattr(gpu_kernels, "describe", lambda device: H200)
+    with pytest.raises(SystemExit, match="2"):
+        gpu_kernels.main(["--try-on-cpu", "--out", str(path), "--ops", "relu2"])
+    message = capsys.readouterr().err
+    assert "was measured on NVIDIA H100 80GB HBM3, this is NVIDIA H200: give another" in message
+    assert path.read_text() == text
+    monkeypatch.setattr(gpu_kernels, "describe", lambda device: H100)
+    gpu_kernels.main(["--try-on-cpu", "--out", str(path), "--ops"])
+    assert capsys.readouterr().out.startswith("NVIDIA H100 80GB HBM3, 2026-01-02.")

@@ -16,7 +16,7 @@ from fastlm.cli.commands import COMMANDS
 ROOT = Path(__file__).resolve().parents[2]
 FASTLM = ROOT / "fastlm"
 
-SLOW = {"torch", "numba", "matplotlib", "transformers", "numpy", "jaxtyping", "triton"}
+SLOW = {"torch", "numba", "matplotlib", "transformers", "numpy", "jaxtyping", "triton", "http"}
 
 
 def python(*words: str, **options) -> subprocess.CompletedProcess[str]:

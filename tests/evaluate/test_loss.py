@@ -41,3 +41,11 @@ def test_a_look_at_a_part_has_no_first_million(monkeypatch):
     found = measured(max_tokens=40)
     # Five windows, of which the last one of the file has four tokens.
     assert (found.n_tokens, found.first_million) == (36, None)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "context_length"])
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_size_below_one_is_refused(name, size):
+    settings = {"context_length": 8, "batch_size": 3, "device": torch.device("cpu"), name: size}
+    with pytest.raises(ValueError, match=f"^{name} must be at least 1: got {size}$"):
+        evaluate_loss(mean_target, TOKENS, **settings)

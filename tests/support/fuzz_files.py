@@ -91,7 +91,7 @@ def read_run(folder: Path) -> Any:
     saved = read_run_checkpoint(run_checkpoints(folder / "checkpoints")[-1])
     return (
         saved.step,
-        saved.about["tokenizer_hash"],
+        saved.manifest["tokenizer_hash"],
         {k: v.tolist() for k, v in saved.model.items()},
     )
 

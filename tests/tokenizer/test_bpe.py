@@ -156,6 +156,17 @@ class TestCount:
         counter.merge(counter.words())
         assert count_words(counter) == {word: 2 * n for word, n in expected.items()}
 
+    @pytest.mark.parametrize("dtype", [np.int64, np.int32])
+    @pytest.mark.parametrize("bounds", [[0, 6], [0, 3, 6]])
+    def test_bounds_are_not_written_to(self, bounds, dtype):
+        counter, given_bounds = WordCounter([]), np.array(bounds, dtype)
+        given_bounds.flags.writeable = False
+        counter.add(b"a bc d", given_bounds)
+        assert given_bounds.tolist() == bounds
+        n_cut = len(bounds) - 2  # documents that begin inside the word " bc"
+        words = [b"a", b" bc", b" d"] if n_cut == 0 else [b"a", b" b", b"c", b" d"]
+        assert count_words(counter) == Counter(words)
+
     def test_counts_survive_growth(self):
         words = [f"w{'x' * (number % 40)}{number}" for number in range(40_000)]
         counter = WordCounter([])

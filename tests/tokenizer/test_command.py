@@ -42,6 +42,24 @@ def tokenizer() -> Tokenizer:
     return Tokenizer(vocab, merges, SPECIAL)
 
 
+def test_only_files_of_a_tokenizer_that_are_read_are_not_written(tokenizer, tmp_path):
+    text, folder = tmp_path / "t.txt", tmp_path / "tok"
+    text.write_text(TEXT, encoding="utf-8")
+    tokenizer.save(folder)
+    encode = ["encode", str(text), "--tokenizer", str(folder), "--out"]
+    for _ in range(2):  # what the first call wrote is no file of the tokenizer
+        main([*encode, str(folder / "b.bin")])
+    report = ["report", str(text), "--tokenizer", str(folder), "--seconds", "0", "--json"]
+    for _ in range(2):
+        main([*report, str(folder / "report.json")])
+    for name in ("vocab.json", "merges.txt", "special_tokens.json", "tables.npz"):
+        before = (folder / name).read_bytes()
+        for words in (encode, report):
+            with pytest.raises(ValueError, match=f"{name} is read and would be written"):
+                main([*words, str(folder / name)])
+        assert (folder / name).read_bytes() == before
+
+
 class TestCommands:
     def test_train_encode_decode_report(self, tmp_path, capfdbinary):
         text, folder, ids = tmp_path / "text.txt", tmp_path / "tokenizer", tmp_path / "ids.bin"

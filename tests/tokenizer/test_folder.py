@@ -16,9 +16,9 @@ import pytest
 from tokenizer_cases import END, SPECIAL, assert_same, small_tokenizer
 
 from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
-from fastlm.tokenizer import folder as tokenizer_files
+from fastlm.tokenizer import folder as folder_module
 from fastlm.tokenizer.bpe import reference
-from fastlm.tokenizer.formats import gpt2 as gpt2_files
+from fastlm.tokenizer.formats import gpt2
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_a_folder_that_cannot_be_written_to_its_end_is_not_there(tokenizer, tmp_
     def refuse(path, raw):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(tokenizer_files.disk, "write_new", refuse)
+    monkeypatch.setattr(folder_module.disk, "write_new", refuse)
     with pytest.raises(OSError, match="No space left on device: .*new"):
         tokenizer.save(tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
@@ -85,13 +85,13 @@ class TestFiles:
         }  # fmt: skip
 
     def test_printable_bytes_are_gpt2s(self):
-        assert gpt2_files.to_printable(b" \n\x00\xad!\xff") == "ĠĊĀŃ!ÿ"
-        everything = gpt2_files.to_printable(bytes(range(256)))
-        assert gpt2_files.from_printable(everything) == bytes(range(256))
-        assert gpt2_files.spell_all(["", everything, "Ġt"]) == [b"", bytes(range(256)), b" t"]
+        assert gpt2.to_printable(b" \n\x00\xad!\xff") == "ĠĊĀŃ!ÿ"
+        everything = gpt2.to_printable(bytes(range(256)))
+        assert gpt2.from_printable(everything) == bytes(range(256))
+        assert gpt2.spell_all(["", everything, "Ġt"]) == [b"", bytes(range(256)), b" t"]
         for wrong in (" ", "\xad", "\u0144", "中", "\ud800", "\U0010ffff"):
             with pytest.raises(KeyError, match=re.escape(repr(wrong))):
-                gpt2_files.spell_all(["a", f"b{wrong}"])
+                gpt2.spell_all(["a", f"b{wrong}"])
 
     def test_merges_that_begin_with_a_hash_are_no_comments(self, tmp_path):
         vocab, merges = train_bpe_from_documents(["##", "a#a#"], 257, [])
@@ -194,13 +194,13 @@ class TestTables:
     def parsed(self, monkeypatch):
         """Folders whose vocab.json was parsed."""
         parsed = []
-        parse = tokenizer_files.read_vocab_and_merges
+        parse = folder_module.read_vocab_and_merges
 
         def note(vocab_path, *others):
             parsed.append(vocab_path)
             return parse(vocab_path, *others)
 
-        monkeypatch.setattr(tokenizer_files, "read_vocab_and_merges", note)
+        monkeypatch.setattr(folder_module, "read_vocab_and_merges", note)
         return parsed
 
     def test_they_hold_the_same_tokenizer(self, tokenizer, folder, parsed):
@@ -262,7 +262,7 @@ class TestTables:
         from fastlm.tokenizer.tables import pack_tables
 
         files = ("vocab.json", "merges.txt", "special_tokens.json")
-        made_from = tokenizer_files._hash_files([(folder / name).read_bytes() for name in files])
+        made_from = folder_module._hash_files([(folder / name).read_bytes() for name in files])
         tables = tokenizer._tables
         merges = tables.merges.copy()
         merges[3, 2] = tokenizer.vocab_size
@@ -321,21 +321,21 @@ class TestGpt2Folders:
         folder = text_dir / "gpt2"
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            gpt2 = Tokenizer.load(folder)
-        assert gpt2.special_tokens == {END: 50256}
+            loaded = Tokenizer.load(folder)
+        assert loaded.special_tokens == {END: 50256}
         entries = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-        ranks = {gpt2_files.from_printable(k): i for k, i in entries.items() if k != END}
+        ranks = {gpt2.from_printable(k): i for k, i in entries.items() if k != END}
         peer = tiktoken.Encoding(
             "gpt2", pat_str=reference.PATTERN, mergeable_ranks=ranks, special_tokens={END: 50256}
         )
         text = (text_dir / "owt_sample.txt").read_bytes()[:500_000].decode("utf-8", "ignore")
         text += END + (text_dir / "tinystories_valid.txt").read_bytes()[:300_000].decode()
-        ids = gpt2.encode(text)
+        ids = loaded.encode(text)
         assert ids == peer.encode(text, allowed_special="all")
-        assert gpt2.encode(text, allowed_special=()) == peer.encode_ordinary(text)
-        assert gpt2.decode_with_offsets(ids) == peer.decode_with_offsets(ids)
+        assert loaded.encode(text, allowed_special=()) == peer.encode_ordinary(text)
+        assert loaded.decode_with_offsets(ids) == peer.decode_with_offsets(ids)
 
     def test_gpt2_survives_a_round_trip_through_tables(self, text_dir, tmp_path):
-        gpt2 = Tokenizer.load(text_dir / "gpt2")
-        gpt2.save(tmp_path)
-        assert_same(Tokenizer.load(tmp_path), gpt2)
+        loaded = Tokenizer.load(text_dir / "gpt2")
+        loaded.save(tmp_path)
+        assert_same(Tokenizer.load(tmp_path), loaded)

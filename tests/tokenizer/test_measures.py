@@ -21,7 +21,7 @@ from fastlm.tokenizer.measures import (
     longest_tokens,
     measure_text,
     overlaps,
-    text_blocks,
+    utf8_blocks,
 )
 
 END = "<|endoftext|>"
@@ -167,17 +167,17 @@ class TestReading:
         data = f"one 中\r\n{END}\n two".encode()
         pack = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstandard.compress}
         (tmp_path / name).write_bytes(pack.get((tmp_path / name).suffix, bytes)(data))
-        assert b"".join(text_blocks(tmp_path / name, [], "strict")) == data
+        assert b"".join(utf8_blocks(tmp_path / name, [], "strict")) == data
 
     def test_json_lines_and_folders_give_documents_with_an_end(self, tmp_path):
         lines = "".join(json.dumps({"text": text}) + "\n" for text in ("one 中", "two"))
         expected = f"one 中{END}two{END}".encode()
         (tmp_path / "t.jsonl").write_text(lines)
-        assert b"".join(text_blocks(tmp_path / "t.jsonl", [], "strict")) == expected
-        assert b"".join(text_blocks(tmp_path, [], "strict")) == expected
+        assert b"".join(utf8_blocks(tmp_path / "t.jsonl", [], "strict")) == expected
+        assert b"".join(utf8_blocks(tmp_path, [], "strict")) == expected
         (tmp_path / "t.jsonl").unlink()
         (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
-        assert b"".join(text_blocks(tmp_path / "t.jsonl.gz", [], "strict")) == expected
+        assert b"".join(utf8_blocks(tmp_path / "t.jsonl.gz", [], "strict")) == expected
 
     def test_characters_that_reads_cut_stay_whole(self, tmp_path, monkeypatch):
         path = tmp_path / "t.txt"
@@ -185,15 +185,15 @@ class TestReading:
         read = tokenizer_measures.read_blocks
         monkeypatch.setattr(tokenizer_measures, "read_blocks", lambda path: read(path, 7))
         with pytest.raises(InvalidUtf8, match=r"t\.txt must be UTF-8: .* at byte 1000;"):
-            list(text_blocks(path, [], "strict"))
+            list(utf8_blocks(path, [], "strict"))
         expected = path.read_bytes().decode("utf-8", "replace").encode()
-        assert b"".join(text_blocks(path, [], "replace")) == expected
+        assert b"".join(utf8_blocks(path, [], "replace")) == expected
 
     def test_no_block_ends_inside_a_special_token(self, tmp_path, monkeypatch):
         cut_into(8, monkeypatch)
         path = tmp_path / "t.txt"
         path.write_text("<a b> " * 50)
-        blocks = list(text_blocks(path, ["<a b>"], "strict"))
+        blocks = list(utf8_blocks(path, ["<a b>"], "strict"))
         assert len(blocks) > 5
         assert all(block.count(b"<") == block.count(b">") for block in blocks)
 

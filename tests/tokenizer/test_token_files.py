@@ -12,8 +12,7 @@ import pytest
 
 from fastlm.files import notes
 from fastlm.files.tokens import open_single
-from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
-from fastlm.tokenizer import text_blocks as text_files
+from fastlm.tokenizer import Tokenizer, text_blocks, train_bpe_from_documents
 from fastlm.tokenizer.bpe import blocks
 
 END = "<|endoftext|>"
@@ -29,7 +28,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    for module in (blocks, text_files):
+    for module in (blocks, text_blocks):
         monkeypatch.setattr(module, "BLOCK_BYTES", 300)
     monkeypatch.setattr(notes, "NOTE_BYTES", 1000)
 
@@ -119,9 +118,9 @@ class TestEncodeFile:
         code = (
             "import os, sys\nfrom pathlib import Path\n"
             "from fastlm.files import notes\n"
-            "from fastlm.tokenizer import Tokenizer, text_blocks as text_files\n"
+            "from fastlm.tokenizer import Tokenizer, text_blocks\n"
             "from fastlm.tokenizer.bpe import blocks\n"
-            "blocks.BLOCK_BYTES = text_files.BLOCK_BYTES = 300\nnotes.NOTE_BYTES = 1000\n"
+            "blocks.BLOCK_BYTES = text_blocks.BLOCK_BYTES = 300\nnotes.NOTE_BYTES = 1000\n"
             "die = lambda what, n: os._exit(9) if n > 3500 else None\n"
             "Tokenizer.load('t').encode_file('text.txt', 'ids.bin', on_progress=die)"
         )

@@ -14,6 +14,7 @@ from tokenizer_cases import END, PROPERTY, SPECIAL, TEXT, small_tokenizer, texts
 from fastlm.tokenizer import Tokenizer
 from fastlm.tokenizer import tokenizer as tokenizer_module
 from fastlm.tokenizer.bpe import blocks, lazy_encoder, reference
+from fastlm.tokenizer.bpe.errors import UnknownByte
 
 pytestmark = pytest.mark.usefixtures("path_taken")
 
@@ -254,3 +255,42 @@ class TestPeers:
         text = (text_dir / "tinystories_valid.txt").read_text(encoding="utf-8")[:200_000]
         text += (text_dir / "owt_sample.txt").read_text(encoding="utf-8")[:200_000]
         assert peer.encode(text).ids == gpt2.encode(text)
+
+
+class TestBytesWithoutAToken:
+    """Python and the kernel name the same byte of the whole text, and its source."""
+
+    @pytest.fixture
+    def tokenizer(self) -> Tokenizer:
+        letters = [bytes([byte]) for byte in b"abc \n"]
+        return Tokenizer(dict(enumerate(letters)), [])
+
+    def test_in_a_later_document(self, tokenizer):
+        with pytest.raises(UnknownByte, match="byte of the text: .* 0x7a, found at byte 3;"):
+            tokenizer._encoder.encode(b"abcz", np.array([0, 3, 4]))
+
+    def test_in_a_later_block_of_a_file(self, tokenizer, tmp_path):
+        path = tmp_path / "t.txt"
+        n_before = blocks.BLOCK_BYTES + 1000
+        path.write_bytes(b"ab c" * (n_before // 4) + b"z")
+        message = rf"every byte of \S*t\.txt: no token is byte 0x7a, found at byte {n_before};"
+        with pytest.raises(UnknownByte, match=message):
+            list(tokenizer.encode_file_blocks(path))
+
+    def test_in_a_later_block_of_documents(self, tokenizer):
+        documents = ["ab c" * (blocks.BLOCK_BYTES // 4), "abc", "az"]
+        message = f"every byte of the documents: .* found at byte {blocks.BLOCK_BYTES + 4};"
+        with pytest.raises(UnknownByte, match=message):
+            list(tokenizer.encode_documents(documents, end_of_text=None))
+
+    def test_in_a_stream(self, tokenizer):
+        stream = ["ab c" * 100] * 1000 + ["z"]
+        with pytest.raises(UnknownByte, match="found at byte 400000;"):
+            list(tokenizer.encode_iterable(stream))
+
+
+def test_bounds_are_not_written_to(tokenizer):
+    for bounds in ([0, 3], [0, 3, 7]):
+        given_bounds = np.array(bounds)
+        tokenizer._encoder.encode(b"ab cbab", given_bounds)
+        assert given_bounds.tolist() == bounds

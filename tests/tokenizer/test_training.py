@@ -5,8 +5,7 @@ import random
 import pytest
 from tokenizer_cases import END, SPECIAL, TEXT
 
-from fastlm.tokenizer import text_blocks as text_files
-from fastlm.tokenizer import train_bpe, train_bpe_from_documents
+from fastlm.tokenizer import text_blocks, train_bpe, train_bpe_from_documents
 from fastlm.tokenizer.bpe import blocks, reference
 
 pytestmark = pytest.mark.usefixtures("path_taken")
@@ -32,7 +31,7 @@ class TestTraining:
         expected = reference.learn_merges(
             [path.read_bytes().decode() for path in paths], 40, SPECIAL
         )
-        for module in (blocks, text_files):
+        for module in (blocks, text_blocks):
             monkeypatch.setattr(module, "BLOCK_BYTES", block_bytes)
         _, merges = train_bpe(paths, 296 + len(SPECIAL), SPECIAL, n_threads=n_threads)
         assert merges == expected
@@ -60,7 +59,7 @@ class TestTraining:
     def test_invalid_utf8_is_an_error_or_replaced(self, tmp_path, monkeypatch):
         path = tmp_path / "bad.txt"
         path.write_bytes(b"good words " * 30 + b"b\xffd" + b" more words" * 30)
-        for module in (blocks, text_files):
+        for module in (blocks, text_blocks):
             monkeypatch.setattr(module, "BLOCK_BYTES", 64)
         with pytest.raises(
             ValueError, match=r"bad\.txt must be UTF-8: .* at byte 331; errors=replace"
@@ -123,7 +122,7 @@ class TestSample:
 
     @pytest.fixture(autouse=True)
     def small_stripes(self, monkeypatch):
-        monkeypatch.setattr(text_files, "STRIPE_BYTES", 100)
+        monkeypatch.setattr(text_blocks, "STRIPE_BYTES", 100)
 
     @pytest.fixture
     def paths(self, tmp_path):
@@ -136,18 +135,18 @@ class TestSample:
     def test_stripes_are_spread_evenly_and_in_proportion(self, tmp_path):
         for name, size in (("a", 3000), ("b", 1000)):
             (tmp_path / name).write_bytes(b"x" * size)
-        stripes = text_files.sample_stripes([tmp_path / "a", tmp_path / "b"], 800)
+        stripes = text_blocks.sample_stripes([tmp_path / "a", tmp_path / "b"], 800)
         assert [(path.name, begin, end) for path, begin, end in stripes] == [
             *[("a", begin, begin + 100) for begin in (0, 500, 1000, 1500, 2000, 2500)],
             *[("b", begin, begin + 100) for begin in (0, 500)],
         ]
-        stripes = text_files.sample_stripes([tmp_path / "a"], 250)
+        stripes = text_blocks.sample_stripes([tmp_path / "a"], 250)
         assert [(begin, end) for _, begin, end in stripes] == [(0, 83), (1000, 1083), (2000, 2083)]
 
     def test_stripes_are_tokenized_as_in_the_whole(self, paths):
         """Each block, put back, cuts its file into what gives the same pre-tokens."""
-        stripes = text_files.sample_stripes(paths, 2000)
-        found = list(text_files.stripe_blocks(stripes, [END.encode()], "strict"))
+        stripes = text_blocks.sample_stripes(paths, 2000)
+        found = list(text_blocks.stripe_blocks(stripes, [END.encode()], "strict"))
         assert len(found) > 15
         for text, bounds, source, offset in found:
             whole = next(p for p in paths if str(p) == source).read_bytes()
@@ -160,11 +159,11 @@ class TestSample:
     @pytest.mark.parametrize("n_threads", [1, 3])
     @pytest.mark.parametrize("block_bytes", [16, 1000])
     def test_result_is_that_of_the_stripes(self, paths, monkeypatch, n_threads, block_bytes):
-        stripes = text_files.sample_stripes(paths, 2000)
-        sample = [b.text for b in text_files.stripe_blocks(stripes, [END.encode()], "strict")]
+        stripes = text_blocks.sample_stripes(paths, 2000)
+        sample = [b.text for b in text_blocks.stripe_blocks(stripes, [END.encode()], "strict")]
         assert 1000 < sum(map(len, sample)) <= 2000
         expected = reference.learn_merges([text.decode() for text in sample], 10, [END])
-        for module in (blocks, text_files):
+        for module in (blocks, text_blocks):
             monkeypatch.setattr(module, "BLOCK_BYTES", block_bytes)
         told = []
         _, merges = train_bpe(

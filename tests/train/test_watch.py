@@ -11,6 +11,7 @@ import pytest
 import torch
 from short_runs import config, new_run, same, train_rows
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastlm.checkpoint import read_newest, read_run_checkpoint, run_checkpoints
 from fastlm.checkpoint import saver as saver_module
@@ -72,6 +73,27 @@ def test_a_step_that_applies_is_the_usual_one(name):
     gated, _ = stepped(OPTIMIZERS[name], [True] * 5)
     for a, b in zip(plain, gated, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)  # other orders of rounding
+
+
+def test_gradients_are_zeroed_once_and_in_place():
+    """A step on condition makes no copy of a gradient."""
+    made = []
+
+    class Copies(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):
+            result = function(*arguments, **(options or {}))
+            if function is torch.ops.aten.where.self and result.shape == (4, 6):
+                made.append(function)
+            return result
+
+    p = nn.Parameter(torch.ones(4, 6))
+    p.grad = torch.full((4, 6), math.nan)
+    optimizer = AdamW([p], 0.1, weight_decay=0.1)
+    with Copies():
+        optimizer.step(applies=torch.tensor(False))
+    assert made == []
+    assert torch.equal(p.grad, torch.zeros(4, 6))
+    assert torch.equal(p.detach(), torch.ones(4, 6))
 
 
 @pytest.mark.parametrize("gate", [True, False])

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from jaxtyping import Int64
 
-from fastlm.tokenizer.bpe.errors import InvalidUtf8
+from fastlm.tokenizer.bpe.errors import BadByte
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -184,15 +184,16 @@ def map_blocks(
     """Call function(text, bounds) for each block, like map_in_order.
 
     Raises:
-        InvalidUtf8: with the position in the block's source.
+        InvalidUtf8, UnknownByte: with the position in the block's source.
     """
 
     def call(loadable: Loadable) -> R:
         block = loadable.load()
         try:
             return function(block.text, block.bounds)
-        except InvalidUtf8 as error:
-            raise InvalidUtf8(block.offset + error.position, block.source) from None
+        except BadByte as error:
+            error.shift(block.offset, block.source)
+            raise
 
     return map_in_order(call, blocks, n_threads)
 

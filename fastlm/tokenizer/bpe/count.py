@@ -72,8 +72,10 @@ class WordCounter:
             InvalidUtf8: the pre-tokens before the invalid byte may have been counted.
         """
         context = self._context
-        context.hold(f.BOUNDS, np.zeros(2, np.int64) if bounds is None else bounds)
-        context.fields[f.N_DOCUMENTS] = 1 if bounds is None else len(bounds) - 1
+        # A copy, because start_walk writes to the bounds of a single document.
+        own = np.array((0, len(data)) if bounds is None else bounds, np.int64)
+        context.hold(f.BOUNDS, own)
+        context.fields[f.N_DOCUMENTS] = len(own) - 1
         is_fresh = True
         while True:
             status = _count(context.address, address_of(data), len(data), is_fresh)

@@ -208,7 +208,8 @@ class _Worker:
         """
         fields = self._context.fields
         if bounds is not None:
-            self._context.hold(f.BOUNDS, np.ascontiguousarray(bounds, np.int64))
+            # A copy, because start_walk writes to the bounds of a single document.
+            self._context.hold(f.BOUNDS, np.array(bounds, np.int64))
             fields[f.N_DOCUMENTS] = len(bounds) - 1
         fields[f.END_OF_TEXT] = end_of_text
         # numpy.empty asks the operating system for huge pages; resize does not.

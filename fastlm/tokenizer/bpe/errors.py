@@ -1,22 +1,47 @@
-"""Errors of texts that cannot be encoded. Both name the position of the byte."""
+"""Errors of texts that cannot be encoded."""
 
 
-class InvalidUtf8(ValueError):
+class BadByte(ValueError):
+    """The byte at `position` of `source` cannot be encoded."""
+
+    def __init__(self, position: int, source: str) -> None:
+        super().__init__(position, source)
+        self.position, self.source = position, source
+
+    def shift(self, offset: int, source: str | None = None) -> None:
+        """Say where the byte is in the whole of which the text was a part.
+
+        Args:
+            offset: byte of the whole at which the text begins.
+            source: name of the whole; None keeps the name.
+        """
+        self.position += offset
+        self.source = self.source if source is None else source
+
+
+class InvalidUtf8(BadByte):
     """No valid UTF-8 character begins at byte `position` of `source`."""
 
     def __init__(self, position: int, source: str = "text") -> None:
-        super().__init__(
-            f"{source} must be UTF-8: no valid character begins at byte {position}; "
+        super().__init__(position, source)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source} must be UTF-8: no valid character begins at byte {self.position}; "
             "errors=replace puts U+FFFD there"
         )
-        self.position = position
 
 
-class UnknownByte(ValueError):
-    """The vocabulary has no token for the byte at `position`."""
+class UnknownByte(BadByte):
+    """The vocabulary has no token for the byte at `position` of `source`."""
 
-    def __init__(self, byte: int, position: int) -> None:
-        super().__init__(
-            f"the vocabulary must cover every byte of the text: no token is byte 0x{byte:02x}, "
-            f"found at byte {position}; add the 256 single bytes to the vocabulary"
+    def __init__(self, byte: int, position: int, source: str = "the text") -> None:
+        super().__init__(position, source)
+        self.byte = byte
+
+    def __str__(self) -> str:
+        return (
+            f"the vocabulary must cover every byte of {self.source}: no token is byte "
+            f"0x{self.byte:02x}, found at byte {self.position}; add the 256 single bytes to the "
+            "vocabulary"
         )

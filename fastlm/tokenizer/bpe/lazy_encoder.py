@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int, Int64, UInt
 
-from fastlm.tokenizer.bpe.errors import InvalidUtf8
+from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte
 from fastlm.tokenizer.bpe.small import NO_TOKEN, SmallEncoder
 
 if TYPE_CHECKING:
@@ -77,7 +77,11 @@ class LazyEncoder:
                 text = data[begin:end].decode()
             except UnicodeDecodeError as error:
                 raise InvalidUtf8(begin + error.start) from None
-            ids += encoder.encode_to_list(text)
+            try:
+                ids += encoder.encode_to_list(text)
+            except UnknownByte as error:
+                error.shift(begin)
+                raise
             if end_of_text != NO_TOKEN:
                 ids.append(end_of_text)
         return np.array(ids, self._dtype)

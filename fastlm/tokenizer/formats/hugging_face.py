@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from fastlm.tokenizer.formats import gpt2 as gpt2_files
+from fastlm.tokenizer.formats import gpt2
 
 # GPT-2's pattern as tiktoken writes it, and as OpenAI first did.
 PATTERNS = {
@@ -63,7 +63,7 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
         is_byte_level = isinstance(part, dict) and part.get("type") == "ByteLevel"
         _refuse_unless(part is None or is_byte_level, source, name, part, "null or ByteLevel")
 
-    all_entries = dict(gpt2_files.check_entries(entries, f"{source}: model.vocab"))
+    all_entries = dict(gpt2.check_entries(entries, f"{source}: model.vocab"))
     added = described.get("added_tokens") or []
     for token in added:
         content, token_id = (
@@ -84,12 +84,12 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
         name = "added_tokens.normalized of tokens that overlap"
         _refuse_unless(not _may_overlap(*pair), source, name, pair, "the same")
     special = sorted((token["content"] for token in added), key=all_entries.__getitem__)
-    vocab = gpt2_files.spell_vocab(all_entries, special, source)
+    vocab = gpt2.spell_vocab(all_entries, special, source)
     try:
         lines = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
     except TypeError:
         raise ValueError(f"{source}: model.merges must be a list of pairs of tokens") from None
-    spelled = gpt2_files.parse_merges("\n".join(lines), f"{source}: model.merges")
+    spelled = gpt2.parse_merges("\n".join(lines), f"{source}: model.merges")
     return Parts(vocab, spelled, special)
 
 
@@ -195,10 +195,9 @@ def format_tokenizer_json(
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": False,
-            "vocab": gpt2_files.printable_vocab(vocab, special_tokens),
+            "vocab": gpt2.printable_vocab(vocab, special_tokens),
             "merges": [
-                [gpt2_files.to_printable(left), gpt2_files.to_printable(right)]
-                for left, right in merges
+                [gpt2.to_printable(left), gpt2.to_printable(right)] for left, right in merges
             ],
         },
     }
