@@ -81,8 +81,8 @@ def profile_step(
     trainer = run.trainer
 
     def step() -> None:
-        stage, progress = run.stopping.next_step(trainer.step)
-        trainer.train_step(stream, stage=stage, progress=progress)
+        decision = run.stopping.decide(trainer.step, trainer.tokens)
+        trainer.train_step(stream, stage=decision.stage, progress=decision.progress)
 
     parts = _time_parts(trainer, stream)
     seconds = _median_seconds(step, trainer.device, n_steps)

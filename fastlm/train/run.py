@@ -336,7 +336,7 @@ def _finish(
         failure = error
     for line in run.news():
         status.say(line)
-    speed = run.config.model.context_length / statistics.median(run.budget.window_seconds)
+    speed = run.config.model.context_length / statistics.median(run.budget.window_seconds.all)
     summary = Summary(
         finished=result is not None,
         saved=failure is None,
