@@ -55,7 +55,7 @@ def _flag(argv: Sequence[str], name: str) -> str | None:
 
 def _starting_point(argv: Sequence[str]) -> TrainArguments:
     """The configuration that the flags override: a recipe, or that of the resumed run."""
-    out, resume = _flag(argv, "out"), _flag(argv, "resume")
+    out, resume, recipe = (_flag(argv, name) for name in ("out", "resume", "recipe"))
     folder = Path(out) if out else None
     if resume not in (None, "", "auto"):
         folder = _run_of(Path(str(resume)))
@@ -64,10 +64,15 @@ def _starting_point(argv: Sequence[str]) -> TrainArguments:
     elif resume and folder is not None and RunRecord(folder).exists:
         config = RunRecord(folder).config()
     else:
-        config = load_recipe(_flag(argv, "recipe") or "stories")
+        config = load_recipe(recipe or "stories")
         if start := _flag(argv, "init-from") or _flag(argv, "init_from"):
             network = RunRecord(_run_of(Path(start))).config().model
             config = dataclasses.replace(config, model=network)
+    if recipe and recipe != config.recipe:
+        raise ValueError(
+            f"{folder} is a run of the recipe {config.recipe}, not {recipe}: leave out --recipe, "
+            "or give another --out"
+        )
     budgets = ("max_steps", "max_tokens", "time_budget")
     words = {word.split("=")[0].replace("_", "-") for word in argv}
     given = [b for b in budgets if f"--{b.replace('_', '-')}" in words]
