@@ -173,9 +173,9 @@ def _marks(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
     seconds: float | None = None
     for row in rows:
         step = number(row.get("step"))
-        # A resume has no clock of its own, so it takes the place of the row before it. If that
-        # row came with an earlier part of the log, the page knows it.
-        if row.get("kind") != "resume":
+        # In older logs a resume has no clock of its own: it takes the place of the row before it.
+        # If that row came with an earlier part of the log, the page knows it.
+        if row.get("kind") != "resume" or "elapsed_seconds" in row:
             tokens, seconds = _place(row, "tokens"), _place(row, "elapsed_seconds")
         kind = row.get("kind")
         if step is None or kind not in _MARKS:

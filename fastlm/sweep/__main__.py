@@ -193,7 +193,6 @@ def _train(
     """Train one run to its end, with its output in output.txt."""
     sync.make_folder(folder)
     files = RunFiles(folder)
-    files.failed.unlink(missing_ok=True)
     words = [sys.executable, "-m", "fastlm.train", *run.flags, "--out", str(folder)]
     environment = dict(os.environ)
     if at_once > 1:

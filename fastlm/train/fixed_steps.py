@@ -50,15 +50,12 @@ def fix_steps(run: Training, status: StatusLine) -> None:
     n_steps = trainer.ranks.of_first(_fitting_steps(run, step_seconds))
     run.use_config(dataclasses.replace(run.config, max_steps=n_steps))
     run.record.write_config(run.config)
-    run.record.log(
-        {
-            "kind": "probe",
-            "step": 0,
-            "max_steps": n_steps,
-            "step_seconds": step_seconds,
-            "micro_batch": trainer.micro_batch,
-            "elapsed_seconds": round(run.clock.elapsed, 3),
-        }
+    run.telling.log(
+        trainer,
+        "probe",
+        max_steps=n_steps,
+        step_seconds=step_seconds,
+        micro_batch=trainer.micro_batch,
     )
     status.say(
         f"{n_steps:,} steps fit: --max-steps {n_steps} in place of --time-budget repeats the run"

@@ -186,7 +186,9 @@ def _open_record(run: Training, resume: bool | Path) -> bool:
         run.use_config(run.saving.resume(saved))
         for path in set_aside(record.checkpoints, trainer.step) if ranks.is_first else []:
             say(f"note: going back to step {trainer.step:,}: {path} is kept")
-        record.resume(trainer.step, environment)
+        summary = record.resume(trainer.step)
+        former = {"former_summary": summary} if summary else {}
+        run.telling.log(trainer, "resume", environment=environment, **former)
     else:
         record.start(run.config, environment)
     if ranks.is_first:
@@ -275,9 +277,12 @@ def _own_folder(record: RunRecord, ranks: Ranks, *, resume: bool) -> Iterator[No
                 held.enter_context(disk.locked(record.folder))
                 if record.exists and not resume:
                     state = state_of(record.folder)
+                    goes_on = (
+                        "" if state.name == "imported" else ", or --resume auto to continue it"
+                    )
                     raise FileExistsError(
                         f"{record.folder} already holds a run, which is {state.name}: give "
-                        "another --out, or --resume auto to continue it"
+                        f"another --out{goes_on}"
                     )
             except OSError as refused:
                 error = refused

@@ -31,16 +31,18 @@ from short_runs import (
 
 from fastlm.checkpoint import run_checkpoints
 from fastlm.config import OptimConfig
+from fastlm.config.recipes import load_recipe
 from fastlm.data import open_prepared, prepare
 from fastlm.data.prepared import PreparedData
 from fastlm.devices.ranks import Ranks
 from fastlm.evaluate import evaluate_loss
 from fastlm.pretrained import load_pretrained
 from fastlm.runs.record import RunRecord
+from fastlm.runs.state import state_of
 from fastlm.train import run as run_module
 from fastlm.train import train
 from fastlm.train.budget import Measured
-from fastlm.train.command import main
+from fastlm.train.command import configuration, main
 from fastlm.train.trainer import Trainer
 
 
@@ -155,6 +157,50 @@ def test_resume_from_an_older_checkpoint_forgets_the_later_rows(data, tmp_path):
     train(config(data), run, resume=True)
     assert [r["step"] for r in train_rows(run)] == [1, 5, 10, 15, 20]
     assert all(torch.equal(t, expected[name]) for name, t in weights(run).items())
+
+
+def test_a_finished_run_that_goes_back_and_is_killed_is_not_finished(data, tmp_path, monkeypatch):
+    """Its former result is kept in the log, and is not taken for that of the steps to come."""
+    run = tmp_path / "run"
+    summary = train(config(data, checkpoint_keep=9), run)
+    original = Trainer.train_step
+
+    def step(self, stream, **place):
+        if self.step == 12:
+            raise RuntimeError("killed")
+        return original(self, stream, **place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", step)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(config(data, checkpoint_keep=9), run, resume=run / "checkpoints/step-000010")
+    assert state_of(run, is_over=True).name == "broken off"
+    with pytest.raises(FileNotFoundError, match="not at its end"):
+        RunRecord(run).summary()
+    (resumed,) = [row for row in RunRecord(run).rows() if row["kind"] == "resume"]
+    assert resumed["former_summary"] == dataclasses.asdict(summary)
+    assert train(config(data), run, resume=True).val_loss == summary.val_loss
+    assert state_of(run).name == "finished"
+
+
+@pytest.mark.parametrize("ends", [{}, {"time_budget": 60.0, "fix_steps": True}], ids=str)
+def test_every_row_of_a_log_has_step_tokens_and_clocks(ends, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("fastlm.train.fixed_steps._fitting_steps", lambda run, seconds: 6)
+    run, limits = tmp_path / "run", {"max_steps": None if ends else 6, "checkpoint_every": 2} | ends
+    interrupted_after(3, config(data, **limits), run)
+    train(config(data, **limits), run, resume=True)
+    rows = RunRecord(run).rows()
+    assert {row["kind"] for row in rows} >= {
+        "train",
+        "eval",
+        "resume",
+        *(["probe"] if ends else []),
+    }
+    for row in rows:
+        assert list(row)[:5] == ["step", "tokens", "seconds", "elapsed_seconds", "kind"], row
+        assert row["tokens"] == row["step"] * 8 * 32
+    clocks = [(row["seconds"], row["elapsed_seconds"]) for row in rows]
+    assert clocks == sorted(clocks)
 
 
 def test_accumulated_gradients_equal_those_of_the_whole_batch(data, tmp_path):
@@ -292,6 +338,19 @@ def test_a_finished_run_is_not_written_over(finished, data):
     with pytest.raises(FileExistsError, match="a run, which is finished: .*--resume auto"):
         train(config(data), finished[0])
     assert (finished[0] / "log.jsonl").read_bytes() == before
+
+
+def test_a_run_is_not_resumed_as_one_of_another_recipe(tmp_path):
+    """A configuration that is resumed is the run's: another name would be all that changes."""
+    run = tmp_path / "run"
+    RunRecord(run).start(load_recipe("tiny"), {})
+    for words in (["auto", "--out", str(run)], [str(run)]):
+        again = ["--resume", *words, "--max-steps", "9"]
+        assert configuration([*again, "--recipe", "tiny"]) == configuration(again)
+        with pytest.raises(ValueError, match=r"recipe tiny, not baseline: leave out") as error:
+            configuration([*again, "--recipe", "baseline"])
+        assert "\n" not in str(error.value)
+    assert configuration(["--resume", "auto", "--out", str(tmp_path / "new"), "--recipe", "owt"])
 
 
 def test_resume_refuses_other_data_and_batch_size(finished, data, tmp_path):
