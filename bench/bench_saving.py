@@ -47,8 +47,8 @@ def bench_saving(benchmark, tmp_path):
     steps, written = [], []
     for _ in range(5):
         began = time.perf_counter()
-        stage, progress = run.stopping.next_step(trainer.step)
-        trainer.train_step(stream, stage=stage, progress=progress)
+        decision = run.stopping.decide(trainer.step, trainer.tokens)
+        trainer.train_step(stream, stage=decision.stage, progress=decision.progress)
         synchronize()
         steps.append(time.perf_counter() - began)
 

@@ -73,6 +73,8 @@ def _runs_below(folder: Path, pattern: str) -> list[Path]:
 def _check(run: Path) -> None:
     record = RunRecord(run)
     state = state_of(run)
+    if state.name == "imported":
+        raise ValueError(f"{run} was not trained here and has no record: {state.reason}")
     if not state.is_final:
         raise ValueError(
             f"{run} has not come to its end, it is {state.name}: --resume auto goes on with it"
@@ -82,7 +84,7 @@ def _check(run: Path) -> None:
     if environment.is_file():
         told += json.loads(environment.read_text(encoding="utf-8")).get("arguments", [])
     for text in told:
-        if Path(str(text)).is_absolute():
+        if any(Path(part).is_absolute() for part in (str(text), str(text).partition("=")[2])):
             raise ValueError(f"{run} was begun with {text}: a record names no path of a machine")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastlm import records
+from fastlm.config import TrainConfig
 from fastlm.config.recipes import load_recipe
 from fastlm.report.run_json import describe_run
 from fastlm.runs.record import RunRecord, write_json
@@ -97,6 +98,12 @@ def test_what_is_no_record_is_refused_before_anything_is_copied(tmp_path):
     refused(tmp_path / "empty", "holds no run and no sweep")
     refused(finished_run(tmp_path / "half", ended=False), "has not come to its end, it is running")
     refused(finished_run(tmp_path / "here", data="/data/mine"), "names no path of a machine")
+    environment = finished_run(tmp_path / "joined") / "environment.json"
+    environment.write_text(json.dumps({"arguments": ["--lr=1e-3", "--out=/home/me/run"]}))
+    refused(tmp_path / "joined", "begun with --out=/home/me/run: a record names no path")
+    imported = finished_run(tmp_path / "imported", ended=False)
+    RunRecord(imported).start(TrainConfig(recipe="imported", max_steps=1), {})
+    refused(imported, "was not trained here and has no record: .*--init-from")
     assert not to.exists()
     records.main([str(finished_run(tmp_path / "one")), "--to", str(to)])
     other = finished_run(tmp_path / "elsewhere" / "one")

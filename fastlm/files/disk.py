@@ -41,7 +41,7 @@ from fastlm.files.destination import (
     look_at_file,
     seen_at,
 )
-from fastlm.files.folders import remove
+from fastlm.files.folders import make_folder, remove
 from fastlm.files.lock import holding
 from fastlm.files.paths import StrPath
 from fastlm.files.sync import flush_tree, sync_file, sync_folder
@@ -162,6 +162,30 @@ def locked(path: StrPath, *, wait_seconds: float = 0.0) -> Iterator[None]:
     """
     with holding(find(Path(path)), wait_seconds=wait_seconds):
         yield
+
+
+@contextlib.contextmanager
+def first_free_folder(paths: Iterable[Path]) -> Iterator[Path]:
+    """Make the first folder of paths that does not exist: two processes never get the same one.
+
+    If the block leaves it empty, it is removed, with the parents that were made for it.
+    """
+    made: list[Path] = []
+    for path in paths:
+        missing = [parent for parent in path.parents if not parent.exists()]
+        make_folder(path.parent)
+        made = [*missing, *made]
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            sync_folder(path.parent)
+            made = [path, *made]
+            break
+    try:
+        yield made[0]
+    finally:
+        with contextlib.suppress(OSError):  # the first that is not empty stays, with its parents
+            for folder in made:
+                folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from fastlm.files import disk
 from fastlm.files.tokens import TokenWriter, check_ids
 from fastlm.model import TransformerLM
 from fastlm.runs.record import RunRecord
+from fastlm.runs.state import IMPORTED
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 HEADER_BYTES = 1024
@@ -79,7 +80,7 @@ def import_model(folder: Path, out: Path, *, tokenizer: Path | None = None) -> l
         model.load_state_dict(state)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{folder}: {error}") from None
-    run = TrainConfig(recipe="imported", model=config, max_steps=1)
+    run = TrainConfig(recipe=IMPORTED, model=config, max_steps=1)
     about = {
         "config": dataclasses.asdict(run),
         "tokenizer_hash": read.hash,

@@ -20,7 +20,7 @@ from fastlm.runs.found import (
     changed_at,
     number,
     read_log,
-    read_object,
+    try_read_object,
 )
 from fastlm.runs.run_files import RunFiles
 from fastlm.runs.state import LogEnd, is_silent, state_of
@@ -85,9 +85,9 @@ def describe_run(
     files = RunFiles(folder)
     version = version_of(folder)  # taken before anything is read, so that later changes are news
     notes: list[str] = []
-    config = read_object(files.config, notes)
-    environment = read_object(files.environment, notes)
-    summary = read_object(files.summary, notes, is_expected=False)
+    config = try_read_object(files.config, notes)
+    environment = try_read_object(files.environment, notes)
+    summary = try_read_object(files.summary, notes, is_expected=False)
     part = read_log(folder, start)
     end = LogEnd.of_rows(part.rows or read_log(folder).rows)
     state = state_of(folder, end=end)
@@ -173,9 +173,9 @@ def _marks(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
     seconds: float | None = None
     for row in rows:
         step = number(row.get("step"))
-        # A resume has no clock of its own, so it takes the place of the row before it. If that
-        # row came with an earlier part of the log, the page knows it.
-        if row.get("kind") != "resume":
+        # In older logs a resume has no clock of its own: it takes the place of the row before it.
+        # If that row came with an earlier part of the log, the page knows it.
+        if row.get("kind") != "resume" or "elapsed_seconds" in row:
             tokens, seconds = _place(row, "tokens"), _place(row, "elapsed_seconds")
         kind = row.get("kind")
         if step is None or kind not in _MARKS:

@@ -183,7 +183,7 @@ def _check(log: Any, offset: int) -> int:
     return zlib.crc32(tail) if len(tail) == offset - begin else -1
 
 
-def read_object(path: Path, notes: list[str], *, is_expected: bool = True) -> dict[str, Any]:
+def try_read_object(path: Path, notes: list[str], *, is_expected: bool = True) -> dict[str, Any]:
     """Read a JSON object; if it cannot be read, add a note and return an empty one.
 
     Args:

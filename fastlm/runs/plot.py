@@ -41,6 +41,8 @@ def plot_curves(rows: list[dict[str, Any]], out: Path, *, title: str) -> None:
     train = [r for r in rows if r.get("kind") == "train" and r.get("loss") is not None]
     val = [r for r in rows if r.get("kind") == "eval" and r.get("val_loss") is not None]
     on_the_way = same_tokens(val)
+    # Height of the marks of steps whose loss is not finite.
+    top = next((r["loss"] for r in train), next((r["val_loss"] for r in val), 0.0))
     figure = Figure(figsize=(13, 4))
     # The margins are fixed, as an automatic layout draws everything twice.
     figure.subplots_adjust(left=0.06, right=0.99, bottom=0.13, top=0.9, wspace=0.15)
@@ -69,7 +71,7 @@ def plot_curves(rows: list[dict[str, Any]], out: Path, *, title: str) -> None:
         for kind, marker in (("spike", "^"), ("not finite", "x")):
             marked = [r for r in rows if r.get("kind") == kind]
             if marked:
-                heights = [r["loss"] if r["loss"] is not None else train[0]["loss"] for r in marked]
+                heights = [r["loss"] if r["loss"] is not None else top for r in marked]
                 x = [r[key] for r in marked]
                 axes.scatter(x, heights, color="tab:red", marker=marker, label=kind)
         axes.set_xlabel(label)

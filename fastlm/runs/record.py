@@ -15,6 +15,7 @@ from typing import Any
 from fastlm.config import TrainConfig
 from fastlm.config.dicts import from_dict, to_json
 from fastlm.files import disk, folders, json_files, sync
+from fastlm.runs.found import try_read_object
 from fastlm.runs.run_files import RunFiles
 from fastlm.runs.state import state_of
 
@@ -47,6 +48,7 @@ class RunRecord:
             return
         folders.make_folder(self.folder)
         disk.sweep(self.folder)
+        self._forget_end()
         # A run that was stopped before its first checkpoint may have left rows.
         disk.write_file(self.files.log, b"", replace=True)
         disk.write_file(self.files.environment, json_files.to_json(environment), replace=True)
@@ -58,14 +60,24 @@ class RunRecord:
             return
         disk.write_file(self.files.config, to_json(config).encode(), replace=True)
 
-    def resume(self, step: int, environment: dict[str, Any]) -> None:
-        """Drop the log rows after a step, and write the environment of the resumed run."""
+    def resume(self, step: int) -> dict[str, Any]:
+        """Drop the log rows after a step, and what told that the run has ended.
+
+        Returns:
+            The summary of that end; empty if there was none.
+        """
         if not self.is_written:
-            return
+            return {}
         disk.sweep(self.folder)
+        summary = try_read_object(self.files.summary, [])
+        self._forget_end()  # first, as a summary must not stand beside a log that ends before it
         kept = [row for row in self.rows() if row["step"] <= step]
         disk.write_file(self.files.log, "".join(map(_line, kept)).encode(), replace=True)
-        self.log({"kind": "resume", "step": step, "environment": environment})
+        return summary
+
+    def _forget_end(self) -> None:
+        for path in (self.files.summary, self.files.failed):
+            path.unlink(missing_ok=True)  # flushed with the name of the log, which follows
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one row; on a full disk the row is kept until the next one."""

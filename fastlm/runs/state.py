@@ -8,10 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from fastlm.runs.found import changed_at, number, read_log, read_object
+from fastlm.runs.found import changed_at, number, read_log, try_read_object
 from fastlm.runs.run_files import RunFiles
 
-StateName = Literal["waiting", "running", "finished", "stopped", "diverged", "broken off"]
+StateName = Literal[
+    "waiting", "running", "finished", "stopped", "diverged", "broken off", "imported"
+]
+
+IMPORTED = "imported"
+"""Name in place of a recipe's in the configuration of an imported model."""
 
 SILENT_SECONDS = 900.0
 """Seconds without a new row after which a run without a recorded end is taken to be dead."""
@@ -44,8 +49,8 @@ class LogEnd(NamedTuple):
 def state_of(folder: Path, *, end: LogEnd | None = None, is_over: bool = False) -> RunState:
     """Return the state of the run in a folder, which need not exist.
 
-    The first line of the table that applies decides. A summary or a failure counts unless the run
-    was resumed after it, that is unless the log has a later step or a later resume.
+    The first line of the table that applies decides. A run that goes on has removed the summary and
+    the failure of its former end.
 
     ==========  ==================================================================================
     state       its files
@@ -55,6 +60,7 @@ def state_of(folder: Path, *, end: LogEnd | None = None, is_over: bool = False) 
     diverged    the log ends with a step that was not finite, which a file of its own describes
     broken off  failed.json: its process ended with an error that a sweep has seen
     waiting     neither a log nor a configuration: it has not begun
+    imported    its configuration says so, and its log has no row: another tool made its weights
     running     a row, or else the configuration, is at most SILENT_SECONDS old
     broken off  none of these: its process was killed, or its machine went down
     ==========  ==================================================================================
@@ -65,8 +71,8 @@ def state_of(folder: Path, *, end: LogEnd | None = None, is_over: bool = False) 
     """
     files = RunFiles(folder)
     end = LogEnd.of_rows(read_log(folder).rows) if end is None else end
-    summary = read_object(files.summary, [])
-    if summary and not _went_on(files, end, files.summary, number(summary.get("step"))):
+    summary = try_read_object(files.summary, [])
+    if summary:
         if summary.get("finished") is True:
             return RunState("finished")
         return RunState("stopped", f"stopped by {summary.get('stopped_by')}; --resume auto goes on")
@@ -74,12 +80,14 @@ def state_of(folder: Path, *, end: LogEnd | None = None, is_over: bool = False) 
     is_bad = end.row.get("kind") == "not finite" and step is not None
     if is_bad and files.nonfinite_step(f"{step:.0f}").is_file():
         return RunState("diverged", f"loss or gradients are not finite at step {step:,.0f}")
-    if files.failed.is_file() and not _went_on(files, end, files.failed):
-        last = read_object(files.failed, []).get("last")
+    if files.failed.is_file():
+        last = try_read_object(files.failed, []).get("last")
         told = f": {last}" if isinstance(last, str) else ""
         return RunState("broken off", f"its process ended with an error{told}")
     if not files.log.is_file() and not files.config.is_file():
         return RunState("waiting")
+    if not end.row and try_read_object(files.config, []).get("recipe") == IMPORTED:
+        return RunState("imported", "its weights are another tool's; --init-from begins with them")
     if not is_over and not is_silent(folder):
         return RunState("running")
     return RunState("broken off", "no summary and no new row for a while: --resume auto goes on")
@@ -90,15 +98,3 @@ def is_silent(folder: Path) -> bool:
     files = RunFiles(folder)
     changed = changed_at(files.log) or changed_at(files.config)
     return time.time() - changed > SILENT_SECONDS
-
-
-def _went_on(files: RunFiles, end: LogEnd, told: Path, step: float | None = None) -> bool:
-    """Return whether the log continues after a file that recorded the end of the run.
-
-    step is the last step of the run, if the file tells it. Copying changes the times of files, so
-    they alone do not decide.
-    """
-    if step is not None and end.step > step:
-        return True
-    is_later = changed_at(files.log) > changed_at(told)
-    return is_later and (end.row.get("kind") == "resume" or told == files.failed)

@@ -193,7 +193,6 @@ def _train(
     """Train one run to its end, with its output in output.txt."""
     folders.make_folder(folder)
     files = RunFiles(folder)
-    files.failed.unlink(missing_ok=True)
     words = [sys.executable, "-m", "fastlm.train", *run.flags, "--out", str(folder)]
     environment = dict(os.environ)
     if at_once > 1:
@@ -240,7 +239,8 @@ def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
         # slurm/leaderboard.sh sets these for all runs; the run's own settings replace them.
         words += [] if run.config.compile else ["--no-compile"]
         words += [] if run.config.bf16 else ["--no-bf16"]
-        words += [] if run.config.time_budget else ["--time-budget", "none"]
+        for budget in ("max_steps", "max_tokens", "time_budget"):  # a number or None
+            words += [f"--{budget.replace('_', '-')}", str(getattr(run.config, budget))]
         if Path.cwd() != root:  # where jobs begin
             words += ["--data", str(Path(run.config.data.path).absolute())]
         if any(len(word.split()) != 1 for word in words):

@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from fastlm import cli
 from fastlm.accounting import largest_batch, step_memory
@@ -69,7 +69,7 @@ def plan(
         flags: flags of fastlm.train for all runs.
     Raises:
         ValueError: for unknown fields, names or flags, for invalid values, and for two runs with
-            the same configuration.
+            the same configuration or folder.
     """
     for flag in _SET_BY_SWEEP:
         if any(re.fullmatch(rf"--(no-)?{flag}(=.*)?", word) for word in flags):
@@ -169,6 +169,7 @@ def running_order(runs: Iterable[Run]) -> list[Run]:
 
 def _check_they_differ(runs: Iterable[Run]) -> None:
     first: dict[str, Run] = {}
+    folders: dict[str, Run] = {}
     for run in runs:
         told = repr(run.config)
         if told in first:
@@ -177,6 +178,12 @@ def _check_they_differ(runs: Iterable[Run]) -> None:
                 "already; leave one of them out"
             )
         first[told] = run
+        if run.name in folders:
+            raise ValueError(
+                f"{run.label} and {folders[run.name].label} would both get the folder {run.name}: "
+                "vary them in two sweeps, or write one of the values another way"
+            )
+        folders[run.name] = run
 
 
 def _as_flag(field: str) -> str:
@@ -190,9 +197,17 @@ def _as_words(field: str, value: str) -> list[str]:
         section, _, name = flag.rpartition(".")
         switch = name if value == "yes" else f"no-{name}"
         return [f"--{section}.{switch}" if section else f"--{switch}"]
-    is_tuple = re.fullmatch(r"\d+(\+\d+)+", value)
-    words = value.split("+") if is_tuple else [value]
+    # The + of an exponent, as in 1e+3, is part of its number.
+    words = re.split(r"(?<![eE])\+", value) if _is_tuple(field) else [value]
     return [f"--{flag}", *words]
+
+
+def _is_tuple(field: str) -> bool:
+    """Whether a field, by its dotted name, is a tuple, or a tuple or None."""
+    kind: Any = TrainConfig
+    for name in field.split("."):
+        kind = get_type_hints(kind)[name]
+    return tuple in (get_origin(kind), *map(get_origin, get_args(kind)))
 
 
 def _axis(text: str, base: TrainConfig, flags: Sequence[str]) -> tuple[str, list[str]]:

@@ -247,7 +247,7 @@ def draw_field(results: Sequence[Result], field: str, out: Path) -> None:
             "edge of divergence", (at, 1.0), xycoords=("data", "axes fraction"), rotation=90,
             va="top", ha="right", color="tab:red", fontsize="small",
         )  # fmt: skip
-    _finish(panel, field, "final validation loss, nats per token")
+    _finish(panel, results, field, "final validation loss, nats per token")
     save_figure(figure, out)
 
 
@@ -263,7 +263,7 @@ def draw_equal(results: Sequence[Result], field: str, out: Path) -> None:
                 panel, mine, field, lambda r, axis=axis, at=at: loss_at(r.curve, axis, at), name
             )
         panel.set_title(f"after {at:,.0f} {label}", fontsize="medium")
-        _finish(panel, field, "validation loss, nats per token")
+        _finish(panel, results, field, "validation loss, nats per token")
     save_figure(figure, out)
 
 
@@ -289,8 +289,14 @@ def _plot_means(
             )
 
 
-def _finish(panel: Any, field: str, label: str) -> None:
-    panel.set_xscale("log", base=2 if field == "batch_size" else 10)
+def _finish(panel: Any, results: Sequence[Result], field: str, label: str) -> None:
+    values = [number(result.run.values[field]) or 0.0 for result in results]
+    sizes = [abs(value) for value in values if value]
+    base = 2 if field == "batch_size" else 10
+    if min(values) > 0:
+        panel.set_xscale("log", base=base)
+    elif sizes:  # a logarithmic axis has no place for 0, such as no weight decay
+        panel.set_xscale("symlog", base=base, linthresh=min(sizes))
     panel.set_xlabel(field)
     panel.set_ylabel(label)
     panel.grid(alpha=0.3)

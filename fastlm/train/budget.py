@@ -1,5 +1,6 @@
 """Budgets in steps, tokens and time: how much of a run is done, and when it is over."""
 
+import math
 import statistics
 import time
 
@@ -10,6 +11,11 @@ _LEAVING_SECONDS = 10.0
 _MARGIN = 0.1
 """Safety margin: the final validation and save may take 10 % longer than predicted."""
 _LEAST_MARGIN_SECONDS = 0.5
+
+N_RECENT = 101
+"""Measurements in a median: so few that it costs microseconds however long the run is and follows
+a machine that changed its speed after 51 log rows, so many that 50 slow ones in a row are a hiccup
+and do not end the run early."""
 
 REASONS = ("step budget", "token budget", "time budget")
 """Values that Budget.is_over can return, besides None."""
@@ -49,6 +55,28 @@ class Clock:
         return self.earlier_seconds + time.perf_counter() - self.first_step_began
 
 
+class Measured:
+    """A duration that is measured again and again; its median is computed when one is appended.
+
+    Args:
+        seconds: the first measurements.
+    """
+
+    def __init__(self, *seconds: float) -> None:
+        self.all = list(seconds)
+        """Every measurement, for the run's summary."""
+        self.median = self._recent_median()
+        """Median of the last N_RECENT measurements; NaN before the first."""
+
+    def append(self, seconds: float) -> None:
+        """Add a measurement."""
+        self.all.append(seconds)
+        self.median = self._recent_median()
+
+    def _recent_median(self) -> float:
+        return statistics.median(self.all[-N_RECENT:]) if self.all else math.nan
+
+
 class Budget:
     """The budgets of a run, with estimates of how long its parts take.
 
@@ -70,9 +98,9 @@ class Budget:
         self.config, self.clock, self.saver = config, clock, saver
         self.n_val_tokens = n_val_tokens
         self._n_steps_ahead = 1 if is_waited_for else 2
-        self.window_seconds: list[float] = []
+        self.window_seconds = Measured()
         """Seconds per training window: one entry for the warm-up and one per log interval."""
-        self.eval_seconds_per_token: list[float] = []
+        self.eval_seconds_per_token = Measured()
         """Seconds per validation token: one entry for the warm-up and one per validation."""
 
     def use_config(self, config: TrainConfig) -> None:
@@ -115,10 +143,9 @@ class Budget:
         """
         # Medians, and a validation token never counts more than a training token: a hiccup must
         # not end the run early.
-        window = statistics.median(self.window_seconds)
+        window = self.window_seconds.median
         per_token = min(
-            statistics.median(self.eval_seconds_per_token),
-            window / self.config.model.context_length,
+            self.eval_seconds_per_token.median, window / self.config.model.context_length
         )
         steps = self._n_steps_ahead * window * self.config.batch_sizes[-1]
         end = steps + per_token * self.n_val_tokens + self.saver.seconds
@@ -127,7 +154,7 @@ class Budget:
     @property
     def stop_seconds(self) -> float:
         """Seconds that a clean stop can take: queued steps, checkpoints, exit."""
-        step = statistics.median(self.window_seconds) * self.config.batch_sizes[-1]
+        step = self.window_seconds.median * self.config.batch_sizes[-1]
         return 2 * step + 2 * self.saver.seconds + _LEAVING_SECONDS
 
     def seconds_left(self, step: int, tokens: int) -> float:

@@ -1,6 +1,8 @@
 """The command line of fastlm.train: flags become a configuration, a run becomes an exit code."""
 
+import contextlib
 import dataclasses
+import itertools
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ import tyro
 from fastlm import cli
 from fastlm.config import TrainConfig
 from fastlm.config.recipes import load_recipe
+from fastlm.files import disk
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles
 from fastlm.train import signals
@@ -52,7 +55,7 @@ def _flag(argv: Sequence[str], name: str) -> str | None:
 
 def _starting_point(argv: Sequence[str]) -> TrainArguments:
     """The configuration that the flags override: a recipe, or that of the resumed run."""
-    out, resume = _flag(argv, "out"), _flag(argv, "resume")
+    out, resume, recipe = (_flag(argv, name) for name in ("out", "resume", "recipe"))
     folder = Path(out) if out else None
     if resume not in (None, "", "auto"):
         folder = _run_of(Path(str(resume)))
@@ -61,10 +64,15 @@ def _starting_point(argv: Sequence[str]) -> TrainArguments:
     elif resume and folder is not None and RunRecord(folder).exists:
         config = RunRecord(folder).config()
     else:
-        config = load_recipe(_flag(argv, "recipe") or "stories")
+        config = load_recipe(recipe or "stories")
         if start := _flag(argv, "init-from") or _flag(argv, "init_from"):
             network = RunRecord(_run_of(Path(start))).config().model
             config = dataclasses.replace(config, model=network)
+    if recipe and recipe != config.recipe:
+        raise ValueError(
+            f"{folder} is a run of the recipe {config.recipe}, not {recipe}: leave out --recipe, "
+            "or give another --out"
+        )
     budgets = ("max_steps", "max_tokens", "time_budget")
     words = {word.split("=")[0].replace("_", "-") for word in argv}
     given = [b for b in budgets if f"--{b.replace('_', '-')}" in words]
@@ -83,11 +91,9 @@ def _run_of(path: Path) -> Path:
     return path
 
 
-def _next_run_folder(recipe: str) -> Path:
-    n = 1
-    while (folder := Path("out") / f"{recipe}-{n}").exists():
-        n += 1
-    return folder
+def _next_run_folder(recipe: str) -> contextlib.AbstractContextManager[Path]:
+    """Inside `with`, the new folder out/RECIPE-N, which no other start gets."""
+    return disk.first_free_folder(Path("out") / f"{recipe}-{n}" for n in itertools.count(1))
 
 
 def _story_data(config: TrainConfig) -> Path:
@@ -150,7 +156,7 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     setup = set_up(config)
     asked = _flag(argv, "model.vocab-size") or _flag(argv, "model.vocab_size")
     try:
-        with joined(config.parallel, setup.device) as ranks:
+        with joined(config.parallel, setup.device) as ranks, contextlib.ExitStack() as at_end:
             if config.parallel != "auto" and ranks.size == 1:
                 say(f"note: --parallel {config.parallel} needs torchrun: this is one process")
             if not config.data.path:
@@ -165,12 +171,15 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
                     f"another one than --model.vocab-size {asked}; leave the flag out, or prepare "
                     f"the text with --vocab-size {asked}"
                 )
-            run_dir = arguments.out or ranks.of_first(_next_run_folder(config.recipe))
+            run_dir = arguments.out
+            if run_dir is None:
+                made = _next_run_folder(config.recipe) if ranks.is_first else None
+                run_dir = ranks.of_first(at_end.enter_context(made) if made else Path())
             if arguments.profile:
                 if ranks.size > 1:
                     raise ValueError("--profile times a single process: leave out torchrun")
-                run = new_run(config, run_dir, clock_started=started, setup=setup)
-                print(profile_run(run).table())
+                with new_run(config, run_dir, clock_started=started, setup=setup) as run:
+                    print(profile_run(run).table())
                 return
             code = _exit_code(
                 config, run_dir, resume=resume, started=started, ranks=ranks, setup=setup

@@ -50,15 +50,12 @@ def fix_steps(run: Training, status: StatusLine) -> None:
     n_steps = trainer.ranks.of_first(_fitting_steps(run, step_seconds))
     run.use_config(dataclasses.replace(run.config, max_steps=n_steps))
     run.record.write_config(run.config)
-    run.record.log(
-        {
-            "kind": "probe",
-            "step": 0,
-            "max_steps": n_steps,
-            "step_seconds": step_seconds,
-            "micro_batch": trainer.micro_batch,
-            "elapsed_seconds": round(run.clock.elapsed, 3),
-        }
+    run.telling.log(
+        trainer,
+        "probe",
+        max_steps=n_steps,
+        step_seconds=step_seconds,
+        micro_batch=trainer.micro_batch,
     )
     status.say(
         f"{n_steps:,} steps fit: --max-steps {n_steps} in place of --time-budget repeats the run"
@@ -81,7 +78,7 @@ def _step_seconds(run: Training, stream: Iterator[Batch], stage: int) -> float:
     """Seconds per step of a stage, median over rounds of steps; a signal cuts it short."""
 
     def step() -> Tensor:
-        _, progress = run.stopping.next_step(run.trainer.step)
+        progress = run.stopping.decide(run.trainer.step, run.trainer.tokens).progress
         return run.trainer.train_step(stream, stage=stage, progress=progress)[0]
 
     step().item()  # the first step allocates memory
@@ -118,7 +115,7 @@ def _fitting_steps(run: Training, step_seconds: Sequence[float]) -> int:
         (1 - _SPARE) * available,
         config,
         step_seconds=step_seconds,
-        eval_seconds=statistics.median(run.budget.eval_seconds_per_token) * eval_tokens,
+        eval_seconds=run.budget.eval_seconds_per_token.median * eval_tokens,
         save_seconds=run.saving.saver.seconds,
     )
     return n_steps if config.total_steps is None else min(n_steps, config.total_steps)

@@ -142,8 +142,7 @@ def _loop(run: Training, status: StatusLine) -> str:
         decision = run.stopping.decide(trainer.step, trainer.tokens, wants_retry=saver.wants_retry)
         if decision.reason is not None:
             break
-        stage, progress = run.stopping.next_step(trainer.step)
-        loss, norm = trainer.train_step(stream, stage=stage, progress=progress)
+        loss, norm = trainer.train_step(stream, stage=decision.stage, progress=decision.progress)
         if trainer.step == 1 or trainer.step % config.log_every == 0:
             run.read_steps()
             now = time.perf_counter()

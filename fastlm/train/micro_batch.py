@@ -139,7 +139,7 @@ def out_of_memory(
     flags = [f"--micro-batch {n}" for n in smaller[:1]]
     flags += [] if plan.checkpoint_activations else ["--checkpoint-activations"]
     return OutOfMemory(
-        f"out of memory with {plan.micro_batch} of {config.batch_size} windows at once: "
+        f"out of memory with {plan.micro_batch} of {max(config.batch_sizes)} windows at once: "
         f"{human_bytes(peak)} held at the peak, {human_bytes(plan.needed)} needed by formula; "
         + (
             f"give {' or '.join(flags)}, which do not change the batch size"

@@ -81,8 +81,8 @@ def profile_step(
     trainer = run.trainer
 
     def step() -> None:
-        stage, progress = run.stopping.next_step(trainer.step)
-        trainer.train_step(stream, stage=stage, progress=progress)
+        decision = run.stopping.decide(trainer.step, trainer.tokens)
+        trainer.train_step(stream, stage=decision.stage, progress=decision.progress)
 
     parts = _time_parts(trainer, stream)
     seconds = _median_seconds(step, trainer.device, n_steps)
@@ -164,14 +164,21 @@ def _time_parts(trainer: Trainer, stream: Iterator[Batch]) -> list[Part]:
         compiled = torch.compile(function, dynamic=False) if trainer.config.compile else function
         seconds = _median_seconds(_with_gradients(compiled), trainer.device)
         parts.append(Part(name, seconds * times * n_micro, flops * tokens))
-    trainer.loss(ids, targets).backward()
+
+    def gradients() -> None:
+        trainer.add_gradients(stream, n_micro_batches=n_micro)
+
+    gradients()
     norm = trainer.config.optim.max_grad_norm
     clip = _median_seconds(lambda: clip_gradients(trainer.parameters, norm), trainer.device)
     parts.append(Part("gradient clipping", clip, 0.0))
-    step = _median_seconds(lambda: [o.step() for o in trainer.optimizers], trainer.device)
-    parts.append(Part("optimizer", step, 0.0))
-    for p in trainer.parameters:
-        p.grad = None
+    for optimizer in trainer.optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    # As in training: with the flag, of which a compiled optimizer has a graph of its own, and with
+    # the rows of the n-gram tables, which a step uses up.
+    applies = torch.ones((), dtype=torch.bool, device=trainer.device)
+    update = _median_seconds(lambda: trainer.update(applies), trainer.device, before=gradients)
+    parts.append(Part("optimizer", update, 0.0))
     fetch = _median_seconds(lambda: [next(stream) for _ in range(n_micro)], trainer.device)
     return [*parts, Part("data", fetch, 0.0)]
 
@@ -190,12 +197,19 @@ def _wait(device: torch.device) -> None:
 
 
 def _median_seconds(
-    call: Callable[[], Any], device: torch.device, n_rounds: int = _ROUNDS
+    call: Callable[[], Any],
+    device: torch.device,
+    n_rounds: int = _ROUNDS,
+    *,
+    before: Callable[[], None] = lambda: None,
 ) -> float:
+    """Median time of a call; what is done before each call is not timed."""
     for _ in range(2):  # compile and warm up
+        before()
         call()
     times = []
     for _ in range(n_rounds):
+        before()
         _wait(device)
         began = time.perf_counter()
         call()

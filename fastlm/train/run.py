@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,9 @@ from fastlm.train.stopping import Stopping
 from fastlm.train.telling import Telling
 from fastlm.train.trainer import Trainer
 from fastlm.train.watch import Diverged, Watch
+
+_SMALL_BYTES = 32 << 20
+"""Token files that are read in about a tenth of a second, and so before the run begins."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ def train(
         ranks: the data parallel processes; each must call this. The first writes.
         setup: the result of set_up(config), if it was called before.
     Raises:
-        ValueError, OSError: for settings, data or folders that cannot be used.
+        ValueError, OSError: for settings, data or folders that cannot be used; BlockingIOError if
+            another process trains into the folder.
         Diverged: if loss or gradients are not finite; a file beside the log describes the step.
         SaveFailed: if the last checkpoint could not be written.
         OutOfMemory: if a step does not fit; names the flags that make it smaller.
@@ -114,20 +118,21 @@ def train(
         contextlib.ExitStack() as at_end,
     ):
         with stop.raising():
-            run = new_run(
-                config,
-                run_dir,
-                resume=bool(resume),
-                clock_started=clock_started,
-                stop=stop,
-                ranks=ranks,
-                setup=setup,
+            run = at_end.enter_context(
+                new_run(
+                    config,
+                    run_dir,
+                    resume=bool(resume),
+                    clock_started=clock_started,
+                    stop=stop,
+                    ranks=ranks,
+                    setup=setup,
+                )
             )
             # All token files are read while the step compiles, which takes longer.
             with ThreadPoolExecutor(1) as pool:
                 verified = pool.submit(run.trainer.data.verify if ranks.is_first else lambda: None)
-                wait([verified], timeout=1.0)
-                if verified.done():  # a fault of small files is told before anything is written
+                if _n_bytes(run.trainer.data) <= _SMALL_BYTES:  # a fault is told before writing
                     verified.result()
                 is_resumed = _open_record(run, resume)
                 _introduce(run, setup, status, is_resumed=is_resumed)
@@ -143,6 +148,10 @@ def train(
             summary = _finish(run, stopped_by, stop, status)
         ranks.wait()  # torchrun ends all processes when one exits: wait for the first to finish
         return summary
+
+
+def _n_bytes(data: PreparedData) -> int:
+    return sum(file.path.stat().st_size for file in (*data.train.files, *data.val.files))
 
 
 @contextlib.contextmanager
@@ -177,7 +186,9 @@ def _open_record(run: Training, resume: bool | Path) -> bool:
         run.use_config(run.saving.resume(saved))
         for path in set_aside(record.checkpoints, trainer.step) if ranks.is_first else []:
             say(f"note: going back to step {trainer.step:,}: {path} is kept")
-        record.resume(trainer.step, environment)
+        summary = record.resume(trainer.step)
+        former = {"former_summary": summary} if summary else {}
+        run.telling.log(trainer, "resume", environment=environment, **former)
     else:
         record.start(run.config, environment)
     if ranks.is_first:
@@ -222,6 +233,7 @@ def say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+@contextlib.contextmanager
 def new_run(
     config: TrainConfig,
     run_dir: Path,
@@ -231,8 +243,10 @@ def new_run(
     stop: signals.StopRequest | None = None,
     ranks: Ranks | None = None,
     setup: Setup | None = None,
-) -> Training:
+) -> Iterator[Training]:
     """Prepare a run: checks data, tokenizer and folder, and writes nothing yet.
+
+    Inside `with`, no other process can train into the folder.
 
     Args:
         resume: whether run_dir may hold a run.
@@ -249,13 +263,32 @@ def new_run(
     ranks = ranks or Ranks()
     setup = setup or set_up(config)
     record = RunRecord(run_dir, is_written=ranks.is_first)
-    if record.exists and not resume:
-        raise FileExistsError(
-            f"{run_dir} already holds a run, which is {state_of(run_dir).name}: give another "
-            "--out, or --resume auto to continue it"
-        )
-    ranks.wait()  # the first process makes the folder only after all have looked
-    return assemble_run(config, data, record, clock, setup=setup, stop=stop, ranks=ranks)
+    with _own_folder(record, ranks, resume=resume):
+        yield assemble_run(config, data, record, clock, setup=setup, stop=stop, ranks=ranks)
+
+
+@contextlib.contextmanager
+def _own_folder(record: RunRecord, ranks: Ranks, *, resume: bool) -> Iterator[None]:
+    """Hold the lock of a run's folder on the first process; its error is raised on all."""
+    error: OSError | None = None
+    with contextlib.ExitStack() as held:
+        if ranks.is_first:
+            try:
+                held.enter_context(disk.locked(record.folder))
+                if record.exists and not resume:
+                    state = state_of(record.folder)
+                    goes_on = (
+                        "" if state.name == "imported" else ", or --resume auto to continue it"
+                    )
+                    raise FileExistsError(
+                        f"{record.folder} already holds a run, which is {state.name}: give "
+                        f"another --out{goes_on}"
+                    )
+            except OSError as refused:
+                error = refused
+        if (told := ranks.of_first(error)) is not None:
+            raise told
+        yield
 
 
 def assemble_run(
@@ -336,7 +369,7 @@ def _finish(
         failure = error
     for line in run.news():
         status.say(line)
-    speed = run.config.model.context_length / statistics.median(run.budget.window_seconds)
+    speed = run.config.model.context_length / statistics.median(run.budget.window_seconds.all)
     summary = Summary(
         finished=result is not None,
         saved=failure is None,

@@ -16,14 +16,18 @@ class Decision(NamedTuple):
     Attributes:
         reason: why training is over; None if there is a next step.
         retries_save: whether the checkpoint that could not be saved is to be saved again.
+        stage: stage of the batch ramp of the next step, for which the budgets were checked.
+        progress: share of the run that is done after the next step.
     """
 
     reason: str | None
     retries_save: bool
+    stage: int
+    progress: float
 
 
 class Stopping:
-    """Decides before each step whether the run ends, and the progress of the step.
+    """Decides before each step whether the run ends, and the stage and progress of the step.
 
     All processes call its methods, in the same order. Any process may be asked to stop; the clock
     of the first one counts.
@@ -31,16 +35,6 @@ class Stopping:
 
     def __init__(self, budget: Budget, request: StopRequest, ranks: Ranks) -> None:
         self.budget, self.request, self.ranks = budget, request, ranks
-        self._agreed_progress = 0.0
-
-    def progress(self, step: int) -> float:
-        """Share of the run that is done after `step` steps, as decide() found it for all."""
-        return self._agreed_progress if self.ranks.size > 1 else self.budget.progress(step)
-
-    def next_step(self, step: int) -> tuple[int, float]:
-        """Stage of the next step after `step` steps, and the share of the run done after it."""
-        now = self.progress(step)
-        return self.budget.config.stage(now), self.budget.progress_after(step + 1, now)
 
     def asked(self) -> str | None:
         """Reason why any process was asked to stop before the run's end; None if none was."""
@@ -52,24 +46,31 @@ class Stopping:
         if reason := self.asked():
             raise Stopped(reason)
 
-    def decide(self, step: int, tokens: int, *, wants_retry: bool) -> Decision:
+    def decide(self, step: int, tokens: int, *, wants_retry: bool = False) -> Decision:
         """Agree with all processes on what follows after so many steps and tokens.
+
+        The clock is read once: the step that is taken is the one that was checked.
 
         Args:
             wants_retry: whether the save of a checkpoint is to be retried; counts on rank 0 only.
         """
-        reason, progress = self._own_request(), 0.0
+        reason, now = self._own_request(), 0.0
+        config = self.budget.config
         if self.ranks.is_first:
-            progress = self.budget.progress(step)
-            config = self.budget.config
-            next_tokens = config.batch_sizes[config.stage(progress)] * config.model.context_length
+            now = self.budget.progress(step)
+            next_tokens = config.batch_sizes[config.stage(now)] * config.model.context_length
             reason = reason or self.budget.is_over(step, tokens, next_tokens)
-        code, self._agreed_progress, retry = self.ranks.largest(
-            _REASONS.index(reason), progress, wants_retry and self.ranks.is_first
+        code, now, retry = self.ranks.largest(
+            _REASONS.index(reason), now, wants_retry and self.ranks.is_first
         )
-        return Decision(_REASONS[int(code)], bool(retry))
+        return Decision(
+            _REASONS[int(code)],
+            retries_save=bool(retry),
+            stage=config.stage(now),
+            progress=self.budget.progress_after(step + 1, now),
+        )
 
     def _own_request(self) -> str | None:
-        if self.request.reason is None:
+        if self.request.reason is None and self.request.job_ends is not None:
             self.request.ends_within(self.budget.stop_seconds)
         return self.request.reason

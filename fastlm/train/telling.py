@@ -50,17 +50,17 @@ class Telling:
     def training(self, trainer: Trainer, loss: float, norm: float, tokens_per_second: float) -> str:
         """Log the last step; returns a status line."""
         mfu, memory = self.mfu(tokens_per_second), peak_memory(self.device)
-        row = {
-            "kind": "train",
-            "loss": loss,
-            "batch_size": trainer.batch_sizes[trainer.stage],
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
-            "grad_norm": norm,
-            "tokens_per_second": round(tokens_per_second, 1),
-            "mfu": mfu,
-            "memory_bytes": memory,
-        }
-        self.record.log(self._where(trainer) | row)
+        self.log(
+            trainer,
+            "train",
+            loss=loss,
+            batch_size=trainer.batch_sizes[trainer.stage],
+            lr=trainer.optimizers[0].param_groups[0]["lr"],
+            grad_norm=norm,
+            tokens_per_second=round(tokens_per_second, 1),
+            mfu=mfu,
+            memory_bytes=memory,
+        )
         speed = f"{tokens_per_second:,.0f} tokens/s"
         parts = [f"step {trainer.step:,}", f"loss {loss:.4f}", speed]
         parts += [f"MFU {mfu:.1%}"] if mfu is not None else []
@@ -73,21 +73,27 @@ class Telling:
 
     def validation(self, trainer: Trainer, result: Evaluation) -> None:
         """Log a validation."""
-        row = {
-            "kind": "eval",
-            "val_loss": result.loss,
-            "val_tokens": result.n_tokens,
-            "whole_file": result.n_tokens == len(trainer.data.val.tokens) - 1,
-        }
-        self.record.log(self._where(trainer) | row)
+        self.log(
+            trainer,
+            "eval",
+            val_loss=result.loss,
+            val_tokens=result.n_tokens,
+            whole_file=result.n_tokens == len(trainer.data.val.tokens) - 1,
+        )
 
     def step(self, trainer: Trainer, step: Step) -> None:
         """Log a step if it is a spike or was not finite."""
         if step.is_finite and step.sigmas is None:
             return
         kind = "spike" if step.is_finite else "not finite"
-        row = {"kind": kind, "step": step.number, "loss": step.loss, "sigmas": step.sigmas}
-        self.record.log(self._where(trainer) | row | {"first_window": step.first_window})
+        self.log(
+            trainer,
+            kind,
+            step=step.number,
+            loss=step.loss,
+            sigmas=step.sigmas,
+            first_window=step.first_window,
+        )
         if not step.is_one_too_many:
             told = f"spike of {step.sigmas:.1f} sigma" if step.sigmas else "skipped: not finite"
             self._untold.append(f"step {step.number:,}: {told}")
@@ -97,10 +103,13 @@ class Telling:
         told, self._untold = self._untold, []
         return told
 
-    def _where(self, trainer: Trainer) -> dict[str, Any]:
-        return {
+    def log(self, trainer: Trainer, kind: str, **values: Any) -> None:
+        """Log a row of any kind: step, tokens and clocks, which every row has, and values."""
+        row = {
             "step": trainer.step,
             "tokens": trainer.tokens,
             "seconds": round(self.clock.seconds, 3),
             "elapsed_seconds": round(self.clock.elapsed, 3),
+            "kind": kind,
         }
+        self.record.log(row | values)

@@ -122,7 +122,7 @@ class Trainer:
             progress: share of the run that is done after this step, for the schedules.
         """
         batch_size = self.batch_sizes[stage]
-        loss = self._add_gradients(stream, n_micro_batches=batch_size // self.micro_batch)
+        loss = self.add_gradients(stream, n_micro_batches=batch_size // self.micro_batch)
         if self.tie is not None:
             self.tie.before_step()
         norm = clip_gradients(self.parameters, self.config.optim.max_grad_norm, ranks=self.ranks)
@@ -134,9 +134,7 @@ class Trainer:
             progress=progress,
             lr_factor=self.lr_factors[stage],
         )
-        for optimizer in self.optimizers:
-            optimizer.step(applies=applies)
-            optimizer.zero_grad(set_to_none=True)
+        self.update(applies)
         if self.tie is not None:
             self.tie.after_step()
             if progress >= self.config.optim.tie_until:
@@ -148,7 +146,7 @@ class Trainer:
             self.average.count(self.step, progress)
         return loss, norm
 
-    def _add_gradients(self, stream: Iterator[Batch], *, n_micro_batches: int) -> Tensor:
+    def add_gradients(self, stream: Iterator[Batch], *, n_micro_batches: int) -> Float[Tensor, ""]:
         """Accumulate the gradients of a batch; returns its mean loss over all processes."""
         # FSDP averages gradients over the processes, the all-reduce of DDP sums them.
         factor = self.ranks.size if self.ranks.is_fsdp else 1
@@ -168,6 +166,16 @@ class Trainer:
         if self.gradient_sum is not None:
             self.gradient_sum.finish()
         return total
+
+    def update(self, applies: Bool[Tensor, ""]) -> None:
+        """Change the parameters by their gradients, then drop the gradients.
+
+        Args:
+            applies: a flag on the device; no parameter changes if it is False.
+        """
+        for optimizer in self.optimizers:
+            optimizer.step(applies=applies)
+            optimizer.zero_grad(set_to_none=True)
 
     def stream(self, first_window: int | None = None, *, is_shared: bool = True) -> Iterator[Batch]:
         """Infinite stream of micro-batches, by default from the first window not trained on.

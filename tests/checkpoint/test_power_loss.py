@@ -61,8 +61,9 @@ def a_run(recording: Recording, root: Path) -> None:
     for generation, steps in enumerate((range(1, 5), range(3, 7))):
         if generation:
             recording.promise(Promised(2, single))
+            write_json(record.files.summary, {"step": 4})
             set_aside(record.checkpoints, 2)
-            record.resume(2, {})
+            record.resume(2)
         for step in steps:
             record.log({"kind": "train", "step": step})
             if step % 2 == 0:
@@ -90,6 +91,8 @@ def check(promised: Promised | None, tree: Tree, folder: Path, *, goes_on: bool)
     assert json.loads((record.folder / "environment.json").read_text()) == {"gpu": "none"}
     if promised.ended:
         assert record.summary() == {"step": 6}
+    if record.files.summary.is_file():
+        assert record.rows()[-1]["step"] >= record.summary()["step"]
     saved = read_newest(record.checkpoints, pytest.fail)
     step = saved.step if saved else 0
     assert step >= promised.step
@@ -103,7 +106,7 @@ def check(promised: Promised | None, tree: Tree, folder: Path, *, goes_on: bool)
         assert model.weight.item() >= promised.value
     if not goes_on:
         return
-    record.resume(step, {})
+    record.resume(step)
     for more in (1, 2):  # what the crash left is not in the way
         record.log({"kind": "train", "step": step + more})
         save(record, step + more, 9.0)

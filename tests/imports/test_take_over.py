@@ -24,6 +24,7 @@ from fastlm.imports import import_model, import_tokens
 from fastlm.imports.__main__ import main
 from fastlm.imports.take_over import HEADER_BYTES
 from fastlm.pretrained import load_pretrained
+from fastlm.runs.state import state_of
 from fastlm.tokenizer import Tokenizer
 from fastlm.train import train
 from fastlm.train.command import main as train_main
@@ -81,6 +82,7 @@ def test_rows_that_stand_for_no_token_are_left_out(tokenizer, tmp_path, capsys):
     n = tokenizer.vocab_size
     theirs = llama(tmp_path / "hf", tokenizer, vocab_size=n + 30, tie_word_embeddings=True)
     main(["model", str(tmp_path / "hf"), "--out", str(tmp_path / "run")])
+    assert state_of(tmp_path / "run").name == "imported"
     assert f"note: rows {n:,} to {n + 29:,} stand for no token: left out" in capsys.readouterr().out
     ours = load_pretrained(tmp_path / "run").model
     ids = torch.randint(n, (2, 64), generator=torch.manual_seed(1))

@@ -151,7 +151,7 @@ def test_states_tell_finished_stopped_running_diverged_and_broken_off(tmp_path):
     stopped = write_run(tmp_path / "stopped")
     summary = json.loads((stopped / "summary.json").read_text()) | {"finished": False}
     (stopped / "summary.json").write_text(json.dumps(summary))
-    resumed = write_run(tmp_path / "resumed", [train_row(10)])
+    resumed = write_run(tmp_path / "resumed", [train_row(10)], is_finished=False)
     with open(resumed / "log.jsonl", "a") as log:
         log.write(lines([{"kind": "resume", "step": 10}, train_row(20)]))
     write_run(tmp_path / "running", is_finished=False)

@@ -37,6 +37,16 @@ def test_a_run_without_any_validation_is_drawn(tmp_path):
     assert (tmp_path / "curve.png").stat().st_size > 1000
 
 
+def test_a_step_that_is_not_finite_is_marked_where_no_row_has_a_loss(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, out, **_: drawn.append(self))
+    bad = [row("train", 1, loss=None), row("not finite", 1, loss=None)]
+    validated = [row("eval", 0, val_loss=6.0, val_tokens=512), *bad]
+    for rows, height in ((bad, 0.0), (validated, 6.0), ([row("train", 1, loss=5.0), *bad], 5.0)):
+        plot_curves(rows, tmp_path / "out.png", title="run")
+        assert drawn.pop().axes[0].collections[0].get_offsets().tolist() == [[1.0, height]]
+
+
 def test_a_picture_that_cannot_be_drawn_to_its_end_leaves_the_one_before(monkeypatch, tmp_path):
     def draw_half(self, out, **_):
         out.write(b"half")

@@ -9,12 +9,12 @@ from typing import Any, get_args
 import pytest
 from made_runs import eval_row, lines, train_row, write_run
 
+from fastlm.config import TrainConfig
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles
 from fastlm.runs.state import SILENT_SECONDS, LogEnd, StateName, is_silent, state_of
 
 BAD = train_row(12, kind="not finite", loss=None)
-RESUME = {"kind": "resume", "step": 10, "environment": {}}
 
 
 def made(
@@ -24,10 +24,13 @@ def made(
     summary: dict[str, Any] | None = None,
     failed: dict[str, Any] | None = None,
     described: int | None = None,
+    config: dict[str, Any] | None = None,
     age: float = 0.0,
 ) -> Path:
     """A run whose log was last written so many seconds ago, what tells of its end a moment later."""
-    run = write_run(folder, [train_row(10)] if rows is None else rows, is_finished=False)
+    run = write_run(
+        folder, [train_row(10)] if rows is None else rows, config=config, is_finished=False
+    )
     files = RunFiles(run)
     written = time.time() - age
     for path, values in ((files.summary, summary), (files.failed, failed)):
@@ -54,13 +57,9 @@ TABLE: dict[str, tuple[dict[str, Any], StateName]] = {
     "summary of a stop": ({"summary": STOPPED}, "stopped"),
     "the same, long ago, as of a job in a queue": ({"summary": STOPPED, "age": 1e6}, "stopped"),
     "a step was left out on the way": ({"rows": [BAD, train_row(20)], "summary": {"finished": True, "step": 20}}, "finished"),
-    "steps after a stop": ({"rows": [train_row(10), RESUME, train_row(20)], "summary": STOPPED}, "running"),
-    "steps after the end, with a larger budget": ({"rows": [train_row(10), RESUME, train_row(20)], "summary": FINISHED}, "running"),
-    "steps after a stop, then silence": ({"rows": [train_row(10), RESUME, train_row(20)], "summary": STOPPED, "age": LONG}, "broken off"),
     "a step that is not finite, described": ({"rows": [train_row(10), BAD], "described": 12}, "diverged"),
     "the same step, long ago": ({"rows": [train_row(10), BAD], "described": 12, "age": 1e6}, "diverged"),
     "the same, seen by a sweep": ({"rows": [train_row(10), BAD], "described": 12, "failed": {"exit_code": 1}}, "diverged"),
-    "diverged after a stop": ({"rows": [train_row(10), RESUME, BAD], "described": 12, "summary": STOPPED}, "diverged"),
     "a step that is not finite, left out so far": ({"rows": [train_row(10), BAD]}, "running"),
     "another step is described": ({"rows": [train_row(10), BAD], "described": 11}, "running"),
     "it went on after one": ({"rows": [BAD, train_row(20)], "described": 12}, "running"),
@@ -69,6 +68,8 @@ TABLE: dict[str, tuple[dict[str, Any], StateName]] = {
     "a new row": ({}, "running"),
     "no row yet": ({"rows": []}, "running"),
     "no row for long": ({"age": LONG}, "broken off"),
+    "weights of another tool": ({"rows": [], "config": {"recipe": "imported"}}, "imported"),
+    "the same weights, long ago": ({"rows": [], "config": {"recipe": "imported"}, "age": LONG}, "imported"),
     "no row at all for long": ({"rows": [], "age": LONG}, "broken off"),
 }  # fmt: skip
 
@@ -96,21 +97,24 @@ def test_a_run_that_has_not_begun_is_waiting(tmp_path):
     assert state_of(tmp_path / "run").name == "broken off"
 
 
-def test_every_word_is_one_of_the_six():
+def test_every_word_is_one_of_the_seven():
     words = {expected for _, expected in TABLE.values()} | {"waiting"}
     assert words == set(get_args(StateName))
-    assert len(words) == 6
+    assert len(words) == 7
 
 
-def test_what_is_over_is_taken_up_again(tmp_path):
-    """A run just resumed is still at the step of its summary; newer files show that it goes on."""
-    run = made(tmp_path / "stopped", [train_row(10), RESUME], summary=STOPPED)
-    assert state_of(run).name == "stopped"  # the row is as old as the stop: it was resumed before
-    later(RunFiles(run).log, seconds=5)
-    assert state_of(run).name == "running"
-    failed = made(tmp_path / "failed", failed={"exit_code": 1})
-    later(RunFiles(failed).log, seconds=5)
-    assert state_of(failed).name == "running"
+@pytest.mark.parametrize("begins_anew", [False, True])
+def test_what_is_over_is_taken_up_again(begins_anew, tmp_path):
+    """Nothing tells any more that it has ended, whatever the times of its files are."""
+    for name, how in (("stopped", {"summary": STOPPED}), ("failed", {"failed": {"exit_code": 1}})):
+        run = made(tmp_path / name, **how)
+        assert state_of(run).name in ("stopped", "broken off")
+        record = RunRecord(run)
+        if begins_anew:
+            record.start(TrainConfig(max_steps=3), {})
+        else:
+            assert record.resume(10) == how.get("summary", {})
+        assert state_of(run).name == "running"
 
 
 def test_the_reason_tells_what_happened(tmp_path):

@@ -93,14 +93,14 @@ def new_run(run_config: TrainConfig, run: Path) -> Training:
 
 def take_step(run: Training, stream: Iterator[Batch]) -> tuple[torch.Tensor, torch.Tensor]:
     """Take the step that the loop would take next."""
-    stage, progress = run.stopping.next_step(run.trainer.step)
-    return run.trainer.train_step(stream, stage=stage, progress=progress)
+    decision = run.stopping.decide(run.trainer.step, run.trainer.tokens)
+    return run.trainer.train_step(stream, stage=decision.stage, progress=decision.progress)
 
 
 def why_over(run: Training) -> str | None:
     """Return the reason why the loop would take no further step, if there is one."""
     trainer = run.trainer
-    return run.stopping.decide(trainer.step, trainer.tokens, wants_retry=False).reason
+    return run.stopping.decide(trainer.step, trainer.tokens).reason
 
 
 def interrupted_after(n_steps: int, run_config: TrainConfig, run: Path) -> Summary:

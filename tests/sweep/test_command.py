@@ -13,10 +13,11 @@ from short_runs import train_rows
 
 from fastlm.cli import BadArguments
 from fastlm.runs.record import RunRecord, write_json
-from fastlm.runs.run_files import RunFiles
+from fastlm.runs.run_files import RunFiles, SweepFiles
 from fastlm.runs.state import state_of
 from fastlm.sweep import __main__ as sweep
 from fastlm.sweep.plan import plan
+from fastlm.train.command import configuration
 from fastlm.train.signals import SAVED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -201,3 +202,18 @@ def test_what_came_to_its_end_is_not_run_again_and_all_else_is(tmp_path, monkeyp
         "finished", "stopped after step 3", "diverged after step 4", "broken off after step 3",
         "waiting",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", ["tiny", "handout", "leaderboard"])
+@pytest.mark.parametrize("budget", [[], ["--max-steps", "9"], ["--time-budget", "1:30:00"]])
+def test_jobs_have_the_budgets_of_their_runs(recipe, budget, data, tmp_path, monkeypatch):
+    """slurm/leaderboard.sh gives each a time budget, which is not always the run's."""
+    monkeypatch.setattr(
+        subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, 0, "job 1", "")
+    )
+    words = ["--recipe", recipe, "--data", str(data), *budget]
+    sweep.main([str(tmp_path), "--slurm", "--vary", "optim.lr=1e-3,3e-3", *words])
+    lines = SweepFiles(tmp_path).flags.read_text().splitlines()
+    runs = plan(["optim.lr=1e-3,3e-3"], [], [0], words)
+    before = ["--recipe", "leaderboard", "--time-budget", "85m", "--compile", "--bf16"]
+    assert [configuration([*before, *line.split()]) for line in lines] == [r.config for r in runs]

@@ -78,9 +78,22 @@ def test_switches_words_and_several_numbers_vary_too():
     ]  # fmt: skip
     ramps = planned(["batch-ramp=2+4+8,4+8"])
     assert [run.config.batch_ramp for run in ramps] == [(2, 4, 8), (4, 8)]
+    betas = planned(["optim.betas=0.9+0.95,0.9+9.9e-1"])
+    assert [run.config.optim.betas for run in betas] == [(0.9, 0.95), (0.9, 0.99)]
+    assert [run.name for run in betas] == ["betas-0.9+0.95", "betas-0.9+9.9e-1"]
+    tables = planned(["optim.table-betas=0.8+0.9,0.75+0.95", "optim.lr=1e-3"])
+    assert [run.config.optim.table_betas for run in tables] == [(0.8, 0.9), (0.75, 0.95)]
+    texts = planned(["data=a+b/stories,7+8"])  # a text of such a form is not a tuple
+    assert [run.config.data.path for run in texts] == ["a+b/stories", "7+8"]
     texts = planned(["data=data/stories,data/web"])
     assert [run.config.data.path for run in texts] == ["data/stories", "data/web"]
     assert texts[1].name == "data-data-web"
+
+
+def test_two_runs_never_get_one_folder():
+    with pytest.raises(ValueError, match=r"data a-b and data a/b would both get the folder d") as e:
+        planned(["data=a/b,a-b"])
+    assert "\n" not in str(e.value)
 
 
 def test_recipes_vary_too():

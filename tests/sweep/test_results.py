@@ -1,9 +1,11 @@
 """Results that a sweep reads from its runs' records: states, tables, edges and figures."""
 
+import itertools
 import json
 import math
 
 import pytest
+from matplotlib.figure import Figure
 
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.sweep.plan import plan
@@ -192,6 +194,25 @@ def test_final_losses_and_the_edge_are_drawn(rates, tmp_path, monkeypatch):
     assert lines[0] == ([1.0, 10.0, 100.0], [4.5, 3.0, 6.5])
     assert lines[1] == ([1000.0], [6.5])  # diverged
     assert lines[2][0] == pytest.approx([math.sqrt(1000)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"), [("0,0.01,0.1", "symlog"), ("0.01,0.1", "log"), ("0", "linear")]
+)
+def test_a_value_of_zero_has_a_place_on_the_axis(values, scale, tmp_path, monkeypatch):
+    runs = planned([f"optim.weight-decay={values}"])
+    for run in runs:
+        record(tmp_path / run.name, [6.0, 5.0])
+    results = [read_result(run, tmp_path / run.name) for run in runs]
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, out, **_: drawn.append(self))
+    draw_field(results, "optim.weight_decay", tmp_path / "out.png")
+    (axes,) = drawn[0].axes
+    assert axes.get_xscale() == scale
+    x = axes.transData.transform([(float(value), 5.0) for value in values.split(",")])[:, 0]
+    widths = [b - a for a, b in itertools.pairwise(x)]
+    assert all(math.isfinite(place) for place in x)
+    assert all(width > 20 for width in widths)  # pixels
 
 
 def test_batch_sizes_are_compared_at_equal_tokens_and_equal_seconds(tmp_path, monkeypatch):

@@ -30,6 +30,7 @@ from fastlm.config.dicts import from_dict
 from fastlm.data.windows import take_windows, window_starts
 from fastlm.train import train
 from fastlm.train import trainer as trainer_module
+from fastlm.train.budget import Measured
 from fastlm.train.micro_batch import plan_memory
 from fastlm.train.trainer import Trainer
 
@@ -164,11 +165,12 @@ def test_gradients_are_the_mean_over_the_windows_of_the_step(step, data, tmp_pat
         torch.testing.assert_close(p.detach(), (q - q.grad).detach(), rtol=1e-4, atol=1e-6)
 
 
-def test_on_a_clock_the_parts_are_equal_in_time(data, tmp_path):
+def test_on_a_clock_the_parts_are_equal_in_time(data, tmp_path, monkeypatch):
     """100 s, of which 10 s are start-up and 20 s reserved: a third is done after 23.3 s."""
     run = new_run(config(data, **RAMP, max_steps=None, time_budget=100.0), tmp_path)
-    run.budget.window_seconds = run.budget.eval_seconds_per_token = [0.0]
+    run.budget.window_seconds = run.budget.eval_seconds_per_token = Measured(0.0)
     run.saving.saver.expect(20.0 / 1.1)
+    monkeypatch.setattr(time, "perf_counter", lambda: run.clock.started)
     trainer, n_windows = run.trainer, 0
     stream = trainer.stream()
     for seconds, size in ((0.0, 4), (22.0, 4), (24.5, 8), (45.0, 8), (48.0, 12), (69.0, 12)):
@@ -183,7 +185,7 @@ def test_a_token_budget_is_kept_when_the_clock_is_ahead_of_the_steps(data, tmp_p
     limits = {"max_steps": None, "max_tokens": 32 * 128, "time_budget": 100.0}
     run = new_run(config(data, **RAMP, **limits), tmp_path)
     assert run.config.total_steps == 16
-    run.budget.window_seconds = run.budget.eval_seconds_per_token = [0.0]
+    run.budget.window_seconds = run.budget.eval_seconds_per_token = Measured(0.0)
     run.clock.continue_from(elapsed=80.0, seconds=80.0)
     stream = run.trainer.stream()
     while why_over(run) is None:
@@ -192,9 +194,20 @@ def test_a_token_budget_is_kept_when_the_clock_is_ahead_of_the_steps(data, tmp_p
     assert run.trainer.tokens == 32 * 120
 
 
+def test_the_step_that_is_taken_is_the_one_that_was_checked(data, tmp_path, monkeypatch):
+    """A third of the run's time ends between two looks at the clock; 6 windows are left."""
+    limits = {"max_steps": None, "max_tokens": 32 * 6, "time_budget": 100.0}
+    run = new_run(config(data, **RAMP, **limits), tmp_path)
+    run.trainer.step = 1
+    shares = itertools.chain([0.33], itertools.repeat(0.34))
+    monkeypatch.setattr(run.budget, "progress", lambda step: next(shares))
+    take_step(run, run.trainer.stream())
+    assert run.trainer.tokens == 32 * 4 <= run.config.max_tokens
+
+
 def test_the_reserve_is_for_steps_of_the_largest_batch(data, tmp_path):
     run = new_run(config(data, **RAMP, max_steps=None, time_budget=100.0), tmp_path)
-    run.budget.window_seconds, run.budget.eval_seconds_per_token = [0.5], [1e-3]
+    run.budget.window_seconds, run.budget.eval_seconds_per_token = Measured(0.5), Measured(1e-3)
     n_tokens = len(run.trainer.data.val.tokens)
     assert run.budget.reserve == pytest.approx(1.1 * (1e-3 * n_tokens + 12 * 0.5 + 1.0))
 

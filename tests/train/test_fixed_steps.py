@@ -23,6 +23,7 @@ from fastlm.checkpoint import read_manifest, run_checkpoints
 from fastlm.config import OptimConfig, TrainConfig
 from fastlm.runs.record import RunRecord
 from fastlm.train import fixed_steps, train
+from fastlm.train.budget import Measured
 from fastlm.train.command import main
 from fastlm.train.fixed_steps import steps_within
 from fastlm.train.trainer import Trainer
@@ -150,10 +151,10 @@ def test_a_probe_puts_everything_back(data, tmp_path):
 
 def test_the_schedule_does_not_look_at_the_clock_which_still_ends_the_run(data, tmp_path):
     run = new_run(dataclasses.replace(on_a_clock(data), max_steps=12), tmp_path)
-    run.budget.window_seconds = run.budget.eval_seconds_per_token = [0.0]
+    run.budget.window_seconds = run.budget.eval_seconds_per_token = Measured(0.0)
     run.clock.continue_from(elapsed=3000.0, seconds=2990.0)
     run.trainer.step = 3
-    assert run.stopping.progress(3) == 3 / 12
+    assert run.budget.progress(3) == 3 / 12
     assert why_over(run) is None
     run.clock.continue_from(elapsed=3599.5, seconds=3589.5)
     assert why_over(run) == "time budget"
@@ -185,8 +186,8 @@ def test_the_number_leaves_the_reserve_and_a_hundredth(data, tmp_path):
     """100 s, 30 gone: 70 less 1.1 x (2 s of validation, a step of 0.5 s and 3 s of saving)."""
     run_config = on_a_clock(data, eval_every=1000, checkpoint_every=1000)
     run = new_run(dataclasses.replace(run_config, time_budget=100.0), tmp_path)
-    run.budget.window_seconds = [0.5 / 8]
-    run.budget.eval_seconds_per_token = [1e-9, 2 / len(run.trainer.data.val.tokens), 1.0]
+    run.budget.window_seconds = Measured(0.5 / 8)
+    run.budget.eval_seconds_per_token = Measured(1e-9, 2 / len(run.trainer.data.val.tokens), 1.0)
     run.saving.saver.expect(3.0)
     run.clock.continue_from(elapsed=30.0, seconds=0.0)
     assert run.budget.reserve == pytest.approx(1.1 * 5.5)

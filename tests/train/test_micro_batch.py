@@ -172,3 +172,10 @@ def test_a_step_that_does_not_fit_says_which_flags_do(
     argv = " ".join(flags).split() if "give" in advice else []
     arguments = cli.parse(TrainArguments, argv, default=TrainArguments(run_config))
     assert arguments.config.batch_sizes == run_config.batch_sizes  # and the flags are real ones
+
+
+def test_the_error_counts_the_windows_of_the_largest_batch():
+    """The batch size of a recipe is for runs whose batch does not grow."""
+    grows = TrainConfig(batch_size=16, batch_ramp=(256, 512), max_steps=9)
+    error = memory.out_of_memory(memory.MemoryPlan(128, False, 1 << 30), grows, 1 << 30)
+    assert str(error).startswith("out of memory with 128 of 512 windows at once")

@@ -58,6 +58,41 @@ def test_parts_are_timed_and_their_flops_are_those_of_the_model(
     assert len(json.loads((tmp_path / "trace.json").read_text())["traceEvents"]) > 100
 
 
+def test_the_step_of_the_optimizers_is_timed_as_training_takes_it(data, tmp_path, monkeypatch):
+    """Each step has the flag that training gives it, and the rows of all micro-batches."""
+    config = TrainConfig(
+        model=dataclasses.replace(MODEL, n_layers=1, ngram_rows=64),
+        optim=OptimConfig(name="muon"),
+        data=DataConfig(path=str(data)),
+        batch_size=8,
+        micro_batch=4,
+        max_steps=100,
+        device="cpu",
+    )
+    run = new_run(config, tmp_path / "run")
+    given: dict[str, set] = {}
+    for optimizer in run.trainer.optimizers:
+        name, original = type(optimizer).__name__, optimizer.step
+
+        def step(closure=None, *, applies=None, o=optimizer, name=name, original=original):
+            n_parts = [len(parts) for parts in o.pending.values()] if name == "RowAdaGrad" else []
+            n_gradients = sum(p.grad is not None for g in o.param_groups for p in g["params"])
+            given.setdefault(name, set()).add((applies is not None, n_gradients, *n_parts))
+            original(applies=applies)
+
+        monkeypatch.setattr(optimizer, "step", step)
+    run.warm_up()
+    run.clock.begin_steps()
+    profile_step(run, run.trainer.stream(), tmp_path / "trace.json", n_steps=1)
+    assert set(given) == {"Muon", "AdamW", "RowAdaGrad"}
+    for seen in given.values():
+        assert len(seen) == 1  # the parts and the whole steps that follow them
+        (is_flagged, n_gradients, *n_parts), *_ = seen
+        assert is_flagged
+        assert n_gradients or n_parts
+        assert set(n_parts) <= {2}
+
+
 def test_the_table_has_shares_rates_and_the_rest():
     parts = [Part("attention", 0.006, 3e12), Part("data", 0.001, 0.0)]
     table = StepProfile(parts, seconds=0.010, idle=0.02, peak_flops=1e15).table()

@@ -5,9 +5,12 @@ import gc
 import itertools
 import json
 import math
+import os
+import platform
 import shutil
 import signal
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,11 +31,18 @@ from short_runs import (
 
 from fastlm.checkpoint import run_checkpoints
 from fastlm.config import OptimConfig
+from fastlm.config.recipes import load_recipe
 from fastlm.data import open_prepared, prepare
+from fastlm.data.prepared import PreparedData
+from fastlm.devices.ranks import Ranks
 from fastlm.evaluate import evaluate_loss
 from fastlm.pretrained import load_pretrained
 from fastlm.runs.record import RunRecord
+from fastlm.runs.state import state_of
+from fastlm.train import run as run_module
 from fastlm.train import train
+from fastlm.train.budget import Measured
+from fastlm.train.command import configuration, main
 from fastlm.train.trainer import Trainer
 
 
@@ -149,6 +159,50 @@ def test_resume_from_an_older_checkpoint_forgets_the_later_rows(data, tmp_path):
     assert all(torch.equal(t, expected[name]) for name, t in weights(run).items())
 
 
+def test_a_finished_run_that_goes_back_and_is_killed_is_not_finished(data, tmp_path, monkeypatch):
+    """Its former result is kept in the log, and is not taken for that of the steps to come."""
+    run = tmp_path / "run"
+    summary = train(config(data, checkpoint_keep=9), run)
+    original = Trainer.train_step
+
+    def step(self, stream, **place):
+        if self.step == 12:
+            raise RuntimeError("killed")
+        return original(self, stream, **place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", step)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(config(data, checkpoint_keep=9), run, resume=run / "checkpoints/step-000010")
+    assert state_of(run, is_over=True).name == "broken off"
+    with pytest.raises(FileNotFoundError, match="not at its end"):
+        RunRecord(run).summary()
+    (resumed,) = [row for row in RunRecord(run).rows() if row["kind"] == "resume"]
+    assert resumed["former_summary"] == dataclasses.asdict(summary)
+    assert train(config(data), run, resume=True).val_loss == summary.val_loss
+    assert state_of(run).name == "finished"
+
+
+@pytest.mark.parametrize("ends", [{}, {"time_budget": 60.0, "fix_steps": True}], ids=str)
+def test_every_row_of_a_log_has_step_tokens_and_clocks(ends, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("fastlm.train.fixed_steps._fitting_steps", lambda run, seconds: 6)
+    run, limits = tmp_path / "run", {"max_steps": None if ends else 6, "checkpoint_every": 2} | ends
+    interrupted_after(3, config(data, **limits), run)
+    train(config(data, **limits), run, resume=True)
+    rows = RunRecord(run).rows()
+    assert {row["kind"] for row in rows} >= {
+        "train",
+        "eval",
+        "resume",
+        *(["probe"] if ends else []),
+    }
+    for row in rows:
+        assert list(row)[:5] == ["step", "tokens", "seconds", "elapsed_seconds", "kind"], row
+        assert row["tokens"] == row["step"] * 8 * 32
+    clocks = [(row["seconds"], row["elapsed_seconds"]) for row in rows]
+    assert clocks == sorted(clocks)
+
+
 def test_accumulated_gradients_equal_those_of_the_whole_batch(data, tmp_path):
     """4 x 2 windows against 1 x 8; with SGD, since Adam and Muon magnify rounding."""
     optim = OptimConfig(name="sgd", lr=0.1, momentum=0.9)
@@ -175,28 +229,29 @@ def test_time_budget_ends_the_run_with_validation_and_checkpoint_inside(
     assert rows[-1]["lr"] < 0.25 * max(r["lr"] for r in rows)  # the schedule ran on the clock
 
 
-def test_the_budgets_clock_keeps_time_for_the_last_validation(data, tmp_path):
+def test_the_budgets_clock_keeps_time_for_the_last_validation(data, tmp_path, monkeypatch):
     """100 s budget, 10 s start-up, 20 s reserved: 70 s of training, however the clock began."""
     run = new_run(config(data, max_steps=None, time_budget=100.0), tmp_path)
     clock, saver = run.clock, run.saving.saver
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.started)
     n_tokens = len(open_prepared(data).val.tokens)
-    run.budget.eval_seconds_per_token = [15 / 1.1 / n_tokens]
+    run.budget.eval_seconds_per_token = Measured(15 / 1.1 / n_tokens)
     saver.expect(3.0)
-    run.budget.window_seconds = [1 / 8, 1 / 8, 90 / 8]  # of a step: 1, 1 and 90 s
+    run.budget.window_seconds = Measured(1 / 8, 1 / 8, 90 / 8)  # of a step: 1, 1 and 90 s
     assert 15 / 1.1 / n_tokens > 1 / 8 / 32
     # A validation slower than training is a hiccup: training's own speed is the bound then.
     assert run.budget.reserve == pytest.approx(1.1 * (n_tokens / 256 + 1 + 3))
-    run.budget.eval_seconds_per_token = [1.0 / 256 / 2]
+    run.budget.eval_seconds_per_token = Measured(1.0 / 256 / 2)
     assert run.budget.reserve == pytest.approx(1.1 * (n_tokens / 512 + 1 + 3))
     saver.expect(saver.seconds + (20 - run.budget.reserve) / 1.1)
     assert run.budget.reserve == pytest.approx(20.0)
     for seconds, share in ((0.0, 0.0), (35.0, 0.5), (69.5, 69.5 / 70)):
         clock.continue_from(elapsed=10.0 + seconds, seconds=seconds)
-        assert run.stopping.progress(0) == pytest.approx(share, abs=0.01)
+        assert run.budget.progress(0) == pytest.approx(share, abs=0.01)
         assert why_over(run) is None
     clock.continue_from(elapsed=80.1, seconds=70.1)
     assert why_over(run) == "time budget"
-    assert run.stopping.progress(0) == 1.0
+    assert run.budget.progress(0) == 1.0
 
 
 def test_a_run_with_checkpointed_activations_gives_the_same_weights(finished, data, tmp_path):
@@ -285,6 +340,19 @@ def test_a_finished_run_is_not_written_over(finished, data):
     assert (finished[0] / "log.jsonl").read_bytes() == before
 
 
+def test_a_run_is_not_resumed_as_one_of_another_recipe(tmp_path):
+    """A configuration that is resumed is the run's: another name would be all that changes."""
+    run = tmp_path / "run"
+    RunRecord(run).start(load_recipe("tiny"), {})
+    for words in (["auto", "--out", str(run)], [str(run)]):
+        again = ["--resume", *words, "--max-steps", "9"]
+        assert configuration([*again, "--recipe", "tiny"]) == configuration(again)
+        with pytest.raises(ValueError, match=r"recipe tiny, not baseline: leave out") as error:
+            configuration([*again, "--recipe", "baseline"])
+        assert "\n" not in str(error.value)
+    assert configuration(["--resume", "auto", "--out", str(tmp_path / "new"), "--recipe", "owt"])
+
+
 def test_resume_refuses_other_data_and_batch_size(finished, data, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(finished[0], run)
@@ -331,3 +399,90 @@ def test_garbage_is_collected_between_steps_alone(data, tmp_path, monkeypatch):
     assert (enabled, frozen) == ([False] * 4, [True] * 4)
     assert gc.isenabled()
     assert gc.get_freeze_count() == 0
+
+
+def test_two_processes_cannot_train_into_one_folder(data, tmp_path, monkeypatch):
+    """The second is refused by one line, and writes nothing, while the first goes on."""
+    run, refused = tmp_path / "run", []
+    original = Trainer.train_step
+
+    def step(self, stream, **place):
+        if self.step in (1, 12):
+            before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+            for options in ({"resume": True}, {}):
+                with pytest.raises(BlockingIOError) as error:
+                    train(config(data), run, **options)
+                refused.append(str(error.value))
+            assert {path: path.read_bytes() for path in before} == before
+        return original(self, stream, **place)
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    summary = train(config(data), run)
+    assert len(refused) == 4
+    told = f"{run} is being made by process {os.getpid()} on {platform.node()}"
+    assert all(line.startswith(told) for line in refused)
+    assert (summary.step, [row["step"] for row in train_rows(run)]) == (20, [1, 5, 10, 15, 20])
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]  # the lock is gone
+    assert train(config(data, max_steps=21), run, resume=True).step == 21
+
+
+def test_no_process_of_a_refused_run_waits_for_another(data, tmp_path):
+    class Second(Ranks):
+        def of_first(self, value):
+            return BlockingIOError("the folder is being made by process 1 on node")
+
+    record = RunRecord(tmp_path / "run", is_written=False)
+    own = run_module._own_folder(record, Second(1, 2), resume=True)
+    with pytest.raises(BlockingIOError, match="process 1 on node"), own:
+        pytest.fail("it went on")
+    assert not list(tmp_path.iterdir())
+
+
+def test_starts_at_once_get_folders_of_their_own(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = []
+
+    def start(config, run_dir, **options):
+        assert run_dir.is_dir()  # it is this start's before anything is written to it
+        names.append(run_dir.name)
+        if len(names) < 3:
+            main(words)
+        if len(names) == 3:
+            (run_dir / "log.jsonl").write_text("")
+        raise ValueError("no")
+
+    monkeypatch.setattr(run_module, "train", start)
+    words = ["--recipe", "tiny", "--data", str(data), "--device", "cpu"]
+    with pytest.raises(ValueError, match="no"):
+        main(words)
+    assert names == ["tiny-1", "tiny-2", "tiny-3"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["tiny-3"]  # others were empty
+    (tmp_path / "out/tiny-3/log.jsonl").unlink()
+    (tmp_path / "out/tiny-3").rmdir()
+    (tmp_path / "out").rmdir()
+    names[:] = ["a", "b", "c"]
+    with pytest.raises(ValueError, match="no"):
+        main(words)
+    assert names[3:] == ["tiny-1"]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("is_small", [True, False])
+def test_only_small_token_files_are_read_before_the_run_begins(
+    is_small, data, tmp_path, monkeypatch
+):
+    """Of large ones no second of the budget is waited for."""
+    n_bytes = sum((data / name).stat().st_size for name in ("train.bin", "val.bin"))
+    monkeypatch.setattr(run_module, "_SMALL_BYTES", n_bytes if is_small else n_bytes - 1)
+    is_begun, was_begun = threading.Event(), []
+
+    def verify(self):
+        was_begun.append(is_begun.wait(0.2 if is_small else 60))
+
+    original = run_module._open_record
+    monkeypatch.setattr(PreparedData, "verify", verify)
+    monkeypatch.setattr(
+        run_module, "_open_record", lambda *args: (is_begun.set(), original(*args))[1]
+    )
+    train(config(data, max_steps=1), tmp_path / "run")
+    assert was_begun == [not is_small]

@@ -20,6 +20,7 @@ from fastlm.checkpoint import read_newest
 from fastlm.devices.ranks import Ranks
 from fastlm.evaluate import evaluate_loss
 from fastlm.train import signals, train
+from fastlm.train.budget import Measured
 from fastlm.train.saving import Saving
 from fastlm.train.signals import SAVED, Stopped, StopRequest
 from fastlm.train.stopping import Stopping
@@ -145,7 +146,7 @@ def test_the_run_leaves_before_its_job_ends(data, tmp_path, monkeypatch):
 
 def test_a_stop_takes_into_account_what_saving_takes(data, tmp_path):
     run = new_run(config(data), tmp_path)
-    run.budget.window_seconds = [0.5]
+    run.budget.window_seconds = Measured(0.5)
     run.saving.saver.expect(20.0)
     assert run.budget.stop_seconds == pytest.approx(2 * 0.5 * 8 + 2 * 20.0 + 10.0)
     for seconds, reason in ((100, None), (57, "the end of the job")):
