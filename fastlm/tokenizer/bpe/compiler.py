@@ -6,6 +6,7 @@ Where one of them is missing, numba.njit compiles the same functions without it,
 so.
 """
 
+import contextlib
 import functools
 import inspect
 import warnings
@@ -16,6 +17,8 @@ import numba
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic, overload
+
+from fastlm.tokenizer.bpe.cache import notice_changes
 
 _NUMBA_VERSIONS = "numba>=0.61,<0.69"  # as in pyproject.toml: pipeline.py works with them
 
@@ -33,6 +36,10 @@ except (ImportError, AttributeError, TypeError) as _error:
 else:
     _has_pipeline = True
     _options["pipeline_class"] = pipeline.ShortCompiler
+
+# Without it, numba's cache notices a change only in the file that defines a kernel.
+with contextlib.suppress(ImportError, AttributeError):
+    notice_changes()
 
 instruction: Any = intrinsic
 
