@@ -326,6 +326,7 @@ def test_garbage_is_collected_between_steps_alone(data, tmp_path, monkeypatch):
         return original(self, stream, **place)
 
     monkeypatch.setattr(Trainer, "train_step", step)
+    gc.unfreeze()  # what the fixture of every test froze: the run itself is to freeze it
     with pytest.raises(RuntimeError, match="in the middle"):
         train(config(data), tmp_path / "run")
     assert (enabled, frozen) == ([False] * 4, [True] * 4)
