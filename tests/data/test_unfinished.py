@@ -597,7 +597,7 @@ def test_a_power_cut_at_any_moment_loses_nothing_that_was_noted(corpus, tmp_path
     whole = content(tmp_path / "disk" / "d")
     n_states = check_states(recording, corpus, whole, tmp_path / "after")
     print(f"{n_states} states at {len(recording.moments)} moments")
-    assert n_states > 50
+    assert n_states > 150  # mixes of what train.bin and val.bin have lost are among them
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/fd")

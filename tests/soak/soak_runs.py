@@ -15,7 +15,7 @@ from fuzz_files import fuzz
 from kill_while_saving import kill_while_saving
 from mutations import check_is_seen
 from rank_runs import FLAGS, assert_close, check_one_ends_all
-from resumed_runs import N_STEPS, check_every_step
+from resumed_runs import N_STEPS, OPTIM, UNTIED, check_every_step
 from short_runs import assert_equal_runs
 from signalled_runs import run_with_signals
 
@@ -69,6 +69,12 @@ def test_resumed_after_any_step_in_bfloat16(n, data, tmp_path, monkeypatch):
     """test_resume.py has one step. Real bfloat16 arithmetic, also on a CPU that emulates it."""
     monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: True)
     check_every_step(range(1, N_STEPS), data, tmp_path, micro_batch=8 // n, bf16=True)
+
+
+def test_resumed_after_any_step_of_the_leaderboards_optimizers(data, tmp_path):
+    """test_resume.py has two steps."""
+    steps = range(1, N_STEPS)
+    check_every_step(steps, data, tmp_path, micro_batch=4, optim=OPTIM, model=UNTIED)
 
 
 def test_resumed_after_any_step_compiled_and_deterministic(data, tmp_path):
