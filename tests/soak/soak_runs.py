@@ -114,10 +114,11 @@ def test_four_processes_train_as_one(parallel, data, tmp_path):
     assert_close(tmp_path / "four", tmp_path / "one")
 
 
-def test_of_a_minute_98_hundredths_are_used(data, tmp_path):
-    """test_budget.py checks the same on simulated clocks."""
+@pytest.mark.parametrize("flags", [[], ["--fix-steps"]], ids=["by the clock", "fixed steps"])
+def test_of_a_minute_98_hundredths_are_used(flags, data, tmp_path):
+    """test_budget.py and test_fixed_steps.py check the same on simulated clocks."""
     began = time.monotonic()
-    run_flags = [*FLAGS, "--max-steps", "None", "--time-budget", "60s", "--data", str(data)]
+    run_flags = [*FLAGS, "--max-steps", "None", "--time-budget", "60s", *flags, "--data", str(data)]
     done = subprocess.run(
         [sys.executable, "-m", "fastlm.train", *run_flags, "--out", tmp_path / "run"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -128,7 +129,8 @@ def test_of_a_minute_98_hundredths_are_used(data, tmp_path):
     elapsed = summary["elapsed_seconds"]
     print(f"{elapsed:.2f} s of 60 by the run's clock; with curve, sample and exit {seconds:.1f} s")
     assert summary["finished"]
-    assert 0.98 * 60.0 <= elapsed <= 60.0
+    # Fixed steps keep a hundredth more, so that a run slower than its probe ends in time.
+    assert (0.97 if flags else 0.98) * 60.0 <= elapsed <= 60.0
 
 
 @pytest.mark.parametrize("name", RUN_BUGS)
