@@ -31,7 +31,7 @@ def test_a_thousand_kills_while_saving(tmp_path):
 
 
 def test_fifty_signals_at_random_moments(data, tmp_path):
-    """test_signals.py has 4: of start-up, compilation, validation, saving and steps."""
+    """test_signals.py has 3, in start-up and among the steps."""
     rng = random.Random(1)
     assert run_with_signals(data, tmp_path / "whole", [], rng) == [0]
     codes: list[int] = []
