@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import pytest
 from crashing_disk import Recording, Site, write_tree
-from kill_while_preparing import STORIES, small_records
+from kill_while_preparing import STORIES, content, small_records
+from making import names
 
 from fastlm.cli import run
 from fastlm.corpus import documents
@@ -120,14 +121,6 @@ TEXTS = [
     named_splits,
     several_of_each_split,
 ]
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 @contextlib.contextmanager
@@ -256,10 +249,6 @@ def interrupt(corpus: list[Path], out: Path, after: int = 5, **options) -> list[
         with pytest.raises(Interrupted):
             prepare(corpus, out, say=said.append, **({"vocab_size": 300} | options))
     return said
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_what_an_error_leaves_is_said_and_gone_on_with(tmp_path):
