@@ -7,6 +7,7 @@ import random
 
 import pytest
 import torch
+from making import names
 from short_runs import same, write_checkpoint
 from torch import nn
 
@@ -109,10 +110,6 @@ def test_pack_keeps_types_and_names_what_it_cannot_save():
     assert same(unpack(packed, tensors), tree)
     with pytest.raises(TypeError, match="cannot save set at /a/0"):
         pack({"a": [{1}]}, {})
-
-
-def names(folder) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_run_checkpoints_come_back_and_old_ones_go(tmp_path):

@@ -104,7 +104,7 @@ def test_its_help_and_its_errors_name_what_was_typed():
 def test_a_signal_while_training_is_still_being_imported_leaves_at_once(start, tmp_path):
     """The signal comes while the flags are read, long before torch is imported."""
     (tmp_path / "tyro.py").write_text(
-        "print('reading flags', flush=True)\nimport time; time.sleep(60)"
+        "print('reading flags', flush=True)\nimport time; time.sleep(10**6)"
     )
     with subprocess.Popen(
         [sys.executable, *start, "--data", "d"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -112,7 +112,10 @@ def test_a_signal_while_training_is_still_being_imported_leaves_at_once(start, t
     ) as child:  # fmt: skip
         assert child.stdout.readline() == "reading flags\n"
         child.send_signal(signal.SIGTERM)
-        _, said = child.communicate(timeout=600)
+        try:
+            _, said = child.communicate(timeout=20)
+        finally:
+            child.kill()
     assert child.returncode == 75
     assert said == "stopped by SIGTERM before training began\n"
 

@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,13 @@ def test_a_lock_whose_name_is_gone_is_not_taken_for_the_lock(tmp_path, monkeypat
             never(disk.locked(tmp_path / "made"))
 
 
+def at_once(call: Callable[[Any], None], arguments: Collection[Any]) -> None:
+    """Call with each of the arguments, each in a thread of its own; an error of one is raised."""
+    with ThreadPoolExecutor(len(arguments)) as threads:
+        for _ in threads.map(call, arguments):
+            pass
+
+
 def test_many_at_once_leave_one_that_is_whole(tmp_path):
     texts = [bytes([number]) * 1000 for number in range(8)]
 
@@ -106,11 +115,7 @@ def test_many_at_once_leave_one_that_is_whole(tmp_path):
         for _ in range(20):
             disk.write_file(tmp_path / "file", raw, replace=True)
 
-    threads = [threading.Thread(target=write, args=(raw,)) for raw in texts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(write, texts)
     assert (tmp_path / "file").read_bytes() in texts
     assert names(tmp_path) == ["file"]
 
@@ -124,11 +129,7 @@ def test_of_many_at_once_one_makes_what_is_not_to_be_replaced(tmp_path):
         except FileExistsError:
             refused.append(number)
 
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(write, range(8))
     (written,) = (tmp_path / "file").read_bytes()
     assert sorted([written, *refused]) == list(range(8))
 

@@ -1,4 +1,4 @@
-"""Outside of fastlm/files, no module makes, renames or removes files."""
+"""Outside of fastlm/files, no module makes or renames files, or removes folders."""
 
 import ast
 from pathlib import Path
@@ -9,14 +9,38 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 MAKES_FILES = {
-    "os": {"replace", "rename", "renames", "link", "mkdir", "makedirs", "rmdir", "removedirs"},
+    "os": {
+        "replace",
+        "rename",
+        "renames",
+        "link",
+        "symlink",
+        "mkdir",
+        "makedirs",
+        "remove",
+        "unlink",
+        "rmdir",
+        "removedirs",
+        "truncate",
+    },
     "shutil": {"move", "rmtree", "copy", "copy2", "copyfile", "copytree", "copyfileobj"},
+    "np": {"save", "savez", "savez_compressed", "savetxt"},
 }
-MAKES_FILES_OF_A_PATH = {"rename", "write_text", "write_bytes", "mkdir", "rmdir", "hardlink_to"}
+MAKES_FILES_OF_A_PATH = {
+    "rename",
+    "write_text",
+    "write_bytes",
+    "touch",
+    "mkdir",
+    "rmdir",
+    "hardlink_to",
+    "symlink_to",
+    "tofile",
+}
 
 
 def makes_a_file(call: ast.Call) -> bool:
-    """Whether a call writes, renames or removes past files/disk."""
+    """Whether a call writes or renames a file, or removes a folder, past files/disk."""
     function = call.func
     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
     owner = ast.unparse(function.value) if isinstance(function, ast.Attribute) else ""
@@ -59,6 +83,11 @@ def makes_a_file(call: ast.Call) -> bool:
         ("shutil.rmtree(path)", True),
         ("shutil.which(name)", False),
         ("path.mkdir()", True),
+        ("path.touch()", True),
+        ("path.symlink_to(other)", True),
+        ("os.remove(path)", True),
+        ("np.save(path, tokens)", True),
+        ("tokens.tofile(path)", True),
     ],
 )
 def test_calls_that_make_files_are_seen(code, expected):

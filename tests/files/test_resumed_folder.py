@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from making import names
 
 from fastlm.files import destination, disk, resumed
 
@@ -12,10 +13,6 @@ from fastlm.files import destination, disk, resumed
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda handle: None)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def fail(path: Path, fill: Callable[[resumed.ResumedFolder], object], error: BaseException) -> None:

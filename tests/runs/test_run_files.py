@@ -1,6 +1,7 @@
 """A run's files have their names in one place."""
 
 import ast
+import re
 from pathlib import Path
 
 from fastlm.runs.run_files import RunFiles, SweepFiles
@@ -41,6 +42,15 @@ def test_no_other_file_spells_the_name_of_a_file_of_a_run_or_a_sweep():
         assert not found, f"{path}: take {found} from fastlm.runs.run_files"
 
 
+def part_of_a_path(node: ast.expr) -> str:
+    """Its text if it is a string; of an f-string with {} for each value."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(part_of_a_path, node.values))
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    return "{}"
+
+
 def test_no_other_file_spells_the_name_of_a_folder_of_a_run():
     """Its names are words that mean other things too, but for where they are part of a path."""
     folders = {name for name in names_of(RunFiles) if "." not in name}
@@ -48,9 +58,12 @@ def test_no_other_file_spells_the_name_of_a_folder_of_a_run():
     # Prepared data have a tokenizer of their own.
     for path in set(FASTLM.rglob("*.py")) - {HOME, FASTLM / "data/unfinished.py"}:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            parts: list[str] = []
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-                told = node.right.value if isinstance(node.right, ast.Constant) else None
-                assert told not in folders, f"{path}: {ast.unparse(node)}"
+                parts = [part_of_a_path(node.right)]
+            elif isinstance(node, ast.JoinedStr):
+                parts = re.findall(r"\{\}/([\w.-]+)", part_of_a_path(node))
+            assert folders.isdisjoint(parts), f"{path}: {ast.unparse(node)}"
 
 
 def test_no_two_files_have_one_name():

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from compiled_runs import train_compiled
+from float8_cases import check_it_is_one_graph
 from leaderboard_runs import config
 from short_runs import MODEL
 from short_runs import config as plain_config
@@ -54,6 +55,10 @@ def test_memory_is_steady_and_nothing_is_compiled_again(data, tmp_path):
 def test_the_leaderboards_network_and_optimizers_agree(scope, data, tmp_path):
     run_config = config(data, compile_scope=scope, max_steps=12)
     train_compiled(run_config, tmp_path / "compiled", eager=tmp_path / "eager", rel=1e-3)
+
+
+def test_a_product_of_float8_agrees():
+    check_it_is_one_graph()
 
 
 @pytest.mark.parametrize("scope", ["step", "block"])

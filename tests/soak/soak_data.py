@@ -6,6 +6,8 @@ FASTLM_SOAK_SHARE=0.01 does a hundredth of it, in as much memory.
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -19,6 +21,7 @@ from fastlm.data import open_prepared
 from fastlm.tokenizer import Tokenizer
 from fastlm.tokenizer.bpe import reference
 
+ROOT = Path(__file__).resolve().parents[2]
 SHARE = float(os.environ.get("FASTLM_SOAK_SHARE", "1"))
 TEXT_BYTES = int(2_000_000_000 * SHARE)
 LIMIT_BYTES = 2_000_000_000
@@ -93,6 +96,19 @@ def test_many_documents(vocab_size, documents, folder):
                 digest.update(documents[number] + END)
         assert decoded_hash(split.tokens, tokenizer) == digest.hexdigest()
     data.verify()
+
+
+@pytest.mark.slow
+def test_five_hundred_kills_at_random_moments_lose_nothing(folder):
+    """test_unfinished.py has 20."""
+    words = [ROOT / "tests/support/kill_while_preparing.py", folder, "500", "1"]
+    done = subprocess.run(
+        [sys.executable, *words], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    n_resumed, n_finished = map(int, done.stdout.split())
+    print(f"500 kills, {n_resumed} calls went on with what was left, {n_finished} finished")
+    assert n_resumed > 50
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@ While a Recording is active it follows a folder. After a crash, of each folder t
 the disk that it had when it was flushed last, and the first few of the changes since; of each file,
 what it held when it was flushed last, and of what was written since all, the first half, zeros, or
 nothing. That is less than POSIX forbids and more than journaling file systems do. In a folder that
-is in the making all files have lost the same share: it is removed, and none of them is read.
+is in the making all files have lost the same share: it is removed, and none of them is read. A
+folder that a later call continues is read, so that each of its files loses a share of its own.
 
 Locks are left out: nothing depends on what is in one, and tests/files/test_lock.py shows that one
 that was left behind is in no one's way.
@@ -65,7 +66,7 @@ class Folder:
             for change in self.changes[:n]:
                 _apply(names, change)
             left = [
-                list(node.after_a_crash(alike or name.startswith(destination.OURS)))
+                list(node.after_a_crash(alike or is_never_read(name)))
                 for name, node in names.items()
             ]
             if alike:
@@ -75,6 +76,12 @@ class Folder:
                 every = map(list, itertools.product(*left))
             for contents in every:
                 yield dict(zip(names, contents, strict=True))
+
+
+def is_never_read(name: str) -> bool:
+    """Whether it is a folder or a file in the making that no later call continues."""
+    is_continued = name.startswith((destination.UNFINISHED, destination.NOTE))
+    return name.startswith(destination.OURS) and not is_continued
 
 
 def _apply(names: dict[str, Any], change: Any) -> None:

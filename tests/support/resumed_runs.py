@@ -1,5 +1,6 @@
 """Runs that are resumed after some of their steps, compared with one that was never stopped."""
 
+import dataclasses
 import itertools
 import shutil
 from pathlib import Path
@@ -7,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from short_runs import config, new_run, same, train_rows
+from short_runs import MODEL, config, new_run, same, train_rows
 
 from fastlm.checkpoint import SavedRun, read_newest, read_run_checkpoint, run_checkpoints
-from fastlm.config import TrainConfig
+from fastlm.config import OptimConfig, TrainConfig
 from fastlm.runs.record import RunRecord
 from fastlm.train import train
 
 N_STEPS = 20
+
+UNTIED = dataclasses.replace(MODEL, tie_weights=False)
+OPTIM = OptimConfig(name="normuon", lr=1e-2, schedule="wsd", average_tail=0.3, tie_until=0.6)
+"""The optimizers of the leaderboard's runs: the weights come apart and the tail is averaged."""
 
 
 CLOCKS = ("seconds", "elapsed_seconds")

@@ -97,6 +97,32 @@ def take_step(run: Training, stream: Iterator[Batch]) -> tuple[torch.Tensor, tor
     return run.trainer.train_step(stream, stage=decision.stage, progress=decision.progress)
 
 
+def simulate_clock(
+    patch: pytest.MonkeyPatch, *, window_seconds: float, eval_seconds_per_token: float = 0.0
+) -> None:
+    """Let training and validation alone move time.perf_counter, from 0, as fast on every machine."""
+    now = 0.0
+    train_step, evaluate = Trainer.train_step, Trainer.evaluate
+
+    def step(self, stream, **place):
+        nonlocal now
+        n_before = self.n_windows
+        result = train_step(self, stream, **place)
+        now += window_seconds * (self.n_windows - n_before)
+        return result
+
+    def validate(self, *args, **kwargs):
+        nonlocal now
+        result = evaluate(self, *args, **kwargs)
+        seconds = eval_seconds_per_token * result.n_tokens
+        now += seconds
+        return dataclasses.replace(result, seconds=seconds)
+
+    patch.setattr(Trainer, "train_step", step)
+    patch.setattr(Trainer, "evaluate", validate)
+    patch.setattr(time, "perf_counter", lambda: now)
+
+
 def why_over(run: Training) -> str | None:
     """Return the reason why the loop would take no further step, if there is one."""
     trainer = run.trainer

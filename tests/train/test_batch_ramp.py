@@ -18,6 +18,7 @@ from short_runs import (
     interrupted_after,
     losses,
     new_run,
+    simulate_clock,
     take_step,
     train_rows,
     why_over,
@@ -32,7 +33,7 @@ from fastlm.train import train
 from fastlm.train import trainer as trainer_module
 from fastlm.train.budget import Measured
 from fastlm.train.micro_batch import plan_memory
-from fastlm.train.trainer import Trainer
+from fastlm.train.run import assemble_run
 
 RAMP = {"batch_ramp": (4, 8, 12), "micro_batch": 4}
 SIZES = [4] * 7 + [8] * 7 + [12] * 6
@@ -213,21 +214,20 @@ def test_the_reserve_is_for_steps_of_the_largest_batch(data, tmp_path):
 
 
 def test_speed_counts_the_windows_of_each_interval(data, tmp_path, monkeypatch):
-    """Only training moves the clock, by half a second for each window."""
-    now, original = [1000.0], Trainer.train_step
+    simulate_clock(monkeypatch, window_seconds=0.5)
+    runs = []
 
-    def step(self, stream, **place):
-        n_before = self.n_windows
-        result = original(self, stream, **place)
-        now[0] += 0.5 * (self.n_windows - n_before)
-        return result
+    def keep(*args, **kwargs):
+        runs.append(assemble_run(*args, **kwargs))
+        return runs[-1]
 
-    monkeypatch.setattr(Trainer, "train_step", step)
-    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("fastlm.train.run.assemble_run", keep)
     train(config(data, **RAMP, log_every=3), tmp_path / "run")
     rows = train_rows(tmp_path / "run")
     assert len({row["batch_size"] for row in rows}) == 3
     assert {row["tokens_per_second"] for row in rows} == {32 / 0.5}
+    # Of the warm-up, in which nothing trained, and of each interval.
+    assert runs[0].budget.window_seconds == [0.0] + [0.5] * len(rows)
 
 
 @pytest.mark.parametrize("ramp", [(), (8, 12, 20), (6, 9)], ids=str)

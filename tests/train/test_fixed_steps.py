@@ -15,6 +15,7 @@ from short_runs import (
     interrupted_after,
     losses,
     new_run,
+    simulate_clock,
     train_rows,
     why_over,
 )
@@ -196,12 +197,15 @@ def test_the_number_leaves_the_reserve_and_a_hundredth(data, tmp_path):
     assert fixed_steps._fitting_steps(run, [0.5]) == 7
 
 
-def test_a_run_of_some_seconds_has_the_rates_of_its_number(data, tmp_path):
-    run_config = dataclasses.replace(on_a_clock(data, log_every=1), time_budget=5.0)
-    summary = train(run_config, tmp_path)
+def test_a_run_of_some_seconds_has_the_rates_of_its_number_and_ends_in_time(
+    data, tmp_path, monkeypatch
+):
+    simulate_clock(monkeypatch, window_seconds=0.2 / 8)
+    run_config = dataclasses.replace(on_a_clock(data, log_every=1), time_budget=10.0)
+    summary = train(run_config, tmp_path, clock_started=0.0)
     n_steps = RunRecord(tmp_path).config().max_steps
-    # A busy machine may become slower than its probe, or hold up the last validation.
-    assert summary.stopped_by == ("step budget" if summary.step == n_steps else "time budget")
+    assert (summary.step, summary.stopped_by) == (n_steps, "step budget")
+    assert 9.0 < summary.elapsed_seconds <= 10.0
     for row in train_rows(tmp_path):
         share = row["step"] / n_steps
         cosine = 0.1 + 0.45 * (1 + math.cos(math.pi * (share - 0.1) / 0.9))

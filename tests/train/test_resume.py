@@ -1,18 +1,12 @@
 """A run that is resumed after any step ends as one that was never stopped."""
 
-import dataclasses
-
 import pytest
-from resumed_runs import N_STEPS, check_every_step, logged, without_clocks
-from short_runs import MODEL, config, same
+from resumed_runs import N_STEPS, OPTIM, UNTIED, check_every_step, logged, without_clocks
+from short_runs import config, same
 
 from fastlm.checkpoint import Damaged, read_newest, read_run_checkpoint, run_checkpoints
-from fastlm.config import OptimConfig
 from fastlm.devices import hardware
 from fastlm.train import train
-
-UNTIED = dataclasses.replace(MODEL, tie_weights=False)
-OPTIM = OptimConfig(name="normuon", lr=1e-2, schedule="wsd", average_tail=0.3, tie_until=0.6)
 
 
 @pytest.mark.slow

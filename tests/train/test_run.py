@@ -11,7 +11,6 @@ import shutil
 import signal
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from short_runs import (
     config,
     interrupted_after,
     new_run,
+    simulate_clock,
     take_step,
     train_rows,
     weights,
@@ -216,15 +216,14 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(data, tmp_path):
 def test_time_budget_ends_the_run_with_validation_and_checkpoint_inside(
     data, tmp_path, monkeypatch
 ):
-    """The clock goes on by a hundredth of a second whenever it is read."""
-    looks = itertools.count()
-    clock = SimpleNamespace(perf_counter=lambda: next(looks) / 100)
-    monkeypatch.setattr("fastlm.train.budget.time", clock)
+    """A step takes 0.2 s, the last validation 0.8 s: 1.5 s are reserved, and one may be begun."""
+    n_tokens = len(open_prepared(data).val.tokens)
+    simulate_clock(monkeypatch, window_seconds=0.2 / 8, eval_seconds_per_token=0.8 / n_tokens)
     run_config = config(data, max_steps=None, time_budget=6.0, log_every=1)
     summary = train(run_config, tmp_path / "run", clock_started=0.0)
     assert summary.stopped_by == "time budget"
     assert summary.finished
-    assert summary.elapsed_seconds <= 6.0
+    assert 6.0 - 1.5 + 0.8 <= summary.elapsed_seconds <= 6.0
     rows = train_rows(tmp_path / "run")
     assert rows[-1]["lr"] < 0.25 * max(r["lr"] for r in rows)  # the schedule ran on the clock
 
@@ -394,6 +393,7 @@ def test_garbage_is_collected_between_steps_alone(data, tmp_path, monkeypatch):
         return original(self, stream, **place)
 
     monkeypatch.setattr(Trainer, "train_step", step)
+    gc.unfreeze()  # what the fixture of every test froze: the run itself is to freeze it
     with pytest.raises(RuntimeError, match="in the middle"):
         train(config(data), tmp_path / "run")
     assert (enabled, frozen) == ([False] * 4, [True] * 4)

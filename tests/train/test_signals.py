@@ -124,8 +124,8 @@ def test_what_was_logged_before_the_first_checkpoint_is_not_there_twice(
     assert_equal_runs(tmp_path / "run", finished[0])
 
 
-def test_the_run_leaves_before_its_job_ends(data, tmp_path, monkeypatch):
-    """It saves, is not finished, and can be resumed; each reading of the clock takes a second."""
+def test_the_run_leaves_before_its_job_ends(finished, data, tmp_path, monkeypatch):
+    """It saves, is not finished, and is resumed to the same end; each reading of the clock takes a second."""
     now = 1000.0
 
     def a_second_later() -> float:
@@ -134,14 +134,16 @@ def test_the_run_leaves_before_its_job_ends(data, tmp_path, monkeypatch):
         return now
 
     clock = SimpleNamespace(time=a_second_later, monotonic=time.monotonic)
-    monkeypatch.setattr(signals, "time", clock)
-    summary = train(config(data, max_steps=10**6), tmp_path / "run", job_ends=1040.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(signals, "time", clock)
+        summary = train(config(data), tmp_path / "run", job_ends=1025.0)
     assert (summary.finished, summary.stopped_by) == (False, "the end of the job")
     # A clean stop is given 10 s, what checkpoints take and two steps.
-    assert 1003.0 < now < 1040.0 - 8.0
+    assert 1003.0 < now < 1025.0 - 8.0
     assert read_newest(tmp_path / "run/checkpoints", pytest.fail).step == summary.step
-    if summary.step < 20:
-        train(config(data), tmp_path / "run", resume=True)
+    assert 0 < summary.step < 20
+    assert train(config(data), tmp_path / "run", resume=True).finished
+    assert_equal_runs(tmp_path / "run", finished[0])
 
 
 def test_a_stop_takes_into_account_what_saving_takes(data, tmp_path):
@@ -173,9 +175,10 @@ def test_signals_at_random_moments_lose_no_step(data, tmp_path):
     rng = random.Random(0)
     once = run_with_signals(data, tmp_path / "whole", [], rng)
     assert once == [0]
-    # In start-up, and at some of 300 steps: one of 20 has a validation, one of 7 a checkpoint.
-    moments = [(0, 0.0), (0, rng.uniform(0.0, 3.0)), (3, 0.0), (100, rng.uniform(0.0, 0.1))]
+    # In start-up, and at some of 300 steps: one of 20 has a validation, one of 7 a checkpoint. The
+    # log tells how far a run is, since a fast machine is done soon after its start.
+    moments = [(0, rng.uniform(0.0, 0.3)), (3, 0.0), (100, rng.uniform(0.0, 0.1))]
     codes = run_with_signals(data, tmp_path / "run", moments, rng)
-    assert codes == [SAVED] * 4 + [0]
+    assert codes == [SAVED] * 3 + [0]
     assert_equal_runs(tmp_path / "run", tmp_path / "whole")
     assert os.path.exists(tmp_path / "run/summary.json")
