@@ -239,8 +239,11 @@ def prepare(
             raise
         except BaseException:
             if part.read_note():
-                where = "in" if part.folder.parent == Path(os.path.realpath(out)) else "beside"
-                say(f"what is done is kept {where} {out}: the same command goes on from there")
+                is_inside = part.folder.parent == Path(os.path.realpath(out))
+                kept = f"what is done is kept beside {out}"
+                if is_inside:
+                    kept = f"what is done is kept in {out}"
+                say(f"{kept}: the same command goes on from there")
             raise
     return out
 
