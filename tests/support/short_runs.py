@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fastlm.checkpoint import read_model_tensors, run_checkpoints, take_snapshot, write_snapshot
+from fastlm.checkpoint.saver import Saver
 from fastlm.config import ModelConfig, OptimConfig, TrainConfig
 from fastlm.data import open_prepared
 from fastlm.data.windows import Batch
@@ -100,9 +101,12 @@ def take_step(run: Training, stream: Iterator[Batch]) -> tuple[torch.Tensor, tor
 def simulate_clock(
     patch: pytest.MonkeyPatch, *, window_seconds: float, eval_seconds_per_token: float = 0.0
 ) -> None:
-    """Let training and validation alone move time.perf_counter, from 0, as fast on every machine."""
+    """Let training and validation alone move time.perf_counter, from 0, as fast on every machine.
+
+    Checkpoints are written while the clock stands still, and not beside the steps that follow.
+    """
     now = 0.0
-    train_step, evaluate = Trainer.train_step, Trainer.evaluate
+    train_step, evaluate, save = Trainer.train_step, Trainer.evaluate, Saver.save
 
     def step(self, stream, **place):
         nonlocal now
@@ -120,6 +124,7 @@ def simulate_clock(
 
     patch.setattr(Trainer, "train_step", step)
     patch.setattr(Trainer, "evaluate", validate)
+    patch.setattr(Saver, "save", lambda self, snapshot, wait=False: save(self, snapshot, wait=True))
     patch.setattr(time, "perf_counter", lambda: now)
 
 

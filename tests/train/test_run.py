@@ -219,8 +219,7 @@ def test_time_budget_ends_the_run_with_validation_and_checkpoint_inside(
     """A step takes 0.2 s, the last validation 0.8 s: 1.5 s are reserved, and one may be begun."""
     n_tokens = len(open_prepared(data).val.tokens)
     simulate_clock(monkeypatch, window_seconds=0.2 / 8, eval_seconds_per_token=0.8 / n_tokens)
-    # No checkpoint on the way: the simulated clock goes on while a thread writes it.
-    run_config = config(data, max_steps=None, time_budget=6.0, log_every=1, checkpoint_every=1000)
+    run_config = config(data, max_steps=None, time_budget=6.0, log_every=1)
     summary = train(run_config, tmp_path / "run", clock_started=0.0)
     assert summary.stopped_by == "time budget"
     assert summary.finished
