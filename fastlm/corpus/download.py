@@ -106,7 +106,7 @@ def _fetch_packed(url: str, target: Path, packed: Path, on_progress: Progress | 
 
 def _forget(packed: Path) -> None:
     """Remove a fetched file, and then its record."""
-    packed.unlink(missing_ok=True)
+    disk.remove_file(packed)
     with _changing_records(packed.parent) as records:
         records.pop(packed.name, None)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastlm.data.splits import BEGIN, Place, Reading, SplitName, Texts
-from fastlm.files import resumed
+from fastlm.files import disk, resumed
 from fastlm.files.notes import End, NoteTimes, write_noted
 from fastlm.files.tokens import Facts, TokenWriter, Written
 from fastlm.tokenizer.bpe.blocks import Block, document_blocks
@@ -209,7 +209,7 @@ def go_on(
             stack.pop_all()
             unfinished = UnfinishedData(part, made_of, tokenizer, splits, times)
             say(f"going on where an earlier call stopped: {unfinished} were encoded by then")
-            (part.folder / "meta.json").unlink(missing_ok=True)
+            disk.remove_file(part.folder / "meta.json")
             return unfinished
     say(f"begun anew: what an earlier call left in {part.folder} {unlike}")
     return None

@@ -124,8 +124,9 @@ def joined(parallel: Parallel, device: torch.device) -> Iterator[Ranks]:
         # gloo has no error class of its own.
         if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
             raise
+        why = next(iter(str(error).splitlines()), type(error).__name__)
         raise LostProcess(
-            f"the other processes of this run cannot be reached ({str(error).splitlines()[0]}): "
+            f"the other processes of this run cannot be reached ({why}): "
             "if none of them says why, this is the reason; the last checkpoint is kept"
         ) from error
     finally:

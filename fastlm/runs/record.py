@@ -77,7 +77,7 @@ class RunRecord:
 
     def _forget_end(self) -> None:
         for path in (self.files.summary, self.files.failed):
-            path.unlink(missing_ok=True)  # flushed with the name of the log, which follows
+            folders.remove(path)  # flushed with the name of the log, which follows
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one row; on a full disk the row is kept until the next one."""

@@ -1,4 +1,4 @@
-"""Outside of fastlm/files, no module makes or renames files, or removes folders."""
+"""Outside of fastlm/files, no module makes, renames or removes files and folders."""
 
 import ast
 from pathlib import Path
@@ -28,6 +28,7 @@ MAKES_FILES = {
 }
 MAKES_FILES_OF_A_PATH = {
     "rename",
+    "unlink",
     "write_text",
     "write_bytes",
     "touch",
@@ -40,7 +41,7 @@ MAKES_FILES_OF_A_PATH = {
 
 
 def makes_a_file(call: ast.Call) -> bool:
-    """Whether a call writes or renames a file, or removes a folder, past files/disk."""
+    """Whether a call writes, renames or removes a file or a folder past files/disk."""
     function = call.func
     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
     owner = ast.unparse(function.value) if isinstance(function, ast.Attribute) else ""
