@@ -26,6 +26,21 @@ def _frozen() -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True)
+def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write an empty picture for each figure: to render one takes as long as a short run.
+
+    Tests of figures have the marker `figures`.
+    """
+    if request.node.get_closest_marker("figures") is None:
+        from fastlm.files import disk
+        from fastlm.runs import plot
+
+        monkeypatch.setattr(
+            plot, "save_figure", lambda figure, out: disk.write_file(out, b"\x89PNG", replace=True)
+        )
+
+
 @pytest.fixture
 def without_code_generation(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.compile traces, checks and partitions graphs as ever, and runs them operation by operation.

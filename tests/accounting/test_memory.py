@@ -123,27 +123,31 @@ def step(name: str, dtype: torch.dtype, compiler: str | None, *, checkpointed: b
 
 @pytest.mark.compiled
 @pytest.mark.slow
-@DTYPES
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("plain", torch.float32), ("leaderboard", torch.bfloat16)], ids=str
+)
 def test_what_a_compiled_step_keeps_is_the_formulas_within_5_percent(name, dtype):
     config = network(dtype, **NETWORKS[name]).config
     found = saved_for_backward(config, BATCH, bf16=dtype == torch.bfloat16, compiled=True)
     assert found == pytest.approx(step(name, dtype, "step", checkpointed=False).kept, rel=0.05)
 
 
-CHECKPOINTED = pytest.mark.parametrize(
-    ("name", "compiler"),
+COMPILED = [pytest.mark.compiled, pytest.mark.slow]
+
+
+# Compiling takes long: what is compiled and the dtype vary together.
+@pytest.mark.parametrize(
+    ("name", "compiler", "dtype"),
     [
-        ("plain", None),
-        ("leaderboard", None),
-        pytest.param("leaderboard", "step", marks=[pytest.mark.compiled, pytest.mark.slow]),
-        pytest.param("leaderboard", "block", marks=[pytest.mark.compiled, pytest.mark.slow]),
+        ("plain", None, torch.float32),
+        ("plain", None, torch.bfloat16),
+        ("leaderboard", None, torch.float32),
+        ("leaderboard", None, torch.bfloat16),
+        pytest.param("leaderboard", "step", torch.bfloat16, marks=COMPILED),
+        pytest.param("leaderboard", "block", torch.float32, marks=COMPILED),
     ],
+    ids=str,
 )
-
-
-@DTYPES
-@CHECKPOINTED
 def test_checkpointed_blocks_give_the_same_loss_and_gradients_from_less(name, compiler, dtype):
     """Eager ones are equal bit for bit; a compiler may fuse the second forward pass anew."""
     whole = step(name, dtype, compiler, checkpointed=False)

@@ -5,6 +5,8 @@ from matplotlib.figure import Figure
 
 from fastlm.runs.plot import plot_curves
 
+pytestmark = pytest.mark.figures
+
 
 def row(kind, step, **values):
     return {"kind": kind, "step": step, "tokens": 10 * step, "elapsed_seconds": 1.0 * step} | values
