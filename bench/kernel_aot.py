@@ -188,14 +188,19 @@ def _problems(
     return problems
 
 
-def survey(ops: dict[str, Op], gpus: list[Gpu], n_jobs: int) -> dict[str, Any]:
+def survey(
+    ops: dict[str, Op], gpus: list[Gpu], n_jobs: int, *, one_shape: bool = False
+) -> dict[str, Any]:
     """Compile all configurations that the operations launch on such GPUs.
 
+    Args:
+        n_jobs: number of processes.
+        one_shape: as in kernel_configurations.launched.
     Returns:
         "triton", its version; "rows", one for each configuration, with the code on each
         architecture; "problems", a list of sentences for each operation.
     """
-    uses = launched(ops, gpus)
+    uses = launched(ops, gpus, one_shape=one_shape)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["kernels.cases"])
     with (
@@ -295,6 +300,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--ops", default=",".join(OPS), help="names of operations, comma-separated")
     parser.add_argument("--gpus", default=",".join(GPUS), help="names of GPUs, comma-separated")
+    parser.add_argument("--one-shape", action="store_true", help="one shape of each operation")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="number of processes")
     parser.add_argument("--json", type=Path, help="file for the whole report")
     readme = parser.add_mutually_exclusive_group()
@@ -306,12 +312,13 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"no operation {unknown[0]!r}: choose from {', '.join(OPS)}")
     if unknown := [name for name in gpus if name not in GPUS]:
         parser.error(f"no GPU {unknown[0]!r}: choose from {', '.join(GPUS)}")
-    if (arguments.write or arguments.check) and set(names) != set(OPS):
-        parser.error("the table has all operations: leave out --ops")
+    if (arguments.write or arguments.check) and (set(names) != set(OPS) or arguments.one_shape):
+        parser.error("the table has all operations and shapes: leave out --ops and --one-shape")
     if INTERPRETED:
         parser.error("Triton's interpreter compiles nothing: unset TRITON_INTERPRET")
     targets = [GPUS[name] for name in gpus]
-    report = survey({name: OPS[name] for name in names}, targets, arguments.jobs)
+    chosen = {name: OPS[name] for name in names}
+    report = survey(chosen, targets, arguments.jobs, one_shape=arguments.one_shape)
     print(table(report, [f"sm_{gpu.architecture}" for gpu in targets]))
     wrong = list(dict.fromkeys(p for problems in report["problems"].values() for p in problems))
     if arguments.check:

@@ -130,15 +130,19 @@ def dtypes_of(op: Op) -> list[torch.dtype]:
     return [*halves, torch.float32] if has_state or not halves else halves
 
 
-def launched(ops: dict[str, Op], gpus: list[Gpu]) -> dict[tuple[Configuration, int], Use]:
+def launched(
+    ops: dict[str, Op], gpus: list[Gpu], *, one_shape: bool = False
+) -> dict[tuple[Configuration, int], Use]:
     """The operations that launch each configuration on each architecture.
 
-    All shapes of real models are run with each option, and op.borders with the first option.
+    All shapes of real models are run with each option, and op.borders with the first option; with
+    one_shape only the first shape of a real model is run, with each option.
     """
     uses: dict[tuple[Configuration, int], Use] = {}
     for name, op in ops.items():
-        cases = [(shape, options) for options in op.options for shape in op.large]
-        cases += [(shape, op.options[0]) for shape in op.borders]
+        shapes = op.large[:1] if one_shape else op.large
+        cases = [(shape, options) for options in op.options for shape in shapes]
+        cases += [(shape, op.options[0]) for shape in op.borders if not one_shape]
         for shape, options in cases:
             for dtype in dtypes_of(op):
                 for gpu in gpus:

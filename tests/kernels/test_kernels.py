@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from kernel_calls import copied, largest_error, results_and_gradients, results_of
+from kernel_calls import copied, results_of
 from kernel_graphs import calls_of
+from kernel_truth import cases, check_errors, generator, make, run
 from torch.utils._pytree import tree_leaves
 
 from fastlm import functional
@@ -11,30 +12,12 @@ from kernels.cases import OPS, Inputs
 
 pytestmark = pytest.mark.interpreter
 
-_INCOMING = 4.0  # of random numbers none is larger than about this
-CPU = torch.device("cpu")
-
 EACH_OPTION = [
     pytest.param(name, options, id=f"{name}-{i}")
     for name, op in OPS.items()
     for i, options in enumerate(op.options)
 ]
-CASES = [
-    pytest.param(name, shape, options, dtype, id=f"{name}-{'x'.join(map(str, shape))}-{i}-{dtype}")
-    for name, op in OPS.items()
-    for shape in op.small
-    for i, options in enumerate(op.options)
-    for dtype in op.dtypes
-]
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def make(name, shape, options, dtype) -> Inputs:
-    """Inputs of a case, from one seed."""
-    return OPS[name].make(shape, options, dtype, CPU, generator())
+CASES = cases(lambda dtype, option: dtype != torch.float16 or option == 0)
 
 
 def tiny(name, dtype, options=None) -> Inputs:
@@ -45,30 +28,10 @@ def tiny(name, dtype, options=None) -> Inputs:
 DIFFERENTIABLE = [name for name in OPS if tiny(name, torch.float32).differentiable]
 
 
-def run(function, inputs: Inputs, dtype: torch.dtype | None = None) -> list[torch.Tensor]:
-    return results_and_gradients(function, inputs, generator(1), dtype)
-
-
 @pytest.mark.parametrize(("name", "shape", "options", "dtype"), CASES)
 def test_errors_are_those_of_plain_torch(name, shape, options, dtype):
-    """The error is at most 1.5 times that of the same formula in PyTorch, plus four roundings.
-
-    The roundings are those of the result's dtype and of float32, in which all is computed, at the
-    size of the inputs: a gradient may be the small difference of terms of that size.
-    """
-    inputs = make(name, shape, options, dtype)
-    truth_function = getattr(functional, name)
-    truth = run(truth_function, inputs, torch.float64)
-    plain = run(truth_function, inputs)
-    found = run(OPS[name].function, inputs)
-    assert len(found) == len(truth)
-    inside = 4 * torch.finfo(torch.float32).eps * _INCOMING
-    for ours, theirs, true in zip(found, plain, truth, strict=True):
-        assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
-        rounding = torch.finfo(theirs.dtype).eps * (true.abs().max().item() if true.numel() else 0)
-        assert (
-            largest_error(ours, true) <= 1.5 * largest_error(theirs, true) + 4 * rounding + inside
-        )
+    """soak_kernels.py has the other options of float16."""
+    check_errors(name, shape, options, dtype)
 
 
 @pytest.mark.parametrize(

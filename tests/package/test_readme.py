@@ -1,18 +1,13 @@
 """The commands and code in README.md and docs/ run, and do what the pages say."""
 
 import ast
-import os
 import re
 import shlex
-import signal
 import subprocess
-import sys
-import urllib.request
-from importlib import import_module
 from pathlib import Path
 
 import pytest
-from made_runs import write_run
+from shown_code import LONG, PAGES, SMALLER, WITH_CODE, check_code_of_page, make_files, run_here
 
 from fastlm.cli.commands import COMMANDS as VERBS
 
@@ -60,32 +55,10 @@ def test_submitted_scripts_exist_and_are_executable(script):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Make a folder with the files that the README's commands expect: texts and a run."""
-    from fastlm.corpus.stories import generate_stories
-
+    """Make a folder with the files that the commands expect."""
     folder = tmp_path_factory.mktemp("readme")
-    text = "".join(f"{s}\n<|endoftext|>\n" for s in generate_stories(seed=0, n_bytes=200_000))
-    (folder / "my_texts").mkdir()
-    (folder / "my_texts" / "all.txt").write_text(text, encoding="utf-8")
-    (folder / "my.txt").write_text(text[:60_000], encoding="utf-8")
-    write_run(folder / "out" / "sweep" / "first")
+    make_files(folder)
     return folder
-
-
-# These flags make a command small enough for a test; all else stays as the README has it.
-SMALLER = {
-    "fastlm.train": "--max-steps 2 --model.d-model 32 --model.n-layers 1 --model.n-heads 2 --batch-size 2 --eval-tokens 512 --device cpu --no-compile",
-    "fastlm.sweep": "--max-steps 2 --model.d-model 32 --model.n-layers 1 --model.n-heads 2 --eval-tokens 512 --device cpu --at-once 2",
-    "fastlm.corpus stories": "--n-bytes 50000 --valid-bytes 5000",
-    "fastlm.generate": "--max-tokens 8",
-    "leaderboard-tiny": "--model.d-model 64 --model.n-layers 2 --eval-tokens 2048",
-}
-
-
-def run_here(module: str, words: list[str]) -> None:
-    """Run the command of a module in this process, which has done the slow imports already."""
-    arguments = {c.module: c.arguments for c in VERBS.values()}[module]
-    import_module(f"fastlm.{arguments}").main(words)
 
 
 @pytest.mark.slow
@@ -103,7 +76,7 @@ def test_every_python_command_of_the_readme_runs_in_its_order(folder, monkeypatc
         if "--resume" in command:
             extra = "--max-steps 3"
         if "fastlm.sweep" in command:
-            extra += " --dry-run"  # the page on experiments has one that is run
+            extra += " --dry-run"  # test_command.py runs sweeps
         if "fastlm.train" in command and "--data" not in command and "--resume" not in command:
             extra += " --data data/mine"
         assert words[0] == "-m", command
@@ -112,67 +85,12 @@ def test_every_python_command_of_the_readme_runs_in_its_order(folder, monkeypatc
     assert len(ran) >= 10
 
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
-WITH_CODE = [page for page in PAGES if "\n```\n" in page.read_text(encoding="utf-8")]
-
-
-def check_it_serves(words: list[str], folder: Path) -> None:
-    """Check a command that serves pages until Ctrl-C, at a free port."""
-    process = subprocess.Popen(
-        [sys.executable, *words, "--port", "0"],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stderr is not None
-        address = re.search(r"127\.0\.0\.1:\d+", process.stderr.readline())
-        assert address
-        with urllib.request.urlopen(f"http://{address[0]}/", timeout=600) as answer:
-            assert b"<html" in answer.read()
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=600)
-
-
-@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in WITH_CODE if page.name not in LONG], ids=lambda page: page.name
+)
 def test_code_of_the_documentation_runs_in_its_order(page, folder, monkeypatch):
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)  # fmt: skip
-    ran = 0
-    for language, block in blocks:
-        if language == "python":
-            programs = [(["-c", block], None)]
-        else:
-            found = re.findall(r"^(?:cat (\S+) \| )?python (.*)", block, re.MULTILINE)
-            programs = [(shlex.split(line, comments=True), piped or None) for piped, line in found]
-            for words, _ in programs:
-                if words[1:2] == ["fastlm.sweep"] and len(words) > 3:
-                    words += SMALLER["fastlm.sweep"].split()
-                    # The first sweep of the page is run, with two of its values.
-                    is_first = words[2] == "out/rates"
-                    words += [] if is_first else ["--dry-run"]
-                    words[:] = [re.sub(r",(3e-4|3e-3|1e-2|1e-1|1)\b", "", w) for w in words]
-                if words[1:4] == ["fastlm.train", "--recipe", "leaderboard-tiny"]:
-                    words += SMALLER["leaderboard-tiny"].split()
-                    words += ["--time-budget", "6s"] if "--fix-steps" in words else []
-        for words, piped in programs:
-            ran += 1
-            if "--serve" in words:
-                check_it_serves(words, folder)
-                continue
-            command = re.fullmatch(r"fastlm\.(\w+)", words[1]) if words[0] == "-m" else None
-            if command and not piped:  # in this process, which has imported what is slow
-                monkeypatch.chdir(folder)
-                run_here(command[1], words[2:])
-                continue
-            if words[0] == "-c" and "os.environ" not in words[1]:
-                monkeypatch.chdir(folder)
-                exec(compile(words[1], page.name, "exec"), {"__name__": "__main__"})
-                continue
-            done = subprocess.run(
-                [sys.executable, *words], input=piped and (folder / piped).read_text(encoding="utf-8"),
-                cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600,
-            )  # fmt: skip
-            assert done.returncode == 0, f"{words}\n{done.stderr}"
-    assert ran > 0
+    """soak_docs.py runs that of the pages that take long."""
+    check_code_of_page(page, folder, monkeypatch)
 
 
 SHELL = [page for page in PAGES if "```sh\n" in page.read_text(encoding="utf-8")]

@@ -6,11 +6,15 @@ see it; -rA shows which did.
 
 import json
 
+import kernel_aot
 import pytest
+import torch
 from bugs import KERNEL_BUGS
 from compiled_kernels import check_compiles_well, python
 from kernel_training import OF_ONE_LAYER, losses_of_training
+from kernel_truth import cases, check_errors
 from mutations import check_is_seen
+from readme_tables import read_table
 
 from kernels.cases import OPS
 
@@ -25,12 +29,38 @@ def test_200_steps_through_all_kernels_equal_the_reference():
     assert ours == pytest.approx(plain, rel=1e-4)
 
 
-def test_all_operations_compile_well_for_all_gpus(tmp_path):
-    report = tmp_path / "report.json"
-    done = python("bench/kernel_aot.py", "--check", "--json", str(report))
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The report of all configurations, for all GPUs."""
+    path = tmp_path_factory.mktemp("aot") / "report.json"
+    done = python("bench/kernel_aot.py", "--check", "--json", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
-    for name in OPS:
-        check_compiles_well(json.loads(report.read_text()), name, {"sm_80", "sm_90", "sm_100"})
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_an_operation_compiles_well_for_all_gpus(name, compiled):
+    """test_kernel_aot.py has one shape and one GPU."""
+    check_compiles_well(compiled, name, {"sm_80", "sm_90", "sm_100"})
+    rows = [row for row in compiled["rows"] if name in row["ops"]]
+    assert {w for row in rows for w in row["widths"]} >= {shape[-1] for shape in OPS[name].large}
+
+
+def test_the_table_in_the_readme_is_true(compiled):
+    shown = read_table(kernel_aot.README, kernel_aot.TABLE)
+    assert kernel_aot.difference(compiled, shown) is None
+    if f"with Triton {compiled['triton']}:" not in shown:
+        pytest.skip("another version of Triton made the table: its numbers are not compared")
+
+
+@pytest.mark.interpreter
+@pytest.mark.parametrize(
+    ("name", "shape", "options", "dtype"),
+    cases(lambda dtype, option: dtype == torch.float16 and option > 0),
+)
+def test_errors_are_those_of_plain_torch(name, shape, options, dtype):
+    """test_kernels.py has the first options of float16, and all of the other dtypes."""
+    check_errors(name, shape, options, dtype)
 
 
 @pytest.mark.parametrize("name", KERNEL_BUGS)
