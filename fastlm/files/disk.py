@@ -112,6 +112,7 @@ def whole_folder(path: StrPath, *, replace: bool = False, last: str = "") -> Ite
         OSError: if writing fails.
     """
     target = find(Path(path))
+    refuse_file(target)
     with holding(target):
         seen = prepare_folder(target, replace=replace)
         partial = target.beside(PARTIAL)
@@ -321,13 +322,18 @@ def is_in_the_making(path: Path, folder: Path) -> bool:
 
 def look_at_folder(target: Destination, *, replace: bool) -> Seen:
     """Return the entry at the path of a folder; raise an error if it cannot be made."""
+    refuse_file(target)
     if not os.path.lexists(target.path):
         return None
-    if not target.path.is_dir():
-        raise FileExistsError(f"{target.given} is a file: expected a folder to make")
     if not replace and any(entries(target)):
         raise is_there(target.given)
     return None if target.is_in_place else seen_at(target.path)
+
+
+def refuse_file(target: Destination) -> None:
+    """Raise a FileExistsError if something that is no folder has the path of a folder."""
+    if os.path.lexists(target.path) and not target.path.is_dir():
+        raise FileExistsError(f"{target.given} is a file: expected a folder to make")
 
 
 def prepare_folder(target: Destination, *, replace: bool) -> Seen:

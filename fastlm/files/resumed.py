@@ -23,6 +23,7 @@ from fastlm.files.disk import (
     name_file,
     name_folder,
     prepare_folder,
+    refuse_file,
     restore_name,
     whole_file,
 )
@@ -152,6 +153,7 @@ def resumed_folder(
         FileExistsError, BlockingIOError, OSError: as in whole_folder.
     """
     target = find(Path(path))
+    refuse_file(target)
     with holding(target, is_locked=is_locked):
         seen = prepare_folder(target, replace=replace)
         folder, note_path = target.beside(UNFINISHED), target.beside(NOTE)

@@ -277,6 +277,7 @@ def test_compiled_run_agrees_and_compiles_once(scope, finished, data, tmp_path):
 
 
 @pytest.mark.compiled
+@pytest.mark.generated
 @pytest.mark.slow
 def test_a_run_by_generated_code_agrees(data, tmp_path):
     """The network has one layer; soak_compiled.py has longer and wider runs."""
