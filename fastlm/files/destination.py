@@ -40,6 +40,14 @@ class Destination(NamedTuple):
     """The path after following links."""
     folder: Path
     """The folder of the partial entry: the parent, or the folder itself if it has to stay."""
+    lock_folder: Path
+    """The folder of the lock, which is the same wherever a process was started."""
+
+    @property
+    def locks(self) -> list[Path]:
+        """Locks to hold; that beside the partial entry keeps sweep() from removing it."""
+        folders = dict.fromkeys((self.lock_folder, self.folder))
+        return [folder / (LOCK + self.path.name) for folder in folders]
 
     @property
     def is_in_place(self) -> bool:
@@ -54,25 +62,38 @@ def find(path: Path) -> Destination:
     with contextlib.suppress(FileNotFoundError):
         path.stat()
     found = Path(os.path.realpath(path))
-    return Destination(path, found, found if _has_to_stay(found) else found.parent)
+    is_fixed = _is_fixed(found)
+    stays = is_fixed or _is_begun_or_current(found)
+    return Destination(
+        path,
+        found,
+        folder=found if stays else found.parent,
+        lock_folder=found if is_fixed else found.parent,
+    )
 
 
 def inside(folder: Path, name: str) -> Destination:
     """Return the target of this name whose leftovers lie in a folder."""
-    return Destination(folder / name, folder / name, folder)
+    return Destination(folder / name, folder / name, folder, folder)
 
 
-def _has_to_stay(path: Path) -> bool:
+def _is_fixed(path: Path) -> bool:
     """Return whether a folder cannot be replaced by a rename, and is filled from inside."""
+    if not path.is_dir():
+        return False
+    return is_mount(path) or not os.access(path.parent, os.W_OK | os.X_OK)
+
+
+def _is_begun_or_current(path: Path) -> bool:
+    """Return whether a folder is filled from inside although it could be replaced."""
     if not path.is_dir():
         return False
     if any(path.glob(UNFINISHED + "*")):
         return True  # that work was begun inside, and goes on there
     try:
-        is_current = Path.cwd().is_relative_to(path)
+        return Path.cwd().is_relative_to(path)
     except FileNotFoundError:  # the current folder was removed
-        is_current = False
-    return is_current or is_mount(path) or not os.access(path.parent, os.W_OK | os.X_OK)
+        return False
 
 
 def is_mount(path: Path) -> bool:

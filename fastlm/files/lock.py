@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from fastlm.files.destination import LOCK, Destination
+from fastlm.files.destination import Destination
 from fastlm.files.folders import make_folder
 
 try:
@@ -16,6 +16,7 @@ try:
 except ImportError:  # Windows: two processes that make the same path are not detected
     fcntl = None  # type: ignore[assignment]
 
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # the lock is written: another's file must stay as it is
 _POLL_SECONDS = 0.02
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -30,22 +31,25 @@ def holding(
         if is_locked or fcntl is None:
             yield
             return
-        handle = _wait_for_lock(target, wait_seconds)
-        try:
+        with contextlib.ExitStack() as held:
+            for lock in target.locks:
+                held.callback(_free, lock, _wait_for_lock(target, lock, wait_seconds))
             yield
-        finally:
-            # Unlinked while it is held: a process that has it open sees that its name is gone.
-            target.beside(LOCK).unlink(missing_ok=True)
-            os.close(handle)
     except OSError as error:
         if error.errno in _FULL and error.filename is None:  # errors of write() name no file
             error.filename = str(target.given)
         raise
 
 
-def _wait_for_lock(target: Destination, seconds: float) -> int:
-    """Wait for the lock of a target; return the handle that holds it."""
-    lock, ends = target.beside(LOCK), time.monotonic() + seconds
+def _free(lock: Path, handle: int) -> None:
+    # Unlinked while it is held: a process that has it open sees that its name is gone.
+    lock.unlink(missing_ok=True)
+    os.close(handle)
+
+
+def _wait_for_lock(target: Destination, lock: Path, seconds: float) -> int:
+    """Wait for a lock of a target; return the handle that holds it."""
+    ends = time.monotonic() + seconds
     while (handle := _try_lock(lock)) is None:
         if time.monotonic() >= ends:
             raise BlockingIOError(
@@ -58,7 +62,7 @@ def _wait_for_lock(target: Destination, seconds: float) -> int:
 def _try_lock(lock: Path) -> int | None:
     """Return a handle that holds the lock, or None if another process holds it."""
     while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
         try:
             with contextlib.suppress(OSError):
                 try:

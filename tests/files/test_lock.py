@@ -162,3 +162,31 @@ def test_without_locks_all_else_holds(kind, tmp_path, monkeypatch):
     (tmp_path / f"{destination.PARTIAL}x").touch()
     disk.sweep(tmp_path)
     assert names(tmp_path) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("inside_first", [False, True])
+@pytest.mark.parametrize("whole", ["locked", "whole_folder"])
+def test_one_lock_holds_from_inside_the_folder_and_from_outside(
+    whole, inside_first, tmp_path, monkeypatch
+):
+    """The current folder is filled from inside; what is made there is locked for all the same."""
+    folder = tmp_path / "made"
+    folder.mkdir()
+    first, second = (folder, tmp_path) if inside_first else (tmp_path, folder)
+    monkeypatch.chdir(first)
+    with getattr(disk, whole)("." if inside_first else "made"):
+        monkeypatch.chdir(second)
+        for call in (disk.locked, disk.whole_folder, resumed.resumed_folder):
+            with pytest.raises(BlockingIOError, match="is being made by process"):
+                never(call("made" if inside_first else "."))
+        disk.sweep(folder)  # leaves what is being made inside
+        monkeypatch.chdir(first)
+    assert names(tmp_path) == ["made"]
+
+
+def test_a_link_in_place_of_a_lock_is_not_written_through(tmp_path):
+    (tmp_path / "mine").write_bytes(OLD)
+    (tmp_path / f"{destination.LOCK}made").symlink_to("mine")
+    with pytest.raises(OSError, match=f"{destination.LOCK}made"):
+        never(disk.locked(tmp_path / "made"))
+    assert (tmp_path / "mine").read_bytes() == OLD
