@@ -204,6 +204,6 @@ def test_log_rows_wait_for_a_full_disk(tmp_path):
 
 
 def test_a_kill_while_saving_leaves_whole_checkpoints(tmp_path):
-    n_halves = kill_while_saving(tmp_path / "run", 100)
-    print(f"100 kills, {n_halves} in the middle of a checkpoint")
-    assert n_halves > 10
+    n_halves = kill_while_saving(tmp_path / "run", 40)
+    print(f"40 kills, {n_halves} in the middle of a checkpoint")
+    assert n_halves > 4

@@ -24,9 +24,9 @@ def write_text(path: Path, n_bytes: int) -> Path:
 
 
 @pytest.mark.slow
-def test_six_times_the_text_takes_no_more_memory(tmp_path):
+def test_four_times_the_text_takes_no_more_memory(tmp_path):
     peaks = []
-    for n_megabytes in (4, 24):
+    for n_megabytes in (12, 48):
         path = write_text(tmp_path / f"{n_megabytes}.txt", n_megabytes * MEGABYTE)
         out = tmp_path / f"d-{n_megabytes}"
         words = ["-m", "fastlm.data", "prepare", path, "--vocab-size", 1000, "--out", out]
@@ -34,8 +34,8 @@ def test_six_times_the_text_takes_no_more_memory(tmp_path):
         data = open_prepared(out)
         text_bytes = data.train.text_bytes + data.val.text_bytes
         assert 0.9 < text_bytes / path.stat().st_size <= 1
-    # Read in one piece the document of 12 MB takes more than 100 MB.
-    assert peaks[1] - peaks[0] < 40 * MEGABYTE
+    # One peak varies by up to 30 MB; a document of 24 MB read in one piece would take 200 MB more.
+    assert peaks[1] - peaks[0] < 33 * MEGABYTE
 
 
 def test_token_files_are_checked_in_memory_that_does_not_grow_with_them(tmp_path):

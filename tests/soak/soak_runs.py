@@ -24,7 +24,7 @@ from fastlm.train.signals import SAVED
 
 
 def test_a_thousand_kills_while_saving(tmp_path):
-    """test_saver.py has 100."""
+    """test_saver.py has 40."""
     n_halves = kill_while_saving(tmp_path, 1000, seed=1)
     print(f"1,000 kills, {n_halves} in the middle of a checkpoint, 0 lost")
     assert n_halves > 100
