@@ -34,7 +34,7 @@ def test_four_times_the_text_takes_no_more_memory(tmp_path):
         data = open_prepared(out)
         text_bytes = data.train.text_bytes + data.val.text_bytes
         assert 0.9 < text_bytes / path.stat().st_size <= 1
-    # One peak varies by up to 30 MB; a document of 24 MB read in one piece would take 200 MB more.
+    # One peak varies by up to 30 MB; a document of 12 MB read in one piece took more than 100 MB.
     assert peaks[1] - peaks[0] < 33 * MEGABYTE
 
 
