@@ -72,7 +72,7 @@ def is_for_types(node: ast.AST) -> bool:
 
 
 def run_on_import(node: ast.AST) -> Iterator[ast.AST]:
-    """What is below a node and runs when its file is imported: no body of a function, nothing for types alone."""
+    """Yield the nodes that run on import: no body of a function, nothing for types alone."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             continue

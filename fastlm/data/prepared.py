@@ -31,7 +31,7 @@ from fastlm.tokenizer.training import train_bpe_from_documents
 
 __all__ = ["END_OF_TEXT", "PreparedData", "Split", "open_prepared", "prepare"]
 
-# What the commands of this package leave in a prepared folder.
+# Names that the commands of this package leave in a prepared folder.
 _OWN_NAME = re.compile(rf"meta\.json|tokenizer|(train|val)(-\d+)?\.bin|{re.escape(OURS)}.*")
 
 FORMAT = 2

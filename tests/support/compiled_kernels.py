@@ -1,4 +1,4 @@
-"""What bench/kernel_aot.py says of compiled kernels, by a process that does not interpret them."""
+"""Reports of bench/kernel_aot.py, made by a process that does not interpret kernels."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What the tests of files make: one file, one folder, both whole or refused."""
+"""Makers for the tests of files: one file or one folder, whole or refused."""
 
 import contextlib
 from pathlib import Path

@@ -226,7 +226,7 @@ def test_speed_counts_the_windows_of_each_interval(data, tmp_path, monkeypatch):
     rows = train_rows(tmp_path / "run")
     assert len({row["batch_size"] for row in rows}) == 3
     assert {row["tokens_per_second"] for row in rows} == {32 / 0.5}
-    # Of the warm-up, in which nothing trained, and of each interval.
+    # The warm-up, in which nothing trained, comes before the intervals.
     assert runs[0].budget.window_seconds.all == [0.0] + [0.5] * len(rows)
 
 

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from short_runs import new_run
@@ -25,13 +27,9 @@ MODEL = ModelConfig(
 )
 
 
-@pytest.mark.parametrize("change", [{}, {"ffn": "relu2", "norm": "none"}], ids=str)
-def test_parts_are_timed_and_their_flops_are_those_of_the_model(
-    data, tmp_path, change, monkeypatch
-):
-    # Seconds that processors worked for this process: what others do meanwhile does not count.
-    monkeypatch.setattr(time, "perf_counter", time.process_time)
-    config = TrainConfig(
+def config_of(data: Path, **change: Any) -> TrainConfig:
+    """Two micro-batches a step, of a network with changes."""
+    return TrainConfig(
         model=dataclasses.replace(MODEL, **change),
         optim=OptimConfig(name="muon"),
         data=DataConfig(path=str(data)),
@@ -40,6 +38,15 @@ def test_parts_are_timed_and_their_flops_are_those_of_the_model(
         max_steps=100,
         device="cpu",
     )
+
+
+@pytest.mark.parametrize("change", [{}, {"ffn": "relu2", "norm": "none"}], ids=str)
+def test_parts_are_timed_and_their_flops_are_those_of_the_model(
+    data, tmp_path, change, monkeypatch
+):
+    # Seconds that processors worked for this process: what others do meanwhile does not count.
+    monkeypatch.setattr(time, "perf_counter", time.process_time)
+    config = config_of(data, **change)
     run = new_run(config, tmp_path / "run")
     trainer = run.trainer
     run.warm_up()
@@ -60,15 +67,7 @@ def test_parts_are_timed_and_their_flops_are_those_of_the_model(
 
 def test_the_step_of_the_optimizers_is_timed_as_training_takes_it(data, tmp_path, monkeypatch):
     """Each step has the flag that training gives it, and the rows of all micro-batches."""
-    config = TrainConfig(
-        model=dataclasses.replace(MODEL, n_layers=1, ngram_rows=64),
-        optim=OptimConfig(name="muon"),
-        data=DataConfig(path=str(data)),
-        batch_size=8,
-        micro_batch=4,
-        max_steps=100,
-        device="cpu",
-    )
+    config = config_of(data, n_layers=1, ngram_rows=64)
     run = new_run(config, tmp_path / "run")
     given: dict[str, set] = {}
     for optimizer in run.trainer.optimizers:

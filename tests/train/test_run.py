@@ -474,7 +474,7 @@ def test_starts_at_once_get_folders_of_their_own(data, tmp_path, monkeypatch):
 def test_only_small_token_files_are_read_before_the_run_begins(
     is_small, data, tmp_path, monkeypatch
 ):
-    """Of large ones no second of the budget is waited for."""
+    """No second of the budget is spent on waiting for large ones."""
     n_bytes = sum((data / name).stat().st_size for name in ("train.bin", "val.bin"))
     monkeypatch.setattr(run_module, "_SMALL_BYTES", n_bytes if is_small else n_bytes - 1)
     is_begun, was_begun = threading.Event(), []
