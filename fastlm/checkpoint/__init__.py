@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 
 from fastlm.checkpoint.tree import host_copy, pack, unpack
 from fastlm.config import TrainConfig
+from fastlm.config.continued import check_continues
 from fastlm.config.dicts import from_dict
 from fastlm.files import disk, folders
 from fastlm.files.sealed import read_sealed, seal
@@ -203,9 +204,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of a checkpoint.
 
     Raises:
+        FileNotFoundError: if there is no such checkpoint; the message names those that there are.
         Damaged: if it cannot be read, or was changed.
         ValueError: if the checkpoint has another format.
     """
+    if not os.path.lexists(folder):
+        others = [path.name for path in run_checkpoints(folder.parent)]
+        there = f"{folder.parent} has {', '.join(others)}" if others else "there is none beside it"
+        raise FileNotFoundError(f"no checkpoint {folder}: {there}")
     path = folder / MANIFEST
     try:
         manifest = read_sealed(path)
@@ -257,6 +263,7 @@ def read_model_tensors(folder: Path) -> dict[str, Tensor]:
     """Read the model's state dict from a checkpoint, to the CPU.
 
     Raises:
+        FileNotFoundError: if there is no such checkpoint.
         Damaged: if a file is missing or changed.
         ValueError: if the checkpoint has another format.
     """
@@ -291,6 +298,7 @@ def read_run_checkpoint(folder: Path) -> SavedRun:
     """Read everything that the snapshot held.
 
     Raises:
+        FileNotFoundError: if there is no such checkpoint.
         Damaged: if a file is missing or changed.
         ValueError: if the checkpoint has another format.
     """
@@ -355,13 +363,7 @@ def continued(now: TrainConfig, saved: SavedRun) -> TrainConfig:
     # from_dict gives fields that are newer than the checkpoint their defaults.
     then = from_dict(TrainConfig, saved.manifest["config"])
     checkpoint = f"the checkpoint of step {saved.step}"
-    for name in ("model", "optim", "batch_size", "batch_ramp", "batch_ramp_lr", "seed"):
-        before, asked = getattr(then, name), getattr(now, name)
-        if asked != before:
-            raise ValueError(
-                f"a run cannot change its {name} on the way: {checkpoint} has {before}, "
-                f"asked for {asked}; start a new run with another --out"
-            )
+    check_continues(then, now, checkpoint)
     if not now.fix_steps or now.max_steps is not None:
         return now
     if (then.fix_steps, then.time_budget) != (True, now.time_budget):

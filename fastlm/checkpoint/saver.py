@@ -44,6 +44,7 @@ class Saver:
         self.saved_step: int | None = None
         """Step of the last checkpoint that this process has written."""
         self._failed_at = 0.0
+        self._taken_at = time.perf_counter()
         self._bug: BaseException | None = None
         self._untold: list[str] = []
         self._thread: threading.Thread | None = None
@@ -77,7 +78,7 @@ class Saver:
         A failed write raises no error here: see failure, wants_retry and news.
         """
         self.finish()
-        self.given_step = snapshot.step
+        self.given_step, self._taken_at = snapshot.step, time.perf_counter()
         self._thread = threading.Thread(target=self._write, args=(snapshot,), daemon=True)
         self._thread.start()
         if wait:
@@ -91,12 +92,22 @@ class Saver:
         if self._bug is not None:
             raise self._bug
 
-    @property
-    def wants_retry(self) -> bool:
-        """Return whether the last checkpoint failed long enough ago to try again."""
-        is_idle = self._thread is None or not self._thread.is_alive()
-        since = time.perf_counter() - self._failed_at
-        return is_idle and self.failure is not None and since >= RETRY_SECONDS
+    def start_clock(self) -> None:
+        """Count the age of the last checkpoint from now on."""
+        self._taken_at = time.perf_counter()
+
+    def is_due(self, seconds: float | None) -> bool:
+        """Return whether to save after the next step, beside the checkpoints by steps.
+
+        So it is when the last checkpoint is so many seconds old (None: however old), or failed
+        long enough ago to be tried again; not while one is being written.
+        """
+        if self._thread is not None and self._thread.is_alive():
+            return False
+        now = time.perf_counter()
+        if self.failure is not None:
+            return now - self._failed_at >= RETRY_SECONDS
+        return seconds is not None and now - self._taken_at >= seconds
 
     def news(self) -> list[str]:
         """Return messages for the user since the last call."""

@@ -287,6 +287,9 @@ class TrainConfig:
     """tokens per validation during training; the last validation covers the whole file"""
     checkpoint_every: int = 1000
     """steps between checkpoints; one is always written at the end"""
+    checkpoint_minutes: float | None = 10.0
+    """also write a checkpoint when the last one would be older than so many minutes; none: only by
+    steps"""
     checkpoint_keep: int = 2
     """number of newest checkpoints to keep"""
     max_skipped_steps: int = 0
@@ -326,6 +329,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _require(self.batch_size >= 1, f"batch_size must be at least 1: got {self.batch_size}")
         _require(
+            -(2**63) <= self.seed < 2**64,
+            f"seed must be a number of 64 bits, from 0 to 2^64 - 1: got {self.seed}",
+        )
+        _require(
             not self.init_from or self.optim.tie_until == 0,
             f"optim.tie_until={self.optim.tie_until} would overwrite the head of init_from with "
             "its embedding: give --optim.tie-until 0",
@@ -358,6 +365,11 @@ class TrainConfig:
         for name in counts:
             value = getattr(self, name)
             _require(value >= 1, f"{name} must be at least 1: got {value}")
+        _require(
+            self.checkpoint_minutes is None or 0 < self.checkpoint_minutes < math.inf,
+            "checkpoint_minutes must be a number of minutes above 0, or none: got "
+            f"{self.checkpoint_minutes}",
+        )
         _require(
             self.max_skipped_steps >= 0,
             f"max_skipped_steps must be at least 0: got {self.max_skipped_steps}",

@@ -5,6 +5,7 @@ torchrun starts them. A single process is a group of one, for which nothing is s
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, TypeVar
 
@@ -12,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from fastlm.devices.torchrun import world_size
+from fastlm.devices.torchrun import check_started, world_size
 
 Parallel = Literal["auto", "ddp", "fsdp"]
 T = TypeVar("T")
@@ -99,12 +100,13 @@ def joined(parallel: Parallel, device: torch.device) -> Iterator[Ranks]:
     """Join the process group of torchrun inside `with`; without torchrun, a group of one.
 
     Raises:
-        ValueError: if there is no device for this process.
+        ValueError: if torchrun did not start this process, or there is no device for it.
         LostProcess: if the others cannot be reached, at the start or later.
     """
     if world_size() == 1:
         yield Ranks()
         return
+    check_started(has_gpu=device.type == "cuda")
     backend = "gloo"
     if device.type == "cuda":
         local, n_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
@@ -118,7 +120,7 @@ def joined(parallel: Parallel, device: torch.device) -> Iterator[Ranks]:
     elif device.type != "cpu":
         raise ValueError(f"several processes need CUDA or --device cpu: this is {device}")
     try:
-        dist.init_process_group(backend)
+        _meet(backend)
         yield Ranks(dist.get_rank(), dist.get_world_size(), is_fsdp=parallel == "fsdp")
     except RuntimeError as error:
         # gloo has no error class of its own.
@@ -132,6 +134,27 @@ def joined(parallel: Parallel, device: torch.device) -> Iterator[Ranks]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _meet(backend: str) -> None:
+    """Initialise the process group, which may wait for the others for ten minutes.
+
+    It waits in C++, where no signal is handled: a thread does it, and this one takes signals.
+    """
+    failed: list[BaseException] = []
+    is_over = threading.Event()
+
+    def meet() -> None:
+        try:
+            dist.init_process_group(backend)
+        except BaseException as error:
+            failed.append(error)
+        is_over.set()
+
+    threading.Thread(target=meet, daemon=True).start()
+    is_over.wait()
+    if failed:
+        raise failed[0]
 
 
 class GradientSum:

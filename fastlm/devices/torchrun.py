@@ -7,8 +7,35 @@ from collections.abc import Iterator
 
 
 def world_size() -> int:
-    """Number of processes that torchrun started; 1 without torchrun."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """Number of processes that torchrun started; 1 without torchrun.
+
+    Raises:
+        ValueError: if WORLD_SIZE is no such number.
+    """
+    text = os.environ.get("WORLD_SIZE", "").strip() or "1"
+    if not (text.isascii() and text.isdecimal()) or len(text) > 9 or int(text) < 1:
+        raise ValueError(
+            f"WORLD_SIZE must be the number of processes that torchrun started: got {text!r}; "
+            "unset it"
+        )
+    return int(text)
+
+
+def check_started(*, has_gpu: bool) -> None:
+    """Check that torchrun started this process of several, and not only its WORLD_SIZE is left.
+
+    Args:
+        has_gpu: whether the process computes on a GPU of its own, which LOCAL_RANK chooses.
+    Raises:
+        ValueError: if another of its variables is missing.
+    """
+    names = ("RANK", "MASTER_ADDR", "MASTER_PORT")
+    for name in (*names, "LOCAL_RANK") if has_gpu else names:
+        if not os.environ.get(name):
+            raise ValueError(
+                f"WORLD_SIZE={os.environ['WORLD_SIZE']} says that torchrun started this process, "
+                f"but {name} is not set: start it with torchrun, or unset WORLD_SIZE"
+            )
 
 
 @contextlib.contextmanager
@@ -18,10 +45,13 @@ def left_at_once() -> Iterator[None]:
     gloo's threads outlive destroy_process_group() and may touch Python objects during shutdown:
     a finished run would end with SIGABRT (pytorch/pytorch#179291).
     """
+    is_one_of_several = False
     try:
         yield
     except SystemExit as end:
-        if world_size() > 1 and isinstance(end.code, int):
+        with contextlib.suppress(ValueError):
+            is_one_of_several = world_size() > 1
+        if is_one_of_several and isinstance(end.code, int):
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(end.code)

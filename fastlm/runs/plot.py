@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastlm.files import disk
+from fastlm.runs.found import number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,14 +33,21 @@ def plot_curves(rows: list[dict[str, Any]], out: Path, *, title: str) -> None:
     """Draw training and validation loss of one run against steps, tokens and wall-clock time.
 
     Args:
-        rows: log rows as RunRecord.rows gives them.
+        rows: log rows; those without the numbers to draw are left out.
         out: path of the PNG to write.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    train = [r for r in rows if r.get("kind") == "train" and r.get("loss") is not None]
-    val = [r for r in rows if r.get("kind") == "eval" and r.get("val_loss") is not None]
+    rows = [row for row in rows if all(number(row.get(key)) is not None for key, _ in AXES)]
+    train = [r for r in rows if r.get("kind") == "train" and number(r.get("loss")) is not None]
+    val = [
+        r
+        for r in rows
+        if r.get("kind") == "eval"
+        and number(r.get("val_loss")) is not None
+        and number(r.get("val_tokens")) is not None
+    ]
     on_the_way = same_tokens(val)
     # Height of the marks of steps whose loss is not finite.
     top = next((r["loss"] for r in train), next((r["val_loss"] for r in val), 0.0))
@@ -71,7 +79,7 @@ def plot_curves(rows: list[dict[str, Any]], out: Path, *, title: str) -> None:
         for kind, marker in (("spike", "^"), ("not finite", "x")):
             marked = [r for r in rows if r.get("kind") == kind]
             if marked:
-                heights = [r["loss"] if r["loss"] is not None else top for r in marked]
+                heights = [top if number(r.get("loss")) is None else r["loss"] for r in marked]
                 x = [r[key] for r in marked]
                 axes.scatter(x, heights, color="tab:red", marker=marker, label=kind)
         axes.set_xlabel(label)

@@ -15,7 +15,7 @@ from typing import Any
 from fastlm.config import TrainConfig
 from fastlm.config.dicts import from_dict, to_json
 from fastlm.files import disk, folders, json_files, sync
-from fastlm.runs.found import try_read_object
+from fastlm.runs.found import number, read_log, try_read_object
 from fastlm.runs.run_files import RunFiles
 from fastlm.runs.state import state_of
 
@@ -60,8 +60,11 @@ class RunRecord:
             return
         disk.write_file(self.files.config, to_json(config).encode(), replace=True)
 
-    def resume(self, step: int) -> dict[str, Any]:
-        """Drop the log rows after a step, and what told that the run has ended.
+    def reopen(self) -> dict[str, Any]:
+        """Take away what tells that the run has ended, before anything else of it changes.
+
+        Its summary must not stand beside a checkpoint or a log that ends before it. It is kept
+        under another name until settle().
 
         Returns:
             The summary of that end; empty if there was none.
@@ -69,14 +72,40 @@ class RunRecord:
         if not self.is_written:
             return {}
         disk.sweep(self.folder)
-        summary = try_read_object(self.files.summary, [])
-        self._forget_end()  # first, as a summary must not stand beside a log that ends before it
-        kept = [row for row in self.rows() if row["step"] <= step]
-        disk.write_file(self.files.log, "".join(map(_line, kept)).encode(), replace=True)
-        return summary
+        files = self.files
+        folders.remove(files.failed)
+        if files.summary.is_file():
+            folders.remove(files.former_summary)
+            disk.rename(files.summary, files.former_summary)
+        return try_read_object(files.former_summary, [])
+
+    def cut(self, step: int) -> int:
+        """Drop the log rows after a step, and all lines that are no rows.
+
+        Where there are such lines, the log as it was is kept beside the new one.
+
+        Returns:
+            The number of lines that are no rows of a step.
+        """
+        if not self.is_written:
+            return 0
+        part = read_log(self.folder)
+        placed = [row for row in part.rows if number(row.get("step")) is not None]
+        n_lines = sum(bool(line.strip()) for line in _lines(self.files.log))
+        if n_lines > len(placed):
+            disk.copy_file(self.files.log, self.files.unreadable_log, replace=True)
+        kept = "".join(_line(row) for row in placed if row["step"] <= step)
+        disk.write_file(self.files.log, kept.encode(), replace=True)
+        return n_lines - len(placed)
+
+    def settle(self) -> None:
+        """Flush the log, which has the former summary now, and drop that summary's file."""
+        if self.is_written and self.files.former_summary.is_file():
+            self.flush()
+            folders.remove(self.files.former_summary)
 
     def _forget_end(self) -> None:
-        for path in (self.files.summary, self.files.failed):
+        for path in (self.files.summary, self.files.former_summary, self.files.failed):
             folders.remove(path)  # flushed with the name of the log, which follows
 
     def log(self, row: dict[str, Any]) -> None:
@@ -116,13 +145,11 @@ class RunRecord:
         if not self.files.log.is_file():
             return []
         rows = []
-        for number, line in enumerate(self.files.log.read_bytes().split(b"\n")[:-1], start=1):
+        for place, line in enumerate(_lines(self.files.log), start=1):
             try:
                 rows.append(dict(json.loads(line)))
             except (ValueError, RecursionError, TypeError) as error:
-                raise ValueError(
-                    f"{self.files.log}, line {number} is not a row: {error}"
-                ) from error
+                raise ValueError(f"{self.files.log}, line {place} is not a row: {error}") from error
         return rows
 
     def config(self) -> TrainConfig:
@@ -153,17 +180,28 @@ class RunRecord:
         return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
+def _lines(log: Path) -> list[bytes]:
+    """The lines of a log, except an incomplete last one."""
+    return log.read_bytes().split(b"\n")[:-1] if log.is_file() else []
+
+
 def _line(row: dict[str, Any]) -> str:
-    # JSON has no NaN, so a loss that is not finite is written as null.
-    clean = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in row.items()
-    }
-    return json.dumps(clean) + "\n"
+    return json.dumps(_without_nan(row)) + "\n"
+
+
+def _without_nan(values: Any) -> Any:
+    """Values with None in place of each number that is not finite, which JSON does not have."""
+    if isinstance(values, float):
+        return values if math.isfinite(values) else None
+    if isinstance(values, dict):
+        return {key: _without_nan(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_without_nan(value) for value in values]
+    return values
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write values (a dict or a dataclass) as indented JSON atomically."""
+    """Write values (a dict or a dataclass) as indented JSON atomically; NaN becomes null."""
     if dataclasses.is_dataclass(values) and not isinstance(values, type):
         values = dataclasses.asdict(values)
-    disk.write_file(path, json_files.to_json(values), replace=True)
+    disk.write_file(path, json_files.to_json(_without_nan(values)), replace=True)

@@ -35,6 +35,16 @@ class RunFiles:
         return self.folder / "summary.json"
 
     @property
+    def former_summary(self) -> Path:
+        """The summary of a run that is being resumed, until the log has it."""
+        return self.folder / "former-summary.json"
+
+    @property
+    def unreadable_log(self) -> Path:
+        """The log as it was when a resumed run left out lines that are no rows."""
+        return self.folder / "log-unreadable.jsonl"
+
+    @property
     def curve(self) -> Path:
         return self.folder / "curve.png"
 

@@ -75,6 +75,9 @@ def state_of(folder: Path, *, end: LogEnd | None = None, is_over: bool = False) 
     if summary:
         if summary.get("finished") is True:
             return RunState("finished")
+        if summary.get("step") == 0 and summary.get("stopped_by") == "time budget":
+            told = "no step fits its time budget: --resume auto with a longer one begins it anew"
+            return RunState("stopped", told)
         return RunState("stopped", f"stopped by {summary.get('stopped_by')}; --resume auto goes on")
     step = number(end.row.get("step"))
     is_bad = end.row.get("kind") == "not finite" and step is not None

@@ -157,6 +157,18 @@ class Budget:
         step = self.window_seconds.median * self.config.batch_sizes[-1]
         return 2 * step + 2 * self.saver.seconds + _LEAVING_SECONDS
 
+    def save_is_due(self, next_tokens: int) -> bool:
+        """Whether a checkpoint is to follow the next step, as the last one gets too old.
+
+        Args:
+            next_tokens: tokens of the next step, during which the last checkpoint ages further.
+        """
+        minutes = self.config.checkpoint_minutes
+        if minutes is None:
+            return self.saver.is_due(None)
+        n_windows = next_tokens / self.config.model.context_length
+        return self.saver.is_due(60.0 * minutes - n_windows * self.window_seconds.median)
+
     def seconds_left(self, step: int, tokens: int) -> float:
         """Predicted seconds to the end of training, at the speed so far."""
         limits = []

@@ -151,7 +151,7 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
             raise ValueError(
                 f"--resume {named} continues in its own folder: leave out --out {arguments.out}"
             )
-        resume = named if is_checkpoint(named) else True
+        resume = named if is_checkpoint(named) else Path(arguments.out or named)
     configure_cuda(bf16=config.bf16)
     setup = set_up(config)
     asked = _flag(argv, "model.vocab-size") or _flag(argv, "model.vocab_size")
@@ -171,22 +171,29 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
                     f"another one than --model.vocab-size {asked}; leave the flag out, or prepare "
                     f"the text with --vocab-size {asked}"
                 )
+            if arguments.profile and ranks.size > 1:
+                raise ValueError("--profile times a single process: leave out torchrun")
+            job_ends = signals.job_end(lambda text: say(f"warning: {text}"))
+            # From here on a signal unwinds what was made: the folder, its lock.
+            stop = at_end.enter_context(signals.StopRequest(job_ends))
             run_dir = arguments.out
-            if run_dir is None:
-                made = _next_run_folder(config.recipe) if ranks.is_first else None
-                run_dir = ranks.of_first(at_end.enter_context(made) if made else Path())
-            if arguments.profile:
-                if ranks.size > 1:
-                    raise ValueError("--profile times a single process: leave out torchrun")
-                with new_run(config, run_dir, clock_started=started, setup=setup) as run:
-                    print(profile_run(run).table())
-                return
+            with stop.raising():
+                if run_dir is None:
+                    made = _next_run_folder(config.recipe) if ranks.is_first else None
+                    run_dir = ranks.of_first(at_end.enter_context(made) if made else Path())
+                if arguments.profile:
+                    with new_run(config, run_dir, clock_started=started, setup=setup) as run:
+                        print(profile_run(run).table())
+                    return
             code = _exit_code(
-                config, run_dir, resume=resume, started=started, ranks=ranks, setup=setup
+                config, run_dir, resume=resume, started=started, ranks=ranks, setup=setup, stop=stop
             )
     except LostProcess as error:
         say(f"error: {error}")
         code = 1
+    except signals.Stopped as stopped:
+        say(f"stopped by {stopped} before training began")
+        code = signals.SAVED
     if code:
         sys.exit(code)
 
@@ -199,9 +206,11 @@ def _exit_code(
     started: float,
     ranks: "Ranks",
     setup: "Setup",
+    stop: signals.StopRequest,
 ) -> int:
     """Train; if the run does not finish, print the reason in one line."""
     from fastlm.checkpoint.saver import SaveFailed
+    from fastlm.train.ending import continue_words
     from fastlm.train.micro_batch import OutOfMemory
     from fastlm.train.run import say, train
     from fastlm.train.watch import Diverged
@@ -212,9 +221,9 @@ def _exit_code(
             run_dir,
             resume=resume,
             clock_started=started,
-            job_ends=signals.job_end(),
             ranks=ranks,
             setup=setup,
+            stop=stop,
         )
     except (Diverged, SaveFailed, OutOfMemory) as error:
         if ranks.is_first or not isinstance(error, Diverged):  # a divergence is the same on all
@@ -224,9 +233,12 @@ def _exit_code(
         return 1
     except signals.Stopped as stopped:
         if ranks.is_first:
-            say(
-                f"stopped by {stopped} before the first step; go on with --resume auto "
-                f"--out {run_dir}"
-            )
+            # Without a configuration nothing was written: a new folder is gone, and an old one as
+            # it was.
+            begun = RunRecord(run_dir).exists
+            how = f"go on with {continue_words(run_dir)}" if begun else "nothing was written"
+            say(f"stopped by {stopped} before the first step; {how}")
         return signals.SAVED
-    return 0 if summary.finished else signals.SAVED
+    if summary.finished:
+        return 0
+    return signals.SAVED if summary.saved else 1

@@ -39,10 +39,12 @@ def fix_steps(run: Training, status: StatusLine) -> None:
     before = copied(run)
     stream = trainer.stream()
     stages = range(len(trainer.batch_sizes))
+    began = time.perf_counter()
     step_seconds = [_step_seconds(run, stream, stage) for stage in stages]
     if run.stopping.asked() is None:
         saver.expect(_save_seconds(run))
     run.saving.restore(before)
+    run.start_seconds["the probe"] = time.perf_counter() - began
     if run.stopping.asked() is not None:
         return
     for seconds, size in zip(step_seconds, trainer.batch_sizes, strict=True):
@@ -138,7 +140,10 @@ def steps_within(
     def needed(n_steps: int) -> float:
         stages = zip(config.steps_in_stages(n_steps), step_seconds, strict=True)
         n_evals, n_saves = n_steps // config.eval_every, n_steps // config.checkpoint_every
-        return sum(n * s for n, s in stages) + n_evals * eval_seconds + n_saves * save_seconds
+        training = sum(n * s for n, s in stages) + n_evals * eval_seconds
+        if config.checkpoint_minutes is not None:
+            n_saves = max(n_saves, int(training / (60.0 * config.checkpoint_minutes)))
+        return training + n_saves * save_seconds
 
     most = max(0, int(seconds / min(step_seconds)))
     return max(1, bisect.bisect_right(range(most + 1), seconds, key=needed) - 1)

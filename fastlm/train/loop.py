@@ -2,9 +2,10 @@
 
 import contextlib
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -19,7 +20,7 @@ from fastlm.train.signals import Stopped
 from fastlm.train.stopping import Stopping
 from fastlm.train.telling import Telling
 from fastlm.train.trainer import Trainer
-from fastlm.train.watch import Diverged, Watch
+from fastlm.train.watch import Diverged, Watch, last_step
 
 
 @dataclass
@@ -36,6 +37,8 @@ class Training:
     saving: Saving
     compile_seconds: float = 0.0
     """Seconds that warm_up() took to compile."""
+    start_seconds: dict[str, float] = field(default_factory=dict)
+    """What took time before the first step, in seconds."""
 
     @property
     def config(self) -> TrainConfig:
@@ -71,6 +74,7 @@ class Training:
             if trainer.config.compile and isinstance(optimizer, Muon):
                 optimizer.warm_up()
         self.compile_seconds = max(0.0, times[0] - times[1]) + time.perf_counter() - began
+        self.start_seconds["compiling"] = self.compile_seconds if trainer.config.compile else 0.0
         self.budget.window_seconds.append(times[1] / trainer.micro_batch)
         self.budget.eval_seconds_per_token.append(forward_seconds / inputs.numel())
 
@@ -85,6 +89,12 @@ class Training:
             if step.is_one_too_many:
                 raise Diverged(step)
 
+    def check_steps_were_applied(self) -> None:
+        """Raise Diverged if all steps so far were skipped: the weights are the initial ones."""
+        n_steps = self.trainer.step
+        if n_steps and int(self.trainer.guard.n_bad) >= n_steps:
+            raise Diverged(last_step(self.trainer), "loss or gradients of all steps are")
+
     def save(self) -> float:
         """Write a checkpoint, after reading all steps; returns seconds that training waited."""
         self.read_steps()
@@ -94,11 +104,14 @@ class Training:
         """Validate on about max_tokens of the file, or on all of it (None), and log the result.
 
         Raises:
+            Diverged: if the loss is not finite.
             Stopped: if the run was asked to stop before the end.
         """
         result = self.trainer.evaluate(max_tokens, self.stopping.check)
         self.budget.eval_seconds_per_token.append(result.seconds / result.n_tokens)
         self.telling.validation(self.trainer, result)
+        if not math.isfinite(result.loss):
+            raise Diverged(last_step(self.trainer), "the validation loss is")
         return result
 
     def news(self) -> list[str]:
@@ -117,7 +130,7 @@ def begin(run: Training, status: StatusLine, check_data: Callable[[], None] = la
     run.warm_up()
     check_data()
     if run.trainer.step == 0:
-        _evaluate_if_due(run, status)
+        run.start_seconds["the first validation"] = _evaluate_if_due(run, status)
 
 
 def loop(run: Training, status: StatusLine) -> str:
@@ -131,15 +144,16 @@ def loop(run: Training, status: StatusLine) -> str:
 
 
 def _loop(run: Training, status: StatusLine) -> str:
-    trainer, config, saver = run.trainer, run.config, run.saving.saver
+    trainer, config = run.trainer, run.config
     stream = trainer.stream()
     run.clock.begin_steps()
+    run.saving.saver.start_clock()
     with contextlib.suppress(Stopped):  # a resumed run repeats a validation that was cut short
         _evaluate_if_due(run, status)
     mark, n_logged = time.perf_counter(), trainer.n_windows
     side_seconds = 0.0  # validation and saving since the last log row
     while True:
-        decision = run.stopping.decide(trainer.step, trainer.tokens, wants_retry=saver.wants_retry)
+        decision = run.stopping.decide(trainer.step, trainer.tokens)
         if decision.reason is not None:
             break
         loss, norm = trainer.train_step(stream, stage=decision.stage, progress=decision.progress)
@@ -154,7 +168,7 @@ def _loop(run: Training, status: StatusLine) -> str:
             mark, n_logged, side_seconds = now, trainer.n_windows, 0.0
         with contextlib.suppress(Stopped):
             side_seconds += _evaluate_if_due(run, status)
-        if trainer.step % config.checkpoint_every == 0 or decision.retries_save:
+        if trainer.step % config.checkpoint_every == 0 or decision.saves:
             side_seconds += run.save()
         for line in run.news():
             status.say(line)

@@ -5,7 +5,9 @@ micro-batches, over which gradients are accumulated.
 """
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -94,12 +96,11 @@ def plan_memory(
     if config.micro_batch != "auto":
         return MemoryPlan(config.micro_batch, asked, needed(config.micro_batch, asked))
     usable = usable_memory(config, device)
-    sizes = _micro_batches(config, n_ranks)
     for checkpointed in [asked] if config.memory == "auto" else sorted({asked, True}):
-        for micro_batch in sizes:
-            n_bytes = needed(micro_batch, checkpointed)
-            if n_bytes <= usable:
-                return MemoryPlan(micro_batch, checkpointed, n_bytes)
+        fits = functools.partial(_fits, needed, usable, checkpointed)
+        micro_batch = _largest_micro_batch(config, n_ranks, fits)
+        if micro_batch:
+            return MemoryPlan(micro_batch, checkpointed, needed(micro_batch, checkpointed))
     least = needed(1, True)
     helps = least <= usable  # false if checkpointing was asked for: it has been tried
     raise ValueError(
@@ -115,10 +116,27 @@ def plan_memory(
     )
 
 
-def _micro_batches(config: TrainConfig, n_ranks: int = 1) -> list[int]:
-    """Sizes that divide each process's share of every batch size, largest first."""
-    most = math.gcd(*config.batch_sizes) // n_ranks
-    return [n for n in range(most, 0, -1) if most % n == 0]
+def _fits(
+    needed: Callable[[int, bool], int], usable: int, checkpointed: bool, micro_batch: int
+) -> bool:
+    return needed(micro_batch, checkpointed) <= usable
+
+
+def _largest_micro_batch(config: TrainConfig, n_ranks: int, fits: Callable[[int], bool]) -> int:
+    """The largest size that fits and divides each process's share of every batch size; 0 if none.
+
+    Args:
+        fits: whether a size fits; if it does, so do all smaller ones.
+    """
+    share = math.gcd(*config.batch_sizes) // n_ranks
+    # As many as fit, by bisection: a batch of 10^9 windows has too many sizes to try.
+    size, too_large = 0, share + 1
+    while too_large - size > 1:
+        middle = (size + too_large) // 2
+        size, too_large = (middle, too_large) if fits(middle) else (size, middle)
+    while size and share % size:
+        size -= 1
+    return size
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -135,8 +153,9 @@ def out_of_memory(
         peak: peak memory in bytes before it failed.
         n_ranks: number of data parallel processes.
     """
-    smaller = [n for n in _micro_batches(config, n_ranks) if n <= plan.micro_batch // 2]
-    flags = [f"--micro-batch {n}" for n in smaller[:1]]
+    half = plan.micro_batch // 2
+    smaller = _largest_micro_batch(config, n_ranks, lambda size: size <= half)
+    flags = [f"--micro-batch {smaller}"] if smaller else []
     flags += [] if plan.checkpoint_activations else ["--checkpoint-activations"]
     return OutOfMemory(
         f"out of memory with {plan.micro_batch} of {max(config.batch_sizes)} windows at once: "

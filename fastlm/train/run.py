@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fastlm.accounting import count_parameters
-from fastlm.checkpoint import SavedRun, read_newest, read_run_checkpoint, set_aside, step_folder
 from fastlm.checkpoint.saver import SaveFailed, Saver
 from fastlm.cli.console import StatusLine
 from fastlm.config import TrainConfig
@@ -23,18 +23,21 @@ from fastlm.devices.ranks import Ranks
 from fastlm.files import disk
 from fastlm.generate.sampling import generate_text
 from fastlm.pretrained import load_pretrained, read_start
+from fastlm.runs.found import read_log
 from fastlm.runs.plot import plot_curves
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles
 from fastlm.runs.state import state_of
-from fastlm.train import signals
+from fastlm.train import budget, signals
 from fastlm.train.assemble import Setup, set_up
 from fastlm.train.budget import Budget, Clock
+from fastlm.train.ending import continue_words, end_line, overrun_line, untrained_line
 from fastlm.train.fixed_steps import fix_steps
 from fastlm.train.loggers import open_logger
 from fastlm.train.loop import Training, begin, loop
 from fastlm.train.micro_batch import is_out_of_memory, out_of_memory
 from fastlm.train.nonfinite import write_nonfinite
+from fastlm.train.resuming import read_saved, reopen
 from fastlm.train.saving import Saving
 from fastlm.train.signals import Stopped
 from fastlm.train.stopping import Stopping
@@ -88,6 +91,7 @@ def train(
     job_ends: float | None = None,
     ranks: Ranks | None = None,
     setup: Setup | None = None,
+    stop: signals.StopRequest | None = None,
 ) -> Summary:
     """Train a model into a folder.
 
@@ -95,28 +99,32 @@ def train(
         config: data.path must be a prepared folder; vocab_size is taken from it.
         run_dir: receives config.json, environment.json, log.jsonl, checkpoints/, tokenizer/ and,
             at the end, summary.json, curve.png and sample.txt.
-        resume: True resumes from the newest intact checkpoint in run_dir, if there is one; the
-            folder of a checkpoint in run_dir resumes from that one.
+        resume: True resumes from the newest intact checkpoint in run_dir, if there is one, and
+            run_dir itself does so too, but it must have one; the folder of a checkpoint in run_dir
+            resumes from that one. The settings in config that a run cannot change must be its own
+            (fastlm.config.continued); the others replace those in its config.json.
         clock_started: time.perf_counter() when the budget's clock started; by default now.
         job_ends: time at which this process will be killed, in seconds since the epoch; the run
             is saved and stopped before, so that it can be resumed.
         ranks: the data parallel processes; each must call this. The first writes.
         setup: the result of set_up(config), if it was called before.
+        stop: handles the signals in place of a request of this call's own.
+    Returns:
+        The summary; step is 0 and finished False if the time budget allowed no step.
     Raises:
         ValueError, OSError: for settings, data or folders that cannot be used; BlockingIOError if
             another process trains into the folder.
-        Diverged: if loss or gradients are not finite; a file beside the log describes the step.
+        Diverged: if loss, gradients, weights or a validation are not finite; a file beside the log
+            describes the step.
         SaveFailed: if the last checkpoint could not be written.
         OutOfMemory: if a step does not fit; names the flags that make it smaller.
         Stopped: on a signal before the first step, when there is nothing to save.
     """
     ranks = ranks or Ranks()
     setup = setup or set_up(config)
-    with (
-        signals.StopRequest(job_ends) as stop,
-        StatusLine(is_shown=ranks.is_first) as status,
-        contextlib.ExitStack() as at_end,
-    ):
+    with contextlib.ExitStack() as at_end:
+        stop = stop or at_end.enter_context(signals.StopRequest(job_ends))
+        status = at_end.enter_context(StatusLine(is_shown=ranks.is_first))
         with stop.raising():
             run = at_end.enter_context(
                 new_run(
@@ -139,9 +147,9 @@ def train(
                 at_end.callback(_forward_rows(run, status))
                 # However the run ends, a checkpoint that is being written is completed.
                 at_end.callback(run.saving.saver.finish)
-                with _failures_explained(run):
+                with _failures_explained(run, status):
                     begin(run, status, verified.result)
-        with _failures_explained(run):
+        with _failures_explained(run, status):
             if config.fix_steps and run.config.max_steps is None:
                 fix_steps(run, status)
             stopped_by = loop(run, status)
@@ -155,12 +163,15 @@ def _n_bytes(data: PreparedData) -> int:
 
 
 @contextlib.contextmanager
-def _failures_explained(run: Training) -> Iterator[None]:
+def _failures_explained(run: Training, status: StatusLine) -> Iterator[None]:
     """Write a file about the step of a divergence; turn out-of-memory errors into advice."""
     trainer = run.trainer
     try:
         yield
     except Diverged as error:
+        if not error.is_logged:
+            run.telling.step(trainer, error.step)
+        status.say(end_line(run, "divergence"))
         with contextlib.suppress(OSError):  # a full disk must not hide the divergence
             error.add_note(str(write_nonfinite(trainer, error.step, run.record.files)))
         trainer.ranks.wait()
@@ -168,6 +179,7 @@ def _failures_explained(run: Training) -> Iterator[None]:
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
+        status.say(end_line(run, "lack of memory"))
         peak = peak_memory(trainer.device)
         raise out_of_memory(trainer.memory, run.config, peak, trainer.ranks.size) from error
 
@@ -177,18 +189,18 @@ def _open_record(run: Training, resume: bool | Path) -> bool:
     trainer, record, saver = run.trainer, run.record, run.saving.saver
     data, ranks = trainer.data, trainer.ranks
     environment = describe(trainer.device) | {"arguments": sys.argv[1:], "processes": ranks.size}
-    saved = _saved(record, resume, ranks) if resume else None
+    saved = read_saved(record, resume, ranks, say) if resume else None
     if saved is None and run.config.init_from:
         trainer.load_weights(read_start(run.config, data.tokenizer_hash))
     if ranks.is_first:
         saver.check_space(run.saving.checkpoint_bytes)
     if saved is not None:
         run.use_config(run.saving.resume(saved))
-        for path in set_aside(record.checkpoints, trainer.step) if ranks.is_first else []:
-            say(f"note: going back to step {trainer.step:,}: {path} is kept")
-        summary = record.resume(trainer.step)
-        former = {"former_summary": summary} if summary else {}
-        run.telling.log(trainer, "resume", environment=environment, **former)
+
+        def log(former: dict[str, Any]) -> None:
+            run.telling.log(trainer, "resume", environment=environment, **former)
+
+        reopen(record, run.config, trainer.step, log, say)
     else:
         record.start(run.config, environment)
     if ranks.is_first:
@@ -213,19 +225,6 @@ def _forward_rows(run: Training, status: StatusLine) -> Callable[[], None]:
         return lambda: None
     record.forward_rows(logger.log)
     return logger.close
-
-
-def _saved(record: RunRecord, resume: bool | Path, ranks: Ranks) -> SavedRun | None:
-    """Read the checkpoint to resume from: the first process chooses, all read the same."""
-    saved, path = None, resume if isinstance(resume, Path) else None
-    if path is None and ranks.is_first:
-        saved = read_newest(record.checkpoints, lambda text: say(f"warning: {text}"))
-        path = None if saved is None else record.checkpoints / step_folder(saved.step)
-    path = ranks.of_first(path)
-    if saved is None and path is not None:
-        saved = read_run_checkpoint(path)
-    ranks.wait()  # the first process may change the folder only after all have read
-    return saved
 
 
 def say(line: str) -> None:
@@ -305,7 +304,7 @@ def assemble_run(
     ranks = ranks or Ranks()
     trainer = Trainer(config, data, setup, ranks)
     saver = Saver(record.checkpoints, keep=config.checkpoint_keep, before_rename=record.flush)
-    budget = Budget(
+    limits = Budget(
         config,
         clock,
         saver,
@@ -313,15 +312,15 @@ def assemble_run(
         is_waited_for=setup.device.type == "cpu",
     )
     telling = Telling(
-        record, clock, budget, model=config.model, device=setup.device, n_devices=ranks.size
+        record, clock, limits, model=config.model, device=setup.device, n_devices=ranks.size
     )
     watch = Watch()
     return Training(
         trainer=trainer,
         record=record,
         clock=clock,
-        budget=budget,
-        stopping=Stopping(budget, stop or signals.StopRequest(), ranks),
+        budget=limits,
+        stopping=Stopping(limits, stop or signals.StopRequest(), ranks),
         telling=telling,
         watch=watch,
         saving=Saving(trainer, watch, clock, saver),
@@ -351,8 +350,10 @@ def _finish(
     """Average the weights, validate, save, and write summary, curve and sample."""
     trainer, ranks, saver = run.trainer, run.trainer.ranks, run.saving.saver
     result, n_averaged = None, 0
+    is_untrained = trainer.step == 0 and stopped_by in budget.REASONS
+    run.check_steps_were_applied()
     try:
-        if run.stopping.asked() is None:
+        if run.stopping.asked() is None and not is_untrained:
             if ranks.of_first(saver.given_step != trainer.step):
                 run.save()  # before the validation, which can take long
             n_averaged = trainer.use_average()
@@ -364,7 +365,8 @@ def _finish(
         status.say(f"validation loss {result.loss:.4f} over {result.n_tokens:,} tokens{of_mean}")
     failure = None
     try:
-        run.saving.save_last(renew=n_averaged > 0)
+        if not is_untrained:
+            run.saving.save_last(renew=n_averaged > 0)
     except SaveFailed as error:  # raised at the end: first report what is known
         failure = error
     for line in run.news():
@@ -372,7 +374,7 @@ def _finish(
     speed = run.config.model.context_length / statistics.median(run.budget.window_seconds.all)
     summary = Summary(
         finished=result is not None,
-        saved=failure is None,
+        saved=failure is None and not is_untrained,
         stopped_by=stopped_by,
         step=trainer.step,
         tokens=trainer.tokens,
@@ -395,19 +397,25 @@ def _finish(
     if not ranks.is_first:
         return summary
     folder, files = run.record.folder, run.record.files
+    ended = end_line(run, stopped_by, result)
+    advice = f"; go on with {continue_words(folder)}"
+    if is_untrained:
+        status.say(untrained_line(run))
+    elif (overrun := overrun_line(run)) is not None:
+        status.say(overrun)
     # A disk that refused the checkpoint may refuse these too; the failed save is what to raise.
     with contextlib.suppress(OSError) if failure else contextlib.nullcontext():
         write_json(files.summary, summary)
-        plot_curves(run.record.rows(), files.curve, title=folder.name)
+        plot_curves(read_log(folder).rows, files.curve, title=folder.name)
     if failure is not None:
+        status.say(ended)
         raise failure
     if summary.finished:
         text = sample(folder, stop)
         disk.write_file(files.sample, f"{text}\n".encode(), replace=True)
         status.say(f"\n{text}\n")
         status.say(_next_commands(folder, run.config))
-    else:
-        status.say(f"stopped by {stopped_by}; go on with --resume auto --out {folder}")
+    status.say(ended if summary.finished or is_untrained else ended + advice)
     return summary
 
 

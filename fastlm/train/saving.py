@@ -10,7 +10,7 @@ from fastlm.checkpoint.saver import SaveFailed, Saver
 from fastlm.config import TrainConfig
 from fastlm.train.budget import Clock
 from fastlm.train.trainer import Trainer
-from fastlm.train.watch import Watch
+from fastlm.train.watch import Diverged, Watch, last_step
 
 
 class Saving:
@@ -46,9 +46,13 @@ class Saving:
             wait: return when it is on the disk; otherwise when it is copied to host memory.
         Returns:
             Seconds that training waited.
+        Raises:
+            Diverged: if the weights are not finite, as the last update left them; nothing is saved.
         """
         trainer, began = self.trainer, time.perf_counter()
         assert not trainer.guard.unread, "an unread step may not be finite"
+        if not trainer.weights_are_finite():
+            raise Diverged(last_step(trainer), "the weights are")
         about = {"config": dataclasses.asdict(trainer.config), **self._hashes}
         if trainer.ranks.is_first or trainer.ranks.is_fsdp:
             snapshot = take_snapshot(

@@ -8,16 +8,21 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 SAVED = 75
 """Exit code of a run that was stopped and can be resumed: EX_TEMPFAIL."""
 
+_HUP, _XCPU = (getattr(signal, name, None) for name in ("SIGHUP", "SIGXCPU"))
+_NEVER_SECOND = (_HUP, _XCPU)
+"""Signals that never count as a second request: a terminal may send one to a run that is saving,
+and the kernel sends SIGXCPU every second from a soft limit of CPU time to the hard one."""
+
 _SIGNALS = [
     getattr(signal, name)
-    for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGXCPU", "SIGUSR1", "SIGUSR2")
     if hasattr(signal, name)
 ]
 
@@ -41,21 +46,32 @@ class Stopped(BaseException):
 
 def exit_on_signals() -> None:
     """Exit with code 75 on a signal, until StopRequest takes over; there is nothing to save yet."""
-    for number in _SIGNALS:
+    for number in _handled():
         signal.signal(number, _leave)
+
+
+def _handled() -> list[signal.Signals]:
+    """The signals that ask a run to stop; nohup, which ignores SIGHUP, is respected."""
+    return [
+        number
+        for number in _SIGNALS
+        if number not in _NEVER_SECOND or signal.getsignal(number) != signal.SIG_IGN
+    ]
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
     name = signal.Signals(number).name
-    os.write(2, f"stopped by {name} before training began\n".encode())
+    with contextlib.suppress(OSError):  # the terminal that hung up
+        os.write(2, f"stopped by {name} before training began\n".encode())
     os._exit(SAVED)
 
 
 class StopRequest:
-    """Records the first SIGTERM, SIGINT, SIGUSR1 or SIGUSR2; a second raises KeyboardInterrupt.
+    """Records the first signal that asks to stop; a second one raises KeyboardInterrupt.
 
-    Signals are handled inside `with`, in the main thread; in another thread the caller must stop
-    the run.
+    These are SIGTERM, SIGINT, SIGUSR1 and SIGUSR2; SIGHUP and SIGXCPU too, unless they were ignored
+    when the process began, but never as the second. Signals are handled inside `with`, in the main
+    thread; in another thread the caller must stop the run.
 
     Args:
         job_ends: time at which this process's job will be killed, in seconds since the epoch.
@@ -72,7 +88,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            self._previous = {n: signal.signal(n, self._note) for n in _SIGNALS}
+            self._previous = {n: signal.signal(n, self._note) for n in _handled()}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,14 +103,21 @@ class StopRequest:
             self.reason = self.reason or signal.Signals(number).name
             if self._raises:
                 raise Stopped(self.reason)
+        elif number in _NEVER_SECOND:
+            return
         elif number == signal.SIGINT or now - self._noted >= TOGETHER_SECONDS:
             raise KeyboardInterrupt  # a second request does not wait
 
     @contextlib.contextmanager
     def raising(self) -> Iterator[None]:
-        """Inside `with` a signal raises Stopped at once, because there is nothing to save."""
+        """Inside `with` a signal raises Stopped at once, because there is nothing to save.
+
+        An earlier signal raises it on entry.
+        """
         self._raises = True
         try:
+            if self.reason is not None:
+                raise Stopped(self.reason)
             yield
         finally:
             self._raises = False
@@ -107,7 +130,16 @@ class StopRequest:
         return True
 
 
-def job_end() -> float | None:
-    """Time at which Slurm ends this process's job, in seconds since the epoch; None elsewhere."""
+def job_end(warn: Callable[[str], None] = lambda text: None) -> float | None:
+    """Time at which Slurm ends this process's job, in seconds since the epoch; None elsewhere.
+
+    Args:
+        warn: called with a message if the time has passed: the variable is an earlier job's.
+    """
     text = os.environ.get("SLURM_JOB_END_TIME", "")
-    return float(text) if text.isdecimal() and int(text) > 0 else None
+    if not (text.isascii() and text.isdecimal()) or (end := float(text)) == 0.0:
+        return None
+    if end <= time.time():
+        warn(f"SLURM_JOB_END_TIME={text} has passed, and is left out of account: unset it")
+        return None
+    return end

@@ -15,13 +15,13 @@ class Decision(NamedTuple):
 
     Attributes:
         reason: why training is over; None if there is a next step.
-        retries_save: whether the checkpoint that could not be saved is to be saved again.
+        saves: whether the step is followed by a checkpoint, for its age or as one has failed.
         stage: stage of the batch ramp of the next step, for which the budgets were checked.
         progress: share of the run that is done after the next step.
     """
 
     reason: str | None
-    retries_save: bool
+    saves: bool
     stage: int
     progress: float
 
@@ -46,26 +46,22 @@ class Stopping:
         if reason := self.asked():
             raise Stopped(reason)
 
-    def decide(self, step: int, tokens: int, *, wants_retry: bool = False) -> Decision:
+    def decide(self, step: int, tokens: int) -> Decision:
         """Agree with all processes on what follows after so many steps and tokens.
 
         The clock is read once: the step that is taken is the one that was checked.
-
-        Args:
-            wants_retry: whether the save of a checkpoint is to be retried; counts on rank 0 only.
         """
-        reason, now = self._own_request(), 0.0
+        reason, now, saves = self._own_request(), 0.0, False
         config = self.budget.config
         if self.ranks.is_first:
             now = self.budget.progress(step)
             next_tokens = config.batch_sizes[config.stage(now)] * config.model.context_length
             reason = reason or self.budget.is_over(step, tokens, next_tokens)
-        code, now, retry = self.ranks.largest(
-            _REASONS.index(reason), now, wants_retry and self.ranks.is_first
-        )
+            saves = self.budget.save_is_due(next_tokens)
+        code, now, saves_now = self.ranks.largest(_REASONS.index(reason), now, saves)
         return Decision(
             _REASONS[int(code)],
-            retries_save=bool(retry),
+            saves=bool(saves_now),
             stage=config.stage(now),
             progress=self.budget.progress_after(step + 1, now),
         )

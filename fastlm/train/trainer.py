@@ -1,5 +1,6 @@
 """The training state of a run, and the optimizer step that changes it."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from fastlm.config import TrainConfig
 from fastlm.data.prepared import PreparedData
 from fastlm.data.windows import Batch, batches
-from fastlm.devices.fsdp import assign, reshard
+from fastlm.devices.fsdp import assign, local, reshard
 from fastlm.devices.ranks import Ranks
 from fastlm.evaluate.loss import Evaluation, evaluate_loss
 from fastlm.optim import clip_gradients, set_schedule
@@ -226,6 +227,14 @@ class Trainer:
     def use_config(self, config: TrainConfig) -> None:
         """Continue with other budgets."""
         self.config = config
+
+    def weights_are_finite(self) -> bool:
+        """Whether no weight is NaN or infinite on any process; waits for the device."""
+        weights = [local(t.detach()) for t in self.model.state_dict().values()]
+        # A norm needs no copy of the weights, unlike isfinite, and is not finite if any of them is.
+        norms = [torch.linalg.vector_norm(t, math.inf) for t in weights if t.numel()]
+        is_finite = bool(torch.stack(norms).isfinite().all())
+        return not any(self.ranks.largest(not is_finite))
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Replace the model's weights; every process must call this."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fastlm.train.trainer import StepRecord
+from fastlm.train.trainer import StepRecord, Trainer
 
 HISTORY = 128
 """Number of recent steps that a loss is compared with."""
@@ -41,19 +41,40 @@ class Step(NamedTuple):
 
 
 class Diverged(RuntimeError):
-    """Loss or gradients are not finite; the update was not applied.
+    """Loss, gradients, weights or a validation are not finite.
 
+    Args:
+        what: what is not finite after the step, with a verb ("the weights are"); None: loss or
+            gradients of the step itself, which was not applied.
     Attributes:
-        step: the first step that could not be skipped.
+        step: the first step that could not be skipped, or the last one that was applied.
+        is_logged: whether the log has a row about it.
     """
 
-    def __init__(self, step: Step) -> None:
-        self.step = step
+    def __init__(self, step: Step, what: str | None = None) -> None:
+        self.step, self.is_logged = step, what is None
+        remedy = "try a smaller --optim.lr (and --optim.muon-lr) or a longer warm-up"
         super().__init__(
             f"loss or gradients are not finite at step {step.number}: that step was not applied, "
-            "the last checkpoint is kept; try a smaller --optim.lr (and --optim.muon-lr) or a "
-            "longer warm-up, or skip such steps with --max-skipped-steps"
+            f"the last checkpoint is kept; {remedy}, or skip such steps with --max-skipped-steps"
+            if what is None
+            else f"{what} not finite after step {step.number}: the last checkpoint before is kept; "
+            f"{remedy}"
         )
+
+
+def last_step(trainer: Trainer) -> Step:
+    """The last step of a trainer, as one after which something is not finite."""
+    n_before = trainer.n_windows - trainer.batch_sizes[trainer.stage]
+    return Step(
+        number=trainer.step,
+        first_window=max(0, n_before),
+        stage=trainer.stage,
+        loss=None,
+        sigmas=None,
+        is_finite=False,
+        is_one_too_many=True,
+    )
 
 
 class Watch:

@@ -20,14 +20,18 @@ from fastlm.checkpoint import (
     load_checkpoint,
     read_newest,
     save_checkpoint,
-    set_aside,
     take_snapshot,
     write_snapshot,
 )
 from fastlm.config import TrainConfig
 from fastlm.runs.record import RunRecord, write_json
+from fastlm.train.resuming import reopen
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/fd")
+
+
+FORMER = {"step": 4, "finished": True}
+"""the summary of the first end"""
 
 
 class Promised(NamedTuple):
@@ -37,6 +41,8 @@ class Promised(NamedTuple):
     """in the file of save_checkpoint; 0: there is none"""
     ended: bool = False
     """there is a summary"""
+    ended_before: bool = False
+    """the summary of an earlier end is in a file or in the log"""
 
 
 def model_and_optimizer(value: float):
@@ -61,20 +67,29 @@ def a_run(recording: Recording, root: Path) -> None:
     for generation, steps in enumerate((range(1, 5), range(3, 7))):
         if generation:
             recording.promise(Promised(2, single))
-            write_json(record.files.summary, {"step": 4})
-            set_aside(record.checkpoints, 2)
-            record.resume(2)
+            write_json(record.files.summary, FORMER)
+            recording.promise(Promised(2, single, ended_before=True))
+            go_back(record, 2)
         for step in steps:
             record.log({"kind": "train", "step": step})
             if step % 2 == 0:
                 save(record, step, step + generation / 10)
-                recording.promise(Promised(step, single))
+                recording.promise(Promised(step, single, ended_before=generation > 0))
     for single in (1.0, 2.0):
         save_checkpoint(*model_and_optimizer(single), 0, root / "run" / "single")
-        recording.promise(Promised(6, single))
+        recording.promise(Promised(6, single, ended_before=True))
     save(record, 6, 6.5)
     write_json(record.folder / "summary.json", {"step": 6})
-    recording.promise(Promised(6, single, ended=True))
+    recording.promise(Promised(6, single, ended=True, ended_before=True))
+
+
+def go_back(record: RunRecord, step: int) -> None:
+    """Make the run ready to go on after a step, to another end."""
+
+    def log(former: dict) -> None:
+        record.log({"kind": "resume", "step": step, **former})
+
+    reopen(record, TrainConfig(recipe="crash", max_steps=9), step, log, lambda line: None)
 
 
 def check(promised: Promised | None, tree: Tree, folder: Path, *, goes_on: bool) -> None:
@@ -91,10 +106,17 @@ def check(promised: Promised | None, tree: Tree, folder: Path, *, goes_on: bool)
     assert json.loads((record.folder / "environment.json").read_text()) == {"gpu": "none"}
     if promised.ended:
         assert record.summary() == {"step": 6}
-    if record.files.summary.is_file():
-        assert record.rows()[-1]["step"] >= record.summary()["step"]
     saved = read_newest(record.checkpoints, pytest.fail)
     step = saved.step if saved else 0
+    if record.files.summary.is_file():  # it stands beside nothing that ends before it
+        assert min(record.rows()[-1]["step"], step) >= record.summary()["step"]
+    if promised.ended_before:
+        files = (record.files.summary, record.files.former_summary)
+        told = [json.loads(path.read_text()) for path in files if path.is_file()]
+        assert FORMER in [*told, *(row.get("former_summary") for row in record.rows())]
+    is_cut = record.rows() and record.rows()[-1]["step"] < 4
+    if is_cut and list(record.checkpoints.glob("abandoned-*")):
+        assert record.config().max_steps == 9  # its new end is known before rows are dropped
     assert step >= promised.step
     if saved is not None:
         assert saved.model["weight"].item() == pytest.approx(saved.state["value"])
@@ -106,7 +128,7 @@ def check(promised: Promised | None, tree: Tree, folder: Path, *, goes_on: bool)
         assert model.weight.item() >= promised.value
     if not goes_on:
         return
-    record.resume(step)
+    go_back(record, step)
     for more in (1, 2):  # what the crash left is not in the way
         record.log({"kind": "train", "step": step + more})
         save(record, step + more, 9.0)

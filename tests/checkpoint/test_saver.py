@@ -67,7 +67,7 @@ def test_a_full_disk_is_told_and_tried_again(tmp_path, monkeypatch):
     """A limit of the process on the size of files: the kernel cuts the writing short."""
     ours = Saver(tmp_path, keep=2)
     ours.save(snapshot(1), wait=True)
-    assert (ours.failure, ours.news(), ours.wants_retry) == (None, [], False)
+    assert (ours.failure, ours.news(), ours.is_due(None)) == (None, [], False)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
@@ -79,11 +79,11 @@ def test_a_full_disk_is_told_and_tried_again(tmp_path, monkeypatch):
     assert "the checkpoint of step 2 is not saved (File too large); step-000001 is kept" in told
     assert ours.news() == []
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
-    assert not ours.wants_retry
+    assert not ours.is_due(None)
     monkeypatch.setattr(saver, "RETRY_SECONDS", 0.0)
-    assert ours.wants_retry
+    assert ours.is_due(None)
     ours.save(snapshot(2, n=64), wait=True)
-    assert (ours.failure, ours.wants_retry, assert_whole(tmp_path)) == (None, False, 2)
+    assert (ours.failure, ours.is_due(None), assert_whole(tmp_path)) == (None, False, 2)
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
@@ -98,7 +98,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
     ours = Saver(tmp_path, keep=2)
     ours.save(snapshot(1))
     assert not run_checkpoints(tmp_path)
-    assert not ours.wants_retry
+    assert not ours.is_due(0.0)
     go_on.set()
     ours.save(snapshot(2))  # one after the other
     ours.finish()

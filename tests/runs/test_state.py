@@ -113,7 +113,10 @@ def test_what_is_over_is_taken_up_again(begins_anew, tmp_path):
         if begins_anew:
             record.start(TrainConfig(max_steps=3), {})
         else:
-            assert record.resume(10) == how.get("summary", {})
+            assert record.reopen() == how.get("summary", {})
+            assert record.cut(10) == 0
+            record.settle()
+            assert not record.files.former_summary.exists()
         assert state_of(run).name == "running"
 
 

@@ -134,7 +134,7 @@ def why_over(run: Training) -> str | None:
     return run.stopping.decide(trainer.step, trainer.tokens).reason
 
 
-def interrupted_after(n_steps: int, run_config: TrainConfig, run: Path) -> Summary:
+def interrupted_after(n_steps: int, run_config: TrainConfig, run: Path, **options: Any) -> Summary:
     """Train until the process gets SIGTERM in the middle of step n_steps."""
     original = Trainer.train_step
 
@@ -146,7 +146,7 @@ def interrupted_after(n_steps: int, run_config: TrainConfig, run: Path) -> Summa
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "train_step", step)
-        return train(run_config, run)
+        return train(run_config, run, **options)
 
 
 def validations(run: Path) -> list[tuple[int, float, bool]]:

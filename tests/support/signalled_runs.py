@@ -14,7 +14,7 @@ from short_runs import train_rows
 from fastlm.checkpoint import read_newest
 from fastlm.train.signals import SAVED
 
-NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
+NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGXCPU", "SIGUSR1", "SIGUSR2")
 
 
 # The moments a signal can find a process at, from its first line on: the log tells how far it is.

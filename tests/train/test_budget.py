@@ -148,7 +148,7 @@ def test_medians_are_of_recent_measurements_and_computed_when_one_comes(tmp_path
 
 
 def test_what_a_stop_takes_is_asked_only_where_a_job_ends(tmp_path):
-    budget = on_a_clock(tmp_path, None, max_steps=9)
+    budget = on_a_clock(tmp_path, None, max_steps=9, checkpoint_minutes=None)
     budget.window_seconds = budget.eval_seconds_per_token = None
     decision = Stopping(budget, StopRequest(), Ranks()).decide(0, 0)
     assert (decision.reason, decision.stage, decision.progress) == (None, 0, 1 / 9)

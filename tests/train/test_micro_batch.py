@@ -119,6 +119,29 @@ def test_a_card_is_never_filled_beyond_what_is_free(card):
     assert usable_memory(config, CUDA) == usable_memory(recipe("baseline"), CUDA)
 
 
+@pytest.mark.parametrize("batch_size", [10**9, 10**30, 999_999_937, 1, 48, 97, 720])
+def test_the_largest_size_is_found_whatever_the_batch(batch_size, card):
+    """A batch of 10^9 windows, or of a prime number of them, is not searched through."""
+    card(8)
+    config = recipe("tiny", batch_size=batch_size)
+    n_calls, needed = 0, memory.step_memory
+
+    def counted(*args, **options):
+        nonlocal n_calls
+        n_calls += 1
+        return needed(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "step_memory", counted)
+        plan = plan_memory(config, CUDA, bf16=True)
+    assert n_calls < 120
+    assert batch_size % plan.micro_batch == 0
+    assert plan.needed <= usable_memory(config, CUDA)
+    larger = range(plan.micro_batch + 1, min(batch_size, plan.micro_batch + 5000) + 1)
+    for size in (size for size in larger if batch_size % size == 0):
+        assert needed(config, size, bf16=True).total > usable_memory(config, CUDA)
+
+
 def test_a_loss_in_chunks_lets_more_windows_in(card):
     card(1000)
     config = dataclasses.replace(recipe("baseline", memory=24.0), compile=False)

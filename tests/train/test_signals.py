@@ -1,5 +1,6 @@
 """A run asked to stop leaves within a step, with exit code 75, and loses nothing."""
 
+import errno
 import os
 import random
 import signal
@@ -56,15 +57,67 @@ def test_a_signal_during_start_up_raises_what_nobody_catches():
     assert not issubclass(Stopped, Exception)
 
 
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGXCPU"])
+def test_a_terminal_or_a_limit_that_signals_again_does_not_stop_the_saving(name, monkeypatch):
+    monkeypatch.setattr(signals, "TOGETHER_SECONDS", 0.0)
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.Signals[name])
+        signal.raise_signal(signal.Signals[name])
+        assert stop.reason == "SIGTERM"
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGXCPU"])
+def test_a_signal_that_nohup_ignores_stops_nothing(name):
+    number = signal.Signals[name]
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(number)
+            signal.raise_signal(signal.SIGPIPE)
+            assert stop.reason is None
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_signal_between_two_parts_of_the_start_is_not_forgotten():
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGHUP)
+        with pytest.raises(Stopped, match="SIGHUP"), stop.raising():
+            pytest.fail("it went on")
+
+
+def test_a_process_leaves_although_its_terminal_is_gone(monkeypatch):
+    left = []
+
+    def gone(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "write", gone)
+    monkeypatch.setattr(os, "_exit", left.append)
+    signals._leave(signal.SIGHUP, None)
+    assert left == [SAVED]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [(None, None), ("", None), ("soon", None), ("0", None), ("1700000000", 1.7e9)],
+    [(None, None), ("", None), ("soon", None), ("0", None), ("4102444800", 4102444800.0)],
 )
 def test_the_end_of_the_job_is_slurms(text, expected, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
     if text is not None:
         monkeypatch.setenv("SLURM_JOB_END_TIME", text)
-    assert signals.job_end() == expected
+    assert signals.job_end(pytest.fail) == expected
+
+
+def test_the_end_of_an_earlier_job_ends_no_run(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_END_TIME", "1700000000")
+    told = []
+    assert signals.job_end(told.append) is None
+    assert told == [
+        "SLURM_JOB_END_TIME=1700000000 has passed, and is left out of account: unset it"
+    ]
 
 
 def signal_in_validation(number: int, monkeypatch) -> None:

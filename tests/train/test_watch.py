@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from short_runs import config, new_run, same, train_rows
+from short_runs import config, interrupted_after, new_run, same, train_rows
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -19,7 +19,9 @@ from fastlm.config import OptimConfig
 from fastlm.optim import SGD, AdaGrad, AdamW
 from fastlm.optim.muon import Muon, NorMuon
 from fastlm.optim.rows import RowAdaGrad
-from fastlm.runs.record import RunRecord
+from fastlm.runs.record import RunRecord, write_json
+from fastlm.runs.run_files import RunFiles
+from fastlm.runs.state import state_of
 from fastlm.train import run as train_module
 from fastlm.train import train
 from fastlm.train.trainer import StepGuard, Trainer
@@ -282,6 +284,87 @@ def test_a_rate_that_is_too_large_ends_in_one_line(data, tmp_path, capsys):
     with pytest.raises(Diverged, match=r"step \d+.*smaller --optim.lr"):
         train(config(data, optim=optim), tmp_path / "run")
     assert list((tmp_path / "run").glob("not-finite-step-*.json"))
+
+
+def check_diverged(run: Path, step: int, capsys) -> None:
+    """Its last good checkpoint is before the step, and all that it leaves says so."""
+    saved = read_newest(run / "checkpoints", pytest.fail)
+    assert saved.step < step
+    assert all(tensor.isfinite().all() for tensor in saved.model.values())
+    assert state_of(run).name == "diverged"
+    assert not RunFiles(run).summary.exists()
+    for path in (*run.glob("*.json"), *run.glob("*.jsonl")):
+        for line in [path.read_text()] if path.suffix == ".json" else path.read_text().splitlines():
+            json.loads(line, parse_constant=pytest.fail)  # NaN and Infinity are no JSON
+    assert f"{step} steps, " in (told := capsys.readouterr().err)
+    assert "; stopped by divergence" in told
+
+
+def break_update(number: int, monkeypatch) -> None:
+    """Let the update of a step leave a weight that is not finite; its gradients are."""
+    original = Trainer.update
+
+    def update(self, applies):
+        original(self, applies)
+        if self.step + 1 == number:
+            with torch.no_grad():
+                self.parameters[-1].view(-1)[0] = math.nan
+
+    monkeypatch.setattr(Trainer, "update", update)
+
+
+@pytest.mark.parametrize("bad", [10, 20])
+def test_weights_that_an_update_breaks_are_not_saved(bad, data, tmp_path, monkeypatch, capsys):
+    """At a checkpoint on the way, and after the last step, which no other step follows."""
+    break_update(bad, monkeypatch)
+    with pytest.raises(Diverged, match=f"the weights are not finite after step {bad}: .*--optim"):
+        train(config(data, eval_every=50), tmp_path / "run")
+    check_diverged(tmp_path / "run", bad, capsys)
+
+
+def test_weights_that_are_broken_when_a_signal_comes_are_not_saved(
+    data, tmp_path, monkeypatch, capsys
+):
+    break_update(9, monkeypatch)
+    with pytest.raises(Diverged, match="the weights are not finite after step 9"):
+        interrupted_after(9, config(data), tmp_path / "run")
+    check_diverged(tmp_path / "run", 9, capsys)
+
+
+@pytest.mark.parametrize(("number", "step"), [(2, 10), (4, 20)])
+def test_a_validation_that_is_not_finite_is_a_divergence(
+    number, step, data, tmp_path, monkeypatch, capsys
+):
+    evaluate, n_calls = Trainer.evaluate, 0
+
+    def infinite(self, *args):
+        nonlocal n_calls
+        n_calls += 1
+        result = evaluate(self, *args)
+        return dataclasses.replace(result, loss=math.inf) if n_calls == number else result
+
+    monkeypatch.setattr(Trainer, "evaluate", infinite)
+    with pytest.raises(Diverged, match=f"the validation loss is not finite after step {step}"):
+        train(config(data, checkpoint_every=7), tmp_path / "run")
+    assert state_of(tmp_path / "run").name == "diverged"
+    assert not RunFiles(tmp_path / "run").summary.exists()
+    assert "; stopped by divergence" in capsys.readouterr().err
+
+
+def test_a_run_all_of_whose_steps_were_skipped_is_not_finished(data, tmp_path, monkeypatch):
+    poison({1, 2}, "loss", monkeypatch)
+    with pytest.raises(Diverged, match="loss or gradients of all steps are not finite"):
+        train(config(data, max_steps=2, max_skipped_steps=9), tmp_path / "run")
+    assert state_of(tmp_path / "run").name == "diverged"
+
+
+def test_numbers_that_are_not_finite_are_null_in_files(tmp_path):
+    values = {"a": [math.nan, {"b": -math.inf}], "c": (1.5, None), "d": math.inf}
+    clean = {"a": [None, {"b": None}], "c": [1.5, None], "d": None}
+    write_json(tmp_path / "summary.json", values)
+    RunRecord(tmp_path).log({"step": 1, **values})
+    assert json.loads((tmp_path / "summary.json").read_text()) == clean
+    assert RunRecord(tmp_path).rows() == [{"step": 1, **clean}]
 
 
 def test_the_number_of_steps_left_out_is_not_negative(data):

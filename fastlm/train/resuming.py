@@ -1,0 +1,93 @@
+"""Resuming a run: the checkpoint it goes on from, and its folder made ready to go on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastlm.checkpoint import SavedRun, read_newest, read_run_checkpoint, set_aside, step_folder
+from fastlm.config import TrainConfig
+from fastlm.devices.ranks import Ranks
+from fastlm.runs.found import number, try_read_object
+from fastlm.runs.record import RunRecord
+
+
+def read_saved(
+    record: RunRecord, resume: bool | Path, ranks: Ranks, say: Callable[[str], None]
+) -> SavedRun | None:
+    """Read the checkpoint to resume from: the first process chooses, all read the same.
+
+    Args:
+        resume: as in train().
+        say: prints a line.
+    Raises:
+        FileNotFoundError: if the named checkpoint does not exist, the named run has none, or a run
+            that was trained has none any more.
+    """
+    is_named = isinstance(resume, Path)
+    path = resume if isinstance(resume, Path) and not _same(resume, record.folder) else None
+    saved = None
+    if path is None and ranks.is_first:
+        saved = read_newest(record.checkpoints, lambda text: say(f"warning: {text}"))
+        path = None if saved is None else record.checkpoints / step_folder(saved.step)
+    path = ranks.of_first(path)
+    if path is None:
+        _check_may_begin(record, is_named=is_named)
+        if ranks.is_first and record.exists:
+            say(f"note: {record.folder} has no checkpoint yet: the run begins anew")
+    elif saved is None:
+        saved = read_run_checkpoint(path)
+    ranks.wait()  # the first process may change the folder only after all have read
+    return saved
+
+
+def _same(a: Path, b: Path) -> bool:
+    return a.resolve() == b.resolve()
+
+
+def _check_may_begin(record: RunRecord, *, is_named: bool) -> None:
+    """Refuse to begin a run anew that was named to go on, or that was trained and saved before."""
+    folder = record.folder
+    if is_named:
+        raise FileNotFoundError(
+            f"{folder} has no checkpoint to go on from: begin it anew with --resume auto "
+            f"--out {folder}"
+        )
+    summary = try_read_object(record.files.summary, [])
+    step = number(summary.get("step"))
+    if step and summary.get("saved") is not False:
+        raise FileNotFoundError(
+            f"{folder} was trained to step {step:,.0f} and has no checkpoint any more: put "
+            f"{record.checkpoints} back, or begin a new run with another --out"
+        )
+
+
+def reopen(
+    record: RunRecord,
+    config: TrainConfig,
+    step: int,
+    log: Callable[[dict[str, Any]], None],
+    say: Callable[[str], None],
+) -> None:
+    """Make the folder of a run ready to go on after a step, on the process that writes.
+
+    Killed after any of these changes, the run goes on from its newest checkpoint all the same: it
+    never seems to have ended, its configuration is the one it goes on with before rows are
+    dropped, and its former summary is in a file or in the log.
+
+    Args:
+        config: configuration to go on with.
+        log: called with the former summary, if there is one, to log the row of the resume.
+        say: prints a line.
+    """
+    summary = record.reopen()
+    for path in set_aside(record.checkpoints, step) if record.is_written else []:
+        say(f"note: going back to step {step:,}: {path} is kept")
+    record.write_config(config)
+    n_bad = record.cut(step)
+    if n_bad:
+        say(
+            f"note: {n_bad:,} lines of {record.files.log.name} are no rows of a step: left out, "
+            f"and kept in {record.files.unreadable_log}"
+        )
+    log({"former_summary": summary} if summary else {})
+    record.settle()

@@ -1,0 +1,125 @@
+"""Every run says how it ended, and one that trained nothing is not finished."""
+
+import time
+
+import pytest
+from short_runs import config, simulate_clock
+
+from fastlm.data import open_prepared
+from fastlm.devices.ranks import Ranks
+from fastlm.runs.run_files import RunFiles
+from fastlm.runs.state import state_of
+from fastlm.train import command, train
+from fastlm.train.assemble import set_up
+from fastlm.train.signals import StopRequest
+
+
+def end_lines(told: str) -> list[str]:
+    return [line for line in told.splitlines() if "; stopped by " in line]
+
+
+def test_a_budget_that_is_gone_before_the_first_step_is_not_a_finished_run(data, tmp_path, capsys):
+    """It exits with 1, says what took the time, saves nothing, and can begin anew."""
+    run, run_config = tmp_path / "run", config(data, max_steps=None, time_budget=50.0)
+    began = time.perf_counter() - 100.0
+    with StopRequest() as stop:
+        code = command._exit_code(
+            run_config,
+            run,
+            resume=False,
+            started=began,
+            ranks=Ranks(),
+            setup=set_up(run_config),
+            stop=stop,
+        )
+    assert code == 1
+    told = capsys.readouterr().err
+    (error,) = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert error.startswith("error: no step fits the time budget of 50.0 s, nothing was trained: ")
+    assert " s for the start, " in error
+    assert " s for the last step, validation and checkpoint; give a longer --time-budget" in error
+    assert told.splitlines()[-1] == "0 steps, 0 tokens; stopped by the time budget"
+    assert not list(RunFiles(run).checkpoints.glob("*"))
+    assert not RunFiles(run).sample.exists()
+    assert state_of(run).name == "stopped"
+    assert state_of(run).reason == (
+        "no step fits its time budget: --resume auto with a longer one begins it anew"
+    )
+    assert train(config(data, max_steps=1), run, resume=True).finished
+
+
+def test_what_takes_the_time_is_told_longest_first(data, tmp_path, monkeypatch, capsys):
+    """Compiling took most of it: leaving it out is the remedy."""
+    from fastlm.train.loop import Training
+
+    warm_up = Training.warm_up
+
+    def slowly(self):
+        warm_up(self)
+        self.start_seconds["compiling"] = 82.0
+        self.clock.started -= 82.0
+
+    monkeypatch.setattr(Training, "warm_up", slowly)
+    summary = train(config(data, max_steps=None, time_budget=80.0), tmp_path / "run")
+    assert (summary.finished, summary.saved, summary.step) == (False, False, 0)
+    told = capsys.readouterr().err
+    assert "nothing was trained: 82.0 s for compiling, " in told
+    assert "give a longer --time-budget, or leave out --compile" in told
+
+
+def test_a_run_that_takes_longer_than_its_budget_says_so(data, tmp_path, monkeypatch, capsys):
+    """The last validation is slower than training: it takes 30 s."""
+    n_tokens = len(open_prepared(data).val.tokens)
+    simulate_clock(monkeypatch, window_seconds=1 / 8, eval_seconds_per_token=30.0 / n_tokens)
+    run_config = config(data, max_steps=None, time_budget=20.0, eval_every=1000, log_every=1)
+    summary = train(run_config, tmp_path / "run", clock_started=0.0)
+    assert summary.elapsed_seconds > 30.0
+    told = capsys.readouterr().err
+    over = summary.elapsed_seconds - 20.0
+    assert f"warning: the time budget of 20.0 s was exceeded by {over:,.1f} s" in told
+    (line,) = end_lines(told)
+    assert line == told.splitlines()[-1]
+    assert line == (
+        f"{summary.step} steps, {summary.tokens:,} tokens, validation loss {summary.val_loss:.4f}, "
+        f"{summary.bits_per_byte:.4f} bits per byte; stopped by the time budget"
+    )
+
+
+@pytest.mark.parametrize(
+    ("minutes", "expected"), [(1.0, [6, 12, 18]), (2.0, [12]), (None, [])], ids=str
+)
+def test_checkpoints_are_written_by_the_clock(minutes, expected, data, tmp_path, monkeypatch):
+    """A step takes 10 s: the checkpoint is as old as asked for when the next one is taken."""
+    from fastlm.checkpoint.saver import Saver
+
+    simulate_clock(monkeypatch, window_seconds=10.0 / 8)
+    saved, save = [], Saver.save
+    monkeypatch.setattr(
+        Saver, "save", lambda self, snapshot, **how: (saved.append(snapshot.step), save(self, snapshot, **how))[1]
+    )  # fmt: skip
+    run_config = config(
+        data, checkpoint_every=1000, checkpoint_minutes=minutes, log_every=1, eval_every=1000
+    )
+    train(run_config, tmp_path / "run", clock_started=0.0)
+    assert saved == [*expected, 20]
+
+
+def test_the_clock_of_the_first_process_decides_for_all():
+    """It goes with what is agreed upon before each step anyway."""
+    from types import SimpleNamespace
+
+    from fastlm.train.stopping import Stopping
+
+    sent = []
+
+    class Second(Ranks):
+        def largest(self, *values):
+            sent.append(values)
+            return [values[0], 0.25, 1.0]  # what the first process sends
+
+    budget = SimpleNamespace(
+        config=SimpleNamespace(stage=lambda now: 0), progress_after=lambda step, now: now
+    )
+    decision = Stopping(budget, StopRequest(), Second(1, 2)).decide(3, 3)
+    assert decision == (None, True, 0, 0.25)
+    assert sent == [(0, 0.0, False)]

@@ -1,0 +1,143 @@
+"""A run is resumed to the end that was asked for, and never begun anew without a word."""
+
+import json
+import shutil
+
+import pytest
+from short_runs import assert_same_weights, config, interrupted_after, train_rows
+
+from fastlm.checkpoint import read_newest, run_checkpoints
+from fastlm.config import TrainConfig
+from fastlm.runs.record import RunRecord
+from fastlm.runs.run_files import RunFiles
+from fastlm.runs.state import state_of
+from fastlm.train import resuming, train
+from fastlm.train.command import configuration, main
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of a finished run of 20 steps, with checkpoints after 15 and 20."""
+    return shutil.copytree(finished[0], tmp_path / "run")
+
+
+def content(folder) -> dict:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_new_end_is_kept_for_the_next_resume(run, data, tmp_path, capsys):
+    """The advice that is printed leads to the end that was asked for last."""
+    stopped = interrupted_after(23, config(data, max_steps=40), run, resume=True)
+    assert (stopped.stopped_by, stopped.step) == ("SIGTERM", 23)
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("23 steps, 5,888 tokens, training loss ")
+    assert "bits per byte; stopped by SIGTERM; go on with --resume auto --out " in last
+    again = configuration(last.split("go on with ")[1].split())
+    assert again == config(data, max_steps=40) == RunRecord(run).config()
+    assert train(again, run, resume=True).step == 40
+    train(config(data, max_steps=40), tmp_path / "whole", resume=True)
+    assert [row["step"] for row in train_rows(run)] == [1, 5, *range(10, 45, 5)]
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("before", ["set_aside", "write_config", "cut", "log", "settle"])
+def test_killed_while_it_is_made_ready_a_run_goes_on(before, run, monkeypatch):
+    """It never seems finished beside an earlier checkpoint, and its former summary is kept."""
+    record, former = RunRecord(run), RunRecord(run).summary()
+
+    def kill(*_):
+        raise Killed
+
+    def log(former: dict) -> None:
+        if before == "log" and is_first:
+            kill()
+        record.log({"kind": "resume", "step": 15, **former})
+
+    is_first = True
+    with monkeypatch.context() as patch:
+        if before != "log":
+            patch.setattr(resuming if before == "set_aside" else RunRecord, before, kill)
+        with pytest.raises(Killed):
+            resuming.reopen(record, TrainConfig(max_steps=30), 15, log, print)
+    assert state_of(run, is_over=True).name == "broken off"
+    newest = read_newest(record.checkpoints, pytest.fail).step
+    assert newest == (20 if before == "set_aside" else 15)
+    if before in ("log", "settle"):  # rows were dropped
+        assert record.config().max_steps == 30
+        assert max(row["step"] for row in record.rows()) == 15
+    is_first = False
+    resuming.reopen(record, TrainConfig(max_steps=30), 15, log, print)
+    assert record.rows()[-1]["former_summary"] == former
+    assert not record.files.former_summary.exists()
+
+
+def test_a_run_that_is_named_to_go_on_is_not_begun_anew(run, data, capsys):
+    shutil.rmtree(run / "checkpoints")
+    before = content(run)
+    with pytest.raises(FileNotFoundError, match="has no checkpoint to go on from: begin it anew"):
+        main(["--resume", str(run), "--device", "cpu"])
+    assert content(run) == before
+    with pytest.raises(FileNotFoundError, match="was trained to step 20 and has no checkpoint any"):
+        train(config(data), run, resume=True)
+    assert content(run) == before
+    RunFiles(run).summary.unlink()
+    assert train(config(data, max_steps=1), run, resume=True).step == 1
+    assert f"note: {run} has no checkpoint yet: the run begins anew" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_missing_is_not_called_damaged(run):
+    before = content(run)
+    with pytest.raises(FileNotFoundError) as error:
+        main(["--resume", str(run / "checkpoints/step-000099"), "--device", "cpu"])
+    assert str(error.value).startswith(f"no checkpoint {run}/checkpoints/step-000099: ")
+    assert str(error.value).endswith(" has step-000015, step-000020")
+    assert content(run) == before
+
+
+ODD = ['{"kind":"train"}', '{"kind":"train","step":"3"}', "", "[1]", "\0\0\0", '{"step": NaN}', "{"]
+
+
+def test_lines_that_are_no_rows_do_not_prevent_a_resume(run, finished, data, capsys):
+    log = RunFiles(run).log
+    whole = log.read_bytes()
+    log.write_bytes(whole + "".join(f"{line}\n" for line in ODD).encode())
+    odd = log.read_bytes()
+    newest = run_checkpoints(run / "checkpoints")[-1]
+    shutil.rmtree(newest)
+    RunFiles(run).summary.unlink()
+    assert train(config(data), run, resume=True).finished
+    told = capsys.readouterr().err
+    assert (
+        f"note: {len(ODD) - 1} lines of log.jsonl are no rows of a step: left out, and kept" in told
+    )
+    assert RunFiles(run).unreadable_log.read_bytes() == odd
+    assert_same_weights(run, finished[0])
+    assert [row["step"] for row in train_rows(run)] == [1, 5, 10, 15, 20]
+
+
+def test_a_line_that_comes_during_the_run_does_not_end_it(data, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    original = RunRecord.flush
+
+    def flush(self):
+        with open(self.files.log, "a", encoding="utf-8") as log:
+            log.write(
+                'not a row\n{"kind": "train", "loss": 1.0}\n{"kind": "eval", "val_loss": 1}\n'
+            )
+        original(self)
+
+    monkeypatch.setattr(RunRecord, "flush", flush)
+    assert train(config(data, max_steps=1), run).finished
+    assert (run / "sample.txt").exists()
+
+
+def test_an_empty_line_is_left_out_without_a_word(run):
+    log = RunFiles(run).log
+    whole = log.read_bytes()
+    log.write_bytes(whole + b"\n\n")
+    assert RunRecord(run).cut(20) == 0
+    assert [json.loads(line) for line in whole.splitlines()] == RunRecord(run).rows()
+    assert not RunFiles(run).unreadable_log.exists()
