@@ -14,6 +14,7 @@ from typing import Any
 
 from fastlm.accounting import count_parameters
 from fastlm.checkpoint.saver import SaveFailed, Saver
+from fastlm.cli import command_line
 from fastlm.cli.console import StatusLine
 from fastlm.config import TrainConfig
 from fastlm.data.prepared import PreparedData, check_tokenizer, open_prepared
@@ -434,11 +435,12 @@ def sample(run: Path, stop: signals.StopRequest, max_tokens: int = 300) -> str:
 
 
 def _next_commands(run: Path, config: TrainConfig) -> str:
+    train = ("--data", config.data.path, "--time-budget", "10m", "--compile")
     return "\n".join(
         [
             f"curve: {RunFiles(run).curve}   log: {RunFiles(run).log}   next:",
-            f'  python -m fastlm.generate {run} --prompt "Once upon a time"',
-            f"  python -m fastlm.evaluate {run}",
-            f"  python -m fastlm.train --data {config.data.path} --time-budget 10m --compile",
+            "  " + command_line("generate", run, "--prompt", "Once upon a time"),
+            "  " + command_line("evaluate", run),
+            "  " + command_line("train", *train),
         ]
     )
