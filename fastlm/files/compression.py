@@ -19,15 +19,18 @@ _ZSTD_WINDOW_BYTES = 1 << 31
 _ZSTD_READ_BYTES = 1 << 14  # per read: all that it decompresses to is held in memory
 
 
-def decompress(path: Path, out_path: Path) -> Path:
+def decompress(path: Path, out_path: Path, *, replace: bool = False) -> Path:
     """Decompress a .gz, .xz or .zst file; out_path appears when it is complete and on disk.
 
+    Args:
+        replace: replace an existing out_path.
     Raises:
         ValueError: if the file is damaged, cut short, or has another suffix.
+        FileExistsError: if out_path exists and replace is not given.
     """
     if path.suffix not in COMPRESSIONS:
         raise ValueError(f"expected a file ending in {', '.join(COMPRESSIONS)}, got {path}")
-    with whole_file(out_path, replace=True) as out:
+    with whole_file(out_path, replace=replace) as out:
         for block in read_blocks(path):
             out.write(block)
     return out_path

@@ -44,22 +44,6 @@ def check_file(path: StrPath) -> None:
         raise FileNotFoundError(f"expected a file at {path}: there is none")
 
 
-def check_not_read(outputs: Iterable[StrPath], inputs: Iterable[StrPath]) -> None:
-    """Refuse an output that is one of the inputs, by whatever name, or a file in an input folder.
-
-    Raises:
-        ValueError: with the name of the output.
-    """
-    read = [Path(path).resolve() for path in inputs]
-    for out in outputs:
-        found = Path(out).resolve()
-        if found.exists() and any(
-            path in (found, *found.parents) or (path.exists() and found.samefile(path))
-            for path in read
-        ):
-            raise ValueError(f"{out} is read and would be written: give another file to write")
-
-
 def identify(path: StrPath) -> list[int]:
     """Return size, modification time and inode, which differ once a file is changed or replaced."""
     found = os.stat(path)

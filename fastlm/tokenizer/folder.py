@@ -1,8 +1,10 @@
 """Read and write the files of a tokenizer: ours, GPT-2's, Hugging Face's and tiktoken's."""
 
+import contextlib
 import hashlib
 import json
 import operator
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastlm.files import disk
+from fastlm.files.destination import entries, find
 from fastlm.files.json_files import to_json
 from fastlm.files.paths import StrPath
 from fastlm.tokenizer.formats import gpt2, hugging_face, tiktoken
@@ -184,11 +187,11 @@ def write_tokenizer(
     special_tokens: Mapping[str, int],
     tables: Tables,
     tokenizer_hash: str,
+    *,
+    replace: bool = False,
+    is_locked: bool = False,
 ) -> None:
-    """Write the files of a tokenizer: a folder that is whole, or files in the place of another's.
-
-    Whenever that is broken off, what is in the folder reads as the one tokenizer or the other.
-    """
+    """Write the files of a tokenizer, as documented at Tokenizer.save."""
     folder = Path(folder)
     files = {
         VOCAB_FILE: _json(gpt2.printable_vocab(vocab, special_tokens)),
@@ -198,18 +201,53 @@ def write_tokenizer(
     }
     made_from = _hash_files([files[VOCAB_FILE], files[MERGES_FILE], files[SPECIAL_FILE]])
     files[TABLES_FILE] = pack_tables(tables, tokenizer_hash, made_from)
-    if not folder.is_dir() or not any(folder.iterdir()):
-        with disk.whole_folder(folder, last=SPECIAL_FILE) as partial:
+    with contextlib.nullcontext() if is_locked else disk.locked(folder):
+        _write_files(folder, files, replace=replace)
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Copy the files of a tokenizer; files that are equal already and files of others stay."""
+    names = [name for name in _READ_IN_A_FOLDER if (source / name).is_file()]
+    with disk.locked(folder):
+        _write_files(folder, {n: (source / n).read_bytes() for n in names}, replace=True)
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Return the files in a folder that are of a tokenizer."""
+    return [folder / name for name in _READ_IN_A_FOLDER if os.path.lexists(folder / name)]
+
+
+def _write_files(folder: Path, files: Mapping[str, bytes], *, replace: bool) -> None:
+    """Write a folder that is whole, or files in the place of another tokenizer's.
+
+    Whenever that is broken off, what is in the folder reads as the one tokenizer or the other. The
+    caller holds the lock of the folder.
+    """
+    if not folder.is_dir() or not any(entries(find(folder))):
+        with disk.whole_folder(folder, last=SPECIAL_FILE, is_locked=True) as partial:
             for name, content in files.items():
                 disk.write_new(partial / name, content)
         return
+    found = own_files(folder)
+    kept = [p.name for p in found if p.is_file() and p.read_bytes() == files.get(p.name)]
+    others = [path for path in found if path.name not in kept]
+    if others and not replace:
+        raise FileExistsError(
+            f"{folder} holds another tokenizer, with {others[0].name}: give another folder"
+        )
+    first, last = HUGGING_FACE_FILE, SPECIAL_FILE
+    new = [name for name in files if name not in kept]
+    if not new:
+        return
     # Without SPECIAL_FILE it is HUGGING_FACE_FILE that is read, which says all by itself.
-    disk.write_file(folder / HUGGING_FACE_FILE, files.pop(HUGGING_FACE_FILE), replace=True)
-    special = files.pop(SPECIAL_FILE)
-    disk.remove_file(folder / SPECIAL_FILE)
-    for name, content in files.items():
-        disk.write_file(folder / name, content, replace=True)
-    disk.write_file(folder / SPECIAL_FILE, special, replace=True)
+    if first in new:
+        disk.write_file(folder / first, files[first], replace=True)
+    disk.remove_file(folder / last)
+    for name in new:
+        if name not in (first, last):
+            disk.write_file(folder / name, files[name], replace=True)
+    if last in files:
+        disk.write_file(folder / last, files[last], replace=True)
 
 
 def _hash_files(contents: Sequence[bytes]) -> str:
