@@ -178,7 +178,10 @@ def expand_patterns(paths: Iterable[StrPath], *, is_any_suffix: bool = False) ->
             expanded += find_texts([path], is_any_suffix=is_any_suffix).paths
         else:
             expanded.append(Path(path))
-    return list({path.absolute(): path for path in reversed(expanded)}.values())[::-1]
+    once: dict[Path, Path] = {}
+    for path in expanded:
+        once.setdefault(path.absolute(), path)
+    return list(once.values())
 
 
 def is_pattern(path: StrPath) -> bool:

@@ -105,8 +105,8 @@ class Texts:
         """
         found = find_texts(paths)
         self.split = split_by_names(found.files)
-        # Exact, as it is written: no float is 0.3.
-        self.val_fraction = Fraction(str(val_fraction))
+        # Exactly what was meant: no float is 3/10.
+        self.val_fraction = Fraction(val_fraction).limit_denominator(10**12)
         self._options: dict[str, Any] = {
             "text_field": text_field,
             "errors": errors,
@@ -331,7 +331,7 @@ def is_held_out(index: int, fraction: Fraction) -> bool:
 def _is_near(n_held: int, n_characters: int, fraction: Fraction) -> bool:
     """Return whether held-out documents are about the wanted share of the text."""
     share = Fraction(n_held, max(n_characters, 1))
-    return fraction / 4 <= share <= min(4 * fraction, (1 + fraction) / 2)
+    return n_held > 0 and fraction / 4 <= share <= min(4 * fraction, (1 + fraction) / 2)
 
 
 def split_by_names(files: Sequence[TextFile]) -> NamedSplit:
