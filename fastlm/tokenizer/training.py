@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from fastlm.cli.progress import Progress
-from fastlm.files.paths import StrPath, check_file
+from fastlm.files.paths import StrPath, check_file, check_unchanged, identify
 from fastlm.files.utf8 import to_utf8
 from fastlm.tokenizer.bpe.blocks import Loadable, document_blocks
 from fastlm.tokenizer.bpe.learn import Merges, Vocab, learn_vocabulary
@@ -40,7 +40,7 @@ def train_bpe(
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if vocab_size is too small for the bytes and the special tokens, or the files
-            hold no text or are not UTF-8.
+            hold no text, are not UTF-8 or change while they are read.
     """
     paths = [input_path] if isinstance(input_path, (str, os.PathLike)) else list(input_path)
     special_bytes = _check_training(vocab_size, special_tokens, max_token_bytes)
@@ -51,6 +51,7 @@ def train_bpe(
     if sample_bytes is not None and sample_bytes < 1:
         raise ValueError(f"sample_bytes must be at least 1: got {sample_bytes}")
     source = ", ".join(map(str, paths))
+    seen = [identify(path) for path in paths]
     blocks: Iterator[Loadable]
     if sample_bytes is None or sum(os.stat(path).st_size for path in paths) <= sample_bytes:
         blocks = (
@@ -62,7 +63,7 @@ def train_bpe(
         source = f"a sample of {sample_bytes} bytes of {source}"
         if on_progress is not None:
             on_progress("total", sum(stripe.end - stripe.begin for stripe in stripes))
-    return learn_vocabulary(
+    learned = learn_vocabulary(
         blocks,
         vocab_size,
         special_bytes,
@@ -71,6 +72,9 @@ def train_bpe(
         source=source,
         max_token_bytes=max_token_bytes,
     )
+    for path, before in zip(paths, seen, strict=True):
+        check_unchanged(path, before)
+    return learned
 
 
 def train_bpe_from_documents(

@@ -21,7 +21,8 @@ from fastlm.corpus import generated, make_stories
 from fastlm.corpus.__main__ import main
 from fastlm.corpus.documents import iter_documents
 from fastlm.corpus.stories import generate_stories
-from fastlm.data.splits import find_splits
+from fastlm.corpus.text_files import find_texts
+from fastlm.data.splits import split_by_names
 from fastlm.files import disk
 
 SEPARATOR = "<|endoftext|>"
@@ -193,36 +194,6 @@ def test_documents_of_real_text_are_those_of_split(text_dir: Path) -> None:
     assert documents(path, block_bytes=4099) == [p for p in text.split(SEPARATOR) if p.strip()]
 
 
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (["train.txt", "valid.txt"], ("train.txt", "valid.txt")),
-        (["owt_train.txt.gz", "owt_valid.txt.gz"], ("owt_train.txt.gz", "owt_valid.txt.gz")),
-        (["V2-GPT4-train.txt", "V2-GPT4-val.txt"], ("V2-GPT4-train.txt", "V2-GPT4-val.txt")),
-        (["Training.jsonl", "validation.jsonl"], ("Training.jsonl", "validation.jsonl")),
-        (["train.txt", "val.txt", "interval.txt", "constraint.txt"], ("train.txt", "val.txt")),
-        (["train.txt", "valid.txt.part"], None),
-        (["train.txt"], None),
-        (["carnival.txt", "restraint.txt"], None),
-    ],
-)
-def test_splits_are_found_by_words_in_names(
-    tmp_path: Path, names: list[str], expected: tuple[str, str] | None
-) -> None:
-    for name in names:
-        (tmp_path / name).touch()
-    found = find_splits(tmp_path)
-    assert (found and tuple(path.name for path in found)) == expected
-
-
-def test_unclear_splits_are_an_error_and_files_have_none(tmp_path: Path) -> None:
-    for name in ("train.txt", "train.txt.gz", "val.txt"):
-        (tmp_path / name).touch()
-    assert find_splits(tmp_path / "train.txt") is None
-    with pytest.raises(ValueError, match=r"one validation file, got train.txt and train.txt.gz;"):
-        find_splits(tmp_path)
-
-
 def test_stories_files_hold_disjoint_stories_of_the_asked_size(tmp_path: Path) -> None:
     out = make_stories(tmp_path / "new" / "stories", seed=3, n_bytes=60_000, valid_bytes=20_000)
     card = json.loads((out / "corpus.json").read_text())
@@ -240,7 +211,8 @@ def test_stories_files_hold_disjoint_stories_of_the_asked_size(tmp_path: Path) -
         }
     assert seen["train.txt"] == list(generate_stories(3, 60_000))
     assert not set(seen["train.txt"]) & set(seen["valid.txt"])
-    assert find_splits(out) == (out / "train.txt", out / "valid.txt")
+    split = split_by_names(find_texts([out]).files)
+    assert split == ([out / "train.txt"], [out / "valid.txt"], [], [])
     assert sorted(path.name for path in out.iterdir()) == ["corpus.json", "train.txt", "valid.txt"]
 
 
