@@ -56,7 +56,8 @@ def _prepare(
         stdin_format=format or "txt",
         say=lambda line: print(line, file=sys.stderr),
     )
-    print(f"next: python -m fastlm.train --data {out} --compile --bf16", file=sys.stderr)
+    train = cli.command_line("train", "--data", out, "--compile", "--bf16")
+    print(f"next: {train}", file=sys.stderr)
 
 
 ARGUMENTS = {"prepare": _prepare}

@@ -21,7 +21,8 @@ def _model(folder: Positional[Path], *, out: Path, tokenizer: Path | None = None
 
     for line in import_model(folder, out, tokenizer=tokenizer):
         print(f"note: {line}")
-    print(f"{out}: python -m fastlm.train --init-from {out} trains it on, with its tokenizer")
+    train = cli.command_line("train", "--init-from", out)
+    print(f"{out}: {train} trains it on, with its tokenizer")
 
 
 def _tokens(
@@ -44,7 +45,7 @@ def _tokens(
     from fastlm.imports.take_over import import_tokens
 
     import_tokens(train, val, tokenizer, out, dtype=dtype)
-    print(f"{out}: python -m fastlm.train --data {out} trains on it")
+    print(f"{out}: {cli.command_line('train', '--data', out)} trains on it")
 
 
 def _tokenizer(path: Positional[Path], *, out: Path) -> None:

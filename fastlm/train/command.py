@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from fastlm import cli
-from fastlm.config import TrainConfig
+from fastlm.config import PathText, TrainConfig
+from fastlm.config.continued import check_continues
 from fastlm.config.recipes import load_recipe
 from fastlm.files import disk
+from fastlm.files.step_folders import is_checkpoint, run_checkpoints
+from fastlm.runs.given import check_prepared, check_run, nothing_to_go_on_from, run_of
 from fastlm.runs.record import RunRecord
-from fastlm.runs.run_files import RunFiles
 from fastlm.train import signals
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ class TrainArguments:
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     out: Path | None = None
     """folder of the run; none: out/RECIPE-N"""
-    resume: str | None = None
+    resume: PathText | None = None
     """auto: resume the run in --out if it has a checkpoint; otherwise the folder of a run, or of
     one of its checkpoints, to resume from"""
     profile: bool = False
@@ -58,15 +60,17 @@ def _starting_point(argv: Sequence[str]) -> TrainArguments:
     out, resume, recipe = (_flag(argv, name) for name in ("out", "resume", "recipe"))
     folder = Path(out) if out else None
     if resume not in (None, "", "auto"):
-        folder = _run_of(Path(str(resume)))
+        folder = run_of(Path(str(resume)))
+        check_run(folder, is_saved=False)
     if resume and resume != "auto" and folder is not None:
         config = RunRecord(folder).config()  # a named run must exist
     elif resume and folder is not None and RunRecord(folder).exists:
         config = RunRecord(folder).config()
     else:
-        config = load_recipe(recipe or "stories")
+        config = load_recipe("stories" if recipe is None else recipe)
         if start := _flag(argv, "init-from") or _flag(argv, "init_from"):
-            network = RunRecord(_run_of(Path(start))).config().model
+            check_run(Path(start))
+            network = RunRecord(run_of(Path(start))).config().model
             config = dataclasses.replace(config, model=network)
     if recipe and recipe != config.recipe:
         raise ValueError(
@@ -79,16 +83,6 @@ def _starting_point(argv: Sequence[str]) -> TrainArguments:
     # A placeholder keeps the configuration valid until the flag's own value takes its place.
     cleared: dict[str, Any] = {b: (1 if b in given else None) for b in budgets} if given else {}
     return TrainArguments(dataclasses.replace(config, **cleared), folder)
-
-
-def _run_of(path: Path) -> Path:
-    """The folder of a run, from that folder or the folder of one of its checkpoints."""
-    from fastlm.checkpoint import is_checkpoint
-
-    run = path.parent.parent
-    if is_checkpoint(path) and path.parent.absolute() == RunFiles(run.absolute()).checkpoints:
-        return run
-    return path
 
 
 def _next_run_folder(recipe: str) -> contextlib.AbstractContextManager[Path]:
@@ -123,6 +117,17 @@ def _parsed(argv: list[str]) -> TrainArguments:
     return cli.parse(ARGUMENTS, argv, prog=cli.program("train"), default=start)
 
 
+def _check_resumes(arguments: TrainArguments) -> None:
+    """Refuse what a run cannot be resumed with, before slow imports: train() refuses the rest."""
+    if arguments.resume is None or arguments.out is None:
+        return
+    record = RunRecord(arguments.out)
+    if record.exists and run_checkpoints(record.checkpoints):
+        check_continues(record.config(), arguments.config, str(arguments.out))
+    elif arguments.resume != "auto":
+        raise nothing_to_go_on_from(arguments.out)
+
+
 def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> None:
     """The command line of fastlm.train.
 
@@ -132,8 +137,10 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     argv = list(sys.argv[1:] if argv is None else argv)
     started = time.perf_counter() if started is None else started
     arguments = _parsed(argv)
+    if arguments.config.data.path:
+        check_prepared(Path(arguments.config.data.path))
+    _check_resumes(arguments)
     # Slow imports come after the flags are parsed.
-    from fastlm.checkpoint import is_checkpoint
     from fastlm.data.prepared import open_prepared
     from fastlm.devices.hardware import configure_cuda
     from fastlm.devices.ranks import LostProcess, joined
@@ -147,7 +154,7 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     resume: bool | Path = arguments.resume is not None
     if arguments.resume not in (None, "auto"):
         named = Path(str(arguments.resume))
-        if _run_of(named) != arguments.out:
+        if run_of(named) != arguments.out:
             raise ValueError(
                 f"--resume {named} continues in its own folder: leave out --out {arguments.out}"
             )
@@ -210,7 +217,6 @@ def _exit_code(
 ) -> int:
     """Train; if the run does not finish, print the reason in one line."""
     from fastlm.checkpoint.saver import SaveFailed
-    from fastlm.train.ending import continue_words
     from fastlm.train.micro_batch import OutOfMemory
     from fastlm.train.run import say, train
     from fastlm.train.watch import Diverged
@@ -236,7 +242,8 @@ def _exit_code(
             # Without a configuration nothing was written: a new folder is gone, and an old one as
             # it was.
             begun = RunRecord(run_dir).exists
-            how = f"go on with {continue_words(run_dir)}" if begun else "nothing was written"
+            flags = cli.pasted("--resume", "auto", "--out", run_dir)
+            how = f"go on with {flags}" if begun else "nothing was written"
             say(f"stopped by {stopped} before the first step; {how}")
         return signals.SAVED
     if summary.finished:

@@ -14,7 +14,8 @@ from typing import Any
 
 from fastlm.accounting import count_parameters
 from fastlm.checkpoint.saver import SaveFailed, Saver
-from fastlm.cli.console import StatusLine
+from fastlm.cli import command_line, pasted
+from fastlm.cli.console import StatusLine, standard_error
 from fastlm.config import TrainConfig
 from fastlm.data.prepared import PreparedData, check_tokenizer, open_prepared
 from fastlm.data.windows import check_length
@@ -31,7 +32,7 @@ from fastlm.runs.state import state_of
 from fastlm.train import budget, signals
 from fastlm.train.assemble import Setup, set_up
 from fastlm.train.budget import Budget, Clock
-from fastlm.train.ending import continue_words, end_line, overrun_line, untrained_line
+from fastlm.train.ending import end_line, overrun_line, untrained_line
 from fastlm.train.fixed_steps import fix_steps
 from fastlm.train.loggers import open_logger
 from fastlm.train.loop import Training, begin, loop
@@ -229,7 +230,7 @@ def _forward_rows(run: Training, status: StatusLine) -> Callable[[], None]:
 
 def say(line: str) -> None:
     """Print a line to standard error, before there is a status line."""
-    print(line, file=sys.stderr)
+    print(line, file=standard_error())
 
 
 @contextlib.contextmanager
@@ -398,7 +399,7 @@ def _finish(
         return summary
     folder, files = run.record.folder, run.record.files
     ended = end_line(run, stopped_by, result)
-    advice = f"; go on with {continue_words(folder)}"
+    advice = f"; go on with {pasted('--resume', 'auto', '--out', folder)}"
     if is_untrained:
         status.say(untrained_line(run))
     elif (overrun := overrun_line(run)) is not None:
@@ -434,11 +435,12 @@ def sample(run: Path, stop: signals.StopRequest, max_tokens: int = 300) -> str:
 
 
 def _next_commands(run: Path, config: TrainConfig) -> str:
+    train = ("--data", config.data.path, "--time-budget", "10m", "--compile")
     return "\n".join(
         [
             f"curve: {RunFiles(run).curve}   log: {RunFiles(run).log}   next:",
-            f'  python -m fastlm.generate {run} --prompt "Once upon a time"',
-            f"  python -m fastlm.evaluate {run}",
-            f"  python -m fastlm.train --data {config.data.path} --time-budget 10m --compile",
+            "  " + command_line("generate", run, "--prompt", "Once upon a time"),
+            "  " + command_line("evaluate", run),
+            "  " + command_line("train", *train),
         ]
     )

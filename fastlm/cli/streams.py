@@ -1,0 +1,140 @@
+"""Standard output and standard error of a command, whatever they are connected to.
+
+A pipe that is no longer read, a full disk or a closed terminal must not end work that makes files,
+and a terminal that lacks a character must not end a text.
+"""
+
+import contextlib
+import io
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, TextIO, cast
+
+
+class OutputLostError(Exception):
+    """Standard output is lost, so that a command that only prints may end."""
+
+
+class ToleratedStream:
+    """A text stream on which writing never fails: after the first failure, text is dropped.
+
+    All other attributes are those of the stream, but for `buffer`, which raises OutputLostError.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.failure: OSError | ValueError | None = None
+        """The error of the first write that failed."""
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except (OSError, ValueError) as error:  # a closed stream raises a ValueError
+            if isinstance(error, UnicodeError):
+                raise
+            self.lose(error)
+
+    def lose(self, error: OSError | ValueError) -> None:
+        """Drop everything from now on, also what other code writes to the descriptor."""
+        if self.failure is not None:
+            return
+        self.failure = error
+        with contextlib.suppress(OSError, ValueError):  # a stream in memory has no descriptor
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    @property
+    def buffer(self) -> "_Bytes":
+        return _Bytes(self, self._stream.buffer)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Bytes:
+    """The stream of bytes below a text stream."""
+
+    def __init__(self, text: ToleratedStream, stream: BinaryIO) -> None:
+        self._text, self._stream = text, stream
+
+    def write(self, raw: bytes) -> int:
+        try:
+            return self._stream.write(raw)
+        except (OSError, ValueError) as error:
+            self._text.lose(error)
+            raise OutputLostError from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def tolerated() -> Iterator[None]:
+    """Inside the block, no write to standard output or standard error raises an error.
+
+    Characters that the encoding of a stream lacks are escaped. Warnings are shown as one line.
+    """
+    before = sys.stdout, sys.stderr, warnings.showwarning
+    _open_closed_descriptors()
+    nowhere = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or nowhere
+        if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, cast(TextIO, ToleratedStream(stream)))
+    if not sys.warnoptions:  # who asks for warnings wants all of them, with their places
+        warnings.showwarning = _show_warning
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr, warnings.showwarning = before
+
+
+def _open_closed_descriptors() -> None:
+    """Open the null device in place of closed standard streams.
+
+    Otherwise the next file that is opened gets such a number, and what is printed goes into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    for_developers = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning)
+    if not issubclass(category, (*for_developers, ResourceWarning)):
+        line = next((line for line in str(message).splitlines() if line.strip()), "")
+        print(f"warning: {line.strip()}", file=sys.stderr)
+
+
+def output_failure() -> OSError | ValueError | None:
+    """The error of the first write to standard output that failed, None while it works."""
+    return getattr(sys.stdout, "failure", None)
+
+
+def print_now(text: str) -> None:
+    """Write text to standard output without delay.
+
+    Raises:
+        OutputLostError: if it cannot be written, now or before.
+    """
+    sys.stdout.write(text)
+    sys.stdout.flush()
+    if (failure := output_failure()) is not None:
+        raise OutputLostError from failure

@@ -1,0 +1,29 @@
+"""Settings of sampling; to check them takes no torch."""
+
+SEEDS = range(-(2**63), 2**64)
+"""Seeds that torch's generators take."""
+
+
+def check_seed(seed: int) -> None:
+    """Raise ValueError for a seed that no generator takes."""
+    if seed not in SEEDS:
+        raise ValueError(f"seed must have at most 64 bits, from -2^63 to 2^64 - 1: got {seed}")
+
+
+def check_sampling(
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    max_tokens: int = 0,
+    seed: int = 0,
+) -> None:
+    """Raise ValueError for sampling settings out of range."""
+    if not temperature >= 0:
+        raise ValueError(f"temperature must be at least 0: got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1: got {top_k}")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p must lie in (0, 1]: got {top_p}")
+    if max_tokens < 0:
+        raise ValueError(f"max_tokens must be at least 0: got {max_tokens}")
+    check_seed(seed)
