@@ -1,10 +1,19 @@
 """Progress of a training run on standard error: a live line, or plain lines without a terminal."""
 
+import io
 import sys
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+
+from fastlm.cli.streams import ToleratedStream
+
+
+def standard_error() -> TextIO:
+    """Standard error, on which writing never fails, in a process that has no cli.run() too."""
+    return cast(TextIO, ToleratedStream(sys.stderr or io.StringIO()))
 
 
 class StatusLine:
@@ -15,7 +24,9 @@ class StatusLine:
     """
 
     def __init__(self, *, is_shown: bool = True) -> None:
-        self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True, quiet=not is_shown)
+        self.console = Console(
+            file=standard_error(), highlight=False, soft_wrap=True, quiet=not is_shown
+        )
         self.live: Live | None = None
 
     def __enter__(self) -> "StatusLine":

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastlm.cli import command_line
+from fastlm.cli import command_line, pasted
 from fastlm.files.json_files import read_object_or_empty
 from fastlm.files.step_folders import is_checkpoint, run_checkpoints
 from fastlm.runs.found import runs_in
@@ -59,6 +59,12 @@ def check_run(path: Path, *, is_saved: bool = True) -> None:
             f"no checkpoint in {files.checkpoints}: the run is {state_of(run).name}; has it saved "
             "one?"
         )
+
+
+def nothing_to_go_on_from(folder: Path) -> FileNotFoundError:
+    """The error for a run that was named to go on and has no checkpoint."""
+    anew = pasted("--resume", "auto", "--out", folder)
+    return FileNotFoundError(f"{folder} has no checkpoint to go on from: begin it anew with {anew}")
 
 
 def _is_foreign_model(folder: Path) -> bool:

@@ -14,10 +14,11 @@ import tyro
 
 from fastlm import cli
 from fastlm.config import PathText, TrainConfig
+from fastlm.config.continued import check_continues
 from fastlm.config.recipes import load_recipe
 from fastlm.files import disk
-from fastlm.files.step_folders import is_checkpoint
-from fastlm.runs.given import check_prepared, check_run, run_of
+from fastlm.files.step_folders import is_checkpoint, run_checkpoints
+from fastlm.runs.given import check_prepared, check_run, nothing_to_go_on_from, run_of
 from fastlm.runs.record import RunRecord
 from fastlm.train import signals
 
@@ -118,6 +119,17 @@ def _parsed(argv: list[str]) -> TrainArguments:
     return cli.parse(ARGUMENTS, argv, prog=cli.program("train"), default=start)
 
 
+def _check_resumes(arguments: TrainArguments) -> None:
+    """Refuse what a run cannot be resumed with, before slow imports: train() refuses the rest."""
+    if arguments.resume is None or arguments.out is None:
+        return
+    record = RunRecord(arguments.out)
+    if record.exists and run_checkpoints(record.checkpoints):
+        check_continues(record.config(), arguments.config, str(arguments.out))
+    elif arguments.resume != "auto":
+        raise nothing_to_go_on_from(arguments.out)
+
+
 def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> None:
     """The command line of fastlm.train.
 
@@ -129,6 +141,7 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     arguments = _parsed(argv)
     if arguments.config.data.path:
         check_prepared(Path(arguments.config.data.path))
+    _check_resumes(arguments)
     # Slow imports come after the flags are parsed.
     from fastlm.data.prepared import open_prepared
     from fastlm.devices.hardware import configure_cuda
@@ -206,7 +219,6 @@ def _exit_code(
 ) -> int:
     """Train; if the run does not finish, print the reason in one line."""
     from fastlm.checkpoint.saver import SaveFailed
-    from fastlm.train.ending import continue_words
     from fastlm.train.micro_batch import OutOfMemory
     from fastlm.train.run import say, train
     from fastlm.train.watch import Diverged
@@ -232,7 +244,8 @@ def _exit_code(
             # Without a configuration nothing was written: a new folder is gone, and an old one as
             # it was.
             begun = RunRecord(run_dir).exists
-            how = f"go on with {continue_words(run_dir)}" if begun else "nothing was written"
+            flags = cli.pasted("--resume", "auto", "--out", run_dir)
+            how = f"go on with {flags}" if begun else "nothing was written"
             say(f"stopped by {stopped} before the first step; {how}")
         return signals.SAVED
     if summary.finished:

@@ -1,7 +1,6 @@
 """How a run ended, in a line for the user."""
 
 import math
-import shlex
 from collections.abc import Mapping
 
 from fastlm.evaluate.loss import Evaluation
@@ -57,8 +56,3 @@ def untrained_line(run: Training) -> str:
         f"error: no step fits the time budget of {run.config.time_budget:,.1f} s, nothing was "
         f"trained: {', '.join(told)}; give a longer --time-budget{remedy}"
     )
-
-
-def continue_words(folder: object) -> str:
-    """The flags that resume a run, as a shell reads them."""
-    return f"--resume auto --out {shlex.quote(str(folder))}"

@@ -8,6 +8,7 @@ from fastlm.checkpoint import SavedRun, read_newest, read_run_checkpoint, set_as
 from fastlm.config import TrainConfig
 from fastlm.devices.ranks import Ranks
 from fastlm.runs.found import number, try_read_object
+from fastlm.runs.given import nothing_to_go_on_from
 from fastlm.runs.record import RunRecord
 
 
@@ -48,10 +49,7 @@ def _check_may_begin(record: RunRecord, *, is_named: bool) -> None:
     """Refuse to begin a run anew that was named to go on, or that was trained and saved before."""
     folder = record.folder
     if is_named:
-        raise FileNotFoundError(
-            f"{folder} has no checkpoint to go on from: begin it anew with --resume auto "
-            f"--out {folder}"
-        )
+        raise nothing_to_go_on_from(folder)
     summary = try_read_object(record.files.summary, [])
     step = number(summary.get("step"))
     if step and summary.get("saved") is not False:

@@ -14,8 +14,8 @@ from typing import Any
 
 from fastlm.accounting import count_parameters
 from fastlm.checkpoint.saver import SaveFailed, Saver
-from fastlm.cli import command_line
-from fastlm.cli.console import StatusLine
+from fastlm.cli import command_line, pasted
+from fastlm.cli.console import StatusLine, standard_error
 from fastlm.config import TrainConfig
 from fastlm.data.prepared import PreparedData, check_tokenizer, open_prepared
 from fastlm.data.windows import check_length
@@ -33,7 +33,7 @@ from fastlm.tokenizer.folder import copy_tokenizer
 from fastlm.train import budget, signals
 from fastlm.train.assemble import Setup, set_up
 from fastlm.train.budget import Budget, Clock
-from fastlm.train.ending import continue_words, end_line, overrun_line, untrained_line
+from fastlm.train.ending import end_line, overrun_line, untrained_line
 from fastlm.train.fixed_steps import fix_steps
 from fastlm.train.loggers import open_logger
 from fastlm.train.loop import Training, begin, loop
@@ -231,7 +231,7 @@ def _forward_rows(run: Training, status: StatusLine) -> Callable[[], None]:
 
 def say(line: str) -> None:
     """Print a line to standard error, before there is a status line."""
-    print(line, file=sys.stderr)
+    print(line, file=standard_error())
 
 
 @contextlib.contextmanager
@@ -400,7 +400,7 @@ def _finish(
         return summary
     folder, files = run.record.folder, run.record.files
     ended = end_line(run, stopped_by, result)
-    advice = f"; go on with {continue_words(folder)}"
+    advice = f"; go on with {pasted('--resume', 'auto', '--out', folder)}"
     if is_untrained:
         status.say(untrained_line(run))
     elif (overrun := overrun_line(run)) is not None:

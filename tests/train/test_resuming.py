@@ -88,12 +88,23 @@ def test_a_run_that_is_named_to_go_on_is_not_begun_anew(run, data, capsys):
     assert f"note: {run} has no checkpoint yet: the run begins anew" in capsys.readouterr().err
 
 
-def test_a_checkpoint_that_is_missing_is_not_called_damaged(run):
-    before = content(run)
+def test_a_checkpoint_that_is_missing_is_not_called_damaged(run, data):
+    before, missing = content(run), run / "checkpoints/step-000099"
+    with pytest.raises(FileNotFoundError, match="no checkpoint .*step-000020"):
+        main(["--resume", str(missing), "--device", "cpu"])
     with pytest.raises(FileNotFoundError) as error:
-        main(["--resume", str(run / "checkpoints/step-000099"), "--device", "cpu"])
-    assert str(error.value).startswith(f"no checkpoint {run}/checkpoints/step-000099: ")
+        train(config(data), run, resume=missing)
+    assert str(error.value).startswith(f"no checkpoint {missing}: ")
     assert str(error.value).endswith(" has step-000015, step-000020")
+    assert content(run) == before
+
+
+def test_a_setting_that_a_run_keeps_is_refused_at_the_command_line(run):
+    before = content(run)
+    with pytest.raises(ValueError, match=r"its data.sampling on the way: .* has shuffled, asked"):
+        main(["--resume", str(run), "--data.sampling", "random"])
+    with pytest.raises(ValueError, match="its optim.lr on the way"):
+        main(["--resume", "auto", "--out", str(run), "--optim.lr", "0.5"])
     assert content(run) == before
 
 
