@@ -75,6 +75,22 @@ def _is_foreign_model(folder: Path) -> bool:
     return "recipe" not in values and ("model_type" in values or "architectures" in values)
 
 
+def check_model_folder(path: Path) -> None:
+    """Check that a path is a folder, as of a model of transformers.
+
+    Raises:
+        FileNotFoundError: if it is not; the message says what to do.
+    """
+    if path.is_dir():
+        return
+    told = "there is no such folder"
+    if path.exists():
+        told = "it is a file"
+    elif _ADDRESS.match(str(path)) or _HUB_NAME.fullmatch(str(path)):
+        told = "download it first, such as with hf download NAME --local-dir DIR"
+    raise FileNotFoundError(f"expected the folder of a model of transformers at {path}: {told}")
+
+
 def _instead_of_run(path: Path) -> str:
     """What is at a path that is no run, and what to do."""
     expected = f"expected {RunFiles(path).config}"

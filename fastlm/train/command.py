@@ -147,6 +147,7 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     from fastlm.devices.hardware import configure_cuda
     from fastlm.devices.ranks import LostProcess, joined
     from fastlm.train.assemble import set_up
+    from fastlm.train.foresight import warn_of_cpu
     from fastlm.train.profiling import profile_run
     from fastlm.train.run import new_run, say
 
@@ -168,6 +169,11 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
         with joined(config.parallel, setup.device) as ranks, contextlib.ExitStack() as at_end:
             if config.parallel != "auto" and ranks.size == 1:
                 say(f"note: --parallel {config.parallel} needs torchrun: this is one process")
+            if ranks.is_first:
+                path = config.data.path
+                vocab_size = open_prepared(path).vocab_size if path else config.data.vocab_size
+                if warning := warn_of_cpu(config, setup.device, vocab_size=vocab_size):
+                    say(f"warning: {warning}")
             if not config.data.path:
                 began = time.perf_counter()
                 path = ranks.of_first(str(_story_data(config)) if ranks.is_first else "")
