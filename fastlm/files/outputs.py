@@ -48,6 +48,8 @@ def check_new_files(
         ValueError, OSError: if a file is also read, if two are the same, or as
             disk.check_new_file; the message has the flags.
     """
+    for out in outputs.values():
+        disk.check_new_file(out, replace=True, to_stream=to_stream)
     check_not_read((out for out in outputs.values() if not is_stream(out)), inputs)
     flags_of: dict[str, str] = {}
     for flag, out in outputs.items():

@@ -35,7 +35,7 @@ def _tokens(
     val: list[Path],
     tokenizer: Path,
     out: Path,
-    dtype: Literal["uint16", "uint32"] = "uint16",
+    dtype: Literal["uint16", "uint32"] | None = None,
 ) -> None:
     """Make a prepared folder of token files of nanoGPT, llm.c or modded-nanogpt.
 
@@ -44,7 +44,7 @@ def _tokens(
         val: token files to validate on.
         tokenizer: folder or file of the tokenizer that made them.
         out: folder to make.
-        dtype: of files without a header.
+        dtype: of files without a header; found from their ids when not given.
     """
     for path in (*train, *val):
         check_file(path)

@@ -64,7 +64,8 @@ def write_report(runs: Mapping[Path, str], out: Path, *, replace: bool = False) 
         FileExistsError: if there is another one.
         ValueError: if the page would be written over a file of a run.
     """
-    replace = replace or _is_page_of(out, runs)
+    shown = shown_runs(out)
+    replace = replace or (bool(shown) and shown <= set(map(run_id, runs)))
     read = [path for folder in runs for path in RunFiles(folder).evidence()]
     check_new_files({"--out": out}, read, replace=replace, to_stream=True)
     raw = report_page(runs).encode("utf-8")
@@ -72,16 +73,15 @@ def write_report(runs: Mapping[Path, str], out: Path, *, replace: bool = False) 
     return len(raw)
 
 
-def _is_page_of(path: Path, runs: Mapping[Path, str]) -> bool:
-    """Return whether a file is a page of some of these runs and of no other."""
-    if not path.is_file():
-        return False
-    values = _VALUES.search(path.read_bytes())
+def shown_runs(page: Path) -> set[str]:
+    """Return the ids of the runs that a page shows; none if a file is no page of runs."""
+    if not page.is_file():
+        return set()
+    values = _VALUES.search(page.read_bytes())
     try:
-        shown = {run["id"] for run in json.loads(values[1] if values else b"")["runs"]}
+        return {str(run["id"]) for run in json.loads(values[1] if values else b"")["runs"]}
     except (ValueError, RecursionError, KeyError, TypeError):
-        return False
-    return bool(shown) and shown <= set(map(run_id, runs))
+        return set()
 
 
 def _part(name: str) -> str:

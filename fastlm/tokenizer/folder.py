@@ -24,6 +24,7 @@ SPECIAL_FILE, HUGGING_FACE_FILE = "special_tokens.json", "tokenizer.json"
 TABLES_FILE = "tables.npz"
 
 RANKS_FILE, ENCODING_FILE = "ranks.tiktoken", "encoding.json"
+ADDED_FILE = "added_tokens.json"
 
 # The rank files of tiktoken's encodings that use GPT-2's pattern.
 _KNOWN_RANKS = ("gpt2", "r50k_base", "p50k_base")
@@ -35,6 +36,7 @@ _READ_IN_A_FOLDER = (
     TABLES_FILE,
     RANKS_FILE,
     ENCODING_FILE,
+    ADDED_FILE,
 )
 
 
@@ -51,6 +53,12 @@ def read_tokenizer(path: StrPath) -> tuple[Tables, str | None]:
         return _read_ranks(path), None
     if path.is_file():
         return _read_tokenizer_json(path), None
+    tables, tokenizer_hash = _read_folder(path)
+    _check_added(path / ADDED_FILE, tables)
+    return tables, tokenizer_hash
+
+
+def _read_folder(path: Path) -> tuple[Tables, str | None]:
     pair = next((pair for pair in _PAIRS if all((path / name).is_file() for name in pair)), None)
     if (path / SPECIAL_FILE).is_file() and pair is not None:
         return _read_own(path, *pair)
@@ -121,7 +129,15 @@ def _read_pair(vocab_path: Path, merges_path: Path) -> Tables:
     entries = gpt2.parse_entries(read_text(vocab_path), str(vocab_path))
     merges = gpt2.parse_merges(read_text(merges_path), str(merges_path))
     made = {left + right for left, right in merges}
-    special_tokens = gpt2.find_special(entries, made)
+    added = _read_added(vocab_path.with_name(ADDED_FILE))
+    for token, token_id in added.items():
+        if entries.setdefault(token, token_id) != token_id:
+            raise ValueError(
+                f"{vocab_path} gives {token!r} the id {entries[token]}, {ADDED_FILE} the id "
+                f"{token_id}; correct the wrong one"
+            )
+    found = {*gpt2.find_special(entries, made), *added}
+    special_tokens = sorted(found, key=entries.__getitem__)
     vocab = gpt2.spell_vocab(entries, special_tokens, str(vocab_path))
     tables = _make_tables(f"{vocab_path}, {merges_path}", vocab, merges, special_tokens)
     unreachable = gpt2.find_unreachable(vocab, made, special_tokens)
@@ -133,6 +149,27 @@ def _read_pair(vocab_path: Path, merges_path: Path) -> Tables:
             stacklevel=4,
         )
     return tables
+
+
+def _read_added(path: Path) -> dict[str, int]:
+    """Read the tokens that earlier versions of transformers kept beside GPT-2's two files."""
+    if not path.is_file():
+        return {}
+    return gpt2.parse_entries(read_text(path), str(path))
+
+
+def _check_added(path: Path, tables: Tables) -> None:
+    """Raise a ValueError if a file of added tokens has one that the tokenizer does not have."""
+    added = _read_added(path)
+    if not added:
+        return
+    tokens = tables.tokens()
+    for token, token_id in added.items():
+        if token_id not in tables.special_ids or tokens[token_id] != token.encode():
+            raise ValueError(
+                f"{path} has the token {token!r} with the id {token_id}, which is no special token "
+                "by the other files in the folder; remove the file if they are right"
+            )
 
 
 def _read_tokenizer_json(path: Path) -> Tables:
