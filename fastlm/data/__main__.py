@@ -1,5 +1,7 @@
 """The command line of fastlm.data, which turns a text into a folder of token files."""
 
+import contextlib
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,9 +64,14 @@ def _prepare(
         errors=errors,
         allow_end_of_text=allow_end_of_text,
         replace=overwrite,
-        say=lambda line: print(line, file=sys.stderr),
+        say=_say,
     )
-    print(f"next: python -m fastlm.train --data {out} --compile --bf16", file=sys.stderr)
+    _say(f"next: python -m fastlm.train --data {shlex.quote(str(out))} --compile --bf16")
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # where nobody reads any more, the work goes on
+        print(line, file=sys.stderr)
 
 
 ARGUMENTS = {"prepare": _prepare}
