@@ -1,5 +1,6 @@
 """The command line of fastlm.data, which turns a text into a folder of token files."""
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,10 +63,14 @@ def _prepare(
         errors=errors,
         allow_end_of_text=allow_end_of_text,
         replace=overwrite,
-        say=lambda line: print(line, file=sys.stderr),
+        say=_say,
     )
-    train = cli.command_line("train", "--data", out, "--compile", "--bf16")
-    print(f"next: {train}", file=sys.stderr)
+    _say(f"next: {cli.command_line('train', '--data', out, '--compile', '--bf16')}")
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # where nobody reads any more, the work goes on
+        print(line, file=sys.stderr)
 
 
 ARGUMENTS = {"prepare": _prepare}

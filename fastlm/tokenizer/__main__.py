@@ -53,14 +53,12 @@ def _train_command(
         text_field: field of .jsonl files and column of .parquet files that holds the text.
         overwrite: replace the files of a tokenizer that is in the folder; other files stay.
     """
-    from fastlm.corpus.documents import iter_pieces
     from fastlm.corpus.text_files import find_texts, is_plain
     from fastlm.files import disk
     from fastlm.files.outputs import check_not_read, is_there
     from fastlm.tokenizer.folder import own_files
-    from fastlm.tokenizer.pieces import cut_pieces
     from fastlm.tokenizer.tokenizer import Tokenizer
-    from fastlm.tokenizer.training import train_bpe, train_bpe_from_documents
+    from fastlm.tokenizer.training import train_bpe
 
     started = time.perf_counter()
     special_tokens = list(dict.fromkeys(special_token))
@@ -94,31 +92,17 @@ def _train_command(
             else:
                 meter.update("learning merges", n, n_merges, unit="merges")
 
-        if has_documents:
-            # <|endoftext|> in a text separates words as well as it separates documents.
-            pieces = cut_pieces(
-                iter_pieces(files, errors=errors, text_field=text_field, allow_end_of_text=True),
-                special_tokens,
-            )
-            vocab, merges = train_bpe_from_documents(
-                (piece for piece, _ in pieces),
-                vocab_size,
-                special_tokens,
-                n_threads=threads,
-                on_progress=show,
-                max_token_bytes=max_token_bytes,
-            )
-        else:
-            vocab, merges = train_bpe(
-                files,
-                vocab_size,
-                special_tokens,
-                n_threads=threads,
-                errors=errors,
-                on_progress=show,
-                max_token_bytes=max_token_bytes,
-                sample_bytes=sample,
-            )
+        vocab, merges = train_bpe(
+            files,
+            vocab_size,
+            special_tokens,
+            n_threads=threads,
+            errors=errors,
+            on_progress=show,
+            max_token_bytes=max_token_bytes,
+            sample_bytes=sample,
+            text_field=text_field,
+        )
         Tokenizer(vocab, merges, special_tokens).save(out, replace=overwrite, is_locked=True)
     of = "" if n_read_bytes == n_text_bytes else f"a sample of {n_read_bytes:,} bytes of "
     print(

@@ -150,6 +150,61 @@ def test_bad_lines_of_jsonl_are_named(tmp_path: Path, line: str, message: str) -
         documents(path)
 
 
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ('{"text": "x", "id": ' + "1" * 5000 + "}", "x"),
+        ('{"text": "x", "id": [-' + "9" * 9000 + ", 1e99999, NaN]}", "x"),
+        ('{"id": {"text": 1}, "text": "y"}', "y"),
+    ],
+)
+def test_values_beside_the_text_may_be_anything(tmp_path: Path, line: str, text: str) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "good"}\n' + line)
+    assert documents(tmp_path / "a.jsonl") == ["good", text]
+
+
+@pytest.mark.parametrize(
+    "deep", ["[" * 99_999 + "]" * 99_999, '{"a":' * 99_999 + "1" + "}" * 99_999]
+)
+@pytest.mark.parametrize("digits", ["1", "1" * 5000])
+def test_a_line_that_is_nested_too_deeply_is_named(tmp_path: Path, deep: str, digits: str) -> None:
+    line = f'{{"text": "x", "id": {digits}, "tree": {deep}}}'
+    (tmp_path / "a.jsonl").write_text('{"text": "good"}\n' + line)
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 2: .* nested too deeply to be read"):
+        documents(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize("packed", PACK)
+@pytest.mark.parametrize("first", ["", "\n", '{"text": "zero"}\n'])
+def test_a_byte_order_mark_before_the_first_line_is_no_json(
+    tmp_path: Path, packed: str, first: str
+) -> None:
+    path = tmp_path / f"a.jsonl{packed}"
+    path.write_bytes(PACK[packed](b"\xef\xbb\xbf" + f'{first}{{"text": "one"}}'.encode()))
+    assert documents(path, block_bytes=2) == [*(["zero"] if "zero" in first else []), "one"]
+    path.write_bytes(PACK[packed](b'{"text": "one"}\n\xef\xbb\xbf{"text": "two"}'))
+    with pytest.raises(ValueError, match=r"line 2: expected a JSON object, got broken JSON"):
+        documents(path)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_an_end_of_text_inside_a_text_is_refused_or_ends_a_document(
+    tmp_path: Path, kind: str
+) -> None:
+    rows = ["one", f"two{SEPARATOR}three", f"{SEPARATOR} four{SEPARATOR}"]
+    path = tmp_path / f"a.{kind}"
+    if kind == "jsonl":
+        path.write_text("\n".join(json.dumps({"body": row}) for row in rows))
+    else:
+        pyarrow = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table({"body": rows}), path)
+    unit = {"jsonl": "line 2: the field", "parquet": "row 2: the column"}[kind]
+    with pytest.raises(ValueError, match=rf"a\.{kind}, {unit} 'body' has <.*--allow-end-of-text"):
+        documents(path, text_field="body")
+    allowed = documents(path, text_field="body", allow_end_of_text=True)
+    assert allowed == ["one", "two", "three", " four"]
+
+
 def test_lone_surrogates_are_replaced_on_wish(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(r'{"text": "a\ud800b\ud83e\udd8a"}')
