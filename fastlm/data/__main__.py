@@ -1,6 +1,5 @@
 """The command line of fastlm.data, which turns a text into a folder of token files."""
 
-import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,8 +68,7 @@ def _prepare(
 
 
 def _say(line: str) -> None:
-    with contextlib.suppress(OSError):  # where nobody reads any more, the work goes on
-        print(line, file=sys.stderr)
+    print(line, file=sys.stderr)
 
 
 ARGUMENTS = {"prepare": _prepare}
