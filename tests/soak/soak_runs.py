@@ -126,6 +126,11 @@ def test_a_killed_process_of_fsdp_ends_all_and_the_run_goes_on(data, tmp_path):
     check_one_ends_all(signal.SIGKILL, "fsdp", data, tmp_path / "run")
 
 
+def test_a_process_whose_terminal_hangs_up_ends_all_and_the_run_goes_on(data, tmp_path):
+    """test_ranks.py has SIGTERM."""
+    check_one_ends_all(signal.SIGHUP, "ddp", data, tmp_path / "run")
+
+
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_four_processes_train_as_one(parallel, data, tmp_path):
     """test_ranks.py has two."""
