@@ -144,7 +144,7 @@ def test_validations_of_all_micro_batches_are_alike(data, tmp_path, monkeypatch)
 
 def test_validations_that_do_not_fit_are_of_the_micro_batch(card):
     card(4)
-    config = recipe("tiny", compile=False, micro_batch=2)
+    config = dataclasses.replace(recipe("tiny", micro_batch=2), compile=False)
     plan = plan_memory(config, CUDA, bf16=True)
     windows = memory.VALIDATION_TOKENS // config.model.context_length
     assert memory.plan_validation(config, plan, CUDA, bf16=True) == windows > 2
