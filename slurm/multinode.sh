@@ -39,7 +39,7 @@ rm -f "$out/summary.json" # an earlier job of this run wrote it
 srun --wait=180 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" "$python" -m torch.distributed.run \
   --nnodes="$SLURM_NNODES" --nproc-per-node="$processes" --rdzv-id="$SLURM_JOB_ID" \
   --rdzv-backend=c10d --rdzv-endpoint="$first_node:$((20000 + SLURM_JOB_ID % 10000))" \
-  --signals-to-handle=SIGTERM,SIGINT,SIGUSR1,SIGUSR2 \
+  --signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGXCPU,SIGUSR1,SIGUSR2 \
   -m fastlm.train --recipe "${RECIPE:-leaderboard}" --data "$data" --out "$out" \
   --resume auto --time-budget "${TIME_BUDGET:-85m}" --compile --bf16 "$@" &
 child=$!

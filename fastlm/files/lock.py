@@ -5,6 +5,7 @@ import errno
 import os
 import platform
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,13 +78,17 @@ def _try_lock(lock: Path) -> int | None:
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
         try:
-            with contextlib.suppress(OSError):
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    os.close(handle)
-                    return None
-                # Other errors mean that the file system has no locks: processes are not detected.
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                return None
+            except OSError as error:
+                warnings.warn(
+                    f"this file system has no locks ({error.strerror}): a second process that "
+                    "writes to the same place is not noticed",
+                    stacklevel=2,
+                )
             if _is_at(handle, lock):
                 with contextlib.suppress(OSError):  # on a full disk the lock stays empty
                     os.ftruncate(handle, 0)

@@ -18,7 +18,7 @@ from fastlm.optim.averaging import WeightAverage
 from fastlm.optim.groups import build_optimizers
 from fastlm.optim.rows import RowAdaGrad
 from fastlm.train.loggers import check_logger
-from fastlm.train.micro_batch import MemoryPlan, plan_memory
+from fastlm.train.micro_batch import MemoryPlan, plan_memory, plan_validation
 from fastlm.train.row_loss import RowLoss
 from fastlm.train.tying import Tie, tie
 
@@ -53,6 +53,8 @@ class Parts:
     """A network and everything that trains it."""
 
     memory: MemoryPlan
+    validation_batch: int
+    """Windows per batch of a validation."""
     model: TransformerLM
     optimizers: list[Stepper | RowAdaGrad]
     tie: Tie | None
@@ -83,8 +85,17 @@ def assemble(config: TrainConfig, setup: Setup, ranks: Ranks) -> Parts:
         n_ranks=ranks.size,
         is_fsdp=ranks.is_fsdp,
     )
+    windows = plan_validation(
+        config,
+        memory,
+        device,
+        bf16=setup.compute_dtype == torch.bfloat16,
+        keeps_logits=ops.linear_cross_entropy is torch_ops.linear_cross_entropy,
+    )
     # The device with the least free memory decides for all.
-    size, checkpointed = ranks.largest(-memory.micro_batch, memory.checkpoint_activations)
+    size, checkpointed, windows_at_once = ranks.largest(
+        -memory.micro_batch, memory.checkpoint_activations, -windows
+    )
     memory = memory._replace(micro_batch=-int(size), checkpoint_activations=bool(checkpointed))
     # FSDP gathers and frees parameters between layers, so the whole step cannot be one graph.
     scope = "block" if ranks.is_fsdp else config.compile_scope
@@ -129,6 +140,7 @@ def assemble(config: TrainConfig, setup: Setup, ranks: Ranks) -> Parts:
     is_added_up = ranks.size > 1 and not ranks.is_fsdp
     return Parts(
         memory=memory,
+        validation_batch=-int(windows_at_once),
         model=model,
         optimizers=optimizers,
         tie=tied,

@@ -26,6 +26,10 @@ MARGIN_BYTES = 512 << 20
 memory is measured, and --memory gives the size of a card without subtracting them."""
 
 
+VALIDATION_TOKENS = 4096
+"""Tokens per batch of a validation: a CPU is as fast as with more, and a signal waits for it."""
+
+
 class OutOfMemory(RuntimeError):
     """A step needs more memory than the device has; the message says what to do."""
 
@@ -114,6 +118,33 @@ def plan_memory(
             "--micro-batch 1"
         )
     )
+
+
+def plan_validation(
+    config: TrainConfig,
+    plan: MemoryPlan,
+    device: torch.device,
+    *,
+    bf16: bool,
+    keeps_logits: bool = True,
+) -> int:
+    """Choose the windows per batch of a validation; call it before anything is on the device.
+
+    They do not depend on the micro-batch, so that runs of the same network validate at the same
+    speed: their losses are compared after equal seconds. Only a compiled step keeps the
+    micro-batch, because another size would be compiled again, and so does one where more does not
+    fit.
+
+    Args:
+        plan: the micro-batch of the run; the others are those of plan_memory().
+    """
+    windows = max(1, VALIDATION_TOKENS // config.model.context_length)
+    if config.compile:
+        return plan.micro_batch
+    config = dataclasses.replace(config, checkpoint_activations=plan.checkpoint_activations)
+    needed = step_memory(config, windows, bf16=bf16, keeps_logits=keeps_logits).total
+    fits = needed <= max(plan.needed, usable_memory(config, device))
+    return windows if fits else plan.micro_batch
 
 
 def _fits(

@@ -93,6 +93,7 @@ class Trainer:
         self.device, self.ranks = setup.device, ranks or Ranks()
         parts = assemble(config, setup, self.ranks)
         self.memory, self.micro_batch = parts.memory, parts.memory.micro_batch
+        self.validation_batch = parts.validation_batch
         self.model, self.optimizers, self.tie = parts.model, parts.optimizers, parts.tie
         self.parameters, self.average = parts.parameters, parts.average
         self.loss, self.gradient_sum = parts.loss, parts.gradient_sum
@@ -209,7 +210,7 @@ class Trainer:
             self.loss,
             self.data.val.tokens,
             context_length=self.config.model.context_length,
-            batch_size=self.micro_batch,
+            batch_size=self._validation_batch(max_tokens),
             device=self.device,
             max_tokens=max_tokens,
             check=check,
@@ -219,6 +220,15 @@ class Trainer:
         if max_tokens is not None:
             self.evaluated_step = self.step
         return result
+
+    def _validation_batch(self, max_tokens: int | None) -> int:
+        """Windows per batch, at most one process's share: a batch is padded to its full size."""
+        if self.config.compile:
+            return self.validation_batch
+        n_tokens = len(self.data.val.tokens) - 1
+        n_tokens = n_tokens if max_tokens is None else min(max_tokens, n_tokens)
+        share = -(-n_tokens // (self.config.model.context_length * self.ranks.size))
+        return max(1, min(self.validation_batch, share))
 
     def use_average(self) -> int:
         """Make the weight average the model; returns how many sets of weights are in it."""

@@ -157,6 +157,9 @@ def test_without_locks_all_else_holds(kind, tmp_path, monkeypatch):
         monkeypatch.setattr(lock, "fcntl", None)
     else:
         monkeypatch.setattr(fcntl, "flock", refuse)
+        with pytest.warns(UserWarning, match=r"no locks \(No locks available\): a second process"):
+            make_file(tmp_path / "other")
+        (tmp_path / "other").unlink()
     make_file(tmp_path / "file")
     make_folder(tmp_path / "folder")
     for maker, name in ((make_file, "file"), (make_folder, "folder")):

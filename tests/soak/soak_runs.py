@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,8 +17,8 @@ from kill_while_saving import kill_while_saving
 from mutations import check_is_seen
 from rank_runs import FLAGS, assert_close, check_one_ends_all
 from resumed_runs import N_STEPS, OPTIM, UNTIED, check_every_step
-from short_runs import assert_equal_runs
-from signalled_runs import run_with_signals
+from short_runs import assert_equal_runs, train_rows
+from signalled_runs import COMMAND, run_with_signals
 
 from fastlm.devices import hardware
 from fastlm.train.signals import SAVED
@@ -41,6 +42,33 @@ def test_fifty_signals_at_random_moments(data, tmp_path):
         assert_equal_runs(run, tmp_path / "whole")
     print(f"{codes.count(SAVED)} of 50 signals stopped a run, the others came after its end")
     assert codes.count(SAVED) > 30
+
+
+@pytest.mark.parametrize("where", ["2>/dev/full", "2>&- >&- <&-", "2>&1 | head -2 >/dev/null"])
+def test_output_that_goes_away_ends_no_run(where, data, tmp_path):
+    """test_output.py does without a process."""
+    run = shlex.join([*COMMAND, "--data", str(data), "--out", str(tmp_path / "run")])
+    script = f"{run}; echo $? >{shlex.quote(str(tmp_path / 'code'))}"
+    subprocess.run(["bash", "-c", f"({script}) {where}"], cwd=ROOT, check=True, timeout=600)
+    assert (tmp_path / "code").read_text() == "0\n"
+    assert json.loads((tmp_path / "run/summary.json").read_text())["finished"]
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGXCPU"])
+def test_under_nohup_a_run_goes_on_and_otherwise_it_saves(name, data, tmp_path):
+    """test_signals.py does without a process."""
+    words = [*COMMAND, "--data", str(data)]
+    for out, is_ignored in (("nohup", True), ("plain", False)):
+        handler = signal.SIG_IGN if is_ignored else signal.SIG_DFL
+        run = subprocess.Popen(
+            [*words, "--out", str(tmp_path / out)],
+            cwd=ROOT,
+            preexec_fn=lambda handler=handler: signal.signal(signal.Signals[name], handler),
+        )
+        while run.poll() is None and len(train_rows(tmp_path / out)) < 20:
+            time.sleep(0.05)
+        run.send_signal(signal.Signals[name])
+        assert run.wait(timeout=600) == (0 if is_ignored else SAVED)
 
 
 def test_signals_while_compiling(data, tmp_path):
@@ -100,6 +128,11 @@ def test_two_processes_compiled_train_as_uncompiled(parallel, data, tmp_path):
 def test_what_happens_to_one_process_ends_all_and_the_run_goes_on(number, parallel, data, tmp_path):
     """test_ranks.py has DDP, killed."""
     check_one_ends_all(number, parallel, data, tmp_path / "run")
+
+
+def test_a_process_whose_terminal_hangs_up_ends_all_and_the_run_goes_on(data, tmp_path):
+    """test_ranks.py has SIGTERM."""
+    check_one_ends_all(signal.SIGHUP, "ddp", data, tmp_path / "run")
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])

@@ -37,7 +37,8 @@ def test_a_budget_that_is_gone_before_the_first_step_is_not_a_finished_run(data,
     (error,) = [line for line in told.splitlines() if line.startswith("error: ")]
     assert error.startswith("error: no step fits the time budget of 50.0 s, nothing was trained: ")
     assert " s for the start, " in error
-    assert " s for the last step, validation and checkpoint; give a longer --time-budget" in error
+    assert " s for the last step, validation and checkpoint" in error
+    assert error.endswith("; give a longer --time-budget")
     assert told.splitlines()[-1] == "0 steps, 0 tokens; stopped by the time budget"
     assert not list(RunFiles(run).checkpoints.glob("*"))
     assert not RunFiles(run).sample.exists()

@@ -14,6 +14,7 @@ from fastlm.devices import hardware
 from fastlm.devices.hardware import free_memory
 from fastlm.train import micro_batch as memory
 from fastlm.train import train
+from fastlm.train import trainer as trainer_module
 from fastlm.train.command import TrainArguments
 from fastlm.train.micro_batch import OutOfMemory, plan_memory, usable_memory
 from fastlm.train.trainer import Trainer
@@ -117,6 +118,38 @@ def test_a_card_is_never_filled_beyond_what_is_free(card):
     card(24)
     config = recipe("baseline", memory=48.0)
     assert usable_memory(config, CUDA) == usable_memory(recipe("baseline"), CUDA)
+
+
+def test_validations_of_all_micro_batches_are_alike(data, tmp_path, monkeypatch):
+    """They take equally long, and their losses are the same bit for bit."""
+    sizes = []
+    evaluate = trainer_module.evaluate_loss
+
+    def counted(*args, batch_size, **options):
+        sizes.append(batch_size)
+        return evaluate(*args, batch_size=batch_size, **options)
+
+    monkeypatch.setattr(trainer_module, "evaluate_loss", counted)
+    found = []
+    for size in (1, 8):
+        run = short_runs.new_run(short_runs.config(data, micro_batch=size), tmp_path)
+        found.append([run.trainer.evaluate(n).loss for n in (512, 5000, None)])
+    assert found[0] == found[1]
+    n_windows = -(-(len(run.trainer.data.val.tokens) - 1) // 32)
+    assert n_windows < 128
+    assert sizes == 2 * [512 // 32, min(n_windows, -(-5000 // 32)), n_windows]
+    run = short_runs.new_run(short_runs.config(data, micro_batch=2, compile=True), tmp_path)
+    assert run.trainer._validation_batch(None) == 2  # another size would be compiled
+
+
+def test_validations_that_do_not_fit_are_of_the_micro_batch(card):
+    card(4)
+    config = dataclasses.replace(recipe("tiny", micro_batch=2), compile=False)
+    plan = plan_memory(config, CUDA, bf16=True)
+    windows = memory.VALIDATION_TOKENS // config.model.context_length
+    assert memory.plan_validation(config, plan, CUDA, bf16=True) == windows > 2
+    card(0.6)
+    assert memory.plan_validation(config, plan, CUDA, bf16=True) == 2
 
 
 @pytest.mark.parametrize("batch_size", [10**9, 10**30, 999_999_937, 1, 48, 97, 720])

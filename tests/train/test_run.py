@@ -470,6 +470,43 @@ def test_starts_at_once_get_folders_of_their_own(data, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("flags", [["--profile"], []], ids=str)
+def test_a_start_that_is_stopped_leaves_no_folder_and_names_none(
+    flags, data, tmp_path, monkeypatch, capsys
+):
+    def stopped(*_, **__):
+        assert list((tmp_path / "out").iterdir())
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("it went on")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fastlm.train.profiling.profile_run", stopped)
+    monkeypatch.setattr(run_module, "_open_record", stopped)
+    with pytest.raises(SystemExit) as left:
+        main(["--recipe", "tiny", "--data", str(data), "--device", "cpu", *flags])
+    assert left.value.code == 75
+    told = capsys.readouterr().err
+    assert "stopped by SIGTERM before" in told
+    assert "--out" not in told
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_a_run_that_is_stopped_before_its_first_step_names_its_folder(
+    data, tmp_path, monkeypatch, capsys
+):
+    def stopped(*_):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(run_module, "begin", stopped)
+    run = tmp_path / "my run"
+    with pytest.raises(SystemExit) as left:
+        main(["--recipe", "tiny", "--data", str(data), "--device", "cpu", "--out", str(run)])
+    assert left.value.code == 75
+    told = capsys.readouterr().err
+    assert f"by SIGINT before the first step; go on with --resume auto --out '{run}'" in told
+    assert (run / "config.json").exists()
+
+
 @pytest.mark.parametrize("is_small", [True, False])
 def test_only_small_token_files_are_read_before_the_run_begins(
     is_small, data, tmp_path, monkeypatch

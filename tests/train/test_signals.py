@@ -121,22 +121,19 @@ def test_the_end_of_an_earlier_job_ends_no_run(monkeypatch):
 
 
 def signal_in_validation(number: int, monkeypatch) -> None:
-    """Send a signal before the second batch of the run's validation of this number."""
+    """Send a signal before the first batch of the run's validation of this number."""
     n_validations = 0
 
     def evaluate(*args, check, **kwargs):
         nonlocal n_validations
         n_validations += 1
-        n_calls = 0
 
-        def check_twice():
-            nonlocal n_calls
-            n_calls += 1
-            if n_validations == number and n_calls == 2:
+        def signalled_check():
+            if n_validations == number:
                 signal.raise_signal(signal.SIGUSR1)
             check()
 
-        return evaluate_loss(*args, check=check_twice, **kwargs)
+        return evaluate_loss(*args, check=signalled_check, **kwargs)
 
     monkeypatch.setattr("fastlm.train.trainer.evaluate_loss", evaluate)
 
