@@ -6,11 +6,12 @@ and a terminal that lacks a character must not end a text.
 
 import contextlib
 import io
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, TextIO, cast
+
+from fastlm.files.nowhere import open_closed_streams, point_to_nowhere
 
 
 class OutputLostError(Exception):
@@ -53,9 +54,7 @@ class ToleratedStream:
             return
         self.failure = error
         with contextlib.suppress(OSError, ValueError):  # a stream in memory has no descriptor
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+            point_to_nowhere(self._stream.fileno())
 
     @property
     def buffer(self) -> "_Bytes":
@@ -89,7 +88,7 @@ def tolerated() -> Iterator[None]:
     Characters that the encoding of a stream lacks are escaped. Warnings are shown as one line.
     """
     before = sys.stdout, sys.stderr, warnings.showwarning
-    _open_closed_descriptors()
+    open_closed_streams()
     nowhere = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name) or nowhere
@@ -102,18 +101,6 @@ def tolerated() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr, warnings.showwarning = before
-
-
-def _open_closed_descriptors() -> None:
-    """Open the null device in place of closed standard streams.
-
-    Otherwise the next file that is opened gets such a number, and what is printed goes into it.
-    """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
