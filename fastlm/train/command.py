@@ -17,7 +17,7 @@ from fastlm.config import PathText, TrainConfig
 from fastlm.config.recipes import load_recipe
 from fastlm.files import disk
 from fastlm.files.step_folders import is_checkpoint
-from fastlm.runs.given import check_prepared, check_run, run_of
+from fastlm.runs.given import check_new_run, check_prepared, check_run, run_of
 from fastlm.runs.record import RunRecord
 from fastlm.train import signals
 
@@ -139,6 +139,8 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     arguments = _parsed(argv)
     if arguments.config.data.path:
         check_prepared(Path(arguments.config.data.path))
+    if arguments.out is not None and arguments.resume is None:
+        check_new_run(arguments.out)
     # Slow imports come after the flags are parsed.
     from fastlm.data.prepared import open_prepared
     from fastlm.devices.hardware import configure_cuda
