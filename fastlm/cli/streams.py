@@ -5,6 +5,7 @@ and a terminal that lacks a character must not end a text.
 """
 
 import contextlib
+import errno
 import io
 import sys
 import warnings
@@ -13,13 +14,15 @@ from typing import Any, BinaryIO, TextIO, cast
 
 from fastlm.files.nowhere import open_closed_streams, point_to_nowhere
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class OutputLostError(Exception):
     """Standard output is lost, so that a command that only prints may end."""
 
 
 class ToleratedStream:
-    """A text stream on which writing never fails: after the first failure, text is dropped.
+    """A text stream on which writing never fails: text that cannot be written is dropped.
 
     All other attributes are those of the stream, but for `buffer`, which raises OutputLostError.
     """
@@ -49,10 +52,13 @@ class ToleratedStream:
             self.lose(error)
 
     def lose(self, error: OSError | ValueError) -> None:
-        """Drop everything from now on, also what other code writes to the descriptor."""
-        if self.failure is not None:
-            return
-        self.failure = error
+        """Note the first error; unless a disk is full for now, drop everything from now on."""
+        self.failure = self.failure or error
+        if getattr(error, "errno", None) not in _FULL:
+            self.drop()
+
+    def drop(self) -> None:
+        """Drop what is written from now on, also what other code writes to the descriptor."""
         with contextlib.suppress(OSError, ValueError):  # a stream in memory has no descriptor
             point_to_nowhere(self._stream.fileno())
 
@@ -97,10 +103,14 @@ def tolerated() -> Iterator[None]:
         setattr(sys, name, cast(TextIO, ToleratedStream(stream)))
     if not sys.warnoptions:  # who asks for warnings wants all of them, with their places
         warnings.showwarning = _show_warning
+    ours = sys.stdout, sys.stderr
     try:
         yield
     finally:
         sys.stdout, sys.stderr, warnings.showwarning = before
+        for stream in ours:
+            if getattr(stream, "failure", None) is not None:
+                stream.drop()  # type: ignore[attr-defined]  # Python flushes it once more
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
