@@ -61,6 +61,24 @@ def check_run(path: Path, *, is_saved: bool = True) -> None:
         )
 
 
+def check_new_run(folder: Path) -> None:
+    """Check that a run can begin in a folder.
+
+    Raises:
+        FileExistsError: if the folder holds a run.
+        NotADirectoryError: if a file has its path, or that of a parent.
+    """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise NotADirectoryError(f"{place} is a file: give another --out")
+    if RunFiles(folder).config.is_file():
+        state = state_of(folder)
+        goes_on = "" if state.name == "imported" else ", or --resume auto to continue it"
+        raise FileExistsError(
+            f"{folder} already holds a run, which is {state.name}: give another --out{goes_on}"
+        )
+
+
 def nothing_to_go_on_from(folder: Path) -> FileNotFoundError:
     """The error for a run that was named to go on and has no checkpoint."""
     anew = pasted("--resume", "auto", "--out", folder)

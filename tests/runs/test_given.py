@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastlm.config import TrainConfig
-from fastlm.runs.given import check_model_folder, check_prepared, check_run
+from fastlm.runs.given import check_model_folder, check_new_run, check_prepared, check_run
 from fastlm.runs.record import RunRecord
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,10 +105,22 @@ def test_where_a_model_of_another_tool_is_expected(here):
             check_model_folder(Path(path))
 
 
+def test_where_a_run_is_to_begin(here):
+    for path in ("new/run", "empty", "data/mine"):
+        check_new_run(Path(path))
+    with pytest.raises(
+        FileExistsError, match=r"runs/b already holds a run, which is running: .* --resume auto"
+    ):
+        check_new_run(Path("runs/b"))
+    for path in ("other.bin", "other.bin/x/y"):
+        with pytest.raises(NotADirectoryError, match=r"^other\.bin is a file: give another --out$"):
+            check_new_run(Path(path))
+
+
 WRONG_PATHS = [
     "evaluate nowhere", "evaluate runs/a --data nowhere", "generate nowhere", "generate runs",
     "export nowhere --to hf --out x", "train --data nowhere", "train --resume nowhere",
-    "train --init-from nowhere", "sweep x --seeds 0 1 --data nowhere",
+    "train --init-from nowhere", "train --out runs/a", "train --out other.bin/x", "sweep x --seeds 0 1 --data nowhere",
     "data prepare nowhere --vocab-size 300 --out x", "tokenizer encode nowhere --tokenizer t --out x",
     "import model nowhere --out x", "import tokens --train no --val no --tokenizer no --out x",
     "import tokenizer nowhere --out x", "accounting tiny --runs nowhere", "report nowhere",
