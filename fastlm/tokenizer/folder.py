@@ -229,7 +229,7 @@ def write_tokenizer(
     is_locked: bool = False,
 ) -> None:
     """Write the files of a tokenizer, as documented at Tokenizer.save."""
-    folder = Path(folder)
+    folder = find(Path(folder)).path  # so that "new/.." is the folder that it will be
     files = {
         VOCAB_FILE: _json(gpt2.printable_vocab(vocab, special_tokens)),
         MERGES_FILE: gpt2.format_merges(merges).encode(),
@@ -250,7 +250,8 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
 
 
 def own_files(folder: Path) -> list[Path]:
-    """Return the files in a folder that are of a tokenizer."""
+    """Return the files in a folder, by whatever name, that are of a tokenizer."""
+    folder = find(folder).path
     return [folder / name for name in _READ_IN_A_FOLDER if os.path.lexists(folder / name)]
 
 
