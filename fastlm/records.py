@@ -13,7 +13,7 @@ from fastlm import cli
 from fastlm.accounting import count_parameters
 from fastlm.config import TrainConfig
 from fastlm.files import disk
-from fastlm.runs.found import number, read_log, try_read_object
+from fastlm.runs.found import is_run, number, read_log, try_read_object
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles, SweepFiles
 from fastlm.runs.state import state_of
@@ -41,7 +41,8 @@ def keep(folder: Path, to: Path) -> Path:
     for run in runs:
         _check(run)
     target = to / folder.resolve().name
-    disk.check_folder(target)
+    for path in (to, target):
+        disk.check_folder(path)
     if target.exists() and target.samefile(folder):
         raise ValueError(f"{folder} is its own record: give another folder --to")
     is_sweep = folder not in runs
@@ -98,7 +99,8 @@ def _runs_in(folder: Path) -> list[Path]:
 
 
 def _runs_below(folder: Path, pattern: str) -> list[Path]:
-    return sorted(path for path in folder.glob(pattern) if RunRecord(path).exists)
+    found = (path for path in folder.glob(pattern) if RunRecord(path).exists)
+    return sorted(path for path in found if is_run(path))  # other tools have a config.json too
 
 
 def _check(run: Path) -> None:

@@ -97,6 +97,9 @@ def test_files_of_others_are_no_record_and_stay(tmp_path):
     assert (to / "a/curve.png").read_bytes() == b"drawn again"
     with pytest.raises(ValueError, match="is its own record"):
         records.main([str(run), "--to", str(tmp_path)])
+    (to / "model").mkdir()
+    (to / "model/config.json").write_text('{"architectures": []}')  # of another tool
+    records.main(["--to", str(to)])
     page = to / "README.md"
     page.write_text(page.read_text().replace(records._END, "") + "My notes.\n")
     with pytest.raises(ValueError, match="has the begin of the table but not its end"):

@@ -64,16 +64,30 @@ def fetch_dataset(
     """
     disk.check_folder(out)
     _check_is_same_dataset(name, out)
+    urls = {file_name: f"{base_url.rstrip('/')}/{p}" for file_name, p in DATASETS[name].items()}
+    for file_name, url in urls.items():
+        _check_can_be_fetched(url, out / file_name)  # all of them, before hours of the first
     folders.make_folder(out)
     for file_name, path in DATASETS[name].items():
-        url = f"{base_url.rstrip('/')}/{path}"
-        target = out / file_name
+        url, target = urls[file_name], out / file_name
         compression = Path(path).suffix
         if compression in COMPRESSIONS:
             _fetch_packed(url, target, out / (file_name + compression), on_progress)
         else:
             fetch(url, target, on_progress=on_progress, is_data=True)
     return out
+
+
+def _check_can_be_fetched(url: str, target: Path) -> None:
+    """Raise an OSError if a file of a data set cannot be made, or would replace one of others."""
+    if _is_finished(target, url, None):
+        return
+    compression = Path(url).suffix
+    packed = target.with_name(target.name + compression)
+    is_packed = compression in COMPRESSIONS
+    is_ours = is_packed and packed.name in _read_records(packed.parent)  # it may be unpacked
+    disk.check_new_file(target, replace=_is_as_fetched(target) or is_ours)
+    resumed.check_resumed_file(packed if is_packed else target, made_of=["url"], replace=True)
 
 
 def _check_is_same_dataset(name: str, out: Path) -> None:

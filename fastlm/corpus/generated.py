@@ -64,6 +64,8 @@ def make_stories(
     }
     card = read_object_or_empty(out / "corpus.json")
     is_asked = asked.items() <= card.items()
+    for name in (*texts, "corpus.json"):
+        disk.check_new_file(out / name, replace=True)  # all of them, before the first is made
     found = {name: _hash(out / name) for name in texts if (out / name).is_file()}
     if is_asked and found == {name: _made(card, name)[0] for name in texts}:
         print(f"{out}: the stories are there already", file=sys.stderr)

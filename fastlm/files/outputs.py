@@ -17,9 +17,9 @@ def check_not_read(outputs: Iterable[StrPath], inputs: Iterable[StrPath]) -> Non
     Raises:
         ValueError: with the name of the output.
     """
-    read = [Path(path).resolve() for path in inputs]
+    read = [Path(os.path.realpath(path)) for path in inputs]
     for out in outputs:
-        found = Path(out).resolve()
+        found = Path(os.path.realpath(out))
         if not found.exists():
             continue
         for path in read:

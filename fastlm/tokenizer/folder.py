@@ -13,7 +13,7 @@ from typing import Any
 
 from fastlm.files import disk
 from fastlm.files.destination import entries, find
-from fastlm.files.json_files import to_json
+from fastlm.files.json_files import read_object_or_empty, to_json
 from fastlm.files.paths import StrPath
 from fastlm.tokenizer.formats import gpt2, hugging_face, tiktoken
 from fastlm.tokenizer.tables import Tables, make_tables, pack_tables, unpack_tables
@@ -24,7 +24,7 @@ SPECIAL_FILE, HUGGING_FACE_FILE = "special_tokens.json", "tokenizer.json"
 TABLES_FILE = "tables.npz"
 
 RANKS_FILE, ENCODING_FILE = "ranks.tiktoken", "encoding.json"
-ADDED_FILE = "added_tokens.json"
+ADDED_FILE, CONFIG_FILE = "added_tokens.json", "tokenizer_config.json"
 
 # The rank files of tiktoken's encodings that use GPT-2's pattern.
 _KNOWN_RANKS = ("gpt2", "r50k_base", "p50k_base")
@@ -62,6 +62,7 @@ def _read_folder(path: Path) -> tuple[Tables, str | None]:
     pair = next((pair for pair in _PAIRS if all((path / name).is_file() for name in pair)), None)
     if (path / SPECIAL_FILE).is_file() and pair is not None:
         return _read_own(path, *pair)
+    _check_config(path / CONFIG_FILE)
     # It says more than the pair of files beside it, such as another pattern than GPT-2's.
     if (path / HUGGING_FACE_FILE).is_file():
         return _read_tokenizer_json(path / HUGGING_FACE_FILE), None
@@ -151,6 +152,17 @@ def _read_pair(vocab_path: Path, merges_path: Path) -> Tables:
     return tables
 
 
+def _check_config(path: Path) -> None:
+    """Raise a ValueError if transformers would begin each text with a space, by its settings."""
+    config = read_object_or_empty(path) if path.is_file() else {}
+    is_gpt2 = config.get("tokenizer_class") in ("GPT2Tokenizer", "GPT2TokenizerFast")
+    if is_gpt2 and config.get("add_prefix_space"):
+        raise ValueError(
+            f"{path}: add_prefix_space must be false for this tokenizer to give the ids of "
+            "transformers: got true; use the files with transformers, or write it in the texts"
+        )
+
+
 def _read_added(path: Path) -> dict[str, int]:
     """Read the tokens that earlier versions of transformers kept beside GPT-2's two files."""
     if not path.is_file():
@@ -229,7 +241,7 @@ def write_tokenizer(
     is_locked: bool = False,
 ) -> None:
     """Write the files of a tokenizer, as documented at Tokenizer.save."""
-    folder = Path(folder)
+    folder = find(Path(folder)).path  # so that "new/.." is the folder that it will be
     files = {
         VOCAB_FILE: _json(gpt2.printable_vocab(vocab, special_tokens)),
         MERGES_FILE: gpt2.format_merges(merges).encode(),
@@ -250,7 +262,8 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
 
 
 def own_files(folder: Path) -> list[Path]:
-    """Return the files in a folder that are of a tokenizer."""
+    """Return the files in a folder, by whatever name, that are of a tokenizer."""
+    folder = find(folder).path
     return [folder / name for name in _READ_IN_A_FOLDER if os.path.lexists(folder / name)]
 
 

@@ -113,6 +113,7 @@ def check_encoded(out: Path, inputs: Iterable[Path], *, replace: bool) -> None:
     """
     if not out.parent.is_dir():
         raise FileNotFoundError(f"expected a folder {out.parent} to write in: make it first")
+    disk.check_new_file(out, replace=True)
     facts, part = facts_path_of(out), Path(f"{out}.part")
     check_not_read([out, facts, part, facts_path_of(part)], inputs)
     resumed.check_resumed_file(out, made_of=_NOTED, replace=replace)

@@ -302,6 +302,13 @@ def test_finished_stories_are_kept_and_others_replaced_if_that_is_asked_for(
     assert (tmp_path / "valid.txt").stat().st_size >= 2000
 
 
+def test_what_is_in_the_way_of_the_last_story_is_told_before_the_first(tmp_path: Path) -> None:
+    (tmp_path / "valid.txt").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"valid\.txt is a folder"):
+        make_stories(tmp_path, n_bytes=1 << 50, valid_bytes=2000)
+    assert [path.name for path in tmp_path.iterdir()] == ["valid.txt"]
+
+
 def test_a_crash_while_stories_are_replaced_is_in_no_ones_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

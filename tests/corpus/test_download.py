@@ -565,6 +565,27 @@ def test_what_a_mirror_answers_in_place_of_a_text_is_no_data_set(
     assert (tmp_path / "train.txt").read_bytes() == texts[f"{name}/train.txt"]
 
 
+@pytest.mark.parametrize("name", ["tinystories", "owt"])
+@pytest.mark.parametrize("kind", ["file", "folder", "part", "link"])
+def test_what_is_in_the_way_of_the_last_file_is_told_before_the_first_is_fetched(
+    plan: Plan, tmp_path: Path, name: str, kind: str
+) -> None:
+    serve_datasets(plan)
+    mine = tmp_path / ("valid.txt.part" if kind == "part" else "valid.txt")
+    if (name, kind) == ("owt", "part"):
+        mine = tmp_path / "valid.txt.gz.part"
+    if kind == "folder":
+        mine.mkdir()
+    elif kind == "link":
+        mine.symlink_to(mine)
+    else:
+        mine.write_text("mine")
+    with pytest.raises(OSError, match=r"valid\.txt"):
+        fetch_dataset(name, tmp_path, base_url=plan.url)
+    assert plan.requests == []
+    assert [path.name for path in tmp_path.iterdir()] == [mine.name]
+
+
 def test_an_empty_text_that_was_packed_is_no_data_set(plan: Plan, tmp_path: Path) -> None:
     serve_datasets(plan)
     plan.files["/" + DATASETS["owt"]["train.txt"]] = gzip.compress(b"")

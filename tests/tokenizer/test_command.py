@@ -101,6 +101,29 @@ class TestCommands:
         assert Tokenizer.load(folder).vocab_size == 280
         assert (folder / "notes.md").read_text() == "mine"
 
+    def test_where_a_tokenizer_goes_is_known_before_the_work(self, tmp_path, monkeypatch):
+        """new/.. is the folder of new, which there is."""
+        (tmp_path / "text.txt").write_bytes(TEXT.encode())
+        monkeypatch.chdir(tmp_path)
+        main(["train", "text.txt", "--vocab-size", "280", "--out", "new/.."])
+        assert Tokenizer.load(tmp_path).vocab_size == 280
+        with pytest.raises(FileExistsError, match=r"new/\.\. is there already"):
+            main(["train", "text.txt", "--vocab-size", "280", "--out", "new/.."])
+
+    @pytest.mark.parametrize("out", ["", ".", "loop", "tokenizer", "-", "/dev/null"])
+    def test_what_is_no_name_of_a_token_file_is_refused(
+        self, out, tokenizer, tmp_path, monkeypatch, capfd
+    ):
+        (tmp_path / "text.txt").write_bytes(TEXT.encode())
+        tokenizer.save(tmp_path / "tokenizer")
+        (tmp_path / "loop").symlink_to("loop")
+        monkeypatch.chdir(tmp_path)
+        before = sorted(tmp_path.rglob("*"))
+        words = ["encode", "text.txt", "--tokenizer", "tokenizer", "--overwrite", "--out", out]
+        told = {"loop": "symbolic links: loop", "-": "standard output cannot be written to here"}
+        check_refused(lambda: main(words), told.get(out, "expected the name of a file"), capfd)
+        assert sorted(tmp_path.rglob("*")) == before
+
     def test_a_folder_in_which_a_tokenizer_is_made_is_locked(self, tmp_path, capfd, monkeypatch):
         """The second command is told so at once, and the first one's tokenizer is whole."""
         text, folder = tmp_path / "text.txt", tmp_path / "tokenizer"

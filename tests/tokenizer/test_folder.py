@@ -133,6 +133,22 @@ class TestAddedTokens:
         for text in ("a [PAD]dog", f"[PAD]{END}<|pad|> cat", "[PA D]", "a dog"):
             assert loaded.encode(text) == peer.encode(text, add_special_tokens=False), text
 
+    @pytest.mark.parametrize("adds_space", [False, True])
+    def test_a_space_that_transformers_would_add_is_refused(self, pair, adds_space):
+        transformers = pytest.importorskip("transformers")
+        folder, _ = pair
+        (folder / "tokenizer_config.json").write_text(
+            json.dumps({"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": adds_space})
+        )
+        peer = transformers.AutoTokenizer.from_pretrained(folder)
+        if not adds_space:
+            assert Tokenizer.load(folder).encode("cat") == peer.encode("cat")
+            return
+        with pytest.raises(ValueError, match="add_prefix_space must be false"):
+            Tokenizer.load(folder)
+        (folder / "tokenizer_config.json").unlink()
+        assert Tokenizer.load(folder).encode("cat") != peer.encode("cat")
+
     def test_another_id_than_that_of_the_vocabulary_is_refused(self, pair):
         folder, entries = pair
         (folder / "added_tokens.json").write_text(json.dumps({END: len(entries)}))
