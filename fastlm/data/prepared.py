@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from fastlm.corpus.documents import Errors
 from fastlm.corpus.text_files import is_pattern
-from fastlm.data.splits import SPLITS, Texts, UnusableTextError
+from fastlm.data.splits import SPLITS, VAL_FRACTION, Texts, UnusableTextError
 from fastlm.data.spool import STANDARD_INPUT, Format, Spool, spooled
 from fastlm.data.unfinished import begin, changed_keys, go_on, hash_split, tokenizer_of
 from fastlm.files import disk, resumed
@@ -147,7 +147,7 @@ def prepare(
     *,
     vocab_size: int | None = None,
     tokenizer: Path | None = None,
-    val_fraction: float = 0.01,
+    val_fraction: float = VAL_FRACTION,
     n_threads: int | None = None,
     replace: bool = False,
     text_field: str = "text",
@@ -238,7 +238,7 @@ def prepare(
                 stack.enter_context(disk.locked(out))
                 found = _look(out, source, replace=replace)  # it may be by now
         if found.is_up_to_date and found.is_maybe_other:
-            say(f"the texts have other paths or times than before: comparing them with {out}")
+            say(f"the texts are not known by their paths and times: comparing them with {out}")
             found = _compare_texts(out, texts, source, n_threads, replace=replace)
         if found.is_up_to_date:
             say(f"data in {out} is up to date")
@@ -455,10 +455,13 @@ def _fill(
     for split_name in SPLITS:
         split = splits[split_name]
         ratio = split["text_bytes"] / split["count"]
+        read_from = texts.spell(split_name)
+        if spool is not None:
+            read_from = read_from.replace(str(spool.path), "standard input")
         in_files = f" in {len(split['shards'])} files" if "shards" in split else ""
         say(
             f"{split_name}: {split['count']:,} tokens{in_files}, {split['documents']:,} documents, "
-            f"{ratio:.2f} bytes a token, from {texts.spell(split_name)}"
+            f"{ratio:.2f} bytes a token, from {read_from}"
         )
     if is_small(splits["val"]) and not texts.is_generated:
         say(
