@@ -292,14 +292,20 @@ def _check_vocab_size(
 def _identities(texts: Texts, spool: Spool | None) -> list[list[Any]]:
     """Return values that identify each file of a text and differ when the file changes.
 
-    They are the real path, the size, the time of the last change and the inode.
+    They are the real path, the size, the time of modification, the inode and, last, the time at
+    which the file system noted a change, which no program can set back.
     """
     return [
         spool.identity
         if spool is not None and path == spool.path
-        else [os.path.realpath(path), *identify(path)]
+        else [os.path.realpath(path), *identify(path), path.stat().st_ctime_ns]
         for path in texts.files
     ]
+
+
+def _lasting(identities: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Return what identifies files in the work, and does not change with their modes and links."""
+    return [list(identity[:4]) for identity in identities]
 
 
 class _Found(NamedTuple):
@@ -393,7 +399,7 @@ def _may_be_the_same(found: Any, wanted: Sequence[Sequence[Any]]) -> bool:
         if all(len(one) == 3 and isinstance(one[2], int) for one in found):
             return sum(one[1] for one in found) >= sum(one[1] for one in wanted)
         return len(found) == len(wanted) and all(
-            one == other or (len(one) == len(other) == 4 and one[1] == other[1])
+            one == other or (len(one) == len(other) == 5 and one[1] == other[1])
             for one, other in zip(found, wanted, strict=True)
         )
     except (TypeError, IndexError):
@@ -432,19 +438,20 @@ def _fill(
 ) -> None:
     """Make all files of a prepared folder, or those that an interrupted call did not make."""
     times = NoteTimes()
-    unfinished = go_on(part, source, times, say)
+    made_of = {**source, "files": _lasting(source["files"])}
+    unfinished = go_on(part, made_of, times, say)
     if unfinished is None:
         part.clear()
         if tokenizer is None:
             tokenizer = _train_tokenizer(texts, source["vocab_size"], n_threads, say)
-        unfinished = begin(part, source, tokenizer, times)
+        unfinished = begin(part, made_of, tokenizer, times)
     splits: dict[str, Facts] = {}
     for name in SPLITS:
         if not unfinished.is_whole(name):
             say(f"encoding {name}.bin")
         splits[name] = unfinished.write_split(texts, name, n_threads)
     for path, now, before in zip(
-        texts.files, _identities(texts, spool), source["files"], strict=True
+        texts.files, _lasting(_identities(texts, spool)), made_of["files"], strict=True
     ):
         if now != before:
             raise UnusableTextError(
