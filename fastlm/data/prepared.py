@@ -228,8 +228,6 @@ def prepare(
             errors=errors,
             allow_end_of_text=allow_end_of_text,
         )
-        for note in texts.notes:
-            say(note)
         source = {"files": _identities(texts, spool), **settings}
         found = _look(out, source, replace=replace)
         if not found.is_up_to_date or found.is_maybe_other:
@@ -237,6 +235,8 @@ def prepare(
             if spool is None:
                 stack.enter_context(disk.locked(out))
                 found = _look(out, source, replace=replace)  # it may be by now
+        for note in texts.notes:
+            say(note)
         if found.is_up_to_date and found.is_maybe_other:
             say(f"the texts are not known by their paths and times: comparing them with {out}")
             found = _compare_texts(out, texts, source, n_threads, replace=replace)
