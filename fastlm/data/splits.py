@@ -113,6 +113,7 @@ class Texts:
             "text_field": text_field,
             "errors": errors,
             "allow_end_of_text": allow_end_of_text,
+            "are_found": True,
         }
         self.notes = found.notes()
         for left, why in (
