@@ -81,6 +81,7 @@ def iter_pieces(
     allow_end_of_text: bool = False,
     block_bytes: int = _READ_BYTES,
     piece_characters: int = PIECE_CHARACTERS,
+    are_found: bool = False,
     first_file: int = 0,
     on_file: Callable[[int], object] = lambda number: None,
     say: Callable[[str], object] = lambda line: None,
@@ -91,18 +92,22 @@ def iter_pieces(
 
     Args:
         piece_characters: minimum size in characters of a piece that does not end its document.
+        are_found: the paths are files that find_texts returned, and are not looked at again.
         first_file: index of the file to begin with, if earlier files were read already.
         on_file: called with the index of each file before its first piece.
     """
     check_errors(errors)
     paths = [path] if isinstance(path, (str, Path)) else list(path)  # type: ignore[arg-type]
-    found = find_texts(paths)
-    for note in found.notes():
-        say(note)
-    for file in found.paths:
+    files = list(map(Path, paths))
+    if not are_found:
+        found = find_texts(paths)
+        files = found.paths
+        for note in found.notes():
+            say(note)
+    for file in files:
         if kind_of(file) == "parquet":
             check_parquet(file, text_field)
-    numbered = list(enumerate(found.paths))[first_file:]
+    numbered = list(enumerate(files))[first_file:]
     pieces = _pieces(
         numbered, on_file, errors, text_field, allow_end_of_text, block_bytes, piece_characters
     )

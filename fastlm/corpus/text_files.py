@@ -7,6 +7,7 @@ prepared data, runs and files of other kinds are passed over, and counted.
 
 import contextlib
 import fnmatch
+import functools
 import glob
 import os
 from collections import deque
@@ -208,6 +209,7 @@ class _Search:
         self._files: list[tuple[Path, bool]] = []
         self._kept: dict[object, str] = {}  # by real path, and by device and inode
         self._passed_over = PassedOver()
+        self._real_folder = functools.cache(os.path.realpath)  # that of many files is one
 
     def add(self, path: StrPath) -> None:
         given = Path(path)
@@ -260,7 +262,8 @@ class _Search:
         if folder.name.startswith(OURS):  # standard input is kept there
             folder = folder.parent
         self.roots.append(os.path.abspath(folder))
-        self._keep(path, os.path.realpath(path), is_given=True)
+        real = os.path.join(self._real_folder(path.parent), path.name)
+        self._keep(path, os.path.realpath(path) if path.is_symlink() else real, is_given=True)
 
     def _add_folder(self, base: Path, pattern: Sequence[str]) -> bool:
         """Add the files of a folder that match a pattern; return whether there are any."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from fastlm.corpus.documents import Errors
 from fastlm.corpus.text_files import is_pattern
-from fastlm.data.splits import SPLITS, Texts, UnusableTextError
+from fastlm.data.splits import SPLITS, VAL_FRACTION, Texts, UnusableTextError
 from fastlm.data.spool import STANDARD_INPUT, Format, Spool, spooled
 from fastlm.data.unfinished import begin, changed_keys, go_on, hash_split, tokenizer_of
 from fastlm.files import disk, resumed
@@ -145,7 +145,7 @@ def prepare(
     *,
     vocab_size: int | None = None,
     tokenizer: Path | None = None,
-    val_fraction: float = 0.01,
+    val_fraction: float = VAL_FRACTION,
     n_threads: int | None = None,
     replace: bool = False,
     text_field: str = "text",
@@ -226,8 +226,6 @@ def prepare(
             errors=errors,
             allow_end_of_text=allow_end_of_text,
         )
-        for note in texts.notes:
-            say(note)
         source = {"files": _identities(texts, spool), **settings}
         found = _look(out, source, replace=replace)
         if not found.is_up_to_date or found.is_maybe_other:
@@ -235,8 +233,10 @@ def prepare(
             if spool is None:
                 stack.enter_context(disk.locked(out))
                 found = _look(out, source, replace=replace)  # it may be by now
+        for note in texts.notes:
+            say(note)
         if found.is_up_to_date and found.is_maybe_other:
-            say(f"the texts have other paths or times than before: comparing them with {out}")
+            say(f"the texts are not known by their paths and times: comparing them with {out}")
             found = _compare_texts(out, texts, source, n_threads, replace=replace)
         if found.is_up_to_date:
             say(f"data in {out} is up to date")
@@ -291,14 +291,20 @@ def _check_vocab_size(
 def _identities(texts: Texts, spool: Spool | None) -> list[list[Any]]:
     """Return values that identify each file of a text and differ when the file changes.
 
-    They are the real path, the size, the time of the last change and the inode.
+    They are the real path, the size, the time of modification, the inode and, last, the time at
+    which the file system noted a change, which no program can set back.
     """
     return [
         spool.identity
         if spool is not None and path == spool.path
-        else [os.path.realpath(path), *identify(path)]
+        else [os.path.realpath(path), *identify(path), path.stat().st_ctime_ns]
         for path in texts.files
     ]
+
+
+def _lasting(identities: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Return what identifies files in the work, and does not change with their modes and links."""
+    return [list(identity[:4]) for identity in identities]
 
 
 class _Found(NamedTuple):
@@ -392,7 +398,7 @@ def _may_be_the_same(found: Any, wanted: Sequence[Sequence[Any]]) -> bool:
         if all(len(one) == 3 and isinstance(one[2], int) for one in found):
             return sum(one[1] for one in found) >= sum(one[1] for one in wanted)
         return len(found) == len(wanted) and all(
-            one == other or (len(one) == len(other) == 4 and one[1] == other[1])
+            one == other or (len(one) == len(other) == 5 and one[1] == other[1])
             for one, other in zip(found, wanted, strict=True)
         )
     except (TypeError, IndexError):
@@ -431,19 +437,20 @@ def _fill(
 ) -> None:
     """Make all files of a prepared folder, or those that an interrupted call did not make."""
     times = NoteTimes()
-    unfinished = go_on(part, source, times, say)
+    made_of = {**source, "files": _lasting(source["files"])}
+    unfinished = go_on(part, made_of, times, say)
     if unfinished is None:
         part.clear()
         if tokenizer is None:
             tokenizer = _train_tokenizer(texts, source["vocab_size"], n_threads, say)
-        unfinished = begin(part, source, tokenizer, times)
+        unfinished = begin(part, made_of, tokenizer, times)
     splits: dict[str, Facts] = {}
     for name in SPLITS:
         if not unfinished.is_whole(name):
             say(f"encoding {name}.bin")
         splits[name] = unfinished.write_split(texts, name, n_threads)
     for path, now, before in zip(
-        texts.files, _identities(texts, spool), source["files"], strict=True
+        texts.files, _lasting(_identities(texts, spool)), made_of["files"], strict=True
     ):
         if now != before:
             raise UnusableTextError(
@@ -454,10 +461,13 @@ def _fill(
     for split_name in SPLITS:
         split = splits[split_name]
         ratio = split["text_bytes"] / split["count"]
+        read_from = texts.spell(split_name)
+        if spool is not None:
+            read_from = read_from.replace(str(spool.path), "standard input")
         in_files = f" in {len(split['shards'])} files" if "shards" in split else ""
         say(
             f"{split_name}: {split['count']:,} tokens{in_files}, {split['documents']:,} documents, "
-            f"{ratio:.2f} bytes a token, from {texts.spell(split_name)}"
+            f"{ratio:.2f} bytes a token, from {read_from}"
         )
     if is_small(splits["val"]) and not texts.is_generated:
         say(

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 from fastlm.corpus.documents import Errors, Piece, iter_pieces
-from fastlm.corpus.text_files import TextFile, find_texts, spell_names
+from fastlm.corpus.text_files import TextFile, find_texts, kind_of, spell_names
 from fastlm.files.json_files import read_object_or_empty
 
 SplitName = Literal["train", "val"]
@@ -27,6 +27,8 @@ _WORDS: dict[Word, frozenset[str]] = {
     "test": frozenset(("test", "testing", "eval", "evaluation")),
 }
 
+VAL_FRACTION = 0.01
+"""Share of the documents that is held out unless another one is asked for."""
 LOOKED_AT_CHARACTERS = 1 << 24
 """Characters after which documents are known to be many, and none of them to be huge."""
 
@@ -111,6 +113,7 @@ class Texts:
             "text_field": text_field,
             "errors": errors,
             "allow_end_of_text": allow_end_of_text,
+            "are_found": True,
         }
         self.notes = found.notes()
         for left, why in (
@@ -121,6 +124,10 @@ class Texts:
                 files = "1 text" if len(left) == 1 else f"{len(left)} texts"
                 names = spell_names([str(path) for path in left])
                 self.notes.append(f"note: not read: {files} {why} ({names})")
+        if self.split.val and val_fraction != VAL_FRACTION:
+            self.notes.append("note: --val-fraction has no effect: names say what to validate on")
+        if text_field != "text" and {kind_of(path) for path in self.files} == {"txt"}:
+            self.notes.append("note: --text-field has no effect: no text is JSON lines or Parquet")
 
     @property
     def files(self) -> list[Path]:
@@ -390,6 +397,6 @@ def _words_in(names: Iterable[str]) -> set[Word]:
         word
         for name in names
         if not name.startswith(".")
-        for word in re.findall("[a-z]+", name.lower())
+        for word in re.findall(r"[^\W\d_]+", name.lower())
     }
     return {word for word, spellings in _WORDS.items() if spellings & letters}

@@ -176,6 +176,7 @@ class TestStandardInput:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert b"reading standard input" in done.stderr
+        assert done.stderr.count(b" bytes a token, from standard input") == 2
         for name in ("train.bin", "val.bin"):
             assert (tmp_path / "d" / name).read_bytes() == (from_file / name).read_bytes()
         assert sorted(path.name for path in tmp_path.iterdir()) == ["d", "f", "text.txt"]

@@ -13,6 +13,7 @@ from fastlm.corpus import make_stories
 from fastlm.corpus.stories import generate_stories
 from fastlm.data import open_prepared, prepare
 from fastlm.data.prepared import is_small
+from fastlm.files.paths import identify
 from fastlm.files.sealed import read_sealed, seal
 from fastlm.tokenizer import Tokenizer
 
@@ -263,7 +264,7 @@ def test_texts_of_other_paths_and_times_are_compared_and_then_known(tmp_path):
     out = prepare(text, tmp_path / "d", vocab_size=300)
     ids = (out / "train.bin").stat()
     up_to_date = f"data in {out} is up to date"
-    compared = f"the texts have other paths or times than before: comparing them with {out}"
+    compared = f"the texts are not known by their paths and times: comparing them with {out}"
 
     def say_of(path: Path, **options: object) -> list[str]:
         said: list[str] = []
@@ -276,8 +277,16 @@ def test_texts_of_other_paths_and_times_are_compared_and_then_known(tmp_path):
     elsewhere = Path(shutil.copytree(text.parent, tmp_path / "two")) / "x.txt"
     assert say_of(elsewhere) == [compared, up_to_date]
     assert say_of(tmp_path / "two") == [up_to_date]
-    assert (out / "train.bin").stat() == ids
+    assert identify(out / "train.bin") == [ids.st_size, ids.st_mtime_ns, ids.st_ino]
     open_prepared(out).verify()
+    change_in_place(elsewhere)
+    assert say_of(text) == [compared, up_to_date]
+    with pytest.raises(FileExistsError, match="d holds data prepared with another text; "):
+        say_of(elsewhere)
+    change_in_place(elsewhere)
+    assert say_of(elsewhere) == [compared, up_to_date]
+    elsewhere.chmod(0o600)
+    assert say_of(elsewhere) == [compared, up_to_date]
     put_another_in_place(elsewhere)
     with pytest.raises(FileExistsError, match="d holds data prepared with another text; .*--overw"):
         say_of(elsewhere)
@@ -292,6 +301,14 @@ def test_texts_of_other_paths_and_times_are_compared_and_then_known(tmp_path):
     put_another_in_place(text)
     assert "training a tokenizer of 300 entries" in say_of(text, replace=True)
     assert "e story 0" in decoded(out, "train")[0]
+
+
+def change_in_place(path: Path) -> None:
+    """Exchange two letters, and set the time back, as cp -p does."""
+    stat = path.stat()
+    path.write_text(path.read_text().translate(str.maketrans("st", "ts")))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (path.stat().st_ino, path.stat().st_size) == (stat.st_ino, stat.st_size)
 
 
 @pytest.mark.parametrize("given", ["folder", "files"])

@@ -42,6 +42,7 @@ NAMES = [
     (["books.txt", "valid.txt", "wiki.txt"], "books.txt wiki.txt", "valid.txt", "", ""),
     (["notes.txt", "train.txt"], "notes.txt train.txt", "", "", ""),
     (["carnival.txt", "restraint.txt", "latest.txt"], "carnival.txt latest.txt restraint.txt", "", "", ""),
+    (["étrain.txt", "valide.txt", "train中.txt"], "train中.txt valide.txt étrain.txt", "", "", ""),
     (["train-and-valid.txt", "a.txt"], "a.txt train-and-valid.txt", "", "", ""),
 ]  # fmt: skip
 
@@ -97,7 +98,7 @@ def test_a_link_puts_no_text_into_both_splits(tmp_path):
 
 def test_what_is_not_read_is_noted(tmp_path):
     touch(tmp_path, "train.txt", "test.txt", "valid.txt", "README.txt", "x.md")
-    notes = Texts([tmp_path], val_fraction=0.1).notes
+    notes = Texts([tmp_path], val_fraction=0.01).notes
     assert notes == [
         f"note: not read: 1 file of another kind ({tmp_path}/x.md)",
         f"note: not read: 1 text for tests, as the names say ({tmp_path}/test.txt)",
@@ -106,6 +107,22 @@ def test_what_is_not_read_is_noted(tmp_path):
             f"({tmp_path}/README.txt)"
         ),
     ]
+
+
+def test_flags_that_have_no_effect_are_told(tmp_path):
+    touch(tmp_path, "train.txt", "valid.txt")
+    for options, told in (
+        (
+            {"val_fraction": 0.3},
+            ["note: --val-fraction has no effect: names say what to validate on"],
+        ),
+        (
+            {"text_field": "body"},
+            ["note: --text-field has no effect: no text is JSON lines or Parquet"],
+        ),
+        ({}, []),
+    ):
+        assert Texts([tmp_path], **({"val_fraction": 0.01} | options)).notes == told
 
 
 def parts(path: Path, fraction: float) -> tuple[list[str], list[str]]:
