@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastlm.checkpoint import is_checkpoint, read_manifest, read_model_tensors, run_checkpoints
+from fastlm.cli import pasted
 from fastlm.config import TrainConfig
 from fastlm.config.dicts import from_dict
 from fastlm.model import TransformerLM
@@ -74,7 +75,7 @@ def read_start(config: TrainConfig, tokenizer_hash: str) -> dict[str, Tensor]:
         raise ValueError(
             f"{checkpoint} was trained with another tokenizer than these data: its hash is "
             f"{about['tokenizer_hash'][:12]}, that of the data {tokenizer_hash[:12]}; prepare the "
-            f"text with --tokenizer {RunFiles(checkpoint.parent.parent).tokenizer}"
+            f"text with {pasted('--tokenizer', RunFiles(checkpoint.parent.parent).tokenizer)}"
         )
     others = [f"{n} {found[n]} (asked for {wanted[n]})" for n in wanted if found[n] != wanted[n]]
     if others:

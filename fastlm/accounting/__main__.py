@@ -29,6 +29,7 @@ from fastlm.config.durations import Seconds
 from fastlm.config.recipes import RECIPES, load_recipe
 from fastlm.devices.chips import CHIPS
 from fastlm.runs.found import number
+from fastlm.runs.given import check_run
 from fastlm.runs.record import RunRecord
 from fastlm.runs.state import state_of
 
@@ -54,6 +55,7 @@ def _configuration(name: str) -> TrainConfig:
     if name in RECIPES:
         return load_recipe(name)
     if Path(name).is_dir():
+        check_run(Path(name), is_saved=False)
         return RunRecord(Path(name)).config()
     known = [COMPARISON, *GPT2, *RECIPES]
     raise ValueError(f"{name} is not the folder of a run; {cli.unknown('recipe', name, known)}")
@@ -102,6 +104,8 @@ def _account(
         if value is not None and not 0 < value < math.inf:
             also = " and finite" if value == math.inf else ""
             raise ValueError(f"{what} must be above 0{also}: got {value:g}")
+    for run in runs:
+        check_run(run, is_saved=False)
     if name == COMPARISON:
         print(compare(GPT2 | {f"xl, T {LONG_CONTEXT:,}": _with_context("gpt2-xl", LONG_CONTEXT)}))
         return

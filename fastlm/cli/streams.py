@@ -5,12 +5,16 @@ and a terminal that lacks a character must not end a text.
 """
 
 import contextlib
+import errno
 import io
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, TextIO, cast
+
+from fastlm.files.nowhere import open_closed_streams, point_to_nowhere
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class OutputLostError(Exception):
@@ -18,7 +22,7 @@ class OutputLostError(Exception):
 
 
 class ToleratedStream:
-    """A text stream on which writing never fails: after the first failure, text is dropped.
+    """A text stream on which writing never fails: text that cannot be written is dropped.
 
     All other attributes are those of the stream, but for `buffer`, which raises OutputLostError.
     """
@@ -48,14 +52,15 @@ class ToleratedStream:
             self.lose(error)
 
     def lose(self, error: OSError | ValueError) -> None:
-        """Drop everything from now on, also what other code writes to the descriptor."""
-        if self.failure is not None:
-            return
-        self.failure = error
+        """Note the first error; unless a disk is full for now, drop everything from now on."""
+        self.failure = self.failure or error
+        if getattr(error, "errno", None) not in _FULL:
+            self.drop()
+
+    def drop(self) -> None:
+        """Drop what is written from now on, also what other code writes to the descriptor."""
         with contextlib.suppress(OSError, ValueError):  # a stream in memory has no descriptor
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+            point_to_nowhere(self._stream.fileno())
 
     @property
     def buffer(self) -> "_Bytes":
@@ -89,7 +94,7 @@ def tolerated() -> Iterator[None]:
     Characters that the encoding of a stream lacks are escaped. Warnings are shown as one line.
     """
     before = sys.stdout, sys.stderr, warnings.showwarning
-    _open_closed_descriptors()
+    open_closed_streams()
     nowhere = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name) or nowhere
@@ -98,22 +103,14 @@ def tolerated() -> Iterator[None]:
         setattr(sys, name, cast(TextIO, ToleratedStream(stream)))
     if not sys.warnoptions:  # who asks for warnings wants all of them, with their places
         warnings.showwarning = _show_warning
+    ours = sys.stdout, sys.stderr
     try:
         yield
     finally:
         sys.stdout, sys.stderr, warnings.showwarning = before
-
-
-def _open_closed_descriptors() -> None:
-    """Open the null device in place of closed standard streams.
-
-    Otherwise the next file that is opened gets such a number, and what is printed goes into it.
-    """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
+        for stream in ours:
+            if getattr(stream, "failure", None) is not None:
+                stream.drop()  # type: ignore[attr-defined]  # Python flushes it once more
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -20,7 +20,8 @@ def forward_memory(
     """
     size = 2 if bf16 else 4
     d, f, v = config.d_model, config.ffn_width, config.vocab_size
-    layer = 4 * f * size + 12 * d * 4 + config.n_heads * 16
+    # On a CPU, attention may hold three float32 matrices of scores.
+    layer = max(4 * f * size, 12 * config.n_heads * context_length) + 12 * d * 4
     kept = config.n_layers * d * size if config.unet_skip or config.backout else 0
     head = d * 4 + v * (size + 4 * (3 if config.logit_softcap is None else 4))
     casts = 2 * count_parameters(config) if bf16 else 0

@@ -9,6 +9,7 @@ import tyro
 
 from fastlm import cli
 from fastlm.cli.streams import print_now
+from fastlm.files.utf8 import to_utf8
 from fastlm.generate.settings import check_sampling
 from fastlm.runs.given import check_run
 
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.n < 1:
         raise ValueError(f"n must be at least 1: got {arguments.n}")
     check_sampling(seed=arguments.seed + arguments.n - 1)
+    to_utf8(arguments.prompt)  # refuses bytes that are no characters, before anything is printed
     check_run(arguments.run)
     # Slow imports come after the flags and paths are checked.
     from fastlm.devices.hardware import choose_device

@@ -7,6 +7,8 @@ from typing import Literal
 from tyro.conf import Positional
 
 from fastlm import cli
+from fastlm.files.paths import check_file
+from fastlm.runs.given import check_model_folder
 
 
 def _model(folder: Positional[Path], *, out: Path, tokenizer: Path | None = None) -> None:
@@ -17,6 +19,8 @@ def _model(folder: Positional[Path], *, out: Path, tokenizer: Path | None = None
         out: folder of the run to make.
         tokenizer: folder or file of the model's tokenizer, if the folder has none.
     """
+    check_model_folder(folder)
+    # Slow imports come after the paths are checked.
     from fastlm.imports.take_over import import_model
 
     for line in import_model(folder, out, tokenizer=tokenizer):
@@ -42,6 +46,9 @@ def _tokens(
         out: folder to make.
         dtype: of files without a header.
     """
+    for path in (*train, *val):
+        check_file(path)
+    # Slow imports come after the paths are checked.
     from fastlm.imports.take_over import import_tokens
 
     import_tokens(train, val, tokenizer, out, dtype=dtype)

@@ -67,12 +67,46 @@ def nothing_to_go_on_from(folder: Path) -> FileNotFoundError:
     return FileNotFoundError(f"{folder} has no checkpoint to go on from: begin it anew with {anew}")
 
 
+def check_new_run(folder: Path) -> None:
+    """Check that a run can begin in a folder.
+
+    Raises:
+        FileExistsError: if the folder holds a run.
+        NotADirectoryError: if a file has its path, or that of a parent.
+    """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise NotADirectoryError(f"{place} is a file: give another --out")
+    if RunFiles(folder).config.is_file():
+        state = state_of(folder)
+        goes_on = "" if state.name == "imported" else ", or --resume auto to continue it"
+        raise FileExistsError(
+            f"{folder} already holds a run, which is {state.name}: give another --out{goes_on}"
+        )
+
+
 def _is_foreign_model(folder: Path) -> bool:
     try:
         values = read_object_or_empty(RunFiles(folder).config)
     except OSError:
         return False
     return "recipe" not in values and ("model_type" in values or "architectures" in values)
+
+
+def check_model_folder(path: Path) -> None:
+    """Check that a path is a folder, as of a model of transformers.
+
+    Raises:
+        FileNotFoundError: if it is not; the message says what to do.
+    """
+    if path.is_dir():
+        return
+    told = "there is no such folder"
+    if path.exists():
+        told = "it is a file"
+    elif _ADDRESS.match(str(path)) or _HUB_NAME.fullmatch(str(path)):
+        told = "download it first, such as with hf download NAME --local-dir DIR"
+    raise FileNotFoundError(f"expected the folder of a model of transformers at {path}: {told}")
 
 
 def _instead_of_run(path: Path) -> str:

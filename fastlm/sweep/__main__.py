@@ -28,6 +28,7 @@ from fastlm.config.durations import duration_text
 from fastlm.files import disk, folders
 from fastlm.files.json_files import read_object
 from fastlm.files.paths import PACKAGE
+from fastlm.runs.given import check_prepared
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles, SweepFiles
 from fastlm.runs.state import state_of
@@ -150,6 +151,9 @@ def _check(runs: Sequence[Run], arguments: SweepArguments, words: Sequence[str])
         raise FileExistsError(f"{out} is the folder of a single run: give the sweep another")
     for run in runs:
         _check_is_the_same(run, out / run.name)
+    if not (arguments.dry_run or arguments.slurm):
+        for path in {run.config.data.path for run in runs} - {""}:
+            check_prepared(Path(path))
     if not files.plan.is_file():
         if not arguments.overwrite and (found := files.evidence()):
             raise FileExistsError(f"{found[0]} is there already: give the sweep another folder")

@@ -81,7 +81,7 @@ def plan(
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be there, each once: got {' '.join(map(str, seeds))}")
     base = configuration(flags)
-    axes = [_axis(text, base, flags) for text in vary]
+    axes = [_axis(text, base, flags) for text in _joined(vary)]
     fields = [field for field, _ in axes]
     for field in fields:
         if fields.count(field) > 1:
@@ -231,6 +231,17 @@ def _kinds(field: str) -> frozenset[Any]:
         kind = get_type_hints(kind)[name]
     members = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     return frozenset(get_origin(member) or member for member in members)
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """Words that a blank after a comma has parted: ["lr=1,", "2"] -> ["lr=1,2"]."""
+    joined: list[str] = []
+    for word in words:
+        if joined and (joined[-1].endswith(",") or word.startswith(",")) and "=" not in word:
+            joined[-1] += word
+        else:
+            joined.append(word)
+    return joined
 
 
 def _axis(text: str, base: TrainConfig, flags: Sequence[str]) -> tuple[str, list[str]]:

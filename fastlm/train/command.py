@@ -18,7 +18,13 @@ from fastlm.config.continued import check_continues
 from fastlm.config.recipes import load_recipe
 from fastlm.files import disk
 from fastlm.files.step_folders import is_checkpoint, run_checkpoints
-from fastlm.runs.given import check_prepared, check_run, nothing_to_go_on_from, run_of
+from fastlm.runs.given import (
+    check_new_run,
+    check_prepared,
+    check_run,
+    nothing_to_go_on_from,
+    run_of,
+)
 from fastlm.runs.record import RunRecord
 from fastlm.train import signals
 
@@ -103,6 +109,18 @@ def _story_data(config: TrainConfig) -> Path:
     return prepare(corpus, folder, vocab_size=size, replace=True, say=say)
 
 
+def _vocab_size(config: TrainConfig) -> int:
+    """The vocabulary size of the data, which are checked, or of the stories to come."""
+    from fastlm.data.prepared import open_prepared
+    from fastlm.data.windows import check_length
+
+    if not config.data.path:
+        return config.data.vocab_size
+    data = open_prepared(config.data.path)
+    check_length(len(data.train.tokens), config.model.context_length)
+    return data.vocab_size
+
+
 def configuration(argv: Sequence[str]) -> TrainConfig:
     """The configuration that flags of fastlm.train give, before any data is read.
 
@@ -139,12 +157,15 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     arguments = _parsed(argv)
     if arguments.config.data.path:
         check_prepared(Path(arguments.config.data.path))
+    if arguments.out is not None and arguments.resume is None:
+        check_new_run(arguments.out)
     _check_resumes(arguments)
     # Slow imports come after the flags are parsed.
     from fastlm.data.prepared import open_prepared
     from fastlm.devices.hardware import configure_cuda
     from fastlm.devices.ranks import LostProcess, joined
     from fastlm.train.assemble import set_up
+    from fastlm.train.foresight import warn_of_cpu
     from fastlm.train.profiling import profile_run
     from fastlm.train.run import new_run, say
 
@@ -166,6 +187,9 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
         with joined(config.parallel, setup.device) as ranks, contextlib.ExitStack() as at_end:
             if config.parallel != "auto" and ranks.size == 1:
                 say(f"note: --parallel {config.parallel} needs torchrun: this is one process")
+            warning = warn_of_cpu(config, setup.device, vocab_size=_vocab_size(config))
+            if warning and ranks.is_first:
+                say(f"warning: {warning}")
             if not config.data.path:
                 began = time.perf_counter()
                 path = ranks.of_first(str(_story_data(config)) if ranks.is_first else "")

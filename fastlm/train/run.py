@@ -25,10 +25,10 @@ from fastlm.files import disk
 from fastlm.generate.sampling import generate_text
 from fastlm.pretrained import load_pretrained, read_start
 from fastlm.runs.found import read_log
+from fastlm.runs.given import check_new_run
 from fastlm.runs.plot import plot_curves
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles
-from fastlm.runs.state import state_of
 from fastlm.train import budget, signals
 from fastlm.train.assemble import Setup, set_up
 from fastlm.train.budget import Budget, Clock
@@ -275,15 +275,8 @@ def _own_folder(record: RunRecord, ranks: Ranks, *, resume: bool) -> Iterator[No
         if ranks.is_first:
             try:
                 held.enter_context(disk.locked(record.folder))
-                if record.exists and not resume:
-                    state = state_of(record.folder)
-                    goes_on = (
-                        "" if state.name == "imported" else ", or --resume auto to continue it"
-                    )
-                    raise FileExistsError(
-                        f"{record.folder} already holds a run, which is {state.name}: give "
-                        f"another --out{goes_on}"
-                    )
+                if not resume:
+                    check_new_run(record.folder)
             except OSError as refused:
                 error = refused
         if (told := ranks.of_first(error)) is not None:

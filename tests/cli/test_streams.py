@@ -80,6 +80,29 @@ def test_work_goes_on_without_its_output(name, monkeypatch):
     assert done == [0, 1, 2, 3, 4]
 
 
+def test_a_disk_that_was_full_for_a_while_gets_what_comes_later(monkeypatch, capfd):
+    class Full(io.BytesIO):
+        is_full = False
+
+        def write(self, raw) -> int:
+            if self.is_full:
+                raise OSError(28, "No space left on device")
+            return super().write(raw)
+
+    raw = Full()
+
+    def work() -> None:
+        for line in ("first", "lost", "last"):
+            raw.is_full = line == "lost"
+            print(line, flush=True)
+
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="utf-8", newline="\n"))
+    with pytest.raises(SystemExit) as left:
+        cli.run(work)
+    assert (left.value.code, raw.getvalue()) == (1, b"first\nlast\n")
+    assert "No space left on device" in capfd.readouterr().err
+
+
 def test_a_command_that_only_prints_ends_when_nobody_reads(monkeypatch):
     printed = []
 

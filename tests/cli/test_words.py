@@ -26,6 +26,8 @@ from fastlm.config.durations import duration_text, parse_duration
         ("export run --to hf --out x --with-code true", "--with-code takes no value: leave that"),
         ("generate run 'Once upon'", "give the text after its flag: --prompt 'Once upon'"),
         ("generate run Once upon --seed 3", "give the text after its flag: --prompt 'Once upon'"),
+        ("generate run --prompt 'caf\udce9'", "is the lone surrogate '\\udce9'"),
+        ("generate run --seed 18446744073709551615 --n 2", "seed must have at most 64 bits"),
         ("train --time-budget 10", "a duration needs its unit, such as 10s, 10m or 10h: got '10'"),
         ("train --time-budget=1.5", "a duration needs its unit, such as 1.5s, 1.5m or 1.5h"),
         ("train --out ''", "--out: expected a value, got an empty word"),

@@ -217,13 +217,21 @@ def test_a_run_ends_when_the_process_of_its_sweep_is_killed():
 
 
 @pytest.mark.slow
-def test_a_flag_that_no_run_can_use_ends_the_sweep(tmp_path):
+def test_a_flag_that_no_run_can_use_ends_the_sweep(data, tmp_path):
     out = tmp_path / "sweep"
-    with pytest.raises(ValueError, match=r"seed-0: .*nowhere.*fastlm\.data prepare") as error:
-        sweep.main([str(out), "--seeds", "0", "1", *flags(tmp_path / "nowhere", 5)])
+    with pytest.raises(ValueError, match=r"seed-0: device mps is not available") as error:
+        sweep.main([str(out), "--seeds", "0", "1", *flags(data, 5), "--device", "mps"])
     assert "\n" not in str(error.value)
     assert "error:" not in str(error.value)
     assert not (out / "seed-1").exists()
+
+
+def test_data_that_are_not_there_are_told_before_anything_is_written(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"no prepared data in .*nowhere.*fastlm\.data prep"
+    ):
+        sweep.main([str(tmp_path / "out"), "--seeds", "0", "1", *flags(tmp_path / "nowhere", 5)])
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("at_once", ["1", "2"])

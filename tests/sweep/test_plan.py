@@ -114,6 +114,14 @@ def test_values_are_read_by_the_type_of_their_field(text, field, values):
     assert [leaves(run.config)[field] for run in planned([text], flags=flags)] == values
 
 
+@pytest.mark.parametrize(
+    "words", [["lr=1e-3,", "3e-3"], ["lr=1e-3", ",3e-3"], ["lr=1e-3", ",", "3e-3"]]
+)
+def test_a_blank_beside_a_comma_parts_no_values(words):
+    runs = planned([*words, "batch-size=2,4"])
+    assert [run.config.optim.lr for run in runs] == [1e-3, 1e-3, 3e-3, 3e-3]
+
+
 def test_different_values_get_different_folders_on_every_file_system():
     values = ["i/a", "i-a", "i a", "I-a", "i_a", "i--a", "ä", "o", "./i", "../i", "i/../i", "a+b"]
     values += ["x" * 300, "x" * 301]
@@ -300,6 +308,7 @@ def test_ablations_are_neighbours_of_their_recipe():
         ({"vary": ["optim.lrr=1"]}, "unknown field 'optim.lrr'; did you mean optim.lr"),
         ({"vary": ["lr=1e-3,x"]}, "could not convert string to float: 'x'"),
         ({"vary": ["lr=1,1"]}, "values must be there, each once"),
+        ({"vary": ["lr=1,", "batch-size=2"]}, "values must be there, each once"),
         ({"vary": ["lr=1,,2"]}, "values must be there, each once"),
         ({"vary": ["lr=1", "optim.lr=2"]}, "optim.lr varies twice"),
         ({"vary": ["n_layers=1..limit"]}, "limit is for batch-size"),
