@@ -17,7 +17,7 @@ from fastlm.config import PathText, TrainConfig
 from fastlm.config.continued import check_continues
 from fastlm.config.recipes import load_recipe
 from fastlm.files import disk
-from fastlm.files.step_folders import is_checkpoint, run_checkpoints
+from fastlm.files.step_folders import run_checkpoints
 from fastlm.runs.given import (
     check_new_run,
     check_prepared,
@@ -137,13 +137,23 @@ def _parsed(argv: list[str]) -> TrainArguments:
 
 def _check_resumes(arguments: TrainArguments) -> None:
     """Refuse what a run cannot be resumed with, before slow imports: train() refuses the rest."""
-    if arguments.resume is None or arguments.out is None:
+    if arguments.resume is None:
         return
-    record = RunRecord(arguments.out)
+    if arguments.resume == "auto" and arguments.out is None:
+        raise ValueError("--resume auto needs --out: the folder of the run to resume")
+    is_named = arguments.resume != "auto"
+    folder = run_of(Path(arguments.resume)) if is_named else arguments.out
+    assert folder is not None
+    if folder != arguments.out:
+        raise ValueError(
+            f"--resume {arguments.resume} continues in its own folder: leave out --out "
+            f"{arguments.out}"
+        )
+    record = RunRecord(folder)
     if record.exists and run_checkpoints(record.checkpoints):
-        check_continues(record.config(), arguments.config, str(arguments.out))
-    elif arguments.resume != "auto":
-        raise nothing_to_go_on_from(arguments.out)
+        check_continues(record.config(), arguments.config, str(folder))
+    elif is_named:
+        raise nothing_to_go_on_from(folder)
 
 
 def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> None:
@@ -170,16 +180,9 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     from fastlm.train.run import new_run, say
 
     config = arguments.config
-    if arguments.resume == "auto" and arguments.out is None:
-        raise ValueError("--resume auto needs --out: the folder of the run to resume")
     resume: bool | Path = arguments.resume is not None
     if arguments.resume not in (None, "auto"):
-        named = Path(str(arguments.resume))
-        if run_of(named) != arguments.out:
-            raise ValueError(
-                f"--resume {named} continues in its own folder: leave out --out {arguments.out}"
-            )
-        resume = named if is_checkpoint(named) else Path(arguments.out or named)
+        resume = Path(str(arguments.resume))
     configure_cuda(bf16=config.bf16)
     setup = set_up(config)
     asked = _flag(argv, "model.vocab-size") or _flag(argv, "model.vocab_size")
