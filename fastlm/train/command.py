@@ -269,8 +269,8 @@ def _exit_code(
             # Without a configuration nothing was written: a new folder is gone, and an old one as
             # it was.
             begun = RunRecord(run_dir).exists
-            flags = cli.pasted("--resume", "auto", "--out", run_dir)
-            how = f"go on with {flags}" if begun else "nothing was written"
+            advice = f"go on with --resume auto --out {cli.pasted(run_dir)}"
+            how = advice if begun else "nothing was written"
             say(f"stopped by {stopped} before the first step; {how}")
         return signals.SAVED
     if summary.finished:
