@@ -115,10 +115,15 @@ def sweep(
         if arguments.slurm:
             _submit(runs, arguments)
             return []
-        waiting = [run for run in runs if not state_of(out / run.name).is_final]
+        waiting = _waiting(runs, out)
         print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done", flush=True)
         busy = _run_all(waiting, arguments)
         return report(runs, out, busy=busy)
+
+
+def _waiting(runs: Sequence[Run], out: Path) -> list[Run]:
+    """The runs that have not come to their end."""
+    return [run for run in runs if not state_of(out / run.name).is_final]
 
 
 def placed(runs: Sequence[Run], out: Path) -> list[Run]:
@@ -152,7 +157,7 @@ def _check(runs: Sequence[Run], arguments: SweepArguments, words: Sequence[str])
     for run in runs:
         _check_is_the_same(run, out / run.name)
     if not (arguments.dry_run or arguments.slurm):
-        for path in {run.config.data.path for run in runs} - {""}:
+        for path in {run.config.data.path for run in _waiting(runs, out)} - {""}:
             check_prepared(Path(path))
     if not files.plan.is_file():
         if not arguments.overwrite and (found := files.evidence()):
