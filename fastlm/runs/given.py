@@ -61,6 +61,12 @@ def check_run(path: Path, *, is_saved: bool = True) -> None:
         )
 
 
+def nothing_to_go_on_from(folder: Path) -> FileNotFoundError:
+    """The error for a run that was named to go on and has no checkpoint."""
+    anew = pasted("--resume", "auto", "--out", folder)
+    return FileNotFoundError(f"{folder} has no checkpoint to go on from: begin it anew with {anew}")
+
+
 def check_new_run(folder: Path) -> None:
     """Check that a run can begin in a folder.
 
@@ -77,12 +83,6 @@ def check_new_run(folder: Path) -> None:
         raise FileExistsError(
             f"{folder} already holds a run, which is {state.name}: give another --out{goes_on}"
         )
-
-
-def nothing_to_go_on_from(folder: Path) -> FileNotFoundError:
-    """The error for a run that was named to go on and has no checkpoint."""
-    anew = pasted("--resume", "auto", "--out", folder)
-    return FileNotFoundError(f"{folder} has no checkpoint to go on from: begin it anew with {anew}")
 
 
 def _is_foreign_model(folder: Path) -> bool:

@@ -17,7 +17,7 @@ from fastlm.config import PathText, TrainConfig
 from fastlm.config.continued import check_continues
 from fastlm.config.recipes import load_recipe
 from fastlm.files import disk
-from fastlm.files.step_folders import is_checkpoint, run_checkpoints
+from fastlm.files.step_folders import run_checkpoints
 from fastlm.runs.given import (
     check_new_run,
     check_prepared,
@@ -134,18 +134,28 @@ def configuration(argv: Sequence[str]) -> TrainConfig:
 
 def _parsed(argv: list[str]) -> TrainArguments:
     start = _starting_point(argv)
-    return cli.parse(ARGUMENTS, argv, prog=cli.program("train"), default=start)
+    return cli.parse(ARGUMENTS, argv, text_flag="--data", prog=cli.program("train"), default=start)
 
 
 def _check_resumes(arguments: TrainArguments) -> None:
     """Refuse what a run cannot be resumed with, before slow imports: train() refuses the rest."""
-    if arguments.resume is None or arguments.out is None:
+    if arguments.resume is None:
         return
-    record = RunRecord(arguments.out)
+    if arguments.resume == "auto" and arguments.out is None:
+        raise ValueError("--resume auto needs --out: the folder of the run to resume")
+    is_named = arguments.resume != "auto"
+    folder = run_of(Path(arguments.resume)) if is_named else arguments.out
+    assert folder is not None
+    if folder != arguments.out:
+        raise ValueError(
+            f"--resume {arguments.resume} continues in its own folder: leave out --out "
+            f"{arguments.out}"
+        )
+    record = RunRecord(folder)
     if record.exists and run_checkpoints(record.checkpoints):
-        check_continues(record.config(), arguments.config, str(arguments.out))
-    elif arguments.resume != "auto":
-        raise nothing_to_go_on_from(arguments.out)
+        check_continues(record.config(), arguments.config, str(folder))
+    elif is_named:
+        raise nothing_to_go_on_from(folder)
 
 
 def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> None:
@@ -159,9 +169,9 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     arguments = _parsed(argv)
     if arguments.config.data.path:
         check_prepared(Path(arguments.config.data.path))
-    _check_resumes(arguments)
     if arguments.out is not None and arguments.resume is None:
         check_new_run(arguments.out)
+    _check_resumes(arguments)
     # Slow imports come after the flags are parsed.
     from fastlm.data.prepared import open_prepared
     from fastlm.devices.hardware import configure_cuda
@@ -172,16 +182,9 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     from fastlm.train.run import new_run, say
 
     config = arguments.config
-    if arguments.resume == "auto" and arguments.out is None:
-        raise ValueError("--resume auto needs --out: the folder of the run to resume")
     resume: bool | Path = arguments.resume is not None
     if arguments.resume not in (None, "auto"):
-        named = Path(str(arguments.resume))
-        if run_of(named) != arguments.out:
-            raise ValueError(
-                f"--resume {named} continues in its own folder: leave out --out {arguments.out}"
-            )
-        resume = named if is_checkpoint(named) else Path(arguments.out or named)
+        resume = Path(str(arguments.resume))
     configure_cuda(bf16=config.bf16)
     setup = set_up(config)
     asked = _flag(argv, "model.vocab-size") or _flag(argv, "model.vocab_size")
@@ -268,8 +271,8 @@ def _exit_code(
             # Without a configuration nothing was written: a new folder is gone, and an old one as
             # it was.
             begun = RunRecord(run_dir).exists
-            flags = cli.pasted("--resume", "auto", "--out", run_dir)
-            how = f"go on with {flags}" if begun else "nothing was written"
+            advice = f"go on with --resume auto --out {cli.pasted(run_dir)}"
+            how = advice if begun else "nothing was written"
             say(f"stopped by {stopped} before the first step; {how}")
         return signals.SAVED
     if summary.finished:

@@ -393,7 +393,7 @@ def _finish(
         return summary
     folder, files = run.record.folder, run.record.files
     ended = end_line(run, stopped_by, result)
-    advice = f"; go on with {pasted('--resume', 'auto', '--out', folder)}"
+    advice = f"; go on with --resume auto --out {pasted(folder)}"
     if is_untrained:
         status.say(untrained_line(run))
     elif (overrun := overrun_line(run)) is not None:

@@ -23,7 +23,11 @@ class Saving:
     def __init__(self, trainer: Trainer, watch: Watch, clock: Clock, saver: Saver) -> None:
         self.trainer, self.watch, self.clock, self.saver = trainer, watch, clock, saver
         data = trainer.data
-        self._hashes = {"tokenizer_hash": data.tokenizer_hash, "train_hash": data.train.hash}
+        self._hashes = {
+            "tokenizer_hash": data.tokenizer_hash,
+            "train_hash": data.train.hash,
+            "val_hash": data.val.hash,
+        }
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -54,11 +58,7 @@ class Saving:
         assert not trainer.guard.unread, "an unread step may not be finite"
         if not trainer.weights_are_finite():
             raise Diverged(last_step(trainer), "the weights are")
-        about = {
-            "config": dataclasses.asdict(trainer.config),
-            **self._hashes,
-            "val_hash": trainer.data.val.hash,
-        }
+        about = {"config": dataclasses.asdict(trainer.config), **self._hashes}
         if trainer.ranks.is_first or trainer.ranks.is_fsdp:
             snapshot = take_snapshot(
                 trainer.step,

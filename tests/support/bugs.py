@@ -77,6 +77,24 @@ RUN_BUGS = {
         "            return",
         "tests/train/test_signals.py -k second_stops",
     ),
+    "weights that are not finite saved": Bug(
+        "fastlm/train/saving.py",
+        "if not trainer.weights_are_finite():",
+        "if False:",
+        "tests/train/test_watch.py -k update_breaks",
+    ),
+    "the end of a resumed run not kept": Bug(
+        "fastlm/train/resuming.py",
+        "    record.write_config(config)\n",
+        "",
+        "tests/train/test_resuming.py -k new_end",
+    ),
+    "a summary beside an earlier checkpoint": Bug(
+        "fastlm/runs/record.py",
+        "            disk.rename(files.summary, files.former_summary)\n",
+        "            disk.copy_file(files.summary, files.former_summary)\n",
+        "tests/train/test_resuming.py -k killed_while",
+    ),
 }
 
 _PARITY = "tests/kernels/test_kernels.py -k 'errors_are_those and {}'"

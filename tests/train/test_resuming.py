@@ -88,6 +88,14 @@ def test_a_run_that_is_named_to_go_on_is_not_begun_anew(run, data, capsys):
     assert f"note: {run} has no checkpoint yet: the run begins anew" in capsys.readouterr().err
 
 
+def test_a_run_is_resumed_in_its_own_folder(run, tmp_path):
+    other = tmp_path / "other"
+    with pytest.raises(ValueError, match=f"continues in its own folder: leave out --out {other}"):
+        main(["--resume", str(run), "--out", str(other)])
+    with pytest.raises(ValueError, match="--resume auto needs --out"):
+        main(["--resume", "auto", "--recipe", "tiny"])
+
+
 def test_a_checkpoint_that_is_missing_is_not_called_damaged(run, data):
     before, missing = content(run), run / "checkpoints/step-000099"
     with pytest.raises(FileNotFoundError, match="no checkpoint .*step-000020"):
