@@ -1,7 +1,5 @@
 """The command line of fastlm.data, which turns a text into a folder of token files."""
 
-import contextlib
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,14 +62,10 @@ def _prepare(
         errors=errors,
         allow_end_of_text=allow_end_of_text,
         replace=overwrite,
-        say=_say,
+        say=lambda line: print(line, file=sys.stderr),
     )
-    _say(f"next: python -m fastlm.train --data {shlex.quote(str(out))} --compile --bf16")
-
-
-def _say(line: str) -> None:
-    with contextlib.suppress(OSError):  # where nobody reads any more, the work goes on
-        print(line, file=sys.stderr)
+    train = cli.command_line("train", "--data", out, "--compile", "--bf16")
+    print(f"next: {train}", file=sys.stderr)
 
 
 ARGUMENTS = {"prepare": _prepare}

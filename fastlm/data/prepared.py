@@ -27,6 +27,7 @@ from fastlm.files.paths import StrPath, identify
 from fastlm.files.sealed import read_sealed, seal
 from fastlm.files.tokens import Facts, ShardedTokens, TokenFile, Tokens, open_token_file
 from fastlm.files.utf8 import check_errors
+from fastlm.runs.given import check_prepared
 from fastlm.tokenizer.bpe.blocks import resolve_threads
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
@@ -88,11 +89,7 @@ def open_prepared(folder: Path | str) -> PreparedData:
     """
     folder = Path(folder)
     meta_path = folder / "meta.json"
-    if not meta_path.is_file():
-        raise FileNotFoundError(
-            f"no prepared data in {folder}: expected {meta_path}; make it with "
-            f"python -m fastlm.data prepare TEXT --vocab-size N --out {folder}"
-        )
+    check_prepared(folder)
     try:
         meta = read_sealed(meta_path)
     except ValueError as error:
