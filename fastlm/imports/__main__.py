@@ -17,6 +17,9 @@ def _model(folder: Positional[Path], *, out: Path, tokenizer: Path | None = None
         out: folder of the run to make.
         tokenizer: folder or file of the model's tokenizer, if the folder has none.
     """
+    from fastlm.files import disk
+
+    disk.check_new_folder(out)  # before torch is loaded, which is slow
     from fastlm.imports.take_over import import_model
 
     for line in import_model(folder, out, tokenizer=tokenizer):
@@ -41,6 +44,9 @@ def _tokens(
         out: folder to make.
         dtype: of files without a header; found from their ids when not given.
     """
+    from fastlm.files import disk
+
+    disk.check_new_folder(out)
     from fastlm.imports.take_over import import_tokens
 
     import_tokens(train, val, tokenizer, out, dtype=dtype)
