@@ -3,6 +3,7 @@
 python -m fastlm.records RUN... --to runs
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fastlm import cli
 from fastlm.accounting import count_parameters
 from fastlm.config import TrainConfig
 from fastlm.files import disk
-from fastlm.runs.found import number, read_log, try_read_object
+from fastlm.runs.found import is_run, number, read_log, try_read_object
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles, SweepFiles
 from fastlm.runs.state import state_of
@@ -32,7 +33,7 @@ def keep(folder: Path, to: Path) -> Path:
 
     Raises:
         ValueError: if the folder holds neither, a run has not ended, or a path in it is absolute.
-        FileExistsError: if the record of another run has that name.
+        FileExistsError: if the record of another run, or another file, has that name.
     """
     runs = _runs_in(folder)
     if not runs:
@@ -40,22 +41,54 @@ def keep(folder: Path, to: Path) -> Path:
     for run in runs:
         _check(run)
     target = to / folder.resolve().name
-    for run in runs:
-        copy = target / run.relative_to(folder)
-        old, new = RunFiles(copy).log, RunFiles(run).log
-        if old.is_file() and old.read_bytes() != new.read_bytes():
-            raise FileExistsError(
-                f"{copy} is the record of another run: rename {folder}, or remove the record"
-            )
+    for path in (to, target):
+        disk.check_folder(path)
+    if target.exists() and target.samefile(folder):
+        raise ValueError(f"{folder} is its own record: give another folder --to")
     is_sweep = folder not in runs
+    kept = {}
     for run in runs:
         files = RunFiles(run)
         # A sweep draws the curves of its runs in one figure.
-        kept = [path for path in files.evidence() if not is_sweep or path != files.curve]
-        _copy(kept, target / run.relative_to(folder))
+        found = [path for path in files.evidence() if not is_sweep or path != files.curve]
+        kept[run] = _record_of(found, run, target / run.relative_to(folder))
     if is_sweep:
-        _copy(SweepFiles(folder).evidence(), target)
+        is_known = any(RunFiles(target / run.relative_to(folder)).log.is_file() for run in runs)
+        found = SweepFiles(folder).evidence()
+        kept[folder] = _record_of(found, folder, target, is_known=is_known)
+    for paths in kept.values():
+        for path, copy in paths.items():
+            disk.copy_file(path, copy, replace=True)
     return target
+
+
+def _record_of(
+    paths: Sequence[Path], folder: Path, target: Path, *, is_known: bool = False
+) -> dict[Path, Path]:
+    """Return the copies of files by the files; those that are equal already are left out.
+
+    Args:
+        is_known: whether the record in target is known to be of this folder.
+    Raises:
+        FileExistsError: if one is there that is not of an earlier record of this folder.
+    """
+    copies = {path: target / path.name for path in paths}
+    new = {path: copy for path, copy in copies.items() if not _is_equal(path, copy)}
+    old, log = RunFiles(target).log, RunFiles(folder).log
+    if old.is_file() and not _is_equal(log, old):
+        raise FileExistsError(
+            f"{target} is the record of another run: rename {folder}, or remove the record"
+        )
+    there = [copy for copy in new.values() if os.path.lexists(copy)]
+    if there and not (is_known or old.is_file()):
+        raise FileExistsError(
+            f"{there[0]} is there and is of no record of {folder}: give another folder --to"
+        )
+    return new
+
+
+def _is_equal(path: Path, copy: Path) -> bool:
+    return path.is_file() and copy.is_file() and path.read_bytes() == copy.read_bytes()
 
 
 def _runs_in(folder: Path) -> list[Path]:
@@ -66,7 +99,8 @@ def _runs_in(folder: Path) -> list[Path]:
 
 
 def _runs_below(folder: Path, pattern: str) -> list[Path]:
-    return sorted(path for path in folder.glob(pattern) if RunRecord(path).exists)
+    found = (path for path in folder.glob(pattern) if RunRecord(path).exists)
+    return sorted(path for path in found if is_run(path))  # other tools have a config.json too
 
 
 def _check(run: Path) -> None:
@@ -84,11 +118,6 @@ def _check(run: Path) -> None:
     for text in told:
         if any(Path(part).is_absolute() for part in (str(text), str(text).partition("=")[2])):
             raise ValueError(f"{run} was begun with {text}: a record names no path of a machine")
-
-
-def _copy(kept: Sequence[Path], target: Path) -> None:
-    for path in kept:
-        disk.copy_file(path, target / path.name, replace=True)
 
 
 def table(records: Path) -> str:
@@ -129,10 +158,16 @@ def _hardware(run: Path, config: TrainConfig) -> str:
 
 
 def update(page: Path) -> bool:
-    """Put the table between a page's two marks, or at its end; return whether the page changed."""
+    """Put the table between a page's two marks, or at its end; return whether the page changed.
+
+    Raises:
+        ValueError: if the page has only one of them.
+    """
     text = page.read_text(encoding="utf-8") if page.is_file() else "# Records of runs\n"
     made = f"{_BEGIN}\n{table(page.parent)}\n{_END}"
     before, begin, rest = text.partition(_BEGIN)
+    if begin and _END not in rest:
+        raise ValueError(f"{page} has the begin of the table but not its end: add a line {_END}")
     if begin:
         new = before + made + rest.partition(_END)[2]
     else:

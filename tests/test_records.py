@@ -82,6 +82,31 @@ def test_what_people_wrote_stays(tmp_path):
     assert text.count("| [") == 2
 
 
+def test_files_of_others_are_no_record_and_stay(tmp_path):
+    run, to = finished_run(tmp_path / "a"), tmp_path / "runs"
+    (to / "a").mkdir(parents=True)
+    (to / "a/summary.json").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"summary\.json is there and is of no record of"):
+        records.main([str(run), "--to", str(to)])
+    assert [path.name for path in (to / "a").iterdir()] == ["summary.json"]
+    assert (to / "a/summary.json").read_text() == "mine"
+    (to / "a/summary.json").unlink()
+    records.main([str(run), "--to", str(to)])
+    (run / "curve.png").write_bytes(b"drawn again")
+    records.main([str(run), "--to", str(to)])
+    assert (to / "a/curve.png").read_bytes() == b"drawn again"
+    with pytest.raises(ValueError, match="is its own record"):
+        records.main([str(run), "--to", str(tmp_path)])
+    (to / "model").mkdir()
+    (to / "model/config.json").write_text('{"architectures": []}')  # of another tool
+    records.main(["--to", str(to)])
+    page = to / "README.md"
+    page.write_text(page.read_text().replace(records._END, "") + "My notes.\n")
+    with pytest.raises(ValueError, match="has the begin of the table but not its end"):
+        records.main(["--to", str(to)])
+    assert page.read_text().endswith("My notes.\n")
+
+
 def test_a_sweep_is_kept_with_its_runs_and_figures(tmp_path):
     out = tmp_path / "rates"
     finished_run(out / "lr-1")

@@ -19,7 +19,11 @@ from fastlm.corpus.generated import make_stories
 
 
 def _stories(
-    out: Path, seed: int = 0, n_bytes: int = 10_000_000, valid_bytes: int = 200_000
+    out: Path,
+    seed: int = 0,
+    n_bytes: int = 10_000_000,
+    valid_bytes: int = 200_000,
+    overwrite: bool = False,
 ) -> None:
     """Make children's stories; needs no network.
 
@@ -28,8 +32,9 @@ def _stories(
         seed: another seed, other stories.
         n_bytes: size of train.txt.
         valid_bytes: size of valid.txt.
+        overwrite: replace files of these names, such as stories of other arguments.
     """
-    make_stories(out, seed=seed, n_bytes=n_bytes, valid_bytes=valid_bytes)
+    make_stories(out, seed=seed, n_bytes=n_bytes, valid_bytes=valid_bytes, replace=overwrite)
 
 
 def _tinystories(out: Path, base_url: str | None = None) -> None:

@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 
 from fastlm.cli.progress import Progress
 from fastlm.files import disk, folders, resumed
-from fastlm.files.compression import BLOCK_BYTES, COMPRESSIONS, decompress
+from fastlm.files.compression import BLOCK_BYTES, COMPRESSIONS, decompress, read_blocks
 from fastlm.files.json_files import read_json, to_json
 
 BASE_URL = "https://huggingface.co/datasets"
@@ -36,6 +36,9 @@ RECORDS = "sources.json"
 
 _LONGEST_WAIT_SECONDS = 30.0
 _WORTH_RETRYING = (408, 425, 429)
+_NO_DATA = ("text/html", "application/xhtml+xml", "application/json")
+_PAGE_BYTES = 512
+_MIRROR = "is the mirror's address right, and does it need no log-in?"
 
 
 class DownloadError(OSError):
@@ -59,17 +62,32 @@ def fetch_dataset(
         DownloadError, OSError, ValueError: as fetch and decompress do.
         FileExistsError: if the folder holds another data set.
     """
+    disk.check_folder(out)
     _check_is_same_dataset(name, out)
+    urls = {file_name: f"{base_url.rstrip('/')}/{p}" for file_name, p in DATASETS[name].items()}
+    for file_name, url in urls.items():
+        _check_can_be_fetched(url, out / file_name)  # all of them, before hours of the first
     folders.make_folder(out)
     for file_name, path in DATASETS[name].items():
-        url = f"{base_url.rstrip('/')}/{path}"
-        target = out / file_name
+        url, target = urls[file_name], out / file_name
         compression = Path(path).suffix
         if compression in COMPRESSIONS:
             _fetch_packed(url, target, out / (file_name + compression), on_progress)
         else:
-            fetch(url, target, on_progress=on_progress)
+            fetch(url, target, on_progress=on_progress, is_data=True)
     return out
+
+
+def _check_can_be_fetched(url: str, target: Path) -> None:
+    """Raise an OSError if a file of a data set cannot be made, or would replace one of others."""
+    if _is_finished(target, url, None):
+        return
+    compression = Path(url).suffix
+    packed = target.with_name(target.name + compression)
+    is_packed = compression in COMPRESSIONS
+    is_ours = is_packed and packed.name in _read_records(packed.parent)  # it may be unpacked
+    disk.check_new_file(target, replace=_is_as_fetched(target) or is_ours)
+    resumed.check_resumed_file(packed if is_packed else target, made_of=["url"], replace=True)
 
 
 def _check_is_same_dataset(name: str, out: Path) -> None:
@@ -89,11 +107,19 @@ def _fetch_packed(url: str, target: Path, packed: Path, on_progress: Progress | 
     # The record of a packed file is there from its download to its removal.
     is_packed_ours = packed.name in _read_records(packed.parent)
     if not _is_finished(target, url, None):
-        disk.check_new_file(target, replace=is_packed_ours or _is_fetched(target))
-        fetch(url, packed, on_progress=on_progress)
+        replace = _is_as_fetched(target)
+        # A call that ended before the record may have unpacked it.
+        may_be_unpacked = is_packed_ours and target.is_file() and not replace
+        disk.check_new_file(target, replace=replace or may_be_unpacked)
+        fetch(url, packed, on_progress=on_progress, is_data=True)
         source = _read_records(packed.parent)[packed.name]
         try:
-            decompress(packed, target)
+            if not next(read_blocks(packed), b""):
+                raise ValueError(f"{url}: expected a text, got an empty one; {_MIRROR}")
+            if may_be_unpacked:
+                _check_is_unpacked(packed, target)
+            else:
+                decompress(packed, target, replace=replace)
         except ValueError:
             # The file is as the server sent it, so keeping it would only fail again.
             _forget(packed)
@@ -102,6 +128,17 @@ def _fetch_packed(url: str, target: Path, packed: Path, on_progress: Progress | 
     elif not is_packed_ours:
         return
     _forget(packed)
+
+
+def _check_is_unpacked(packed: Path, target: Path) -> None:
+    """Raise a FileExistsError if a file does not have the content of a compressed one."""
+    digest = hashlib.sha256()
+    for block in read_blocks(packed):
+        digest.update(block)
+    if digest.hexdigest() != _measure(target)["sha256"]:
+        raise FileExistsError(
+            f"{target} is there already and is not {packed} unpacked: give another --out"
+        )
 
 
 def _forget(packed: Path) -> None:
@@ -117,6 +154,7 @@ def fetch(
     *,
     expected_sha256: str | None = None,
     expected_bytes: int | None = None,
+    is_data: bool = False,
     on_progress: Progress | None = None,
     retries: int = 5,
     timeout: float = 30.0,
@@ -130,6 +168,7 @@ def fetch(
     SHA-256, ETag and date; a file that agrees with it is not fetched.
 
     Args:
+        is_data: refuse an empty answer and a web page, which servers give in place of an error.
         on_progress: called with ("total", bytes of the file) if the server tells them, and then
             with ("bytes", bytes so far); both are repeated after an interrupted attempt.
         retries: consecutive further attempts that may fail without a new byte.
@@ -137,18 +176,21 @@ def fetch(
         first_wait: seconds before the second attempt; doubles each time, 30 at most.
     Raises:
         DownloadError: if it is refused, interrupted too often, or not the expected file.
-        FileExistsError: if out_path exists and was not fetched.
+        FileExistsError: if out_path exists and was not fetched, or was changed since.
         BlockingIOError: if another process fetches it.
         ValueError: if url is not an http or https address, or sources.json is another file.
     Source: range requests as in RFC 9110, sections 13.1.5 and 14.
     """
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(f"expected an http:// or https:// address, got {url!r}")
-    resumed.finish_named(out_path, lambda note: _write_noted_record(out_path, note))
+    resumed.finish_named(
+        out_path, ("url", "record"), lambda note: _write_noted_record(out_path, note)
+    )
     if _is_finished(out_path, url, expected_sha256):
         return out_path
-    with resumed.resumed_file(out_path, replace=_is_fetched(out_path)) as part:
-        download = _Download(url, part, expected_sha256, expected_bytes)
+    replace = _is_as_fetched(out_path)
+    with resumed.resumed_file(out_path, made_of={"url": url}, replace=replace) as part:
+        download = _Download(url, part, expected_sha256, expected_bytes, is_data=is_data)
         furthest, failures = part.n_bytes, 0
         while True:
             try:
@@ -177,8 +219,11 @@ class _Download:
         part: resumed.ResumedFile,
         expected_sha256: str | None,
         expected_bytes: int | None,
+        *,
+        is_data: bool,
     ) -> None:
         self.url = url
+        self.is_data = is_data
         self.part = part
         self.expected_sha256 = expected_sha256
         self.expected_bytes = expected_bytes
@@ -218,6 +263,10 @@ class _Download:
             wrong = f"expected {self.expected_bytes} bytes, got {size}"
         elif self.expected_sha256 is not None and sha256 != self.expected_sha256:
             wrong = f"expected SHA-256 {self.expected_sha256}, got {sha256}"
+        elif self.is_data and size == 0:
+            wrong = f"expected a text, got an empty file; {_MIRROR}"
+        elif self.is_data and self._begins_as_page():
+            wrong = f"expected a text, got a web page; {_MIRROR}"
         if wrong:
             self.clear()
             raise DownloadError(f"{self.url}: {wrong}; the wrong file was removed")
@@ -231,6 +280,11 @@ class _Download:
         self.part.write_note({**self.note, "record": record})  # the next call may have to write it
         self.part.give_name()
         return record
+
+    def _begins_as_page(self) -> bool:
+        self.part.file.seek(0)
+        begin = self.part.file.read(_PAGE_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+        return begin.startswith((b"<!doctype html", b"<html"))
 
     def _validator(self) -> str | None:
         etag = self.note.get("etag")
@@ -249,6 +303,9 @@ class _Download:
 
     def _agree(self, response: Any, start: int) -> tuple[int, int | None]:
         """Return the offset of the body and the size of the file; keep or renew the note."""
+        kind = response.headers.get_content_type()
+        if self.is_data and kind in _NO_DATA:
+            raise DownloadError(f"{self.url}: expected a text, got {kind}; {_MIRROR}")
         note = {
             "url": self.url,
             "etag": response.headers.get("ETag"),
@@ -356,9 +413,21 @@ def _is_finished(path: Path, url: str, expected_sha256: str | None) -> bool:
     )
 
 
-def _is_fetched(path: Path) -> bool:
-    """Return whether the file at a path was fetched, so that a new download may replace it."""
-    return path.name in _read_records(path.parent)
+def _is_as_fetched(path: Path) -> bool:
+    """Return whether the file at a path was fetched, so that a new download may replace it.
+
+    Raises:
+        FileExistsError: if it was changed since.
+    """
+    record = _read_records(path.parent).get(path.name)
+    if record is None or not path.is_file():
+        return False
+    if _measure(path) != {key: record.get(key) for key in ("bytes", "sha256")}:
+        raise FileExistsError(
+            f"{path} was changed since it was fetched: move it away to have it fetched again, or "
+            "give another --out"
+        )
+    return True
 
 
 def _measure(path: Path) -> dict[str, Any]:

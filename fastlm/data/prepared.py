@@ -29,6 +29,7 @@ from fastlm.files.tokens import Facts, ShardedTokens, TokenFile, Tokens, open_to
 from fastlm.files.utf8 import check_errors
 from fastlm.runs.given import check_prepared
 from fastlm.tokenizer.bpe.blocks import resolve_threads
+from fastlm.tokenizer.folder import own_files
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 from fastlm.tokenizer.training import train_bpe_from_documents
@@ -242,6 +243,7 @@ def prepare(
             return out
         if found.damage:
             say(f"made anew: the data in {out} cannot be used: {found.damage}")
+        _refuse_others(out)
         part = stack.enter_context(
             resumed.resumed_folder(
                 out, replace=replace or bool(found.damage), last="meta.json", is_locked=True
@@ -517,3 +519,19 @@ def write_meta(
         "source": source,
     }
     disk.write_new(folder / "meta.json", seal(meta))
+
+
+def _refuse_others(out: Path) -> None:
+    """Raise a FileExistsError if a folder to be replaced has files that are not of prepare()."""
+    if not out.is_dir():
+        return
+    others = [path.name for path in out.iterdir() if not _OWN_NAME.fullmatch(path.name)]
+    inner = tokenizer_of(out)
+    own = own_files(inner)
+    for path in inner.iterdir() if inner.is_dir() else ():
+        if path not in own and not path.name.startswith(OURS):
+            others.append(f"{inner.name}/{path.name}")
+    if others:
+        raise FileExistsError(
+            f"{out} also holds {', '.join(sorted(others))}; move that elsewhere first"
+        )

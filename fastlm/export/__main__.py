@@ -38,7 +38,10 @@ def _export(
     pretrained = load_pretrained(run)
     if to == "tiktoken":
         export_tiktoken(pretrained.tokenizer, out)
-        print(f"{out}/ranks.tiktoken: tiktoken.load.load_tiktoken_bpe reads it")
+        print(
+            f"{out}/ranks.tiktoken: tiktoken.load.load_tiktoken_bpe reads it, with the hash in "
+            "ranks.tiktoken.sha256 as expected_hash"
+        )
         return
     export_hugging_face(pretrained, out, dtype=dtype, with_code=with_code)
     trust = ", with trust_remote_code=True" if with_code else ""

@@ -3,8 +3,8 @@
 python -m fastlm.export RUN --to hf --out DIR
 """
 
-import base64
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from fastlm.pretrained import Pretrained
 from fastlm.tokenizer.bpe.reference import PATTERN
 from fastlm.tokenizer.folder import ENCODING_FILE, HUGGING_FACE_FILE, RANKS_FILE
 from fastlm.tokenizer.formats.hugging_face import format_tokenizer_json
+from fastlm.tokenizer.formats.tiktoken import format_ranks
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -94,20 +95,23 @@ def _own_config(config: ModelConfig) -> dict[str, Any]:
 
 
 def export_tiktoken(tokenizer: Tokenizer, out: Path) -> None:
-    """Write ranks.tiktoken, and encoding.json with the pattern and the special tokens.
+    """Write ranks.tiktoken, its hash, and encoding.json with the pattern and the special tokens.
+
+    The hash in ranks.tiktoken.sha256 is for load_tiktoken_bpe, which otherwise reads what it last
+    read under that path from its cache.
 
     Raises:
+        ValueError: if tiktoken would give other ids.
         FileExistsError: if the folder is not empty.
     """
     special = set(tokenizer.special_tokens.values())
-    lines = [
-        f"{base64.b64encode(token).decode()} {rank}\n"
-        for rank, token in sorted(tokenizer.vocab.items())
-        if rank not in special
-    ]
+    vocab = {rank: token for rank, token in tokenizer.vocab.items() if rank not in special}
+    raw = format_ranks(vocab, tokenizer.merges).encode()
+    line = f"{hashlib.sha256(raw).hexdigest()}  {RANKS_FILE}\n"  # as sha256sum -c reads it
     encoding = {"pat_str": PATTERN, "special_tokens": dict(tokenizer.special_tokens)}
     with disk.whole_folder(out, last=RANKS_FILE) as partial:
-        disk.write_new(partial / RANKS_FILE, "".join(lines).encode())
+        disk.write_new(partial / RANKS_FILE, raw)
+        disk.write_new(partial / f"{RANKS_FILE}.sha256", line.encode())
         _write(partial / ENCODING_FILE, encoding)
 
 

@@ -28,15 +28,18 @@ def compression_of(path: StrPath) -> str | None:
     return suffix if suffix in COMPRESSIONS else None
 
 
-def decompress(path: Path, out_path: Path) -> Path:
+def decompress(path: Path, out_path: Path, *, replace: bool = False) -> Path:
     """Decompress a .gz, .xz or .zst file; out_path appears when it is complete and on disk.
 
+    Args:
+        replace: replace an existing out_path.
     Raises:
         ValueError: if the file is damaged, cut short, or has another suffix.
+        FileExistsError: if out_path exists and replace is not given.
     """
     if compression_of(path) is None:
         raise ValueError(f"expected a file ending in {', '.join(COMPRESSIONS)}, got {path}")
-    with whole_file(out_path, replace=True) as out:
+    with whole_file(out_path, replace=replace) as out:
         for block in read_blocks(path):
             out.write(block)
     return out_path

@@ -1,6 +1,7 @@
 """Places where files and folders are to be made: links followed, and what is there looked at."""
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -27,6 +28,11 @@ UNFINISHED = ".fastlm-unfinished-"
 """Prefix of an incomplete folder that is kept for resumed_folder to continue."""
 NOTE = ".fastlm-note-"
 """Prefix of the note on the progress of an unfinished folder."""
+STANDARD_OUTPUT = Path("-")
+"""The path that stands for standard output."""
+_LONGEST_PREFIX = max(
+    map(len, (PARTIAL, LOCK, SCRATCH, REPLACED, REMOVED, CLEARING, MOVING, UNFINISHED, NOTE))
+)
 Seen = tuple[int, int, int] | None
 """Device, inode and modification time of the entry at a path; None if there is none."""
 
@@ -58,7 +64,16 @@ class Destination(NamedTuple):
 
 
 def find(path: Path) -> Destination:
-    """Follow links, even dangling ones; a loop of links raises an OSError."""
+    """Follow links, even dangling ones; a loop of links raises an OSError.
+
+    Raises:
+        ValueError: for "-", where no stream is written to.
+    """
+    if path == STANDARD_OUTPUT:
+        raise ValueError(
+            f"standard output cannot be written to here: expected a path, got {path}; a file or "
+            "folder of that name has to be given with its folder"
+        )
     with contextlib.suppress(FileNotFoundError):
         path.stat()
     found = Path(os.path.realpath(path))
@@ -70,6 +85,30 @@ def find(path: Path) -> Destination:
         folder=found if stays else found.parent,
         lock_folder=found if is_fixed else found.parent,
     )
+
+
+def check_place(target: Destination) -> None:
+    """Check that something can be made in the folder of a target, or in one to be made for it.
+
+    Raises:
+        OSError: with the path that the user gave: if it is no folder, if nothing can be written in
+            it, or if a name is too long.
+    """
+    folder, missing = target.folder, [_LONGEST_PREFIX + len(os.fsencode(target.path.name))]
+    while not os.path.lexists(folder):
+        missing.append(len(os.fsencode(folder.name)))
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is no folder: expected one to write in")
+    if hasattr(os, "pathconf") and max(missing) > os.pathconf(folder, "PC_NAME_MAX"):
+        raise _error(errno.ENAMETOOLONG, target)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        is_read_only = hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY
+        raise _error(errno.EROFS if is_read_only else errno.EACCES, target)
+
+
+def _error(number: int, target: Destination) -> OSError:
+    return OSError(number, os.strerror(number), str(target.given))
 
 
 def inside(folder: Path, name: str) -> Destination:
@@ -113,13 +152,15 @@ def is_mount(path: Path) -> bool:
 
 def find_file(path: Path, *, to_stream: bool) -> Destination | None:
     """Return the target of a file, or None for a stream that is written directly."""
+    if path == STANDARD_OUTPUT and to_stream:
+        return None
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return find(path)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(f"{path} is a folder: expected the name of a file to write")
-    is_open_file = _is_descriptor(path)
+    is_open_file = _open_file(path) is not None
     if stat.S_ISREG(mode) and not is_open_file:
         return find(path)
     if to_stream and (is_open_file or stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)):
@@ -127,14 +168,22 @@ def find_file(path: Path, *, to_stream: bool) -> Destination | None:
     raise OSError(f"{path} is no regular file: expected the name of a file to write")
 
 
-def _is_descriptor(path: Path) -> bool:
-    """Return whether a path names an open file, like /dev/stdout and /dev/fd/63."""
+def _open_file(path: Path) -> Path | None:
+    """Return the path in /proc of the open file that a path such as /dev/stdout names."""
     while path.is_symlink():
         path = Path(os.path.realpath(path.parent)) / path.name
         if path.parts[1:2] == ("proc",):
-            return True
+            return path
         path = path.parent / os.readlink(path)
-    return False
+    return None
+
+
+def descriptor(path: Path) -> int | None:
+    """Return the number of the open file of this process that a path names; None if it does not."""
+    found = _open_file(path)
+    if found is None or found.parts[2:-1] != (str(os.getpid()), "fd"):
+        return None
+    return int(found.name)
 
 
 def look_at_file(target: Destination, *, replace: bool) -> Seen:

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -29,10 +30,13 @@ from fastlm.files.destination import (
     REMOVED,
     REPLACED,
     SCRATCH,
+    STANDARD_OUTPUT,
     UNFINISHED,
     Destination,
     Seen,
     check_is_as_seen,
+    check_place,
+    descriptor,
     entries,
     find,
     find_file,
@@ -41,7 +45,7 @@ from fastlm.files.destination import (
     look_at_file,
     seen_at,
 )
-from fastlm.files.folders import make_folder, remove
+from fastlm.files.folders import make_folder, remove, remove_empty
 from fastlm.files.lock import holding
 from fastlm.files.paths import StrPath
 from fastlm.files.sync import flush_tree, sync_file, sync_folder
@@ -65,7 +69,8 @@ def whole_file(
 
     Args:
         replace: replace an existing file of that name.
-        to_stream: write directly to a character device or a pipe, which is refused otherwise.
+        to_stream: write directly to a character device or a pipe, or to standard output, whose
+            name is "-"; they are refused otherwise.
         wait_seconds: how long to wait for another process that makes the path.
     Raises:
         FileExistsError: if the path exists and replace is not given, before the block or, if it
@@ -75,7 +80,7 @@ def whole_file(
     """
     target = find_file(Path(path), to_stream=to_stream)
     if target is None:
-        with open(path, "wb") as file:
+        with _stream(Path(path)) as file:
             yield file
         return
     with holding(target, wait_seconds=wait_seconds):
@@ -94,7 +99,32 @@ def whole_file(
 
 
 @contextlib.contextmanager
-def whole_folder(path: StrPath, *, replace: bool = False, last: str = "") -> Iterator[Path]:
+def _stream(path: Path) -> Iterator[BinaryIO]:
+    """Open a stream to write to; errors of writing to it name it."""
+    try:
+        if path == STANDARD_OUTPUT:
+            sys.stdout.flush()
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+            return
+        number = descriptor(path)
+        if number is not None:  # opened by its path, a file that a shell appends to would be cut
+            sys.stdout.flush()
+            file_or_number: Path | int = os.dup(number)
+        else:
+            file_or_number = path
+        with open(file_or_number, "wb") as file:
+            yield file
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = "standard output" if path == STANDARD_OUTPUT else str(path)
+        raise
+
+
+@contextlib.contextmanager
+def whole_folder(
+    path: StrPath, *, replace: bool = False, last: str = "", is_locked: bool = False
+) -> Iterator[Path]:
     """Yield a folder that gets its name when the block succeeds; otherwise nothing is left.
 
     Its content is flushed first. A link stays, and its target is made. An empty folder counts as
@@ -105,6 +135,7 @@ def whole_folder(path: StrPath, *, replace: bool = False, last: str = "") -> Ite
     Args:
         replace: replace the content of an existing folder of that name.
         last: name of the entry that tells readers that the folder is complete.
+        is_locked: the caller holds locked(path).
     Raises:
         FileExistsError: if the folder is not empty and replace is not given, or the path is a
             file, before the block or, if it appeared during the block, after it.
@@ -113,7 +144,7 @@ def whole_folder(path: StrPath, *, replace: bool = False, last: str = "") -> Ite
     """
     target = find(Path(path))
     refuse_file(target)
-    with holding(target):
+    with holding(target, is_locked=is_locked):
         seen = prepare_folder(target, replace=replace)
         partial = target.beside(PARTIAL)
         try:
@@ -173,9 +204,7 @@ def first_free_folder(paths: Iterable[Path]) -> Iterator[Path]:
     """
     made: list[Path] = []
     for path in paths:
-        missing = [parent for parent in path.parents if not parent.exists()]
-        make_folder(path.parent)
-        made = [*missing, *made]
+        made = [*make_folder(path.parent), *made]
         with contextlib.suppress(FileExistsError):
             path.mkdir()
             sync_folder(path.parent)
@@ -184,9 +213,7 @@ def first_free_folder(paths: Iterable[Path]) -> Iterator[Path]:
     try:
         yield made[0]
     finally:
-        with contextlib.suppress(OSError):  # the first that is not empty stays, with its parents
-            for folder in made:
-                folder.rmdir()
+        remove_empty(made)
 
 
 @contextlib.contextmanager
@@ -209,6 +236,7 @@ def check_new_file(path: StrPath, *, replace: bool = False, to_stream: bool = Fa
     target = find_file(Path(path), to_stream=to_stream)
     if target is not None:
         look_at_file(target, replace=replace)
+        check_place(target)
 
 
 def check_new_folder(path: StrPath, *, replace: bool = False) -> None:
@@ -218,6 +246,7 @@ def check_new_folder(path: StrPath, *, replace: bool = False) -> None:
     """
     target = find(Path(path))
     look_at_folder(target, replace=replace)
+    check_place(target)
     if replace:
         return
     kept = [target.beside(prefix) for prefix in (CLEARING, MOVING) if target.is_in_place]
@@ -228,6 +257,13 @@ def check_new_folder(path: StrPath, *, replace: bool = False) -> None:
                 f"{target.given} is there already, as {found}: rename or remove that, or give "
                 "another --out"
             )
+
+
+def check_folder(path: StrPath) -> None:
+    """Raise an OSError if a folder can neither be made nor be written to if it exists."""
+    target = find(Path(path))
+    refuse_file(target)
+    check_place(target._replace(folder=target.path) if target.path.is_dir() else target)
 
 
 def append(path: Path, raw: bytes) -> None:
@@ -256,17 +292,6 @@ def copy_file(source: Path, path: StrPath, *, replace: bool = False) -> None:
     """Copy the content of a file atomically, with whole_file."""
     with open(source, "rb") as file, whole_file(path, replace=replace) as out:
         shutil.copyfileobj(file, out, 1 << 20)
-
-
-def copy_folder(source: Path, path: StrPath, *, replace: bool = False) -> None:
-    """Copy a folder and its content atomically, with whole_folder."""
-    with whole_folder(path, replace=replace) as partial:
-        for found in sorted(source.rglob("*")):
-            copy = partial / found.relative_to(source)
-            if found.is_dir():
-                copy.mkdir(exist_ok=True)
-            else:
-                shutil.copyfile(found, copy)
 
 
 def rename(path: Path, new: Path) -> Path:

@@ -1,25 +1,39 @@
 """Making folders durably, removing them with their content, and the room on their disk."""
 
+import contextlib
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from fastlm.files.sync import sync_folder
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path) -> list[Path]:
     """Make a folder and its missing parents, and flush their names to disk.
 
+    Returns:
+        The folders that were made, each before its parent.
     Raises:
         NotADirectoryError: if one of the paths is not a folder.
     """
     if path.is_dir():
-        return
-    make_folder(path.parent)
+        return []
+    made = make_folder(path.parent)
     try:
-        path.mkdir(exist_ok=True)
+        path.mkdir()
     except FileExistsError:
-        raise NotADirectoryError(f"{path} is no folder: expected one to write in") from None
+        if not path.is_dir():
+            raise NotADirectoryError(f"{path} is no folder: expected one to write in") from None
+        return []  # another process made it, and its parents are in use
     sync_folder(path.parent)
+    return [path, *made]
+
+
+def remove_empty(made: Iterable[Path]) -> None:
+    """Remove folders that make_folder returned, up to the first that is not empty."""
+    with contextlib.suppress(OSError):
+        for folder in made:
+            folder.rmdir()
 
 
 def remove(path: Path) -> None:

@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from fastlm.files.destination import Destination
-from fastlm.files.folders import make_folder
+from fastlm.files.destination import OURS, Destination, check_place
+from fastlm.files.folders import make_folder, remove_empty
 
 try:
     import fcntl
@@ -25,20 +25,33 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def holding(
     target: Destination, *, is_locked: bool = False, wait_seconds: float = 0.0
 ) -> Iterator[None]:
-    """Make the parent folder of a target, and hold the lock of the target inside the block."""
+    """Make the parent folder of a target, and hold the lock of the target inside the block.
+
+    Folders that were made for a block that fails are removed if they are empty. Errors name the
+    path that the user gave, in place of a file that is made beside it.
+    """
+    check_place(target)
+    made: list[Path] = []
     try:
-        make_folder(target.folder)
-        if is_locked or fcntl is None:
-            yield
-            return
+        made = make_folder(target.folder)
         with contextlib.ExitStack() as held:
-            for lock in target.locks:
+            for lock in target.locks if fcntl is not None and not is_locked else ():
                 held.callback(_free, lock, _wait_for_lock(target, lock, wait_seconds))
             yield
     except OSError as error:
+        remove_empty(made)
         if error.errno in _FULL and error.filename is None:  # errors of write() name no file
             error.filename = str(target.given)
+        if error.errno == errno.ELOOP or not _is_ours(error.filename):
+            raise
+        raise OSError(error.errno, error.strerror, str(target.given)) from error
+    except BaseException:
+        remove_empty(made)
         raise
+
+
+def _is_ours(name: str | bytes | int | None) -> bool:
+    return isinstance(name, str) and Path(name).name.startswith(OURS)
 
 
 def _free(lock: Path, handle: int) -> None:

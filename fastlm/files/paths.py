@@ -1,7 +1,7 @@
 """Paths that a user gives: files checked, and recognised when they are met again."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -14,22 +14,6 @@ def check_file(path: StrPath) -> None:
     """Raise FileNotFoundError if there is no file at the path."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"expected a file at {path}: there is none")
-
-
-def check_not_read(outputs: Iterable[StrPath], inputs: Iterable[StrPath]) -> None:
-    """Refuse an output that is one of the inputs, by whatever name, or a file in an input folder.
-
-    Raises:
-        ValueError: with the name of the output.
-    """
-    read = [Path(path).resolve() for path in inputs]
-    for out in outputs:
-        found = Path(out).resolve()
-        if found.exists() and any(
-            path in (found, *found.parents) or (path.exists() and found.samefile(path))
-            for path in read
-        ):
-            raise ValueError(f"{out} is read and would be written: give another file to write")
 
 
 def identify(path: StrPath) -> list[int]:

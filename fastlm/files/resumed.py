@@ -3,7 +3,8 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +21,7 @@ from fastlm.files.destination import (
 )
 from fastlm.files.disk import (
     WAIT_SECONDS,
+    check_new_file,
     name_file,
     name_folder,
     prepare_folder,
@@ -41,10 +43,19 @@ class ResumedFile:
         file: the part, open for reading and writing at its start.
     """
 
-    def __init__(self, file: BinaryIO, target: Destination, seen: Seen, *, replace: bool) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        target: Destination,
+        seen: Seen,
+        *,
+        made_of: Mapping[str, Any],
+        replace: bool,
+    ) -> None:
         self.file = file
         self.part = _beside(target.path, ".part")
         self.note_path = _beside(target.path, ".part.json")
+        self._made_of = dict(made_of)
         self._target, self._seen, self._replace = target, seen, replace
 
     @property
@@ -53,17 +64,17 @@ class ResumedFile:
         return os.fstat(self.file.fileno()).st_size
 
     def read_note(self) -> dict[str, Any]:
-        """Return the values last given to write_note; empty if no note can be read."""
+        """Return made_of, with the values that the last process gave to write_note."""
         return read_object_or_empty(self.note_path)
 
     def write_note(self, values: dict[str, Any]) -> None:
         """Write a note on the part; the part is flushed before the note."""
         flush(self.file)
-        _write_note(self.note_path, values)
+        _write_note(self.note_path, {**self._made_of, **values})
 
     def clear(self) -> None:
-        """Remove the note, then empty the part."""
-        self.note_path.unlink(missing_ok=True)
+        """Reduce the note to made_of, then empty the part."""
+        _write_note(self.note_path, self._made_of)
         self.file.seek(0)
         self.file.truncate()
 
@@ -83,23 +94,31 @@ class ResumedFile:
 
 
 @contextlib.contextmanager
-def resumed_file(path: StrPath, *, replace: bool = False) -> Iterator[ResumedFile]:
+def resumed_file(
+    path: StrPath, *, made_of: Mapping[str, Any], replace: bool = False
+) -> Iterator[ResumedFile]:
     """Begin or continue a file that is written over several calls.
 
     Until give_name is called, the bytes written stay in PATH.part however the block ends. The
     path is locked during the block.
 
+    Args:
+        made_of: values that are in every note. A part whose note does not have all of their names
+            is not of an earlier call, and stays as it is.
     Raises:
-        FileExistsError, BlockingIOError, OSError: as in whole_file.
+        FileExistsError, BlockingIOError, OSError: as in whole_file; also for such a part.
     """
     target = _find(path)
     with holding(target):
         seen = look_at_file(target, replace=replace)
         part, note = _beside(target.path, ".part"), _beside(target.path, ".part.json")
+        _refuse_part_of_others(target, made_of)
         _remove_partial_note(note)
+        if not os.path.lexists(part):
+            _begin(part, note, made_of)
         try:
-            with open(part, "r+b", opener=_create) as file:
-                yield ResumedFile(file, target, seen, replace=replace)
+            with open(part, "r+b", opener=_without_links) as file:
+                yield ResumedFile(file, target, seen, made_of=made_of, replace=replace)
         except BaseException:
             if part.exists():  # else the rest of the work on the named file is to be done
                 _clear_if_empty(part, note)
@@ -108,6 +127,41 @@ def resumed_file(path: StrPath, *, replace: bool = False) -> Iterator[ResumedFil
             _clear_if_empty(part, note)
         else:
             note.unlink(missing_ok=True)
+
+
+def _begin(part: Path, note: Path, made_of: Mapping[str, Any]) -> None:
+    """Make an empty part, after the note that tells that it was made here."""
+    _write_note(note, dict(made_of))
+    try:
+        open(part, "xb").close()
+    except BaseException:
+        note.unlink(missing_ok=True)
+        raise
+
+
+def check_resumed_file(path: StrPath, *, made_of: Collection[str], replace: bool = False) -> None:
+    """Raise the errors that resumed_file raises before its block: call this before slow work.
+
+    Args:
+        made_of: names of the values that are in every note.
+    """
+    check_new_file(path, replace=replace)
+    _refuse_part_of_others(_find(path), made_of)
+
+
+def _refuse_part_of_others(target: Destination, made_of: Collection[str]) -> None:
+    part, note = _beside(target.path, ".part"), _beside(target.path, ".part.json")
+    found = [path for path in (part, note) if os.path.lexists(path)]
+    are_ours = _has_names(note, made_of) and all(stat.S_ISREG(p.lstat().st_mode) for p in found)
+    if found and not are_ours:
+        raise FileExistsError(
+            f"{found[0]} is there and is not the unfinished part of {target.given}: move it away, "
+            "or give another --out"
+        )
+
+
+def _has_names(note: Path, names: Collection[str]) -> bool:
+    return note.is_file() and set(names) <= read_object_or_empty(note).keys()
 
 
 def _clear_if_empty(part: Path, note: Path) -> None:
@@ -185,26 +239,35 @@ def _remove_partial_note(path: Path) -> None:
         remove(target.beside(PARTIAL))
 
 
-def was_named(path: StrPath) -> bool:
-    """Return whether a process stopped between give_name and the end of the block."""
+def was_named(path: StrPath, names: Collection[str]) -> bool:
+    """Return whether a process stopped between give_name and the end of the block.
+
+    Args:
+        names: names of values that are in the note by the time of give_name.
+    """
     found = find(Path(path)).path
-    return _beside(found, ".part.json").exists() and not _beside(found, ".part").exists()
+    if os.path.lexists(_beside(found, ".part")):
+        return False
+    return _has_names(_beside(found, ".part.json"), names)
 
 
-def finish_named(path: StrPath, finish: Callable[[dict[str, Any]], object]) -> None:
+def finish_named(
+    path: StrPath, names: Collection[str], finish: Callable[[dict[str, Any]], object]
+) -> None:
     """Do the work that an earlier process left undone after it had given a path its name.
 
     Args:
-        finish: called with the last note of that process, if was_named(path); the note is removed
-            when it succeeds.
+        names: as for was_named.
+        finish: called with the last note of that process, if was_named(path, names); the note is
+            removed when it succeeds.
     Raises:
         BlockingIOError: if another process makes the path.
     """
-    if not was_named(path):
+    if not was_named(path, names):
         return
     target = _find(path)
     with holding(target):
-        if was_named(path):  # still, now that it is locked
+        if was_named(path, names):  # still, now that it is locked
             note = _beside(target.path, ".part.json")
             finish(read_object_or_empty(note))
             note.unlink()
@@ -216,8 +279,8 @@ def _find(path: StrPath) -> Destination:
     return target
 
 
-def _create(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CREAT, 0o666)
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _beside(path: Path, ending: str) -> Path:

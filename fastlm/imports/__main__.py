@@ -19,7 +19,10 @@ def _model(folder: Positional[Path], *, out: Path, tokenizer: Path | None = None
         out: folder of the run to make.
         tokenizer: folder or file of the model's tokenizer, if the folder has none.
     """
+    from fastlm.files import disk
+
     check_model_folder(folder)
+    disk.check_new_folder(out)
     # Slow imports come after the paths are checked.
     from fastlm.imports.take_over import import_model
 
@@ -35,7 +38,7 @@ def _tokens(
     val: list[Path],
     tokenizer: Path,
     out: Path,
-    dtype: Literal["uint16", "uint32"] = "uint16",
+    dtype: Literal["uint16", "uint32"] | None = None,
 ) -> None:
     """Make a prepared folder of token files of nanoGPT, llm.c or modded-nanogpt.
 
@@ -44,10 +47,13 @@ def _tokens(
         val: token files to validate on.
         tokenizer: folder or file of the tokenizer that made them.
         out: folder to make.
-        dtype: of files without a header.
+        dtype: of files without a header; found from their ids when not given.
     """
+    from fastlm.files import disk
+
     for path in (*train, *val):
         check_file(path)
+    disk.check_new_folder(out)
     # Slow imports come after the paths are checked.
     from fastlm.imports.take_over import import_tokens
 

@@ -39,6 +39,8 @@ _KINDS: dict[tuple[int, int], np.dtype[Any]] = {
 Source: Karpathy 2024, github.com/karpathy/llm.c, dev/data/data_common.py."""
 _OTHERS = {b"\x93NUMPY": "a NumPy array", b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "gzip"}
 _BLOCK_TOKENS = 1 << 24
+_TELLING_TOKENS = 16
+"""Tokens of which every second one is 0 only if the dtype is wrong."""
 
 
 class ForeignTokens(NamedTuple):
@@ -103,14 +105,14 @@ def import_tokens(
     tokenizer: Path,
     out: Path,
     *,
-    dtype: Literal["uint16", "uint32"] = "uint16",
+    dtype: Literal["uint16", "uint32"] | None = None,
 ) -> Path:
     """Make a prepared folder from token files of nanoGPT (no header) or llm.c (with a header).
 
     Args:
         train, val: token files, joined in the given order.
         tokenizer: the tokenizer that made them.
-        dtype: dtype of the tokens in files without a header.
+        dtype: dtype of the tokens in files without a header; None: found from their ids.
     Raises:
         FileNotFoundError, ValueError: if a file cannot be imported; the message names it and its
             fault, and nothing is written.
@@ -148,11 +150,11 @@ def import_tokens(
     return out
 
 
-def open_foreign(path: Path, vocab_size: int, dtype: str) -> ForeignTokens:
+def open_foreign(path: Path, vocab_size: int, dtype: str | None) -> ForeignTokens:
     """Check a token file of another tool and memory-map its tokens.
 
     Args:
-        dtype: dtype of the tokens, used if the file has no header.
+        dtype: dtype of the tokens, used if the file has no header; None: found from its ids.
     Raises:
         FileNotFoundError, ValueError: as import_tokens does.
     """
@@ -167,7 +169,6 @@ def open_foreign(path: Path, vocab_size: int, dtype: str) -> ForeignTokens:
     if size == 0:
         raise ValueError(f"{path} is empty")
     begin = 0
-    kind: np.dtype[Any] = np.dtype(dtype).newbyteorder("<")
     versions = dict(_KINDS.keys())
     numbers = np.frombuffer(head[: len(head) // 4 * 4], "<i4")
     if len(numbers) and int(numbers[0]) in versions:
@@ -184,16 +185,62 @@ def open_foreign(path: Path, vocab_size: int, dtype: str) -> ForeignTokens:
                 f"{path} should have {count:,} tokens, says its header, which are "
                 f"{HEADER_BYTES + count * kind.itemsize:,} bytes with it: it has {size:,}"
             )
-    elif size % kind.itemsize:
-        raise ValueError(
-            f"{path} has {size:,} bytes: no whole number of {kind.name}; it is cut off, or of "
-            "another --dtype"
-        )
+    else:
+        kind = np.dtype(dtype or _find_dtype(path, vocab_size)).newbyteorder("<")
+        if size % kind.itemsize:
+            raise ValueError(
+                f"{path} has {size:,} bytes: no whole number of {kind.name}; it is cut off, or of "
+                "another --dtype"
+            )
+        _check_width(path, kind)
     if size == begin:
         return ForeignTokens(path, np.empty(0, kind))
     with open(path, "rb") as file:
         check_ids(file, kind, vocab_size, path, offset=begin)
     return ForeignTokens(path, np.memmap(path, kind, mode="r", offset=begin))
+
+
+def _find_dtype(path: Path, vocab_size: int) -> str:
+    """Return the dtype of the tokens in a file without a header.
+
+    Raises:
+        ValueError: if the first tokens do not tell.
+    """
+    fits = {}
+    for name in ("uint16", "uint32"):
+        ids = _first_ids(path, np.dtype(name))
+        is_whole = path.stat().st_size % ids.itemsize == 0
+        fits[name] = is_whole and len(ids) > 0 and int(ids.max()) < vocab_size
+    if vocab_size > 1 << 16 and fits["uint32"]:
+        return "uint32"
+    if vocab_size > 1 << 16:
+        raise ValueError(
+            f"{path}: ids of a vocabulary of {vocab_size:,} need 4 bytes, and it holds none of "
+            "this vocabulary in 4 bytes; give --dtype uint16 if no id was above 65,535"
+        )
+    if fits["uint32"]:
+        raise ValueError(
+            f"{path}: every second number of 2 bytes in it is 0, as if each token had 4: give "
+            "--dtype uint32, or --dtype uint16 if it has 2"
+        )
+    return "uint16"
+
+
+def _check_width(path: Path, kind: np.dtype[Any]) -> None:
+    """Raise a ValueError if every second token is 0, as if each one were twice as wide."""
+    ids = _first_ids(path, kind)
+    if len(ids) >= _TELLING_TOKENS and ids[::2].any() and not ids[1::2].any():
+        raise ValueError(
+            f"{path}: every second token is 0, so it is no file of {kind.name}: its tokens have "
+            f"{2 * kind.itemsize} bytes; "
+            + ("give --dtype uint32" if kind.itemsize == 2 else "write it again as uint32")
+        )
+
+
+def _first_ids(path: Path, kind: np.dtype[Any]) -> NDArray[Any]:
+    with open(path, "rb") as file:
+        raw = file.read(_BLOCK_TOKENS)
+    return np.frombuffer(raw, kind.newbyteorder("<"), len(raw) // kind.itemsize)
 
 
 def _blocks(file: ForeignTokens) -> Iterator[NDArray[Any]]:

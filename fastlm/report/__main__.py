@@ -9,23 +9,29 @@ from tyro.conf import Positional
 from fastlm import cli
 from fastlm.cli.units import human_bytes
 
+_DEFAULT = Path("report.html")
+
 
 def _report(
     runs: Positional[tuple[Path, ...]],
-    out: Path = Path("report.html"),
+    out: Path = _DEFAULT,
     serve: bool = False,
     port: int = 8000,
+    overwrite: bool = False,
 ) -> None:
     """Compare runs in one HTML page that works without a network.
 
     Args:
         runs: folders of runs, or folders with such in them, such as out/sweep.
-        out: the page to write.
+        out: the page to write; - is standard output. An earlier page of the same runs is replaced,
+            and any earlier one where --out is not given.
         serve: write nothing; show the page on this machine and follow runs that go on.
         port: of --serve.
+        overwrite: replace any existing file.
     """
     # Slow imports come after the flags are parsed.
-    from fastlm.report.page import write_report
+    from fastlm.files.outputs import is_standard_output
+    from fastlm.report.page import shown_runs, write_report
     from fastlm.runs.found import find_runs
 
     if not runs:
@@ -36,9 +42,11 @@ def _report(
     if out.is_dir():
         raise ValueError(f"{out} is a folder: give --out the name of a file, such as report.html")
     found = find_runs(runs)
-    size = write_report(found, out)
+    replace = overwrite or (out == _DEFAULT and bool(shown_runs(out)))
+    size = write_report(found, out, replace=replace)
     n_runs = f"{len(found):,} runs" if len(found) > 1 else "1 run"
-    print(f"{n_runs}, {human_bytes(size)}: {out}")
+    line = f"{n_runs}, {human_bytes(size)}: {out}"
+    print(line, file=sys.stderr if is_standard_output(out) else sys.stdout)
 
 
 def _serve(paths: Sequence[Path], port: int) -> None:

@@ -3,6 +3,7 @@
 The page is self-contained, so that it can be sent. Its parts are in fastlm/report/page_parts/.
 """
 
+import json
 import re
 import time
 from collections.abc import Mapping
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from fastlm.files import disk
-from fastlm.report.run_json import describe_run, embedded, rows_per_run
+from fastlm.files.outputs import check_new_files
+from fastlm.report.run_json import describe_run, embedded, rows_per_run, run_id
+from fastlm.runs.run_files import RunFiles
 
 SCRIPTS = ("format.js", "chart.js", "tables.js", "page.js")
+_VALUES = re.compile(rb'<script type="application/json" id="values">(.*?)</script>', re.DOTALL)
 
 
 def report_values(runs: Mapping[Path, str], *, poll_seconds: float | None = None) -> dict[str, Any]:
@@ -49,12 +53,35 @@ def report_page(runs: Mapping[Path, str], *, poll_seconds: float | None = None) 
     )
 
 
-def write_report(runs: Mapping[Path, str], out: Path) -> int:
-    """Write the page of runs, replacing an existing file, and return its size in bytes."""
-    disk.check_new_file(out, replace=True, to_stream=True)
+def write_report(runs: Mapping[Path, str], out: Path, *, replace: bool = False) -> int:
+    """Write the page of runs and return its size in bytes.
+
+    An earlier page is replaced if all of its runs are among these.
+
+    Args:
+        replace: replace any existing file.
+    Raises:
+        FileExistsError: if there is another one.
+        ValueError: if the page would be written over a file of a run.
+    """
+    shown = shown_runs(out)
+    replace = replace or (bool(shown) and shown <= set(map(run_id, runs)))
+    read = [path for folder in runs for path in RunFiles(folder).evidence()]
+    check_new_files({"--out": out}, read, replace=replace, to_stream=True)
     raw = report_page(runs).encode("utf-8")
-    disk.write_file(out, raw, replace=True, to_stream=True)
+    disk.write_file(out, raw, replace=replace, to_stream=True)
     return len(raw)
+
+
+def shown_runs(page: Path) -> set[str]:
+    """Return the ids of the runs that a page shows; none if a file is no page of runs."""
+    if not page.is_file():
+        return set()
+    values = _VALUES.search(page.read_bytes())
+    try:
+        return {str(run["id"]) for run in json.loads(values[1] if values else b"")["runs"]}
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return set()
 
 
 def _part(name: str) -> str:

@@ -36,6 +36,7 @@ def _train_command(
     max_token_bytes: int | None = None,
     sample_bytes: str | None = None,
     text_field: str = "text",
+    overwrite: bool = False,
 ) -> None:
     """Learn a vocabulary from text files and write it to a folder.
 
@@ -50,15 +51,20 @@ def _train_command(
         max_token_bytes: greatest length of a learned token; no limit when not given.
         sample_bytes: size of an evenly spaced sample to read of larger files: 500MB, 2GB.
         text_field: field of .jsonl files and column of .parquet files that holds the text.
+        overwrite: replace the files of a tokenizer that is in the folder; other files stay.
     """
     from fastlm.corpus.text_files import find_texts, is_plain
+    from fastlm.files import disk
+    from fastlm.files.outputs import check_not_read, is_there
+    from fastlm.tokenizer.folder import own_files
     from fastlm.tokenizer.tokenizer import Tokenizer
     from fastlm.tokenizer.training import train_bpe
 
     started = time.perf_counter()
     special_tokens = list(dict.fromkeys(special_token))
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out must be a folder to write: {out} is a file")
+    disk.check_folder(out)
+    if own_files(out) and not overwrite:
+        raise is_there(out)
     sample = None if sample_bytes is None else parse_bytes(sample_bytes)
     found = find_texts(text, is_any_suffix=True)
     _print_notes(found.notes())
@@ -69,8 +75,11 @@ def _train_command(
     n_text_bytes = sum(path.stat().st_size for path in files)
     n_read_bytes = n_text_bytes
     n_merges = vocab_size - 256 - len(special_tokens)
+    check_not_read(own_files(out), [path for path in files if path.is_file()])
 
-    with _warnings_as_lines(), Meter() as meter:
+    with disk.locked(out), _warnings_as_lines(), Meter() as meter:
+        if own_files(out) and not overwrite:  # another process was here before
+            raise is_there(out)
 
         def show(what: str, n: int) -> None:
             nonlocal n_text_bytes, n_read_bytes
@@ -94,7 +103,7 @@ def _train_command(
             sample_bytes=sample,
             text_field=text_field,
         )
-    Tokenizer(vocab, merges, special_tokens).save(out)
+        Tokenizer(vocab, merges, special_tokens).save(out, replace=overwrite, is_locked=True)
     of = "" if n_read_bytes == n_text_bytes else f"a sample of {n_read_bytes:,} bytes of "
     print(
         f"{out}: {len(vocab):,} tokens from {of}{n_text_bytes:,} bytes "
@@ -111,6 +120,7 @@ def _encode_command(
     resume: bool = True,
     text_field: str = "text",
     allow_end_of_text: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Write the token ids of a text file, and FILE.bin.json that describes them.
 
@@ -124,16 +134,21 @@ def _encode_command(
         resume: continue where an interrupted run stopped.
         text_field: field of a .jsonl file that holds the text.
         allow_end_of_text: <|endoftext|> in such a field is encoded as one token, not refused.
+        overwrite: replace an existing file.
     """
     from fastlm.corpus.text_files import is_plain, kind_of
-    from fastlm.files.paths import check_file, check_not_read
-    from fastlm.files.tokens import facts_path_of
+    from fastlm.files.outputs import is_there
+    from fastlm.files.paths import check_file
     from fastlm.tokenizer.folder import files_of
+    from fastlm.tokenizer.token_files import check_encoded
     from fastlm.tokenizer.tokenizer import Tokenizer
 
     started = time.perf_counter()
     check_file(text)
-    check_not_read([out, facts_path_of(out)], [text, *files_of(tokenizer)])
+    check_encoded(out, [text, *files_of(tokenizer)], replace=True)
+    if out.exists() and not overwrite:
+        raise is_there(out)
+    check_encoded(out, [], replace=overwrite)
     if not is_plain(text) and not text.name.lower().endswith(".jsonl"):
         raise ValueError(
             f"{text}: expected a plain text file to encode, got {text.suffix}: unpack it, or use "
@@ -160,6 +175,7 @@ def _encode_command(
                 resume=resume,
                 text_field=text_field,
                 allow_end_of_text=allow_end_of_text,
+                replace=overwrite,
                 on_progress=show,
             )
     except KeyboardInterrupt:
@@ -210,6 +226,7 @@ def _report_command(
     md: Path | None = None,
     text_field: str = "text",
     allow_end_of_text: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Compare tokenizers on texts: compression and speed, beside characters, bytes and words.
 
@@ -224,27 +241,31 @@ def _report_command(
         n_longest: number of longest tokens to print.
         seconds: encode texts of up to 34 MB again until this much time has passed.
         errors: strict refuses invalid UTF-8, replace reads it as U+FFFD.
-        json: file to write all figures to.
-        md: file to write the tables to, as Markdown.
+        json: file to write all figures to; - is standard output, in place of the tables.
+        md: file to write the tables to, as Markdown; - is standard output.
         text_field: field of .jsonl files and column of .parquet files that holds the text.
         allow_end_of_text: <|endoftext|> in such a field or column separates documents.
+        overwrite: replace existing files.
     """
     from fastlm.corpus.text_files import expand_patterns, find_texts, is_plain
     from fastlm.files import disk
     from fastlm.files.json_files import to_json
+    from fastlm.files.outputs import check_new_files, is_standard_output
     from fastlm.tokenizer import comparison
     from fastlm.tokenizer.folder import files_of
 
     if math.isinf(seconds):
         raise ValueError(f"seconds must be a number of seconds: got {seconds}")
-    outs = [out for out in (json, md) if out is not None]
+    outs = {flag: out for flag, out in (("--json", json), ("--md", md)) if out is not None}
     tokenizers = [path for group in tokenizer for path in group]
     if text:
         _print_notes(find_texts(text, is_any_suffix=True).notes())
     text = tuple(expand_patterns(text, is_any_suffix=True))
-    _check_outs(outs, [*text, *(file for path in tokenizers for file in files_of(path))])
-    for out in outs:
-        disk.check_new_file(out, replace=True, to_stream=True)
+    for out in outs.values():
+        if not out.parent.is_dir():
+            raise FileNotFoundError(f"expected a folder {out.parent} to write in: make it first")
+    inputs = [*text, *(file for path in tokenizers for file in files_of(path))]
+    check_new_files(outs, inputs, replace=overwrite, to_stream=True)
     # Only the size of a plain file is the size of its text.
     sizes = {
         name: path.stat().st_size
@@ -268,32 +289,19 @@ def _report_command(
             allow_end_of_text=allow_end_of_text,
             on_progress=show,
         )
-    print("\n\n".join(table.as_text() for table in comparison.tables(report)))
+    if not any(map(is_standard_output, outs.values())):
+        print("\n\n".join(table.as_text() for table in comparison.tables(report)))
     if json is not None:
         raw = to_json(comparison.as_json(report), indent=0, is_ascii=False)
-        disk.write_file(json, raw, replace=True, to_stream=True)
+        disk.write_file(json, raw, replace=overwrite, to_stream=True)
     if md is not None:
         raw = comparison.as_markdown(report).encode()
-        disk.write_file(md, raw, replace=True, to_stream=True)
+        disk.write_file(md, raw, replace=overwrite, to_stream=True)
 
 
 def _print_notes(notes: Sequence[str]) -> None:
     for note in notes:
         print(note, file=sys.stderr)
-
-
-def _check_outs(outs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Raise an error if a file to write is also read, is given twice, or has no folder."""
-    from fastlm.files.paths import check_not_read
-
-    for out in outs:
-        if not out.parent.is_dir():
-            raise FileNotFoundError(f"expected a folder {out.parent} to write in: make it first")
-        if out.is_dir():
-            raise ValueError(f"expected a file to write: {out} is a folder; name a file in it")
-    check_not_read(outs, inputs)
-    if len({out.resolve() for out in outs}) < len(outs):
-        raise ValueError(f"--json and --md must be two files: got {outs[0]} for both")
 
 
 def parse_bytes(text: str) -> int:

@@ -261,9 +261,10 @@ def _speed_table(report: Report) -> Table:
     ]
     note = (
         "one process and thread, without the time of reading. Each text is encoded once; one of up "
-        f"to {HELD_BYTES / 1e6:.0f} MB again until {report.min_seconds:g} s have passed. MB/s is "
-        "over all passes; the first one begins with empty caches. The Pile is an estimate: "
-        f"{PILE_BYTES / 1e9:.0f} GB at the speed of the first pass"
+        f"to {HELD_BYTES / 1e6:.0f} MB again, at least once and until {report.min_seconds:g} s "
+        "have passed. MB/s is over all passes; the first one begins with empty caches. The Pile is "
+        f"an estimate: {PILE_BYTES / 1e9:.0f} GB at the speed after the first pass, or in a longer "
+        f"text after {HELD_BYTES / 1e6:.0f} MB"
     )
     return Table("Speed of encoding", note, header, rows, n_left=2)
 
@@ -359,6 +360,7 @@ def _measure_as_json(measure: Measure) -> dict[str, Any]:
         "document_bytes_per_token": None if math.isnan(ratio) else ratio,
         "bytes_per_second": measure.bytes_per_second,
         "first_bytes_per_second": measure.first_bytes_per_second,
+        "warm_bytes_per_second": measure.warm_bytes_per_second,
         "pile_seconds": measure.pile_seconds,
         "dtype": measure.dtype,
         "token_file_bytes": measure.token_file_bytes,

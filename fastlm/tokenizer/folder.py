@@ -1,8 +1,10 @@
 """Read and write the files of a tokenizer: ours, GPT-2's, Hugging Face's and tiktoken's."""
 
+import contextlib
 import hashlib
 import json
 import operator
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -10,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from fastlm.files import disk
-from fastlm.files.json_files import to_json
+from fastlm.files.destination import entries, find
+from fastlm.files.json_files import read_object_or_empty, to_json
 from fastlm.files.paths import StrPath
 from fastlm.tokenizer.formats import gpt2, hugging_face, tiktoken
 from fastlm.tokenizer.tables import Tables, make_tables, pack_tables, unpack_tables
@@ -21,6 +24,7 @@ SPECIAL_FILE, HUGGING_FACE_FILE = "special_tokens.json", "tokenizer.json"
 TABLES_FILE = "tables.npz"
 
 RANKS_FILE, ENCODING_FILE = "ranks.tiktoken", "encoding.json"
+ADDED_FILE, CONFIG_FILE = "added_tokens.json", "tokenizer_config.json"
 
 # The rank files of tiktoken's encodings that use GPT-2's pattern.
 _KNOWN_RANKS = ("gpt2", "r50k_base", "p50k_base")
@@ -32,6 +36,7 @@ _READ_IN_A_FOLDER = (
     TABLES_FILE,
     RANKS_FILE,
     ENCODING_FILE,
+    ADDED_FILE,
 )
 
 
@@ -48,9 +53,16 @@ def read_tokenizer(path: StrPath) -> tuple[Tables, str | None]:
         return _read_ranks(path), None
     if path.is_file():
         return _read_tokenizer_json(path), None
+    tables, tokenizer_hash = _read_folder(path)
+    _check_added(path / ADDED_FILE, tables)
+    return tables, tokenizer_hash
+
+
+def _read_folder(path: Path) -> tuple[Tables, str | None]:
     pair = next((pair for pair in _PAIRS if all((path / name).is_file() for name in pair)), None)
     if (path / SPECIAL_FILE).is_file() and pair is not None:
         return _read_own(path, *pair)
+    _check_config(path / CONFIG_FILE)
     # It says more than the pair of files beside it, such as another pattern than GPT-2's.
     if (path / HUGGING_FACE_FILE).is_file():
         return _read_tokenizer_json(path / HUGGING_FACE_FILE), None
@@ -118,7 +130,15 @@ def _read_pair(vocab_path: Path, merges_path: Path) -> Tables:
     entries = gpt2.parse_entries(read_text(vocab_path), str(vocab_path))
     merges = gpt2.parse_merges(read_text(merges_path), str(merges_path))
     made = {left + right for left, right in merges}
-    special_tokens = gpt2.find_special(entries, made)
+    added = _read_added(vocab_path.with_name(ADDED_FILE))
+    for token, token_id in added.items():
+        if entries.setdefault(token, token_id) != token_id:
+            raise ValueError(
+                f"{vocab_path} gives {token!r} the id {entries[token]}, {ADDED_FILE} the id "
+                f"{token_id}; correct the wrong one"
+            )
+    found = {*gpt2.find_special(entries, made), *added}
+    special_tokens = sorted(found, key=entries.__getitem__)
     vocab = gpt2.spell_vocab(entries, special_tokens, str(vocab_path))
     tables = _make_tables(f"{vocab_path}, {merges_path}", vocab, merges, special_tokens)
     unreachable = gpt2.find_unreachable(vocab, made, special_tokens)
@@ -130,6 +150,38 @@ def _read_pair(vocab_path: Path, merges_path: Path) -> Tables:
             stacklevel=4,
         )
     return tables
+
+
+def _check_config(path: Path) -> None:
+    """Raise a ValueError if transformers would begin each text with a space, by its settings."""
+    config = read_object_or_empty(path) if path.is_file() else {}
+    is_gpt2 = config.get("tokenizer_class") in ("GPT2Tokenizer", "GPT2TokenizerFast")
+    if is_gpt2 and config.get("add_prefix_space"):
+        raise ValueError(
+            f"{path}: add_prefix_space must be false for this tokenizer to give the ids of "
+            "transformers: got true; use the files with transformers, or write it in the texts"
+        )
+
+
+def _read_added(path: Path) -> dict[str, int]:
+    """Read the tokens that earlier versions of transformers kept beside GPT-2's two files."""
+    if not path.is_file():
+        return {}
+    return gpt2.parse_entries(read_text(path), str(path))
+
+
+def _check_added(path: Path, tables: Tables) -> None:
+    """Raise a ValueError if a file of added tokens has one that the tokenizer does not have."""
+    added = _read_added(path)
+    if not added:
+        return
+    tokens = tables.tokens()
+    for token, token_id in added.items():
+        if token_id not in tables.special_ids or tokens[token_id] != token.encode():
+            raise ValueError(
+                f"{path} has the token {token!r} with the id {token_id}, which is no special token "
+                "by the other files in the folder; remove the file if they are right"
+            )
 
 
 def _read_tokenizer_json(path: Path) -> Tables:
@@ -184,12 +236,12 @@ def write_tokenizer(
     special_tokens: Mapping[str, int],
     tables: Tables,
     tokenizer_hash: str,
+    *,
+    replace: bool = False,
+    is_locked: bool = False,
 ) -> None:
-    """Write the files of a tokenizer: a folder that is whole, or files in the place of another's.
-
-    Whenever that is broken off, what is in the folder reads as the one tokenizer or the other.
-    """
-    folder = Path(folder)
+    """Write the files of a tokenizer, as documented at Tokenizer.save."""
+    folder = find(Path(folder)).path  # so that "new/.." is the folder that it will be
     files = {
         VOCAB_FILE: _json(gpt2.printable_vocab(vocab, special_tokens)),
         MERGES_FILE: gpt2.format_merges(merges).encode(),
@@ -198,18 +250,56 @@ def write_tokenizer(
     }
     made_from = _hash_files([files[VOCAB_FILE], files[MERGES_FILE], files[SPECIAL_FILE]])
     files[TABLES_FILE] = pack_tables(tables, tokenizer_hash, made_from)
-    if not folder.is_dir() or not any(folder.iterdir()):
-        with disk.whole_folder(folder, last=SPECIAL_FILE) as partial:
+    with contextlib.nullcontext() if is_locked else disk.locked(folder):
+        _write_files(folder, files, replace=replace)
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Copy the files of a tokenizer; files that are equal already and files of others stay."""
+    names = [name for name in _READ_IN_A_FOLDER if (source / name).is_file()]
+    with disk.locked(folder):
+        _write_files(folder, {n: (source / n).read_bytes() for n in names}, replace=True)
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Return the files in a folder, by whatever name, that are of a tokenizer."""
+    folder = find(folder).path
+    return [folder / name for name in _READ_IN_A_FOLDER if os.path.lexists(folder / name)]
+
+
+def _write_files(folder: Path, files: Mapping[str, bytes], *, replace: bool) -> None:
+    """Write a folder that is whole, or files in the place of another tokenizer's.
+
+    Whenever that is broken off, what is in the folder reads as the one tokenizer or the other. The
+    caller holds the lock of the folder.
+    """
+    if not folder.is_dir() or not any(entries(find(folder))):
+        with disk.whole_folder(folder, last=SPECIAL_FILE, is_locked=True) as partial:
             for name, content in files.items():
                 disk.write_new(partial / name, content)
         return
+    found = own_files(folder)
+    kept = [p.name for p in found if p.is_file() and p.read_bytes() == files.get(p.name)]
+    others = [path for path in found if path.name not in kept]
+    if others and not replace:
+        raise FileExistsError(
+            f"{folder} holds another tokenizer, with {others[0].name}: give another folder"
+        )
+    first, last = HUGGING_FACE_FILE, SPECIAL_FILE
+    new = [name for name in files if name not in kept]
+    if not new:
+        return
     # Without SPECIAL_FILE it is HUGGING_FACE_FILE that is read, which says all by itself.
-    disk.write_file(folder / HUGGING_FACE_FILE, files.pop(HUGGING_FACE_FILE), replace=True)
-    special = files.pop(SPECIAL_FILE)
-    disk.remove_file(folder / SPECIAL_FILE)
-    for name, content in files.items():
-        disk.write_file(folder / name, content, replace=True)
-    disk.write_file(folder / SPECIAL_FILE, special, replace=True)
+    if first in new:
+        disk.write_file(folder / first, files[first], replace=True)
+    disk.remove_file(folder / last)
+    for name in new:
+        if name not in (first, last):
+            disk.write_file(folder / name, files[name], replace=True)
+    if last in files:
+        disk.write_file(folder / last, files[last], replace=True)
+    if replace and ADDED_FILE not in files:
+        disk.remove_file(folder / ADDED_FILE)  # of the other tokenizer
 
 
 def _hash_files(contents: Sequence[bytes]) -> str:

@@ -191,9 +191,13 @@ def stripe_blocks(
 
 
 def read_text(path: StrPath) -> str:
-    """Read a whole file as UTF-8; an InvalidUtf8 names the file and the position of the byte."""
+    """Read a whole file as UTF-8, without the mark that some editors put at its beginning.
+
+    Raises:
+        InvalidUtf8: with the file and the position of the byte.
+    """
     check_file(path)
     try:
-        return Path(path).read_bytes().decode("utf-8")
+        return Path(path).read_bytes().decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise InvalidUtf8(error.start, str(path)) from None

@@ -18,13 +18,17 @@ from jaxtyping import UInt
 from fastlm.cli.progress import Progress
 from fastlm.corpus.text_files import kind_of
 from fastlm.files import disk, resumed
-from fastlm.files.json_files import to_json
+from fastlm.files.json_files import read_object_or_empty, to_json
 from fastlm.files.notes import End, NoteTimes, write_noted
-from fastlm.files.paths import check_file, check_not_read, check_unchanged, identify
+from fastlm.files.outputs import check_not_read
+from fastlm.files.paths import check_file, check_unchanged, identify
 from fastlm.files.tokens import TokenWriter, Written, facts_path_of
 from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import Loadable, resolve_threads
 from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
+
+_NOTED = ("tokenizer_hash", "text", "errors")
+_HAS_FACTS = "has_facts"  # key of the note once FILE.bin.json belongs to the part
 
 
 class BlockEncoder(Protocol):
@@ -52,20 +56,20 @@ def encode_text_file(
     errors: str,
     resume: bool,
     json: JsonTexts,
+    replace: bool,
     on_progress: Progress | None,
 ) -> int:
     """Encode a text file, as documented at Tokenizer.encode_file."""
     check_errors(errors)
     n_threads = resolve_threads(n_threads)
     check_file(path)
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"expected a folder {out.parent} to write in: make it first")
-    part_path = Path(f"{out}.part")
-    check_not_read([out, facts_path_of(out), part_path, facts_path_of(part_path)], [path])
+    check_encoded(out, [path], replace=replace)
     text = identify(path)
     made_of = {"tokenizer_hash": tokenizer.hash, "text": text, "errors": errors}
     made_of |= {"json": list(json)} if kind_of(path) == "jsonl" else {}
-    with resumed.resumed_file(out, replace=True) as part:
+    with resumed.resumed_file(out, made_of=made_of, replace=replace) as part:
+        _remove_early_facts(part, out)
+        disk.check_new_file(facts_path_of(out), replace=replace)
         begun = _go_on(part, out, made_of, tokenizer) if resume else None
         if begun is None:
             part.clear()
@@ -81,10 +85,40 @@ def encode_text_file(
         del facts["file"]  # the file may be renamed later, together with its facts
         facts |= {"vocab_size": tokenizer.vocab_size, "tokenizer_hash": tokenizer.hash}
         # Facts first: the ids under their own name always have facts, and after a kill in between
-        # the part and its note are still there for the next call.
-        disk.write_file(facts_path_of(out), to_json(facts, indent=0), replace=True)
+        # the part and its note are still there for the next call, which removes the facts.
+        part.write_note({**part.read_note(), _HAS_FACTS: True})
+        disk.write_file(facts_path_of(out), to_json(facts, indent=0), replace=replace)
         part.give_name()
     return int(facts["count"])
+
+
+def _remove_early_facts(part: resumed.ResumedFile, out: Path) -> None:
+    """Remove the facts of an earlier call that ended before its ids got their name."""
+    note, facts = part.read_note(), facts_path_of(out)
+    if not note.get(_HAS_FACTS) or out.exists():
+        return
+    if read_object_or_empty(facts).get("tokenizer_hash") == note["tokenizer_hash"]:
+        disk.remove_file(facts)
+    part.write_note({**note, _HAS_FACTS: False})
+
+
+def check_encoded(out: Path, inputs: Iterable[Path], *, replace: bool) -> None:
+    """Check the files that encode_text_file writes, before slow work.
+
+    Args:
+        inputs: all files that are read.
+        replace: whether an existing token file is replaced.
+    Raises:
+        ValueError, OSError: if one of them is read, cannot be made, or exists and is not replaced.
+    """
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"expected a folder {out.parent} to write in: make it first")
+    disk.check_new_file(out, replace=True)
+    facts, part = facts_path_of(out), Path(f"{out}.part")
+    check_not_read([out, facts, part, facts_path_of(part)], inputs)
+    resumed.check_resumed_file(out, made_of=_NOTED, replace=replace)
+    is_noted = facts_path_of(part).exists()  # then the note says whose the facts are
+    disk.check_new_file(facts, replace=replace or is_noted)
 
 
 def _encode(
@@ -154,7 +188,7 @@ def _go_on(
             dtype = tokenizer.dtype.name
             return begin, TokenWriter(part.part, dtype=dtype, after=after)
     except (KeyError, TypeError):
-        unlike = "has no note that can be read"
+        unlike = "has no note of its progress"
     except ValueError:
         unlike = "does not hold the ids that its note says"
     warnings.warn(f"{out}.part {unlike}: encoding starts afresh", stacklevel=4)

@@ -132,14 +132,28 @@ class Tokenizer:
         """
         return cls._from_tables(*read_tokenizer(path))
 
-    def save(self, folder: StrPath) -> None:
+    def save(self, folder: StrPath, *, replace: bool = False, is_locked: bool = False) -> None:
         """Write vocab.json, merges.txt, special_tokens.json, tokenizer.json and tables.npz.
 
         `tokenizers` reads tokenizer.json; tables.npz only makes load quick. When it is broken off,
-        the folder holds this tokenizer or the one that was there before.
+        the folder holds this tokenizer or the one that was there before. Other files in the folder
+        stay.
+
+        Args:
+            replace: replace the files of another tokenizer.
+            is_locked: the caller holds fastlm.files.disk.locked(folder).
+        Raises:
+            FileExistsError: if there are such files and replace is not given.
         """
         write_tokenizer(
-            folder, self.vocab, self.merges, self.special_tokens, self._tables, self.hash
+            folder,
+            self.vocab,
+            self.merges,
+            self.special_tokens,
+            self._tables,
+            self.hash,
+            replace=replace,
+            is_locked=is_locked,
         )
 
     @functools.cached_property
@@ -359,6 +373,7 @@ class Tokenizer:
         resume: bool = True,
         text_field: str = "text",
         allow_end_of_text: bool = False,
+        replace: bool = False,
         on_progress: Progress | None = None,
     ) -> int:
         """Encode a UTF-8 text file to out, and write out.json; returns the number of ids.
@@ -375,10 +390,13 @@ class Tokenizer:
             resume: False starts from the beginning.
             text_field: field of a .jsonl file that holds the text.
             allow_end_of_text: <|endoftext|> in such a text is not refused, but gets its id.
+            replace: replace an existing out, and out.json.
             on_progress: called with ("bytes", number read so far), first with the number that an
                 earlier call has read.
         Raises:
             FileNotFoundError: if the text or the folder of out is missing.
+            FileExistsError: if out or out.json exists and replace is not given, or if there is an
+                out.part that is not of an earlier call.
             ValueError: if the text is not UTF-8, or changes while it is read.
             BlockingIOError: if another process writes to out.
         Warns:
@@ -392,6 +410,7 @@ class Tokenizer:
             errors=errors,
             resume=resume,
             json=JsonTexts(text_field, allow_end_of_text),
+            replace=replace,
             on_progress=on_progress,
         )
 

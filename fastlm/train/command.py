@@ -91,11 +91,13 @@ def _next_run_folder(recipe: str) -> contextlib.AbstractContextManager[Path]:
 
 def _story_data(config: TrainConfig) -> Path:
     """Folder of generated stories, which are prepared once for each vocabulary size."""
-    from fastlm.corpus.generated import make_stories
+    from fastlm.corpus.generated import are_unchanged, make_stories
     from fastlm.data.prepared import prepare
     from fastlm.train.run import say
 
-    corpus = make_stories(Path("data") / "stories")
+    stories = Path("data") / "stories"
+    # Another version of fastlm may have made others; a text that somebody edited stays.
+    corpus = make_stories(stories, replace=are_unchanged(stories))
     folder = Path("data") / f"stories-v{config.data.vocab_size}"
     size = config.data.vocab_size
     # Replacing is safe when the stories were generated again: nobody's own data are there.

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -16,12 +17,13 @@ from hypothesis import strategies as st
 
 from fastlm.cli import BadArguments, run
 from fastlm.corpus import documents as reader
-from fastlm.corpus import make_stories
+from fastlm.corpus import generated, make_stories
 from fastlm.corpus.__main__ import main
 from fastlm.corpus.documents import iter_documents
 from fastlm.corpus.stories import generate_stories
 from fastlm.corpus.text_files import find_texts
 from fastlm.data.splits import split_by_names
+from fastlm.files import disk
 
 SEPARATOR = "<|endoftext|>"
 PACK = {
@@ -269,11 +271,11 @@ def test_stories_files_hold_disjoint_stories_of_the_asked_size(tmp_path: Path) -
     assert sorted(path.name for path in out.iterdir()) == ["corpus.json", "train.txt", "valid.txt"]
 
 
-def test_finished_stories_are_kept_and_damaged_or_other_ones_made_anew(
+def test_finished_stories_are_kept_and_others_replaced_if_that_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def make(seed: int = 0) -> str:
-        make_stories(tmp_path, seed=seed, n_bytes=5000, valid_bytes=2000)
+    def make(seed: int = 0, *, replace: bool = False) -> str:
+        make_stories(tmp_path, seed=seed, n_bytes=5000, valid_bytes=2000, replace=replace)
         return (tmp_path / "train.txt").read_text()
 
     first = make()
@@ -282,12 +284,49 @@ def test_finished_stories_are_kept_and_damaged_or_other_ones_made_anew(
     assert make() == first
     assert (tmp_path / "train.txt").stat().st_mtime_ns == before
     assert "the stories are there already" in capsys.readouterr().err
-    (tmp_path / "valid.txt").write_text("damaged")
-    assert make() == first
-    assert (tmp_path / "valid.txt").stat().st_size >= 2000
     (tmp_path / "train.txt").unlink()
     assert make() == first
-    assert make(seed=1) != first
+    assert generated.are_unchanged(tmp_path)
+    with pytest.raises(FileExistsError, match="holds stories of other arguments"):
+        make(seed=1)
+    assert (tmp_path / "train.txt").read_text() == first
+    assert make(seed=1, replace=True) != first
+    # Somebody works on them: neither that call nor one for other stories takes that away.
+    (tmp_path / "valid.txt").write_text("edited")
+    assert not generated.are_unchanged(tmp_path)
+    for seed in (0, 1):
+        with pytest.raises(FileExistsError, match=r"valid\.txt was changed since the stories were"):
+            make(seed)
+    assert (tmp_path / "valid.txt").read_text() == "edited"
+    assert make(replace=True) == first
+    assert (tmp_path / "valid.txt").stat().st_size >= 2000
+
+
+def test_what_is_in_the_way_of_the_last_story_is_told_before_the_first(tmp_path: Path) -> None:
+    (tmp_path / "valid.txt").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"valid\.txt is a folder"):
+        make_stories(tmp_path, n_bytes=1 << 50, valid_bytes=2000)
+    assert [path.name for path in tmp_path.iterdir()] == ["valid.txt"]
+
+
+def test_a_crash_while_stories_are_replaced_is_in_no_ones_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_stories(tmp_path, seed=0, n_bytes=5000, valid_bytes=2000)
+    name_file = disk.name_file
+
+    def crash(partial: Path, *arguments: Any, **options: Any) -> None:
+        if partial.name.endswith("train.txt"):  # the last one: valid.txt and the card are new
+            raise KeyboardInterrupt
+        name_file(partial, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "name_file", crash)
+        with pytest.raises(KeyboardInterrupt):
+            make_stories(tmp_path, seed=1, n_bytes=5000, valid_bytes=2000, replace=True)
+    make_stories(tmp_path, seed=1, n_bytes=5000, valid_bytes=2000)
+    expected = make_stories(tmp_path / "new", seed=1, n_bytes=5000, valid_bytes=2000)
+    assert (tmp_path / "train.txt").read_bytes() == (expected / "train.txt").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["train.txt", "valid.txt", "corpus.json"])
@@ -346,7 +385,7 @@ def test_folder_that_cannot_be_is_one_line_and_exit_2(
     with pytest.raises(SystemExit) as stop:
         run(lambda: main(["stories", "--out", str(tmp_path / "file" / "a")]))
     assert stop.value.code == 2
-    assert capsys.readouterr().err == f"error: Not a directory: {tmp_path}/file/a/corpus.json\n"
+    assert capsys.readouterr().err == f"error: Not a directory: {tmp_path}/file/a\n"
 
 
 def test_unknown_corpus_names_the_nearest() -> None:

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import lzma
+import os
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ class Plan:
     files: dict[str, bytes] = field(default_factory=lambda: {"/file": CONTENT})
     etag: str | None = '"one"'
     last_modified: str | None = None
+    kind: str | None = None
     statuses: list[int] = field(default_factory=list)
     break_after: list[int] = field(default_factory=list)
     silent_seconds: list[float] = field(default_factory=list)
@@ -76,6 +78,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(200)
         if plan.etag:
             self.send_header("ETag", plan.etag)
+        if plan.kind:
+            self.send_header("Content-Type", plan.kind)
         if plan.last_modified:
             self.send_header("Last-Modified", plan.last_modified)
         self.send_header("Content-Length", str(len(content) - start + plan.extra_length))
@@ -134,10 +138,24 @@ def test_finished_file_is_not_asked_for_again(plan: Plan, tmp_path: Path) -> Non
     assert len(plan.requests) == 1
 
 
-def test_damaged_finished_file_is_fetched_again(plan: Plan, tmp_path: Path) -> None:
+def test_a_fetched_file_that_was_changed_is_kept(plan: Plan, tmp_path: Path) -> None:
     get(plan, tmp_path / "f")
     (tmp_path / "f").write_bytes(b"cut")
+    with pytest.raises(FileExistsError, match="f was changed since it was fetched: move it away"):
+        get(plan, tmp_path / "f")
+    assert (tmp_path / "f").read_bytes() == b"cut"
+    (tmp_path / "f").unlink()
     assert get(plan, tmp_path / "f") == CONTENT
+
+
+@pytest.mark.parametrize("ending", [".part", ".part.json"])
+def test_a_part_that_is_of_no_download_is_kept(plan: Plan, tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"f{ending}").write_bytes(b"{}")
+    with pytest.raises(FileExistsError, match=f"f{ending} is there and is not the unfinished part"):
+        get(plan, tmp_path / "f")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [
+        (f"f{ending}", b"{}")
+    ]
 
 
 def test_a_file_that_was_not_fetched_is_kept(plan: Plan, tmp_path: Path) -> None:
@@ -342,8 +360,12 @@ def test_right_expectations_are_met(plan: Plan, tmp_path: Path) -> None:
 def test_full_disk_is_not_mistaken_for_a_broken_connection(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    fsync = os.fsync
+
     def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
+        if plan.requests:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
@@ -449,12 +471,12 @@ def test_wherever_unpacking_stops_the_same_call_ends_it(
     original = getattr(download, stopped_by)
     n_calls = 0
 
-    def stopping(*arguments: object) -> object:
+    def stopping(*arguments: object, **options: object) -> object:
         nonlocal n_calls
         n_calls += 1
         if n_calls > n_before:
             raise KeyboardInterrupt
-        return original(*arguments)
+        return original(*arguments, **options)
 
     with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
         patch.setattr(download, stopped_by, stopping)
@@ -522,6 +544,75 @@ def test_a_data_set_does_not_replace_another(
         fetch_dataset(second, other, base_url=plan.url)
 
 
+PAGE = b"\xef\xbb\xbf\n<!DOCTYPE html><title>Log in</title>"
+
+
+@pytest.mark.parametrize("name", ["tinystories", "owt"])
+@pytest.mark.parametrize("answer", ["empty", "page", "kind"])
+def test_what_a_mirror_answers_in_place_of_a_text_is_no_data_set(
+    plan: Plan, tmp_path: Path, name: str, answer: str
+) -> None:
+    texts = serve_datasets(plan)
+    path = "/" + DATASETS[name]["train.txt"]
+    whole = plan.files[path]
+    plan.files[path] = {"empty": b"", "page": PAGE, "kind": b"<p>"}[answer]
+    plan.kind = "text/html; charset=utf-8" if answer == "kind" else None
+    with pytest.raises((ValueError, DownloadError), match=r"train\.txt.* expected a "):
+        fetch_dataset(name, tmp_path, base_url=plan.url)
+    assert not (tmp_path / "train.txt").exists()
+    plan.files[path], plan.kind = whole, None
+    fetch_dataset(name, tmp_path, base_url=plan.url)  # the wrong answer is in no one's way
+    assert (tmp_path / "train.txt").read_bytes() == texts[f"{name}/train.txt"]
+
+
+@pytest.mark.parametrize("name", ["tinystories", "owt"])
+@pytest.mark.parametrize("kind", ["file", "folder", "part", "link"])
+def test_what_is_in_the_way_of_the_last_file_is_told_before_the_first_is_fetched(
+    plan: Plan, tmp_path: Path, name: str, kind: str
+) -> None:
+    serve_datasets(plan)
+    mine = tmp_path / ("valid.txt.part" if kind == "part" else "valid.txt")
+    if (name, kind) == ("owt", "part"):
+        mine = tmp_path / "valid.txt.gz.part"
+    if kind == "folder":
+        mine.mkdir()
+    elif kind == "link":
+        mine.symlink_to(mine)
+    else:
+        mine.write_text("mine")
+    with pytest.raises(OSError, match=r"valid\.txt"):
+        fetch_dataset(name, tmp_path, base_url=plan.url)
+    assert plan.requests == []
+    assert [path.name for path in tmp_path.iterdir()] == [mine.name]
+
+
+def test_an_empty_text_that_was_packed_is_no_data_set(plan: Plan, tmp_path: Path) -> None:
+    serve_datasets(plan)
+    plan.files["/" + DATASETS["owt"]["train.txt"]] = gzip.compress(b"")
+    with pytest.raises(ValueError, match=r"owt_train\.txt\.gz: expected a text, got an empty one"):
+        fetch_dataset("owt", tmp_path, base_url=plan.url)
+    assert not list(tmp_path.glob("*.txt*"))
+
+
+def test_a_text_of_others_is_not_taken_for_what_a_killed_call_unpacked(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_datasets(plan)
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(download, "decompress", stop)
+        fetch_dataset("owt", tmp_path, base_url=plan.url)
+    (tmp_path / "train.txt").write_text("mine")
+    with pytest.raises(
+        FileExistsError, match=r"train\.txt is there already and is not .* unpacked"
+    ):
+        fetch_dataset("owt", tmp_path, base_url=plan.url)
+    assert (tmp_path / "train.txt").read_text() == "mine"
+
+
 def test_damaged_archive_is_fetched_again_by_the_next_call(plan: Plan, tmp_path: Path) -> None:
     texts = serve_datasets(plan)
     path = "/" + DATASETS["owt"]["train.txt"]
@@ -580,11 +671,11 @@ def test_mirrors_of_the_environment_are_used_in_their_order(
         assert f"as {name} says" in told
     else:
         assert "says" not in told
-    # The written files are checked as ever: one that was changed since is fetched again.
+    # The written files are checked as ever: one that is missing is fetched again.
     records = json.loads((tmp_path / "sources.json").read_text())
     sha256 = hashlib.sha256(texts["owt/train.txt"]).hexdigest()
     assert records["train.txt"]["sha256"] == sha256
-    (tmp_path / "train.txt").write_bytes(b"cut")
+    (tmp_path / "train.txt").unlink()
     main(["owt", "--out", str(tmp_path), *flags])
     assert (tmp_path / "train.txt").read_bytes() == texts["owt/train.txt"]
     assert len(plan.requests) == 3

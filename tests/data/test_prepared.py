@@ -120,6 +120,16 @@ def test_other_data_are_replaced_when_asked_and_nothing_else_is(corpus, prepared
         prepare(corpus, tmp_path / "mine", vocab_size=300, replace=True)
 
 
+@pytest.mark.parametrize("name", ["notes.md", "tokenizer/notes.md"])
+def test_files_of_others_in_data_to_be_replaced_stay(name, corpus, prepared, tmp_path):
+    folder = copy_of(prepared, tmp_path / "d")
+    (folder / name).write_text("mine")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(FileExistsError, match=rf"d also holds {name}; move that elsewhere first"):
+        prepare(corpus, folder, vocab_size=300, replace=True)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
 def test_a_given_tokenizer_is_used(corpus, prepared, tmp_path):
     prepare(corpus, tmp_path / "d", vocab_size=400, tokenizer=prepared / "tokenizer")
     assert (tmp_path / "d" / "train.bin").read_bytes() == (prepared / "train.bin").read_bytes()

@@ -4,6 +4,9 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ import transformers
 from exported_models import CODED, PLAIN, SHAPES, random_model, random_texts
 from short_runs import config
 from tokenizer_cases import END, TEXT
+from transformers.loss.loss_utils import ForCausalLMLoss
 
 from fastlm.export import export_hugging_face, export_tiktoken
 from fastlm.export.__main__ import main
@@ -25,6 +29,7 @@ from fastlm.pretrained import Pretrained, load_pretrained
 from fastlm.tokenizer import Tokenizer
 from fastlm.train import train
 
+ROOT = Path(__file__).resolve().parents[2]
 BOUND = 1e-4
 """how far logits may be from ours"""
 
@@ -100,6 +105,45 @@ def test_the_file_beside_the_weights_computes_the_same(name, tokenizer, tmp_path
     torch.testing.assert_close(told, shifted)
 
 
+@pytest.mark.parametrize("n_micro_batches", [1, 2, 8])
+def test_the_loss_of_a_step_does_not_depend_on_its_micro_batches(
+    n_micro_batches, tokenizer, tmp_path
+):
+    """transformers' Trainer gives the number of labels of a step, and adds up the losses."""
+    ours = random_model(tokenizer)
+    export_hugging_face(ours, tmp_path / "hf", with_code=True)
+    theirs = load_with_code(tmp_path / "hf")
+    ids = torch.randint(ours.config.model.vocab_size, (8, 20), generator=torch.manual_seed(3))
+    labels = ids.clone()
+    labels[0, 5:] = -100  # as of padding: micro-batches have different numbers of labels
+    n_labels = labels[:, 1:].ne(-100).sum()
+    with torch.no_grad():
+        loss = sum(
+            theirs(part, labels=told, num_items_in_batch=n_labels).loss
+            for part, told in zip(
+                ids.chunk(n_micro_batches), labels.chunk(n_micro_batches), strict=True
+            )
+        )
+        logits = ours.model(ids)
+        expected = ForCausalLMLoss(logits, labels, logits.shape[-1], num_items_in_batch=n_labels)
+        torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
+        torch.testing.assert_close(loss, theirs(ids, labels=labels).loss)
+        told = theirs(ids, labels=labels, num_items_in_batch=int(n_labels)).loss
+        torch.testing.assert_close(loss, told)
+
+
+def test_modes_of_exported_files_follow_the_umask(tokenizer, tmp_path):
+    before = os.umask(0o027)
+    try:
+        export_hugging_face(random_model(tokenizer), tmp_path / "hf", with_code=True)
+        export_tiktoken(tokenizer, tmp_path / "ranks")
+    finally:
+        os.umask(before)
+    files = [*(tmp_path / "hf").iterdir(), *(tmp_path / "ranks").iterdir()]
+    assert len(files) == 9
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o640}
+
+
 @pytest.mark.parametrize("name", ["cache", "past_key_values"])
 def test_what_earlier_calls_kept_is_taken_by_both_its_names(name, tokenizer, tmp_path):
     """Versions of transformers differ in which they use."""
@@ -136,9 +180,7 @@ def test_ids_are_the_same_in_transformers_tokenizers_and_tiktoken(tokenizer, tmp
     rust = tokenizers.Tokenizer.from_file(str(tmp_path / "hf/tokenizer.json"))
     told = json.loads((tmp_path / "tiktoken/encoding.json").read_text())
     encoding = tiktoken.Encoding(
-        "exported",
-        mergeable_ranks=tiktoken.load.load_tiktoken_bpe(str(tmp_path / "tiktoken/ranks.tiktoken")),
-        **told,
+        "exported", mergeable_ranks=read_ranks(tmp_path / "tiktoken"), **told
     )
     assert hf.eos_token_id == tokenizer.special_tokens[END]
     assert hf.model_max_length == 80
@@ -151,6 +193,59 @@ def test_ids_are_the_same_in_transformers_tokenizers_and_tiktoken(tokenizer, tmp
         ids = tokenizer.encode(text)
         assert hf(text)["input_ids"] == ids, repr(text)
         assert hf.decode(ids) == text
+
+
+def read_ranks(folder: Path) -> dict[bytes, int]:
+    """As the documentation does: the hash keeps tiktoken from reading an earlier copy."""
+    sha256, name = (folder / "ranks.tiktoken.sha256").read_text().split()
+    return tiktoken.load.load_tiktoken_bpe(str(folder / name), expected_hash=sha256)
+
+
+def test_ranks_exported_again_are_not_read_from_tiktokens_cache(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "cache"))
+    vocab = dict(enumerate(bytes([i]) for i in range(256)))
+    other = Tokenizer({**vocab, 256: b"th"}, [(b"t", b"h")], [])
+    for exported in (other, tokenizer):
+        shutil.rmtree(tmp_path / "ranks", ignore_errors=True)
+        export_tiktoken(exported, tmp_path / "ranks")
+        special = set(exported.special_tokens.values())
+        expected = {t: i for i, t in exported.vocab.items() if i not in special}
+        assert read_ranks(tmp_path / "ranks") == expected
+    assert len(list((tmp_path / "cache").iterdir())) == 1  # it keeps copies
+
+
+BYTES = [bytes([i]) for i in range(256)]
+OTHER_RANKS = {
+    "ids not in the order of merges": ([*BYTES, b"abc", b"ab"], [(b"a", b"b"), (b"ab", b"c")]),
+    "two merges in another order": ([*BYTES, b"cd", b"ab"], [(b"a", b"b"), (b"c", b"d")]),
+    "another merge of the same token": (
+        [*BYTES, b"ab", b"bc", b"abc"], [(b"a", b"b"), (b"b", b"c"), (b"a", b"bc")],
+    ),
+    "a token that no merge makes": ([*BYTES, b"ab", b"xyz"], [(b"a", b"b")]),
+    "a merge fewer than ranks give": ([*BYTES, b"ab", b"abc"], [(b"a", b"b")]),
+    "a byte without a token": ([*BYTES[:255], b"ab"], [(b"a", b"b")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OTHER_RANKS)
+def test_a_tokenizer_to_which_tiktoken_would_give_other_ids_is_refused(case, tmp_path):
+    tokens, merges = OTHER_RANKS[case]
+    with pytest.raises(ValueError, match=r"tiktoken.*tokenizer\.json with the package tokenizers"):
+        export_tiktoken(Tokenizer(dict(enumerate(tokens)), merges), tmp_path / "ranks")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ids_of_bytes_in_any_order_are_exported(tmp_path):
+    """Their ranks play no part in tiktoken: special tokens may come first, and bytes last."""
+    tokens = [b"<|end|>", b"ab", b"abc", b"bc", *reversed(BYTES)]
+    merges = [(b"a", b"b"), (b"ab", b"c"), (b"b", b"c")]
+    ours = Tokenizer(dict(enumerate(tokens)), merges, ["<|end|>"])
+    export_tiktoken(ours, tmp_path / "ranks")
+    told = json.loads((tmp_path / "ranks/encoding.json").read_text())
+    encoding = tiktoken.Encoding("e", mergeable_ranks=read_ranks(tmp_path / "ranks"), **told)
+    for text in ("abcab cbc<|end|>abbcabc", TEXT, *random_texts(300)):
+        assert encoding.encode(text, allowed_special="all") == ours.encode(text), repr(text)
+    assert Tokenizer.load(tmp_path / "ranks").hash == ours.hash
 
 
 @pytest.mark.parametrize(
@@ -182,6 +277,25 @@ def test_nothing_is_overwritten_and_a_tokenizer_without_an_end_is_refused(tokeni
     with pytest.raises(FileNotFoundError, match="no run in"):
         main([str(tmp_path / "nowhere"), "--to", "hf", "--out", str(tmp_path / "x")])
     assert sorted(p.name for p in Path(tmp_path).iterdir()) == ["full"]
+
+
+def test_an_output_that_exists_is_told_before_torch_is_loaded(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine").write_text("x")
+    code = (
+        "import sys\n"
+        "from fastlm.export.__main__ import main as export\n"
+        "from fastlm.imports.__main__ import main as imports\n"
+        "for main, words in ((export, 'run --to hf'), (imports, 'model folder')):\n"
+        "    try:\n"
+        "        main([*words.split(), '--out', 'full'])\n"
+        "    except FileExistsError:\n"
+        "        assert 'torch' not in sys.modules\n"
+        "    else:\n"
+        "        sys.exit(1)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
 
 
 @pytest.mark.parametrize(
@@ -223,5 +337,5 @@ def test_the_command_exports_a_run(data, tmp_path, capsys):
     assert pipe("Once", max_new_tokens=4)[0]["generated_text"].startswith("Once")
     main([str(run), "--to", "tiktoken", "--out", str(tmp_path / "ranks")])
     assert sorted(p.name for p in (tmp_path / "ranks").iterdir()) == [
-        "encoding.json", "ranks.tiktoken",
+        "encoding.json", "ranks.tiktoken", "ranks.tiktoken.sha256",
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from kill_while_making import NEW, OLD
-from making import make_file, make_folder, names, never
+from making import make_file, make_folder, names, never, resumed_file
 
 from fastlm.files import destination, disk, lock, resumed
 
@@ -27,12 +27,14 @@ MODULES = {
     "whole_folder": "disk",
     "resumed_file": "resumed",
 }
+OPTIONS = {"resumed_file": ", made_of={'of': 'text'}"}
 
 
 def start_holder(path: Path, *, whole: str = "locked") -> subprocess.Popen[bytes]:
     """A process that makes a path until its standard input ends."""
     script = (
-        f"import sys; from fastlm.files.{MODULES[whole]} import {whole}\nwith {whole}(sys.argv[1]):\n"
+        f"import sys; from fastlm.files.{MODULES[whole]} import {whole}\n"
+        f"with {whole}(sys.argv[1]{OPTIONS.get(whole, '')}):\n"
         "    print('holds', flush=True); sys.stdin.read()"
     )
     words = [sys.executable, "-c", script, str(path)]
@@ -49,7 +51,7 @@ def test_a_second_process_is_told_who_makes_the_path(whole, tmp_path, monkeypatc
     holder = start_holder(path, whole=whole)
     told = f"{path} is being made by process {holder.pid} on {platform.node()}: wait for it"
     try:
-        for call in (disk.locked, disk.whole_file, disk.whole_folder, resumed.resumed_file):
+        for call in (disk.locked, disk.whole_file, disk.whole_folder, resumed_file):
             with pytest.raises(BlockingIOError, match=told):
                 never(call(path))
         with pytest.raises(BlockingIOError, match=told):
@@ -67,10 +69,12 @@ def test_a_killed_process_frees_what_it_held(whole, tmp_path):
     holder = start_holder(path, whole=whole)
     holder.kill()
     holder.wait()
-    assert all(name.startswith(destination.OURS) or name == "made.part" for name in names(tmp_path))
-    assert len(names(tmp_path)) == 1 + (whole != "locked")
+    others = [name for name in names(tmp_path) if not name.startswith(destination.OURS)]
+    assert others == (["made.part", "made.part.json"] if whole == "resumed_file" else [])
+    assert len(names(tmp_path)) == 1 + (whole != "locked") + (whole == "resumed_file")
     if whole == "resumed_file":
-        (tmp_path / "made.part").unlink()
+        with resumed_file(path):  # it is empty, and is removed
+            pass
     else:
         disk.sweep(tmp_path)
     make_folder(path)  # with what is left, or without

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from making import names
+from making import names, resumed_file
 
 from fastlm.files import destination, disk, resumed
 
@@ -148,7 +148,7 @@ def test_another_folder_may_be_made_around_unfinished_work(tmp_path):
     assert names(tmp_path / "outer") == ["inner", "new"]
 
 
-@pytest.mark.parametrize("make", [resumed.resumed_file, resumed.resumed_folder])
+@pytest.mark.parametrize("make", [resumed_file, resumed.resumed_folder])
 def test_sweeping_leaves_a_note_that_is_being_written(make, tmp_path, monkeypatch):
     def flush(handle: int) -> None:
         disk.sweep(tmp_path)
@@ -157,19 +157,19 @@ def test_sweeping_leaves_a_note_that_is_being_written(make, tmp_path, monkeypatc
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", flush)
             part.write_note({"n": 1})
-        assert part.read_note() == {"n": 1}
-        if make is resumed.resumed_file:
+        assert part.read_note()["n"] == 1
+        if make is resumed_file:
             part.give_name()
     assert names(tmp_path) == ["d"]
 
 
-@pytest.mark.parametrize("make", [resumed.resumed_file, resumed.resumed_folder])
+@pytest.mark.parametrize("make", [resumed_file, resumed.resumed_folder])
 def test_a_kill_while_a_note_is_written_leaves_nothing_behind(make, tmp_path):
     """The next call removes the partial note, whether or not it writes one itself."""
-    name = "d.part.json" if make is resumed.resumed_file else f"{destination.NOTE}d"
+    name = "d.part.json" if make is resumed_file else f"{destination.NOTE}d"
     (tmp_path / f"{destination.PARTIAL}{name}").write_text('{"n"')
     (tmp_path / f"{destination.LOCK}{name}").touch()
     with make(tmp_path / "d") as part:
-        if make is resumed.resumed_file:
+        if make is resumed_file:
             part.give_name()
     assert [path.name for path in tmp_path.iterdir()] == ["d"]

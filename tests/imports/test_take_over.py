@@ -22,7 +22,7 @@ from fastlm.export.architectures import model_config
 from fastlm.files import disk
 from fastlm.imports import import_model, import_tokens
 from fastlm.imports.__main__ import main
-from fastlm.imports.take_over import HEADER_BYTES
+from fastlm.imports.take_over import HEADER_BYTES, open_foreign
 from fastlm.pretrained import load_pretrained
 from fastlm.runs.state import state_of
 from fastlm.tokenizer import Tokenizer
@@ -284,6 +284,34 @@ def test_token_files_of_another_kind_are_refused_by_name(data, tmp_path):
     (tmp_path / "out/mine").write_text("x")
     with pytest.raises(FileExistsError, match="is there already"):
         import_tokens([good], [good], data / "tokenizer", tmp_path / "out")
+
+
+@pytest.mark.parametrize("dtype", [None, "uint16", "uint32"])
+@pytest.mark.parametrize("width", ["<u2", "<u4", "<i8"])
+def test_the_dtype_of_files_without_a_header_is_found_or_asked_for(width, dtype, data, tmp_path):
+    """Whatever is given, the ids are those of the file or the import is refused."""
+    ids = np.asarray(open_prepared(data).train.tokens)[:1000]
+    path = token_file(tmp_path / "a.bin", ids, dtype=width)
+    vocab_size = open_prepared(data).vocab_size
+    named = {"<u2": "uint16", "<u4": "uint32"}.get(width)
+    if (dtype or "uint16") == named:
+        assert np.array_equal(open_foreign(path, vocab_size, dtype).tokens, ids)
+        return
+    message = r"a\.bin: (every second (token|number)|token \d+ at position)"
+    with pytest.raises(ValueError, match=message) as raised:
+        open_foreign(path, vocab_size, dtype)
+    if width == "<u4" and dtype != "uint32":
+        assert "give --dtype uint32" in str(raised.value)
+
+
+def test_a_large_vocabulary_has_ids_of_four_bytes(tmp_path):
+    ids = np.random.default_rng(0).integers(0, 100_000, 1000)
+    path = token_file(tmp_path / "a.bin", ids, dtype="<u4")
+    assert np.array_equal(open_foreign(path, 100_000, None).tokens, ids)
+    small = token_file(tmp_path / "b.bin", ids % (1 << 16))
+    with pytest.raises(ValueError, match=r"b\.bin: ids of a vocabulary of 100,000 need 4 bytes"):
+        open_foreign(small, 100_000, None)
+    assert np.array_equal(open_foreign(small, 100_000, "uint16").tokens, ids % (1 << 16))
 
 
 def test_an_import_that_is_broken_off_leaves_nothing(data, tokenizer, tmp_path, monkeypatch):

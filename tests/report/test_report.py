@@ -1,6 +1,7 @@
 """The report page: which runs are found, what is kept of their logs, and that nothing in them can break it."""
 
 import errno
+import functools
 import json
 import math
 import os
@@ -217,6 +218,48 @@ def test_the_size_holds_for_texts_in_any_alphabet_and_logs_full_of_spikes(tmp_pa
         ]  # fmt: skip
         write_run(tmp_path / f"run{i}", rows, sample="\U0001f600 从前有座山" * 1000)
     assert write_report(find_runs([tmp_path]), tmp_path / "report.html") < 1_000_000
+
+
+def test_a_page_replaces_only_an_earlier_one_of_its_runs(tmp_path, monkeypatch, capfd):
+    one, two = write_run(tmp_path / "runs/one"), write_run(tmp_path / "runs/two")
+    out = tmp_path / "page.html"
+    main([str(one), "--out", str(out)])
+    main([str(one), str(two), "--out", str(out)])  # nothing is lost
+    page = out.read_bytes()
+    words = [str(one), "--out", str(out)]
+    check_refused(lambda: main(words), "is there already: give another --out, or", capfd)
+    assert out.read_bytes() == page
+    main([*words, "--overwrite"])
+    assert [run["name"] for run in embedded_values(out.read_text())["runs"]] == ["one"]
+    # The default is a name for pages: an earlier one is replaced, and nothing else is.
+    monkeypatch.chdir(tmp_path)
+    for run in (one, two):
+        main([str(run)])
+    Path("report.html").write_text("<html>mine")
+    check_refused(lambda: main([str(two)]), "report.html is there already", capfd)
+    assert Path("report.html").read_text() == "<html>mine"
+
+
+def test_a_page_is_not_written_over_what_it_shows(tmp_path, capfd):
+    run = write_run(tmp_path / "run")
+    (tmp_path / "link").symlink_to("run/log.jsonl")
+    log = (run / "log.jsonl").read_bytes()
+    for out in (run / "log.jsonl", run / "config.json", tmp_path / "link"):
+        words = [str(run), "--out", str(out), "--overwrite"]
+        check_refused(functools.partial(main, words), "is read and would be written", capfd)
+    assert (run / "log.jsonl").read_bytes() == log
+    for _ in range(2):  # a page may lie in the folder of its run
+        main([str(run), "--out", str(run / "report.html")])
+
+
+def test_a_page_goes_to_standard_output_alone(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main([str(write_run(tmp_path / "run")), "--out", "-"])
+    told = capsys.readouterr()
+    assert told.out.startswith("<!doctype html>")
+    assert told.out.endswith("</html>\n")
+    assert told.err.startswith("1 run, ")
+    assert not Path("-").exists()
 
 
 @pytest.mark.parametrize("text", ["山" * 1999, "a" + "山" * 3000, "Once \U0001f600" * 2000])

@@ -8,8 +8,8 @@ from fastlm.runs.run_files import RunFiles, SweepFiles
 
 FASTLM = Path(__file__).resolve().parents[2] / "fastlm"
 HOME = FASTLM / "runs/run_files.py"
-# Folders that other programs read have a config.json too.
-OTHERS = (FASTLM / "export", FASTLM / "imports")
+# Folders that other programs read have a config.json too, or a tokenizer_config.json.
+OTHERS = (FASTLM / "export", FASTLM / "imports", FASTLM / "tokenizer/folder.py")
 
 
 def names_of(kind: type) -> set[str]:

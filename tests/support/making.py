@@ -1,13 +1,17 @@
 """Makers for the tests of files: one file or one folder, whole or refused."""
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kill_while_making import NEW
 
-from fastlm.files import disk
+from fastlm.files import disk, resumed
+
+MADE_OF = {"of": "text"}
+resumed_file = functools.partial(resumed.resumed_file, made_of=MADE_OF)
 
 
 def names(folder: Path) -> list[str]:

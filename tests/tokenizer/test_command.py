@@ -1,5 +1,6 @@
 """The commands of python -m fastlm.tokenizer as a user types them: output, exit codes, Ctrl-C."""
 
+import functools
 import gzip
 import io
 import json
@@ -13,7 +14,7 @@ import pytest
 from commands import check_refused
 
 from fastlm.cli.meter import LINE_SECONDS, Meter, describe
-from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
+from fastlm.tokenizer import Tokenizer, train_bpe_from_documents, training
 from fastlm.tokenizer.__main__ import main, parse_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,16 +48,16 @@ def test_only_files_of_a_tokenizer_that_are_read_are_not_written(tokenizer, tmp_
     text.write_text(TEXT, encoding="utf-8")
     tokenizer.save(folder)
     encode = ["encode", str(text), "--tokenizer", str(folder), "--out"]
-    for _ in range(2):  # what the first call wrote is no file of the tokenizer
-        main([*encode, str(folder / "b.bin")])
+    for more in ([], ["--overwrite"]):  # what the first call wrote is no file of the tokenizer
+        main([*encode, str(folder / "b.bin"), *more])
     report = ["report", str(text), "--tokenizer", str(folder), "--seconds", "0", "--json"]
-    for _ in range(2):
-        main([*report, str(folder / "report.json")])
+    for more in ([], ["--overwrite"]):
+        main([*report, str(folder / "report.json"), *more])
     for name in ("vocab.json", "merges.txt", "special_tokens.json", "tables.npz"):
         before = (folder / name).read_bytes()
         for words in (encode, report):
             with pytest.raises(ValueError, match=f"{name} is read and would be written"):
-                main([*words, str(folder / name)])
+                main([*words, str(folder / name), "--overwrite"])
         assert (folder / name).read_bytes() == before
 
 
@@ -84,6 +85,98 @@ class TestCommands:
         assert compression["tokenizer"][3:5] == [f"{n_tokens}", f"{n_bytes / n_tokens:.3f}"]
         for column in (2, 3, 5):
             assert float(speed["tokenizer"][column].replace(",", "")) > 0
+
+    def test_a_tokenizer_is_replaced_only_if_that_is_asked_for(self, tmp_path, capfd):
+        text, folder = tmp_path / "text.txt", tmp_path / "tokenizer"
+        text.write_bytes(TEXT.encode())
+        words = ["train", str(text), "--out", str(folder), "--vocab-size"]
+        main([*words, "290"])
+        (folder / "notes.md").write_text("mine")
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        for size in ("290", "280"):  # the same command, and another one
+            again = functools.partial(main, [*words, size])
+            check_refused(again, "give another --out, or --overwrite", capfd)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+        main([*words, "280", "--overwrite"])
+        assert Tokenizer.load(folder).vocab_size == 280
+        assert (folder / "notes.md").read_text() == "mine"
+
+    def test_where_a_tokenizer_goes_is_known_before_the_work(self, tmp_path, monkeypatch):
+        """new/.. is the folder of new, which there is."""
+        (tmp_path / "text.txt").write_bytes(TEXT.encode())
+        monkeypatch.chdir(tmp_path)
+        main(["train", "text.txt", "--vocab-size", "280", "--out", "new/.."])
+        assert Tokenizer.load(tmp_path).vocab_size == 280
+        with pytest.raises(FileExistsError, match=r"new/\.\. is there already"):
+            main(["train", "text.txt", "--vocab-size", "280", "--out", "new/.."])
+
+    @pytest.mark.parametrize("out", ["", ".", "loop", "tokenizer", "-", "/dev/null"])
+    def test_what_is_no_name_of_a_token_file_is_refused(
+        self, out, tokenizer, tmp_path, monkeypatch, capfd
+    ):
+        (tmp_path / "text.txt").write_bytes(TEXT.encode())
+        tokenizer.save(tmp_path / "tokenizer")
+        (tmp_path / "loop").symlink_to("loop")
+        monkeypatch.chdir(tmp_path)
+        before = sorted(tmp_path.rglob("*"))
+        words = ["encode", "text.txt", "--tokenizer", "tokenizer", "--overwrite", "--out", out]
+        told = {
+            "": "expected a path, got an empty word",
+            "loop": "symbolic links: loop",
+            "-": "standard output cannot be written to here",
+        }
+        check_refused(lambda: main(words), told.get(out, "expected the name of a file"), capfd)
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_a_folder_in_which_a_tokenizer_is_made_is_locked(self, tmp_path, capfd, monkeypatch):
+        """The second command is told so at once, and the first one's tokenizer is whole."""
+        text, folder = tmp_path / "text.txt", tmp_path / "tokenizer"
+        text.write_bytes(TEXT.encode())
+        words = ["train", str(text), "--vocab-size", "280", "--out", str(folder)]
+        met = []
+
+        original = training.train_bpe
+
+        def train_too(*arguments, **options):
+            met.append(1)
+            check_refused(lambda: main(words), "is being made by process", capfd)
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(training, "train_bpe", train_too)
+        main(words)
+        assert met
+        assert Tokenizer.load(folder).vocab_size == 280
+
+    @pytest.mark.parametrize("flag", ["--json", "--md"])
+    def test_a_report_on_standard_output_stands_there_alone(
+        self, flag, tokenizer, tmp_path, capsys
+    ):
+        tokenizer.save(tmp_path / "t")
+        (tmp_path / "text.txt").write_bytes(TEXT.encode())
+        words = ["report", str(tmp_path / "text.txt"), "--tokenizer", str(tmp_path / "t")]
+        main([*words, "--seconds", "0", flag, "-"])
+        told = capsys.readouterr().out
+        if flag == "--json":
+            assert json.loads(told)["texts"][0]["name"] == "text.txt"
+        else:
+            assert told.startswith("**Tokenizers**")
+            assert told.count("**Compression**") == 1
+
+    @pytest.mark.parametrize("flag", ["--json", "--md"])
+    def test_a_report_replaces_a_file_only_if_that_is_asked_for(
+        self, flag, tokenizer, tmp_path, capfd
+    ):
+        tokenizer.save(tmp_path / "t")
+        text, out = tmp_path / "text.txt", tmp_path / "out"
+        text.write_bytes(TEXT.encode())
+        out.write_text("mine")
+        words = ["report", str(text), "--tokenizer", str(tmp_path / "t"), "--seconds", "0"]
+        message = f"give another {flag}, or --overwrite"
+        check_refused(lambda: main([*words, flag, str(out)]), message, capfd)
+        assert out.read_text() == "mine"
+        check_refused(lambda: main([*words, flag, str(text), "--overwrite"]), "is read and", capfd)
+        main([*words, flag, str(out), "--overwrite"])
+        assert "Compression" in out.read_text() or "pile_bytes" in out.read_text()
 
     def test_special_tokens_can_be_added(self, tmp_path):
         text, folder = tmp_path / "text.txt", tmp_path / "tokenizer"
@@ -221,12 +314,13 @@ class TestCommands:
         tokenizer.save(tmp_path / "t")
         (tmp_path / "text.txt").write_bytes(TEXT.encode())
         (tmp_path / "x.bin.part").write_bytes(b"1234")
-        words = ["encode", "text.txt", "--tokenizer", "t", "--out", "x.bin"]
-        done = command(*words, cwd=tmp_path)
-        _, errors = done.communicate()
-        assert done.returncode == 0
-        assert errors.count("\n") == 1
-        assert "warning: x.bin.part has no note that can be read: encoding starts afresh" in errors
+        note = {"tokenizer_hash": tokenizer.hash, "text": [], "errors": "strict"}
+        (tmp_path / "x.bin.part.json").write_text(json.dumps(note))
+        words = ["--tokenizer", str(tmp_path / "t"), "--out", str(tmp_path / "x.bin")]
+        main(["encode", str(tmp_path / "text.txt"), *words])
+        assert capsys.readouterr().err == (
+            f"warning: {tmp_path}/x.bin.part has no note of its progress: encoding starts afresh\n"
+        )
 
 
 @pytest.fixture(scope="module")

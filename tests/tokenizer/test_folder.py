@@ -13,6 +13,7 @@ import sys
 import warnings
 
 import pytest
+import tokenizers
 from tokenizer_cases import END, SPECIAL, assert_same, small_tokenizer
 
 from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
@@ -51,7 +52,7 @@ def test_one_that_replaces_another_is_broken_off_at_any_call(tokenizer, tmp_path
             for name in ("open", "unlink", "replace", "fsync"):
                 patched.setattr(os, name, counted(getattr(os, name), n_left))
             with contextlib.suppress(OSError):
-                other.save(folder)
+                other.save(folder, replace=True)
         assert (folder / "README.md").exists()
         return Tokenizer.load(folder)
 
@@ -70,6 +71,100 @@ def test_a_folder_that_cannot_be_written_to_its_end_is_not_there(tokenizer, tmp_
     with pytest.raises(OSError, match="No space left on device: .*new"):
         tokenizer.save(tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_saved_tokenizer_is_replaced_only_if_that_is_asked_for(tokenizer, tmp_path):
+    vocab, merges = train_bpe_from_documents(["other text other text"], 265, [])
+    other = Tokenizer(vocab, merges)
+    tokenizer.save(tmp_path)
+    (tmp_path / "notes.md").write_text("mine")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(FileExistsError, match=r"holds another tokenizer, with vocab\.json"):
+        other.save(tmp_path)
+    tokenizer.save(tmp_path)  # the same one
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "tokenizer.json").unlink()
+    tokenizer.save(tmp_path)  # what is missing is added
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "added_tokens.json").write_text(json.dumps(tokenizer.special_tokens))
+    other.save(tmp_path, replace=True)
+    assert Tokenizer.load(tmp_path).hash == other.hash
+    assert (tmp_path / "notes.md").read_text() == "mine"
+
+
+def test_a_tokenizer_copied_again_leaves_files_of_others(tokenizer, tmp_path):
+    tokenizer.save(tmp_path / "from")
+    (tmp_path / "from/notes.md").write_text("theirs")
+    for damage in (False, True):
+        folder_module.copy_tokenizer(tmp_path / "from", tmp_path / "to")
+        assert Tokenizer.load(tmp_path / "to").hash == tokenizer.hash
+        if damage:
+            break
+        (tmp_path / "to/notes.md").write_text("mine")
+        (tmp_path / "to/merges.txt").write_text("")
+    assert (tmp_path / "to/notes.md").read_text() == "mine"
+    before = {path: path.stat().st_ino for path in (tmp_path / "to").iterdir()}
+    folder_module.copy_tokenizer(tmp_path / "from", tmp_path / "to")
+    assert {path: path.stat().st_ino for path in (tmp_path / "to").iterdir()} == before
+
+
+class TestAddedTokens:
+    """added_tokens.json, which transformers up to 4 kept beside GPT-2's two files."""
+
+    @pytest.fixture
+    def pair(self, tmp_path):
+        peer = tokenizers.ByteLevelBPETokenizer()
+        peer.train_from_iterator(
+            ["a cat and a dog"] * 9, vocab_size=270, special_tokens=[END], show_progress=False
+        )
+        peer.save_model(str(tmp_path))
+        return tmp_path, json.loads((tmp_path / "vocab.json").read_text())
+
+    def test_their_ids_are_those_of_transformers(self, pair):
+        transformers = pytest.importorskip("transformers")
+        folder, entries = pair
+        added = {"<|pad|>": len(entries) + 1, "[PAD]": len(entries), END: entries[END]}
+        (folder / "added_tokens.json").write_text(json.dumps(added))
+        (folder / "tokenizer_config.json").write_text(
+            json.dumps({"tokenizer_class": "GPT2Tokenizer", "pad_token": "[PAD]"})
+        )
+        peer = transformers.AutoTokenizer.from_pretrained(folder)
+        loaded = Tokenizer.load(folder)
+        assert loaded.vocab_size == len(peer) == len(entries) + 2
+        for text in ("a [PAD]dog", f"[PAD]{END}<|pad|> cat", "[PA D]", "a dog"):
+            assert loaded.encode(text) == peer.encode(text, add_special_tokens=False), text
+
+    @pytest.mark.parametrize("adds_space", [False, True])
+    def test_a_space_that_transformers_would_add_is_refused(self, pair, adds_space):
+        transformers = pytest.importorskip("transformers")
+        folder, _ = pair
+        (folder / "tokenizer_config.json").write_text(
+            json.dumps({"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": adds_space})
+        )
+        peer = transformers.AutoTokenizer.from_pretrained(folder)
+        if not adds_space:
+            assert Tokenizer.load(folder).encode("cat") == peer.encode("cat")
+            return
+        with pytest.raises(ValueError, match="add_prefix_space must be false"):
+            Tokenizer.load(folder)
+        (folder / "tokenizer_config.json").unlink()
+        assert Tokenizer.load(folder).encode("cat") != peer.encode("cat")
+
+    def test_another_id_than_that_of_the_vocabulary_is_refused(self, pair):
+        folder, entries = pair
+        (folder / "added_tokens.json").write_text(json.dumps({END: len(entries)}))
+        with pytest.raises(ValueError, match=r"vocab\.json gives .* the id 0, added_tokens\.json"):
+            Tokenizer.load(folder)
+
+    def test_tokens_that_other_files_do_not_have_are_refused(self, tokenizer, tmp_path):
+        tokenizer.save(tmp_path)
+        added = {END: tokenizer.special_tokens[END]}
+        (tmp_path / "added_tokens.json").write_text(json.dumps(added))
+        assert Tokenizer.load(tmp_path).hash == tokenizer.hash
+        for wrong in ({"[PAD]": tokenizer.vocab_size}, {"a": tokenizer.token_to_id("a")}):
+            (tmp_path / "added_tokens.json").write_text(json.dumps(wrong))
+            with pytest.raises(ValueError, match=r"added_tokens\.json has the token .* remove the"):
+                Tokenizer.load(tmp_path)
 
 
 class TestFiles:

@@ -2,14 +2,73 @@
 
 import json
 import random
+from typing import Any
 
 import pytest
 import tokenizers
+from exported_models import random_texts
 from tokenizer_cases import END, assert_same, small_tokenizer
 
 from fastlm.tokenizer import Tokenizer
 from fastlm.tokenizer.bpe import reference
 from fastlm.tokenizer.formats import hugging_face
+
+
+def template(*special: str) -> dict[str, Any]:
+    """A post-processor that puts special tokens before each text."""
+    text = [{"Sequence": {"id": "A", "type_id": 0}}]
+    other = [{"Sequence": {"id": "B", "type_id": 1}}]
+    before = [{"SpecialToken": {"id": token, "type_id": 0}} for token in special]
+    return {
+        "type": "TemplateProcessing",
+        "single": before + text,
+        "pair": before + text + other,
+        "special_tokens": {t: {"id": t, "ids": [296], "tokens": [t]} for t in special},
+    }
+
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+
+
+def split(behavior: str, invert: bool) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "Split",
+            "pattern": {"Regex": reference.PATTERN},
+            "behavior": behavior,
+            "invert": invert,
+        },
+        BYTE_LEVEL | {"use_regex": False},
+    ]
+
+
+HARMLESS: dict[str, dict[str, Any]] = {
+    "unknown token": {"model/unk_token": END},
+    "byte fallback": {"model/byte_fallback": True},
+    "template without tokens": {"post_processor": template()},
+    "several post-processors": {
+        "post_processor": {
+            "type": "Sequence",
+            "processors": [BYTE_LEVEL | {"use_regex": True}, template()],
+        }
+    },
+    "no normalizers": {"normalizer": {"type": "Sequence", "normalizers": []}},
+    "one decoder": {
+        "decoder": {"type": "Sequence", "decoders": [BYTE_LEVEL | {"use_regex": True}]}
+    },
+    "one pre-tokenizer": {
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [BYTE_LEVEL | {"use_regex": True}],
+        }
+    },
+    "what lies between matches removed": {
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": split("Removed", True)}
+    },
+    "matches and gaps the other way round": {
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": split("Isolated", True)}
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +116,69 @@ class TestHuggingFaceFiles:
         text = "it's  the\u3000cat's 12345 \n\n x"
         assert peer.encode(text).ids == loaded.encode(text)
 
+    @pytest.mark.parametrize("change", HARMLESS)
+    def test_what_changes_no_ids_is_read(self, tokenizer, described, tmp_path, change):
+        """Each is what `tokenizers` or transformers writes, and gives the same ids there."""
+        for where, value in HARMLESS[change].items():
+            part = described
+            *names, last = where.split("/")
+            for name in names:
+                part = part[name]
+            part[last] = value
+        loaded = self.load(described, tmp_path)
+        assert_same(loaded, tokenizer)
+        peer = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+        for text in random_texts(200):
+            assert peer.encode(text).ids == loaded.encode(text), repr(text)
+
+    @pytest.mark.parametrize("setting", ["truncation", "padding"])
+    def test_limits_that_a_call_has_set_are_left_out(self, tokenizer, described, tmp_path, setting):
+        peer = tokenizers.Tokenizer.from_str(json.dumps(described))
+        if setting == "truncation":
+            peer.enable_truncation(max_length=5, stride=1)
+        else:
+            peer.enable_padding(pad_id=3, length=7)
+        peer.save(str(tmp_path / "tokenizer.json"))
+        assert json.loads((tmp_path / "tokenizer.json").read_text())[setting] is not None
+        loaded = Tokenizer.load(tmp_path / "tokenizer.json")
+        peer.no_truncation()
+        peer.no_padding()
+        for text in random_texts(50):
+            assert peer.encode(text).ids == loaded.encode(text), repr(text)
+
+    def test_what_transformers_saves_again_is_read(self, tokenizer, tmp_path):
+        transformers = pytest.importorskip("transformers")
+        (tmp_path / "tokenizer_config.json").write_text(
+            json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": END})
+        )
+        tokenizer.save(tmp_path)
+        peer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+        peer(["a cat", "the cat and the dog"], padding=True, truncation=True, max_length=4)
+        peer.save_pretrained(tmp_path / "again")
+        assert_same(Tokenizer.load(tmp_path / "again"), tokenizer)
+
+    @pytest.mark.parametrize("name", ["tokenizer.json", "vocab.json", "merges.txt"])
+    def test_a_byte_order_mark_is_left_out(self, tokenizer, tmp_path, name):
+        tokenizer.save(tmp_path)
+        if name == "tokenizer.json":
+            (tmp_path / "vocab.json").unlink()
+        (tmp_path / "tables.npz").unlink()
+        path = tmp_path / name
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+        assert_same(Tokenizer.load(tmp_path), tokenizer)
+
+    @pytest.mark.parametrize(("name", "value"), [("unk_token", "a"), ("byte_fallback", True)])
+    def test_settings_for_unknown_bytes_are_refused_where_there_are_some(
+        self, described, tmp_path, name, value
+    ):
+        entries = described["model"]["vocab"]
+        byte = next(key for key, token_id in entries.items() if token_id == 255)
+        entries["another"] = entries.pop(byte)
+        described["model"]["merges"] = []
+        described["model"][name] = value
+        with pytest.raises(ValueError, match=rf"model\.{name} must be"):
+            self.load(described, tmp_path)
+
     def test_known_patterns_are_the_references(self):
         assert reference.PATTERN in hugging_face.PATTERNS
 
@@ -92,8 +214,7 @@ class TestHuggingFaceFiles:
         ("where", "value", "message"),
         [
             (["normalizer"], {"type": "NFC"}, r"normalizer must be null"),
-            (["truncation"], {"max_length": 3}, r"truncation must be null"),
-            (["padding"], {"pad_id": 3}, r"padding must be null"),
+            (["normalizer"], {"type": "Sequence", "normalizers": [{"type": "NFC"}]}, r"normalizer"),
             (["pre_tokenizer"], None, r"pre_tokenizer must be ByteLevel"),
             (["pre_tokenizer"], {"type": "Whitespace"}, r"got \{\"type\": \"Whitespace\"\}"),
             (
@@ -103,11 +224,20 @@ class TestHuggingFaceFiles:
             ),
             (["pre_tokenizer", "use_regex"], False, r"pre_tokenizer\.use_regex must be true"),
             (["post_processor"], {"type": "TemplateProcessing"}, r"post_processor must be null"),
+            (["post_processor"], template(END), r"post_processor must be null"),
+            (
+                ["post_processor"],
+                {"type": "Sequence", "processors": [{"type": "ByteLevel"}, template(END)]},
+                r"post_processor must be null",
+            ),
             (["decoder"], {"type": "WordPiece"}, r"decoder must be null or ByteLevel"),
+            (
+                ["decoder"],
+                {"type": "Sequence", "decoders": [{"type": "ByteLevel"}, {"type": "Fuse"}]},
+                r"decoder must be null or ByteLevel",
+            ),
             (["model", "type"], "Unigram", r"model\.type must be \"BPE\""),
             (["model", "dropout"], 0.1, r"model\.dropout must be null.* got 0\.1"),
-            (["model", "unk_token"], "<unk>", r"model\.unk_token must be null"),
-            (["model", "byte_fallback"], True, r"model\.byte_fallback must be false"),
             (["model", "ignore_merges"], True, r"model\.ignore_merges must be false"),
             (["model", "continuing_subword_prefix"], "##", r"continuing_subword_prefix must be"),
             (["model", "end_of_word_suffix"], "</w>", r"end_of_word_suffix must be"),
@@ -144,7 +274,7 @@ class TestHuggingFaceFiles:
             ({"pattern": {"Regex": r"\s+"}}, r"pre_tokenizer\.pattern must be GPT-2's pattern"),
             ({"pattern": {"String": " "}}, r"pre_tokenizer\.pattern must be GPT-2's pattern"),
             ({"behavior": "Removed"}, r"must be Isolated and false"),
-            ({"invert": True}, r"must be Isolated and false"),
+            ({"behavior": "MergedWithNext", "invert": True}, r"must be Isolated and false"),
         ],
     )
     def test_other_splits_are_refused(self, described, tmp_path, change, message):

@@ -1,5 +1,6 @@
 """Measures of tokenizers on texts against counts by hand: ratios, documents, overlap, ids."""
 
+import dataclasses
 import gzip
 import json
 import lzma
@@ -154,11 +155,37 @@ class TestSpeed:
         text = measure_text("text", path, {"ours": tokenizer}, min_seconds=60)
         assert by_name(text)["ours"].n_passes == 1
 
+    @pytest.mark.parametrize("is_held", [True, False])
+    def test_estimates_follow_from_warm_caches(self, is_held, tokenizer, tmp_path, monkeypatch):
+        """The first block takes a minute, as code is loaded then; 800 bytes of others a second."""
+        path = tmp_path / "text.txt"
+        path.write_text("the cat " * 600)
+        monkeypatch.setattr(tokenizer_measures, "BLOCK_BYTES", 800)
+        monkeypatch.setattr(tokenizer_measures, "HELD_BYTES", 1 << 20 if is_held else 1600)
+        seen = set()
+
+        def timed(cutter, blocks, what):
+            is_first = cutter not in seen
+            seen.add(cutter)
+            for block in blocks:
+                cutter.add(block)
+            return 60.0 if is_first else sum(map(len, blocks)) / 800
+
+        monkeypatch.setattr(tokenizer_measures, "_timed", timed)
+        text = measure_text("text", path, {"ours": tokenizer}, min_seconds=0)
+        ours = by_name(text)["ours"]
+        assert ours.first_seconds > 60
+        assert ours.warm_bytes_per_second == pytest.approx(800)
+        assert ours.pile_seconds == pytest.approx(825e9 / 800)
+
     def test_rates_follow_from_times(self):
         measure = Measure("ours", 300, 1000, 250, 0, 0, 4, 0.5, 1.0)
         assert measure.bytes_per_second == 4000
         assert measure.first_bytes_per_second == 2000
         assert measure.pile_seconds == 825e9 / 2000
+        assert dataclasses.replace(measure, warm_bytes=3000, warm_seconds=0.5).pile_seconds == (
+            825e9 / 6000
+        )
 
 
 class TestReading:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastlm.files import notes
+from fastlm.files import notes, resumed
 from fastlm.files.tokens import open_single
-from fastlm.tokenizer import Tokenizer, text_blocks, train_bpe_from_documents
+from fastlm.tokenizer import Tokenizer, text_blocks, token_files, train_bpe_from_documents
 from fastlm.tokenizer.bpe import blocks
 
 END = "<|endoftext|>"
@@ -160,8 +160,7 @@ class TestEncodeFile:
         [
             ("text", "is of another text, or the text has changed"),
             ("tokenizer", "is of another tokenizer"),
-            ("note", "has no note that can be read"),
-            ("no note", "has no note that can be read"),
+            ("note", "has no note of its progress"),
             ("part", "does not hold the ids that its note says"),
             ("ids", "does not hold the ids that its note says"),
         ],
@@ -175,10 +174,9 @@ class TestEncodeFile:
             text.write_bytes(TEXT.encode().replace(b"cat", b"dog"))
         elif change == "tokenizer":
             tokenizer = Tokenizer(tokenizer.vocab, tokenizer.merges[:-1], [END])
-        elif change == "note":
-            note.write_text("{")
-        elif change == "no note":
-            note.unlink()
+        elif change == "note":  # killed before the first one
+            begun = json.loads(note.read_text())
+            note.write_text(json.dumps({key: begun[key] for key in token_files._NOTED}))
         elif change == "part":
             part.write_bytes(b"12")
         elif change == "ids":
@@ -187,6 +185,46 @@ class TestEncodeFile:
             tokenizer.encode_file(text, out)
         expected = tokenizer.encode(text.read_bytes().decode())
         assert read_ids(out, tokenizer) == expected
+        assert files_beside(text) == {"ids.bin", "ids.bin.json"}
+
+    @pytest.mark.parametrize("resume", [True, False])
+    @pytest.mark.parametrize("ending", [".part", ".part.json", ".json", ""])
+    def test_files_of_others_beside_the_output_stay(self, tokenizer, text, ending, resume):
+        """They are refused before any work, and left as they are."""
+        mine = text.with_name(f"ids.bin{ending}")
+        for content in (b"mine", b""):
+            mine.write_bytes(content)
+            with pytest.raises(FileExistsError, match=rf"ids\.bin{ending} is there"):
+                tokenizer.encode_file(text, text.with_name("ids.bin"), resume=resume)
+            assert files_beside(text) == {mine.name}
+            assert mine.read_bytes() == content
+
+    def test_what_is_there_is_replaced_if_that_is_asked_for(self, tokenizer, text):
+        out = text.with_name("ids.bin")
+        for path in (out, out.with_name("ids.bin.json")):
+            path.write_bytes(b"old")
+        tokenizer.encode_file(text, out, replace=True)
+        assert read_ids(out, tokenizer) == tokenizer.encode(TEXT)
+        assert files_beside(text) == {"ids.bin", "ids.bin.json"}
+
+    def test_facts_of_a_call_that_ended_before_the_name_are_in_no_ones_way(
+        self, tokenizer, text, monkeypatch
+    ):
+        out = text.with_name("ids.bin")
+
+        def stop(self: resumed.ResumedFile) -> None:
+            raise Stop
+
+        with monkeypatch.context() as patch:
+            patch.setattr(resumed.ResumedFile, "give_name", stop)
+            with pytest.raises(Stop):
+                tokenizer.encode_file(text, out)
+        assert files_beside(text) == {"ids.bin.json", "ids.bin.part", "ids.bin.part.json"}
+        with pytest.raises(Stop):  # before the facts are written again
+            tokenizer.encode_file(text, out, resume=False, on_progress=stop_after(1500))
+        assert files_beside(text) == {"ids.bin.part", "ids.bin.part.json"}
+        tokenizer.encode_file(text, out)
+        assert read_ids(out, tokenizer) == tokenizer.encode(TEXT)
         assert files_beside(text) == {"ids.bin", "ids.bin.json"}
 
     def test_invalid_utf8_met_late_is_replaced_from_there(self, tokenizer, text):
@@ -250,7 +288,7 @@ class TestEncodeFile:
         out = text.with_name("ids.bin")
         out.write_bytes(b"old")
         with pytest.raises(Stop):
-            tokenizer.encode_file(text, out, on_progress=stop_after(1500))
+            tokenizer.encode_file(text, out, replace=True, on_progress=stop_after(1500))
         assert out.read_bytes() == b"old"
 
     def test_empty_text_gives_an_empty_file(self, tokenizer, text):

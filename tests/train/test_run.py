@@ -11,6 +11,7 @@ import shutil
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from short_runs import (
 from fastlm.checkpoint import run_checkpoints
 from fastlm.config import OptimConfig
 from fastlm.config.recipes import load_recipe
+from fastlm.corpus import make_stories
 from fastlm.data import open_prepared, prepare
 from fastlm.data.prepared import PreparedData
 from fastlm.devices.ranks import Ranks
@@ -172,10 +174,12 @@ def test_a_finished_run_that_goes_back_and_is_killed_is_not_finished(data, tmp_p
             raise RuntimeError("killed")
         return original(self, stream, **place)
 
+    (run / "tokenizer/notes.md").write_text("mine")
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_step", step)
         with pytest.raises(RuntimeError, match="killed"):
             train(config(data, checkpoint_keep=9), run, resume=run / "checkpoints/step-000010")
+    assert (run / "tokenizer/notes.md").read_text() == "mine"
     assert state_of(run, is_over=True).name == "broken off"
     with pytest.raises(FileNotFoundError, match="not at its end"):
         RunRecord(run).summary()
@@ -340,6 +344,19 @@ def test_a_finished_run_is_not_written_over(finished, data):
     with pytest.raises(FileExistsError, match="a run, which is finished: .*--resume auto"):
         train(config(data), finished[0])
     assert (finished[0] / "log.jsonl").read_bytes() == before
+
+
+def test_stories_that_were_edited_are_not_made_anew_by_training(tmp_path, monkeypatch):
+    """Training without --data makes stories; what somebody changed of them stays."""
+    monkeypatch.chdir(tmp_path)
+    edited = make_stories(Path("data/stories"), n_bytes=5000, valid_bytes=2000) / "train.txt"
+    edited.write_text("my own stories\n")
+    with pytest.raises(
+        FileExistsError, match=r"train\.txt was changed since the stories were made"
+    ):
+        main(["--recipe", "tiny", "--max-steps", "1", "--device", "cpu", "--out", "run"])
+    assert edited.read_text() == "my own stories\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
 def test_a_run_is_not_resumed_as_one_of_another_recipe(tmp_path):

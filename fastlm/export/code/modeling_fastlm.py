@@ -220,6 +220,7 @@ class FastLMForCausalLM(PreTrainedModel, GenerationMixin):
         labels: Tensor | None = None,
         logits_to_keep: int = 0,
         cache: DynamicCache | None = None,
+        num_items_in_batch: Tensor | int | None = None,
         **ignored,
     ) -> CausalLMOutputWithPast:
         """Forward pass of a causal language model, as transformers defines it.
@@ -228,6 +229,8 @@ class FastLMForCausalLM(PreTrainedModel, GenerationMixin):
             attention_mask: (batch, keys), 0 at padding.
             past_key_values: KV cache of earlier calls; networks with n-gram tables have none.
             cache: the same, by the name that newer versions of transformers give it.
+            num_items_in_batch: number of labels of all micro-batches of a step. The Trainer gives
+                it, and adds up the losses: each is then the sum over its labels, divided by it.
         """
         cache = past_key_values if cache is None else cache
         if use_cache and cache is None and self.ngrams is None:
@@ -255,7 +258,11 @@ class FastLMForCausalLM(PreTrainedModel, GenerationMixin):
         loss = None
         if labels is not None:
             pairs = logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()
-            loss = F.cross_entropy(*pairs)
+            if num_items_in_batch is None:
+                loss = F.cross_entropy(*pairs)
+            else:
+                loss = F.cross_entropy(*pairs, reduction="sum")
+                loss = loss / torch.as_tensor(num_items_in_batch, device=loss.device)
         return CausalLMOutputWithPast(loss=loss, logits=logits, **dict.fromkeys(CACHE, cache))
 
     def hidden(self, ids, attention_mask, position_ids, mask, cache) -> Tensor:

@@ -20,11 +20,14 @@ PATTERNS = {
 _HARMLESS_MODEL: dict[str, tuple[Any, ...]] = {
     "type": ("BPE",),
     "dropout": (None, 0),
-    "unk_token": (None, ""),
     "continuing_subword_prefix": (None, ""),
     "end_of_word_suffix": (None, ""),
-    "byte_fallback": (False, None),
     "ignore_merges": (False, None),
+}
+# Settings for characters without a token, which change no ids if each byte has a token.
+_FOR_UNKNOWN: dict[str, tuple[Any, ...]] = {
+    "unk_token": (None, ""),
+    "byte_fallback": (False, None),
 }
 _HARMLESS_TOKEN = dict.fromkeys(("single_word", "lstrip", "rstrip"), (False, None))
 
@@ -55,13 +58,14 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
             "merges; for vocab.json and merges.txt give their folder"
         ) from None
     _refuse_others(source, "model.", model, _HARMLESS_MODEL)
-    for name in ("normalizer", "truncation", "padding"):
-        _refuse_unless(described.get(name) is None, source, name, described.get(name), "null")
+    # Truncation and padding are left by the last call: they cut and fill batches.
+    normalizer = described.get("normalizer")
+    _refuse_unless(not _steps(normalizer), source, "normalizer", normalizer, "null")
     _check_pre_tokenizer(described.get("pre_tokenizer"), source)
-    for name in ("post_processor", "decoder"):
+    for name, is_harmless in (("post_processor", _adds_nothing), ("decoder", _is_byte_level)):
         part = described.get(name)
-        is_byte_level = isinstance(part, dict) and part.get("type") == "ByteLevel"
-        _refuse_unless(part is None or is_byte_level, source, name, part, "null or ByteLevel")
+        holds = all(map(is_harmless, _steps(part)))
+        _refuse_unless(holds, source, name, part, "null or ByteLevel")
 
     all_entries = dict(gpt2.check_entries(entries, f"{source}: model.vocab"))
     added = described.get("added_tokens") or []
@@ -85,6 +89,8 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
         _refuse_unless(not _may_overlap(*pair), source, name, pair, "the same")
     special = sorted((token["content"] for token in added), key=all_entries.__getitem__)
     vocab = gpt2.spell_vocab(all_entries, special, source)
+    if len({token for token in vocab.values() if len(token) == 1}) < 256:
+        _refuse_others(source, "model.", model, _FOR_UNKNOWN)
     try:
         lines = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
     except TypeError:
@@ -94,15 +100,16 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
 
 
 def _check_pre_tokenizer(part: Any, source: str) -> None:
-    steps = part.get("pretokenizers") or [] if _is_type(part, "Sequence") else [part]
+    steps = _steps(part) or [None]
     if len(steps) == 2 and _is_type(steps[0], "Split"):
         split, *steps = steps
         pattern = split.get("pattern")
         is_gpt2 = isinstance(pattern, dict) and pattern.get("Regex") in PATTERNS
         _refuse_unless(is_gpt2, source, "pre_tokenizer.pattern", pattern, "GPT-2's pattern")
         how = (split.get("behavior"), split.get("invert"))
+        # The pattern matches every character, so that nothing lies between its matches.
         _refuse_unless(
-            how == ("Isolated", False),
+            how[0] == "Isolated" or how == ("Removed", True),
             source,
             "pre_tokenizer.behavior and invert",
             how,
@@ -131,6 +138,30 @@ def _may_overlap(one: str, other: str) -> bool:
         or other in one
         or any(one[-n:] == other[:n] or other[-n:] == one[:n] for n in lengths)
     )
+
+
+def _steps(part: Any) -> list[Any]:
+    """Return the steps of a part in order: none if it is null, those in a Sequence, or itself."""
+    if part is None:
+        return []
+    if not _is_type(part, "Sequence"):
+        return [part]
+    names = ("normalizers", "pretokenizers", "processors", "decoders")
+    inner = next((part[name] for name in names if isinstance(part.get(name), list)), [part])
+    return [step for one in inner for step in ([one] if one is part else _steps(one))]
+
+
+def _is_byte_level(part: Any) -> bool:
+    return _is_type(part, "ByteLevel")
+
+
+def _adds_nothing(part: Any) -> bool:
+    """Return whether a post-processor leaves the ids of a single text as they are."""
+    if not _is_type(part, "TemplateProcessing"):
+        return _is_byte_level(part)
+    single = part.get("single")
+    is_text = isinstance(single, list) and len(single) == 1 and isinstance(single[0], dict)
+    return is_text and list(single[0]) == ["Sequence"]
 
 
 def _is_type(part: Any, name: str) -> bool:

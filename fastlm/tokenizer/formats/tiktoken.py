@@ -6,7 +6,7 @@ token was made of two tokens of lower ranks.
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 
@@ -54,10 +54,53 @@ def find_merges(vocab: Mapping[int, bytes], source: str) -> list[tuple[bytes, by
             if lowest >= rank:
                 break
             parts[i : i + 2] = [parts[i] + parts[i + 1]]
-        if len(parts) != 2 or any(ranks.get(part, rank) >= rank for part in parts):
+        # The rank of a single byte plays no part, as no merge makes it.
+        if len(parts) != 2 or any(
+            part not in ranks or (len(part) > 1 and ranks[part] >= rank) for part in parts
+        ):
             raise ValueError(
                 f"{source}: no two tokens of lower rank make the token {token!r}, rank {rank}; "
                 "expected the ranks of byte-pair merges"
             )
         merges.append((parts[0], parts[1]))
     return merges
+
+
+def format_ranks(vocab: Mapping[int, bytes], merges: Sequence[tuple[bytes, bytes]]) -> str:
+    """Make the content of a rank file.
+
+    tiktoken has no merges: it joins the two neighbours whose token has the lowest rank. So it gives
+    the same ids only if ranks are in the order of the merges, and each merge follows from them.
+
+    Args:
+        vocab: tokens by id, without special tokens.
+    Raises:
+        ValueError: if tiktoken would give other ids; the message has the first token at fault.
+    """
+    advice = "use tokenizer.json with the package tokenizers"
+    tokens = set(vocab.values())
+    missing = [byte for byte in range(256) if bytes([byte]) not in tokens]
+    if missing:
+        raise ValueError(
+            f"tiktoken needs a token for each of the 256 bytes: there is none for "
+            f"{bytes(missing[:1])!r}{f' and {len(missing) - 1} others' if missing[1:] else ''}; "
+            f"{advice}"
+        )
+    if len(tokens) < len(vocab):
+        raise ValueError(f"tiktoken cannot have two ids for one token: {advice}")
+    try:
+        found = find_merges(vocab, "tiktoken's ranks are the ids")
+    except ValueError as error:
+        raise ValueError(f"{error}, so tiktoken would give other ids: {advice}") from None
+    for ours, theirs in zip(merges, found, strict=False):
+        if ours != theirs:
+            raise ValueError(
+                f"tiktoken merges in the order of ids, and would join {theirs[0]!r} and "
+                f"{theirs[1]!r} where this tokenizer joins {ours[0]!r} and {ours[1]!r}: {advice}"
+            )
+    if len(found) != len(merges):
+        raise ValueError(
+            f"tiktoken would have {len(found):,} merges, this tokenizer {len(merges):,}: {advice}"
+        )
+    lines = [f"{base64.b64encode(t).decode()} {rank}\n" for rank, t in sorted(vocab.items())]
+    return "".join(lines)
