@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from fastlm.checkpoint import is_checkpoint, read_manifest, read_model_tensors, run_checkpoints
+from fastlm.cli import pasted
 from fastlm.config import TrainConfig
 from fastlm.config.dicts import from_dict
 from fastlm.model import TransformerLM
 from fastlm.ops import Ops, torch_ops
+from fastlm.runs.given import check_run
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles
 from fastlm.tokenizer.tokenizer import Tokenizer
@@ -41,7 +43,7 @@ def load_pretrained(
         FileNotFoundError: if the folder has no run or no checkpoint.
         ValueError: if a file is damaged, or the tokenizer is not the model's.
     """
-    record, checkpoint = _newest(Path(run))
+    record, checkpoint = newest_checkpoint(Path(run))
     about = read_manifest(checkpoint)
     config = from_dict(TrainConfig, about["config"])
     tokenizer = Tokenizer.load(record.tokenizer)
@@ -63,7 +65,7 @@ def read_start(config: TrainConfig, tokenizer_hash: str) -> dict[str, Tensor]:
         FileNotFoundError: if there is no run or no checkpoint.
         ValueError: if tokenizer or network differ; the context length may.
     """
-    _, checkpoint = _newest(Path(config.init_from))
+    _, checkpoint = newest_checkpoint(Path(config.init_from))
     about = read_manifest(checkpoint)
     found = dataclasses.asdict(from_dict(TrainConfig, about["config"]).model)
     wanted = dataclasses.asdict(config.model)
@@ -73,7 +75,7 @@ def read_start(config: TrainConfig, tokenizer_hash: str) -> dict[str, Tensor]:
         raise ValueError(
             f"{checkpoint} was trained with another tokenizer than these data: its hash is "
             f"{about['tokenizer_hash'][:12]}, that of the data {tokenizer_hash[:12]}; prepare the "
-            f"text with --tokenizer {RunFiles(checkpoint.parent.parent).tokenizer}"
+            f"text with {pasted('--tokenizer', RunFiles(checkpoint.parent.parent).tokenizer)}"
         )
     others = [f"{n} {found[n]} (asked for {wanted[n]})" for n in wanted if found[n] != wanted[n]]
     if others:
@@ -81,14 +83,15 @@ def read_start(config: TrainConfig, tokenizer_hash: str) -> dict[str, Tensor]:
     return read_model_tensors(checkpoint)
 
 
-def _newest(run: Path) -> tuple[RunRecord, Path]:
-    """The record of a run, and its newest checkpoint, or the checkpoint given as `run`."""
+def newest_checkpoint(run: Path) -> tuple[RunRecord, Path]:
+    """The record of a run, and its newest checkpoint, or the checkpoint given as `run`.
+
+    Raises:
+        FileNotFoundError: if the folder has no run or no checkpoint.
+    """
     # "." has the name of a checkpoint too, in its folder; a link keeps its name.
     whole = Path(os.path.abspath(run))
+    check_run(whole if is_checkpoint(whole) else run)
     record = RunRecord(whole.parent.parent if is_checkpoint(whole) else run)
-    if not record.exists:
-        raise FileNotFoundError(f"no run in {record.folder}: expected {record.files.config}")
     checkpoints = [whole] if is_checkpoint(whole) else run_checkpoints(record.checkpoints)
-    if not checkpoints:
-        raise FileNotFoundError(f"no checkpoint in {record.checkpoints}: has the run saved one?")
     return record, checkpoints[-1]

@@ -3,10 +3,8 @@
 python -m fastlm.records RUN... --to runs
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tyro.conf import Positional
 
@@ -14,6 +12,7 @@ from fastlm import cli
 from fastlm.accounting import count_parameters
 from fastlm.config import TrainConfig
 from fastlm.files import disk
+from fastlm.runs.found import number, read_log, try_read_object
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles, SweepFiles
 from fastlm.runs.state import state_of
@@ -114,9 +113,8 @@ def _check(run: Path) -> None:
             f"{run} has not come to its end, it is {state.name}: --resume auto goes on with it"
         )
     told = [record.config().data.path]
-    environment = record.files.environment
-    if environment.is_file():
-        told += json.loads(environment.read_text(encoding="utf-8")).get("arguments", [])
+    arguments = try_read_object(record.files.environment, []).get("arguments")
+    told += arguments if isinstance(arguments, list) else []
     for text in told:
         if any(Path(part).is_absolute() for part in (str(text), str(text).partition("=")[2])):
             raise ValueError(f"{run} was begun with {text}: a record names no path of a machine")
@@ -132,20 +130,19 @@ def table(records: Path) -> str:
 
 def _cells(run: Path, records: Path) -> list[str]:
     record = RunRecord(run)
-    config, rows = record.config(), record.rows()
-    summary: dict[str, Any] = record.summary() if record.files.summary.is_file() else {}
+    config, rows = record.config(), read_log(run).rows
+    summary = try_read_object(record.files.summary, [])
     where = summary or (rows[-1] if rows else {})
     name = run.relative_to(records).as_posix()
-    loss, bits = summary.get("val_loss"), summary.get("bits_per_byte")
+    loss, bits = number(summary.get("val_loss")), number(summary.get("bits_per_byte"))
+    reached = [number(where.get(key)) or 0 for key in ("step", "tokens", "elapsed_seconds")]
     return [
         f"[{name}]({name})",
         config.recipe,
         f"{Path(config.data.path).name}, {config.model.vocab_size:,}",
         f"{config.model.n_layers} x {config.model.d_model}, T {config.model.context_length:,}",
         f"{count_parameters(config.model):,}",
-        f"{where.get('step', 0):,}",
-        f"{where.get('tokens', 0):,}",
-        f"{where.get('elapsed_seconds', 0):,.0f}",
+        *(f"{value:,.0f}" for value in reached),
         _hardware(run, config),
         state_of(run).name if loss is None else f"{loss:.4f}",
         "" if bits is None else f"{bits:.4f}",
@@ -153,8 +150,7 @@ def _cells(run: Path, records: Path) -> list[str]:
 
 
 def _hardware(run: Path, config: TrainConfig) -> str:
-    path = RunFiles(run).environment
-    environment = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    environment = try_read_object(RunFiles(run).environment, [])
     threads = environment.get("threads")
     if environment.get("device", config.device) == "cpu":
         return f"{environment.get('cpu_capability', 'CPU')}, {threads} threads"

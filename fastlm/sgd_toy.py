@@ -6,6 +6,7 @@ python -m fastlm.sgd_toy --rates 1 10 100 1000
 from collections.abc import Sequence
 
 from fastlm import cli
+from fastlm.config.seeds import check_seed
 
 
 def losses(rate: float, n_steps: int = 10, seed: int = 0) -> list[float]:
@@ -40,6 +41,7 @@ def _toy(
     """
     if steps < 2:
         raise ValueError(f"steps must be at least 2, to see a change: got {steps}")
+    check_seed(seed)
     columns = [losses(rate, steps, seed) for rate in rates]
     print("step" + "".join(f"{f'rate {rate:g}':>14}" for rate in rates))
     for step in range(steps):

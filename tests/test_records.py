@@ -57,6 +57,19 @@ def test_a_run_is_kept_without_its_weights_and_stands_in_the_table(tmp_path, cap
     assert (to / "README.md").read_text() == page
 
 
+@pytest.mark.parametrize(
+    "odd",
+    ["[]", "[" * 100_000, '{"step": "x", "val_loss": NaN, "tokens": [1]}', '{"arguments": 3}', ""],
+)
+def test_odd_files_are_passed_over(odd, tmp_path):
+    run = finished_run(tmp_path / "mine")
+    for name in ("summary.json", "environment.json"):
+        (run / name).write_text(odd)
+    with open(run / "log.jsonl", "a", encoding="utf-8") as log:
+        log.write(f"{odd}\n")
+    assert "| [mine](mine) | tiny | mine, 4,096 |" in records.table(tmp_path)
+
+
 def test_what_people_wrote_stays(tmp_path):
     to = tmp_path / "runs"
     records.main([str(finished_run(tmp_path / "a")), "--to", str(to)])

@@ -36,3 +36,5 @@ def test_the_command_says_which_rates_diverge(capsys):
     ]  # fmt: skip
     with pytest.raises(ValueError, match="steps must be at least 2"):
         main(["--steps", "1"])
+    with pytest.raises(ValueError, match="seed must have at most 64 bits"):
+        main(["--seed", str(2**64)])

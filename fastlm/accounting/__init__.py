@@ -5,6 +5,7 @@ pass. Norms, softmax and other element-wise operations are not counted, nor is t
 activation checkpointing: FLOPs and MFU are the model's.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -119,7 +120,11 @@ def largest_batch(needed: Callable[[int], int], n_bytes: float) -> int:
     Args:
         needed: peak memory in bytes for a number of windows at once, from step_memory.
         n_bytes: memory in bytes.
+    Raises:
+        ValueError: if the memory is no finite number.
     """
+    if not math.isfinite(n_bytes):
+        raise ValueError(f"memory must be a finite number of bytes: got {n_bytes}")
     if needed(1) > n_bytes:
         return 0
     fits, too_many = 1, 2

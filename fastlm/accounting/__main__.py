@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -24,9 +25,11 @@ from fastlm.accounting import (
 from fastlm.cli.units import human_bytes, human_seconds
 from fastlm.config import ModelConfig, TrainConfig
 from fastlm.config.dotted import replaced
-from fastlm.config.durations import Duration
+from fastlm.config.durations import Seconds
 from fastlm.config.recipes import RECIPES, load_recipe
 from fastlm.devices.chips import CHIPS
+from fastlm.runs.found import number
+from fastlm.runs.given import check_run
 from fastlm.runs.record import RunRecord
 from fastlm.runs.state import state_of
 
@@ -52,9 +55,18 @@ def _configuration(name: str) -> TrainConfig:
     if name in RECIPES:
         return load_recipe(name)
     if Path(name).is_dir():
+        check_run(Path(name), is_saved=False)
         return RunRecord(Path(name)).config()
     known = [COMPARISON, *GPT2, *RECIPES]
     raise ValueError(f"{name} is not the folder of a run; {cli.unknown('recipe', name, known)}")
+
+
+def _chip(name: str) -> str:
+    """The chip of a name in any case."""
+    spelled = {chip.lower(): chip for chip in CHIPS}
+    if name.lower() not in spelled:
+        raise ValueError(cli.unknown("chip", name, CHIPS))
+    return spelled[name.lower()]
 
 
 def _account(
@@ -65,7 +77,7 @@ def _account(
     bf16: bool = True,
     memory: float | None = None,
     tokens: float | None = None,
-    seconds: Annotated[Duration, tyro.conf.arg(metavar="TIME")] = None,
+    seconds: Annotated[Seconds, tyro.conf.arg(metavar="TIME")] = None,
     runs: tuple[Path, ...] = (),
 ) -> None:
     """Parameters, FLOPs and memory by part, the largest batch, and how long training takes.
@@ -83,14 +95,17 @@ def _account(
         seconds: time to train for, such as 90m or 5400, in place of the recipe's budget.
         runs: finished runs of the recipe with at least three budgets, to project the loss from.
     """
-    if chip is not None and chip not in CHIPS:
-        raise ValueError(cli.unknown("chip", chip, CHIPS))
+    if chip is not None:
+        chip = _chip(chip)
     if not 0 < mfu <= 1:
         raise ValueError(f"mfu is a share of the peak, above 0 and at most 1: got {mfu}")
     given = {"context_length": context_length, "memory": memory, "tokens": tokens}
     for what, value in given.items():
-        if value is not None and value <= 0:
-            raise ValueError(f"{what} must be above 0: got {value:g}")
+        if value is not None and not 0 < value < math.inf:
+            also = " and finite" if value == math.inf else ""
+            raise ValueError(f"{what} must be above 0{also}: got {value:g}")
+    for run in runs:
+        check_run(run, is_saved=False)
     if name == COMPARISON:
         print(compare(GPT2 | {f"xl, T {LONG_CONTEXT:,}": _with_context("gpt2-xl", LONG_CONTEXT)}))
         return
@@ -259,7 +274,14 @@ def _point(run: Path) -> "Point":
     if state.name != "finished":
         raise ValueError(f"{run} is {state.name}, not finished: resume it, or leave it out")
     summary = record.summary()
-    return Point(summary["tokens"] * _training_flops(config.model), summary["val_loss"])
+    n_tokens, loss = number(summary.get("tokens")), number(summary.get("val_loss"))
+    if n_tokens is None or loss is None:
+        raise ValueError(
+            f"{record.files.summary} has no number of tokens and validation loss: leave the run out"
+        )
+    if n_tokens <= 0:
+        raise ValueError(f"{run} was trained on no tokens: leave it out")
+    return Point(n_tokens * _training_flops(config.model), loss)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -27,11 +26,13 @@ from fastlm.config import TrainConfig
 from fastlm.config.dicts import from_dict
 from fastlm.files import disk, folders
 from fastlm.files.sealed import read_sealed, seal
+from fastlm.files.step_folders import is_checkpoint as is_checkpoint
+from fastlm.files.step_folders import run_checkpoints as run_checkpoints
+from fastlm.files.step_folders import step_folder as step_folder
 
 FORMAT = 2
 MANIFEST = "manifest.json"
 FILES = ("model.safetensors", "optim.safetensors", "state.json")
-_STEP_FOLDER = re.compile(r"step-(\d{6,})")
 
 
 class Damaged(ValueError):
@@ -179,24 +180,6 @@ def _content(name: str, snapshot: Snapshot) -> bytes:
     if name == "optim.safetensors":
         return save_tensors(snapshot.tensors)
     return json.dumps(snapshot.packed).encode()
-
-
-def step_folder(step: int) -> str:
-    """Return the name of the folder of a checkpoint."""
-    return f"step-{step:06d}"
-
-
-def is_checkpoint(folder: Path) -> bool:
-    """Return whether a folder has the name of a checkpoint of a run."""
-    return _STEP_FOLDER.fullmatch(folder.name) is not None
-
-
-def run_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, oldest first."""
-    if not folder.is_dir():
-        return []
-    found = [p for p in folder.iterdir() if is_checkpoint(p)]
-    return sorted(found, key=lambda p: int(p.name.split("-")[1]))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Shared by all commands: typed arguments, one-line errors, exit codes.
 
-This module imports nothing of fastlm. Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted.
 """
 
 import contextlib
@@ -9,35 +9,55 @@ import functools
 import inspect
 import io
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
+
+from fastlm.cli import streams
+from fastlm.cli.hints import hint
 
 T = TypeVar("T")
 
+FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 
 _FRAME = re.compile(r"[─│╭╮╰╯]")
+_EMPTY = re.compile(
+    r"no type matching .* could be instantiated from \[''\]"
+    r"|Could not find valid parse for arguments: \[''\]"
+)
 
 
 class BadArguments(ValueError):
     """The command line is invalid; str() is one line."""
 
 
-def parse(schema: Callable[..., T], argv: Sequence[str] | None, **options: Any) -> T:
+def parse(
+    schema: Callable[..., T],
+    argv: Sequence[str] | None,
+    *,
+    text_flag: str | None = None,
+    **options: Any,
+) -> T:
     """Parse the command line into a dataclass, or call a function with it.
 
     Args:
         schema: a dataclass, or a function with annotated parameters, by tyro's rules.
         argv: arguments without the program's name; None means sys.argv.
+        text_flag: the flag of a text that users give as a word of its own, for the message.
         options: passed to tyro.cli (prog, default, description ...).
     Raises:
         BadArguments: if the arguments are invalid; names the nearest known flag.
     """
     import tyro
 
-    parsed = _one_line(lambda: tyro.cli(_deferred(schema), args=argv, **options))
+    parsed = _one_line(
+        lambda: tyro.cli(_deferred(schema), args=argv, registry=_registry(), **options),
+        lambda message: hint(message, _words(argv), _flags(schema, options), text_flag),
+    )
     return parsed() if isinstance(parsed, functools.partial) else parsed
 
 
@@ -52,7 +72,9 @@ def parse_known(
     import tyro
 
     known, others = _one_line(
-        lambda: tyro.cli(schema, args=argv, return_unknown_args=True, **options)
+        lambda: tyro.cli(
+            schema, args=argv, return_unknown_args=True, registry=_registry(), **options
+        )
     )
     return known, others
 
@@ -67,13 +89,69 @@ def run_command(
     """
     import tyro
 
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = _words(argv)
     if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
         raise BadArguments(unknown("command", arguments[0], commands))
     deferred = {name: _deferred(command) for name, command in commands.items()}
+
+    def meant(message: str) -> str:
+        command = commands.get(arguments[0]) if arguments else None
+        return hint(message, arguments, _flags(command, {}), None) if command else ""
+
     return _one_line(
-        lambda: tyro.extras.subcommand_cli_from_dict(deferred, args=arguments, **options)
+        lambda: tyro.extras.subcommand_cli_from_dict(
+            deferred, args=arguments, registry=_registry(), **options
+        ),
+        meant,
     )()
+
+
+def _words(argv: Sequence[str] | None) -> list[str]:
+    return list(sys.argv[1:] if argv is None else argv)
+
+
+def _flags(schema: Callable[..., Any], options: dict[str, Any]) -> list[str]:
+    """All flags of a command, from its help."""
+    import tyro
+
+    page = io.StringIO()
+    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
+        tyro.cli(_deferred(schema), args=["--help"], registry=_registry(), **options)
+    return list(dict.fromkeys(re.findall(r"--[a-z][\w.-]*", page.getvalue())))
+
+
+@functools.cache
+def _registry() -> Any:
+    """Rules for the types of arguments: a path is never empty.
+
+    An empty word, as from a shell's unset variable, would be the current folder.
+    """
+    import tyro
+
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def path_rule(
+        kind: tyro.constructors.PrimitiveTypeInfo,
+    ) -> tyro.constructors.PrimitiveConstructorSpec[Path] | None:
+        if kind.type is not Path:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="PATH",
+            instance_from_str=lambda words: Path(named_path(words[0])),
+            is_instance=lambda value: isinstance(value, Path),
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    return registry
+
+
+def named_path(text: str) -> str:
+    """Return the text of a path; an empty one raises a ValueError."""
+    if not text:
+        raise ValueError("expected a path, got an empty word")
+    return text
 
 
 def program(verb: str, module: str | None = None) -> str:
@@ -86,6 +164,20 @@ def program(verb: str, module: str | None = None) -> str:
     if sys.argv[0] == typed:
         return typed
     return f"python -m fastlm.{module or verb.replace('-', '_')}"
+
+
+def command_line(module: str, *words: object) -> str:
+    """The command of a module of fastlm with its words, as a user can paste it into a shell.
+
+    >>> command_line("train", "--data", "my data")
+    "python -m fastlm.train --data 'my data'"
+    """
+    return shlex.join(["python", "-m", f"fastlm.{module}", *map(str, words)])
+
+
+def pasted(*words: object) -> str:
+    """Words as a user can paste them into a shell: ("--out", "my run") -> "--out 'my run'"."""
+    return shlex.join(map(str, words))
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -108,19 +200,21 @@ def _deferred(command: Callable[..., T]) -> Callable[..., Any]:
     return build
 
 
-def _one_line(call: Callable[[], T]) -> T:
+def _one_line(call: Callable[[], T], meant: Callable[[str], str] = lambda message: "") -> T:
+    """Call a parser; its message becomes one line, with what the user probably meant."""
     panel = io.StringIO()
     try:
         with contextlib.redirect_stderr(panel):
             return call()
     except SystemExit as stop:
         if stop.code == BAD_INPUT and panel.getvalue():
-            raise BadArguments(_flatten(panel.getvalue())) from None
+            message, nearest = _flatten(panel.getvalue())
+            raise BadArguments(f"{message}; {meant(message) or nearest}") from None
         raise
 
 
-def _flatten(panel: str) -> str:
-    """Turn tyro's framed message into one line: the error, then the nearest known option."""
+def _flatten(panel: str) -> tuple[str, str]:
+    """Return the error in tyro's framed message, and the nearest known option, each in a line."""
     sections: list[str] = [""]
     for line in panel.splitlines()[1:]:
         text = _FRAME.sub("", line).strip()
@@ -128,27 +222,45 @@ def _flatten(panel: str) -> str:
             sections.append("")
         else:
             sections[-1] = f"{sections[-1]} {text}".strip()
-    message = sections[0].rstrip(".")
+    message = _EMPTY.sub("expected a value, got an empty word", sections[0].rstrip("."))
     nearest = next((s for s in sections[1:] if s.startswith("Perhaps you meant")), "")
     flag = re.search(r"--[\w.-]+", nearest)
-    hint = f"; did you mean {flag.group()}?" if flag else "; --help lists all flags"
-    return message + hint
+    return message, f"did you mean {flag.group()}?" if flag else "--help lists all flags"
 
 
 def run(main: Callable[[], object]) -> NoReturn:
     """Run a command's main and exit with its exit code.
 
     Errors a user can fix (bad values, missing files, unwritable folders) become one line on
-    standard error and exit code 2. Any other exception is a bug and keeps its traceback.
+    standard error and exit code 2. Any other exception is a bug and keeps its traceback. Output
+    that cannot be written never ends the work: a pipe that is no longer read is no error, and any
+    other failure of standard output is told at the end, with exit code 1.
     """
+    with streams.tolerated():
+        code = _exit_code(main)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        failure = streams.output_failure()
+        if failure is not None and not isinstance(failure, BrokenPipeError):
+            reason = getattr(failure, "strerror", None) or failure
+            print(f"error: standard output cannot be written: {reason}", file=sys.stderr)
+            code = code or FAILED
+    sys.exit(code)
+
+
+def _exit_code(main: Callable[[], object]) -> int | str | None:
     try:
         main()
+    except SystemExit as left:
+        return left.code
+    except streams.OutputLostError:
+        return 0  # run() tells why, unless a pipe is no longer read
     except (ValueError, OSError) as error:
-        sys.exit(report_error(error))
+        return report_error(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-    sys.exit(0)
+        return INTERRUPTED
+    return 0
 
 
 def report_error(error: Exception) -> int:

@@ -7,9 +7,10 @@ at once: a command line (fastlm.train.command) is a module apart from its work (
 
 import runpy
 import sys
+from importlib import import_module
 from typing import NamedTuple, NoReturn
 
-from fastlm import __version__
+from fastlm import __version__, cli
 
 PROGRAM = "fastlm"
 
@@ -58,19 +59,27 @@ def main() -> NoReturn:
     """The command line of fastlm: `fastlm VERB ...`."""
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
-        print(overview())
-        sys.exit(0)
+        cli.run(lambda: print(overview()))
     if words[0] == "--version":
-        print(f"{PROGRAM} {__version__}")
-        sys.exit(0)
+        cli.run(lambda: print(f"{PROGRAM} {__version__}"))
     verb = words[0].replace("_", "-")
     if verb not in COMMANDS:
-        from fastlm.cli import report_error, unknown
-
-        sys.exit(report_error(ValueError(unknown("command", words[0], COMMANDS))))
+        cli.run(lambda: _refuse(words[0]))
     sys.argv[:] = [f"{PROGRAM} {verb}", *words[1:]]
     runpy.run_module(f"fastlm.{COMMANDS[verb].module}", run_name="__main__")
     sys.exit(0)
+
+
+def _refuse(word: str) -> NoReturn:
+    """Raise the error for a word that is no command, but may be the second word of some."""
+    nested = []
+    for verb, command in COMMANDS.items():
+        arguments = import_module(f"fastlm.{command.arguments}").ARGUMENTS
+        if isinstance(arguments, dict) and word in arguments:
+            nested.append(f"{PROGRAM} {verb} {word}")
+    if nested:
+        raise cli.BadArguments(f"unknown command {word!r}; did you mean {' or '.join(nested)}?")
+    raise cli.BadArguments(cli.unknown("command", word, COMMANDS))
 
 
 def overview() -> str:

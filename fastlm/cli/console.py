@@ -19,7 +19,7 @@ class StatusLine:
         self.live: Live | None = None
 
     def __enter__(self) -> "StatusLine":
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.is_dumb_terminal:  # no line lives there
             self.live = Live(console=self.console, auto_refresh=False, transient=False)
             self.live.start()
         return self

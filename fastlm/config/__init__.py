@@ -13,10 +13,24 @@ from typing import Annotated, Literal
 
 import tyro
 
+from fastlm.cli import named_path
 from fastlm.config.durations import Duration
 
 VALUE_GATE_INPUTS = 32
 """Number of input features that the value-embedding gate reads."""
+
+
+PathText = Annotated[
+    str,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: named_path(words[0]),
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [value],
+    ),
+]
+"""A path as text; only its default is empty."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -196,6 +210,8 @@ class OptimConfig:
         for name in ("lr", "muon_lr", "ngram_lr", *group_rates, "eps", "max_grad_norm"):
             value = getattr(self, name)
             _require(value is None or value > 0, f"optim.{name} must be above 0: got {value}")
+            is_bounded = value is None or name == "max_grad_norm" or math.isfinite(value)
+            _require(is_bounded, f"optim.{name} must be finite: got {value}")
         for name in (
             "warmup_fraction",
             "decay_fraction",
@@ -242,7 +258,7 @@ class OptimConfig:
 class DataConfig:
     """The prepared data, and how training windows are sampled from it."""
 
-    path: Annotated[str, tyro.conf.arg(name="data", prefix_name=False, metavar="DIR")] = ""
+    path: Annotated[PathText, tyro.conf.arg(name="data", prefix_name=False, metavar="DIR")] = ""
     """folder made by `fastlm.data prepare`; empty: generated stories are prepared and used"""
     sampling: Literal["shuffled", "random"] = "shuffled"
     """shuffled: every token once per epoch; random: uniform start positions, with replacement"""
@@ -295,7 +311,7 @@ class TrainConfig:
     """steps between log rows"""
     logger: Literal["none", "tensorboard", "wandb"] = "none"
     """also send log rows to this logger, whose package must be installed"""
-    init_from: str = ""
+    init_from: PathText = ""
     """run, or checkpoint of a run, with the initial weights; its network replaces the recipe's;
     empty: initialise weights from the seed"""
     seed: int = 0

@@ -10,19 +10,13 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fastlm.corpus.parquet import check_parquet, read_parquet
-from fastlm.files import disk
-from fastlm.files.compression import COMPRESSIONS, read_blocks
-from fastlm.files.paths import StrPath, expand
+from fastlm.corpus.text_files import find_texts, kind_of, spell_names
+from fastlm.files.compression import read_blocks
+from fastlm.files.paths import StrPath
 from fastlm.files.utf8 import check_errors
-
-TEXT_SUFFIXES = (".txt", ".jsonl")
-KNOWN_SUFFIXES = (
-    *(text + packed for text in TEXT_SUFFIXES for packed in ("", *COMPRESSIONS)),
-    ".parquet",
-)
 
 END_OF_TEXT = "<|endoftext|>"
 """Separator of documents in .txt files, and the special token after each document."""
@@ -40,7 +34,9 @@ def iter_documents(
     *,
     errors: Errors = "strict",
     text_field: str = "text",
+    allow_end_of_text: bool = False,
     block_bytes: int = _READ_BYTES,
+    say: Callable[[str], object] = lambda line: None,
 ) -> Iterator[str]:
     """Yield the documents of text files, or of all text files in folders, in sorted order.
 
@@ -52,17 +48,29 @@ def iter_documents(
     ['one\\n', '\\r\\n two']
 
     Args:
-        path: a file with a suffix of KNOWN_SUFFIXES, or a folder that is searched recursively for
-            such files, or several of both; each file is read once.
+        path: a text file, a folder that is searched recursively for such files, a pattern, or
+            several of them; find_texts has the rule. Each file is read once.
         errors: "replace" replaces bytes that are not UTF-8 by U+FFFD; "strict" refuses them.
         text_field: field of .jsonl lines, or column of .parquet files, that holds the document.
+        allow_end_of_text: <|endoftext|> in such a field or column is not an error, but separates
+            documents, as in .txt files.
         block_bytes: bytes per read; the documents do not depend on it.
+        say: called with a line that tells which files are passed over, if there are any.
     Raises:
         FileNotFoundError: if there is no such path.
         ValueError: if bytes are not UTF-8, a line is not such JSON, a .parquet file has no such
-            column, or there are no documents.
+            column, a file changes while it is read, or there are no documents.
     """
-    return _joined(iter_pieces(path, errors=errors, text_field=text_field, block_bytes=block_bytes))
+    return _joined(
+        iter_pieces(
+            path,
+            errors=errors,
+            text_field=text_field,
+            allow_end_of_text=allow_end_of_text,
+            block_bytes=block_bytes,
+            say=say,
+        )
+    )
 
 
 def iter_pieces(
@@ -70,10 +78,13 @@ def iter_pieces(
     *,
     errors: Errors = "strict",
     text_field: str = "text",
+    allow_end_of_text: bool = False,
     block_bytes: int = _READ_BYTES,
     piece_characters: int = PIECE_CHARACTERS,
+    are_found: bool = False,
     first_file: int = 0,
     on_file: Callable[[int], object] = lambda number: None,
+    say: Callable[[str], object] = lambda line: None,
 ) -> Iterator[Piece]:
     """Yield documents like iter_documents, but long ones of .txt files in several pieces.
 
@@ -81,67 +92,63 @@ def iter_pieces(
 
     Args:
         piece_characters: minimum size in characters of a piece that does not end its document.
+        are_found: the paths are files that find_texts returned, and are not looked at again.
         first_file: index of the file to begin with, if earlier files were read already.
         on_file: called with the index of each file before its first piece.
     """
     check_errors(errors)
     paths = [path] if isinstance(path, (str, Path)) else list(path)  # type: ignore[arg-type]
-    files = text_files(paths)
+    files = list(map(Path, paths))
+    if not are_found:
+        found = find_texts(paths)
+        files = found.paths
+        for note in found.notes():
+            say(note)
     for file in files:
-        if file.suffix == ".parquet":
+        if kind_of(file) == "parquet":
             check_parquet(file, text_field)
     numbered = list(enumerate(files))[first_file:]
-    pieces = _pieces(numbered, on_file, errors, text_field, block_bytes, piece_characters)
-    return pieces if first_file else _at_least_one(pieces, _spell(paths))
-
-
-def text_files(paths: Iterable[StrPath]) -> list[Path]:
-    """Return the text files given by files and folders, each once.
-
-    Raises:
-        FileNotFoundError: if a path does not exist.
-        ValueError: if a file is no text file, a folder has none, or there are no paths.
-    """
-    files = [file for path in paths for file in _text_files(Path(path))]
-    if not files:
-        raise ValueError("expected at least one text file or folder of them, got none")
-    return list({file.absolute(): file for file in reversed(files)}.values())[::-1]
-
-
-def expand_texts(paths: Iterable[StrPath]) -> list[Path]:
-    """Expand patterns that match text files."""
-    return expand(paths, is_wanted=is_text, wanted=f"files ending in {', '.join(KNOWN_SUFFIXES)}")
-
-
-def is_text(file: Path) -> bool:
-    """Return whether iter_documents reads a file, by its suffix; files in the making are none."""
-    return (
-        file.name.endswith(KNOWN_SUFFIXES)
-        and not disk.is_in_the_making(file, file.parent)
-        and file.is_file()
+    pieces = _pieces(
+        numbered, on_file, errors, text_field, allow_end_of_text, block_bytes, piece_characters
     )
+    name = spell_names([str(path) for path in paths])
+    return pieces if first_file else _at_least_one(pieces, name)
 
 
-def _spell(paths: Sequence[StrPath]) -> str:
-    named = ", ".join(map(str, paths[:3]))
-    return named if len(paths) <= 3 else f"{named} and {len(paths) - 3} more"
+def iter_json_texts(
+    file: Path,
+    blocks: Iterable[bytes],
+    *,
+    errors: Errors,
+    text_field: str,
+    allow_end_of_text: bool,
+    offset: int = 0,
+    n_lines: int = 0,
+) -> Iterator[tuple[str, int]]:
+    """Yield the text of each line of a .jsonl file, and the offset of the line's end in bytes.
 
+    Texts of only white space are among them, so that the n-th text is that of the n-th line that
+    is not empty.
 
-def _text_files(path: Path) -> list[Path]:
-    known = ", ".join(KNOWN_SUFFIXES)
-    if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if is_text(file))
-        files = [file for file in found if not disk.is_in_the_making(file, path)]
-        if not files:
-            raise ValueError(f"{path}: expected a folder with files ending in {known}, found none")
-        return files
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: expected a text file or a folder of them, found nothing")
-    if not path.name.endswith(KNOWN_SUFFIXES):
-        raise ValueError(f"{path}: expected a file ending in {known}")
-    if disk.is_in_the_making(path, path.parent):
-        raise ValueError(f"{path} is of a file that is being made: give that one once it is whole")
-    return [path]
+    Args:
+        offset: bytes of the file before the given blocks, which begin at the start of a line.
+        n_lines: lines of the file before them.
+    Raises:
+        ValueError: with the file and the line, if a line is no JSON object with such a text.
+    """
+    for number, line in enumerate(_lines(blocks), start=n_lines + 1):
+        try:
+            text = line.decode("utf-8", errors)
+        except UnicodeDecodeError as error:
+            raise _not_utf8(file, offset + error.start) from error
+        if offset == 0:
+            text = text.removeprefix("\ufeff")  # a mark that some programs put before UTF-8
+        offset += len(line)
+        if text.strip():
+            where = f"{file}, line {number}"
+            text = _json_text(where, text, errors, text_field)
+            _check_end_of_text(text, f"{where}: the field {text_field!r}", allow_end_of_text)
+            yield text, offset
 
 
 def _pieces(
@@ -149,19 +156,43 @@ def _pieces(
     on_file: Callable[[int], object],
     errors: Errors,
     text_field: str,
+    allow_end_of_text: bool,
     block_bytes: int,
     piece_characters: int,
 ) -> Iterator[Piece]:
     for number, file in files:
         on_file(number)
-        if file.suffix == ".parquet":
-            pieces = _whole(read_parquet(file, text_field, errors))
-        elif ".jsonl" in file.suffixes[-2:]:
-            pieces = _whole(_json_texts(file, read_blocks(file, block_bytes), errors, text_field))
+        kind = kind_of(file)
+        if kind == "parquet":
+            rows = enumerate(read_parquet(file, text_field, errors), start=1)
+            pieces = _whole(
+                _check_end_of_text(
+                    text, f"{file}, row {row}: the column {text_field!r}", allow_end_of_text
+                )
+                for row, text in rows
+            )
+        elif kind == "jsonl":
+            texts = iter_json_texts(
+                file,
+                read_blocks(file, block_bytes),
+                errors=errors,
+                text_field=text_field,
+                allow_end_of_text=allow_end_of_text,
+            )
+            pieces = _whole(text for text, _ in texts)
         else:
-            texts = _decoded(file, read_blocks(file, block_bytes), errors)
-            pieces = _separated(texts, piece_characters)
+            decoded = _decoded(file, read_blocks(file, block_bytes), errors)
+            pieces = _separated(decoded, piece_characters)
         yield from _without_blank(pieces)
+
+
+def _check_end_of_text(text: str, where: str, is_allowed: bool) -> str:
+    if not is_allowed and END_OF_TEXT in text:
+        raise ValueError(
+            f"{where} has {END_OF_TEXT}, which ends a document: expected text without it; mend the "
+            "text, or separate documents there with --allow-end-of-text (allow_end_of_text=True)"
+        )
+    return text
 
 
 def _at_least_one(pieces: Iterator[Piece], name: str) -> Iterator[Piece]:
@@ -172,8 +203,9 @@ def _at_least_one(pieces: Iterator[Piece], name: str) -> Iterator[Piece]:
     yield from pieces
 
 
-def _whole(documents: Iterable[str]) -> Iterator[Piece]:
-    return ((document, True) for document in documents)
+def _whole(texts: Iterable[str]) -> Iterator[Piece]:
+    """Yield each text as a document, or as several if it has separators."""
+    return ((document, True) for text in texts for document in text.split(END_OF_TEXT))
 
 
 def _without_blank(pieces: Iterable[Piece]) -> Iterator[Piece]:
@@ -232,25 +264,8 @@ def _separated(texts: Iterable[str], piece_characters: int) -> Iterator[Piece]:
     yield "".join([*parts, tail]), True
 
 
-def _json_texts(
-    file: Path, blocks: Iterable[bytes], errors: Errors, text_field: str
-) -> Iterator[str]:
-    offset = 0
-    for number, line in enumerate(_lines(blocks), start=1):
-        try:
-            text = line.decode("utf-8", errors)
-        except UnicodeDecodeError as error:
-            raise _not_utf8(file, offset + error.start) from error
-        offset += len(line)
-        if text.strip():
-            yield _json_text(f"{file}, line {number}", text, errors, text_field)
-
-
 def _json_text(where: str, line: str, errors: Errors, text_field: str) -> str:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: expected a JSON object, got broken JSON ({error})") from error
+    row = _parse(where, line)
     if not isinstance(row, dict) or text_field not in row:
         got = f"the fields {', '.join(row)}" if isinstance(row, dict) else type(row).__name__
         raise ValueError(
@@ -269,6 +284,23 @@ def _json_text(where: str, line: str, errors: Errors, text_field: str) -> str:
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
+def _parse(where: str, line: str, **options: Any) -> Any:
+    try:
+        return json.loads(line, **options)
+    except RecursionError:
+        raise ValueError(
+            f"{where}: expected a JSON object, got one that is nested too deeply to be read; leave "
+            "the line out"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: expected a JSON object, got broken JSON ({error})") from error
+    except ValueError:
+        if options:
+            raise
+        # Python converts no integers of thousands of digits, which are not needed here.
+        return _parse(where, line, parse_int=lambda digits: 0)
+
+
 def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """Yield lines with their line feeds; joined, they equal the joined blocks."""
     parts: list[bytes] = []
@@ -283,6 +315,6 @@ def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 def _not_utf8(file: Path, offset: int) -> ValueError:
     return ValueError(
-        f"{file}: expected UTF-8, got an invalid byte at offset {offset}; "
-        'convert the file, or read it with errors="replace"'
+        f"{file}: expected UTF-8, got an invalid byte at offset {offset}; convert the file, or "
+        'read it with --errors replace (errors="replace")'
     )

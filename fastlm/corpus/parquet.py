@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fastlm.files.paths import check_unchanged, identify
+
 _BATCH_ROWS = 256
 _BUFFER_BYTES = 1 << 20  # without a buffer a whole column of a row group is read at once
 
@@ -31,6 +33,7 @@ def read_parquet(path: Path, column: str, errors: str) -> Iterator[str]:
     """
     import pyarrow
 
+    seen = identify(path)
     row = 0
     with _open(path, column) as file:
         batches = file.iter_batches(_BATCH_ROWS, columns=[column], use_threads=False)
@@ -40,7 +43,7 @@ def read_parquet(path: Path, column: str, errors: str) -> Iterator[str]:
             except (pyarrow.ArrowException, OSError) as error:
                 raise _damaged(path, error) from error
             if batch is None:
-                return
+                break
             for value in _as_bytes(batch.column(0)):
                 row += 1
                 if value is None:
@@ -53,8 +56,10 @@ def read_parquet(path: Path, column: str, errors: str) -> Iterator[str]:
                 except UnicodeDecodeError as error:
                     raise ValueError(
                         f"{path}, row {row}: expected UTF-8 in the column {column!r}, got an "
-                        f'invalid byte at offset {error.start}; read it with errors="replace"'
+                        f"invalid byte at offset {error.start}; read it with --errors replace "
+                        '(errors="replace")'
                     ) from error
+    check_unchanged(path, seen)
 
 
 def _open(path: Path, column: str) -> Any:

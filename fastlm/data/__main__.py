@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -15,13 +15,16 @@ def _prepare(
     corpus: Annotated[tuple[Path, ...], tyro.conf.Positional],
     *,
     out: Path,
-    vocab_size: int,
+    vocab_size: int | None = None,
     tokenizer: Path | None = None,
     val_fraction: float = 0.01,
     threads: int | None = None,
     text_field: str = "text",
     shard_tokens: int | None = None,
     format: Format | None = None,
+    errors: Literal["strict", "replace"] = "strict",
+    allow_end_of_text: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Turn texts into train.bin, val.bin, meta.json and a tokenizer.
 
@@ -29,23 +32,25 @@ def _prepare(
         corpus: text files (.txt, .jsonl, compressed or not, .parquet), folders of them, quoted
             patterns such as 'texts/*.jsonl.gz', or - for standard input
         out: folder to make
-        vocab_size: entries of the tokenizer, special token included
+        vocab_size: entries of the tokenizer to train, special token included
         tokenizer: folder of a tokenizer to use in place of training one
-        val_fraction: share of the documents kept for validation if there is no valid file
+        val_fraction: share of the documents kept for validation if no name says validation
         threads: of the tokenizer; all cores when not given
         text_field: field of .jsonl files and column of .parquet files that holds the text
         shard_tokens: write files of at most so many tokens, train-00000.bin and on
         format: of standard input, which may be compressed; txt when not given
+        errors: strict refuses invalid UTF-8, replace reads it as U+FFFD
+        allow_end_of_text: <|endoftext|> in a field or column separates documents, as in .txt files
+        overwrite: replace data in --out that was prepared from other texts or otherwise
     """
     if not corpus:
         raise ValueError("expected at least one text to prepare, or - for standard input: got none")
     if format is not None and STANDARD_INPUT not in corpus:
         raise ValueError(f"--format {format} is of standard input: give - as a text, or leave it")
-    from fastlm.corpus.documents import expand_texts
     from fastlm.data.prepared import prepare
 
     prepare(
-        expand_texts(corpus),
+        corpus,
         out,
         vocab_size=vocab_size,
         tokenizer=tokenizer,
@@ -54,9 +59,13 @@ def _prepare(
         text_field=text_field,
         shard_tokens=shard_tokens,
         stdin_format=format or "txt",
+        errors=errors,
+        allow_end_of_text=allow_end_of_text,
+        replace=overwrite,
         say=lambda line: print(line, file=sys.stderr),
     )
-    print(f"next: python -m fastlm.train --data {out} --compile --bf16", file=sys.stderr)
+    train = cli.command_line("train", "--data", out, "--compile", "--bf16")
+    print(f"next: {train}", file=sys.stderr)
 
 
 ARGUMENTS = {"prepare": _prepare}

@@ -14,16 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastlm.data.splits import SPLITS, Texts, UnusableTextError
+from fastlm.corpus.documents import Errors
+from fastlm.corpus.text_files import is_pattern
+from fastlm.data.splits import SPLITS, VAL_FRACTION, Texts, UnusableTextError
 from fastlm.data.spool import STANDARD_INPUT, Format, Spool, spooled
-from fastlm.data.unfinished import begin, changed_keys, go_on, tokenizer_of
+from fastlm.data.unfinished import begin, changed_keys, go_on, hash_split, tokenizer_of
 from fastlm.files import disk, resumed
 from fastlm.files.destination import OURS, entries, find
 from fastlm.files.json_files import read_object
 from fastlm.files.notes import NoteTimes
-from fastlm.files.paths import identify
+from fastlm.files.paths import StrPath, identify
 from fastlm.files.sealed import read_sealed, seal
 from fastlm.files.tokens import Facts, ShardedTokens, TokenFile, Tokens, open_token_file
+from fastlm.files.utf8 import check_errors
+from fastlm.runs.given import check_prepared
 from fastlm.tokenizer.bpe.blocks import resolve_threads
 from fastlm.tokenizer.folder import copy_tokenizer, own_files
 from fastlm.tokenizer.pieces import cut_pieces
@@ -36,6 +40,8 @@ __all__ = ["END_OF_TEXT", "PreparedData", "Split", "open_prepared", "prepare"]
 _OWN_NAME = re.compile(rf"meta\.json|tokenizer|(train|val)(-\d+)?\.bin|{re.escape(OURS)}.*")
 
 FORMAT = 2
+LEAST_DOCUMENTS, LEAST_TOKENS = 10, 100_000
+"""A validation set below either is warned of."""
 SHARDED_FORMAT = 3  # readers that know only format 2 refuse this number
 
 
@@ -88,11 +94,7 @@ def open_prepared(folder: Path | str) -> PreparedData:
     """
     folder = Path(folder)
     meta_path = folder / "meta.json"
-    if not meta_path.is_file():
-        raise FileNotFoundError(
-            f"no prepared data in {folder}: expected {meta_path}; make it with "
-            f"python -m fastlm.data prepare TEXT --vocab-size N --out {folder}"
-        )
+    check_prepared(folder)
     try:
         meta = read_sealed(meta_path)
     except ValueError as error:
@@ -142,22 +144,25 @@ def check_tokenizer(data: PreparedData) -> None:
 
 
 def prepare(
-    corpus: Path | Sequence[Path],
+    corpus: StrPath | Sequence[StrPath],
     out: Path,
     *,
-    vocab_size: int,
+    vocab_size: int | None = None,
     tokenizer: Path | None = None,
-    val_fraction: float = 0.01,
+    val_fraction: float = VAL_FRACTION,
     n_threads: int | None = None,
     replace: bool = False,
     text_field: str = "text",
     shard_tokens: int | None = None,
     stdin_format: Format = "txt",
+    errors: Errors = "strict",
+    allow_end_of_text: bool = False,
     say: Callable[[str], object] = lambda line: None,
 ) -> Path:
     """Make the token files of a text; a second call with the same arguments reuses them.
 
-    If they are damaged, it makes them anew.
+    If they are damaged, it makes them anew. If the texts have other paths, times or inodes than
+    before, but the same sizes, they are encoded again and compared.
 
     After an interruption, a call with the same texts and arguments continues the work: it does
     not train the tokenizer again and keeps the ids already encoded. The files are the same as
@@ -165,15 +170,19 @@ def prepare(
     text, not with its length.
 
     Args:
-        corpus: a text file, a folder with a train and a valid file, or a folder with documents;
-            several of them form one text unless their names say which are for validation. "-" is
-            standard input.
+        corpus: text files, folders and patterns; split_by_names tells which are for training and
+            which for validation by their names. "-" is standard input.
+        vocab_size: entries of the tokenizer to train. A given tokenizer has as many as it has.
         tokenizer: folder of a tokenizer to use instead of training one on the training text.
-        val_fraction: share of the documents kept for validation where there is no valid file.
+        val_fraction: share of the documents kept for validation where no name says validation; of
+            few documents, or of very unequal ones, the end of the text is kept.
         replace: replace data that was prepared with other arguments, once the new data is ready.
         text_field: field of .jsonl files and column of .parquet files that holds the text.
         shard_tokens: write files of at most this many tokens instead of one file for each split.
         stdin_format: format of standard input, which may also be compressed.
+        errors: "replace" replaces bytes that are not UTF-8 by U+FFFD; "strict" refuses them.
+        allow_end_of_text: <|endoftext|> in such a field or column separates documents, as in .txt
+            files, and is not an error.
         say: called with each line of progress for the user.
     Raises:
         FileNotFoundError, ValueError: if a text or an argument cannot be used, before anything is
@@ -182,51 +191,57 @@ def prepare(
         FileExistsError: if out holds something else.
         BlockingIOError: if another process is making out.
     """
-    paths = [corpus] if isinstance(corpus, Path) else list(corpus)
+    given = [corpus] if isinstance(corpus, (str, os.PathLike)) else corpus
+    paths = [Path(path) for path in given]
     if not 0 < val_fraction <= 0.5:
         raise ValueError(f"val_fraction must lie in (0, 0.5]: got {val_fraction}")
     if shard_tokens is not None and shard_tokens < 1:
         raise ValueError(f"shard_tokens must be at least 1: got {shard_tokens}")
+    check_errors(errors)
     n_threads = resolve_threads(n_threads)
     for path in paths:
-        if path != STANDARD_INPUT and not path.exists():
+        if path != STANDARD_INPUT and not is_pattern(path) and not path.exists():
             raise FileNotFoundError(f"no such text file or folder: {path}")
-    if vocab_size < 257 and tokenizer is None:
-        raise ValueError(
-            f"vocab_size must be at least 257 (256 bytes and {END_OF_TEXT}): got {vocab_size}"
-        )
+    loaded = _load(tokenizer) if tokenizer else None
     settings: dict[str, Any] = {
-        "vocab_size": vocab_size,
+        "vocab_size": _check_vocab_size(vocab_size, tokenizer, loaded),
         "val_fraction": val_fraction,
-        "tokenizer": _load(tokenizer).hash if tokenizer else "trained on the text",
+        "tokenizer": loaded.hash if loaded else "trained on the text",
     }
     # Default values are left out, so that data prepared before these options existed is reused.
     settings |= {"text_field": text_field} if text_field != "text" else {}
     settings |= {"shard_tokens": shard_tokens} if shard_tokens is not None else {}
+    settings |= {"errors": errors} if errors != "strict" else {}
+    settings |= {"allow_end_of_text": True} if allow_end_of_text else {}
     with contextlib.ExitStack() as stack:
         spool = None
         if STANDARD_INPUT in paths:
             if sys.stdin is None:
                 raise ValueError("expected a text on standard input, but it is closed: pipe one in")
-            _same_source(out, settings, replace=replace)  # refuse before anything is read
+            _compare(out, settings, replace=replace)  # refuse before anything is read
             stack.enter_context(disk.locked(out))
             say("reading standard input")
             spool = stack.enter_context(spooled(sys.stdin.buffer, out, stdin_format))
             paths = [spool.path if path == STANDARD_INPUT else path for path in paths]
-        texts = Texts(paths, val_fraction=val_fraction, text_field=text_field)
-        files = [
-            spool.identity
-            if spool is not None and path == spool.path
-            else [path.name, *_fingerprint(path)]
-            for path in texts.sources
-        ]
-        source = {"files": files, **settings}
+        texts = Texts(
+            paths,
+            val_fraction=val_fraction,
+            text_field=text_field,
+            errors=errors,
+            allow_end_of_text=allow_end_of_text,
+        )
+        source = {"files": _identities(texts, spool), **settings}
         found = _look(out, source, replace=replace)
-        if not found.is_up_to_date:
+        if not found.is_up_to_date or found.is_maybe_other:
             texts.check()  # refuse unusable text before anything is written
-        if not found.is_up_to_date and spool is None:
-            stack.enter_context(disk.locked(out))
-            found = _look(out, source, replace=replace)  # it may be by now
+            if spool is None:
+                stack.enter_context(disk.locked(out))
+                found = _look(out, source, replace=replace)  # it may be by now
+        for note in texts.notes:
+            say(note)
+        if found.is_up_to_date and found.is_maybe_other:
+            say(f"the texts are not known by their paths and times: comparing them with {out}")
+            found = _compare_texts(out, texts, source, n_threads, replace=replace)
         if found.is_up_to_date:
             say(f"data in {out} is up to date")
             return out
@@ -239,7 +254,7 @@ def prepare(
             )
         )
         try:
-            _fill(part, texts, source, spool, vocab_size, tokenizer, n_threads, say)
+            _fill(part, texts, source, spool, loaded, n_threads, say)
         except UnusableTextError:
             part.clear()
             raise
@@ -254,79 +269,165 @@ def prepare(
     return out
 
 
-def _fingerprint(path: Path) -> tuple[int, int]:
-    """Return the size in bytes and the last modification time of a file or a folder's files."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    stats = [f.stat() for f in files if not disk.is_in_the_making(f, path)]
-    return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
+def _check_vocab_size(
+    vocab_size: int | None, folder: Path | None, tokenizer: Tokenizer | None
+) -> int:
+    """Return the size of the vocabulary; refuse one that a given tokenizer contradicts."""
+    if tokenizer is not None:
+        if vocab_size not in (None, tokenizer.vocab_size):
+            raise ValueError(
+                f"vocab_size {vocab_size} was given, but the tokenizer in {folder} has "
+                f"{tokenizer.vocab_size} entries: leave the one or the other out"
+            )
+        return tokenizer.vocab_size
+    if vocab_size is None:
+        raise ValueError(
+            "expected the size of a vocabulary to train (--vocab-size 4096), or a tokenizer "
+            "(--tokenizer FOLDER): got neither"
+        )
+    if vocab_size < 257:
+        raise ValueError(
+            f"vocab_size must be at least 257 (256 bytes and {END_OF_TEXT}): got {vocab_size}"
+        )
+    return vocab_size
 
 
 def _identities(texts: Texts, spool: Spool | None) -> list[list[Any]]:
-    """Return values that identify each file of a text and differ when the file changes."""
+    """Return values that identify each file of a text and differ when the file changes.
+
+    They are the real path, the size, the time of modification, the inode and, last, the time at
+    which the file system noted a change, which no program can set back.
+    """
     return [
-        spool.identity if spool is not None and path == spool.path else identify(path)
+        spool.identity
+        if spool is not None and path == spool.path
+        else [os.path.realpath(path), *identify(path), path.stat().st_ctime_ns]
         for path in texts.files
     ]
 
 
-class _Found(NamedTuple):
-    """The data of a source that a folder holds already."""
+def _lasting(identities: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Return what identifies files in the work, and does not change with their modes and links."""
+    return [list(identity[:4]) for identity in identities]
 
-    is_up_to_date: bool
+
+class _Found(NamedTuple):
+    """The data that a folder holds already, compared with what is to be prepared."""
+
+    is_same: bool
+    is_maybe_other: bool = False
+    """The texts have the same sizes as those of the data, but not the same paths or times"""
     damage: str = ""
     """Why data of this source cannot be used"""
+
+    @property
+    def is_up_to_date(self) -> bool:
+        return self.is_same and not self.damage
 
 
 def _look(out: Path, source: dict[str, Any], *, replace: bool) -> _Found:
     """Look for data of a source in a folder, and check it.
 
     Raises:
-        FileExistsError: as _same_source does, or if the data is damaged and other things lie in
-            its folder.
+        FileExistsError: as _compare does, or if the data is damaged and other things lie in its
+            folder.
     """
-    if not _same_source(out, source, replace=replace):
-        return _Found(is_up_to_date=False)
+    found = _compare(out, source, replace=replace)
+    if not found.is_same:
+        return found
     try:
         data = open_prepared(out)
         data.verify()
         check_tokenizer(data)
     except (FileNotFoundError, ValueError) as error:
+        if found.is_maybe_other and not replace:
+            raise _other_data(out, ["files"]) from error
         others = [path.name for path in out.iterdir() if not _OWN_NAME.fullmatch(path.name)]
         if others and not replace:
             raise FileExistsError(
                 f"{error}: {out} also holds {', '.join(sorted(others))}; move that elsewhere first"
             ) from error
-        return _Found(is_up_to_date=False, damage=str(error))
-    return _Found(is_up_to_date=True)
+        return found._replace(damage=str(error))
+    return found
 
 
-def _same_source(out: Path, source: dict[str, Any], *, replace: bool) -> bool:
-    """Return whether out already holds data made from this source; False if out is free for it.
+def _compare(out: Path, source: dict[str, Any], *, replace: bool) -> _Found:
+    """Compare the source of the data in a folder, if there is any, with another.
 
+    Args:
+        source: with or without the files.
     Raises:
-        FileExistsError: if out holds something else.
+        FileExistsError: if out holds something else, and is not to be replaced.
     """
+    nothing = _Found(is_same=False)
     if not out.exists():
-        return False
+        return nothing
     if not out.is_dir():
         raise FileExistsError(f"--out must be a folder: {out} is a file")
     if not any(entries(find(out))):
-        return False
+        return nothing
     try:
-        found = dict(read_object(out / "meta.json")["source"])
+        meta = read_object(out / "meta.json")
+        found = dict(meta["source"])
     except (OSError, ValueError, KeyError, TypeError):
         raise FileExistsError(
             f"{out} is not empty and holds no prepared data; give another --out"
         ) from None
+    if found.get("tokenizer") == source["tokenizer"] == meta.get("tokenizer_hash"):
+        # It was given, and data of earlier versions has a size that was given beside it.
+        found["vocab_size"] = meta.get("vocab_size")
     if "files" not in source:
         found.pop("files", None)
     changed = changed_keys(found, source)
+    if changed == ["files"] and _may_be_the_same(found.get("files"), source["files"]):
+        return _Found(is_same=True, is_maybe_other=True)
     if changed and not replace:
-        raise FileExistsError(
-            f"{out} holds data prepared with another {', '.join(changed)}; "
-            "give another --out or remove it"
+        raise _other_data(out, changed)
+    return _Found(is_same=not changed)
+
+
+def _other_data(out: Path, changed: Sequence[str]) -> FileExistsError:
+    return FileExistsError(
+        f"{out} holds data prepared with another {', '.join(changed)}; give another --out, or "
+        "--overwrite to replace it"
+    )
+
+
+def _may_be_the_same(found: Any, wanted: Sequence[Sequence[Any]]) -> bool:
+    """Return whether files may have the content of others: they have the same sizes.
+
+    Earlier versions noted name, size and time of a file, or of all files of a folder together.
+    """
+    try:
+        if all(len(one) == 3 and isinstance(one[2], int) for one in found):
+            return sum(one[1] for one in found) >= sum(one[1] for one in wanted)
+        return len(found) == len(wanted) and all(
+            one == other or (len(one) == len(other) == 5 and one[1] == other[1])
+            for one, other in zip(found, wanted, strict=True)
         )
-    return not changed
+    except (TypeError, IndexError):
+        return False
+
+
+def _compare_texts(
+    out: Path, texts: Texts, source: dict[str, Any], n_threads: int, *, replace: bool
+) -> _Found:
+    """Encode texts and compare the ids with those of the data; the caller has locked out.
+
+    Raises:
+        FileExistsError: if the texts are others, and the data is not to be replaced.
+    """
+    data = open_prepared(out)
+    tokenizer = Tokenizer.load(data.tokenizer_folder)
+    for name in SPLITS:
+        if hash_split(texts, name, tokenizer, n_threads) != getattr(data, name).hash:
+            if not replace:
+                raise _other_data(out, ["text"])
+            return _Found(is_same=False)
+    meta = read_sealed(out / "meta.json")
+    meta["source"] = source
+    disk.write_file(out / "meta.json", seal(meta), replace=True)
+    return _Found(is_same=True)
 
 
 def _fill(
@@ -334,55 +435,67 @@ def _fill(
     texts: Texts,
     source: dict[str, Any],
     spool: Spool | None,
-    vocab_size: int,
-    tokenizer_folder: Path | None,
+    tokenizer: Tokenizer | None,
     n_threads: int | None,
     say: Callable[[str], object],
 ) -> None:
     """Make all files of a prepared folder, or those that an interrupted call did not make."""
-    identities = _identities(texts, spool)
-    made_of = {**source, "texts": identities}
     times = NoteTimes()
+    made_of = {**source, "files": _lasting(source["files"])}
     unfinished = go_on(part, made_of, times, say)
     if unfinished is None:
         part.clear()
-        tokenizer = _make_tokenizer(texts, vocab_size, tokenizer_folder, n_threads, say)
+        if tokenizer is None:
+            tokenizer = _train_tokenizer(texts, source["vocab_size"], n_threads, say)
         unfinished = begin(part, made_of, tokenizer, times)
     splits: dict[str, Facts] = {}
     for name in SPLITS:
         if not unfinished.is_whole(name):
             say(f"encoding {name}.bin")
         splits[name] = unfinished.write_split(texts, name, n_threads)
-    if _identities(texts, spool) != identities:
-        raise UnusableTextError(
-            "the texts must stay as they are while they are prepared: one has changed; prepare "
-            "them again when nothing writes to them"
-        )
+    for path, now, before in zip(
+        texts.files, _lasting(_identities(texts, spool)), made_of["files"], strict=True
+    ):
+        if now != before:
+            raise UnusableTextError(
+                f"the texts must stay as they are while they are prepared: {path} has changed; "
+                "prepare them again when nothing writes to them"
+            )
     write_meta(part.folder, unfinished.tokenizer, splits, source)
-    for split_name, split in splits.items():
+    for split_name in SPLITS:
+        split = splits[split_name]
         ratio = split["text_bytes"] / split["count"]
+        read_from = texts.spell(split_name)
+        if spool is not None:
+            read_from = read_from.replace(str(spool.path), "standard input")
         in_files = f" in {len(split['shards'])} files" if "shards" in split else ""
         say(
             f"{split_name}: {split['count']:,} tokens{in_files}, {split['documents']:,} documents, "
-            f"{ratio:.2f} bytes a token"
+            f"{ratio:.2f} bytes a token, from {read_from}"
+        )
+    if is_small(splits["val"]) and not texts.is_generated:
+        say(
+            f"warning: there is little to validate on ({splits['val']['documents']:,} documents, "
+            f"{splits['val']['count']:,} tokens), so its loss tells little: expected at least "
+            f"{LEAST_DOCUMENTS} documents and {LEAST_TOKENS:,} tokens; give more text"
+            + ("" if texts.split.val else ", or a larger --val-fraction")
         )
 
 
-def _make_tokenizer(
-    texts: Texts,
-    vocab_size: int,
-    folder: Path | None,
-    n_threads: int | None,
-    say: Callable[[str], object],
+def is_small(val: Facts) -> bool:
+    """Return whether a validation set is too small for its loss to tell much."""
+    return bool(val["documents"] < LEAST_DOCUMENTS or val["count"] < LEAST_TOKENS)
+
+
+def _train_tokenizer(
+    texts: Texts, vocab_size: int, n_threads: int | None, say: Callable[[str], object]
 ) -> Tokenizer:
-    if folder is None:
-        say(f"training a tokenizer of {vocab_size} entries")
-        pieces = cut_pieces(texts.train(), [END_OF_TEXT])
-        vocab, merges = train_bpe_from_documents(
-            (text for text, _ in pieces), vocab_size, [END_OF_TEXT], n_threads=n_threads
-        )
-        return Tokenizer(vocab, merges, [END_OF_TEXT])
-    return _load(folder)
+    say(f"training a tokenizer of {vocab_size} entries")
+    pieces = cut_pieces(texts.train(), [END_OF_TEXT])
+    vocab, merges = train_bpe_from_documents(
+        (text for text, _ in pieces), vocab_size, [END_OF_TEXT], n_threads=n_threads
+    )
+    return Tokenizer(vocab, merges, [END_OF_TEXT])
 
 
 def _load(folder: Path) -> Tokenizer:

@@ -1,18 +1,36 @@
-"""Read the training and validation documents of a corpus, beginning at any place.
+"""Read the training and validation documents of texts, beginning at any place.
 
-Documents are read in pieces, so that memory does not grow with their length.
+Names of files and folders say which texts are for training and which for validation, as in data
+sets of Hugging Face. Of texts whose names do not say it, a part is held out. Documents are read in
+pieces, so that memory does not grow with their length.
 """
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple
 
-from fastlm.corpus.documents import Piece, iter_pieces, text_files
+from fastlm.corpus.documents import Errors, Piece, iter_pieces
+from fastlm.corpus.text_files import TextFile, find_texts, kind_of, spell_names
+from fastlm.files.json_files import read_object_or_empty
 
 SplitName = Literal["train", "val"]
 SPLITS: tuple[SplitName, ...] = ("train", "val")
+Word = Literal["train", "val", "test"]
+
+# The words that Hugging Face's datasets looks for in the names of files and folders.
+_WORDS: dict[Word, frozenset[str]] = {
+    "train": frozenset(("train", "training")),
+    "val": frozenset(("valid", "validation", "val", "dev")),
+    "test": frozenset(("test", "testing", "eval", "evaluation")),
+}
+
+VAL_FRACTION = 0.01
+"""Share of the documents that is held out unless another one is asked for."""
+LOOKED_AT_CHARACTERS = 1 << 24
+"""Characters after which documents are known to be many, and none of them to be huge."""
 
 
 class UnusableTextError(ValueError):
@@ -35,43 +53,116 @@ class Place(NamedTuple):
 BEGIN = Place()
 
 
+class NamedSplit(NamedTuple):
+    """Text files separated by their names."""
+
+    train: list[Path]
+    val: list[Path]
+    """Empty if no name says validation: then a part of the training texts is held out."""
+    test: list[Path]
+    """Texts that are for tests, and therefore not read"""
+    unnamed: list[Path]
+    """Texts whose names say nothing, beside some that say train and some that say validation"""
+
+
+class Cut(NamedTuple):
+    """The place from which on the text is held out."""
+
+    document: int
+    characters: int
+    """Characters of this document before the place"""
+
+
+class HeldOut(NamedTuple):
+    """One of the two parts of a text whose names do not say a split."""
+
+    is_val: bool
+    fraction: Fraction
+    cut: Cut | None
+    """None if whole documents are held out, evenly spaced"""
+
+    def has(self, index: int) -> bool:
+        """Return whether a whole document belongs to this part."""
+        if self.cut is None:
+            return is_held_out(index, self.fraction) == self.is_val
+        return (index >= self.cut.document) == self.is_val
+
+
 class Texts:
-    """Training and validation documents of files and folders, which can be read repeatedly.
+    """Training and validation documents of files, folders and patterns, read repeatedly."""
 
-    A folder with a training and a validation file is split accordingly, and so are several files
-    whose names say which split they belong to. All other texts form one text, and a part of it is
-    held out.
-    """
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        val_fraction: float,
+        text_field: str = "text",
+        errors: Errors = "strict",
+        allow_end_of_text: bool = False,
+    ) -> None:
+        """Find the files.
 
-    def __init__(self, paths: Sequence[Path], *, val_fraction: float, text_field: str) -> None:
-        self.paths = list(paths)
-        self.text_field = text_field
-        self.period = max(2, round(1 / val_fraction))
-        self.splits = _find(self.paths)
-
-    @property
-    def sources(self) -> list[Path]:
-        """Return the given files, or the given folder if it is a single one without a split."""
-        if self.splits is not None:
-            return [*self.splits[0], *self.splits[1]]
-        return self.paths if len(self.paths) == 1 else text_files(self.paths)
+        Raises:
+            FileNotFoundError, OSError, ValueError: as find_texts and split_by_names do.
+        """
+        found = find_texts(paths)
+        self.split = split_by_names(found.files)
+        # Exactly what was meant: no float is 3/10.
+        self.val_fraction = Fraction(val_fraction).limit_denominator(10**12)
+        self._options: dict[str, Any] = {
+            "text_field": text_field,
+            "errors": errors,
+            "allow_end_of_text": allow_end_of_text,
+            "are_found": True,
+        }
+        self.notes = found.notes()
+        for left, why in (
+            (self.split.test, "for tests, as the names say"),
+            (self.split.unnamed, "beside those whose names say training or validation"),
+        ):
+            if left:
+                files = "1 text" if len(left) == 1 else f"{len(left)} texts"
+                names = spell_names([str(path) for path in left])
+                self.notes.append(f"note: not read: {files} {why} ({names})")
+        if self.split.val and val_fraction != VAL_FRACTION:
+            self.notes.append("note: --val-fraction has no effect: names say what to validate on")
+        if text_field != "text" and {kind_of(path) for path in self.files} == {"txt"}:
+            self.notes.append("note: --text-field has no effect: no text is JSON lines or Parquet")
 
     @property
     def files(self) -> list[Path]:
         """Return all files that are read."""
-        return text_files(self.sources)
+        return [*self.split.train, *self.split.val]
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether the texts are the stories of fastlm.corpus, whose size is known to suffice."""
+        folders = {path.parent for path in self.files}
+        cards = [read_object_or_empty(folder / "corpus.json") for folder in folders]
+        return all(card.get("what") == "stories" for card in cards)
+
+    def spell(self, name: SplitName) -> str:
+        """Return which files serve a split."""
+        if self.split.val:
+            paths = self.split.val if name == "val" else self.split.train
+            return spell_names([str(path) for path in paths])
+        from_files = spell_names([str(path) for path in self.split.train])
+        if name == "train":
+            return from_files
+        held = "documents" if self._cut is None else "text, its end"
+        return f"{from_files}: {float(self.val_fraction):.4g} of the {held}"
 
     def check(self) -> None:
         """Refuse unusable text, as far as the beginning of each split shows, before long work.
 
         Raises:
-            FileNotFoundError, ValueError: as iter_pieces does.
+            FileNotFoundError, ValueError: as iter_pieces does, or if there is too little text.
         """
-        if self.splits is None:
-            _ = self._counts  # read now, and kept
+        if not self.split.val:
+            _ = self._cut  # read now, and kept
             return
-        for paths in self.splits:
-            next(iter_pieces(paths, text_field=self.text_field))
+        for paths in (self.split.train, self.split.val):
+            next(iter_pieces(paths, **self._options))
 
     def train(self) -> "Reading":
         return self.read("train")
@@ -81,62 +172,88 @@ class Texts:
 
     def read(self, name: SplitName, begin: Place = BEGIN) -> "Reading":
         """Return the pieces of one split, beginning at a place that an earlier Reading gave."""
-        if self.splits is not None:
-            return Reading(self.splits[name == "val"], self.text_field, begin)
-        n_documents, n_characters = self._counts
-        period = min(self.period, n_documents)
-        one = self._cut_of_one(n_characters) if n_documents == 1 else None
-        return Reading(self.paths, self.text_field, begin, period, name == "val", one)
+        if self.split.val:
+            paths = self.split.val if name == "val" else self.split.train
+            return Reading(paths, self._options, begin)
+        held_out = HeldOut(name == "val", self.val_fraction, self._cut)
+        return Reading(self.split.train, self._options, begin, held_out)
+
+    def _pieces(self) -> Iterator[Piece]:
+        return iter_pieces(self.split.train, **self._options)
 
     @functools.cached_property
-    def _counts(self) -> tuple[int, int]:
-        """Return the documents and characters of the first period, which decide the split rule."""
-        n_documents = n_characters = 0
-        for text, is_end in iter_pieces(self.paths, text_field=self.text_field):
-            n_characters += len(text)
-            n_documents += is_end
-            if n_documents == self.period:
-                break
-        return n_documents, n_characters
+    def _cut(self) -> Cut | None:
+        """Return where to cut texts without a split, or None if whole documents are held out.
 
-    def _cut_of_one(self, n_characters: int) -> int:
-        """Return where to cut a single document: the last line start before its held-out end."""
-        end = n_characters - max(1, n_characters // self.period)
-        found = begin = 0
-        for text, _ in iter_pieces(self.paths, text_field=self.text_field):
-            last = text.rfind("\n", 0, max(end - begin, 0))
-            found = found if last < 0 else begin + last + 1
-            begin += len(text)
-            if begin >= end:
+        They are, unless there are so few of them, or one is so long, that the splits would have
+        shares of the text far from the wanted ones. Then the end of the text is held out.
+        """
+        fraction = self.val_fraction
+        n_documents = n_characters = n_held = n_of_document = 0
+        for text, is_end in self._pieces():
+            n_of_document += len(text)
+            if not is_end:
+                continue
+            n_characters += n_of_document
+            n_held += n_of_document if is_held_out(n_documents, fraction) else 0
+            n_documents, n_of_document = n_documents + 1, 0
+            if n_characters >= LOOKED_AT_CHARACTERS and _is_near(n_held, n_characters, fraction):
+                return None
+        if _is_near(n_held, n_characters, fraction):
+            return None
+        return self._find_cut(n_characters)
+
+    def _find_cut(self, n_characters: int) -> Cut:
+        """Return the start of a document, line or word near the held-out end of the text."""
+        n_held = max(1, int(self.val_fraction * n_characters))
+        end = n_characters - n_held
+        if end < 1:
+            raise ValueError(
+                f"{spell_names([str(path) for path in self.files])}: expected text of which a part "
+                "can be held out for validation, got a single character; give more text"
+            )
+        # Nearer to the beginning, the splits would have other sizes than were asked for.
+        low = max(end - 3 * n_held, end // 2)
+        found: dict[str, Cut] = {}
+        begin = document = n_of_document = 0
+        for text, is_end in self._pieces():
+            if low < begin <= end and n_of_document == 0:
+                found["document"] = Cut(document, 0)
+            for kind, mark in (("line", "\n"), ("word", " ")):
+                at = text.rfind(mark, max(low - begin, 0), max(end - begin, 0)) + 1
+                if at > 0:
+                    found[kind] = Cut(document, n_of_document + at)
+            if begin <= end:
+                found["character"] = Cut(document, n_of_document + end - begin)
+            begin, n_of_document = begin + len(text), n_of_document + len(text)
+            if begin > end:
                 break
-        return found or end
+            if is_end:
+                document, n_of_document = document + 1, 0
+        return next(
+            found[kind] for kind in ("document", "line", "word", "character") if kind in found
+        )
 
 
 class Reading:
-    """The pieces of a split; during iteration, place is the start of the current document.
-
-    If documents are held out, every period-th document is for validation; if there is only one
-    document, its end is.
-    """
+    """The pieces of a split; during iteration, place is the start of the current document."""
 
     def __init__(
         self,
         paths: Sequence[Path],
-        text_field: str,
+        options: dict[str, Any],
         begin: Place,
-        period: int = 1,
-        is_val: bool = True,
-        cut: int | None = None,
+        held_out: HeldOut | None = None,
     ) -> None:
         """Prepare to read; no file is opened yet.
 
         Args:
+            options: how iter_pieces reads the files.
             begin: a place in a document of this split, or the document's end.
-            cut: index of the character at which a single document is cut into the two splits.
+            held_out: which part of the text this split is; None if it is all.
         """
-        self._paths, self._text_field = paths, text_field
+        self._paths, self._options, self._held_out = paths, options, held_out
         self._begin = begin
-        self._period, self._is_val, self._cut = period, is_val, cut
         self._file, self._n_before, self._document = begin.file, begin.n_before, 0
 
     @property
@@ -156,7 +273,7 @@ class Reading:
             raise UnusableTextError(str(error)) from error
 
     def _from_begin(self) -> Iterator[Piece]:
-        pieces = self._held() if self._cut is None else self._of_one(self._cut)
+        pieces = self._own()
         n_skipped = self._begin.characters
         for text, is_end in pieces:
             yield text[n_skipped:], is_end
@@ -169,7 +286,7 @@ class Reading:
         """Return all pieces, beginning at the start of the first document to be read."""
         first, n_skipped = self._begin.file, self._begin.document
         pieces = iter_pieces(
-            self._paths, text_field=self._text_field, first_file=first, on_file=self._begin_file
+            self._paths, first_file=first, on_file=self._begin_file, **self._options
         )
         for _, is_end in pieces if n_skipped else ():
             self._document += is_end
@@ -181,92 +298,105 @@ class Reading:
         self._n_before += self._document
         self._file, self._document = number, 0
 
-    def _held(self) -> Iterator[Piece]:
-        last = self._period - 1
+    def _own(self) -> Iterator[Piece]:
+        """Yield the pieces of this split."""
+        n_of_document = 0
         for text, is_end in self._all():
-            if ((self._n_before + self._document) % self._period == last) == self._is_val:
+            index = self._n_before + self._document
+            if self._held_out is None:
                 yield text, is_end
+            elif self._held_out.cut is None or index != self._held_out.cut.document:
+                if self._held_out.has(index):
+                    yield text, is_end
+                elif not self._held_out.is_val and self._held_out.cut is not None:
+                    return  # all that follows is for validation
+            else:
+                at = min(max(self._held_out.cut.characters - n_of_document, 0), len(text))
+                n_of_document += len(text)
+                is_cut = n_of_document >= self._held_out.cut.characters
+                if self._held_out.is_val:
+                    if at < len(text) or is_end:
+                        yield text[at:], is_end
+                else:
+                    if self._held_out.cut.characters:
+                        yield text[:at], is_cut
+                    if is_cut:
+                        return
             self._document += is_end
 
-    def _of_one(self, cut: int) -> Iterator[Piece]:
-        begin = 0
-        for text, is_end in self._all():
-            at = min(max(cut - begin, 0), len(text))
-            begin += len(text)
-            if self._is_val and (at < len(text) or is_end):
-                yield text[at:], is_end
-            elif not self._is_val:
-                yield text[:at], begin >= cut
-                if begin >= cut:
-                    return
 
+def is_held_out(index: int, fraction: Fraction) -> bool:
+    """Return whether a document is for validation: so many of the first n are, rounded down.
 
-def _find(paths: list[Path]) -> tuple[list[Path], list[Path]] | None:
-    if len(paths) > 1:
-        return split_by_names(text_files(paths))
-    found = find_splits(paths[0])
-    return None if found is None else ([found[0]], [found[1]])
-
-
-_TRAIN = re.compile(r"(?<![a-z])train(ing)?(?![a-z])")
-
-
-_VALID = re.compile(r"(?<![a-z])val(id|idation)?(?![a-z])")
-
-
-def find_splits(path: str | Path) -> tuple[Path, Path] | None:
-    """Find the training and the validation file of a folder by the words in their names.
-
-    One has "train" or "training" in its name, the other "val", "valid" or "validation", as in
-    owt_train.txt.gz and owt_valid.txt.gz. Files with other names are ignored.
-
-    Returns:
-        (train, valid), or None if path is not a folder or lacks one of them.
-    Raises:
-        ValueError: if two files match the same word.
+    >>> [index for index in range(10) if is_held_out(index, Fraction("0.3"))]
+    [3, 6, 9]
     """
-    from fastlm.corpus.documents import is_text  # it reads compressed files
-
-    path = Path(path)
-    if not path.is_dir():
-        return None
-    found: list[Path] = []
-    for word in (_TRAIN, _VALID):
-        fitting = [
-            file
-            for file in sorted(path.iterdir())
-            if is_text(file) and word.search(file.name.lower())
-        ]
-        if len(fitting) > 1:
-            names = " and ".join(file.name for file in fitting[:2])
-            raise ValueError(
-                f"{path}: expected one training and one validation file, got {names}; "
-                f"move or rename one of them, or give them all as '{path}/*'"
-            )
-        found += fitting
-    return (found[0], found[1]) if len(found) == 2 else None
+    n, of = fraction.numerator, fraction.denominator  # a Fraction computes slowly
+    return (index + 1) * n // of > index * n // of
 
 
-def split_by_names(files: Sequence[Path]) -> tuple[list[Path], list[Path]] | None:
-    """Separate training from validation files by the words that find_splits looks for.
+def _is_near(n_held: int, n_characters: int, fraction: Fraction) -> bool:
+    """Return whether held-out documents are about the wanted share of the text."""
+    share = Fraction(n_held, max(n_characters, 1))
+    return n_held > 0 and fraction / 4 <= share <= min(4 * fraction, (1 + fraction) / 2)
 
-    Returns:
-        (train, valid), each of any length, or None if no name says train or none says valid.
+
+def split_by_names(files: Sequence[TextFile]) -> NamedSplit:
+    """Separate text files by the words in their names and in those of their folders.
+
+    A word of a folder goes before that of the file. Between two words are no letters:
+    owt_train.txt.gz and validation/0.txt have one, training-set.txt too, constraint.txt has none.
+
     Raises:
-        ValueError: if both kinds exist and a file's name says neither or both.
+        ValueError: if training and validation texts are there, and a file that was given itself is
+            neither; if texts of a folder or a pattern are all for validation or tests.
     """
-    words = [tuple(bool(w.search(f.name.lower())) for w in (_TRAIN, _VALID)) for f in files]
-    train, valid = (
-        [file for file, word in zip(files, words, strict=True) if word == wanted]
-        for wanted in ((True, False), (False, True))
+    words = _words_of(files)
+    of: dict[Word | None, list[Path]] = {"train": [], "val": [], "test": [], None: []}
+    for file, word in zip(files, words, strict=True):
+        of[word].append(file.path)
+    train, val, test, unnamed = of["train"], of["val"], of["test"], of[None]
+    if train and val:
+        for file, word in zip(files, words, strict=True):
+            if word is None and file.is_given:
+                raise ValueError(
+                    f"{file.path}: {train[0].name} and {val[0].name} are for training and "
+                    "validation by their names: expected a name that says which this is, got "
+                    f"{file.path.name}; rename it or leave it out"
+                )
+        return NamedSplit(train, val, test, unnamed)
+    if unnamed and val:
+        return NamedSplit(unnamed, val, test, [])
+    if unnamed or train:
+        kept = [file.path for file, word in zip(files, words, strict=True) if word != "test"]
+        return NamedSplit(kept, [], test, [])
+    if all(file.is_given for file in files):
+        return NamedSplit(val or test, [], test if val else [], [])
+    names = spell_names([str(path) for path in [*val, *test]])
+    raise ValueError(
+        f"{names}: expected texts to train on, got texts for {'validation' if val else 'tests'} "
+        "alone, as their names say; rename them, or give the files themselves"
     )
-    if not train or not valid:
-        return None
-    for file, (is_train, is_valid) in zip(files, words, strict=True):
-        if is_train == is_valid:
-            raise ValueError(
-                f"{file}: {train[0].name} and {valid[0].name} are for training and validation by "
-                f"their names: expected a name that says which this is, got {file.name}; rename "
-                "it or leave it out"
-            )
-    return train, valid
+
+
+def _words_of(files: Sequence[TextFile]) -> list[Word | None]:
+    """Return the one word that the names of each file say; None if that is none or several."""
+    in_folders = [_words_in(PurePosixPath(file.name).parts[:-1]) for file in files]
+    # Folders of a file that was given itself may be anywhere, and be called so by chance.
+    are_believed = any("train" in words for words in in_folders)
+    found = []
+    for file, words in zip(files, in_folders, strict=True):
+        said = words if are_believed or not file.is_given else set()
+        said = said or _words_in([PurePosixPath(file.name).name])
+        found.append(next(iter(said)) if len(said) == 1 else None)
+    return found
+
+
+def _words_in(names: Iterable[str]) -> set[Word]:
+    letters = {
+        word
+        for name in names
+        if not name.startswith(".")
+        for word in re.findall(r"[^\W\d_]+", name.lower())
+    }
+    return {word for word, spellings in _WORDS.items() if spellings & letters}

@@ -1,10 +1,13 @@
 """Prepared data in progress, with a note from which a later process continues the work."""
 
 import contextlib
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from fastlm.data.splits import BEGIN, Place, Reading, SplitName, Texts
 from fastlm.files import disk, resumed
@@ -14,7 +17,7 @@ from fastlm.tokenizer.bpe.blocks import Block, document_blocks
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
-NOTE_FORMAT = 1
+NOTE_FORMAT = 2
 """Version of the note; it changes when texts are read in another order"""
 
 
@@ -166,6 +169,17 @@ class _Counted:
         return SplitProgress(place, self._n_documents, self._n_bytes)
 
 
+def hash_split(texts: Texts, name: SplitName, tokenizer: Tokenizer, n_threads: int | None) -> str:
+    """Return the SHA-256 of the ids of a split as TokenWriter would write them."""
+    digest = hashlib.sha256()
+    counted = _Counted(texts.read(name), list(tokenizer.special_tokens), SplitProgress())
+    encoded = tokenizer.encode_blocks(document_blocks(counted), n_threads=n_threads)
+    with contextlib.closing(encoded) as arrays:
+        for ids in arrays:
+            digest.update(np.ascontiguousarray(ids, tokenizer.dtype.newbyteorder("<")).data)
+    return digest.hexdigest()
+
+
 def begin(
     part: resumed.ResumedFolder, made_of: dict[str, Any], tokenizer: Tokenizer, times: NoteTimes
 ) -> UnfinishedData:
@@ -219,7 +233,7 @@ def _check(note: dict[str, Any], made_of: dict[str, Any]) -> None:
     if note["format"] != NOTE_FORMAT:
         raise ValueError("is of another version of fastlm")
     changed = changed_keys(note["made_of"], made_of)
-    if {"files", "texts"} & set(changed):
+    if "files" in changed:
         raise ValueError("is of another text, or the text has changed")
     if changed:
         raise ValueError(f"was begun with another {', '.join(changed)}")

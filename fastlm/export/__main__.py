@@ -26,11 +26,15 @@ def _export(
         with_code: with a file that computes what no class of transformers does; read it, then load
             the folder with trust_remote_code=True.
     """
-    from fastlm.export.targets import export_hugging_face, export_tiktoken
     from fastlm.files import disk
+    from fastlm.runs.given import check_run
+
+    check_run(run)
+    disk.check_new_folder(out)
+    # Slow imports come after the paths are checked.
+    from fastlm.export.targets import export_hugging_face, export_tiktoken
     from fastlm.pretrained import load_pretrained
 
-    disk.check_new_folder(out)
     pretrained = load_pretrained(run)
     if to == "tiktoken":
         export_tiktoken(pretrained.tokenizer, out)

@@ -1,6 +1,5 @@
 """The command line of fastlm.generate: continues a prompt with the model of a run."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,10 @@ from typing import Annotated, Literal
 import tyro
 
 from fastlm import cli
+from fastlm.cli.streams import print_now
+from fastlm.files.utf8 import to_utf8
+from fastlm.generate.settings import check_sampling
+from fastlm.runs.given import check_run
 
 
 @dataclass(frozen=True)
@@ -37,21 +40,30 @@ ARGUMENTS = GenerateArguments
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line of fastlm.generate."""
-    arguments = cli.parse(ARGUMENTS, argv, prog=cli.program("generate"))
-    # Slow imports come after the flags are parsed.
-    from fastlm.devices.hardware import choose_device
-    from fastlm.generate.sampling import check_sampling, generate_text
-    from fastlm.pretrained import load_pretrained
-
-    check_sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.max_tokens)
+    arguments = cli.parse(ARGUMENTS, argv, text_flag="--prompt", prog=cli.program("generate"))
+    check_sampling(
+        arguments.temperature,
+        arguments.top_k,
+        arguments.top_p,
+        arguments.max_tokens,
+        arguments.seed,
+    )
     if arguments.n < 1:
         raise ValueError(f"n must be at least 1: got {arguments.n}")
+    check_sampling(seed=arguments.seed + arguments.n - 1)
+    to_utf8(arguments.prompt)  # refuses bytes that are no characters, before anything is printed
+    check_run(arguments.run)
+    # Slow imports come after the flags and paths are checked.
+    from fastlm.devices.hardware import choose_device
+    from fastlm.generate.sampling import generate_text
+    from fastlm.pretrained import load_pretrained
+
     device = choose_device(arguments.device)
     pretrained = load_pretrained(arguments.run, device=device)
     for i in range(arguments.n):
         if i:
-            sys.stdout.write("\n---\n")
-        sys.stdout.write(arguments.prompt)
+            print_now("\n---\n")
+        print_now(arguments.prompt)
         for piece in generate_text(
             pretrained.model,
             pretrained.tokenizer,
@@ -62,9 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             top_p=arguments.top_p,
             seed=arguments.seed + i,
         ):
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-        sys.stdout.write("\n")
+            print_now(piece)
+        print_now("\n")
 
 
 if __name__ == "__main__":

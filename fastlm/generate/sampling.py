@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fastlm.generate.settings import check_sampling
 from fastlm.model import TransformerLM
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
@@ -40,18 +41,6 @@ def next_token_probabilities(
     return kept / kept.sum()
 
 
-def check_sampling(temperature: float, top_k: int | None, top_p: float, max_tokens: int) -> None:
-    """Raise ValueError for sampling settings out of range."""
-    if not temperature >= 0:
-        raise ValueError(f"temperature must be at least 0: got {temperature}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be at least 1: got {top_k}")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p must lie in (0, 1]: got {top_p}")
-    if max_tokens < 0:
-        raise ValueError(f"max_tokens must be at least 0: got {max_tokens}")
-
-
 @torch.no_grad()
 def generate(
     model: TransformerLM,
@@ -71,7 +60,7 @@ def generate(
     Raises:
         ValueError: for an empty prompt or settings out of range.
     """
-    check_sampling(temperature, top_k, top_p, max_tokens)
+    check_sampling(temperature, top_k, top_p, max_tokens, seed)
     if not prompt_ids:
         raise ValueError("generation needs at least one token to start from")
     context_length = model.config.context_length

@@ -7,6 +7,8 @@ from typing import Literal
 from tyro.conf import Positional
 
 from fastlm import cli
+from fastlm.files.paths import check_file
+from fastlm.runs.given import check_model_folder
 
 
 def _model(folder: Positional[Path], *, out: Path, tokenizer: Path | None = None) -> None:
@@ -17,11 +19,17 @@ def _model(folder: Positional[Path], *, out: Path, tokenizer: Path | None = None
         out: folder of the run to make.
         tokenizer: folder or file of the model's tokenizer, if the folder has none.
     """
+    from fastlm.files import disk
+
+    check_model_folder(folder)
+    disk.check_new_folder(out)
+    # Slow imports come after the paths are checked.
     from fastlm.imports.take_over import import_model
 
     for line in import_model(folder, out, tokenizer=tokenizer):
         print(f"note: {line}")
-    print(f"{out}: python -m fastlm.train --init-from {out} trains it on, with its tokenizer")
+    train = cli.command_line("train", "--init-from", out)
+    print(f"{out}: {train} trains it on, with its tokenizer")
 
 
 def _tokens(
@@ -41,10 +49,16 @@ def _tokens(
         out: folder to make.
         dtype: of files without a header; found from their ids when not given.
     """
+    from fastlm.files import disk
+
+    for path in (*train, *val):
+        check_file(path)
+    disk.check_new_folder(out)
+    # Slow imports come after the paths are checked.
     from fastlm.imports.take_over import import_tokens
 
     import_tokens(train, val, tokenizer, out, dtype=dtype)
-    print(f"{out}: python -m fastlm.train --data {out} trains on it")
+    print(f"{out}: {cli.command_line('train', '--data', out)} trains on it")
 
 
 def _tokenizer(path: Positional[Path], *, out: Path) -> None:

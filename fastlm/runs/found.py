@@ -74,6 +74,13 @@ def check_folder(path: Path) -> None:
         raise NotADirectoryError(f"{path} is a file: give the folder of the run it is in")
 
 
+def runs_in(folder: Path) -> list[str]:
+    """Return the names of the runs below a folder, by their paths from it; none if it is a run."""
+    return [
+        run.relative_to(folder).as_posix() for run in _runs_below(folder, DEPTH) if run != folder
+    ]
+
+
 def _add(found: dict[Path, str], path: Path, runs: list[Path]) -> None:
     known = {run.resolve() for run in found}
     for run in runs:

@@ -145,12 +145,13 @@ class RunRecord:
 
         Raises:
             FileNotFoundError: if the run has not ended.
+            ValueError: if the file holds no JSON object.
         """
         path = self.files.summary
         if not path.is_file():
             state = state_of(self.folder)
             raise FileNotFoundError(f"no {path}: the run is {state.name}, and not at its end")
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return json_files.read_object(path)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -9,13 +9,13 @@ and stopped runs are resumed. A run that diverges is a result, not an error.
 import contextlib
 import dataclasses
 import itertools
-import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,22 +24,30 @@ import tyro
 from fastlm import cli
 from fastlm.config import TrainConfig
 from fastlm.config.dotted import leaves, replaced
+from fastlm.config.durations import duration_text
 from fastlm.files import disk, folders
+from fastlm.files.json_files import read_object
 from fastlm.files.paths import PACKAGE
+from fastlm.runs.given import check_prepared
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles, SweepFiles
 from fastlm.runs.state import state_of
+from fastlm.sweep.child import command
 from fastlm.sweep.plan import Run, plan, running_order
 from fastlm.sweep.results import (
     Result,
     draw_curves,
     draw_equal,
     draw_field,
+    edge_remarks,
     numeric_field,
     read_result,
     table,
 )
 from fastlm.train.signals import SAVED
+
+WAIT_SECONDS = 10.0
+"""Seconds to wait for another process that trains a run"""
 
 _LEFT_BY_USERS = (SAVED, -signal.SIGINT, -signal.SIGTERM, cli.INTERRUPTED)
 
@@ -66,6 +74,8 @@ class SweepArguments:
     folder alone, when they have ended, it makes table and figures"""
     dry_run: bool = False
     """only say which runs there would be"""
+    overwrite: bool = False
+    """replace the plan of another sweep in the folder; its runs stay"""
 
 
 ARGUMENTS = SweepArguments
@@ -75,32 +85,129 @@ class Stopped(Exception):
     """The sweep was asked to stop; str() says how far it is."""
 
 
-def sweep(arguments: SweepArguments, flags: Sequence[str]) -> list[Result]:
+def sweep(
+    arguments: SweepArguments, flags: Sequence[str], *, words: Sequence[str] = ()
+) -> list[Result]:
     """Run what has not been run yet, then write table.md and the figures.
 
     Args:
         flags: flags of fastlm.train for all runs.
+        words: command line to keep as the plan of the sweep; none keeps the plan that is there.
     Raises:
-        ValueError, OSError: for flags, values or folders that cannot be used.
+        ValueError, OSError: for flags, values or folders that cannot be used; BlockingIOError if
+            another process sweeps into the folder.
         Stopped: on Ctrl-C or SIGTERM, after the current runs have saved.
     """
-    runs = _planned(arguments, flags)
+    out = arguments.out
+    runs = placed(_planned(arguments, flags), out)
     if arguments.at_once < 1:
         raise ValueError(f"at-once must be at least 1: got {arguments.at_once}")
-    for run in runs:
-        _check_is_the_same(run, arguments.out / run.name)
+    _check(runs, arguments, words)
     if arguments.dry_run:
         for run in runs:
-            print(f"{run.name}: {' '.join(run.flags)}")
+            print(f"{run.name}: {cli.pasted(*run.flags)}")
         return []
-    folders.make_folder(arguments.out)
-    if arguments.slurm:
-        _submit(runs, arguments)
-        return []
-    waiting = [run for run in runs if not state_of(arguments.out / run.name).is_final]
-    print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done", flush=True)
-    _run_all(waiting, arguments)
-    return report(runs, arguments.out)
+    with disk.locked(out):
+        _check(runs, arguments, words)  # again: another sweep may have ended meanwhile
+        folders.make_folder(out)
+        if words:
+            write_json(SweepFiles(out).plan, {"arguments": list(words)})
+        if arguments.slurm:
+            _submit(runs, arguments)
+            return []
+        waiting = [run for run in runs if not state_of(out / run.name).is_final]
+        print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done", flush=True)
+        busy = _run_all(waiting, arguments)
+        return report(runs, out, busy=busy)
+
+
+def placed(runs: Sequence[Run], out: Path) -> list[Run]:
+    """The runs, with the names of the folders in which earlier versions of fastlm began them."""
+    if not SweepFiles(out).plan.is_file() or all(RunRecord(out / r.name).exists for r in runs):
+        return list(runs)
+    names = {run.name for run in runs}
+    begun = {}
+    for path in sorted(out.iterdir()):
+        if path.name not in names and RunRecord(path).exists:
+            with contextlib.suppress(ValueError):  # damaged, or of another version
+                begun[_settings(RunRecord(path).config())] = path.name
+    return [
+        run
+        if RunRecord(out / run.name).exists
+        else run._replace(name=begun.get(_settings(run.config), run.name))
+        for run in runs
+    ]
+
+
+def _settings(config: TrainConfig) -> str:
+    return repr(_asked(config))
+
+
+def _check(runs: Sequence[Run], arguments: SweepArguments, words: Sequence[str]) -> None:
+    """Refuse a folder that holds anything but runs of this sweep."""
+    out = arguments.out
+    files = SweepFiles(out)
+    if RunRecord(out).exists:
+        raise FileExistsError(f"{out} is the folder of a single run: give the sweep another")
+    for run in runs:
+        _check_is_the_same(run, out / run.name)
+    if not (arguments.dry_run or arguments.slurm):
+        for path in {run.config.data.path for run in runs} - {""}:
+            check_prepared(Path(path))
+    if not files.plan.is_file():
+        if not arguments.overwrite and (found := files.evidence()):
+            raise FileExistsError(f"{found[0]} is there already: give the sweep another folder")
+    elif words and not arguments.overwrite:
+        _check_plan(files.plan, runs, words)
+
+
+def _check_plan(saved: Path, runs: Sequence[Run], words: Sequence[str]) -> None:
+    """Refuse to replace the plan of a sweep by one that leaves out some of its runs."""
+    remedy = "give another folder, or --overwrite to replace its plan; its runs stay"
+    try:
+        begun = saved_words(saved)
+        if begun == list(words):
+            return
+        arguments, flags = _parsed(begun)
+        planned = _planned(arguments, flags)
+    except ValueError as error:
+        raise FileExistsError(f"{saved} cannot be gone on with ({error}): {remedy}") from None
+    here = {_settings(run.config) for run in runs}
+    left_out = next((run.label for run in planned if _settings(run.config) not in here), None)
+    if left_out is not None:
+        raise FileExistsError(
+            f"{saved.parent} holds a sweep with other runs, such as {left_out}: name them too, "
+            f"{remedy}"
+        )
+
+
+def saved_words(saved: Path) -> list[str]:
+    """The command line in a sweep.json.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    words = read_object(saved).get("arguments")
+    if not isinstance(words, list) or not words or not all(isinstance(w, str) for w in words):
+        raise ValueError(f"{saved} has no command line in it")
+    return with_units(words)
+
+
+def with_units(words: Sequence[str]) -> list[str]:
+    """Words of an earlier version, in which a time budget without a unit was in seconds."""
+    united = []
+    for before, word in zip(["", *words], words, strict=False):
+        name, equals, listed = word.partition("=")
+        is_value = before.replace("_", "-") == "--time-budget"
+        if is_value or (equals and name.replace("_", "-").removeprefix("--") == "time-budget"):
+            values = (word if is_value else listed).split(",")
+            texts = [f"{value}s" if _NUMBER.fullmatch(value) else value for value in values]
+            word = ("" if is_value else f"{name}=") + ",".join(texts)
+        united.append(word)
+    return united
+
+
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 def _planned(arguments: SweepArguments, flags: Sequence[str]) -> list[Run]:
@@ -108,10 +215,14 @@ def _planned(arguments: SweepArguments, flags: Sequence[str]) -> list[Run]:
     return plan(vary, ablate, arguments.seeds, flags)
 
 
-def report(runs: Sequence[Run], out: Path) -> list[Result]:
-    """Write table.md, curves.png and, where one field varies in numbers, its figures."""
+def report(runs: Sequence[Run], out: Path, *, busy: Collection[str] = ()) -> list[Result]:
+    """Write table.md, curves.png and, where one field varies in numbers, its figures.
+
+    Args:
+        busy: names of the runs that other processes train.
+    """
     files = SweepFiles(out)
-    results = [read_result(run, out / run.name) for run in runs]
+    results = [read_result(run, out / run.name, is_over=run.name not in busy) for run in runs]
     text = table(results)
     disk.write_file(files.table, text.encode(), replace=True)
     draw_curves(results, files.curves, title=out.name)
@@ -121,6 +232,8 @@ def report(runs: Sequence[Run], out: Path) -> list[Result]:
         if field == "batch_size":
             draw_equal(results, field, files.equal)
     print(text)
+    for remark in edge_remarks(results):
+        print(f"note: {remark}", file=sys.stderr)
     return results
 
 
@@ -148,14 +261,19 @@ def _asked(config: TrainConfig) -> TrainConfig:
     return replaced(config, found_out)
 
 
-def _run_all(runs: Sequence[Run], arguments: SweepArguments) -> None:
+def _run_all(runs: Sequence[Run], arguments: SweepArguments) -> set[str]:
+    """Train runs; returns the names of those that other processes train."""
     stop = threading.Event()
     children: set[subprocess.Popen[bytes]] = set()
+    busy: set[str] = set()
 
     def train(run: Run) -> None:
         try:
             if not stop.is_set():
                 _train(run, arguments.out / run.name, arguments.at_once, children, stop)
+        except BlockingIOError as error:
+            busy.add(run.name)
+            print(f"{run.name}: left out: {error}", flush=True)
         except BaseException:
             stop.set()  # a flag that no run can use ends the sweep
             raise
@@ -163,7 +281,8 @@ def _run_all(runs: Sequence[Run], arguments: SweepArguments) -> None:
     with _stopping(stop, children), ThreadPoolExecutor(arguments.at_once) as pool:
         list(pool.map(train, running_order(runs)))
     if stop.is_set():
-        raise Stopped(f"stopped; python -m fastlm.sweep {arguments.out} goes on")
+        raise Stopped(f"stopped; {cli.command_line('sweep', arguments.out)} goes on")
+    return busy
 
 
 @contextlib.contextmanager
@@ -190,16 +309,22 @@ def _train(
     children: set[subprocess.Popen[bytes]],
     stop: threading.Event,
 ) -> None:
-    """Train one run to its end, with its output in output.txt."""
-    folders.make_folder(folder)
+    """Train one run to its end, with its output in output.txt.
+
+    Raises:
+        BlockingIOError: if another process trains it.
+        ValueError: if its flags cannot be used.
+    """
+    # A run of a sweep that was killed ends soon.
+    with disk.locked(folder, wait_seconds=WAIT_SECONDS):
+        folders.make_folder(folder)
     files = RunFiles(folder)
-    words = [sys.executable, "-m", "fastlm.train", *run.flags, "--out", str(folder)]
     environment = dict(os.environ)
     if at_once > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // at_once)))
     with disk.open_to_append(files.output) as output:
         child = subprocess.Popen(
-            [*words, "--resume", "auto"],
+            command(run.flags, folder),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -222,7 +347,8 @@ def _train(
         print(f"{run.name}: {result.state} after step {result.step:,}: {last}", flush=True)
     elif not code:
         result = read_result(run, folder)
-        print(f"{run.name}: {result.val_loss:.4f}", flush=True)
+        loss = "no validation loss" if result.val_loss is None else f"{result.val_loss:.4f}"
+        print(f"{run.name}: {loss}", flush=True)
 
 
 def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
@@ -240,7 +366,10 @@ def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
         words += [] if run.config.compile else ["--no-compile"]
         words += [] if run.config.bf16 else ["--no-bf16"]
         for budget in ("max_steps", "max_tokens", "time_budget"):  # a number or None
-            words += [f"--{budget.replace('_', '-')}", str(getattr(run.config, budget))]
+            limit = getattr(run.config, budget)
+            is_time = budget == "time_budget" and limit is not None
+            text = duration_text(limit) if is_time else str(limit)
+            words += [f"--{budget.replace('_', '-')}", text]
         if Path.cwd() != root:  # where jobs begin
             words += ["--data", str(Path(run.config.data.path).absolute())]
         if any(len(word.split()) != 1 for word in words):
@@ -258,7 +387,7 @@ def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
     if done.returncode:
         raise ValueError(f"sbatch did not take it: {done.stderr.strip()}")
     print(done.stdout.strip())
-    print(f"when it has ended: python -m fastlm.sweep {arguments.out}")
+    print(f"when it has ended: {cli.command_line('sweep', arguments.out)}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -268,8 +397,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(f"the sweep's folder comes first, before {words[0]}")
     arguments, flags = _parsed(words)
     saved = SweepFiles(arguments.out).plan
+    kept: list[str] = []
     if len(words) == 1 and saved.is_file():
-        begun, flags = _parsed(json.loads(saved.read_text(encoding="utf-8"))["arguments"])
+        begun, flags = _parsed(saved_words(saved))
         # Where the folder is now; and what Slurm has run is here.
         arguments = dataclasses.replace(begun, out=arguments.out, slurm=False)
     elif not arguments.vary and not arguments.ablate and len(arguments.seeds) == 1:
@@ -277,13 +407,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             "nothing to compare: give --vary FIELD=VALUE,VALUE, --ablate NAME or several --seeds"
             + ("" if len(words) > 1 else f"; {saved} is not there to go on with")
         )
-    elif not arguments.dry_run:
-        for run in _planned(arguments, flags):  # before anything is written
-            _check_is_the_same(run, arguments.out / run.name)
-        folders.make_folder(arguments.out)
-        write_json(saved, {"arguments": words})
+    else:
+        kept = [word for word in words if word != "--overwrite"]
     try:
-        sweep(arguments, flags)
+        sweep(arguments, flags, words=kept)
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(SAVED)

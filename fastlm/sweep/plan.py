@@ -1,10 +1,13 @@
 """The runs of a sweep: a grid over fields of the configuration, named ablations and seeds."""
 
+import functools
+import hashlib
 import itertools
 import math
 import re
+import types
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from fastlm import cli
 from fastlm.accounting import largest_batch, step_memory
@@ -64,7 +67,7 @@ def plan(
     Args:
         vary: FIELD=VALUE,VALUE... or FIELD=FIRST..LAST, which doubles, as in optim.lr=1e-4,1e-3,
             batch-size=1..limit, recipe=baseline,leaderboard or lr-factor=1,2. The value of a switch
-            is yes or no; the numbers of a tuple are joined by +.
+            is yes or no; the numbers of a tuple are joined by +; none is no value.
         ablate: names from ABLATIONS; the unchanged recipe is added to them.
         flags: flags of fastlm.train for all runs.
     Raises:
@@ -72,13 +75,13 @@ def plan(
             the same configuration or folder.
     """
     for flag in _SET_BY_SWEEP:
-        if any(re.fullmatch(rf"--(no-)?{flag}(=.*)?", word) for word in flags):
+        if any(re.fullmatch(rf"--(no-)?{flag}(=.*)?", word, re.DOTALL) for word in flags):
             instead = "give --seeds" if flag == "seed" else "leave it out"
             raise ValueError(f"--{flag} is set by the sweep, for each run: {instead}")
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be there, each once: got {' '.join(map(str, seeds))}")
     base = configuration(flags)
-    axes = [_axis(text, base, flags) for text in vary]
+    axes = [_axis(text, base, flags) for text in _joined(vary)]
     fields = [field for field, _ in axes]
     for field in fields:
         if fields.count(field) > 1:
@@ -119,8 +122,26 @@ def _run(
     parts = [ablation] if ablation else []
     parts += [f"{_as_flag(field).split('.')[-1]}-{value}" for field, value in values.items()]
     parts += [f"seed-{seed}"] if len(seeds) > 1 or not parts else []
-    name = re.sub(r"[^\w.+-]+", "-", "_".join(parts))
+    name = folder_name("_".join(parts))
     return Run(name, ablation, values, seed, tuple(words), configuration(words))
+
+
+MOST_CHARACTERS = 120
+"""Greatest length of a folder's name before its hash"""
+
+
+def folder_name(text: str) -> str:
+    """A name for a folder; different texts get different names, on every file system.
+
+    A text that is no name as it stands, or differs from another in upper case alone, gets its hash.
+
+    >>> folder_name("lr-1e-3_batch-size-8"), folder_name("data-a/b")
+    ('lr-1e-3_batch-size-8', 'data-a-b-71567eaf')
+    """
+    name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", text)[:MOST_CHARACTERS]
+    if name == text and name == name.lower():
+        return name
+    return f"{name}-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 
 
 def _at_equal_tokens(base: TrainConfig, batch_size: str | None) -> list[str]:
@@ -169,7 +190,6 @@ def running_order(runs: Iterable[Run]) -> list[Run]:
 
 def _check_they_differ(runs: Iterable[Run]) -> None:
     first: dict[str, Run] = {}
-    folders: dict[str, Run] = {}
     for run in runs:
         told = repr(run.config)
         if told in first:
@@ -178,12 +198,6 @@ def _check_they_differ(runs: Iterable[Run]) -> None:
                 "already; leave one of them out"
             )
         first[told] = run
-        if run.name in folders:
-            raise ValueError(
-                f"{run.label} and {folders[run.name].label} would both get the folder {run.name}: "
-                "vary them in two sweeps, or write one of the values another way"
-            )
-        folders[run.name] = run
 
 
 def _as_flag(field: str) -> str:
@@ -192,22 +206,42 @@ def _as_flag(field: str) -> str:
 
 def _as_words(field: str, value: str) -> list[str]:
     """Flag and value; a switch is a flag alone, a tuple (4+8+16) has a word for each number."""
-    flag = _as_flag(field)
-    if value in ("yes", "no"):
+    flag, kinds = _as_flag(field), _kinds(field)
+    if bool in kinds:
+        if value.lower() not in _SWITCHED:
+            raise ValueError(f"{field} is a switch, whose values are yes and no: got {value!r}")
         section, _, name = flag.rpartition(".")
-        switch = name if value == "yes" else f"no-{name}"
+        switch = name if _SWITCHED[value.lower()] else f"no-{name}"
         return [f"--{section}.{switch}" if section else f"--{switch}"]
+    if type(None) in kinds and value.lower() == "none":
+        return [f"--{flag}", "None"]
     # The + of an exponent, as in 1e+3, is part of its number.
-    words = re.split(r"(?<![eE])\+", value) if _is_tuple(field) else [value]
+    words = re.split(r"(?<![eE])\+", value) if tuple in kinds else [value]
     return [f"--{flag}", *words]
 
 
-def _is_tuple(field: str) -> bool:
-    """Whether a field, by its dotted name, is a tuple, or a tuple or None."""
+_SWITCHED = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+
+
+@functools.cache
+def _kinds(field: str) -> frozenset[Any]:
+    """The types of a field, by its dotted name: {int, Literal} for int | Literal["auto"]."""
     kind: Any = TrainConfig
-    for name in field.split("."):
+    for name in {"data": "data.path"}.get(field, field).split("."):
         kind = get_type_hints(kind)[name]
-    return tuple in (get_origin(kind), *map(get_origin, get_args(kind)))
+    members = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    return frozenset(get_origin(member) or member for member in members)
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """Words that a blank after a comma has parted: ["lr=1,", "2"] -> ["lr=1,2"]."""
+    joined: list[str] = []
+    for word in words:
+        if joined and (joined[-1].endswith(",") or word.startswith(",")) and "=" not in word:
+            joined[-1] += word
+        else:
+            joined.append(word)
+    return joined
 
 
 def _axis(text: str, base: TrainConfig, flags: Sequence[str]) -> tuple[str, list[str]]:
@@ -223,10 +257,11 @@ def _axis(text: str, base: TrainConfig, flags: Sequence[str]) -> tuple[str, list
         if len(hits) != 1:
             raise ValueError(cli.unknown("field", field, known))
         field = hits[0]
+    is_text = field != LR_FACTOR and str in _kinds(field)  # a path may have two dots
     values: list[str] = []
-    for part in listed.split(","):
+    for part in map(str.strip, listed.split(",")):
         first, dots, last = part.partition("..")
-        values += _doubled(field, first, last, flags) if dots else [part]
+        values += _doubled(field, first, last, flags) if dots and not is_text else [part]
     if len(set(values)) < len(values) or "" in values:
         raise ValueError(f"values must be there, each once: got {text!r}")
     return field, values

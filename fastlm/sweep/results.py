@@ -5,12 +5,14 @@ matplotlib loads slowly, so it is imported where it is used.
 
 import itertools
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastlm.runs.found import number as finite_number
+from fastlm.runs.found import read_log, try_read_object
 from fastlm.runs.plot import AXES, same_tokens, save_figure
-from fastlm.runs.record import RunRecord
+from fastlm.runs.run_files import RunFiles
 from fastlm.runs.state import LogEnd, StateName, state_of
 from fastlm.sweep.plan import Run
 
@@ -43,30 +45,51 @@ class Result(NamedTuple):
         return self.first_loss is None or self.val_loss < self.first_loss
 
 
-def read_result(run: Run, folder: Path) -> Result:
+def read_result(run: Run, folder: Path, *, is_over: bool = True) -> Result:
     """The result in a run's folder, which may not exist yet.
 
-    Raises:
-        ValueError: if its log cannot be read.
+    What cannot be read in its log and summary counts as missing.
+
+    Args:
+        is_over: whether no process trains the run.
     """
-    record = RunRecord(folder)
-    rows = record.rows()
-    validations = [r for r in rows if r["kind"] == "eval" and r["val_loss"] is not None]
+    rows = [row for row in read_log(folder).rows if number_in(row, "step") is not None]
+    validations = [r for r in rows if r.get("kind") == "eval" and is_on_curve(r)]
     last = rows[-1] if rows else {}
-    train = [row["tokens_per_second"] for row in rows if row["kind"] == "train"]
-    state = state_of(folder, end=LogEnd.of_rows(rows), is_over=True).name
-    summary = record.summary() if state in ("finished", "stopped") else {}
+    train = [number_in(row, "tokens_per_second") for row in rows if row.get("kind") == "train"]
+    speeds = [speed for speed in train if speed is not None]
+    state = state_of(folder, end=LogEnd.of_rows(rows), is_over=is_over).name
+    summary = try_read_object(RunFiles(folder).summary, []) if state in ENDED else {}
+
+    def reached(name: str) -> float:
+        return number_in(summary, name) or number_in(last, name) or 0.0
+
     return Result(
         run=run,
         state=state,
-        step=summary.get("step", last.get("step", 0)),
-        tokens=summary.get("tokens", last.get("tokens", 0)),
-        seconds=summary.get("elapsed_seconds", last.get("elapsed_seconds", 0.0)),
-        tokens_per_second=statistics.median(train) if train else None,
+        step=int(reached("step")),
+        tokens=int(reached("tokens")),
+        seconds=reached("elapsed_seconds"),
+        tokens_per_second=statistics.median(speeds) if speeds else None,
         first_loss=next((r["val_loss"] for r in validations if r["step"] == 0), None),
-        val_loss=summary.get("val_loss"),
+        val_loss=number_in(summary, "val_loss"),
         curve=same_tokens(validations),
     )
+
+
+ENDED = ("finished", "stopped")
+"""States of runs that have a summary."""
+
+
+def number_in(values: Mapping[str, Any], name: str) -> float | None:
+    """A value as a finite number; None if it is absent or not one."""
+    return finite_number(values.get(name))
+
+
+def is_on_curve(row: Mapping[str, Any]) -> bool:
+    """Whether a row of a validation has all that a curve is drawn of."""
+    names = ("val_loss", "val_tokens", "step", "tokens", "elapsed_seconds")
+    return all(number_in(row, name) is not None for name in names)
 
 
 def table(results: Sequence[Result]) -> str:
@@ -156,6 +179,28 @@ def numeric_field(results: Sequence[Result]) -> str | None:
         and len({result.run.values[field] for result in results}) > 1
     ]
     return "batch_size" if "batch_size" in fields else next(iter(fields), None)
+
+
+def edge_remarks(results: Sequence[Result]) -> list[str]:
+    """Remarks on fields whose best value is the least or greatest that was tried."""
+    means = {key: _mean_loss(group) for key, group in _grouped(results).items()}
+    losses = {key: mean for key, mean in means.items() if mean is not None}
+    if len(losses) < 2:
+        return []
+    best = dict(min(losses, key=lambda key: losses[key])[1])
+    remarks = []
+    for field, value in best.items():
+        tried = {number(result.run.values[field]) for result in results}
+        values = sorted(value for value in tried if value is not None)
+        if len(values) < max(2, len(tried)):  # not a field of numbers that varies
+            continue
+        at = number(value)
+        if at in (values[0], values[-1]):
+            where, further = ("least", "smaller") if at == values[0] else ("greatest", "larger")
+            remarks.append(
+                f"the lowest loss is at {field} {value}, the {where} value: try {further} ones too"
+            )
+    return remarks
 
 
 def _series(results: Sequence[Result], field: str) -> dict[str, list[Result]]:

@@ -53,14 +53,12 @@ def _train_command(
         text_field: field of .jsonl files and column of .parquet files that holds the text.
         overwrite: replace the files of a tokenizer that is in the folder; other files stay.
     """
-    from fastlm.corpus.documents import iter_pieces
+    from fastlm.corpus.text_files import find_texts, is_plain
     from fastlm.files import disk
     from fastlm.files.outputs import check_not_read, is_there
-    from fastlm.files.paths import expand
     from fastlm.tokenizer.folder import own_files
-    from fastlm.tokenizer.pieces import cut_pieces
     from fastlm.tokenizer.tokenizer import Tokenizer
-    from fastlm.tokenizer.training import train_bpe, train_bpe_from_documents
+    from fastlm.tokenizer.training import train_bpe
 
     started = time.perf_counter()
     special_tokens = list(dict.fromkeys(special_token))
@@ -68,11 +66,13 @@ def _train_command(
     if own_files(out) and not overwrite:
         raise is_there(out)
     sample = None if sample_bytes is None else parse_bytes(sample_bytes)
-    files = expand(text, wanted="a file")
-    has_documents = any(path.is_dir() or not _is_plain(path) for path in files)
+    found = find_texts(text, is_any_suffix=True)
+    _print_notes(found.notes())
+    files = found.paths
+    has_documents = not all(map(is_plain, files))
     if has_documents and sample is not None:
         raise ValueError("--sample-bytes reads stripes of plain text files: unpack the texts first")
-    n_text_bytes = sum(path.stat().st_size for path in files if path.is_file())
+    n_text_bytes = sum(path.stat().st_size for path in files)
     n_read_bytes = n_text_bytes
     n_merges = vocab_size - 256 - len(special_tokens)
     check_not_read(own_files(out), [path for path in files if path.is_file()])
@@ -92,29 +92,17 @@ def _train_command(
             else:
                 meter.update("learning merges", n, n_merges, unit="merges")
 
-        if has_documents:
-            pieces = cut_pieces(
-                iter_pieces(files, errors=errors, text_field=text_field), special_tokens
-            )
-            vocab, merges = train_bpe_from_documents(
-                (piece for piece, _ in pieces),
-                vocab_size,
-                special_tokens,
-                n_threads=threads,
-                on_progress=show,
-                max_token_bytes=max_token_bytes,
-            )
-        else:
-            vocab, merges = train_bpe(
-                files,
-                vocab_size,
-                special_tokens,
-                n_threads=threads,
-                errors=errors,
-                on_progress=show,
-                max_token_bytes=max_token_bytes,
-                sample_bytes=sample,
-            )
+        vocab, merges = train_bpe(
+            files,
+            vocab_size,
+            special_tokens,
+            n_threads=threads,
+            errors=errors,
+            on_progress=show,
+            max_token_bytes=max_token_bytes,
+            sample_bytes=sample,
+            text_field=text_field,
+        )
         Tokenizer(vocab, merges, special_tokens).save(out, replace=overwrite, is_locked=True)
     of = "" if n_read_bytes == n_text_bytes else f"a sample of {n_read_bytes:,} bytes of "
     print(
@@ -130,19 +118,25 @@ def _encode_command(
     threads: int | None = None,
     errors: Literal["strict", "replace"] = "strict",
     resume: bool = True,
+    text_field: str = "text",
+    allow_end_of_text: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Write the token ids of a text file, and FILE.bin.json that describes them.
 
     Args:
-        text: UTF-8 text file.
+        text: UTF-8 text file; of a .jsonl file the texts are encoded, each with <|endoftext|> after
+            it.
         tokenizer: folder of the tokenizer, or a tokenizer.json.
         out: file to write: little-endian uint16, or uint32 from 65,537 tokens on.
         threads: threads that encode; all cores when not given.
         errors: strict refuses invalid UTF-8, replace reads it as U+FFFD.
         resume: continue where an interrupted run stopped.
+        text_field: field of a .jsonl file that holds the text.
+        allow_end_of_text: <|endoftext|> in such a field is encoded as one token, not refused.
         overwrite: replace an existing file.
     """
+    from fastlm.corpus.text_files import is_plain, kind_of
     from fastlm.files.outputs import is_there
     from fastlm.files.paths import check_file
     from fastlm.tokenizer.folder import files_of
@@ -155,7 +149,7 @@ def _encode_command(
     if out.exists() and not overwrite:
         raise is_there(out)
     check_encoded(out, [], replace=overwrite)
-    if not _is_plain(text) and ".jsonl" not in text.suffixes[-1:]:
+    if not is_plain(text) and not text.name.lower().endswith(".jsonl"):
         raise ValueError(
             f"{text}: expected a plain text file to encode, got {text.suffix}: unpack it, or use "
             "python -m fastlm.data prepare --tokenizer"
@@ -179,6 +173,8 @@ def _encode_command(
                 n_threads=threads,
                 errors=errors,
                 resume=resume,
+                text_field=text_field,
+                allow_end_of_text=allow_end_of_text,
                 replace=overwrite,
                 on_progress=show,
             )
@@ -188,9 +184,12 @@ def _encode_command(
         print("interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(cli.INTERRUPTED)
     before = f", {n_read_before:,} of them encoded before," if n_read_before else ""
+    size = f" ({n_bytes / max(count, 1):.3f} a token)"
+    if kind_of(text) == "jsonl":  # its bytes are not those of the texts
+        size = ""
     print(
-        f"{out}: {count:,} tokens of {n_bytes:,} bytes{before} "
-        f"({n_bytes / max(count, 1):.3f} a token) in {time.perf_counter() - started:.1f} s"
+        f"{out}: {count:,} tokens of {n_bytes:,} bytes{before}{size} "
+        f"in {time.perf_counter() - started:.1f} s"
     )
 
 
@@ -226,6 +225,7 @@ def _report_command(
     json: Path | None = None,
     md: Path | None = None,
     text_field: str = "text",
+    allow_end_of_text: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Compare tokenizers on texts: compression and speed, beside characters, bytes and words.
@@ -244,12 +244,13 @@ def _report_command(
         json: file to write all figures to; - is standard output, in place of the tables.
         md: file to write the tables to, as Markdown; - is standard output.
         text_field: field of .jsonl files and column of .parquet files that holds the text.
+        allow_end_of_text: <|endoftext|> in such a field or column separates documents.
         overwrite: replace existing files.
     """
+    from fastlm.corpus.text_files import expand_patterns, find_texts, is_plain
     from fastlm.files import disk
     from fastlm.files.json_files import to_json
     from fastlm.files.outputs import check_new_files, is_standard_output
-    from fastlm.files.paths import expand
     from fastlm.tokenizer import comparison
     from fastlm.tokenizer.folder import files_of
 
@@ -257,7 +258,9 @@ def _report_command(
         raise ValueError(f"seconds must be a number of seconds: got {seconds}")
     outs = {flag: out for flag, out in (("--json", json), ("--md", md)) if out is not None}
     tokenizers = [path for group in tokenizer for path in group]
-    text = tuple(expand(text, wanted="a file"))
+    if text:
+        _print_notes(find_texts(text, is_any_suffix=True).notes())
+    text = tuple(expand_patterns(text, is_any_suffix=True))
     for out in outs.values():
         if not out.parent.is_dir():
             raise FileNotFoundError(f"expected a folder {out.parent} to write in: make it first")
@@ -267,7 +270,7 @@ def _report_command(
     sizes = {
         name: path.stat().st_size
         for name, path in comparison.name_paths(text)
-        if path.is_file() and path.suffix == ".txt"
+        if path.is_file() and is_plain(path)
     }
     with _warnings_as_lines(), Meter() as meter:
 
@@ -283,6 +286,7 @@ def _report_command(
             min_seconds=seconds,
             errors=errors,
             text_field=text_field,
+            allow_end_of_text=allow_end_of_text,
             on_progress=show,
         )
     if not any(map(is_standard_output, outs.values())):
@@ -295,11 +299,9 @@ def _report_command(
         disk.write_file(md, raw, replace=overwrite, to_stream=True)
 
 
-def _is_plain(path: Path) -> bool:
-    """Whether a file is plain text: a .txt file, or one without a suffix of another format."""
-    from fastlm.corpus.documents import KNOWN_SUFFIXES
-
-    return path.suffix == ".txt" or not path.name.endswith(KNOWN_SUFFIXES)
+def _print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(note, file=sys.stderr)
 
 
 def parse_bytes(text: str) -> int:

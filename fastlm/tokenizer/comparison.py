@@ -105,6 +105,7 @@ def make_report(
     min_seconds: float = 1.0,
     errors: Errors = "strict",
     text_field: str = "text",
+    allow_end_of_text: bool = False,
     on_progress: Progress | None = None,
 ) -> Report:
     """Measure every text with every tokenizer; a path that is given twice counts once.
@@ -134,6 +135,7 @@ def make_report(
             min_seconds=min_seconds,
             errors=errors,
             text_field=text_field,
+            allow_end_of_text=allow_end_of_text,
             on_progress=on_progress,
         )
         for name, path in name_paths(texts)

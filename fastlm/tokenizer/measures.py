@@ -18,6 +18,7 @@ import numpy as np
 
 from fastlm.cli.progress import Progress
 from fastlm.corpus.documents import Errors, iter_pieces
+from fastlm.corpus.text_files import kind_of
 from fastlm.files.compression import read_blocks
 from fastlm.files.paths import check_file
 from fastlm.files.utf8 import check_errors
@@ -169,7 +170,12 @@ def overlaps(tokenizers: Mapping[str, Tokenizer]) -> list[Overlap]:
 
 
 def utf8_blocks(
-    path: Path, special_tokens: Sequence[str], errors: Errors, text_field: str = "text"
+    path: Path,
+    special_tokens: Sequence[str],
+    errors: Errors,
+    text_field: str = "text",
+    *,
+    allow_end_of_text: bool = False,
 ) -> Iterator[bytes]:
     """Read a text in UTF-8 blocks of about BLOCK_BYTES that can be tokenized independently.
 
@@ -179,13 +185,16 @@ def utf8_blocks(
     Args:
         special_tokens: no block ends inside of one.
         text_field: field or column that holds the text, as in iter_documents.
+        allow_end_of_text: as in iter_documents.
     Raises:
         FileNotFoundError, ValueError: with the file and the byte that is not UTF-8.
     """
     check_errors(errors)
     chunks: Iterator[bytes]
-    if path.is_dir() or {".jsonl", ".parquet"} & set(path.suffixes[-2:]):
-        pieces = iter_pieces(path, errors=errors, text_field=text_field)
+    if path.is_dir() or kind_of(path) in ("jsonl", "parquet"):
+        pieces = iter_pieces(
+            path, errors=errors, text_field=text_field, allow_end_of_text=allow_end_of_text
+        )
         chunks = ((text + END_OF_TEXT if is_end else text).encode() for text, is_end in pieces)
     else:
         check_file(path)
@@ -330,6 +339,7 @@ def measure_text(
     min_seconds: float = 1.0,
     errors: Errors = "strict",
     text_field: str = "text",
+    allow_end_of_text: bool = False,
     on_progress: Progress | None = None,
 ) -> TextMeasures:
     """Measure each tokenizer on a text, and characters, bytes and words (BASELINES).
@@ -358,7 +368,10 @@ def measure_text(
     documents = FirstDocuments(n_documents)
     held: list[bytes] = []
     n_bytes = n_late_bytes = n_document_bytes = 0
-    for block in utf8_blocks(path, sorted(special), errors, text_field):
+    blocks = utf8_blocks(
+        path, sorted(special), errors, text_field, allow_end_of_text=allow_end_of_text
+    )
+    for block in blocks:
         for maker, cutter in whole.items():
             passed = _timed(cutter, [block], f"{maker} on {name}, from byte {n_bytes:,} on")
             seconds[maker] += passed

@@ -1,5 +1,6 @@
 """Text files read in blocks, as a whole or as a sample."""
 
+import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -7,12 +8,16 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from fastlm.corpus.documents import END_OF_TEXT, iter_json_texts
+from fastlm.corpus.text_files import kind_of
+from fastlm.files.compression import compression_of
 from fastlm.files.paths import StrPath, check_file
 from fastlm.files.utf8 import check_errors
-from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, Block, first_cut, last_cut
+from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, Block, Loadable, first_cut, last_cut
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 
 STRIPE_BYTES = 1 << 20  # greatest size of a stripe of a sample
+_READ_BYTES = 1 << 20
 _TAIL_BYTES = 1 << 13  # a cut is looked for in the last bytes of a block first
 
 
@@ -35,6 +40,74 @@ class FileBlock(NamedTuple):
         if self.errors == "replace":
             text = text.decode("utf-8", errors="replace").encode()
         return Block(text, np.array([0, len(text)], np.int64), str(self.path), self.begin)
+
+
+class JsonTexts(NamedTuple):
+    """How the texts of a .jsonl file are read."""
+
+    field: str = "text"
+    allow_end_of_text: bool = False
+
+
+JSON_TEXTS = JsonTexts()
+
+
+def file_blocks(
+    path: StrPath,
+    special_tokens: Sequence[str],
+    errors: str,
+    *,
+    begin: int = 0,
+    json: JsonTexts = JSON_TEXTS,
+) -> Iterator[Loadable]:
+    """Cut a file into blocks that can be tokenized independently.
+
+    The blocks are those of the whole file, or, of a .jsonl file, those of the texts of its lines,
+    each with <|endoftext|> after it.
+
+    Args:
+        begin: byte to begin at: 0, or where a block of an earlier call ended.
+    Raises:
+        FileNotFoundError, ValueError: if the file cannot be read, or a .jsonl file's texts cannot
+            be told apart because <|endoftext|> is no special token.
+    """
+    if kind_of(path) != "jsonl" or compression_of(path) is not None:
+        special = [token.encode() for token in special_tokens]
+        return text_file_blocks(path, special, errors, begin=begin)
+    check_file(path)
+    if END_OF_TEXT not in special_tokens:
+        raise ValueError(
+            f"{path}: each text of a .jsonl file ends with {END_OF_TEXT}, which is no special "
+            "token of this tokenizer; train one that has it, or write the texts to a .txt file"
+        )
+    return _json_blocks(Path(path), errors, begin, json)
+
+
+def _json_blocks(path: Path, errors: str, begin: int, json: JsonTexts) -> Iterator[Block]:
+    """Join the texts of whole lines into blocks of about BLOCK_BYTES; offset is a line's start."""
+    check_errors(errors)
+    n_bytes = n_lines = 0
+    held: list[bytes] = []
+    with open(path, "rb") as file:
+        while before := file.read(min(_READ_BYTES, begin - file.tell())):
+            n_lines += before.count(b"\n")
+        texts = iter_json_texts(
+            path,
+            iter(functools.partial(file.read, _READ_BYTES), b""),
+            errors="replace" if errors == "replace" else "strict",
+            text_field=json.field,
+            allow_end_of_text=json.allow_end_of_text,
+            offset=begin,
+            n_lines=n_lines,
+        )
+        for text, end in texts:
+            held.append(f"{text}{END_OF_TEXT}".encode())
+            n_bytes += len(held[-1])
+            if n_bytes >= BLOCK_BYTES:
+                yield Block(b"".join(held), np.array([0, n_bytes], np.int64), str(path), begin)
+                held, n_bytes, begin = [], 0, end
+    if held:
+        yield Block(b"".join(held), np.array([0, n_bytes], np.int64), str(path), begin)
 
 
 def text_file_blocks(

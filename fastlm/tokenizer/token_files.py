@@ -16,15 +16,16 @@ import numpy as np
 from jaxtyping import UInt
 
 from fastlm.cli.progress import Progress
+from fastlm.corpus.text_files import kind_of
 from fastlm.files import disk, resumed
 from fastlm.files.json_files import read_object_or_empty, to_json
 from fastlm.files.notes import End, NoteTimes, write_noted
 from fastlm.files.outputs import check_not_read
-from fastlm.files.paths import check_file, identify
+from fastlm.files.paths import check_file, check_unchanged, identify
 from fastlm.files.tokens import TokenWriter, Written, facts_path_of
 from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import Loadable, resolve_threads
-from fastlm.tokenizer.text_blocks import text_file_blocks
+from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
 
 _NOTED = ("tokenizer_hash", "text", "errors")
 _HAS_FACTS = "has_facts"  # key of the note once FILE.bin.json belongs to the part
@@ -54,6 +55,7 @@ def encode_text_file(
     n_threads: int | None,
     errors: str,
     resume: bool,
+    json: JsonTexts,
     replace: bool,
     on_progress: Progress | None,
 ) -> int:
@@ -64,6 +66,7 @@ def encode_text_file(
     check_encoded(out, [path], replace=replace)
     text = identify(path)
     made_of = {"tokenizer_hash": tokenizer.hash, "text": text, "errors": errors}
+    made_of |= {"json": list(json)} if kind_of(path) == "jsonl" else {}
     with resumed.resumed_file(out, made_of=made_of, replace=replace) as part:
         _remove_early_facts(part, out)
         disk.check_new_file(facts_path_of(out), replace=replace)
@@ -73,12 +76,11 @@ def encode_text_file(
             begun = 0, TokenWriter(part.part, dtype=tokenizer.dtype.name)
         begin, writer = begun
         with contextlib.closing(writer):
-            _encode(path, begin, writer, part, made_of, tokenizer, n_threads, on_progress)
-            if identify(path) != text:
-                raise ValueError(
-                    f"{path} must stay as it is while it is encoded: it has changed; encode it "
-                    "again when nothing writes to it"
-                )
+            blocks = file_blocks(
+                path, list(tokenizer.special_tokens), errors, begin=begin, json=json
+            )
+            _encode(blocks, begin, writer, part, made_of, tokenizer, n_threads, on_progress)
+            check_unchanged(path, text)
             facts = writer.finish()
         del facts["file"]  # the file may be renamed later, together with its facts
         facts |= {"vocab_size": tokenizer.vocab_size, "tokenizer_hash": tokenizer.hash}
@@ -120,7 +122,7 @@ def check_encoded(out: Path, inputs: Iterable[Path], *, replace: bool) -> None:
 
 
 def _encode(
-    path: Path,
+    blocks: Iterable[Loadable],
     begin: int,
     writer: TokenWriter,
     part: resumed.ResumedFile,
@@ -131,8 +133,6 @@ def _encode(
 ) -> None:
     """Append the ids of a text, beginning at byte begin."""
     ends: deque[End] = deque()
-    special = [token.encode() for token in tokenizer.special_tokens]
-    blocks = text_file_blocks(path, special, made_of["errors"], begin=begin)
     noted = _note_ends(blocks, made_of["text"][0], ends)
     done: dict[str, Any] = {}
 
@@ -180,6 +180,8 @@ def _go_on(
             unlike = "is of another tokenizer"
         elif note["text"] != made_of["text"]:
             unlike = "is of another text, or the text has changed"
+        elif note.get("json") != made_of.get("json"):
+            unlike = "was read as another kind of text"
         elif not same_errors:
             unlike = f"was read with errors={note['errors']}"
         else:

@@ -36,7 +36,7 @@ from fastlm.tokenizer.folder import read_tokenizer, read_vocab_and_merges, write
 from fastlm.tokenizer.offsets import decode_strictly, token_spans
 from fastlm.tokenizer.special_tokens import Choice, SpecialUse, choose_special, refuse_special
 from fastlm.tokenizer.tables import Tables, hash_tables, make_tables
-from fastlm.tokenizer.text_blocks import text_file_blocks
+from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
 from fastlm.tokenizer.token_files import encode_text_file
 from fastlm.tokenizer.training import train_bpe as train_bpe
 from fastlm.tokenizer.training import train_bpe_from_documents as train_bpe_from_documents
@@ -355,11 +355,13 @@ class Tokenizer:
     ) -> Iterator[UInt[np.ndarray, " n_tokens"]]:
         """Encode a UTF-8 text file, in order, to arrays that each cover a block of it.
 
+        Of a .jsonl file, the fields "text" are encoded, with <|endoftext|> after each.
+
         Args:
             errors: "strict" refuses invalid UTF-8, "replace" reads it as U+FFFD.
         """
-        special = [token.encode() for token in self.special_tokens]
-        return self.encode_blocks(text_file_blocks(path, special, errors), n_threads=n_threads)
+        blocks = file_blocks(path, list(self.special_tokens), errors)
+        return self.encode_blocks(blocks, n_threads=n_threads)
 
     def encode_file(
         self,
@@ -369,6 +371,8 @@ class Tokenizer:
         n_threads: int | None = None,
         errors: str = "strict",
         resume: bool = True,
+        text_field: str = "text",
+        allow_end_of_text: bool = False,
         replace: bool = False,
         on_progress: Progress | None = None,
     ) -> int:
@@ -377,10 +381,15 @@ class Tokenizer:
         out exists only when it is complete: until then the ids are in out.part, and the same call
         continues from there. Ids are little-endian self.dtype.
 
+        Of a .jsonl file, the texts of its lines are encoded, with <|endoftext|> after each: the
+        n-th of them ends the text of the n-th line that is not empty.
+
         Args:
             n_threads: None uses all cores.
             errors: "strict" refuses invalid UTF-8, "replace" reads it as U+FFFD.
             resume: False starts from the beginning.
+            text_field: field of a .jsonl file that holds the text.
+            allow_end_of_text: <|endoftext|> in such a text is not refused, but gets its id.
             replace: replace an existing out, and out.json.
             on_progress: called with ("bytes", number read so far), first with the number that an
                 earlier call has read.
@@ -400,6 +409,7 @@ class Tokenizer:
             n_threads=n_threads,
             errors=errors,
             resume=resume,
+            json=JsonTexts(text_field, allow_end_of_text),
             replace=replace,
             on_progress=on_progress,
         )

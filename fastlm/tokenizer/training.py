@@ -4,10 +4,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from fastlm.cli.progress import Progress
-from fastlm.files.paths import StrPath, check_file
+from fastlm.corpus.documents import Errors, iter_pieces
+from fastlm.corpus.text_files import is_plain
+from fastlm.files.paths import StrPath, check_file, check_unchanged, identify
 from fastlm.files.utf8 import to_utf8
 from fastlm.tokenizer.bpe.blocks import Loadable, document_blocks
 from fastlm.tokenizer.bpe.learn import Merges, Vocab, learn_vocabulary
+from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.special_tokens import check_special
 from fastlm.tokenizer.text_blocks import sample_stripes, stripe_blocks, text_file_blocks
 
@@ -18,14 +21,16 @@ def train_bpe(
     special_tokens: Sequence[str],
     *,
     n_threads: int | None = None,
-    errors: str = "strict",
+    errors: Errors = "strict",
     on_progress: Progress | None = None,
     max_token_bytes: int | None = None,
     sample_bytes: int | None = None,
+    text_field: str = "text",
 ) -> tuple[Vocab, Merges]:
     """Learn a vocabulary from UTF-8 text files: 256 bytes, merges, special tokens.
 
-    Memory grows with the number of distinct words, not with the files.
+    Memory grows with the number of distinct words, not with the files. Of .jsonl, .parquet and
+    compressed files the documents are read; then no merge crosses two of them.
 
     Args:
         input_path: one file or several.
@@ -37,10 +42,11 @@ def train_bpe(
         max_token_bytes: greatest length of a learned token; None sets no limit.
         sample_bytes: size of the sample to read if the files hold more: evenly spaced stripes of up
             to 1 MiB, from each file in proportion to its size; None reads all.
+        text_field: field of .jsonl files and column of .parquet files that holds the text.
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if vocab_size is too small for the bytes and the special tokens, or the files
-            hold no text or are not UTF-8.
+            hold no text, are not UTF-8 or change while they are read.
     """
     paths = [input_path] if isinstance(input_path, (str, os.PathLike)) else list(input_path)
     special_bytes = _check_training(vocab_size, special_tokens, max_token_bytes)
@@ -50,7 +56,21 @@ def train_bpe(
         check_file(path)
     if sample_bytes is not None and sample_bytes < 1:
         raise ValueError(f"sample_bytes must be at least 1: got {sample_bytes}")
+    if not all(map(is_plain, paths)):
+        if sample_bytes is not None:
+            raise ValueError("a sample is of stripes of plain text files: unpack the texts first")
+        # <|endoftext|> in a text separates words as well as it separates documents.
+        pieces = iter_pieces(paths, errors=errors, text_field=text_field, allow_end_of_text=True)
+        return train_bpe_from_documents(
+            (text for text, _ in cut_pieces(pieces, special_tokens)),
+            vocab_size,
+            special_tokens,
+            n_threads=n_threads,
+            on_progress=on_progress,
+            max_token_bytes=max_token_bytes,
+        )
     source = ", ".join(map(str, paths))
+    seen = [identify(path) for path in paths]
     blocks: Iterator[Loadable]
     if sample_bytes is None or sum(os.stat(path).st_size for path in paths) <= sample_bytes:
         blocks = (
@@ -62,7 +82,7 @@ def train_bpe(
         source = f"a sample of {sample_bytes} bytes of {source}"
         if on_progress is not None:
             on_progress("total", sum(stripe.end - stripe.begin for stripe in stripes))
-    return learn_vocabulary(
+    learned = learn_vocabulary(
         blocks,
         vocab_size,
         special_bytes,
@@ -71,6 +91,9 @@ def train_bpe(
         source=source,
         max_token_bytes=max_token_bytes,
     )
+    for path, before in zip(paths, seen, strict=True):
+        check_unchanged(path, before)
+    return learned
 
 
 def train_bpe_from_documents(

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from fastlm import cli
-from fastlm.config import TrainConfig
+from fastlm.config import PathText, TrainConfig
 from fastlm.config.recipes import load_recipe
 from fastlm.files import disk
+from fastlm.files.step_folders import is_checkpoint
+from fastlm.runs.given import check_new_run, check_prepared, check_run, run_of
 from fastlm.runs.record import RunRecord
-from fastlm.runs.run_files import RunFiles
 from fastlm.train import signals
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class TrainArguments:
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     out: Path | None = None
     """folder of the run; none: out/RECIPE-N"""
-    resume: str | None = None
+    resume: PathText | None = None
     """auto: resume the run in --out if it has a checkpoint; otherwise the folder of a run, or of
     one of its checkpoints, to resume from"""
     profile: bool = False
@@ -58,15 +59,17 @@ def _starting_point(argv: Sequence[str]) -> TrainArguments:
     out, resume, recipe = (_flag(argv, name) for name in ("out", "resume", "recipe"))
     folder = Path(out) if out else None
     if resume not in (None, "", "auto"):
-        folder = _run_of(Path(str(resume)))
+        folder = run_of(Path(str(resume)))
+        check_run(folder, is_saved=False)
     if resume and resume != "auto" and folder is not None:
         config = RunRecord(folder).config()  # a named run must exist
     elif resume and folder is not None and RunRecord(folder).exists:
         config = RunRecord(folder).config()
     else:
-        config = load_recipe(recipe or "stories")
+        config = load_recipe("stories" if recipe is None else recipe)
         if start := _flag(argv, "init-from") or _flag(argv, "init_from"):
-            network = RunRecord(_run_of(Path(start))).config().model
+            check_run(Path(start))
+            network = RunRecord(run_of(Path(start))).config().model
             config = dataclasses.replace(config, model=network)
     if recipe and recipe != config.recipe:
         raise ValueError(
@@ -79,16 +82,6 @@ def _starting_point(argv: Sequence[str]) -> TrainArguments:
     # A placeholder keeps the configuration valid until the flag's own value takes its place.
     cleared: dict[str, Any] = {b: (1 if b in given else None) for b in budgets} if given else {}
     return TrainArguments(dataclasses.replace(config, **cleared), folder)
-
-
-def _run_of(path: Path) -> Path:
-    """The folder of a run, from that folder or the folder of one of its checkpoints."""
-    from fastlm.checkpoint import is_checkpoint
-
-    run = path.parent.parent
-    if is_checkpoint(path) and path.parent.absolute() == RunFiles(run.absolute()).checkpoints:
-        return run
-    return path
 
 
 def _next_run_folder(recipe: str) -> contextlib.AbstractContextManager[Path]:
@@ -109,6 +102,18 @@ def _story_data(config: TrainConfig) -> Path:
     size = config.data.vocab_size
     # Replacing is safe when the stories were generated again: nobody's own data are there.
     return prepare(corpus, folder, vocab_size=size, replace=True, say=say)
+
+
+def _vocab_size(config: TrainConfig) -> int:
+    """The vocabulary size of the data, which are checked, or of the stories to come."""
+    from fastlm.data.prepared import open_prepared
+    from fastlm.data.windows import check_length
+
+    if not config.data.path:
+        return config.data.vocab_size
+    data = open_prepared(config.data.path)
+    check_length(len(data.train.tokens), config.model.context_length)
+    return data.vocab_size
 
 
 def configuration(argv: Sequence[str]) -> TrainConfig:
@@ -134,12 +139,16 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     argv = list(sys.argv[1:] if argv is None else argv)
     started = time.perf_counter() if started is None else started
     arguments = _parsed(argv)
+    if arguments.config.data.path:
+        check_prepared(Path(arguments.config.data.path))
+    if arguments.out is not None and arguments.resume is None:
+        check_new_run(arguments.out)
     # Slow imports come after the flags are parsed.
-    from fastlm.checkpoint import is_checkpoint
     from fastlm.data.prepared import open_prepared
     from fastlm.devices.hardware import configure_cuda
     from fastlm.devices.ranks import LostProcess, joined
     from fastlm.train.assemble import set_up
+    from fastlm.train.foresight import warn_of_cpu
     from fastlm.train.profiling import profile_run
     from fastlm.train.run import new_run, say
 
@@ -149,7 +158,7 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     resume: bool | Path = arguments.resume is not None
     if arguments.resume not in (None, "auto"):
         named = Path(str(arguments.resume))
-        if _run_of(named) != arguments.out:
+        if run_of(named) != arguments.out:
             raise ValueError(
                 f"--resume {named} continues in its own folder: leave out --out {arguments.out}"
             )
@@ -161,6 +170,9 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
         with joined(config.parallel, setup.device) as ranks, contextlib.ExitStack() as at_end:
             if config.parallel != "auto" and ranks.size == 1:
                 say(f"note: --parallel {config.parallel} needs torchrun: this is one process")
+            warning = warn_of_cpu(config, setup.device, vocab_size=_vocab_size(config))
+            if warning and ranks.is_first:
+                say(f"warning: {warning}")
             if not config.data.path:
                 began = time.perf_counter()
                 path = ranks.of_first(str(_story_data(config)) if ranks.is_first else "")

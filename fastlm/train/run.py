@@ -14,6 +14,7 @@ from pathlib import Path
 from fastlm.accounting import count_parameters
 from fastlm.checkpoint import SavedRun, read_newest, read_run_checkpoint, set_aside, step_folder
 from fastlm.checkpoint.saver import SaveFailed, Saver
+from fastlm.cli import command_line
 from fastlm.cli.console import StatusLine
 from fastlm.config import TrainConfig
 from fastlm.data.prepared import PreparedData, check_tokenizer, open_prepared
@@ -23,10 +24,10 @@ from fastlm.devices.ranks import Ranks
 from fastlm.files import disk
 from fastlm.generate.sampling import generate_text
 from fastlm.pretrained import load_pretrained, read_start
+from fastlm.runs.given import check_new_run
 from fastlm.runs.plot import plot_curves
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles
-from fastlm.runs.state import state_of
 from fastlm.train import signals
 from fastlm.train.assemble import Setup, set_up
 from fastlm.train.budget import Budget, Clock
@@ -275,15 +276,8 @@ def _own_folder(record: RunRecord, ranks: Ranks, *, resume: bool) -> Iterator[No
         if ranks.is_first:
             try:
                 held.enter_context(disk.locked(record.folder))
-                if record.exists and not resume:
-                    state = state_of(record.folder)
-                    goes_on = (
-                        "" if state.name == "imported" else ", or --resume auto to continue it"
-                    )
-                    raise FileExistsError(
-                        f"{record.folder} already holds a run, which is {state.name}: give "
-                        f"another --out{goes_on}"
-                    )
+                if not resume:
+                    check_new_run(record.folder)
             except OSError as refused:
                 error = refused
         if (told := ranks.of_first(error)) is not None:
@@ -426,11 +420,12 @@ def sample(run: Path, stop: signals.StopRequest, max_tokens: int = 300) -> str:
 
 
 def _next_commands(run: Path, config: TrainConfig) -> str:
+    train = ("--data", config.data.path, "--time-budget", "10m", "--compile")
     return "\n".join(
         [
             f"curve: {RunFiles(run).curve}   log: {RunFiles(run).log}   next:",
-            f'  python -m fastlm.generate {run} --prompt "Once upon a time"',
-            f"  python -m fastlm.evaluate {run}",
-            f"  python -m fastlm.train --data {config.data.path} --time-budget 10m --compile",
+            "  " + command_line("generate", run, "--prompt", "Once upon a time"),
+            "  " + command_line("evaluate", run),
+            "  " + command_line("train", *train),
         ]
     )

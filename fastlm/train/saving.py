@@ -7,6 +7,7 @@ from typing import Any
 from fastlm.accounting import step_memory
 from fastlm.checkpoint import SavedRun, check_same_data, continued, take_snapshot
 from fastlm.checkpoint.saver import SaveFailed, Saver
+from fastlm.cli import pasted
 from fastlm.config import TrainConfig
 from fastlm.train.budget import Clock
 from fastlm.train.trainer import Trainer
@@ -49,7 +50,11 @@ class Saving:
         """
         trainer, began = self.trainer, time.perf_counter()
         assert not trainer.guard.unread, "an unread step may not be finite"
-        about = {"config": dataclasses.asdict(trainer.config), **self._hashes}
+        about = {
+            "config": dataclasses.asdict(trainer.config),
+            **self._hashes,
+            "val_hash": trainer.data.val.hash,
+        }
         if trainer.ranks.is_first or trainer.ranks.is_fsdp:
             snapshot = take_snapshot(
                 trainer.step,
@@ -81,7 +86,7 @@ class Saving:
             run = self.saver.folder.parent
             raise SaveFailed(
                 f"the last checkpoint could not be saved: {self.saver.failure}; make room and "
-                f"continue with --resume {run}"
+                f"continue with {pasted('--resume', run)}"
             )
 
     def resume(self, saved: SavedRun) -> TrainConfig:
@@ -94,7 +99,7 @@ class Saving:
         if not saved.optimizers:
             raise ValueError(
                 f"{run} has weights and no optimizer to go on with: begin a new run with "
-                f"--init-from {run}"
+                + pasted("--init-from", run)
             )
         check_same_data(saved, self._hashes, str(self.trainer.data.folder))
         config = continued(self.trainer.config, saved)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from fastlm.accounting import GPT2, training_flops_per_token, training_memory
+from fastlm.accounting import GPT2, largest_batch, training_flops_per_token, training_memory
 from fastlm.accounting.__main__ import main
 from fastlm.config.recipes import load_recipe
 from fastlm.runs.record import RunRecord, write_json
@@ -125,6 +125,15 @@ def test_a_run_may_stand_in_place_of_a_recipe(tmp_path, capsys):
         (["baseline", "--chip", "H101"], "unknown chip 'H101'; did you mean H100"),
         (["baseline", "--tokens", "0"], "tokens must be above 0: got 0"),
         (["gpt3-xl"], "did you mean gpt2-xl"),
+        (["baseline", "--memory", "inf"], "memory must be above 0 and finite: got inf"),
+        (["baseline", "--memory", "nan"], "memory must be above 0: got nan"),
+        (["baseline", "--tokens", "inf"], "tokens must be above 0 and finite: got inf"),
+        (["baseline", "--tokens", "nan"], "tokens must be above 0: got nan"),
+        (
+            ["baseline", "--mfu", "nan"],
+            "mfu is a share of the peak, above 0 and at most 1: got nan",
+        ),
+        (["baseline", "--seconds", "inf"], "expected a duration such as"),
         (["baseline", "--mfu", "45"], "mfu is a share of the peak, above 0 and at most 1: got 45"),
     ],
 )
@@ -138,3 +147,32 @@ def test_an_unfinished_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="run is stopped, not finished"):
         main(["tiny", "--seconds", "1", "--runs", str(tmp_path / "run")])
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["val_loss"] is None
+
+
+def test_chips_are_found_in_any_case(capsys):
+    texts = [printed(capsys, "tiny", "--chip", chip) for chip in ("B200", "b200", "rtx 4090")]
+    assert texts[0] == texts[1]
+    assert row(texts[2], "RTX 4090")[1] == "165.2 TFLOP/s"
+
+
+def test_the_largest_batch_of_endless_memory_is_refused():
+    for n_bytes in (float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="finite number of bytes"):
+            largest_batch(lambda n: n, n_bytes)
+
+
+@pytest.mark.parametrize(
+    ("summary", "message"),
+    [
+        ({"tokens": 0, "val_loss": 3.0}, "was trained on no tokens: leave it out"),
+        ({"tokens": -5, "val_loss": 3.0}, "was trained on no tokens: leave it out"),
+        ({"tokens": None, "val_loss": 3.0}, "has no number of tokens and validation loss"),
+        ({"tokens": 5, "val_loss": "low"}, "has no number of tokens and validation loss"),
+        ({"tokens": [5], "val_loss": float("nan")}, "has no number of tokens and validation loss"),
+    ],
+)
+def test_a_run_without_figures_is_refused(summary, message, tmp_path):
+    record_run(tmp_path / "run", 1000, 3.0)
+    (tmp_path / "run/summary.json").write_text(json.dumps({"finished": True} | summary))
+    with pytest.raises(ValueError, match=message):
+        main(["tiny", "--seconds", "1", "--runs", str(tmp_path / "run")])

@@ -21,7 +21,8 @@ from fastlm.corpus import generated, make_stories
 from fastlm.corpus.__main__ import main
 from fastlm.corpus.documents import iter_documents
 from fastlm.corpus.stories import generate_stories
-from fastlm.data.splits import find_splits
+from fastlm.corpus.text_files import find_texts
+from fastlm.data.splits import split_by_names
 from fastlm.files import disk
 
 SEPARATOR = "<|endoftext|>"
@@ -149,6 +150,61 @@ def test_bad_lines_of_jsonl_are_named(tmp_path: Path, line: str, message: str) -
         documents(path)
 
 
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ('{"text": "x", "id": ' + "1" * 5000 + "}", "x"),
+        ('{"text": "x", "id": [-' + "9" * 9000 + ", 1e99999, NaN]}", "x"),
+        ('{"id": {"text": 1}, "text": "y"}', "y"),
+    ],
+)
+def test_values_beside_the_text_may_be_anything(tmp_path: Path, line: str, text: str) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "good"}\n' + line)
+    assert documents(tmp_path / "a.jsonl") == ["good", text]
+
+
+@pytest.mark.parametrize(
+    "deep", ["[" * 99_999 + "]" * 99_999, '{"a":' * 99_999 + "1" + "}" * 99_999]
+)
+@pytest.mark.parametrize("digits", ["1", "1" * 5000])
+def test_a_line_that_is_nested_too_deeply_is_named(tmp_path: Path, deep: str, digits: str) -> None:
+    line = f'{{"text": "x", "id": {digits}, "tree": {deep}}}'
+    (tmp_path / "a.jsonl").write_text('{"text": "good"}\n' + line)
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 2: .* nested too deeply to be read"):
+        documents(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize("packed", PACK)
+@pytest.mark.parametrize("first", ["", "\n", '{"text": "zero"}\n'])
+def test_a_byte_order_mark_before_the_first_line_is_no_json(
+    tmp_path: Path, packed: str, first: str
+) -> None:
+    path = tmp_path / f"a.jsonl{packed}"
+    path.write_bytes(PACK[packed](b"\xef\xbb\xbf" + f'{first}{{"text": "one"}}'.encode()))
+    assert documents(path, block_bytes=2) == [*(["zero"] if "zero" in first else []), "one"]
+    path.write_bytes(PACK[packed](b'{"text": "one"}\n\xef\xbb\xbf{"text": "two"}'))
+    with pytest.raises(ValueError, match=r"line 2: expected a JSON object, got broken JSON"):
+        documents(path)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_an_end_of_text_inside_a_text_is_refused_or_ends_a_document(
+    tmp_path: Path, kind: str
+) -> None:
+    rows = ["one", f"two{SEPARATOR}three", f"{SEPARATOR} four{SEPARATOR}"]
+    path = tmp_path / f"a.{kind}"
+    if kind == "jsonl":
+        path.write_text("\n".join(json.dumps({"body": row}) for row in rows))
+    else:
+        pyarrow = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table({"body": rows}), path)
+    unit = {"jsonl": "line 2: the field", "parquet": "row 2: the column"}[kind]
+    with pytest.raises(ValueError, match=rf"a\.{kind}, {unit} 'body' has <.*--allow-end-of-text"):
+        documents(path, text_field="body")
+    allowed = documents(path, text_field="body", allow_end_of_text=True)
+    assert allowed == ["one", "two", "three", " four"]
+
+
 def test_lone_surrogates_are_replaced_on_wish(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(r'{"text": "a\ud800b\ud83e\udd8a"}')
@@ -193,36 +249,6 @@ def test_documents_of_real_text_are_those_of_split(text_dir: Path) -> None:
     assert documents(path, block_bytes=4099) == [p for p in text.split(SEPARATOR) if p.strip()]
 
 
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (["train.txt", "valid.txt"], ("train.txt", "valid.txt")),
-        (["owt_train.txt.gz", "owt_valid.txt.gz"], ("owt_train.txt.gz", "owt_valid.txt.gz")),
-        (["V2-GPT4-train.txt", "V2-GPT4-val.txt"], ("V2-GPT4-train.txt", "V2-GPT4-val.txt")),
-        (["Training.jsonl", "validation.jsonl"], ("Training.jsonl", "validation.jsonl")),
-        (["train.txt", "val.txt", "interval.txt", "constraint.txt"], ("train.txt", "val.txt")),
-        (["train.txt", "valid.txt.part"], None),
-        (["train.txt"], None),
-        (["carnival.txt", "restraint.txt"], None),
-    ],
-)
-def test_splits_are_found_by_words_in_names(
-    tmp_path: Path, names: list[str], expected: tuple[str, str] | None
-) -> None:
-    for name in names:
-        (tmp_path / name).touch()
-    found = find_splits(tmp_path)
-    assert (found and tuple(path.name for path in found)) == expected
-
-
-def test_unclear_splits_are_an_error_and_files_have_none(tmp_path: Path) -> None:
-    for name in ("train.txt", "train.txt.gz", "val.txt"):
-        (tmp_path / name).touch()
-    assert find_splits(tmp_path / "train.txt") is None
-    with pytest.raises(ValueError, match=r"one validation file, got train.txt and train.txt.gz;"):
-        find_splits(tmp_path)
-
-
 def test_stories_files_hold_disjoint_stories_of_the_asked_size(tmp_path: Path) -> None:
     out = make_stories(tmp_path / "new" / "stories", seed=3, n_bytes=60_000, valid_bytes=20_000)
     card = json.loads((out / "corpus.json").read_text())
@@ -240,7 +266,8 @@ def test_stories_files_hold_disjoint_stories_of_the_asked_size(tmp_path: Path) -
         }
     assert seen["train.txt"] == list(generate_stories(3, 60_000))
     assert not set(seen["train.txt"]) & set(seen["valid.txt"])
-    assert find_splits(out) == (out / "train.txt", out / "valid.txt")
+    split = split_by_names(find_texts([out]).files)
+    assert split == ([out / "train.txt"], [out / "valid.txt"], [], [])
     assert sorted(path.name for path in out.iterdir()) == ["corpus.json", "train.txt", "valid.txt"]
 
 

@@ -18,11 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastlm.cli import run
-from fastlm.corpus.documents import expand_texts, iter_documents, iter_pieces, text_files
+from fastlm.corpus.documents import iter_documents, iter_pieces
 from fastlm.corpus.stories import generate_stories
+from fastlm.corpus.text_files import expand_patterns, find_texts
 from fastlm.data import open_prepared, prepare
 from fastlm.data.__main__ import main
-from fastlm.data.splits import Texts, find_splits, split_by_names
+from fastlm.data.splits import Texts
 from fastlm.files import destination
 from fastlm.tokenizer import Tokenizer, pieces
 from fastlm.tokenizer.pieces import cut_pieces
@@ -77,7 +78,7 @@ class TestPatterns:
         if "x[1].txt" in expected:
             touch(tmp_path, "x[1].txt")
         monkeypatch.chdir(tmp_path)
-        assert list(map(str, expand_texts(map(Path, patterns)))) == expected
+        assert list(map(str, expand_patterns(map(Path, patterns)))) == expected
 
     @pytest.mark.parametrize("pattern", ["*.md", "deep/*", "**/*.jsonl", "[z].txt"])
     def test_that_match_no_text_are_one_line(self, pattern, tmp_path, capsys):
@@ -103,47 +104,30 @@ class TestPatterns:
         kept = [story for i, story in enumerate(STORIES[:50]) if i not in held_out]
         assert decoded(tmp_path / "d", "train") == kept
         files = json.loads((tmp_path / "d/meta.json").read_text())["source"]["files"]
-        assert [name for name, *_ in files] == ["0.jsonl.gz", "1.jsonl.gz", "extra.txt"]
+        names = ["shards/0.jsonl.gz", "shards/1.jsonl.gz", "extra.txt"]
+        assert [path for path, *_ in files] == [str(tmp_path.resolve() / name) for name in names]
 
 
-class TestSplits:
-    @pytest.mark.parametrize(
-        ("names", "n_train", "n_valid"),
-        [
-            (["train-0.txt", "train-1.txt", "valid.txt"], 2, 1),
-            (["a/train.txt", "a/val.txt", "b/training.txt", "b/validation.txt"], 2, 2),
-            (["train-0.txt", "train-1.txt"], 0, 0),
-            (["one.txt", "valid.txt"], 0, 0),
-            (["one.txt", "two.txt"], 0, 0),
-        ],
-    )
-    def test_of_several_files_are_told_by_their_names(self, names, n_train, n_valid, tmp_path):
-        touch(tmp_path, *names)
-        files = [tmp_path / name for name in names]
-        found = split_by_names(files)
-        if n_train == 0:
-            assert found is None
-        else:
-            assert found is not None
-            assert found[0] + found[1] == sorted(files, key=lambda f: "val" in f.name)
-            assert (len(found[0]), len(found[1])) == (n_train, n_valid)
-
-    @pytest.mark.parametrize("name", ["extra.txt", "train-and-valid.txt"])
-    def test_a_file_that_may_be_either_beside_both_is_refused(self, name, tmp_path, capsys):
-        touch(tmp_path, "train.txt", "valid.txt", name)
-        line = told(capsys, "prepare", tmp_path / "*", "--vocab-size", 300, "--out", tmp_path / "d")
-        assert f"{tmp_path}/{name}: train.txt and valid.txt are for training and valid" in line
+def test_a_file_that_may_be_either_beside_both_is_refused(tmp_path, capsys):
+    for name in ("extra.txt", "train-and-valid.txt"):
+        touch(tmp_path / name, "train.txt", "valid.txt", name)
+        files = sorted((tmp_path / name).iterdir())
+        words = ["--vocab-size", 300, "--out", tmp_path / "d"]
+        line = told(capsys, "prepare", *files, *words)
+        assert f"{name}: train.txt and valid.txt are for training and valid" in line
         assert "says which this is" in line
 
-    def test_shards_with_a_validation_file_are_prepared(self, tmp_path):
-        for i in range(3):
-            (tmp_path / f"train-{i}.txt").write_text(END.join(STORIES[10 * i : 10 * i + 10]))
-        (tmp_path / "valid.txt").write_text(END.join(STORIES[30:35]))
-        main(["prepare", f"{tmp_path}/*", "--vocab-size", "300", "--out", str(tmp_path / "d")])
+
+def test_shards_with_a_validation_file_are_prepared(tmp_path):
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        part = END.join(STORIES[10 * i : 10 * i + 10])
+        (tmp_path / "in" / f"train-{i}.txt").write_text(part)
+    (tmp_path / "in" / "valid.txt").write_text(END.join(STORIES[30:35]))
+    for text in (f"{tmp_path}/in/*", f"{tmp_path}/in"):
+        main(["prepare", text, "--vocab-size", "300", "--out", str(tmp_path / "d")])
         assert decoded(tmp_path / "d", "train") == STORIES[:30]
         assert decoded(tmp_path / "d", "val") == STORIES[30:35]
-        with pytest.raises(ValueError, match=r"got train-0\.txt and train-1\.txt; .*or give them"):
-            find_splits(tmp_path)
 
 
 @pytest.mark.parametrize("prefix", [destination.LOCK, destination.PARTIAL])
@@ -151,16 +135,13 @@ def test_what_a_running_or_killed_call_leaves_is_no_text(prefix, tmp_path):
     """A lock has the name of the file that is made, and its suffix."""
     for name in ("train.txt", f"{prefix}train.txt", f"{prefix}valid.txt"):
         (tmp_path / name).write_text("text")
-    assert find_splits(tmp_path) is None
-    (tmp_path / "valid.txt").write_text("text")
-    found = [tmp_path / "train.txt", tmp_path / "valid.txt"]
-    assert find_splits(tmp_path) == tuple(found)
-    assert text_files([tmp_path]) == found
-    assert expand_texts([f"{tmp_path}/*.txt"]) == found
+    for text in (tmp_path, f"{tmp_path}/*.txt"):
+        found = find_texts([text])
+        assert (found.paths, found.notes()) == ([tmp_path / "train.txt"], [])
     with pytest.raises(FileNotFoundError, match="found none"):
-        expand_texts([f"{tmp_path}/.*.txt"])
+        find_texts([f"{tmp_path}/.*.txt"])
     with pytest.raises(ValueError, match=f"{prefix}train.txt is of a file that is being made"):
-        text_files([tmp_path / f"{prefix}train.txt"])
+        find_texts([tmp_path / f"{prefix}train.txt"])
 
 
 def main_with_stdin(data: bytes, *words: str) -> None:
@@ -195,6 +176,7 @@ class TestStandardInput:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert b"reading standard input" in done.stderr
+        assert done.stderr.count(b" bytes a token, from standard input") == 2
         for name in ("train.bin", "val.bin"):
             assert (tmp_path / "d" / name).read_bytes() == (from_file / name).read_bytes()
         assert sorted(path.name for path in tmp_path.iterdir()) == ["d", "f", "text.txt"]
@@ -360,7 +342,12 @@ class TestLongDocuments:
         monkeypatch.setattr(pieces, "BLOCK_BYTES", 200)
         assert sum(1 for _ in iter_pieces(tmp_path / "train.txt")) > 100
         for name, tokenizer in (("given", tmp_path / "tok"), ("trained", None)):
-            out = prepare(tmp_path, tmp_path / name, vocab_size=400, tokenizer=tokenizer)
+            out = prepare(
+                tmp_path,
+                tmp_path / name,
+                vocab_size=None if tokenizer else 400,
+                tokenizer=tokenizer,
+            )
             loaded = Tokenizer.load(out / "tokenizer")
             expected = [i for text in texts for i in loaded.encode(text + END)]
             assert open_prepared(out).train.tokens.tolist() == expected

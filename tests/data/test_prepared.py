@@ -1,6 +1,7 @@
 """Prepared data: the text comes back from the tokens, nothing is written from bad input."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -8,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastlm.corpus import make_stories
 from fastlm.corpus.stories import generate_stories
 from fastlm.data import open_prepared, prepare
+from fastlm.data.prepared import is_small
+from fastlm.files.paths import identify
+from fastlm.files.sealed import read_sealed, seal
 from fastlm.tokenizer import Tokenizer
 
 
@@ -189,7 +194,7 @@ def test_files_that_are_not_what_meta_says_are_refused(prepared, tmp_path):
     with pytest.raises(ValueError, match=r"meta.json is not a description"):
         open_prepared(folder)
     with pytest.raises(FileNotFoundError, match=r"python -m fastlm.data prepare"):
-        open_prepared(tmp_path)
+        open_prepared(tmp_path / "absent")
 
 
 def cut_ids(folder: Path) -> None:
@@ -236,6 +241,193 @@ def test_damaged_data_are_made_anew_by_the_same_call(damage, message, corpus, pr
     assert (folder / "runs").is_dir()
     with pytest.raises(FileExistsError, match="another vocab_size"):
         prepare(corpus, folder, vocab_size=300)
+
+
+def change_time(path: Path) -> None:
+    stat = path.stat()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns - 10**9))
+
+
+def put_another_in_place(path: Path) -> None:
+    """An older file of equal name, size and time, as a copy from a backup is."""
+    stat = path.stat()
+    other = path.with_name("other")
+    other.write_text(path.read_text().replace("a", "e"))
+    os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    other.replace(path)
+
+
+def test_texts_of_other_paths_and_times_are_compared_and_then_known(tmp_path):
+    text = tmp_path / "one" / "x.txt"
+    text.parent.mkdir()
+    text.write_text("".join(f"a story {i}\n<|endoftext|>" for i in range(50)))
+    out = prepare(text, tmp_path / "d", vocab_size=300)
+    ids = (out / "train.bin").stat()
+    up_to_date = f"data in {out} is up to date"
+    compared = f"the texts are not known by their paths and times: comparing them with {out}"
+
+    def say_of(path: Path, **options: object) -> list[str]:
+        said: list[str] = []
+        prepare(path, out, say=said.append, **({"vocab_size": 300} | options))
+        return said
+
+    change_time(text)
+    assert say_of(text) == [compared, up_to_date]
+    assert say_of(text) == [up_to_date]
+    elsewhere = Path(shutil.copytree(text.parent, tmp_path / "two")) / "x.txt"
+    assert say_of(elsewhere) == [compared, up_to_date]
+    assert say_of(tmp_path / "two") == [up_to_date]
+    assert identify(out / "train.bin") == [ids.st_size, ids.st_mtime_ns, ids.st_ino]
+    open_prepared(out).verify()
+    change_in_place(elsewhere)
+    assert say_of(text) == [compared, up_to_date]
+    with pytest.raises(FileExistsError, match="d holds data prepared with another text; "):
+        say_of(elsewhere)
+    change_in_place(elsewhere)
+    assert say_of(elsewhere) == [compared, up_to_date]
+    elsewhere.chmod(0o600)
+    assert say_of(elsewhere) == [compared, up_to_date]
+    put_another_in_place(elsewhere)
+    with pytest.raises(FileExistsError, match="d holds data prepared with another text; .*--overw"):
+        say_of(elsewhere)
+    elsewhere.write_text("of another size")
+    with pytest.raises(FileExistsError, match="d holds data prepared with another files; "):
+        say_of(elsewhere)
+    cut_ids(out)
+    change_time(text)
+    with pytest.raises(FileExistsError, match="prepared with another files; .*--overwrite"):
+        say_of(text)
+    assert say_of(text, replace=True)[0].startswith(f"made anew: the data in {out} cannot be used")
+    put_another_in_place(text)
+    assert "training a tokenizer of 300 entries" in say_of(text, replace=True)
+    assert "e story 0" in decoded(out, "train")[0]
+
+
+def change_in_place(path: Path) -> None:
+    """Exchange two letters, and set the time back, as cp -p does."""
+    stat = path.stat()
+    path.write_text(path.read_text().translate(str.maketrans("st", "ts")))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (path.stat().st_ino, path.stat().st_size) == (stat.st_ino, stat.st_size)
+
+
+@pytest.mark.parametrize("given", ["folder", "files"])
+def test_data_of_earlier_versions_is_compared_before_it_is_reused(given, corpus, tmp_path):
+    """They noted name, size and time of each given file, or of a folder with all that was in it."""
+    folder = Path(shutil.copytree(corpus, tmp_path / "stories"))
+    (folder / "README.md").write_text("of no split")
+    texts = [folder] if given == "folder" else [folder / "train.txt", folder / "valid.txt"]
+    out = prepare(texts, tmp_path / "d", vocab_size=400)
+    meta = read_sealed(out / "meta.json")
+    meta["source"]["files"] = [
+        [Path(path).name, *rest[:2]] for path, *rest in meta["source"]["files"]
+    ]
+    if given == "folder":
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        meta["source"]["files"] = [[folder.name, size, 1]]
+    (out / "meta.json").write_bytes(seal(meta))
+    old = (out / "meta.json").read_bytes()
+    said: list[str] = []
+    prepare(texts, out, vocab_size=400, say=said.append)
+    assert said[-1] == f"data in {out} is up to date"
+    assert any(line.endswith(f"comparing them with {out}") for line in said)
+    assert open_prepared(out).vocab_size == 400
+    (out / "meta.json").write_bytes(old)
+    put_another_in_place(folder / "valid.txt")
+    with pytest.raises(FileExistsError, match="d holds data prepared with another text; "):
+        prepare(texts, out, vocab_size=400)
+
+
+def test_data_in_the_folder_of_the_texts_is_not_read_back(corpus, tmp_path):
+    folder = Path(shutil.copytree(corpus, tmp_path / "stories"))
+    prepare(folder, folder / "d", vocab_size=400)
+    said: list[str] = []
+    prepare(folder, folder / "d", vocab_size=400, say=said.append)
+    assert said == [
+        f"note: not read: 1 prepared folder ({folder}/d)", f"data in {folder}/d is up to date"
+    ]  # fmt: skip
+    Tokenizer.load(folder / "d" / "tokenizer").save(folder / "tok")
+    prepare(folder, tmp_path / "e", vocab_size=400)
+    assert (tmp_path / "e/train.bin").read_bytes() == (folder / "d/train.bin").read_bytes()
+
+
+def test_the_size_of_a_given_tokenizer_is_not_contradicted(corpus, prepared, tmp_path):
+    tokenizer = prepared / "tokenizer"
+    with pytest.raises(
+        ValueError, match=r"vocab_size 500 was given, but the tokenizer in .* 400 e"
+    ):
+        prepare(corpus, tmp_path / "d", vocab_size=500, tokenizer=tokenizer)
+    with pytest.raises(ValueError, match=r"--vocab-size 4096.* or a tokenizer .*: got neither"):
+        prepare(corpus, tmp_path / "d")
+    assert not list(tmp_path.iterdir())
+    prepare(corpus, tmp_path / "d", tokenizer=tokenizer)
+    assert (tmp_path / "d/train.bin").read_bytes() == (prepared / "train.bin").read_bytes()
+    # Earlier versions noted a size that was given and had no effect.
+    meta = read_sealed(tmp_path / "d/meta.json")
+    meta["source"]["vocab_size"] = 32_000
+    (tmp_path / "d/meta.json").write_bytes(seal(meta))
+    said: list[str] = []
+    prepare(corpus, tmp_path / "d", tokenizer=tokenizer, say=said.append)
+    assert said == [f"data in {tmp_path}/d is up to date"]
+
+
+def test_what_serves_which_split_is_told_and_little_validation_is_warned_of(tmp_path):
+    said: list[str] = []
+    (tmp_path / "train.txt").write_text("one two three\n" * 50)
+    (tmp_path / "valid.txt").write_text("one two\n")
+    (tmp_path / "test.txt").write_text("zq " * 50)
+    prepare(tmp_path, tmp_path / "d", vocab_size=260, say=said.append)
+    assert said[0].startswith("note: not read: 1 text for tests, as the names say (")
+    train, val, warning = said[-3:]
+    assert re.fullmatch(r"train: [\d,]+ tokens, 1 documents, .* from .*/train\.txt", train)
+    assert re.fullmatch(r"val: [\d,]+ tokens, 1 documents, .* from .*/valid\.txt", val)
+    assert warning.startswith("warning: there is little to validate on (1 documents, ")
+    assert "at least 10 documents and 100,000 tokens; give more text" in warning
+    assert "val-fraction" not in warning
+    assert b"zq" not in b"".join(Tokenizer.load(tmp_path / "d/tokenizer").vocab.values())
+    prepare(tmp_path / "train.txt", tmp_path / "e", vocab_size=260, say=said.append)
+    assert said[-2].endswith("train.txt: 0.01 of the text, its end")
+    assert said[-1].endswith("give more text, or a larger --val-fraction")
+
+
+@pytest.mark.parametrize(("documents", "count"), [(9, 10**6), (10**6, 99_999)])
+def test_few_documents_or_few_tokens_are_little(documents, count):
+    assert is_small({"documents": documents, "count": count})
+    assert not is_small({"documents": max(documents, 10), "count": max(count, 100_000)})
+
+
+def test_generated_stories_are_not_warned_of(tmp_path):
+    stories = make_stories(tmp_path / "s", n_bytes=20_000, valid_bytes=4_000)
+    said: list[str] = []
+    prepare(stories, tmp_path / "d", vocab_size=300, say=said.append)
+    assert not [line for line in said if line.startswith(("warning: ", "note: "))]
+
+
+def test_an_end_of_text_inside_json_is_refused_or_counted_as_an_end(tmp_path):
+    texts = ["one", "two<|endoftext|>three", *(f"more {i}" for i in range(48))]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 2: .* --allow-end-of-text"):
+        prepare(tmp_path / "a.jsonl", tmp_path / "d", vocab_size=300, val_fraction=0.1)
+    assert not (tmp_path / "d").exists()
+    prepare(
+        tmp_path / "a.jsonl", tmp_path / "d", vocab_size=300, val_fraction=0.1,
+        allow_end_of_text=True,
+    )  # fmt: skip
+    (tmp_path / "a.txt").write_text("<|endoftext|>".join(texts))
+    prepare(tmp_path / "a.txt", tmp_path / "e", vocab_size=300, val_fraction=0.1)
+    one, other = (read_sealed(tmp_path / name / "meta.json")["splits"] for name in "de")
+    assert one == other
+    assert one["train"]["documents"] + one["val"]["documents"] == 51
+    n_bytes = sum(len(text) for text in texts) - len("<|endoftext|>")
+    assert one["train"]["text_bytes"] + one["val"]["text_bytes"] == n_bytes
+
+
+def test_bytes_that_are_not_utf8_are_replaced_on_wish(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9 " * 100)
+    with pytest.raises(ValueError, match=r"a\.txt: expected UTF-8, .* --errors replace"):
+        prepare(tmp_path / "a.txt", tmp_path / "d", vocab_size=300)
+    prepare(tmp_path / "a.txt", tmp_path / "d", vocab_size=300, errors="replace", val_fraction=0.5)
+    assert "".join(decoded(tmp_path / "d", "train")) == "caf\ufffd " * 50
 
 
 def test_foreign_folder_is_not_touched(corpus, tmp_path):

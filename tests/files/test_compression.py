@@ -2,6 +2,9 @@
 
 import gzip
 import lzma
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -33,9 +36,19 @@ def in_parts(pack, n_parts: int) -> bytes:  # type: ignore[no-untyped-def]
         (".zst", SKIPPABLE + zst(TEXT) + zst(b"")),
         (".zst", zst(TEXT, write_checksum=True, write_content_size=False)),
         (".gz", in_parts(gzip.compress, 7)),
+        (".gz", in_parts(gzip.compress, 2) + bytes(500)),
         (".xz", in_parts(lzma.compress, 7)),
+        (".xz", in_parts(lambda part: lzma.compress(part) + bytes(4), 3) + bytes(80_000)),
+        (".xz", in_parts(lambda part: lzma.compress(part) + lzma.compress(b""), 2)),
+        (".xz", lzma.compress(TEXT, lzma.FORMAT_ALONE)),
+        (".XZ", lzma.compress(TEXT)),
+        (".Gz", gzip.compress(TEXT)),
+        (".ZST", zst(TEXT)),
     ],
-    ids=["frames", "skippable frames", "empty frames", "unsized", "members", "streams"],
+    ids=[
+        *("frames", "skippable frames", "empty frames", "unsized", "members", "padded members"),
+        *("streams", "padded streams", "empty streams", "lzma", "XZ", "Gz", "ZST"),
+    ],
 )
 @pytest.mark.parametrize("block_bytes", [1, 1000, 1 << 20])
 def test_files_of_several_parts_are_read_to_their_end(
@@ -82,3 +95,74 @@ def test_zst_that_is_none_is_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(TEXT)
     with pytest.raises(ValueError, match=rf"{name}: expected a whole \.zst file"):
         list(iter_documents(tmp_path / name))
+
+
+def damaged(pack, at: int) -> bytes:  # type: ignore[no-untyped-def]
+    """Two packed texts, with a changed byte at a position of the second."""
+    second = bytearray(pack(TEXT))
+    second[at] ^= 0xFF
+    return bytes(pack(TEXT) + second)
+
+
+DAMAGED = {
+    "empty.gz": b"",
+    "empty.xz": b"",
+    "empty.zst": b"",
+    "header.xz": damaged(lzma.compress, 0),
+    "flags.xz": damaged(lzma.compress, 7),
+    "block.xz": damaged(lzma.compress, 40),
+    "end.xz": damaged(lzma.compress, -1),
+    "padding.xz": lzma.compress(TEXT) + bytes(3),
+    "between.xz": lzma.compress(TEXT) + bytes(5) + lzma.compress(TEXT),
+    "cut.xz": lzma.compress(TEXT) + lzma.compress(TEXT)[:-5],
+    "short.xz": lzma.compress(TEXT)[:9],
+    "rest.xz": lzma.compress(TEXT) + b"rest",
+    "header.gz": damaged(gzip.compress, 0),
+    "block.gz": damaged(gzip.compress, 400),
+    "end.gz": damaged(gzip.compress, -5),
+    "cut.gz": gzip.compress(TEXT) + gzip.compress(TEXT)[:-5],
+    "rest.gz": gzip.compress(TEXT) + b"rest",
+    "header.zst": damaged(zst, 0),
+    "cut.zst": zst(TEXT) + zst(TEXT)[:-5],
+    "padding.zst": zst(TEXT) + bytes(4),
+    "rest.zst": zst(TEXT) + b"rest",
+    "checksum.zst": zst(TEXT) + zst(TEXT, write_checksum=True)[:-1] + b"x",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_what_the_usual_programs_refuse_is_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(DAMAGED[name])
+    with pytest.raises(ValueError, match=rf"{name}: expected a whole {path.suffix} file, but"):
+        list(read_blocks(path, 1000))
+    program = {".gz": "gzip", ".xz": "xz", ".zst": "zstd"}[path.suffix]
+    if shutil.which(program):
+        done = subprocess.run([program, "-t", path], capture_output=True, check=False)
+        assert done.returncode != 0
+
+
+def test_lzma_has_nothing_after_its_end(tmp_path: Path) -> None:
+    packed = lzma.compress(TEXT, lzma.FORMAT_ALONE)
+    (tmp_path / "a.xz").write_bytes(packed + packed)
+    with pytest.raises(ValueError, match=r"a\.xz: expected a whole \.xz file"):
+        list(read_blocks(tmp_path / "a.xz"))
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".gz", ".xz", ".zst"])
+def test_a_file_that_changes_while_it_is_read_is_refused(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{suffix}"
+    pack = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zst}.get(suffix, bytes)
+    path.write_bytes(pack(TEXT))
+    changes = [
+        lambda: os.utime(path, ns=(0, 0)),
+        lambda: shutil.copy2(path, tmp_path / "new") and (tmp_path / "new").replace(path),
+    ]
+    if suffix == ".txt":  # all changes of size end a compressed file otherwise
+        changes += [lambda: path.open("ab").write(b"more"), lambda: os.truncate(path, 2000)]
+    for change in changes:
+        blocks = read_blocks(path, 1000)
+        next(blocks)
+        change()
+        with pytest.raises(ValueError, match=rf"a{suffix} must stay as it is while it is read"):
+            list(blocks)

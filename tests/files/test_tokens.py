@@ -339,7 +339,7 @@ def test_other_shards_are_other_data_and_the_same_ones_are_reused(sharded):
     corpus = sharded.parent
     said: list[str] = []
     prepare(corpus, sharded, vocab_size=400, shard_tokens=SHARD_TOKENS, say=said.append)
-    assert said == [f"data in {sharded} is up to date"]
+    assert said[-1] == f"data in {sharded} is up to date"
     for other in (None, SHARD_TOKENS + 1):
         with pytest.raises(FileExistsError, match="prepared with another shard_tokens"):
             prepare(corpus, sharded, vocab_size=400, shard_tokens=other)

@@ -108,6 +108,8 @@ def test_stop_token_ends_the_text_and_is_not_part_of_it(model):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"seed": 2**64}, r"seed must have at most 64 bits, .*: got 18446744073709551616"),
+        ({"seed": -(2**63) - 1}, "seed must have at most 64 bits"),
         ({"temperature": -1.0}, "temperature must be at least 0: got -1"),
         ({"temperature": float("nan")}, "temperature must be at least 0"),
         ({"top_k": 0}, "top_k must be at least 1: got 0"),

@@ -16,10 +16,13 @@ from kill_while_saving import kill_while_saving
 from mutations import check_is_seen
 from rank_runs import FLAGS, assert_close, check_one_ends_all
 from resumed_runs import N_STEPS, OPTIM, UNTIED, check_every_step
-from short_runs import assert_equal_runs
+from short_runs import assert_equal_runs, train_rows
 from signalled_runs import run_with_signals
 
 from fastlm.devices import hardware
+from fastlm.files import disk
+from fastlm.runs.record import RunRecord
+from fastlm.runs.state import state_of
 from fastlm.train.signals import SAVED
 
 
@@ -49,6 +52,31 @@ def test_signals_while_compiling(data, tmp_path):
     codes = run_with_signals(data, tmp_path, moments, rng, "--compile", "--deterministic")
     assert codes[-1] == 0
     assert SAVED in codes
+
+
+def test_the_runs_of_a_killed_sweep_save_and_end(data, tmp_path):
+    """test_command.py of sweep/ has stand-ins for the sweep and the training."""
+    out = tmp_path / "sweep"
+    words = ["--recipe", "tiny", "--data", str(data), "--max-steps", "100000", "--log-every", "1"]
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "fastlm.sweep", str(out), "--seeds", "0", "1", "--at-once", "2", *words],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    runs = [out / "seed-0", out / "seed-1"]
+    deadline = time.monotonic() + 600
+    while any(len(train_rows(run)) < 5 for run in runs):
+        assert begun.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    begun.kill()
+    begun.wait()
+    while any(state_of(run).name != "stopped" for run in runs):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    for run in runs:
+        assert RunRecord(run).summary()["saved"]
+        with disk.locked(run, wait_seconds=60):  # until its process has ended
+            pass
 
 
 def test_ten_thousand_changed_files(data, finished, tmp_path):

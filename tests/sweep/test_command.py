@@ -12,6 +12,8 @@ import pytest
 from short_runs import train_rows
 
 from fastlm.cli import BadArguments
+from fastlm.config import TrainConfig
+from fastlm.files import disk
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles, SweepFiles
 from fastlm.runs.state import state_of
@@ -97,14 +99,139 @@ def test_a_sweep_that_is_stopped_saves_and_goes_on(data, tmp_path):
     assert resumed == [half["step"]]
 
 
+def begun(folder: Path, config: TrainConfig, *, loss: float | None = 5.0) -> RunRecord:
+    """A run of three steps, finished if it has a loss."""
+    end = {"step": 3, "tokens": 384, "elapsed_seconds": 1.0, "val_loss": loss}
+    record = RunRecord(folder)
+    record.start(config, {})
+    record.log({"kind": "train", **end, "tokens_per_second": 9.0})
+    if loss is not None:
+        write_json(record.files.summary, {"finished": True, **end})
+    return record
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[str]:
+    """Names of the runs that would be trained; nothing is."""
+    names: list[str] = []
+    monkeypatch.setattr(
+        sweep, "_run_all", lambda runs, _: names.extend(run.name for run in runs) or set()
+    )
+    return names
+
+
+def test_a_sweep_never_replaces_what_is_not_its_own(tmp_path, asked):
+    """Another sweep's plan, a single run, somebody's table."""
+    words = ["--vary", "lr=1e-3,3e-3", *SMALL]
+    sweep.main([str(tmp_path / "s"), *words])
+    plan_file = SweepFiles(tmp_path / "s").plan
+    before = plan_file.read_bytes()
+    for others in (["lr=1e-3,1e-2"], ["lr=1e-3"], ["batch-size=2,4"]):
+        with pytest.raises(
+            FileExistsError, match=r"a sweep with other runs, such as .*--overwrite"
+        ):
+            sweep.main([str(tmp_path / "s"), "--vary", *others, *SMALL])
+        assert plan_file.read_bytes() == before
+    sweep.main([str(tmp_path / "s"), "--vary", "lr=1e-2,1e-3,3e-3", *SMALL])  # more values
+    assert asked[-3:] == ["lr-1e-2", "lr-1e-3", "lr-3e-3"]
+    sweep.main([str(tmp_path / "s"), "--overwrite", "--vary", "batch-size=2,4", *SMALL])
+    assert json.loads(plan_file.read_text())["arguments"][1:3] == ["--vary", "batch-size=2,4"]
+    plan_file.write_text("[" * 100_000)
+    with pytest.raises(FileExistsError, match=r"sweep\.json cannot be gone on with"):
+        sweep.main([str(tmp_path / "s"), *words])
+    with pytest.raises(ValueError, match=r"sweep\.json: expected a JSON object"):
+        sweep.main([str(tmp_path / "s")])
+
+    (run,) = plan([], [], [0], SMALL)
+    begun(tmp_path / "run", run.config)
+    table = tmp_path / "texts" / "table.md"
+    table.parent.mkdir()
+    table.write_text("mine")
+    for name in ("run", "texts"):
+        there = sorted((tmp_path / name).rglob("*"))
+        with pytest.raises(FileExistsError, match="give the sweep another"):
+            sweep.main([str(tmp_path / name), *words])
+        assert sorted((tmp_path / name).rglob("*")) == there
+    assert table.read_text() == "mine"
+
+
+def test_one_sweep_at_a_time_has_a_folder(tmp_path, asked):
+    with (
+        disk.locked(tmp_path / "s"),
+        pytest.raises(BlockingIOError, match=r"s is being made by process \d+ on .*"),
+    ):
+        sweep.main([str(tmp_path / "s"), "--seeds", "0", "1", *SMALL])
+    assert not (tmp_path / "s").exists()
+    assert asked == []
+
+
+def test_a_run_that_another_process_trains_is_left_out(tmp_path, monkeypatch, capsys):
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(sweep, "WAIT_SECONDS", 0.0)
+    begun(tmp_path / "s/seed-0", plan([], [], [0, 1], SMALL)[0].config, loss=None)
+    with disk.locked(tmp_path / "s/seed-0"):
+        sweep.main([str(tmp_path / "s"), "--seeds", "0", "1", *SMALL])
+    told = capsys.readouterr().out
+    assert "seed-0: left out: " in told
+    assert "is being made by process" in told
+    assert "seed-1: no validation loss" in told
+    assert "| running after step 3, waiting |" in told
+
+
+def test_folders_of_earlier_versions_are_found(tmp_path, asked, capsys):
+    """Their names were not those of their values alone; a bare time budget was in seconds."""
+    words = [str(tmp_path), "--vary", "data=i/a,i-a", "--vary", "time-budget=60,2m", *SMALL]
+    write_json(SweepFiles(tmp_path).plan, {"arguments": [*words, "--time_budget=90"]})
+    old = plan(["data=i/a", "time-budget=60s"], [], [0], SMALL)[0].config
+    begun(tmp_path / "data-i-a_time-budget-60", old)
+    sweep.main([str(tmp_path)])
+    assert "4 runs, 1 of them done" in capsys.readouterr().out
+    assert [name[:8] for name in asked] == ["data-i-a"] * 3
+    assert len(set(asked)) == 3
+
+
+def test_a_run_ends_when_the_process_of_its_sweep_is_killed():
+    """The sweep and the training are stand-ins; how a child watches its parent is the real thing."""
+    program = (
+        "import subprocess, sys, time\n"
+        "from fastlm.sweep import child\n"
+        "child._PROGRAM = 'import runpy, time; import fastlm.sweep.child as c;"
+        " runpy.run_module = lambda *_, **__: (print(*c.sys.argv[1:], flush=True), time.sleep(600));"
+        " c.main()'\n"
+        "from pathlib import Path\n"
+        "subprocess.Popen(child.command(['--seed', '1'], Path('x')), start_new_session=True)\n"
+        "time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, text=True,
+    ) as parent:  # fmt: skip
+        assert parent.stdout.readline() == "--seed 1 --out x --resume auto\n"
+        parent.kill()
+        began = time.monotonic()
+        assert parent.stdout.read() == ""  # at the end of the child, which holds the pipe too
+    assert time.monotonic() - began < 60
+
+
 @pytest.mark.slow
-def test_a_flag_that_no_run_can_use_ends_the_sweep(tmp_path):
+def test_a_flag_that_no_run_can_use_ends_the_sweep(data, tmp_path):
     out = tmp_path / "sweep"
-    with pytest.raises(ValueError, match=r"seed-0: .*nowhere.*fastlm\.data prepare") as error:
-        sweep.main([str(out), "--seeds", "0", "1", *flags(tmp_path / "nowhere", 5)])
+    with pytest.raises(ValueError, match=r"seed-0: device mps is not available") as error:
+        sweep.main([str(out), "--seeds", "0", "1", *flags(data, 5), "--device", "mps"])
     assert "\n" not in str(error.value)
     assert "error:" not in str(error.value)
     assert not (out / "seed-1").exists()
+
+
+def test_data_that_are_not_there_are_told_before_anything_is_written(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"no prepared data in .*nowhere.*fastlm\.data prep"
+    ):
+        sweep.main([str(tmp_path / "out"), "--seeds", "0", "1", *flags(tmp_path / "nowhere", 5)])
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("at_once", ["1", "2"])
@@ -189,7 +316,7 @@ def test_what_came_to_its_end_is_not_run_again_and_all_else_is(tmp_path, monkeyp
     write_json(diverged.files.nonfinite_step(4), {})
     write_json(RunFiles(tmp_path / runs[3].name).failed, {"exit_code": 1, "last": "no room"})
     begun = []
-    monkeypatch.setattr(sweep, "_run_all", lambda waiting, _: begun.extend(waiting))
+    monkeypatch.setattr(sweep, "_run_all", lambda waiting, _: begun.extend(waiting) or set())
     sweep.main([str(tmp_path), *seeds, *SMALL])
     assert [run.name for run in begun] == ["seed-1", "seed-3", "seed-4"]
     told = capsys.readouterr().out

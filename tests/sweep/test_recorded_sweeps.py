@@ -10,7 +10,7 @@ import pytest
 
 from fastlm.config import TrainConfig
 from fastlm.runs.record import RunRecord
-from fastlm.sweep.__main__ import SweepArguments, _parsed, _planned
+from fastlm.sweep.__main__ import SweepArguments, _parsed, _planned, placed
 from fastlm.sweep.plan import Run
 
 RUNS = Path(__file__).resolve().parents[2] / "runs"
@@ -92,7 +92,8 @@ def test_the_command_before_them_compiles_the_networks_of_the_second():
 @pytest.mark.parametrize("sweep", sorted(path.parent.name for path in RUNS.glob("*/sweep.json")))
 def test_a_recorded_sweep_names_its_runs(sweep):
     words = json.loads((RUNS / sweep / "sweep.json").read_text(encoding="utf-8"))["arguments"]
-    runs = {run.name: same_run(run.config) for run in planned(words)}
+    found = placed(planned(words), RUNS / sweep)
+    runs = {run.name: same_run(run.config) for run in found}
     assert runs == {name: same_run(config) for name, config in recorded(sweep).items()}
 
 

@@ -13,6 +13,7 @@ from fastlm.sweep.results import (
     draw_curves,
     draw_equal,
     draw_field,
+    edge_remarks,
     first_diverged,
     loss_at,
     numeric_field,
@@ -53,6 +54,52 @@ def rates(tmp_path):
     record(tmp_path / runs[2].name, [6.0, 9.0, 6.5])
     record(tmp_path / runs[3].name, [6.0], finished=False, bad_at=7)
     return [read_result(r, tmp_path / r.name) for r in runs]
+
+
+def test_the_best_value_at_an_edge_is_remarked(tmp_path):
+    def remarks(vary, losses):
+        runs = planned(vary)
+        for run, loss in zip(runs, losses, strict=True):
+            folder = tmp_path / vary[0] / str(losses) / run.name
+            record(folder, [6.0, loss], finished=loss < 9, bad_at=None if loss < 9 else 7)
+        folder = tmp_path / vary[0] / str(losses)
+        return edge_remarks([read_result(run, folder / run.name) for run in runs])
+
+    least = ["the lowest loss is at optim.lr 1e-3, the least value: try smaller ones too"]
+    assert remarks(["optim.lr=1e-2,1e-3,1e-1"], [4.0, 3.0, 5.0]) == least
+    assert remarks(["optim.lr=1e-2,1e-3,1e-1"], [3.0, 4.0, 5.0]) == []
+    assert remarks(["optim.lr=1e-2,1e-3"], [3.0, 4.0]) == [
+        "the lowest loss is at optim.lr 1e-2, the greatest value: try larger ones too"
+    ]
+    # A value beyond it that diverged was tried.
+    assert remarks(["optim.lr=1e-3,1e-2,1e30"], [4.0, 3.0, 9.0]) == []
+    assert remarks(["model.ffn=silu,relu2"], [3.0, 4.0]) == []
+    both = remarks(["batch-size=2,4", "optim.lr=1e-3,1e-2,1e-1"], [6.0, 5.0, 5.5, 4.0, 3.0, 4.5])
+    assert both == ["the lowest loss is at batch_size 4, the greatest value: try larger ones too"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *("[]", "[[[", '{"val_loss": "low", "step": null}', '{"val_loss": NaN, "tokens": 1e999}'),
+        *('{"finished": true, "val_loss": [3]}', "[" * 100_000, '{"finished": true}', ""),
+        '{"finished": true, "step": 1' + "0" * 5000 + "}",
+    ],
+)
+def test_a_run_with_odd_files_is_a_line_of_the_table(odd, tmp_path):
+    runs = planned(["optim.lr=1,2"])
+    for run in runs:
+        record(tmp_path / run.name, [6.0, 5.0])
+    (tmp_path / runs[0].name / "summary.json").write_text(odd)
+    with open(tmp_path / runs[0].name / "log.jsonl", "a", encoding="utf-8") as log:
+        log.write(f"{odd[:200_000]}\n7\n{{}}\n" + '{"kind": "eval", "step": "x"}\n' * 2)
+        log.write('{"kind": "eval", "step": 3, "val_loss": "x"}\n{"kind": "train", "step": 1}\n')
+    results = [read_result(run, tmp_path / run.name) for run in runs]
+    text = table(results)
+    assert len(text.splitlines()) == 4
+    assert "**5.0000**" in text
+    assert numeric_field(results) == "optim.lr"
+    assert [len(result.curve) for result in results] == [2, 2]
 
 
 def test_states(rates, tmp_path):

@@ -128,7 +128,7 @@ class TestCommand:
         [
             (["--tokenizer", "toks/web"], "at least one text, before --tokenizer: got none"),
             (["web.txt"], "at least one tokenizer, with --tokenizer: got none"),
-            (["no.txt", "--tokenizer", "toks/web"], "expected a text at no.txt"),
+            (["no.txt", "--tokenizer", "toks/web"], "no.txt: expected a text file or a folder"),
             (["web.txt", "--tokenizer", "no"], "no such folder"),
             (["web.txt", "--tokenizer", "toks/web", "--json", "no/r.json"], "make it first"),
             (["web.txt", "--tokenizer", "toks/web", "--md", "toks"], "toks is a folder"),

@@ -312,6 +312,99 @@ class TestEncodeFile:
         assert files_beside(text) == set()
 
 
+ROWS = [f"the cat {i} sat\n on the mat 中文 😀" * 3 for i in range(40)]
+ROWS[3], ROWS[17] = "", "  \n"
+
+
+class TestJsonLines:
+    """The ids are those of the texts of the lines, with <|endoftext|> after each."""
+
+    EXPECTED = "".join(row + END for row in ROWS)
+
+    @pytest.fixture
+    def lines(self, tmp_path) -> Path:
+        rows = [json.dumps({"id": i, "body": row}) for i, row in enumerate(ROWS)]
+        (tmp_path / "a.jsonl").write_text("\ufeff" + "\n\n".join(rows) + "\n \n")
+        return tmp_path / "a.jsonl"
+
+    @pytest.mark.parametrize("n_threads", [1, 3])
+    def test_texts_are_encoded_one_for_each_line(self, tokenizer, lines, n_threads):
+        out = lines.with_name("ids.bin")
+        told = []
+        count = tokenizer.encode_file(
+            lines, out, text_field="body", n_threads=n_threads,
+            on_progress=lambda _, n: told.append(n),
+        )  # fmt: skip
+        ids = read_ids(out, tokenizer)
+        assert count == len(ids)
+        assert ids == tokenizer.encode(self.EXPECTED)
+        assert tokenizer.decode(ids).split(END)[:-1] == ROWS  # blank texts too: the n-th is a line
+        assert (told[0], told[-1]) == (0, lines.stat().st_size)
+
+    @pytest.mark.parametrize("n_bytes", [300, 1500, 4000])
+    def test_it_is_resumed_at_a_line(self, tokenizer, lines, n_bytes):
+        out = lines.with_name("ids.bin")
+        with pytest.raises(Stop):
+            tokenizer.encode_file(lines, out, text_field="body", on_progress=stop_after(n_bytes))
+        note = json.loads(out.with_name("ids.bin.part.json").read_text())
+        raw = lines.read_bytes()
+        assert raw[note["bytes_read"] - 1 : note["bytes_read"]] == b"\n"
+        told = []
+        tokenizer.encode_file(
+            lines, out, text_field="body", on_progress=lambda _, n: told.append(n)
+        )
+        assert told[0] >= n_bytes
+        assert read_ids(out, tokenizer) == tokenizer.encode(self.EXPECTED)
+
+    def test_another_field_starts_afresh_and_errors_name_the_line(self, tokenizer, lines):
+        out = lines.with_name("ids.bin")
+        with pytest.raises(Stop):
+            tokenizer.encode_file(lines, out, text_field="body", on_progress=stop_after(1500))
+        with (
+            pytest.warns(UserWarning, match="was read as another kind of text: encoding starts"),
+            pytest.raises(
+                ValueError, match=r"a\.jsonl, line 1: .* a string in the field 'id', got"
+            ),
+        ):
+            tokenizer.encode_file(lines, out, text_field="id")
+        lines.write_bytes(lines.read_bytes() + b'{"body": 5}\n')
+        n_lines = 2 * len(ROWS) + 1
+        for _ in range(2):  # the second time from the note
+            with pytest.raises(ValueError, match=rf"a\.jsonl, line {n_lines}: expected a string"):
+                tokenizer.encode_file(lines, out, text_field="body")
+
+    def test_an_end_of_text_in_a_text_is_refused_unless_allowed(self, tokenizer, tmp_path):
+        (tmp_path / "a.jsonl").write_text(json.dumps({"text": f"one{END}two"}))
+        out = tmp_path / "ids.bin"
+        with pytest.raises(
+            ValueError, match=r"a\.jsonl, line 1: the field 'text' has .*--allow-en"
+        ):
+            tokenizer.encode_file(tmp_path / "a.jsonl", out)
+        tokenizer.encode_file(tmp_path / "a.jsonl", out, allow_end_of_text=True)
+        assert read_ids(out, tokenizer) == tokenizer.encode(f"one{END}two{END}")
+
+    def test_a_tokenizer_without_the_token_is_refused(self, tmp_path):
+        plain = Tokenizer({i: bytes([i]) for i in range(256)}, [])
+        (tmp_path / "a.jsonl").write_text('{"text": "one"}')
+        for encode in (
+            lambda: plain.encode_file(tmp_path / "a.jsonl", tmp_path / "ids.bin"),
+            lambda: list(plain.encode_file_blocks(tmp_path / "a.jsonl")),
+        ):
+            with pytest.raises(ValueError, match=r"each text of a \.jsonl file ends with <\|endof"):
+                encode()
+        assert files_beside(tmp_path / "a.jsonl") == {"a.jsonl"}
+
+    def test_blocks_of_a_file_are_those_of_its_texts(self, tokenizer, tmp_path):
+        (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": r}) + "\n" for r in ROWS))
+        arrays = list(tokenizer.encode_file_blocks(tmp_path / "a.jsonl"))
+        assert len(arrays) > 3
+        assert np.concatenate(arrays).tolist() == tokenizer.encode(self.EXPECTED)
+        (tmp_path / "a.jsonl").rename(tmp_path / "a.jsonl.txt")
+        raw = (tmp_path / "a.jsonl.txt").read_text()
+        arrays = list(tokenizer.encode_file_blocks(tmp_path / "a.jsonl.txt"))
+        assert np.concatenate(arrays).tolist() == tokenizer.encode(raw)
+
+
 @pytest.mark.parametrize("name", ["text.txt", "link", "text.txt.part", "text.txt.json"])
 def test_the_text_is_never_written(tokenizer, tmp_path, name):
     """Neither as the output, by a link too, nor as one of the files that lie beside the output."""

@@ -1,6 +1,10 @@
 """Learning merges, from whole files and from samples, against the plain reference."""
 
+import gzip
+import json
+import os
 import random
+import shutil
 
 import pytest
 from tokenizer_cases import END, SPECIAL, TEXT
@@ -115,6 +119,41 @@ class TestTraining:
     def test_no_files_is_an_error(self):
         with pytest.raises(ValueError, match=r"at least one text file: got none"):
             train_bpe([], 300, [])
+
+
+def test_json_lines_and_packed_files_are_read_as_documents(tmp_path):
+    documents = [f"the cat {i} sat on the mat" for i in range(50)]
+    (tmp_path / "a.txt").write_text(END.join(documents))
+    rows = [
+        json.dumps({"body": text, "url": "zqzq"})
+        for text in [*documents[:9], END.join(documents[9:])]
+    ]
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
+    expected = train_bpe(tmp_path / "a.txt", 280, [END])
+    assert train_bpe(tmp_path / "a.jsonl.gz", 280, [END], text_field="body") == expected
+    with pytest.raises(ValueError, match="a sample is of stripes of plain text files: unpack"):
+        train_bpe(tmp_path / "a.jsonl.gz", 280, [END], sample_bytes=10)
+
+
+@pytest.mark.parametrize("sample_bytes", [None, 3000])
+@pytest.mark.parametrize("change", ["time", "more", "less", "another"])
+def test_a_text_that_changes_while_it_is_counted_is_refused(tmp_path, change, sample_bytes):
+    path = tmp_path / "a.txt"
+    path.write_text("the cat sat on the mat " * 1000)
+
+    def on_progress(what: str, n: int) -> None:
+        if what != "bytes":
+            return
+        if change == "time":
+            os.utime(path, ns=(1, 1))
+        elif change == "another":
+            shutil.copy2(path, tmp_path / "b.txt")
+            (tmp_path / "b.txt").replace(path)
+        else:
+            path.write_text("the cat " * (9000 if change == "more" else 1))
+
+    with pytest.raises(ValueError, match=r"a\.txt must stay as it is while it is read: it has cha"):
+        train_bpe(path, 260, [END], on_progress=on_progress, sample_bytes=sample_bytes)
 
 
 class TestSample:

@@ -1,0 +1,22 @@
+"""The null device in place of standard streams that are closed or lost."""
+
+import os
+
+
+def point_to_nowhere(number: int) -> None:
+    """Let a descriptor write to the null device from now on."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+def open_closed_streams() -> None:
+    """Open the null device in place of each closed standard stream.
+
+    Otherwise the next file that is opened gets such a number, and what is printed goes into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number

@@ -1,0 +1,24 @@
+"""Names of the checkpoints of a run, step-000123; to look for them takes no torch."""
+
+import re
+from pathlib import Path
+
+_STEP_FOLDER = re.compile(r"step-(\d{6,})")
+
+
+def step_folder(step: int) -> str:
+    """Return the name of the folder of a checkpoint."""
+    return f"step-{step:06d}"
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Return whether a folder has the name of a checkpoint of a run."""
+    return _STEP_FOLDER.fullmatch(folder.name) is not None
+
+
+def run_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, oldest first."""
+    if not folder.is_dir():
+        return []
+    found = [p for p in folder.iterdir() if is_checkpoint(p)]
+    return sorted(found, key=lambda p: int(p.name.split("-")[1]))

@@ -1,0 +1,188 @@
+"""Paths that users give where a run or prepared data is expected, checked before slow imports.
+
+If something else is there, the error names it, and the command that leads on from it.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from fastlm.cli import command_line
+from fastlm.files.json_files import read_object_or_empty
+from fastlm.files.step_folders import is_checkpoint, run_checkpoints
+from fastlm.runs.found import runs_in
+from fastlm.runs.run_files import RunFiles, SweepFiles
+from fastlm.runs.state import state_of
+
+MOST_NAMED = 5
+"""Greatest number of folders that an error lists"""
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
+_HUB_NAME = re.compile(r"[\w-]+/[\w.-]+")
+_META = "meta.json"
+_TEXTS = (".txt", ".jsonl", ".json", ".md", ".parquet", ".gz", ".xz", ".zst", ".csv")
+
+
+def run_of(path: Path) -> Path:
+    """The folder of a run, from that folder or the folder of one of its checkpoints."""
+    run = path.parent.parent
+    if is_checkpoint(path) and path.parent.absolute() == RunFiles(run.absolute()).checkpoints:
+        return run
+    return path
+
+
+def check_run(path: Path, *, is_saved: bool = True) -> None:
+    """Check that a path is the folder of a run, or of one of its checkpoints.
+
+    Args:
+        is_saved: whether the run needs a checkpoint.
+    Raises:
+        FileNotFoundError: if it is not; the message says what is there instead, and what to do.
+    """
+    run = run_of(path)
+    files = RunFiles(run)
+    if not files.config.is_file():
+        raise FileNotFoundError(f"no run in {path}: {_instead_of_run(path)}")
+    if _is_foreign_model(run):
+        raise FileNotFoundError(
+            f"no run in {path}: it is a model of transformers, which "
+            f"{command_line('imports', 'model', path, '--out', 'RUN')} makes a run of"
+        )
+    if run != path and not path.is_dir():
+        there = [found.name for found in run_checkpoints(files.checkpoints)]
+        raise FileNotFoundError(
+            f"no checkpoint {path}: {_listed(there) if there else 'the run has'} "
+            f"{'are there' if there else 'none'}"
+        )
+    if is_saved and not run_checkpoints(files.checkpoints):
+        raise FileNotFoundError(
+            f"no checkpoint in {files.checkpoints}: the run is {state_of(run).name}; has it saved "
+            "one?"
+        )
+
+
+def check_new_run(folder: Path) -> None:
+    """Check that a run can begin in a folder.
+
+    Raises:
+        FileExistsError: if the folder holds a run.
+        NotADirectoryError: if a file has its path, or that of a parent.
+    """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise NotADirectoryError(f"{place} is a file: give another --out")
+    if RunFiles(folder).config.is_file():
+        state = state_of(folder)
+        goes_on = "" if state.name == "imported" else ", or --resume auto to continue it"
+        raise FileExistsError(
+            f"{folder} already holds a run, which is {state.name}: give another --out{goes_on}"
+        )
+
+
+def _is_foreign_model(folder: Path) -> bool:
+    try:
+        values = read_object_or_empty(RunFiles(folder).config)
+    except OSError:
+        return False
+    return "recipe" not in values and ("model_type" in values or "architectures" in values)
+
+
+def check_model_folder(path: Path) -> None:
+    """Check that a path is a folder, as of a model of transformers.
+
+    Raises:
+        FileNotFoundError: if it is not; the message says what to do.
+    """
+    if path.is_dir():
+        return
+    told = "there is no such folder"
+    if path.exists():
+        told = "it is a file"
+    elif _ADDRESS.match(str(path)) or _HUB_NAME.fullmatch(str(path)):
+        told = "download it first, such as with hf download NAME --local-dir DIR"
+    raise FileNotFoundError(f"expected the folder of a model of transformers at {path}: {told}")
+
+
+def _instead_of_run(path: Path) -> str:
+    """What is at a path that is no run, and what to do."""
+    expected = f"expected {RunFiles(path).config}"
+    take_over = command_line("imports", "model", "FOLDER", "--out", "RUN")
+    if _ADDRESS.match(str(path)):
+        return f"an address is not read: download the model, then {take_over}"
+    if not path.exists():
+        if _HUB_NAME.fullmatch(str(path)) and not path.parent.exists():
+            return (
+                f"{expected}; a model of the Hugging Face hub is downloaded first, then {take_over}"
+            )
+        return expected
+    if not path.is_dir():
+        folder = next((p for p in path.parents if RunFiles(p).config.is_file()), None)
+        if folder is not None:
+            return f"it is a file: give the folder of its run, {folder}"
+        return f"it is a file: give the folder of a run; {_train_on(path)}"
+    if (path / _META).is_file():
+        return f"it is prepared data: {command_line('train', '--data', path)} trains on it"
+    if RunFiles(path.absolute().parent).config.is_file():
+        return f"it is a part of the run {path.parent}: give that"
+    if runs := [path / name for name in runs_in(path)]:
+        what = "a sweep" if SweepFiles(path).plan.is_file() else "a folder"
+        return f"it is {what} with the runs {_listed(runs)}: give one of them"
+    return expected
+
+
+def check_prepared(path: Path) -> None:
+    """Check that a path is a folder of prepared data.
+
+    Raises:
+        FileNotFoundError: if it is not; the message says what is there instead, and what to do.
+    """
+    if not (path / _META).is_file():
+        raise FileNotFoundError(f"no prepared data in {path}: {_instead_of_data(path)}")
+
+
+def _instead_of_data(path: Path) -> str:
+    """What is at a path that is no prepared data, and what to do."""
+    if _ADDRESS.match(str(path)):
+        return f"an address is not read: download the text, then {_prepare('TEXT', 'data/NAME')}"
+    if not path.exists():
+        made = f"expected {path / _META}; make it with {_prepare('TEXT', path)}"
+        if _HUB_NAME.fullmatch(str(path)) and not path.parent.exists():
+            return f"{made}; a data set of the Hugging Face hub is downloaded first"
+        return made
+    if not path.is_dir():
+        if (path.parent / _META).is_file():
+            return f"it is a file: give its folder, {path.parent}"
+        if path.suffix in (".bin", ".npy"):
+            words = ("tokens", "--train", path, "--val", "FILE", "--tokenizer", "DIR", "--out")
+            made = command_line("imports", *words, f"data/{path.stem}")
+            return f"it is a file: {made} makes data of token files"
+        return f"it is a text, not prepared: {_prepare(path, f'data/{path.stem}')} makes data of it"
+    if RunFiles(path).config.is_file():
+        return "it is the folder of a run: give the data that it was trained on, or others"
+    inside = [found.parent for found in sorted(path.glob(f"*/{_META}"))]
+    if inside:
+        return f"it has the prepared folders {_listed(inside)} in it: give one of them"
+    if any(found.suffix in _TEXTS for found in _entries(path)):
+        out = path.parent / f"{path.resolve().name}-prepared"
+        return f"it is a folder of texts, not prepared: {_prepare(path, out)} makes data of it"
+    return f"expected {path / _META}; make it with {_prepare('TEXT', path)}"
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _prepare(text: Path | str, out: Path | str) -> str:
+    return command_line("data", "prepare", text, "--vocab-size", "N", "--out", out)
+
+
+def _train_on(path: Path) -> str:
+    return f"for a text, {_prepare(path, 'DIR')} and then {command_line('train', '--data', 'DIR')}"
+
+
+def _listed(found: Sequence[object]) -> str:
+    names = ", ".join(map(str, found[:MOST_NAMED]))
+    return f"{names} ..." if len(found) > MOST_NAMED else names

@@ -1,0 +1,113 @@
+"""Words of the command line that are mistaken get an answer that leads on, and nothing is done."""
+
+import shlex
+from importlib import import_module
+
+import pytest
+
+from fastlm import cli
+from fastlm.cli.commands import COMMANDS
+from fastlm.config.durations import duration_text, parse_duration
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("train --lr 0.01", "--lr, 0.01; did you mean --optim.lr?"),
+        ("train --lr=0.01", "--lr=0.01; did you mean --optim.lr?"),
+        ("train --d_model 64", "did you mean --model.d-model?"),
+        ("train --no-qk-norm", "did you mean --model.no-qk-norm?"),
+        ("train --vocab-size 300", "did you mean --model.vocab-size or --data.vocab-size?"),
+        ("sweep out --vary lr=1,2 --n-layers 3", "did you mean --model.n-layers?"),
+        ("train --compile false", "--compile takes no value: give --no-compile"),
+        ("train --compile=False", "--compile takes no value: give --no-compile"),
+        ("train --compile 1 --bf16", "--compile takes no value: leave that out"),
+        ("train --model.qk_norm no", "--model.qk-norm takes no value: give --model.no-qk-norm"),
+        ("export run --to hf --out x --with-code true", "--with-code takes no value: leave that"),
+        ("generate run 'Once upon'", "give the text after its flag: --prompt 'Once upon'"),
+        ("generate run Once upon --seed 3", "give the text after its flag: --prompt 'Once upon'"),
+        ("generate run --prompt 'caf\udce9'", "is the lone surrogate '\\udce9'"),
+        ("generate run --seed 18446744073709551615 --n 2", "seed must have at most 64 bits"),
+        ("train --time-budget 10", "a duration needs its unit, such as 10s, 10m or 10h: got '10'"),
+        ("train --time-budget=1.5", "a duration needs its unit, such as 1.5s, 1.5m or 1.5h"),
+        ("train --out ''", "--out: expected a value, got an empty word"),
+        ("train --resume=", "--resume: expected a value, got an empty word"),
+        ("train --data ''", "--data: expected a path, got an empty word"),
+        ("train --init-from ''", "--init-from: expected a path, got an empty word"),
+        ("train --recipe ''", "unknown recipe ''"),
+        ("sweep '' --seeds 0 1", "expected a path, got an empty word"),
+        ("sweep x --seeds 0 1 --data ''", "--data: expected a path, got an empty word"),
+        ("data prepare '' --vocab-size 300 --out x", "expected a value, got an empty word"),
+        ("data prepare t --vocab-size 300 --out ''", "expected a path, got an empty word"),
+        ("tokenizer train t --vocab-size 300 --out=", "--out: expected a path, got an empty word"),
+        ("corpus stories --out ''", "--out: expected a path, got an empty word"),
+        ("import tokenizer t --out ''", "--out: expected a path, got an empty word"),
+        ("export run --to hf --out ''", "--out: expected a path, got an empty word"),
+        ("evaluate run --data ''", "--data: expected a value, got an empty word"),
+        ("report ''", "expected a value, got an empty word"),
+        ("records run --to ''", "--to: expected a path, got an empty word"),
+        ("accounting tiny --runs ''", "--runs: expected a value, got an empty word"),
+    ],
+)
+def test_the_answer_leads_on(line, answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    verb, *words = shlex.split(line)
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 - all of them are one line
+        import_module(f"fastlm.{COMMANDS[verb].arguments}").main(words)
+    assert answer in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("prepare", "did you mean fastlm data prepare?"),
+        ("encode", "did you mean fastlm tokenizer encode?"),
+        ("stories", "did you mean fastlm corpus stories?"),
+        ("tokens", "did you mean fastlm import tokens?"),
+        ("evalute", "did you mean evaluate?"),
+    ],
+)
+def test_the_second_word_of_a_command_names_it(word, answer, monkeypatch, capfd):
+    from fastlm.cli import commands
+
+    monkeypatch.setattr("sys.argv", ["fastlm", word, "x"])
+    with pytest.raises(SystemExit) as left:
+        commands.main()
+    assert (left.value.code, capfd.readouterr().err) == (
+        2, f"error: unknown command {word!r}; {answer}\n",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("45s", 45), ("90m", 5400), ("1.5h", 5400), ("1:30:00", 5400), ("1:30", 5400)],
+)
+def test_durations(text, seconds):
+    assert parse_duration(text) == seconds
+    assert parse_duration(duration_text(seconds)) == seconds
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1e-3, 85 * 60.0, 1036800.0, 1234567.0, 31536000.0, 1 / 3])
+def test_seconds_come_back_from_their_text(seconds):
+    assert parse_duration(duration_text(seconds)) == pytest.approx(seconds, rel=1e-14)
+
+
+@pytest.mark.parametrize("text", ["", "10", "1.5", "0s", "-3m", "m", "1d", "inf", "nan", "1e3s", "9" * 400 + "h"])  # fmt: skip
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration(text)
+    if text in ("10", "1.5"):
+        assert parse_duration(text, unit="s") == float(text)
+
+
+def test_commands_can_be_pasted_into_a_shell():
+    line = cli.command_line("train", "--data", "my 'data'; rm -r $HOME")
+    words = ["python", "-m", "fastlm.train", "--data", "my 'data'; rm -r $HOME"]
+    assert shlex.split(line) == words
+    assert (
+        cli.command_line("train", "--data", "data/mine")
+        == "python -m fastlm.train --data data/mine"
+    )
+    assert shlex.split(cli.pasted("--out", "my run")) == ["--out", "my run"]
