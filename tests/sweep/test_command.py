@@ -1,6 +1,7 @@
 """Sweeps of runs of a few steps are finished, resumed, stopped and refused."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
