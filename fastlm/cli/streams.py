@@ -109,8 +109,8 @@ def tolerated() -> Iterator[None]:
     finally:
         sys.stdout, sys.stderr, warnings.showwarning = before
         for stream in ours:
-            if getattr(stream, "failure", None) is not None:
-                stream.drop()  # type: ignore[attr-defined]  # Python flushes it once more
+            if isinstance(stream, ToleratedStream) and stream.failure is not None:
+                stream.drop()  # Python flushes it once more
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

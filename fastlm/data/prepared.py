@@ -29,7 +29,7 @@ from fastlm.files.tokens import Facts, ShardedTokens, TokenFile, Tokens, open_to
 from fastlm.files.utf8 import check_errors
 from fastlm.runs.given import check_prepared
 from fastlm.tokenizer.bpe.blocks import resolve_threads
-from fastlm.tokenizer.folder import own_files
+from fastlm.tokenizer.folder import copy_tokenizer, own_files
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 from fastlm.tokenizer.training import train_bpe_from_documents
@@ -74,6 +74,10 @@ class PreparedData:
     @property
     def tokenizer_folder(self) -> Path:
         return tokenizer_of(self.folder)
+
+    def copy_tokenizer(self, folder: Path) -> None:
+        """Copy the tokenizer; files that are equal already and files of others stay."""
+        copy_tokenizer(self.tokenizer_folder, folder)
 
     def verify(self) -> None:
         """Call Split.verify for both splits."""

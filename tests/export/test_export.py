@@ -280,8 +280,10 @@ def test_nothing_is_overwritten_and_a_tokenizer_without_an_end_is_refused(tokeni
 
 
 def test_an_output_that_exists_is_told_before_torch_is_loaded(tmp_path):
-    (tmp_path / "full").mkdir()
+    for folder in ("full", "folder", "run/checkpoints/step-000001"):
+        (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "full/mine").write_text("x")
+    (tmp_path / "run/config.json").write_text("{}")
     code = (
         "import sys\n"
         "from fastlm.export.__main__ import main as export\n"
