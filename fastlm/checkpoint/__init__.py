@@ -321,7 +321,7 @@ def check_same_data(saved: SavedRun, hashes: Mapping[str, str], folder: str) -> 
         ValueError: if one differs; the message says which.
     """
     for name, found in hashes.items():
-        expected = saved.manifest[name]
+        expected = saved.manifest.get(name, found)  # older checkpoints have no val_hash
         if found != expected:
             raise ValueError(
                 f"{folder} is not what the checkpoint of step {saved.step} was trained on: its "

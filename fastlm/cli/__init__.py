@@ -47,7 +47,7 @@ def parse(
     Args:
         schema: a dataclass, or a function with annotated parameters, by tyro's rules.
         argv: arguments without the program's name; None means sys.argv.
-        text_flag: the flag of a text that users give as a word of its own, for the message.
+        text_flag: the flag of a value that users give as a word of its own, for the message.
         options: passed to tyro.cli (prog, default, description ...).
     Raises:
         BadArguments: if the arguments are invalid; names the nearest known flag.

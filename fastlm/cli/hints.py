@@ -15,7 +15,7 @@ def hint(message: str, words: Sequence[str], flags: Sequence[str], text_flag: st
         message: the parser's message in one line.
         words: the command line.
         flags: all flags of the command.
-        text_flag: the flag of a text that users give as a word of its own.
+        text_flag: the flag of a value that users give as a word of its own.
     """
     unrecognized = message.partition("Unrecognized options: ")[2]
     if not unrecognized:
@@ -39,7 +39,7 @@ def hint(message: str, words: Sequence[str], flags: Sequence[str], text_flag: st
             return f"did you mean {' or '.join(nested)}?"
     texts = [word for word in words if word and word in listed]
     if text_flag is not None and texts and not any(word.startswith("-") for word in listed):
-        return f"give the text after its flag: {text_flag} {shlex.quote(' '.join(texts))}"
+        return f"give that after its flag: {text_flag} {shlex.quote(' '.join(texts))}"
     return ""
 
 

@@ -10,7 +10,7 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def parse_duration(text: str, *, unit: str | None = None) -> float:
-    """Seconds in "90m", "1.5h", "45s" or "1:30:00".
+    """Seconds in "90m", "1.5h", "45s", "7h30m" or "1:30:00".
 
     Args:
         unit: unit of a number without one, s, m or h; None refuses such a number.
@@ -18,11 +18,15 @@ def parse_duration(text: str, *, unit: str | None = None) -> float:
         ValueError: for anything else, or a time that is not positive.
     """
     clock = re.fullmatch(r"(\d+):(\d\d)(?::(\d\d))?", text)
+    several = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
     number = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if clock:
-        parts = [int(part) for part in clock.groups() if part is not None]
-        hours, minutes, rest = (*parts, 0) if len(parts) == 2 else parts
-        seconds = float(hours * 3600 + minutes * 60 + rest)
+        parts = [float(part) for part in clock.groups() if part is not None]
+        hours, minutes, rest = (*parts, 0.0) if len(parts) == 2 else parts
+        seconds = hours * 3600 + minutes * 60 + rest
+    elif several and text:
+        hours, minutes, rest = (float(part or 0) for part in several.groups())
+        seconds = hours * 3600 + minutes * 60 + rest
     elif number and (number.group(2) or unit):
         seconds = float(number.group(1)) * _SECONDS[number.group(2) or str(unit)]
     elif number:
@@ -30,7 +34,9 @@ def parse_duration(text: str, *, unit: str | None = None) -> float:
             f"a duration needs its unit, such as {text}s, {text}m or {text}h: got {text!r}"
         )
     else:
-        raise ValueError(f"expected a duration such as 90m, 1.5h, 45s or 1:30:00, got {text!r}")
+        raise ValueError(
+            f"expected a duration such as 90m, 1.5h, 7h30m, 45s or 1:30:00, got {text!r}"
+        )
     if not 0 < seconds < float("inf"):
         raise ValueError(f"expected a duration above zero, got {text!r}")
     return seconds

@@ -36,7 +36,7 @@ ARGUMENTS = EvaluateArguments
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line of fastlm.evaluate."""
-    arguments = cli.parse(ARGUMENTS, argv, prog=cli.program("evaluate"))
+    arguments = cli.parse(ARGUMENTS, argv, text_flag="--data", prog=cli.program("evaluate"))
     for name in ("batch_size", "context_length"):
         size = getattr(arguments, name)
         if size is not None and size < 1:

@@ -26,7 +26,7 @@ from fastlm.config import TrainConfig
 from fastlm.config.dotted import leaves, replaced
 from fastlm.config.durations import duration_text
 from fastlm.files import disk, folders
-from fastlm.files.json_files import read_object
+from fastlm.files.json_files import read_object, read_object_or_empty
 from fastlm.files.paths import PACKAGE
 from fastlm.runs.given import check_prepared
 from fastlm.runs.record import RunRecord, write_json
@@ -111,14 +111,22 @@ def sweep(
         _check(runs, arguments, words)  # again: another sweep may have ended meanwhile
         folders.make_folder(out)
         if words:
-            write_json(SweepFiles(out).plan, {"arguments": list(words)})
+            plan_file = SweepFiles(out).plan
+            # From the sweep's folder: its record names no path of a machine.
+            begun_in = os.path.relpath(_begun_in(plan_file).resolve(), out.resolve())
+            write_json(plan_file, {"arguments": list(words), "begun_in": begun_in})
         if arguments.slurm:
             _submit(runs, arguments)
             return []
-        waiting = [run for run in runs if not state_of(out / run.name).is_final]
+        waiting = _waiting(runs, out)
         print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done", flush=True)
         busy = _run_all(waiting, arguments)
         return report(runs, out, busy=busy)
+
+
+def _waiting(runs: Sequence[Run], out: Path) -> list[Run]:
+    """The runs that have not come to their end."""
+    return [run for run in runs if not state_of(out / run.name).is_final]
 
 
 def placed(runs: Sequence[Run], out: Path) -> list[Run]:
@@ -130,7 +138,8 @@ def placed(runs: Sequence[Run], out: Path) -> list[Run]:
     for path in sorted(out.iterdir()):
         if path.name not in names and RunRecord(path).exists:
             with contextlib.suppress(ValueError):  # damaged, or of another version
-                begun[_settings(RunRecord(path).config())] = path.name
+                settings = _settings(RunRecord(path).config(), _begun_in(SweepFiles(out).plan))
+                begun[settings] = path.name
     return [
         run
         if RunRecord(out / run.name).exists
@@ -139,8 +148,14 @@ def placed(runs: Sequence[Run], out: Path) -> list[Run]:
     ]
 
 
-def _settings(config: TrainConfig) -> str:
-    return repr(_asked(config))
+def _settings(config: TrainConfig, folder: Path | None = None) -> str:
+    return repr(_asked(config, folder))
+
+
+def _begun_in(saved: Path) -> Path:
+    """The folder in which a sweep was begun, where its relative --data begins."""
+    told = read_object_or_empty(saved).get("begun_in")
+    return Path(os.path.abspath(saved.resolve().parent / told)) if isinstance(told, str) else Path()
 
 
 def _check(runs: Sequence[Run], arguments: SweepArguments, words: Sequence[str]) -> None:
@@ -149,16 +164,29 @@ def _check(runs: Sequence[Run], arguments: SweepArguments, words: Sequence[str])
     files = SweepFiles(out)
     if RunRecord(out).exists:
         raise FileExistsError(f"{out} is the folder of a single run: give the sweep another")
+    if files.plan.is_file():
+        _check_place(files.plan, runs)
     for run in runs:
-        _check_is_the_same(run, out / run.name)
+        _check_is_the_same(run, out / run.name, _begun_in(files.plan))
     if not (arguments.dry_run or arguments.slurm):
-        for path in {run.config.data.path for run in runs} - {""}:
+        for path in {run.config.data.path for run in _waiting(runs, out)} - {""}:
             check_prepared(Path(path))
     if not files.plan.is_file():
         if not arguments.overwrite and (found := files.evidence()):
             raise FileExistsError(f"{found[0]} is there already: give the sweep another folder")
     elif words and not arguments.overwrite:
         _check_plan(files.plan, runs, words)
+
+
+def _check_place(saved: Path, runs: Sequence[Run]) -> None:
+    """Refuse to go on from another folder, where a relative --data would be other data."""
+    folder = _begun_in(saved)
+    for path in (run.config.data.path for run in runs):
+        if path and (folder / path).resolve() != Path(path).resolve():
+            raise ValueError(
+                f"{saved.parent} was begun in {folder}, where --data {cli.pasted(path)} begins: go "
+                "on from there, or give the whole command with the absolute path of the data"
+            )
 
 
 def _check_plan(saved: Path, runs: Sequence[Run], words: Sequence[str]) -> None:
@@ -173,7 +201,8 @@ def _check_plan(saved: Path, runs: Sequence[Run], words: Sequence[str]) -> None:
     except ValueError as error:
         raise FileExistsError(f"{saved} cannot be gone on with ({error}): {remedy}") from None
     here = {_settings(run.config) for run in runs}
-    left_out = next((run.label for run in planned if _settings(run.config) not in here), None)
+    there = {_settings(run.config, _begun_in(saved)): run.label for run in planned}
+    left_out = next((label for settings, label in there.items() if settings not in here), None)
     if left_out is not None:
         raise FileExistsError(
             f"{saved.parent} holds a sweep with other runs, such as {left_out}: name them too, "
@@ -237,12 +266,12 @@ def report(runs: Sequence[Run], out: Path, *, busy: Collection[str] = ()) -> lis
     return results
 
 
-def _check_is_the_same(run: Run, folder: Path) -> None:
+def _check_is_the_same(run: Run, folder: Path, begun_in: Path) -> None:
     """Refuse a folder that holds a run with other settings."""
     record = RunRecord(folder)
     if not record.exists:
         return
-    there, asked = leaves(_asked(record.config())), leaves(_asked(run.config))
+    there, asked = leaves(_asked(record.config(), begun_in)), leaves(_asked(run.config))
     changed = [
         f"{name} {there[name]}, not {asked[name]}" for name in there if there[name] != asked[name]
     ]
@@ -253,9 +282,13 @@ def _check_is_the_same(run: Run, folder: Path) -> None:
         )
 
 
-def _asked(config: TrainConfig) -> TrainConfig:
-    """The configuration without the values that a run finds out itself."""
-    path = config.data.path and str(Path(config.data.path).resolve())
+def _asked(config: TrainConfig, folder: Path | None = None) -> TrainConfig:
+    """The configuration without the values that a run finds out itself.
+
+    Args:
+        folder: where a relative path begins; None: the current folder.
+    """
+    path = config.data.path and str(((folder or Path()) / config.data.path).resolve())
     max_steps = None if config.fix_steps else config.max_steps
     found_out = {"model.vocab_size": 1, "data.path": path, "max_steps": max_steps}
     return replaced(config, found_out)

@@ -127,7 +127,7 @@ def configuration(argv: Sequence[str]) -> TrainConfig:
 
 def _parsed(argv: list[str]) -> TrainArguments:
     start = _starting_point(argv)
-    return cli.parse(ARGUMENTS, argv, prog=cli.program("train"), default=start)
+    return cli.parse(ARGUMENTS, argv, text_flag="--data", prog=cli.program("train"), default=start)
 
 
 def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> None:

@@ -23,7 +23,11 @@ class Saving:
     def __init__(self, trainer: Trainer, watch: Watch, clock: Clock, saver: Saver) -> None:
         self.trainer, self.watch, self.clock, self.saver = trainer, watch, clock, saver
         data = trainer.data
-        self._hashes = {"tokenizer_hash": data.tokenizer_hash, "train_hash": data.train.hash}
+        self._hashes = {
+            "tokenizer_hash": data.tokenizer_hash,
+            "train_hash": data.train.hash,
+            "val_hash": data.val.hash,
+        }
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -50,11 +54,7 @@ class Saving:
         """
         trainer, began = self.trainer, time.perf_counter()
         assert not trainer.guard.unread, "an unread step may not be finite"
-        about = {
-            "config": dataclasses.asdict(trainer.config),
-            **self._hashes,
-            "val_hash": trainer.data.val.hash,
-        }
+        about = {"config": dataclasses.asdict(trainer.config), **self._hashes}
         if trainer.ranks.is_first or trainer.ranks.is_fsdp:
             snapshot = take_snapshot(
                 trainer.step,

@@ -24,10 +24,12 @@ from fastlm.config.durations import duration_text, parse_duration
         ("train --compile 1 --bf16", "--compile takes no value: leave that out"),
         ("train --model.qk_norm no", "--model.qk-norm takes no value: give --model.no-qk-norm"),
         ("export run --to hf --out x --with-code true", "--with-code takes no value: leave that"),
-        ("generate run 'Once upon'", "give the text after its flag: --prompt 'Once upon'"),
-        ("generate run Once upon --seed 3", "give the text after its flag: --prompt 'Once upon'"),
+        ("generate run 'Once upon'", "give that after its flag: --prompt 'Once upon'"),
+        ("generate run Once upon --seed 3", "give that after its flag: --prompt 'Once upon'"),
         ("generate run --prompt 'caf\udce9'", "is the lone surrogate '\\udce9'"),
         ("generate run --seed 18446744073709551615 --n 2", "seed must have at most 64 bits"),
+        ("train data/mine", "give that after its flag: --data data/mine"),
+        ("evaluate run data/mine", "give that after its flag: --data data/mine"),
         ("train --time-budget 10", "a duration needs its unit, such as 10s, 10m or 10h: got '10'"),
         ("train --time-budget=1.5", "a duration needs its unit, such as 1.5s, 1.5m or 1.5h"),
         ("train --out ''", "--out: expected a value, got an empty word"),
@@ -82,7 +84,16 @@ def test_the_second_word_of_a_command_names_it(word, answer, monkeypatch, capfd)
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("45s", 45), ("90m", 5400), ("1.5h", 5400), ("1:30:00", 5400), ("1:30", 5400)],
+    [
+        ("45s", 45),
+        ("90m", 5400),
+        ("1.5h", 5400),
+        ("1:30:00", 5400),
+        ("1:30", 5400),
+        ("1h30m", 5400),
+        ("7h30m", 27000),
+        ("1h0m5s", 3605),
+    ],
 )
 def test_durations(text, seconds):
     assert parse_duration(text) == seconds
@@ -94,7 +105,7 @@ def test_seconds_come_back_from_their_text(seconds):
     assert parse_duration(duration_text(seconds)) == pytest.approx(seconds, rel=1e-14)
 
 
-@pytest.mark.parametrize("text", ["", "10", "1.5", "0s", "-3m", "m", "1d", "inf", "nan", "1e3s", "9" * 400 + "h"])  # fmt: skip
+@pytest.mark.parametrize("text", ["", "10", "1.5", "0s", "-3m", "m", "1d", "30m1h", "1h 30m", "inf", "nan", "1e3s", "9" * 400 + "h", "9" * 400 + ":00"])  # fmt: skip
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(ValueError, match="duration"):
         parse_duration(text)

@@ -180,8 +180,13 @@ def test_a_run_that_another_process_trains_is_left_out(tmp_path, monkeypatch, ca
     assert "| running after step 3, waiting |" in told
 
 
-def test_folders_of_earlier_versions_are_found(tmp_path, asked, capsys):
+def test_folders_of_earlier_versions_are_found(tmp_path, asked, capsys, monkeypatch):
     """Their names were not those of their values alone; a bare time budget was in seconds."""
+    monkeypatch.chdir(tmp_path)
+    for path in ("i/a", "i-a"):
+        Path(path).mkdir(parents=True)
+        Path(path, "meta.json").write_text("{}")
+    tmp_path = tmp_path / "sweep"
     words = [str(tmp_path), "--vary", "data=i/a,i-a", "--vary", "time-budget=60,2m", *SMALL]
     write_json(SweepFiles(tmp_path).plan, {"arguments": [*words, "--time_budget=90"]})
     old = plan(["data=i/a", "time-budget=60s"], [], [0], SMALL)[0].config
@@ -231,6 +236,36 @@ def test_data_that_are_not_there_are_told_before_anything_is_written(tmp_path):
     ):
         sweep.main([str(tmp_path / "out"), "--seeds", "0", "1", *flags(tmp_path / "nowhere", 5)])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_goes_on_where_its_relative_data_are(data, tmp_path, asked, monkeypatch):
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "mine").symlink_to(data if place == "a" else tmp_path)
+    (tmp_path / "meta.json").write_text("{}")  # b has other data of that name
+    monkeypatch.chdir(tmp_path / "a")
+    words = ["--seeds", "0", "1", *SMALL]
+    sweep.main(["s", *words, "--data", "mine"])
+    begun(Path("s/seed-0"), plan([], [], [0, 1], [*SMALL, "--data", "mine"])[0].config)
+    assert json.loads(Path("s/sweep.json").read_text())["begun_in"] == ".."
+    monkeypatch.chdir(tmp_path / "b")
+    with pytest.raises(
+        ValueError, match=r"was begun in .*/a, where --data mine begins: go on from"
+    ):
+        sweep.main([str(tmp_path / "a/s")])
+    sweep.main([str(tmp_path / "a/s"), *words, "--data", str(tmp_path / "a/mine")])
+    monkeypatch.chdir(tmp_path / "a")
+    sweep.main(["s"])
+    assert asked == ["seed-0", "seed-1", "seed-1", "seed-1"]
+
+
+def test_runs_that_are_done_need_no_data(tmp_path, asked, capsys):
+    words = ["--seeds", "0", "1", *flags(tmp_path / "gone", 5)]
+    for run in plan([], [], [0, 1], words[3:]):
+        begun(tmp_path / "s" / run.name, run.config)
+    sweep.main([str(tmp_path / "s"), *words])
+    assert "2 runs, 2 of them done" in capsys.readouterr().out
+    assert asked == []
 
 
 @pytest.mark.parametrize("at_once", ["1", "2"])
