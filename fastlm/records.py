@@ -3,7 +3,6 @@
 python -m fastlm.records RUN... --to runs
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from fastlm import cli
 from fastlm.accounting import count_parameters
 from fastlm.config import TrainConfig
 from fastlm.files import disk
-from fastlm.runs.found import is_run, number, read_log, try_read_object
+from fastlm.runs.found import number, read_log, try_read_object
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles, SweepFiles
 from fastlm.runs.state import state_of
@@ -79,7 +78,7 @@ def _record_of(
         raise FileExistsError(
             f"{target} is the record of another run: rename {folder}, or remove the record"
         )
-    there = [copy for copy in new.values() if os.path.lexists(copy)]
+    there = [copy for copy in new.values() if copy.exists() or copy.is_symlink()]
     if there and not (is_known or old.is_file()):
         raise FileExistsError(
             f"{there[0]} is there and is of no record of {folder}: give another folder --to"
@@ -100,7 +99,8 @@ def _runs_in(folder: Path) -> list[Path]:
 
 def _runs_below(folder: Path, pattern: str) -> list[Path]:
     found = (path for path in folder.glob(pattern) if RunRecord(path).exists)
-    return sorted(path for path in found if is_run(path))  # other tools have a config.json too
+    # Other tools have a config.json too, but no log.
+    return sorted(path for path in found if RunFiles(path).log.is_file())
 
 
 def _check(run: Path) -> None:

@@ -62,13 +62,10 @@ def _prepare(
         errors=errors,
         allow_end_of_text=allow_end_of_text,
         replace=overwrite,
-        say=_say,
+        say=lambda line: print(line, file=sys.stderr),
     )
-    _say(f"next: {cli.command_line('train', '--data', out, '--compile', '--bf16')}")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    train = cli.command_line("train", "--data", out, "--compile", "--bf16")
+    print(f"next: {train}", file=sys.stderr)
 
 
 ARGUMENTS = {"prepare": _prepare}

@@ -29,7 +29,7 @@ from fastlm.files.tokens import Facts, ShardedTokens, TokenFile, Tokens, open_to
 from fastlm.files.utf8 import check_errors
 from fastlm.runs.given import check_prepared
 from fastlm.tokenizer.bpe.blocks import resolve_threads
-from fastlm.tokenizer.folder import own_files
+from fastlm.tokenizer.folder import copy_tokenizer, own_files
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 from fastlm.tokenizer.training import train_bpe_from_documents
@@ -74,6 +74,10 @@ class PreparedData:
     @property
     def tokenizer_folder(self) -> Path:
         return tokenizer_of(self.folder)
+
+    def copy_tokenizer(self, folder: Path) -> None:
+        """Copy the tokenizer; files that are equal already and files of others stay."""
+        copy_tokenizer(self.tokenizer_folder, folder)
 
     def verify(self) -> None:
         """Call Split.verify for both splits."""
@@ -439,8 +443,13 @@ def _fill(
     times = NoteTimes()
     made_of = {**source, "files": _lasting(source["files"])}
     unfinished = go_on(part, made_of, times, say)
+    files = {name: texts.spell(name) for name in SPLITS}
+    if spool is not None:
+        spooled_at = str(spool.path)
+        files = {name: f.replace(spooled_at, "standard input") for name, f in files.items()}
     if unfinished is None:
         part.clear()
+        say(f"to train on: {files['train']}; to validate on: {files['val']}")
         if tokenizer is None:
             tokenizer = _train_tokenizer(texts, source["vocab_size"], n_threads, say)
         unfinished = begin(part, made_of, tokenizer, times)
@@ -461,13 +470,10 @@ def _fill(
     for split_name in SPLITS:
         split = splits[split_name]
         ratio = split["text_bytes"] / split["count"]
-        read_from = texts.spell(split_name)
-        if spool is not None:
-            read_from = read_from.replace(str(spool.path), "standard input")
         in_files = f" in {len(split['shards'])} files" if "shards" in split else ""
         say(
             f"{split_name}: {split['count']:,} tokens{in_files}, {split['documents']:,} documents, "
-            f"{ratio:.2f} bytes a token, from {read_from}"
+            f"{ratio:.2f} bytes a token, from {files[split_name]}"
         )
     if is_small(splits["val"]) and not texts.is_generated:
         say(

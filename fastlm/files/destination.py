@@ -196,7 +196,21 @@ def look_at_file(target: Destination, *, replace: bool) -> Seen:
         raise OSError(f"{target.given} is no regular file: expected the name of a file to write")
     if is_mount(target.path):
         raise OSError(f"{target.given} is a mount point, which nothing can replace: give another")
+    if _is_protected(target.path):
+        raise _error(errno.EPERM, target)
     return seen_at(target.path)
+
+
+def _is_protected(path: Path) -> bool:
+    """Return whether a file is another user's, in a folder like /tmp where each keeps their own."""
+    if not hasattr(os, "geteuid"):
+        return False
+    folder, user = path.parent.stat(), os.geteuid()
+    return bool(folder.st_mode & stat.S_ISVTX) and user not in (
+        0,
+        folder.st_uid,
+        path.stat().st_uid,
+    )
 
 
 def seen_at(path: Path) -> Seen:

@@ -19,7 +19,10 @@ def _model(folder: Positional[Path], *, out: Path, tokenizer: Path | None = None
         out: folder of the run to make.
         tokenizer: folder or file of the model's tokenizer, if the folder has none.
     """
+    from fastlm.files import disk
+
     check_model_folder(folder)
+    disk.check_new_folder(out)
     # Slow imports come after the paths are checked.
     from fastlm.imports.take_over import import_model
 
@@ -46,8 +49,11 @@ def _tokens(
         out: folder to make.
         dtype: of files without a header; found from their ids when not given.
     """
+    from fastlm.files import disk
+
     for path in (*train, *val):
         check_file(path)
+    disk.check_new_folder(out)
     # Slow imports come after the paths are checked.
     from fastlm.imports.take_over import import_tokens
 

@@ -250,7 +250,7 @@ def _blocks(file: ForeignTokens) -> Iterator[NDArray[Any]]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_bytes())  # with or without a byte order mark
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"expected a folder of transformers: no {path}") from None
     except (ValueError, RecursionError) as error:

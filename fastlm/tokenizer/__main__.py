@@ -118,9 +118,9 @@ def _encode_command(
     threads: int | None = None,
     errors: Literal["strict", "replace"] = "strict",
     resume: bool = True,
-    overwrite: bool = False,
     text_field: str = "text",
     allow_end_of_text: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Write the token ids of a text file, and FILE.bin.json that describes them.
 
@@ -173,9 +173,9 @@ def _encode_command(
                 n_threads=threads,
                 errors=errors,
                 resume=resume,
-                replace=overwrite,
                 text_field=text_field,
                 allow_end_of_text=allow_end_of_text,
+                replace=overwrite,
                 on_progress=show,
             )
     except KeyboardInterrupt:
@@ -225,8 +225,8 @@ def _report_command(
     json: Path | None = None,
     md: Path | None = None,
     text_field: str = "text",
-    overwrite: bool = False,
     allow_end_of_text: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Compare tokenizers on texts: compression and speed, beside characters, bytes and words.
 

@@ -298,6 +298,8 @@ def _write_files(folder: Path, files: Mapping[str, bytes], *, replace: bool) -> 
             disk.write_file(folder / name, files[name], replace=True)
     if last in files:
         disk.write_file(folder / last, files[last], replace=True)
+    if replace and ADDED_FILE not in files:
+        disk.remove_file(folder / ADDED_FILE)  # of the other tokenizer
 
 
 def _hash_files(contents: Sequence[bytes]) -> str:

@@ -55,8 +55,8 @@ def encode_text_file(
     n_threads: int | None,
     errors: str,
     resume: bool,
-    replace: bool,
     json: JsonTexts,
+    replace: bool,
     on_progress: Progress | None,
 ) -> int:
     """Encode a text file, as documented at Tokenizer.encode_file."""

@@ -409,8 +409,8 @@ class Tokenizer:
             n_threads=n_threads,
             errors=errors,
             resume=resume,
-            replace=replace,
             json=JsonTexts(text_field, allow_end_of_text),
+            replace=replace,
             on_progress=on_progress,
         )
 

@@ -29,7 +29,6 @@ from fastlm.runs.given import check_new_run
 from fastlm.runs.plot import plot_curves
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles
-from fastlm.tokenizer.folder import copy_tokenizer
 from fastlm.train import budget, signals
 from fastlm.train.assemble import Setup, set_up
 from fastlm.train.budget import Budget, Clock
@@ -207,7 +206,7 @@ def _open_record(run: Training, resume: bool | Path) -> bool:
         record.start(run.config, environment)
     if ranks.is_first:
         # Also when resuming: a power cut may have come between the record and this copy.
-        copy_tokenizer(data.tokenizer_folder, record.tokenizer)
+        data.copy_tokenizer(record.tokenizer)
     return saved is not None
 
 

@@ -1,6 +1,9 @@
 """Which files a folder or a pattern stands for: each text once, all else passed over and counted."""
 
+import glob
 import os
+import random
+import re
 from pathlib import Path
 
 import pytest
@@ -189,6 +192,34 @@ def test_patterns_match_as_in_a_shell(pattern, expected, tmp_path, monkeypatch):
             find_texts([pattern], is_any_suffix=True)
         return
     assert [str(path) for path in expand_patterns([pattern], is_any_suffix=True)] == expected
+
+
+def test_patterns_match_what_glob_matches(tmp_path, monkeypatch):
+    """As Python's own glob does, where there are no links: those it follows around."""
+    touch(
+        tmp_path, "t/a/c.txt", "t/a/a/x.txt", "t/a/b/a/c.txt", "t/b/d.jsonl", "t/b/e.md", "t/c.txt"
+    )
+    touch(
+        tmp_path, "t/train/a/b/c.txt", "t/train/x.txt", "t/c/c.txt", "t/a.txt/b.txt", "t/.h/a.txt"
+    )
+    monkeypatch.chdir(tmp_path)
+    parts = ["*", "**", "a", "b", "*.txt", "?", "[ab]", "c*", "t*", "*a*", "x.txt", ".h"]
+    rng = random.Random(0)
+    n_found = 0
+    for _ in range(500):
+        pattern = "/".join(["t", *rng.choices(parts, k=rng.randint(1, 4))])
+        # glob finds a file for FILE/**, as if it were a folder; no shell does.
+        if not glob.has_magic(pattern) or re.search(r"(txt|\*|\?|\])/\*\*$", pattern):
+            continue
+        matches = map(Path, glob.iglob(pattern, recursive=True))
+        expected = sorted({path for path in matches if path.is_file() and kind_of(path)})
+        try:
+            found = find_texts([pattern]).paths
+        except FileNotFoundError:
+            found = []
+        assert found == expected, pattern
+        n_found += bool(found)
+    assert n_found > 100
 
 
 def test_names_are_relative_to_what_the_given_paths_have_in_common(tmp_path):

@@ -378,6 +378,8 @@ def test_what_serves_which_split_is_told_and_little_validation_is_warned_of(tmp_
     (tmp_path / "test.txt").write_text("zq " * 50)
     prepare(tmp_path, tmp_path / "d", vocab_size=260, say=said.append)
     assert said[0].startswith("note: not read: 1 text for tests, as the names say (")
+    train_text, val_text = tmp_path / "train.txt", tmp_path / "valid.txt"
+    assert said[1] == f"to train on: {train_text}; to validate on: {val_text}"
     train, val, warning = said[-3:]
     assert re.fullmatch(r"train: [\d,]+ tokens, 1 documents, .* from .*/train\.txt", train)
     assert re.fullmatch(r"val: [\d,]+ tokens, 1 documents, .* from .*/valid\.txt", val)

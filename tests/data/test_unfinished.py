@@ -325,7 +325,7 @@ def test_interrupted_before_there_is_a_tokenizer_nothing_stays(tmp_path, monkeyp
     said: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         prepare(text_file(tmp_path / "text"), tmp_path / "d", vocab_size=300, say=said.append)
-    assert said == ["training a tokenizer of 300 entries"]
+    assert said[1:] == ["training a tokenizer of 300 entries"]
     assert names(tmp_path) == ["text"]
 
 

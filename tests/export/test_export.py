@@ -5,6 +5,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,7 @@ from fastlm.pretrained import Pretrained, load_pretrained
 from fastlm.tokenizer import Tokenizer
 from fastlm.train import train
 
+ROOT = Path(__file__).resolve().parents[2]
 BOUND = 1e-4
 """how far logits may be from ours"""
 
@@ -274,6 +277,27 @@ def test_nothing_is_overwritten_and_a_tokenizer_without_an_end_is_refused(tokeni
     with pytest.raises(FileNotFoundError, match="no run in"):
         main([str(tmp_path / "nowhere"), "--to", "hf", "--out", str(tmp_path / "x")])
     assert sorted(p.name for p in Path(tmp_path).iterdir()) == ["full"]
+
+
+def test_an_output_that_exists_is_told_before_torch_is_loaded(tmp_path):
+    for folder in ("full", "folder", "run/checkpoints/step-000001"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "full/mine").write_text("x")
+    (tmp_path / "run/config.json").write_text("{}")
+    code = (
+        "import sys\n"
+        "from fastlm.export.__main__ import main as export\n"
+        "from fastlm.imports.__main__ import main as imports\n"
+        "for main, words in ((export, 'run --to hf'), (imports, 'model folder')):\n"
+        "    try:\n"
+        "        main([*words.split(), '--out', 'full'])\n"
+        "    except FileExistsError:\n"
+        "        assert 'torch' not in sys.modules\n"
+        "    else:\n"
+        "        sys.exit(1)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
 
 
 @pytest.mark.parametrize(

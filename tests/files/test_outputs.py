@@ -81,6 +81,18 @@ def test_a_name_that_is_too_long_is_told_before_the_work(name, whole, tmp_path):
     assert names(tmp_path) == []
 
 
+def test_another_users_file_in_a_shared_folder_is_told_before_the_work(tmp_path, monkeypatch):
+    make_file(tmp_path / "theirs")
+    disk.check_new_file(tmp_path / "theirs", replace=True)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    disk.check_new_file(tmp_path / "theirs", replace=True)
+    tmp_path.chmod(0o1777)
+    for make in (disk.check_new_file, lambda *a, **k: never(disk.whole_file(*a, **k))):
+        with pytest.raises(PermissionError, match=f"Operation not permitted: '{tmp_path}/theirs'"):
+            make(tmp_path / "theirs", replace=True)
+    disk.check_new_file(tmp_path / "mine")
+
+
 @pytest.mark.parametrize("whole", WHOLE)
 def test_folders_made_for_work_that_fails_do_not_stay(whole, tmp_path):
     (tmp_path / "there").mkdir()

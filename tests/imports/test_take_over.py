@@ -78,6 +78,22 @@ def test_a_model_of_transformers_in_several_files_computes_the_same(tokenizer, t
     torch.testing.assert_close(logits(ours, ids), logits(theirs, ids), atol=1e-4, rtol=0)
 
 
+def test_a_model_that_transformers_saved_again_is_imported(tokenizer, tmp_path):
+    """Our own export, loaded and saved there; an editor may have put a mark before the JSON."""
+    export_hugging_face(random_model(tokenizer), tmp_path / "hf")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    theirs.save_pretrained(tmp_path / "again")
+    transformers.AutoTokenizer.from_pretrained(tmp_path / "hf").save_pretrained(tmp_path / "again")
+    path = tmp_path / "again/config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    import_model(tmp_path / "again", tmp_path / "run")
+    ours = load_pretrained(tmp_path / "run")
+    ids = torch.randint(tokenizer.vocab_size, (4, 20), generator=torch.manual_seed(4))
+    with torch.no_grad():
+        torch.testing.assert_close(ours.model(ids), theirs(ids).logits, rtol=0, atol=1e-4)
+    assert ours.tokenizer.hash == tokenizer.hash
+
+
 def test_rows_that_stand_for_no_token_are_left_out(tokenizer, tmp_path, capsys):
     n = tokenizer.vocab_size
     theirs = llama(tmp_path / "hf", tokenizer, vocab_size=n + 30, tie_word_embeddings=True)

@@ -120,7 +120,11 @@ class TestCommands:
         monkeypatch.chdir(tmp_path)
         before = sorted(tmp_path.rglob("*"))
         words = ["encode", "text.txt", "--tokenizer", "tokenizer", "--overwrite", "--out", out]
-        told = {"loop": "symbolic links: loop", "-": "standard output cannot be written to here"}
+        told = {
+            "": "expected a path, got an empty word",
+            "loop": "symbolic links: loop",
+            "-": "standard output cannot be written to here",
+        }
         check_refused(lambda: main(words), told.get(out, "expected the name of a file"), capfd)
         assert sorted(tmp_path.rglob("*")) == before
 
