@@ -20,6 +20,7 @@ from fastlm.devices.fsdp import dtensor_like, local
 from fastlm.devices.ranks import Ranks
 from fastlm.lazy import lazy_names
 from fastlm.ops import Ops, torch_ops
+from fastlm.optim.light import LightOptimizer
 
 if TYPE_CHECKING:
     from fastlm.optim.groups import build_optimizers as build_optimizers
@@ -40,7 +41,7 @@ def check_rates(lr: float, **others: float) -> None:
             raise ValueError(f"{name} must be finite and not negative: got {value}")
 
 
-class Stepper(Optimizer):
+class Stepper(LightOptimizer):
     """Base class of the optimizers: passes each group's parameters and gradients to update().
 
     Only the base class torch.optim.Optimizer comes from torch.optim.

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.optim import Optimizer
 
 from fastlm.devices.ranks import Ranks
+from fastlm.optim.light import LightOptimizer
 
 
-class RowAdaGrad(Optimizer):
+class RowAdaGrad(LightOptimizer):
     """v_r <- v_r + mean(g^2); row r <- row r - lr g / (sqrt(v_r) + eps), for rows with gradients.
 
     v holds one number per row. A row that was looked up several times gets the sum of its

@@ -88,8 +88,9 @@ def test_a_verb_does_what_its_module_does():
     done = python("-m", "fastlm.sgd_toy", *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("rate 1 converges\nrate 10 converges\n")
-    for verb in ("sgd-toy", "sgd_toy"):
-        assert python("-m", "fastlm", verb, *words).stdout == done.stdout
+    assert python("-m", "fastlm", "sgd-toy", *words).stdout == done.stdout
+    helps = [python("-m", "fastlm", verb, "--help").stdout for verb in ("sgd-toy", "sgd_toy")]
+    assert helps[0] == helps[1].replace("sgd_toy", "sgd-toy") != ""
 
 
 def test_its_help_and_its_errors_name_what_was_typed():

@@ -13,10 +13,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from crashing_disk import Recording, Site, write_tree
+from crashed_preparing import counted_writes
 from kill_while_preparing import STORIES, content, small_notes
 from making import names
 
@@ -24,7 +23,7 @@ from fastlm.cli import run
 from fastlm.corpus import documents
 from fastlm.data import open_prepared, prepare, prepared
 from fastlm.data.__main__ import main
-from fastlm.files import destination, notes, resumed
+from fastlm.files import destination, resumed
 from fastlm.files.tokens import TokenWriter
 from fastlm.tokenizer import Tokenizer
 
@@ -190,21 +189,6 @@ def test_killed_at_any_moment_it_ends_as_if_never_interrupted(
     assert n_encoded == sorted(n_encoded, reverse=True)
     assert n_encoded[-1] < n_encoded[0] / 4
     assert len(n_trained) < len(moments) / 2
-
-
-@contextlib.contextmanager
-def counted_writes() -> Iterator[list[int]]:
-    """Collect the number of ids that each call of TokenWriter.write is given."""
-    counts: list[int] = []
-    write = TokenWriter.write
-
-    def counting(self, ids):
-        counts.append(len(ids))
-        return write(self, ids)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TokenWriter, "write", counting)
-        yield counts
 
 
 def test_files_that_are_done_are_not_read_again(tmp_path, monkeypatch):
@@ -598,93 +582,6 @@ def test_twenty_kills_at_random_moments_lose_nothing(tmp_path):
     n_resumed, n_finished = map(int, done.stdout.split())
     print(f"20 kills, {n_resumed} calls went on with what was left, {n_finished} finished")
     assert n_resumed > 1  # the moments are random, the speed of the machine is not known
-
-
-class Promised(NamedTuple):
-    n_ids: int
-    """that a note tells of"""
-    is_whole: bool = False
-
-
-def after_a_crash(
-    corpus: list[Path], folder: Path, forget: Callable[[Site], bool] = lambda site: False
-) -> Recording:
-    """Record all that a power cut at any moment can leave, as test_power_loss.py does."""
-
-    def promising(part: resumed.ResumedFolder, note: dict) -> None:
-        write_note(part, note)
-        n_ids = sum(split["written"].n_ids for split in note["splits"].values())
-        recording.promise(Promised(n_ids))
-
-    write_note = resumed.ResumedFolder.write_note
-    folder.mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resumed.ResumedFolder, "write_note", promising)
-        with Recording(folder, forget) as recording:
-            prepare(corpus, folder / "d", vocab_size=300, val_fraction=0.4, shard_tokens=2500)
-            recording.promise(Promised(0, is_whole=True))
-    return recording
-
-
-def check_states(recording: Recording, corpus: list[Path], whole: dict, folder: Path) -> int:
-    """Go on from each of these states; returns how many there are."""
-    n_all = sum(len(raw) // 2 for name, raw in whole.items() if name.endswith(".bin"))
-    seen = set()
-    for promised, found in recording.moments:
-        for tree in found.after_a_crash():
-            state = (promised, json.dumps(tree, default=bytes.hex))
-            if state in seen:
-                continue
-            seen.add(state)
-            write_tree(tree, folder)
-            try:
-                if promised is not None and promised.is_whole:
-                    assert content(folder / "d") == whole
-                    continue
-                with counted_writes() as n_written:
-                    prepare(
-                        corpus, folder / "d", vocab_size=300, val_fraction=0.4, shard_tokens=2500
-                    )
-                assert content(folder / "d") == whole
-                assert sum(n_written) <= n_all - (promised.n_ids if promised else 0)
-                # A note may outlive its folder, to be removed when that is made anew or swept.
-                assert set(names(folder)) <= {"d", f"{destination.NOTE}d"}
-            finally:
-                shutil.rmtree(folder)
-    return len(seen)
-
-
-@pytest.fixture
-def corpus(tmp_path, monkeypatch) -> list[Path]:
-    monkeypatch.setattr(notes, "NOTE_BYTES", 3000)
-    (tmp_path / "text").mkdir()
-    return text_file(tmp_path / "text")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/fd")
-def test_a_power_cut_at_any_moment_loses_nothing_that_was_noted(corpus, tmp_path):
-    recording = after_a_crash(corpus, tmp_path / "disk")
-    whole = content(tmp_path / "disk" / "d")
-    n_states = check_states(recording, corpus, whole, tmp_path / "after")
-    print(f"{n_states} states at {len(recording.moments)} moments")
-    assert n_states > 150  # mixes of what train.bin and val.bin have lost are among them
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/fd")
-def test_leaving_out_a_flush_of_token_files_is_noticed(corpus, tmp_path):
-    recording = after_a_crash(corpus, tmp_path / "disk")
-    whole = content(tmp_path / "disk" / "d")
-    sites = [site for site in sorted(recording.sites) if "tokens.py" in str(site)]
-    assert len(sites) == 3  # the file that is written, one that is full, and their names
-    unnoticed = []
-    for i, site in enumerate(sites):
-        recording = after_a_crash(corpus, tmp_path / f"disk-{i}", forget=site.__eq__)
-        try:
-            check_states(recording, corpus, whole, tmp_path / "after")
-        except AssertionError:
-            continue
-        unnoticed.append(site)
-    assert not unnoticed, unnoticed
 
 
 def test_a_closed_standard_input_is_one_line(tmp_path, monkeypatch):

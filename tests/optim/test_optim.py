@@ -1,6 +1,7 @@
 """Optimizers against torch's own and against their formulas done by hand."""
 
 import copy
+import inspect
 import json
 import math
 
@@ -15,6 +16,7 @@ from fastlm.model import TransformerLM
 from fastlm.optim import SGD, AdaGrad, AdamW, Muon, build_optimizers, clip_gradients, set_schedule
 from fastlm.optim.groups import parameter_groups
 from fastlm.optim.muon import NorMuon
+from fastlm.optim.rows import RowAdaGrad
 
 
 def after_noisy_steps(make, n_steps: int, dtype: torch.dtype) -> list[torch.Tensor]:
@@ -326,3 +328,18 @@ def test_an_unused_parameter_is_left_alone():
     optimizer.step()
     assert np.array_equal(unused.detach().numpy(), np.ones(3))
     assert not torch.equal(used, torch.ones(3))
+
+
+def test_a_run_that_compiles_nothing_does_not_import_dynamo():
+    """torch's wrapper imports it in the first call of each method that it wraps."""
+    wrapped = {
+        name
+        for name, method in inspect.getmembers(torch.optim.Optimizer, inspect.isfunction)
+        if inspect.unwrap(method) is not method
+        and method.__code__.co_filename == torch._compile.__file__
+    }
+    assert {"add_param_group", "state_dict"} <= wrapped
+    for optimizer in (AdamW, NorMuon, RowAdaGrad):
+        for name in wrapped:
+            method = getattr(optimizer, name)
+            assert method.__code__.co_filename != torch._compile.__file__, name

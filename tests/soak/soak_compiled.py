@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from compiled_runs import train_compiled
-from float8_cases import check_it_is_one_graph
+from float8_cases import check_a_model_learns_by_it_as_without, check_it_is_one_graph
 from leaderboard_runs import config
 from short_runs import MODEL
 from short_runs import config as plain_config
@@ -73,3 +73,9 @@ def test_a_run_in_bfloat16_agrees(scope, data, tmp_path):
 def test_networks_without_the_leaderboards_parts_agree(change, data, tmp_path):
     run_config = plain_config(data, model=dataclasses.replace(MODEL, **change), max_steps=4)
     train_compiled(run_config, tmp_path / "compiled", eager=tmp_path / "eager", rel=1e-3)
+
+
+@pytest.mark.parametrize("ffn", ["swiglu", "silu"])
+def test_a_model_learns_by_float8_as_without(ffn):
+    """test_float8.py has the leaderboard's feed-forward layer."""
+    check_a_model_learns_by_it_as_without(ffn)

@@ -15,6 +15,8 @@ from random import Random
 import numpy as np
 import pytest
 import tiktoken
+from crashed_preparing import after_a_crash, check_states, small_corpus
+from kill_while_preparing import content
 from peak_memory import END, peak_bytes, shuffled
 
 from fastlm.data import open_prepared
@@ -127,3 +129,21 @@ def test_one_document(documents, folder):
             assert decoded_hash(split.tokens, tokenizer) == digest.hexdigest()
         assert not text.read()
     data.verify()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/fd")
+def test_leaving_out_a_flush_of_token_files_is_noticed(tmp_path, monkeypatch):
+    corpus = small_corpus(tmp_path / "text", monkeypatch.setattr)
+    recording = after_a_crash(corpus, tmp_path / "disk")
+    whole = content(tmp_path / "disk" / "d")
+    sites = [site for site in sorted(recording.sites) if "tokens.py" in str(site)]
+    assert len(sites) == 3  # the file that is written, one that is full, and their names
+    unnoticed = []
+    for i, site in enumerate(sites):
+        recording = after_a_crash(corpus, tmp_path / f"disk-{i}", forget=site.__eq__)
+        try:
+            check_states(recording, corpus, whole, tmp_path / "after")
+        except AssertionError:
+            continue
+        unnoticed.append(site)
+    assert not unnoticed, unnoticed

@@ -12,7 +12,7 @@ import torch
 from bugs import KERNEL_BUGS
 from compiled_kernels import check_compiles_well, python
 from kernel_training import OF_ONE_LAYER, losses_of_training
-from kernel_truth import cases, check_errors
+from kernel_truth import cases, check_compiled, check_errors, check_promises
 from mutations import check_is_seen
 from readme_tables import read_table
 
@@ -61,6 +61,28 @@ def test_the_table_in_the_readme_is_true(compiled):
 def test_errors_are_those_of_plain_torch(name, shape, options, dtype):
     """test_kernels.py has the first options of float16, and all of the other dtypes."""
     check_errors(name, shape, options, dtype)
+
+
+@pytest.mark.interpreter
+@pytest.mark.compiled
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param(name, options, id=f"{name}-{i}")
+        for name, op in OPS.items()
+        for i, options in enumerate(op.options)
+    ],
+)
+def test_operations_keep_what_they_promise_pytorch(name, options):
+    check_promises(name, options)
+
+
+@pytest.mark.interpreter
+@pytest.mark.compiled
+@pytest.mark.generated
+@pytest.mark.parametrize("name", OPS)
+def test_by_generated_code_it_equals_itself_and_the_compiled_reference(name):
+    check_compiled(name, "inductor")
 
 
 @pytest.mark.parametrize("name", KERNEL_BUGS)

@@ -121,9 +121,13 @@ def test_two_processes_compiled_train_as_uncompiled(parallel, data, tmp_path):
     assert_close(tmp_path / "compiled", tmp_path / "plain", tolerance=1e-4)
 
 
-def test_a_killed_process_of_fsdp_ends_all_and_the_run_goes_on(data, tmp_path):
-    """test_ranks.py has DDP."""
-    check_one_ends_all(signal.SIGKILL, "fsdp", data, tmp_path / "run")
+@pytest.mark.parametrize(
+    ("number", "parallel"),
+    [(signal.SIGTERM, "ddp"), (signal.SIGTERM, "fsdp"), (signal.SIGKILL, "fsdp")],
+)
+def test_what_happens_to_one_process_ends_all_and_the_run_goes_on(number, parallel, data, tmp_path):
+    """test_ranks.py has DDP, killed."""
+    check_one_ends_all(number, parallel, data, tmp_path / "run")
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])

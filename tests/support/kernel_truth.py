@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from kernel_calls import largest_error, results_and_gradients
+from kernel_graphs import calls_of
 
 from fastlm import functional
 from kernels.cases import OPS, Inputs
@@ -37,6 +38,11 @@ def make(name, shape, options, dtype) -> Inputs:
     return OPS[name].make(shape, options, dtype, CPU, generator())
 
 
+def tiny(name, dtype, options=None) -> Inputs:
+    op = OPS[name]
+    return make(name, op.tiny, op.options[0] if options is None else options, dtype)
+
+
 def run(function, inputs: Inputs, dtype: torch.dtype | None = None) -> list[torch.Tensor]:
     return results_and_gradients(function, inputs, generator(1), dtype)
 
@@ -60,3 +66,27 @@ def check_errors(name: str, shape: Any, options: Any, dtype: torch.dtype) -> Non
         assert (
             largest_error(ours, true) <= 1.5 * largest_error(theirs, true) + 4 * rounding + inside
         )
+
+
+def check_promises(name: str, options: Any) -> None:
+    """Check the schemas, fake results and registered gradients, forward and backward."""
+    calls = calls_of(OPS[name].function, tiny(name, torch.float32, options))
+    assert calls
+    for call in calls:
+        torch.library.opcheck(call.op, call.arguments)
+
+
+def check_compiled(name: str, backend: str) -> None:
+    """Compare three ways: eager, compiled, and the reference compiled, which also may be wrong.
+
+    The reference is compiled without generated code: in that only PyTorch itself may be wrong.
+    """
+    inputs = tiny(name, torch.float32)
+    expected = run(OPS[name].function, inputs)
+    compiled = torch.compile(OPS[name].function, fullgraph=True, backend=backend)
+    reference = torch.compile(getattr(functional, name), fullgraph=True, backend="aot_eager")
+    for ours, before, other in zip(
+        run(compiled, inputs), expected, run(reference, inputs), strict=True
+    ):
+        torch.testing.assert_close(ours, before, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-5)

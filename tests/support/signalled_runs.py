@@ -18,12 +18,13 @@ NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")
 
 
 # The moments a signal can find a process at, from its first line on: the log tells how far it is.
-COMMAND = [
-    *(sys.executable, "-m", "fastlm.train", "--recipe", "tiny", "--resume", "auto"),
-    *("--device", "cpu", "--model.n-layers", "1", "--model.d-model", "32", "--model.n-heads", "2"),
-    *("--model.context-length", "32", "--batch-size", "4", "--max-steps", "300"),
-    *("--eval-every", "20", "--eval-tokens", "2048", "--checkpoint-every", "7", "--log-every", "1"),
-]
+FLAGS = [
+    "--recipe", "tiny", "--resume", "auto", "--device", "cpu", "--model.n-layers", "1",
+    "--model.d-model", "32", "--model.n-heads", "2", "--model.context-length", "32",
+    "--batch-size", "4", "--max-steps", "300", "--eval-every", "20", "--eval-tokens", "2048",
+    "--checkpoint-every", "7", "--log-every", "1",
+]  # fmt: skip
+COMMAND = [sys.executable, "-m", "fastlm.train", *FLAGS]
 
 
 def takes_signals(process: subprocess.Popen[str]) -> bool:

@@ -14,12 +14,12 @@ from short_runs import (
     new_run,
     validations,
 )
-from signalled_runs import NAMES, run_with_signals
+from signalled_runs import FLAGS, NAMES, run_with_signals
 
 from fastlm.checkpoint import read_newest
 from fastlm.devices.ranks import Ranks
 from fastlm.evaluate import evaluate_loss
-from fastlm.train import signals, train
+from fastlm.train import command, signals, train
 from fastlm.train.budget import Measured
 from fastlm.train.saving import Saving
 from fastlm.train.signals import SAVED, Stopped, StopRequest
@@ -173,8 +173,7 @@ def test_a_step_already_saved_is_not_written_again(data, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_signals_at_random_moments_lose_no_step(data, tmp_path):
     rng = random.Random(0)
-    once = run_with_signals(data, tmp_path / "whole", [], rng)
-    assert once == [0]
+    command.main([*FLAGS, "--data", str(data), "--out", str(tmp_path / "whole")])
     # In start-up, and at some of 300 steps: one of 20 has a validation, one of 7 a checkpoint. The
     # log tells how far a run is, since a fast machine is done soon after its start.
     moments = [(0, rng.uniform(0.0, 0.3)), (3, 0.0), (100, rng.uniform(0.0, 0.1))]
