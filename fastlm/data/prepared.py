@@ -533,9 +533,9 @@ def _refuse_others(out: Path) -> None:
         return
     others = [path.name for path in out.iterdir() if not _OWN_NAME.fullmatch(path.name)]
     inner = tokenizer_of(out)
-    own = own_files(inner)
+    own = {path.name for path in own_files(inner)}  # their folder is spelled otherwise
     for path in inner.iterdir() if inner.is_dir() else ():
-        if path not in own and not path.name.startswith(OURS):
+        if path.name not in own and not path.name.startswith(OURS):
             others.append(f"{inner.name}/{path.name}")
     if others:
         raise FileExistsError(

@@ -243,6 +243,20 @@ def test_damaged_data_are_made_anew_by_the_same_call(damage, message, corpus, pr
         prepare(corpus, folder, vocab_size=300)
 
 
+def test_damaged_data_at_a_relative_path_or_a_link_are_made_anew(
+    corpus, prepared, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    copy_of(prepared, Path("d"))
+    Path("link").symlink_to("d")
+    for out in (Path("d"), Path("link")):
+        cut_ids(out)
+        said: list[str] = []
+        prepare(corpus, out, vocab_size=400, say=said.append)
+        assert said[0].startswith(f"made anew: the data in {out} cannot be used")
+        assert Path("d/train.bin").read_bytes() == (prepared / "train.bin").read_bytes()
+
+
 def change_time(path: Path) -> None:
     stat = path.stat()
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns - 10**9))
