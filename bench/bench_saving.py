@@ -60,7 +60,9 @@ def bench_saving(benchmark, tmp_path):
     benchmark.pedantic(run.save, setup=finish, rounds=7, warmup_rounds=1)
     finish()
     step_seconds = statistics.median(steps)
-    interval = trainer.config.checkpoint_every * step_seconds
+    config = trainer.config
+    assert config.checkpoint_minutes is not None
+    interval = min(config.checkpoint_every * step_seconds, 60.0 * config.checkpoint_minutes)
     waited, background = benchmark.stats.stats.median, statistics.median(written)
     benchmark.extra_info |= {
         "checkpoint_bytes": run.saving.checkpoint_bytes,
