@@ -8,6 +8,7 @@ from typing import Any
 from fastlm.checkpoint import read_manifest
 from fastlm.data.prepared import PreparedData, open_prepared
 from fastlm.pretrained import newest_checkpoint
+from fastlm.runs.given import is_prepared
 
 
 def open_own_data(run: Path, *, flag: str = "--data DIR") -> PreparedData:
@@ -30,7 +31,7 @@ def open_own_data(run: Path, *, flag: str = "--data DIR") -> PreparedData:
         raise ValueError(f"{run} names no data that it was trained on: give {flag}")
     others: list[str] = []
     for folder in _places(path, record.folder):
-        if not (folder / "meta.json").is_file():
+        if not is_prepared(folder):
             continue
         try:
             data = open_prepared(folder)

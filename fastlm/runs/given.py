@@ -126,7 +126,7 @@ def _instead_of_run(path: Path) -> str:
         if folder is not None:
             return f"it is a file: give the folder of its run, {folder}"
         return f"it is a file: give the folder of a run; {_train_on(path)}"
-    if (path / _META).is_file():
+    if is_prepared(path):
         return f"it is prepared data: {command_line('train', '--data', path)} trains on it"
     if RunFiles(path.absolute().parent).config.is_file():
         return f"it is a part of the run {path.parent}: give that"
@@ -136,13 +136,18 @@ def _instead_of_run(path: Path) -> str:
     return expected
 
 
+def is_prepared(path: Path) -> bool:
+    """Whether a path is a folder of prepared data."""
+    return (path / _META).is_file()
+
+
 def check_prepared(path: Path) -> None:
     """Check that a path is a folder of prepared data.
 
     Raises:
         FileNotFoundError: if it is not; the message says what is there instead, and what to do.
     """
-    if not (path / _META).is_file():
+    if not is_prepared(path):
         raise FileNotFoundError(f"no prepared data in {path}: {_instead_of_data(path)}")
 
 
@@ -156,7 +161,7 @@ def _instead_of_data(path: Path) -> str:
             return f"{made}; a data set of the Hugging Face hub is downloaded first"
         return made
     if not path.is_dir():
-        if (path.parent / _META).is_file():
+        if is_prepared(path.parent):
             return f"it is a file: give its folder, {path.parent}"
         if path.suffix in (".bin", ".npy"):
             words = ("tokens", "--train", path, "--val", "FILE", "--tokenizer", "DIR", "--out")

@@ -28,7 +28,7 @@ from fastlm.config.durations import duration_text
 from fastlm.files import disk, folders
 from fastlm.files.json_files import read_object, read_object_or_empty
 from fastlm.files.paths import PACKAGE
-from fastlm.runs.given import check_prepared
+from fastlm.runs.given import check_prepared, is_prepared
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles, SweepFiles
 from fastlm.runs.state import state_of
@@ -164,6 +164,8 @@ def _check(runs: Sequence[Run], arguments: SweepArguments, words: Sequence[str])
     files = SweepFiles(out)
     if RunRecord(out).exists:
         raise FileExistsError(f"{out} is the folder of a single run: give the sweep another")
+    if is_prepared(out):
+        raise FileExistsError(f"{out} is prepared data: give the sweep another folder")
     if files.plan.is_file():
         _check_place(files.plan, runs)
     for run in runs:
@@ -201,8 +203,8 @@ def _check_plan(saved: Path, runs: Sequence[Run], words: Sequence[str]) -> None:
     except ValueError as error:
         raise FileExistsError(f"{saved} cannot be gone on with ({error}): {remedy}") from None
     here = {_settings(run.config) for run in runs}
-    there = {_settings(run.config, _begun_in(saved)): run.label for run in planned}
-    left_out = next((label for settings, label in there.items() if settings not in here), None)
+    there = {_settings(run.config, _begun_in(saved)): run.name for run in planned}
+    left_out = next((name for settings, name in there.items() if settings not in here), None)
     if left_out is not None:
         raise FileExistsError(
             f"{saved.parent} holds a sweep with other runs, such as {left_out}: name them too, "

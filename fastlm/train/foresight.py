@@ -36,7 +36,7 @@ def warn_of_cpu(config: TrainConfig, device: torch.device, *, vocab_size: int) -
     if seconds < SLOW_SECONDS:
         return ""
     try:
-        memory = human_bytes(plan_memory(config, device, bf16=False).needed)
+        memory = f"{human_bytes(plan_memory(config, device, bf16=False).needed)} of memory"
     except ValueError:
         memory = "more memory than there is"
     budget = ""

@@ -179,7 +179,7 @@ def test_files_that_are_not_what_meta_says_are_refused(prepared, tmp_path):
     with pytest.raises(ValueError, match=r"meta.json is not a description"):
         open_prepared(folder)
     with pytest.raises(FileNotFoundError, match=r"python -m fastlm.data prepare"):
-        open_prepared(tmp_path)
+        open_prepared(tmp_path / "absent")
 
 
 def cut_ids(folder: Path) -> None:

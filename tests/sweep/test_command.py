@@ -144,10 +144,12 @@ def test_a_sweep_never_replaces_what_is_not_its_own(tmp_path, asked):
 
     (run,) = plan([], [], [0], SMALL)
     begun(tmp_path / "run", run.config)
+    (tmp_path / "prepared").mkdir()
+    (tmp_path / "prepared/meta.json").write_text("{}")
     table = tmp_path / "texts" / "table.md"
     table.parent.mkdir()
     table.write_text("mine")
-    for name in ("run", "texts"):
+    for name in ("run", "texts", "prepared"):
         there = sorted((tmp_path / name).rglob("*"))
         with pytest.raises(FileExistsError, match="give the sweep another"):
             sweep.main([str(tmp_path / name), *words])
