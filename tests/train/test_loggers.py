@@ -180,10 +180,10 @@ def test_tensorboard_gets_scalars_in_the_folder_of_the_run(tmp_path, monkeypatch
     assert made[0].scalars == [("train/loss", 2.0, 5), ("train/lr", 0.1, 5)]
 
 
-def test_the_command_says_what_to_install_before_it_begins(tmp_path):
+def test_the_command_says_what_to_install_before_it_begins(data, tmp_path):
     if find_spec("wandb"):
         pytest.skip("wandb is installed here")
-    done = fastlm("train", "--logger", "wandb", "--data", "none", "--max-steps", "1", *TINY, cwd=tmp_path)  # fmt: skip
+    done = fastlm("train", "--logger", "wandb", "--data", str(data), "--max-steps", "1", *TINY, cwd=tmp_path)  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "pip install wandb" in done.stderr
