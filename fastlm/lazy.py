@@ -1,5 +1,6 @@
 """Lazy imports: names of a package whose modules are imported on first use."""
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -15,8 +16,17 @@ def lazy_names(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
     """
 
     def get(name: str) -> Any:
+        if name == "__all__":  # asked for by `from package import *`
+            own = vars(sys.modules[package]).items()
+            return [*names, *(n for n, value in own if _is_defined(value, package))]
         if name not in names:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(f"{package}.{names[name]}"), name)
 
     return get
+
+
+def _is_defined(value: Any, package: str) -> bool:
+    """Return whether a value of a package's __init__ is a public function or class of its own."""
+    is_own = getattr(value, "__module__", None) == package
+    return is_own and not getattr(value, "__name__", "_").startswith("_")

@@ -269,6 +269,9 @@ def test_a_lazy_face_shows_what_it_says(package):
     assert shown == repeated_names(package)
     for name in shown:
         assert getattr(face, name) is not None
+    starred: dict[str, object] = {}
+    exec(f"from fastlm.{package.name} import *", starred)
+    assert shown.keys() <= starred.keys()
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = face.no_such_name
 

@@ -85,6 +85,14 @@ def check_new_run(folder: Path) -> None:
         )
 
 
+def only_weights(folder: Path) -> ValueError:
+    """The error for a run that was named to go on and has weights without optimizers."""
+    start = pasted("--init-from", folder)
+    return ValueError(
+        f"{folder} has weights and no optimizer to go on with: begin a new run with {start}"
+    )
+
+
 def _is_foreign_model(folder: Path) -> bool:
     try:
         values = read_object_or_empty(RunFiles(folder).config)

@@ -44,7 +44,7 @@ from fastlm.sweep.results import (
     read_result,
     table,
 )
-from fastlm.train.signals import SAVED
+from fastlm.train.signals import SAVED, handled
 
 WAIT_SECONDS = 10.0
 """Seconds to wait for another process that trains a run"""
@@ -322,14 +322,14 @@ def _run_all(runs: Sequence[Run], arguments: SweepArguments) -> set[str]:
 
 @contextlib.contextmanager
 def _stopping(stop: threading.Event, children: set[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Inside `with`, Ctrl-C and SIGTERM ask all runs to save, and no new run starts."""
+    """Inside `with`, the signals that stop a run ask all to save, and no new run starts."""
 
     def ask(number: int, frame: object) -> None:
         stop.set()
         for child in tuple(children):
             child.send_signal(signal.SIGTERM)
 
-    previous = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, ask) for number in handled()}
     try:
         yield
     finally:

@@ -23,9 +23,11 @@ from fastlm.runs.given import (
     check_prepared,
     check_run,
     nothing_to_go_on_from,
+    only_weights,
     run_of,
 )
 from fastlm.runs.record import RunRecord
+from fastlm.runs.state import state_of
 from fastlm.train import signals
 
 if TYPE_CHECKING:
@@ -153,6 +155,8 @@ def _check_resumes(arguments: TrainArguments) -> None:
         )
     record = RunRecord(folder)
     if record.exists and run_checkpoints(record.checkpoints):
+        if state_of(folder).name == "imported":
+            raise only_weights(folder)
         check_continues(record.config(), arguments.config, str(folder))
     elif is_named:
         raise nothing_to_go_on_from(folder)

@@ -9,6 +9,7 @@ from fastlm.checkpoint import SavedRun, check_same_data, continued, take_snapsho
 from fastlm.checkpoint.saver import SaveFailed, Saver
 from fastlm.cli import pasted
 from fastlm.config import TrainConfig
+from fastlm.runs.given import only_weights
 from fastlm.train.budget import Clock
 from fastlm.train.trainer import Trainer
 from fastlm.train.watch import Diverged, Watch, last_step
@@ -101,10 +102,7 @@ class Saving:
         """
         run = self.saver.folder.parent
         if not saved.optimizers:
-            raise ValueError(
-                f"{run} has weights and no optimizer to go on with: begin a new run with "
-                + pasted("--init-from", run)
-            )
+            raise only_weights(run)
         check_same_data(saved, self._hashes, str(self.trainer.data.folder))
         config = continued(self.trainer.config, saved)
         self.restore(saved)

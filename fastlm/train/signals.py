@@ -46,11 +46,11 @@ class Stopped(BaseException):
 
 def exit_on_signals() -> None:
     """Exit with code 75 on a signal, until StopRequest takes over; there is nothing to save yet."""
-    for number in _handled():
+    for number in handled():
         signal.signal(number, _leave)
 
 
-def _handled() -> list[signal.Signals]:
+def handled() -> list[signal.Signals]:
     """The signals that ask a run to stop; nohup, which ignores SIGHUP, is respected."""
     return [
         number
@@ -88,7 +88,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            self._previous = {n: signal.signal(n, self._note) for n in _handled()}
+            self._previous = {n: signal.signal(n, self._note) for n in handled()}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -86,7 +86,7 @@ RUN_BUGS = {
     "the end of a resumed run not kept": Bug(
         "fastlm/train/resuming.py",
         "    record.write_config(config)\n",
-        "",
+        "    record.config()\n",
         "tests/train/test_resuming.py -k new_end",
     ),
     "a summary beside an earlier checkpoint": Bug(
