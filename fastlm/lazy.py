@@ -16,9 +16,10 @@ def lazy_names(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
     """
 
     def get(name: str) -> Any:
-        if name == "__all__":  # asked for by `from package import *`
-            own = vars(sys.modules[package]).items()
-            return [*names, *(n for n, value in own if _is_defined(value, package))]
+        if name == "__all__":  # asked for by `from package import *`, which needs all of them
+            own = vars(sys.modules[package])
+            own.update({lazy: get(lazy) for lazy in names})
+            return [*names, *(n for n, value in own.items() if _is_defined(value, package))]
         if name not in names:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(f"{package}.{names[name]}"), name)
