@@ -10,7 +10,7 @@ from pathlib import Path
 from fastlm.cli import command_line, pasted
 from fastlm.files.json_files import read_object_or_empty
 from fastlm.files.step_folders import is_checkpoint, run_checkpoints
-from fastlm.runs.found import runs_in
+from fastlm.runs.found import read_log, runs_in
 from fastlm.runs.run_files import RunFiles, SweepFiles
 from fastlm.runs.state import state_of
 
@@ -71,7 +71,7 @@ def check_new_run(folder: Path) -> None:
     """Check that a run can begin in a folder.
 
     Raises:
-        FileExistsError: if the folder holds a run.
+        FileExistsError: if the folder holds a run, what is left of one, a sweep or prepared data.
         NotADirectoryError: if a file has its path, or that of a parent.
     """
     for place in (folder, *folder.parents):
@@ -83,6 +83,20 @@ def check_new_run(folder: Path) -> None:
         raise FileExistsError(
             f"{folder} already holds a run, which is {state.name}: give another --out{goes_on}"
         )
+    if (found := _in_the_way(folder)) is not None:
+        raise FileExistsError(f"{folder} holds {found}: give another --out")
+
+
+def _in_the_way(folder: Path) -> str | None:
+    """What a folder without the configuration of a run holds that a new run would harm or mix."""
+    files = RunFiles(folder)
+    if saved := run_checkpoints(files.checkpoints):
+        return f"checkpoints of a run ({saved[-1].name}) without its {files.config.name}"
+    if read_log(folder).rows:
+        return f"the {files.log.name} of a run without its {files.config.name}"
+    if SweepFiles(folder).plan.is_file():
+        return "a sweep"
+    return "prepared data" if (folder / _META).is_file() else None
 
 
 def only_weights(folder: Path) -> ValueError:

@@ -101,6 +101,15 @@ def plot_curves(rows: list[dict[str, Any]], out: Path, *, title: str) -> None:
 
 
 def save_figure(figure: "Figure", out: Path) -> None:
-    """Write a figure as a PNG atomically, replacing an existing one."""
+    """Write a figure as a PNG atomically, replacing an existing one.
+
+    Its texts have names of folders, in which $ begins no formula, and bytes may be no UTF-8.
+    """
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_parse_math(False)
+        text.set_text(text.get_text().encode(errors="replace").decode())
     with disk.whole_file(out, replace=True) as file:
         figure.savefig(file, dpi=110, format="png")

@@ -276,6 +276,8 @@ def _exit_code(
             # it was.
             begun = RunRecord(run_dir).exists
             advice = f"go on with --resume auto --out {cli.pasted(run_dir)}"
+            if resume:  # whether the folder has this command's settings already is not known
+                advice = "the same command goes on"
             how = advice if begun else "nothing was written"
             say(f"stopped by {stopped} before the first step; {how}")
         return signals.SAVED

@@ -1,5 +1,6 @@
 """Resuming a run: the checkpoint it goes on from, and its folder made ready to go on."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from fastlm.checkpoint import SavedRun, read_newest, read_run_checkpoint, set_aside, step_folder
 from fastlm.config import TrainConfig
 from fastlm.devices.ranks import Ranks
-from fastlm.runs.found import number, try_read_object
+from fastlm.runs.found import number, read_log, try_read_object
 from fastlm.runs.given import nothing_to_go_on_from
 from fastlm.runs.record import RunRecord
 
@@ -50,13 +51,29 @@ def _check_may_begin(record: RunRecord, *, is_named: bool) -> None:
     folder = record.folder
     if is_named:
         raise nothing_to_go_on_from(folder)
-    summary = try_read_object(record.files.summary, [])
-    step = number(summary.get("step"))
-    if step and summary.get("saved") is not False:
+    step = _saved_step(record)
+    if step:
         raise FileNotFoundError(
             f"{folder} was trained to step {step:,.0f} and has no checkpoint any more: put "
             f"{record.checkpoints} back, or begin a new run with another --out"
         )
+
+
+def _saved_step(record: RunRecord) -> float:
+    """The last step of a run without checkpoints if it must have had some; otherwise 0.
+
+    It had some if its summary says so, if it was resumed, if their folder, which is made before the
+    first row, is gone, or if it logged twice as many steps as there are between two checkpoints.
+    """
+    summary = try_read_object(record.files.summary, [])
+    if summary:
+        return (number(summary.get("step")) or 0.0) if summary.get("saved") is not False else 0.0
+    rows = read_log(record.folder).rows
+    trained = max((number(row.get("step")) or 0.0 for row in rows), default=0.0)
+    was_resumed = any(row.get("kind") == "resume" for row in rows)
+    is_gone = not record.checkpoints.is_dir()
+    every = record.config().checkpoint_every if record.exists else math.inf
+    return trained if was_resumed or is_gone or trained >= 2 * every else 0.0
 
 
 def reopen(
@@ -69,8 +86,8 @@ def reopen(
     """Make the folder of a run ready to go on after a step, on the process that writes.
 
     Killed after any of these changes, the run goes on from its newest checkpoint all the same: it
-    never seems to have ended, its configuration is the one it goes on with before rows are
-    dropped, and its former summary is in a file or in the log.
+    never seems to have ended, its configuration is the one it goes on with before a checkpoint is
+    set aside or a row is dropped, and its former summary is in a file or in the log.
 
     Args:
         config: configuration to go on with.
@@ -78,9 +95,9 @@ def reopen(
         say: prints a line.
     """
     summary = record.reopen()
+    record.write_config(config)
     for path in set_aside(record.checkpoints, step) if record.is_written else []:
         say(f"note: going back to step {step:,}: {path} is kept")
-    record.write_config(config)
     n_bad = record.cut(step)
     if n_bad:
         say(

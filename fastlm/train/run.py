@@ -397,20 +397,36 @@ def _finish(
         status.say(untrained_line(run))
     elif (overrun := overrun_line(run)) is not None:
         status.say(overrun)
-    # A disk that refused the checkpoint may refuse these too; the failed save is what to raise.
-    with contextlib.suppress(OSError) if failure else contextlib.nullcontext():
-        write_json(files.summary, summary)
+    try:
+        # A disk that refused the checkpoint may refuse this too; the failed save is what to raise.
+        with contextlib.suppress(OSError) if failure else contextlib.nullcontext():
+            write_json(files.summary, summary)
+    except OSError:
+        status.say(ended)
+        raise
+    with _or_warning(files.curve, status):
         plot_curves(read_log(folder).rows, files.curve, title=folder.name)
     if failure is not None:
         status.say(ended)
         raise failure
     if summary.finished:
-        text = sample(folder, stop)
-        disk.write_file(files.sample, f"{text}\n".encode(), replace=True)
-        status.say(f"\n{text}\n")
+        with _or_warning(files.sample, status):
+            text = sample(folder, stop)
+            status.say(f"\n{text}\n")
+            disk.write_file(files.sample, f"{text}\n".encode(), replace=True)
         status.say(_next_commands(folder, run.config))
     status.say(ended if summary.finished or is_untrained else ended + advice)
     return summary
+
+
+@contextlib.contextmanager
+def _or_warning(path: Path, status: StatusLine) -> Iterator[None]:
+    """Warn of an error in the block: the run is saved, and a picture or a text is not its end."""
+    try:
+        yield
+    except Exception as error:  # matplotlib and its settings raise errors of any kind
+        reason = " ".join(str(error).split())
+        status.say(f"warning: {path} is not written ({type(error).__name__}: {reason})")
 
 
 def sample(run: Path, stop: signals.StopRequest, max_tokens: int = 300) -> str:

@@ -106,7 +106,7 @@ def test_where_a_model_of_another_tool_is_expected(here):
 
 
 def test_where_a_run_is_to_begin(here):
-    for path in ("new/run", "empty", "data/mine"):
+    for path in ("new/run", "empty"):
         check_new_run(Path(path))
     with pytest.raises(
         FileExistsError, match=r"runs/b already holds a run, which is running: .* --resume auto"
@@ -152,3 +152,19 @@ def test_wrong_paths_are_answered_before_torch_is_loaded(here):
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "held"),
+    [
+        ("checkpoints/step-000025/manifest.json", "{}", r"checkpoints of a run \(step-000025\)"),
+        ("log.jsonl", '{"step": 3, "kind": "train"}\n', "the log.jsonl of a run without its"),
+        ("sweep.json", "{}", "a sweep"),
+        ("meta.json", "{}", "prepared data"),
+    ],
+)
+def test_a_run_does_not_begin_among_what_it_would_harm(name, text, held, tmp_path):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(FileExistsError, match=f"holds {held}.*give another --out"):
+        check_new_run(tmp_path)

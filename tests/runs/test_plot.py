@@ -2,6 +2,7 @@
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from fastlm.runs.plot import plot_curves
 
@@ -31,6 +32,15 @@ def test_the_whole_file_at_the_end_is_a_point_beside_the_curve(tmp_path, monkeyp
     assert list(tokens.get_lines()[1].get_xdata()) == [0, 100]
     assert [text.get_text() for text in steps.texts] == ["5.300"]
     assert steps.collections[0].get_offsets().tolist() == [[7.0, 9.0]]
+
+
+def test_names_are_drawn_as_they_are(tmp_path, monkeypatch):
+    """A $ begins no formula, and bytes of a name may be no UTF-8."""
+    shown = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, out, **_: shown.extend(self.findobj(Text)))
+    plot_curves([row("train", 1, loss=5.0)], tmp_path / "out.png", title="cost_$1_vs_$2 \udcff")
+    assert "cost_$1_vs_$2 ?" in {text.get_text() for text in shown}
+    assert not any(text.get_parse_math() for text in shown)
 
 
 def test_a_run_without_any_validation_is_drawn(tmp_path):

@@ -124,3 +124,18 @@ def test_the_clock_of_the_first_process_decides_for_all():
     decision = Stopping(budget, StopRequest(), Second(1, 2)).decide(3, 3)
     assert decision == (None, True, 0, 0.25)
     assert sent == [(0, 0.0, False)]
+
+
+def test_a_picture_or_a_sample_that_fails_is_a_warning(data, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise RuntimeError("no such\nbackend")
+
+    monkeypatch.setattr("fastlm.train.run.plot_curves", fail)
+    files = RunFiles(tmp_path / "run")
+    files.sample.mkdir(parents=True)
+    assert train(config(data, max_steps=1), files.folder).finished
+    told = capsys.readouterr().err.splitlines()
+    warned = [line for line in told if line.startswith("warning: ")]
+    assert warned[0] == f"warning: {files.curve} is not written (RuntimeError: no such backend)"
+    assert warned[1].startswith(f"warning: {files.sample} is not written (IsADirectoryError: ")
+    assert told[-1].endswith("; stopped by the step budget")
