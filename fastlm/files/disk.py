@@ -294,16 +294,19 @@ def copy_file(source: Path, path: StrPath, *, replace: bool = False) -> None:
         shutil.copyfileobj(file, out, 1 << 20)
 
 
-def rename(path: Path, new: Path) -> Path:
-    """Rename a file or folder within its parent, and flush the new name to disk.
+def rename(path: Path, new: Path, *, flush: bool = True) -> Path:
+    """Rename a file or folder within its parent.
 
+    Args:
+        flush: flush the new name to disk; False if the caller flushes the folder later.
     Raises:
         FileExistsError: if the new name exists.
     """
     if os.path.lexists(new):
         raise is_there(new)
     path.rename(new)
-    sync_folder(new.parent)
+    if flush:
+        sync_folder(new.parent)
     return new
 
 

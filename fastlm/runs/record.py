@@ -76,7 +76,8 @@ class RunRecord:
         folders.remove(files.failed)
         if files.summary.is_file():
             folders.remove(files.former_summary)
-            disk.rename(files.summary, files.former_summary)
+            # Flushed by write_config, which follows, before a checkpoint or a row is dropped.
+            disk.rename(files.summary, files.former_summary, flush=False)
         return try_read_object(files.former_summary, [])
 
     def cut(self, step: int) -> int:

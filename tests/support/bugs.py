@@ -91,7 +91,7 @@ RUN_BUGS = {
     ),
     "a summary beside an earlier checkpoint": Bug(
         "fastlm/runs/record.py",
-        "            disk.rename(files.summary, files.former_summary)\n",
+        "            disk.rename(files.summary, files.former_summary, flush=False)\n",
         "            disk.copy_file(files.summary, files.former_summary)\n",
         "tests/train/test_resuming.py -k killed_while",
     ),
