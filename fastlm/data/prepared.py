@@ -23,7 +23,7 @@ from fastlm.files import disk, resumed
 from fastlm.files.destination import OURS, entries, find
 from fastlm.files.json_files import read_object
 from fastlm.files.notes import NoteTimes
-from fastlm.files.paths import StrPath, identify
+from fastlm.files.paths import StrPath, identify_exactly
 from fastlm.files.sealed import read_sealed, seal
 from fastlm.files.tokens import Facts, ShardedTokens, TokenFile, Tokens, open_token_file
 from fastlm.files.utf8 import check_errors
@@ -230,7 +230,7 @@ def prepare(
             errors=errors,
             allow_end_of_text=allow_end_of_text,
         )
-        source = {"files": _identities(texts, spool), **settings}
+        source = {"files": _identities(texts, spool), "split": _count_split(texts), **settings}
         found = _look(out, source, replace=replace)
         if not found.is_up_to_date or found.is_maybe_other:
             texts.check()  # refuse unusable text before anything is written
@@ -301,13 +301,21 @@ def _identities(texts: Texts, spool: Spool | None) -> list[list[Any]]:
     return [
         spool.identity
         if spool is not None and path == spool.path
-        else [os.path.realpath(path), *identify(path), path.stat().st_ctime_ns]
+        else [os.path.realpath(path), *identify_exactly(path)]
         for path in texts.files
     ]
 
 
+def _count_split(texts: Texts) -> dict[str, int]:
+    """Return how many of texts.files, the first ones, are for training, and how many follow them.
+
+    Without any for validation, a part of all is held out.
+    """
+    return {"train": len(texts.split.train), "val": len(texts.split.val)}
+
+
 def _lasting(identities: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """Return what identifies files in the work, and does not change with their modes and links."""
+    """Return what identifies files, without the time that changes with their modes and links."""
     return [list(identity[:4]) for identity in identities]
 
 
@@ -378,7 +386,10 @@ def _compare(out: Path, source: dict[str, Any], *, replace: bool) -> _Found:
         found["vocab_size"] = meta.get("vocab_size")
     if "files" not in source:
         found.pop("files", None)
+        found.pop("split", None)
     changed = changed_keys(found, source)
+    if "files" in source and "split" not in found:  # earlier versions did not note it
+        changed = [key for key in changed if key != "split"] or ["files"]
     if changed == ["files"] and _may_be_the_same(found.get("files"), source["files"]):
         return _Found(is_same=True, is_maybe_other=True)
     if changed and not replace:
@@ -441,8 +452,7 @@ def _fill(
 ) -> None:
     """Make all files of a prepared folder, or those that an interrupted call did not make."""
     times = NoteTimes()
-    made_of = {**source, "files": _lasting(source["files"])}
-    unfinished = go_on(part, made_of, times, say)
+    unfinished = go_on(part, source, times, say)
     files = {name: texts.spell(name) for name in SPLITS}
     if spool is not None:
         spooled_at = str(spool.path)
@@ -452,14 +462,17 @@ def _fill(
         say(f"to train on: {files['train']}; to validate on: {files['val']}")
         if tokenizer is None:
             tokenizer = _train_tokenizer(texts, source["vocab_size"], n_threads, say)
-        unfinished = begin(part, made_of, tokenizer, times)
+        unfinished = begin(part, source, tokenizer, times)
     splits: dict[str, Facts] = {}
     for name in SPLITS:
         if not unfinished.is_whole(name):
             say(f"encoding {name}.bin")
         splits[name] = unfinished.write_split(texts, name, n_threads)
     for path, now, before in zip(
-        texts.files, _lasting(_identities(texts, spool)), made_of["files"], strict=True
+        texts.files,
+        _lasting(_identities(texts, spool)),
+        _lasting(source["files"]),
+        strict=True,
     ):
         if now != before:
             raise UnusableTextError(

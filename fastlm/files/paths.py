@@ -22,6 +22,14 @@ def identify(path: StrPath) -> list[int]:
     return [found.st_size, found.st_mtime_ns, found.st_ino]
 
 
+def identify_exactly(path: StrPath) -> list[int]:
+    """Return identify(path), and the time of the last change, which no program can set back.
+
+    That time also changes with the mode of the file and with its number of hard links.
+    """
+    return [*identify(path), os.stat(path).st_ctime_ns]
+
+
 def check_unchanged(path: StrPath, seen: Sequence[int]) -> None:
     """Raise a ValueError unless identify(path) is what was seen before a file was read."""
     if identify(path) != list(seen):

@@ -1,10 +1,12 @@
 """Prepared data: the text comes back from the tokens, nothing is written from bad input."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ import pytest
 from fastlm.corpus import make_stories
 from fastlm.corpus.stories import generate_stories
 from fastlm.data import open_prepared, prepare
-from fastlm.data.prepared import is_small
+from fastlm.data.prepared import END_OF_TEXT, is_small
 from fastlm.files.paths import identify
 from fastlm.files.sealed import read_sealed, seal
+from fastlm.files.tokens import TokenWriter
 from fastlm.tokenizer import Tokenizer
 
 
@@ -323,6 +326,47 @@ def change_in_place(path: Path) -> None:
     path.write_text(path.read_text().translate(str.maketrans("st", "ts")))
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert (path.stat().st_ino, path.stat().st_size) == (stat.st_ino, stat.st_size)
+
+
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_texts_that_serve_other_splits_than_before_are_other_texts(
+    is_interrupted, tmp_path, monkeypatch
+):
+    for name in ("texts/x.txt", "texts/val/y.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("".join(f"{name} {i}\n{END_OF_TEXT}" for i in range(30)))
+    files = [tmp_path / "texts/x.txt", tmp_path / "texts/val/y.txt"]
+    given = prepare(files, tmp_path / "whole", vocab_size=290) / "tokenizer"
+    options: dict[str, Any] = {"tokenizer": given, "val_fraction": 0.5}
+    out = tmp_path / "d"
+    said: list[str] = []
+    with monkeypatch.context() as patch:
+        if is_interrupted:
+            patch.setattr(TokenWriter, "write", written_to_train_only)
+        with contextlib.suppress(KeyboardInterrupt):
+            prepare(files, out, **options)
+    if not is_interrupted:
+        with pytest.raises(FileExistsError, match="d holds data prepared with another split"):
+            prepare(tmp_path / "texts", out, **options)
+        old = read_sealed(out / "meta.json")
+        del old["source"]["split"]  # as earlier versions wrote it
+        (out / "meta.json").write_bytes(seal(old))
+        with pytest.raises(FileExistsError, match="d holds data prepared with another text"):
+            prepare(tmp_path / "texts", out, **options)
+        prepare(files, out, say=said.append, **options)
+        assert said[-1] == f"data in {out} is up to date"
+        assert read_sealed(out / "meta.json")["source"]["split"] == {"train": 2, "val": 0}
+        return
+    prepare(tmp_path / "texts", out, say=said.append, **options)
+    assert any(line.startswith("begun anew: ") for line in said)
+    assert {text.split()[0] for text in decoded(out, "train")} == {"texts/x.txt"}
+    assert {text.split()[0] for text in decoded(out, "val")} == {"texts/val/y.txt"}
+
+
+def written_to_train_only(writer: TokenWriter, ids: Any, write: Any = TokenWriter.write) -> Any:
+    if "val" in writer._path.name:
+        raise KeyboardInterrupt
+    return write(writer, ids)
 
 
 @pytest.mark.parametrize("given", ["folder", "files"])
