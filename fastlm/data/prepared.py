@@ -20,16 +20,17 @@ from fastlm.data.splits import SPLITS, VAL_FRACTION, Texts, UnusableTextError
 from fastlm.data.spool import STANDARD_INPUT, Format, Spool, spooled
 from fastlm.data.unfinished import begin, changed_keys, go_on, hash_split, tokenizer_of
 from fastlm.files import disk, resumed
-from fastlm.files.destination import OURS, entries, find
+from fastlm.files.destination import entries, find, is_leftover
 from fastlm.files.json_files import read_object
 from fastlm.files.notes import NoteTimes
+from fastlm.files.outputs import check_not_read
 from fastlm.files.paths import StrPath, identify_exactly
 from fastlm.files.sealed import read_sealed, seal
 from fastlm.files.tokens import Facts, ShardedTokens, TokenFile, Tokens, open_token_file
 from fastlm.files.utf8 import check_errors
 from fastlm.runs.given import check_prepared
 from fastlm.tokenizer.bpe.blocks import resolve_threads
-from fastlm.tokenizer.folder import copy_tokenizer, own_files
+from fastlm.tokenizer.folder import copy_tokenizer, saved_files
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 from fastlm.tokenizer.training import train_bpe_from_documents
@@ -37,7 +38,7 @@ from fastlm.tokenizer.training import train_bpe_from_documents
 __all__ = ["END_OF_TEXT", "PreparedData", "Split", "open_prepared", "prepare"]
 
 # Names that the commands of this package leave in a prepared folder.
-_OWN_NAME = re.compile(rf"meta\.json|tokenizer|(train|val)(-\d+)?\.bin|{re.escape(OURS)}.*")
+_OWN_NAME = re.compile(r"meta\.json|tokenizer|(train|val)(-(\d{5}|[1-9]\d{5,}))?\.bin")
 
 FORMAT = 2
 LEAST_DOCUMENTS, LEAST_TOKENS = 10, 100_000
@@ -248,6 +249,7 @@ def prepare(
         if found.damage:
             say(f"made anew: the data in {out} cannot be used: {found.damage}")
         _refuse_others(out)
+        check_not_read([out], (path for path in texts.files if not spool or path != spool.path))
         part = stack.enter_context(
             resumed.resumed_folder(
                 out, replace=replace or bool(found.damage), last="meta.json", is_locked=True
@@ -350,7 +352,7 @@ def _look(out: Path, source: dict[str, Any], *, replace: bool) -> _Found:
     except (FileNotFoundError, ValueError) as error:
         if found.is_maybe_other and not replace:
             raise _other_data(out, ["files"]) from error
-        others = [path.name for path in out.iterdir() if not _OWN_NAME.fullmatch(path.name)]
+        others = [path.name for path in out.iterdir() if not _is_own(path.name)]
         if others and not replace:
             raise FileExistsError(
                 f"{error}: {out} also holds {', '.join(sorted(others))}; move that elsewhere first"
@@ -540,15 +542,19 @@ def write_meta(
     disk.write_new(folder / "meta.json", seal(meta))
 
 
+def _is_own(name: str) -> bool:
+    return is_leftover(name) or _OWN_NAME.fullmatch(name) is not None
+
+
 def _refuse_others(out: Path) -> None:
     """Raise a FileExistsError if a folder to be replaced has files that are not of prepare()."""
     if not out.is_dir():
         return
-    others = [path.name for path in out.iterdir() if not _OWN_NAME.fullmatch(path.name)]
+    others = [path.name for path in out.iterdir() if not _is_own(path.name)]
     inner = tokenizer_of(out)
-    own = {path.name for path in own_files(inner)}  # their folder is spelled otherwise
+    own = {path.name for path in saved_files(inner)}  # their folder is spelled otherwise
     for path in inner.iterdir() if inner.is_dir() else ():
-        if path.name not in own and not path.name.startswith(OURS):
+        if path.name not in own and not is_leftover(path.name):
             others.append(f"{inner.name}/{path.name}")
     if others:
         raise FileExistsError(

@@ -123,7 +123,16 @@ def test_other_data_are_replaced_when_asked_and_nothing_else_is(corpus, prepared
         prepare(corpus, tmp_path / "mine", vocab_size=300, replace=True)
 
 
-@pytest.mark.parametrize("name", ["notes.md", "tokenizer/notes.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "notes.md",
+        "tokenizer/notes.md",
+        "train-7.bin",
+        ".fastlm-notes.txt",
+        "tokenizer/encoder.json",
+    ],
+)
 def test_files_of_others_in_data_to_be_replaced_stay(name, corpus, prepared, tmp_path):
     folder = copy_of(prepared, tmp_path / "d")
     (folder / name).write_text("mine")
@@ -131,6 +140,16 @@ def test_files_of_others_in_data_to_be_replaced_stay(name, corpus, prepared, tmp
     with pytest.raises(FileExistsError, match=rf"d also holds {name}; move that elsewhere first"):
         prepare(corpus, folder, vocab_size=300, replace=True)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_text_in_the_data_that_it_would_replace_is_refused(prepared, tmp_path):
+    folder = copy_of(prepared, tmp_path / "d")
+    text = folder / "tokenizer/merges.txt"
+    before = text.read_bytes()
+    with pytest.raises(ValueError, match=r"d holds .*merges\.txt, which is read"):
+        prepare(text, folder, vocab_size=257, replace=True)
+    assert text.read_bytes() == before
+    assert open_prepared(folder).vocab_size == 400
 
 
 def test_a_given_tokenizer_is_used(corpus, prepared, tmp_path):
