@@ -17,7 +17,8 @@ from pathlib import Path, PurePath
 from typing import Literal, NamedTuple
 
 from fastlm.files.compression import COMPRESSIONS, compression_of
-from fastlm.files.destination import OURS
+from fastlm.files.destination import is_leftover
+from fastlm.files.json_files import read_object_or_empty
 from fastlm.files.paths import StrPath
 
 KNOWN_SUFFIXES = (
@@ -48,8 +49,8 @@ _TOKENIZER_NAMES = _TOKENIZER_MARKS | {
     "vocab.txt",
 }
 _RUN_MARKS = ({"config.json", "log.jsonl"}, {"config.json", "environment.json"})
-_DESCRIPTIONS = {"corpus.json", "sources.json"}
-"""Descriptions of texts that fastlm.corpus makes: nobody expects them to be read."""
+_DESCRIPTION_BYTES = 1 << 24
+"""Size of a JSON file above which it is no description of texts."""
 _N_NAMED = 3
 
 
@@ -141,6 +142,25 @@ def kind_of(path: StrPath) -> Kind | None:
 def is_plain(path: StrPath) -> bool:
     """Return whether a file is read as plain text, that of an unknown suffix too."""
     return kind_of(path) in ("txt", None) and compression_of(path) is None
+
+
+def is_description(path: Path) -> bool:
+    """Return whether a file is a description of texts that fastlm.corpus made.
+
+    Nobody expects it to be read or to be told of.
+    """
+    if path.name not in ("corpus.json", "sources.json"):
+        return False
+    try:
+        if path.stat().st_size > _DESCRIPTION_BYTES:
+            return False
+        values = read_object_or_empty(path)
+    except OSError:
+        return False
+    if path.name == "corpus.json":
+        return values.get("what") == "stories"
+    records = [one for one in values.values() if isinstance(one, dict)]
+    return bool(values) and len(records) == len(values) and all("url" in one for one in records)
 
 
 def find_texts(paths: Iterable[StrPath], *, is_any_suffix: bool = False) -> FoundTexts:
@@ -252,14 +272,14 @@ class _Search:
             )
         if not self._is_any_suffix and kind_of(path) is None:
             raise ValueError(f"{path}: expected a file ending in {', '.join(KNOWN_SUFFIXES)}")
-        if path.name.startswith(OURS):
+        if is_leftover(path.name):
             raise ValueError(
                 f"{path} is of a file that is being made: give that one once it is whole"
             )
         if not path.is_file():
             raise ValueError(f"{path} is no regular file: expected a text file or a folder of them")
         folder = path.parent
-        if folder.name.startswith(OURS):  # standard input is kept there
+        if is_leftover(folder.name):  # standard input is kept there
             folder = folder.parent
         self.roots.append(os.path.abspath(folder))
         real = os.path.join(self._real_folder(path.parent), path.name)
@@ -296,7 +316,7 @@ class _Search:
             )
         keys: list[object] = [real]
         found = path.stat()
-        if found.st_nlink > 1 and found.st_ino:
+        if found.st_ino:  # a mounted folder gives a second name to a file with one link
             keys.append((found.st_dev, found.st_ino))
         own = os.path.abspath(path)
         earlier = next((self._kept[key] for key in keys if key in self._kept), None)
@@ -328,7 +348,7 @@ class _Search:
         is_told = False
         for entry in entries:
             name, path = entry.name, folder.path / entry.name
-            if name.startswith(OURS) or name in _DESCRIPTIONS:
+            if is_leftover(name) or is_description(path):
                 continue
             states, is_match = _advance(folder.states, name, pattern)
             shown, is_shown = _advance(folder.states, name, pattern, is_hidden_matched=False)

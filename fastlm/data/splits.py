@@ -13,8 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 from fastlm.corpus.documents import Errors, Piece, iter_pieces
-from fastlm.corpus.text_files import TextFile, find_texts, kind_of, spell_names
-from fastlm.files.json_files import read_object_or_empty
+from fastlm.corpus.text_files import TextFile, find_texts, is_description, kind_of, spell_names
 
 SplitName = Literal["train", "val"]
 SPLITS: tuple[SplitName, ...] = ("train", "val")
@@ -138,8 +137,7 @@ class Texts:
     def is_generated(self) -> bool:
         """Whether the texts are the stories of fastlm.corpus, whose size is known to suffice."""
         folders = {path.parent for path in self.files}
-        cards = [read_object_or_empty(folder / "corpus.json") for folder in folders]
-        return all(card.get("what") == "stories" for card in cards)
+        return all(is_description(folder / "corpus.json") for folder in folders)
 
     def spell(self, name: SplitName) -> str:
         """Return which files serve a split."""

@@ -1,8 +1,11 @@
 """Paths that a user gives: files checked, and recognised when they are met again."""
 
+import errno
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 PACKAGE = Path(__file__).resolve().parent.parent
 """Folder of the package fastlm; its parent is the checkout, if there is one."""
@@ -14,6 +17,25 @@ def check_file(path: StrPath) -> None:
     """Raise FileNotFoundError if there is no file at the path."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"expected a file at {path}: there is none")
+
+
+def open_to_read(path: StrPath) -> BinaryIO:
+    """Open a regular file; a pipe that has its name is refused, where open() waits for a writer.
+
+    Raises:
+        OSError: if it cannot be opened, or is no regular file.
+    """
+    return open(path, "rb", opener=_open_regular)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return handle
+    os.close(handle)
+    number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+    raise OSError(number, "expected a regular file", path)
 
 
 def identify(path: StrPath) -> list[int]:
