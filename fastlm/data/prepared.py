@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastlm.corpus.documents import Errors
-from fastlm.corpus.text_files import is_pattern
+from fastlm.corpus.text_files import is_pattern, spell_names
 from fastlm.data.splits import SPLITS, VAL_FRACTION, Texts, UnusableTextError
 from fastlm.data.spool import STANDARD_INPUT, Format, Spool, spooled
 from fastlm.data.unfinished import begin, changed_keys, go_on, hash_split, tokenizer_of
@@ -24,7 +24,7 @@ from fastlm.files.destination import entries, find, is_leftover
 from fastlm.files.json_files import read_object
 from fastlm.files.notes import NoteTimes
 from fastlm.files.outputs import check_not_read
-from fastlm.files.paths import StrPath, identify_exactly
+from fastlm.files.paths import StrPath, identify_exactly, spell
 from fastlm.files.sealed import read_sealed, seal
 from fastlm.files.tokens import Facts, ShardedTokens, TokenFile, Tokens, open_token_file
 from fastlm.files.utf8 import check_errors
@@ -194,6 +194,11 @@ def prepare(
     """
     given = [corpus] if isinstance(corpus, (str, os.PathLike)) else corpus
     paths = [Path(path) for path in given]
+    say_line = say
+
+    def say(line: str) -> object:  # names of files may break or colour it
+        return say_line(spell(line))
+
     if not 0 < val_fraction <= 0.5:
         raise ValueError(f"val_fraction must lie in (0, 0.5]: got {val_fraction}")
     if shard_tokens is not None and shard_tokens < 1:
@@ -482,6 +487,9 @@ def _fill(
                 "prepare them again when nothing writes to them"
             )
     write_meta(part.folder, unfinished.tokenizer, splits, source)
+    if blank := [str(path) for path in texts.files if path in texts.blank]:
+        n_files = "1 file" if len(blank) == 1 else f"{len(blank)} files"
+        say(f"note: {n_files} without text ({spell_names(blank)})")
     for split_name in SPLITS:
         split = splits[split_name]
         ratio = split["text_bytes"] / split["count"]

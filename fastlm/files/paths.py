@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +12,23 @@ PACKAGE = Path(__file__).resolve().parent.parent
 """Folder of the package fastlm; its parent is the checkout, if there is one."""
 
 StrPath = str | os.PathLike[str]
+# They end a line, steer a terminal or turn the direction of writing.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def check_file(path: StrPath) -> None:
     """Raise FileNotFoundError if there is no file at the path."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"expected a file at {path}: there is none")
+
+
+def spell(text: StrPath) -> str:
+    """Return a path, or a line with paths, with escapes for what would break or colour the line.
+
+    >>> spell("two\\nlines")
+    'two\\\\nlines'
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), os.fspath(text))
 
 
 def open_to_read(path: StrPath) -> BinaryIO:

@@ -152,6 +152,20 @@ def test_a_text_in_the_data_that_it_would_replace_is_refused(prepared, tmp_path)
     assert open_prepared(folder).vocab_size == 400
 
 
+def test_odd_names_and_files_without_text_are_told_in_one_line_each(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, text in (("a.txt", "text"), ("b\x1b[2J\n.txt", " \n"), ("c\r\n.md", "x")):
+        (folder / name).write_text(text)
+    said: list[str] = []
+    prepare(folder, tmp_path / "o\nd", vocab_size=257, say=said.append)
+    assert f"note: 1 file without text ({folder}/b\\x1b[2J\\n.txt)" in said
+    assert f"note: not read: 1 file of another kind ({folder}/c\\r\\n.md)" in said
+    prepare(folder, tmp_path / "o\nd", vocab_size=257, say=said.append)
+    assert said[-1] == f"data in {tmp_path}/o\\nd is up to date"
+    assert all(line.isprintable() for line in said)
+
+
 def test_a_given_tokenizer_is_used(corpus, prepared, tmp_path):
     prepare(corpus, tmp_path / "d", vocab_size=400, tokenizer=prepared / "tokenizer")
     assert (tmp_path / "d" / "train.bin").read_bytes() == (prepared / "train.bin").read_bytes()
