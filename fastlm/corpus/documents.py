@@ -84,6 +84,7 @@ def iter_pieces(
     are_found: bool = False,
     first_file: int = 0,
     on_file: Callable[[int], object] = lambda number: None,
+    on_blank: Callable[[Path], object] = lambda path: None,
     say: Callable[[str], object] = lambda line: None,
 ) -> Iterator[Piece]:
     """Yield documents like iter_documents, but long ones of .txt files in several pieces.
@@ -95,6 +96,7 @@ def iter_pieces(
         are_found: the paths are files that find_texts returned, and are not looked at again.
         first_file: index of the file to begin with, if earlier files were read already.
         on_file: called with the index of each file before its first piece.
+        on_blank: called with each file that has no documents, once it is read.
     """
     check_errors(errors)
     paths = [path] if isinstance(path, (str, Path)) else list(path)  # type: ignore[arg-type]
@@ -109,7 +111,14 @@ def iter_pieces(
             check_parquet(file, text_field)
     numbered = list(enumerate(files))[first_file:]
     pieces = _pieces(
-        numbered, on_file, errors, text_field, allow_end_of_text, block_bytes, piece_characters
+        numbered,
+        on_file,
+        on_blank,
+        errors,
+        text_field,
+        allow_end_of_text,
+        block_bytes,
+        piece_characters,
     )
     name = spell_names([str(path) for path in paths])
     return pieces if first_file else _at_least_one(pieces, name)
@@ -154,6 +163,7 @@ def iter_json_texts(
 def _pieces(
     files: Iterable[tuple[int, Path]],
     on_file: Callable[[int], object],
+    on_blank: Callable[[Path], object],
     errors: Errors,
     text_field: str,
     allow_end_of_text: bool,
@@ -183,7 +193,12 @@ def _pieces(
         else:
             decoded = _decoded(file, read_blocks(file, block_bytes), errors)
             pieces = _separated(decoded, piece_characters)
-        yield from _without_blank(pieces)
+        is_blank = True
+        for piece in _without_blank(pieces):
+            is_blank = False
+            yield piece
+        if is_blank:
+            on_blank(file)
 
 
 def _check_end_of_text(text: str, where: str, is_allowed: bool) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fastlm.files.paths import check_unchanged, identify
+from fastlm.files.paths import check_unchanged, identify, open_to_read
 
 _BATCH_ROWS = 256
 _BUFFER_BYTES = 1 << 20  # without a buffer a whole column of a row group is read at once
@@ -72,6 +72,7 @@ def _open(path: Path, column: str) -> Any:
             f"{path}: reading .parquet files needs pyarrow: pip install 'fastlm[parquet]'"
         ) from None
 
+    open_to_read(path).close()  # a pipe is refused
     try:
         file = pyarrow.parquet.ParquetFile(path, buffer_size=_BUFFER_BYTES)
         schema = file.schema_arrow

@@ -17,8 +17,9 @@ from pathlib import Path, PurePath
 from typing import Literal, NamedTuple
 
 from fastlm.files.compression import COMPRESSIONS, compression_of
-from fastlm.files.destination import OURS
-from fastlm.files.paths import StrPath
+from fastlm.files.destination import is_leftover
+from fastlm.files.json_files import read_object_or_empty
+from fastlm.files.paths import StrPath, spell
 
 KNOWN_SUFFIXES = (
     *(text + packed for text in (".txt", ".jsonl") for packed in ("", *COMPRESSIONS)),
@@ -48,8 +49,8 @@ _TOKENIZER_NAMES = _TOKENIZER_MARKS | {
     "vocab.txt",
 }
 _RUN_MARKS = ({"config.json", "log.jsonl"}, {"config.json", "environment.json"})
-_DESCRIPTIONS = {"corpus.json", "sources.json"}
-"""Descriptions of texts that fastlm.corpus makes: nobody expects them to be read."""
+_DESCRIPTION_BYTES = 1 << 24
+"""Size of a JSON file above which it is no description of texts."""
 _N_NAMED = 3
 
 
@@ -61,6 +62,8 @@ class TextFile(NamedTuple):
     """The path below what all given paths have in common, with slashes"""
     is_given: bool
     """Whether the file itself was given, not a folder or a pattern"""
+    n_above: int
+    """How many of the first folders in name lie above the given path; all those of a given file"""
 
 
 @dataclass
@@ -103,7 +106,7 @@ def _plural(kind: str, n: int) -> str:
 def spell_names(names: Sequence[str], n: int | None = None) -> str:
     """Return the first names of n, and how many more there are."""
     n = len(names) if n is None else n
-    shown = ", ".join(names[:_N_NAMED])
+    shown = ", ".join(map(spell, names[:_N_NAMED]))
     return shown if n <= _N_NAMED else f"{shown} and {n - _N_NAMED} more"
 
 
@@ -141,6 +144,25 @@ def kind_of(path: StrPath) -> Kind | None:
 def is_plain(path: StrPath) -> bool:
     """Return whether a file is read as plain text, that of an unknown suffix too."""
     return kind_of(path) in ("txt", None) and compression_of(path) is None
+
+
+def is_description(path: Path) -> bool:
+    """Return whether a file is a description of texts that fastlm.corpus made.
+
+    Nobody expects it to be read or to be told of.
+    """
+    if path.name not in ("corpus.json", "sources.json"):
+        return False
+    try:
+        if path.stat().st_size > _DESCRIPTION_BYTES:
+            return False
+        values = read_object_or_empty(path)
+    except OSError:
+        return False
+    if path.name == "corpus.json":
+        return values.get("what") == "stories"
+    records = [one for one in values.values() if isinstance(one, dict)]
+    return bool(values) and len(records) == len(values) and all("url" in one for one in records)
 
 
 def find_texts(paths: Iterable[StrPath], *, is_any_suffix: bool = False) -> FoundTexts:
@@ -206,7 +228,7 @@ class _Search:
     def __init__(self, *, is_any_suffix: bool) -> None:
         self.roots: list[str] = []
         self._is_any_suffix = is_any_suffix
-        self._files: list[tuple[Path, bool]] = []
+        self._files: list[tuple[Path, str | None]] = []  # with the folder where they were found
         self._kept: dict[object, str] = {}  # by real path, and by device and inode
         self._passed_over = PassedOver()
         self._real_folder = functools.cache(os.path.realpath)  # that of many files is one
@@ -234,12 +256,21 @@ class _Search:
         top = ""
         with contextlib.suppress(ValueError):  # folders on several drives have nothing in common
             top = os.path.commonpath(self.roots)
-        files = [
-            TextFile(path, Path(os.path.relpath(path, top or path.parent)).as_posix(), is_given)
-            for path, is_given in self._files
-        ]
+        files = []
+        for path, root in self._files:
+            name = PurePath(os.path.relpath(path, top or path.parent))
+            n_above = len(name.parts) - 1
+            if root is not None:
+                n_above = len(PurePath(os.path.relpath(root, top or root)).parts)
+                n_above -= n_above > 0 and self._are_told_apart
+            files.append(TextFile(path, name.as_posix(), root is None, n_above))
         _refuse_packed_twice(files)
         return FoundTexts(files, self._passed_over)
+
+    @property
+    def _are_told_apart(self) -> bool:
+        """Whether the last names of the given folders tell them apart, as train and val do."""
+        return len({os.path.basename(root) for root in self.roots}) > 1
 
     def _besides(self) -> str:
         return f" besides {self._passed_over}" if self._passed_over.counts else ""
@@ -252,14 +283,14 @@ class _Search:
             )
         if not self._is_any_suffix and kind_of(path) is None:
             raise ValueError(f"{path}: expected a file ending in {', '.join(KNOWN_SUFFIXES)}")
-        if path.name.startswith(OURS):
+        if is_leftover(path.name):
             raise ValueError(
                 f"{path} is of a file that is being made: give that one once it is whole"
             )
         if not path.is_file():
             raise ValueError(f"{path} is no regular file: expected a text file or a folder of them")
         folder = path.parent
-        if folder.name.startswith(OURS):  # standard input is kept there
+        if is_leftover(folder.name):  # standard input is kept there
             folder = folder.parent
         self.roots.append(os.path.abspath(folder))
         real = os.path.join(self._real_folder(path.parent), path.name)
@@ -285,7 +316,7 @@ class _Search:
                 walked.add((entry.real, entry.states))
                 for found, is_link in self._look_into(entry, pattern):
                     (links if is_link else entries).append(found)
-        self._files += ((path, False) for path in sorted(kept))
+        self._files += ((path, self.roots[-1]) for path in sorted(kept))
         return is_any
 
     def _keep(self, path: Path, real: str, *, is_given: bool = False) -> bool:
@@ -296,13 +327,13 @@ class _Search:
             )
         keys: list[object] = [real]
         found = path.stat()
-        if found.st_nlink > 1 and found.st_ino:
+        if found.st_ino:  # a mounted folder gives a second name to a file with one link
             keys.append((found.st_dev, found.st_ino))
         own = os.path.abspath(path)
         earlier = next((self._kept[key] for key in keys if key in self._kept), None)
         if earlier is None:
             self._kept |= dict.fromkeys(keys, own)
-            self._files += [(path, True)] if is_given else []
+            self._files += [(path, None)] if is_given else []
         elif earlier != own:
             self._passed_over.add("second name of what is read", path)
         return earlier is None
@@ -328,7 +359,7 @@ class _Search:
         is_told = False
         for entry in entries:
             name, path = entry.name, folder.path / entry.name
-            if name.startswith(OURS) or name in _DESCRIPTIONS:
+            if is_leftover(name) or is_description(path):
                 continue
             states, is_match = _advance(folder.states, name, pattern)
             shown, is_shown = _advance(folder.states, name, pattern, is_hidden_matched=False)
@@ -406,7 +437,7 @@ def _advance(
 def _refuse_packed_twice(files: Iterable[TextFile]) -> None:
     """Refuse a.txt beside a.txt.gz where neither was given by name: it is most likely one text."""
     seen: dict[str, Path] = {}
-    for path, _, is_given in files:
+    for path, _, is_given, _ in files:
         packed = compression_of(path)
         unpacked = str(path)[: -len(packed)] if packed else str(path)
         other = seen.setdefault(unpacked, path)

@@ -15,21 +15,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastlm.corpus.documents import Errors
-from fastlm.corpus.text_files import is_pattern
+from fastlm.corpus.text_files import is_pattern, spell_names
 from fastlm.data.splits import SPLITS, VAL_FRACTION, Texts, UnusableTextError
 from fastlm.data.spool import STANDARD_INPUT, Format, Spool, spooled
 from fastlm.data.unfinished import begin, changed_keys, go_on, hash_split, tokenizer_of
 from fastlm.files import disk, resumed
-from fastlm.files.destination import OURS, entries, find
+from fastlm.files.destination import entries, find, is_leftover
 from fastlm.files.json_files import read_object
 from fastlm.files.notes import NoteTimes
-from fastlm.files.paths import StrPath, identify
+from fastlm.files.outputs import check_not_read
+from fastlm.files.paths import StrPath, identify_exactly, spell
 from fastlm.files.sealed import read_sealed, seal
 from fastlm.files.tokens import Facts, ShardedTokens, TokenFile, Tokens, open_token_file
 from fastlm.files.utf8 import check_errors
 from fastlm.runs.given import check_prepared
 from fastlm.tokenizer.bpe.blocks import resolve_threads
-from fastlm.tokenizer.folder import copy_tokenizer, own_files
+from fastlm.tokenizer.folder import copy_tokenizer, saved_files
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 from fastlm.tokenizer.training import train_bpe_from_documents
@@ -37,7 +38,7 @@ from fastlm.tokenizer.training import train_bpe_from_documents
 __all__ = ["END_OF_TEXT", "PreparedData", "Split", "open_prepared", "prepare"]
 
 # Names that the commands of this package leave in a prepared folder.
-_OWN_NAME = re.compile(rf"meta\.json|tokenizer|(train|val)(-\d+)?\.bin|{re.escape(OURS)}.*")
+_OWN_NAME = re.compile(r"meta\.json|tokenizer|(train|val)(-(\d{5}|[1-9]\d{5,}))?\.bin")
 
 FORMAT = 2
 LEAST_DOCUMENTS, LEAST_TOKENS = 10, 100_000
@@ -193,6 +194,11 @@ def prepare(
     """
     given = [corpus] if isinstance(corpus, (str, os.PathLike)) else corpus
     paths = [Path(path) for path in given]
+    say_line = say
+
+    def say(line: str) -> object:  # names of files may break or colour it
+        return say_line(spell(line))
+
     if not 0 < val_fraction <= 0.5:
         raise ValueError(f"val_fraction must lie in (0, 0.5]: got {val_fraction}")
     if shard_tokens is not None and shard_tokens < 1:
@@ -230,7 +236,7 @@ def prepare(
             errors=errors,
             allow_end_of_text=allow_end_of_text,
         )
-        source = {"files": _identities(texts, spool), **settings}
+        source = {"files": _identities(texts, spool), "split": _count_split(texts), **settings}
         found = _look(out, source, replace=replace)
         if not found.is_up_to_date or found.is_maybe_other:
             texts.check()  # refuse unusable text before anything is written
@@ -248,6 +254,7 @@ def prepare(
         if found.damage:
             say(f"made anew: the data in {out} cannot be used: {found.damage}")
         _refuse_others(out)
+        check_not_read([out], (path for path in texts.files if not spool or path != spool.path))
         part = stack.enter_context(
             resumed.resumed_folder(
                 out, replace=replace or bool(found.damage), last="meta.json", is_locked=True
@@ -301,13 +308,21 @@ def _identities(texts: Texts, spool: Spool | None) -> list[list[Any]]:
     return [
         spool.identity
         if spool is not None and path == spool.path
-        else [os.path.realpath(path), *identify(path), path.stat().st_ctime_ns]
+        else [os.path.realpath(path), *identify_exactly(path)]
         for path in texts.files
     ]
 
 
+def _count_split(texts: Texts) -> dict[str, int]:
+    """Return how many of texts.files, the first ones, are for training, and how many follow them.
+
+    Without any for validation, a part of all is held out.
+    """
+    return {"train": len(texts.split.train), "val": len(texts.split.val)}
+
+
 def _lasting(identities: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """Return what identifies files in the work, and does not change with their modes and links."""
+    """Return what identifies files, without the time that changes with their modes and links."""
     return [list(identity[:4]) for identity in identities]
 
 
@@ -342,7 +357,7 @@ def _look(out: Path, source: dict[str, Any], *, replace: bool) -> _Found:
     except (FileNotFoundError, ValueError) as error:
         if found.is_maybe_other and not replace:
             raise _other_data(out, ["files"]) from error
-        others = [path.name for path in out.iterdir() if not _OWN_NAME.fullmatch(path.name)]
+        others = [path.name for path in out.iterdir() if not _is_own(path.name)]
         if others and not replace:
             raise FileExistsError(
                 f"{error}: {out} also holds {', '.join(sorted(others))}; move that elsewhere first"
@@ -378,7 +393,10 @@ def _compare(out: Path, source: dict[str, Any], *, replace: bool) -> _Found:
         found["vocab_size"] = meta.get("vocab_size")
     if "files" not in source:
         found.pop("files", None)
+        found.pop("split", None)
     changed = changed_keys(found, source)
+    if "files" in source and "split" not in found:  # earlier versions did not note it
+        changed = [key for key in changed if key != "split"] or ["files"]
     if changed == ["files"] and _may_be_the_same(found.get("files"), source["files"]):
         return _Found(is_same=True, is_maybe_other=True)
     if changed and not replace:
@@ -441,8 +459,7 @@ def _fill(
 ) -> None:
     """Make all files of a prepared folder, or those that an interrupted call did not make."""
     times = NoteTimes()
-    made_of = {**source, "files": _lasting(source["files"])}
-    unfinished = go_on(part, made_of, times, say)
+    unfinished = go_on(part, source, times, say)
     files = {name: texts.spell(name) for name in SPLITS}
     if spool is not None:
         spooled_at = str(spool.path)
@@ -452,14 +469,17 @@ def _fill(
         say(f"to train on: {files['train']}; to validate on: {files['val']}")
         if tokenizer is None:
             tokenizer = _train_tokenizer(texts, source["vocab_size"], n_threads, say)
-        unfinished = begin(part, made_of, tokenizer, times)
+        unfinished = begin(part, source, tokenizer, times)
     splits: dict[str, Facts] = {}
     for name in SPLITS:
         if not unfinished.is_whole(name):
             say(f"encoding {name}.bin")
         splits[name] = unfinished.write_split(texts, name, n_threads)
     for path, now, before in zip(
-        texts.files, _lasting(_identities(texts, spool)), made_of["files"], strict=True
+        texts.files,
+        _lasting(_identities(texts, spool)),
+        _lasting(source["files"]),
+        strict=True,
     ):
         if now != before:
             raise UnusableTextError(
@@ -467,6 +487,9 @@ def _fill(
                 "prepare them again when nothing writes to them"
             )
     write_meta(part.folder, unfinished.tokenizer, splits, source)
+    if blank := [str(path) for path in texts.files if path in texts.blank]:
+        n_files = "1 file" if len(blank) == 1 else f"{len(blank)} files"
+        say(f"note: {n_files} without text ({spell_names(blank)})")
     for split_name in SPLITS:
         split = splits[split_name]
         ratio = split["text_bytes"] / split["count"]
@@ -527,15 +550,19 @@ def write_meta(
     disk.write_new(folder / "meta.json", seal(meta))
 
 
+def _is_own(name: str) -> bool:
+    return is_leftover(name) or _OWN_NAME.fullmatch(name) is not None
+
+
 def _refuse_others(out: Path) -> None:
     """Raise a FileExistsError if a folder to be replaced has files that are not of prepare()."""
     if not out.is_dir():
         return
-    others = [path.name for path in out.iterdir() if not _OWN_NAME.fullmatch(path.name)]
+    others = [path.name for path in out.iterdir() if not _is_own(path.name)]
     inner = tokenizer_of(out)
-    own = {path.name for path in own_files(inner)}  # their folder is spelled otherwise
+    own = {path.name for path in saved_files(inner)}  # their folder is spelled otherwise
     for path in inner.iterdir() if inner.is_dir() else ():
-        if path.name not in own and not path.name.startswith(OURS):
+        if path.name not in own and not is_leftover(path.name):
             others.append(f"{inner.name}/{path.name}")
     if others:
         raise FileExistsError(

@@ -13,8 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 from fastlm.corpus.documents import Errors, Piece, iter_pieces
-from fastlm.corpus.text_files import TextFile, find_texts, kind_of, spell_names
-from fastlm.files.json_files import read_object_or_empty
+from fastlm.corpus.text_files import TextFile, find_texts, is_description, kind_of, spell_names
 
 SplitName = Literal["train", "val"]
 SPLITS: tuple[SplitName, ...] = ("train", "val")
@@ -109,11 +108,14 @@ class Texts:
         self.split = split_by_names(found.files)
         # Exactly what was meant: no float is 3/10.
         self.val_fraction = Fraction(val_fraction).limit_denominator(10**12)
+        self.blank: set[Path] = set()
+        """Files in which no text was found by now"""
         self._options: dict[str, Any] = {
             "text_field": text_field,
             "errors": errors,
             "allow_end_of_text": allow_end_of_text,
             "are_found": True,
+            "on_blank": self.blank.add,
         }
         self.notes = found.notes()
         for left, why in (
@@ -124,6 +126,13 @@ class Texts:
                 files = "1 text" if len(left) == 1 else f"{len(left)} texts"
                 names = spell_names([str(path) for path in left])
                 self.notes.append(f"note: not read: {files} {why} ({names})")
+        said = zip(found.files, _all_words_of(found.files), strict=True)
+        several = {file.path for file, words in said if len(set(words)) > 1}
+        if read := [str(path) for path in self.split.train if path in several]:
+            texts = "1 text" if len(read) == 1 else f"{len(read)} texts"
+            self.notes.append(
+                f"note: for training: {texts} whose names say several splits ({spell_names(read)})"
+            )
         if self.split.val and val_fraction != VAL_FRACTION:
             self.notes.append("note: --val-fraction has no effect: names say what to validate on")
         if text_field != "text" and {kind_of(path) for path in self.files} == {"txt"}:
@@ -138,8 +147,7 @@ class Texts:
     def is_generated(self) -> bool:
         """Whether the texts are the stories of fastlm.corpus, whose size is known to suffice."""
         folders = {path.parent for path in self.files}
-        cards = [read_object_or_empty(folder / "corpus.json") for folder in folders]
-        return all(card.get("what") == "stories" for card in cards)
+        return all(is_description(folder / "corpus.json") for folder in folders)
 
     def spell(self, name: SplitName) -> str:
         """Return which files serve a split."""
@@ -346,6 +354,10 @@ def split_by_names(files: Sequence[TextFile]) -> NamedSplit:
 
     A word of a folder goes before that of the file. Between two words are no letters:
     owt_train.txt.gz and validation/0.txt have one, training-set.txt too, constraint.txt has none.
+    The folders are those below each given one, and that one itself if several are given that have
+    different last names. Those above it count only where one of them says training, as in
+    data/train/en and data/val/en. Of several different words, the last one counts if it says test;
+    otherwise they say nothing.
 
     Raises:
         ValueError: if training and validation texts are there, and a file that was given itself is
@@ -380,23 +392,35 @@ def split_by_names(files: Sequence[TextFile]) -> NamedSplit:
 
 
 def _words_of(files: Sequence[TextFile]) -> list[Word | None]:
-    """Return the one word that the names of each file say; None if that is none or several."""
-    in_folders = [_words_in(PurePosixPath(file.name).parts[:-1]) for file in files]
-    # Folders of a file that was given itself may be anywhere, and be called so by chance.
-    are_believed = any("train" in words for words in in_folders)
+    """Return the one word that the names of each file say; None if they say none or several."""
+    return [
+        said[0] if len(set(said)) == 1 else "test" if said[-1:] == ["test"] else None
+        for said in _all_words_of(files)
+    ]
+
+
+def _all_words_of(files: Sequence[TextFile]) -> list[list[Word]]:
+    """Return the words that the folders of each file say, or else its own name, in their order."""
+    folders = [PurePosixPath(file.name).parts[:-1] for file in files]
+    above = [_words_in(parts[: file.n_above]) for file, parts in zip(files, folders, strict=True)]
+    below = [_words_in(parts[file.n_above :]) for file, parts in zip(files, folders, strict=True)]
+    # Folders above what was given may be anywhere, and be called so by chance.
+    is_any_train = any("train" in [*high, *low] for high, low in zip(above, below, strict=True))
+    is_train_above = any(
+        "train" in high for file, high in zip(files, above, strict=True) if not file.is_given
+    )
     found = []
-    for file, words in zip(files, in_folders, strict=True):
-        said = words if are_believed or not file.is_given else set()
-        said = said or _words_in([PurePosixPath(file.name).name])
-        found.append(next(iter(said)) if len(said) == 1 else None)
+    for file, high, low in zip(files, above, below, strict=True):
+        said = [*high, *low] if (is_any_train if file.is_given else is_train_above) else low
+        found.append(said or _words_in([PurePosixPath(file.name).name]))
     return found
 
 
-def _words_in(names: Iterable[str]) -> set[Word]:
-    letters = {
+def _words_in(names: Iterable[str]) -> list[Word]:
+    letters = (
         word
         for name in names
         if not name.startswith(".")
         for word in re.findall(r"[^\W\d_]+", name.lower())
-    }
-    return {word for word, spellings in _WORDS.items() if spellings & letters}
+    )
+    return [word for letter in letters for word, spelled in _WORDS.items() if letter in spelled]

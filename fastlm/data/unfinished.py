@@ -17,8 +17,8 @@ from fastlm.tokenizer.bpe.blocks import Block, document_blocks
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
-NOTE_FORMAT = 2
-"""Version of the note; it changes when texts are read in another order"""
+NOTE_FORMAT = 3
+"""Version of the note; it changes when texts are read in another order or known by other values"""
 
 
 def tokenizer_of(prepared: Path) -> Path:

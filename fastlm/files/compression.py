@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 from fastlm.files.disk import whole_file
-from fastlm.files.paths import StrPath, check_unchanged, identify
+from fastlm.files.paths import StrPath, check_unchanged, identify, open_to_read
 
 COMPRESSIONS = (".gz", ".xz", ".zst")
 BLOCK_BYTES = 1 << 20
@@ -64,7 +64,7 @@ def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
     elif packed == ".xz":
         yield from _xz_blocks(path, block_bytes)
     else:
-        with gzip.open(path) if packed == ".gz" else open(path, "rb") as file:
+        with open_to_read(path) as raw, gzip.open(raw) if packed == ".gz" else raw as file:
             while True:
                 try:
                     block = file.read(block_bytes)
@@ -78,7 +78,7 @@ def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
 
 def _xz_blocks(path: Path, block_bytes: int) -> Iterator[bytes]:
     """Yield the content of all streams, as `xz -dc` does: lzma.open passes over damaged ones."""
-    with open(path, "rb") as file:
+    with open_to_read(path) as file:
         packed = file.read(_XZ_READ_BYTES)
         # Like xz, read the older .lzma format by its content; it has one stream.
         is_xz = packed.startswith(_XZ_MAGIC)
@@ -127,7 +127,7 @@ def _zstd_blocks(path: Path, block_bytes: int) -> Iterator[bytes]:
     inside_frame = False
     unpacked: list[bytes] = []
     n_unpacked = 0
-    with open(path, "rb") as file:
+    with open_to_read(path) as file:
         while packed := file.read(min(block_bytes, _ZSTD_READ_BYTES)):
             while packed:
                 inside_frame = True

@@ -30,11 +30,20 @@ NOTE = ".fastlm-note-"
 """Prefix of the note on the progress of an unfinished folder."""
 STANDARD_OUTPUT = Path("-")
 """The path that stands for standard output."""
-_LONGEST_PREFIX = max(
-    map(len, (PARTIAL, LOCK, SCRATCH, REPLACED, REMOVED, CLEARING, MOVING, UNFINISHED, NOTE))
-)
+_PREFIXES = (PARTIAL, LOCK, SCRATCH, REPLACED, REMOVED, CLEARING, MOVING, UNFINISHED, NOTE)
+_LONGEST_PREFIX = max(map(len, _PREFIXES))
 Seen = tuple[int, int, int] | None
 """Device, inode and modification time of the entry at a path; None if there is none."""
+Content = dict[str, tuple[int, int]]
+"""Inode and modification time of all that lies below a folder, by the paths below it."""
+
+
+class SeenFolder(NamedTuple):
+    """A folder that is to be replaced, or the place where one is to be made."""
+
+    entry: Seen
+    """None also for a folder that is filled from inside"""
+    content: Content
 
 
 class Destination(NamedTuple):
@@ -85,6 +94,15 @@ def find(path: Path) -> Destination:
         folder=found if stays else found.parent,
         lock_folder=found if is_fixed else found.parent,
     )
+
+
+def is_leftover(name: str) -> bool:
+    """Return whether a name is one that this package gives to what is in the making.
+
+    >>> is_leftover(".fastlm-lock-data"), is_leftover(".fastlm-notes.txt")
+    (True, False)
+    """
+    return any(name.startswith(prefix) and name != prefix for prefix in _PREFIXES)
 
 
 def check_place(target: Destination) -> None:
@@ -228,6 +246,31 @@ def check_is_as_seen(target: Destination, seen: Seen, now: Seen) -> None:
         raise FileExistsError(
             f"{target.given} came or changed while it was made: it is left as it is; give another "
             "--out, or try again"
+        )
+
+
+def content_of(folder: Path) -> Content:
+    """Return what lies below a folder and is the user's; nothing if there is no such folder."""
+    found: Content = {}
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_leftover(name)]
+        for name in (*folders, *names):
+            path = os.path.join(parent, name)
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                at = os.lstat(path)
+                changed_at = 0 if stat.S_ISDIR(at.st_mode) else at.st_mtime_ns
+                if not is_leftover(name):
+                    found[os.path.relpath(path, folder)] = at.st_ino, changed_at
+    return found
+
+
+def check_nothing_came(target: Destination, seen: Content) -> None:
+    """Raise a FileExistsError if something in a folder to be replaced was not seen before."""
+    came = sorted(dict(content_of(target.path).items() - seen.items()))
+    if came:
+        raise FileExistsError(
+            f"{target.given / came[0]} came or changed while {target.given} was made: it is left "
+            "as it is; move it elsewhere, and try again"
         )
 
 

@@ -34,8 +34,11 @@ from fastlm.files.destination import (
     UNFINISHED,
     Destination,
     Seen,
+    SeenFolder,
     check_is_as_seen,
+    check_nothing_came,
     check_place,
+    content_of,
     descriptor,
     entries,
     find,
@@ -364,8 +367,8 @@ def refuse_file(target: Destination) -> None:
         raise FileExistsError(f"{target.given} is a file: expected a folder to make")
 
 
-def prepare_folder(target: Destination, *, replace: bool) -> Seen:
-    """Make room for a folder, and return the entry at its path; the caller holds the lock.
+def prepare_folder(target: Destination, *, replace: bool) -> SeenFolder:
+    """Make room for a folder, and return what is at its path; the caller holds the lock.
 
     Raises:
         FileExistsError: if it cannot be made.
@@ -373,11 +376,11 @@ def prepare_folder(target: Destination, *, replace: bool) -> Seen:
     clear_up(target)
     seen = look_at_folder(target, replace=replace)
     if seen is None or replace:
-        return seen
+        return SeenFolder(seen, content_of(target.path) if replace else {})
     sweep(target.path)  # the folder is renamed to this path, which has to be empty then
     if any(target.path.iterdir()):  # of processes that are alive
         raise is_there(target.given)
-    return seen_at(target.path)
+    return SeenFolder(seen_at(target.path), {})
 
 
 def name_file(partial: Path, target: Destination, seen: Seen, *, replace: bool) -> None:
@@ -397,16 +400,18 @@ def name_file(partial: Path, target: Destination, seen: Seen, *, replace: bool) 
 
 
 def name_folder(
-    partial: Path, target: Destination, seen: Seen, *, replace: bool, last: str
+    partial: Path, target: Destination, seen: SeenFolder, *, replace: bool, last: str
 ) -> None:
     """Give a flushed folder its name, and remove the old one once the new name is on disk."""
     now = look_at_folder(target, replace=replace)
     if target.is_in_place:
+        check_nothing_came(target, seen.content)
         partial.rename(target.beside(CLEARING if replace else MOVING))
         sync_folder(target.folder)
         _move_in(target, last)
         return
-    check_is_as_seen(target, seen, now)
+    check_is_as_seen(target, seen.entry, now)
+    check_nothing_came(target, seen.content)
     final, replaced = target.path, target.beside(REPLACED)
     if now is not None and replace:
         final.rename(replaced)

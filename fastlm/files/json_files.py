@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fastlm.files.paths import open_to_read
+
 
 def read_json(path: Path) -> Any:
     """Read a JSON value.
@@ -12,8 +14,10 @@ def read_json(path: Path) -> Any:
         OSError: if the file cannot be read.
         ValueError: if it is no JSON or too deep; the message does not name the file.
     """
+    with open_to_read(path) as file:
+        raw = file.read()
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"no JSON ({error})") from None
 

@@ -22,6 +22,7 @@ from fastlm.tokenizer.text_blocks import read_text
 VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
 SPECIAL_FILE, HUGGING_FACE_FILE = "special_tokens.json", "tokenizer.json"
 TABLES_FILE = "tables.npz"
+_SAVED = (VOCAB_FILE, MERGES_FILE, SPECIAL_FILE, HUGGING_FACE_FILE, TABLES_FILE)
 
 RANKS_FILE, ENCODING_FILE = "ranks.tiktoken", "encoding.json"
 ADDED_FILE, CONFIG_FILE = "added_tokens.json", "tokenizer_config.json"
@@ -259,6 +260,12 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
     names = [name for name in _READ_IN_A_FOLDER if (source / name).is_file()]
     with disk.locked(folder):
         _write_files(folder, {n: (source / n).read_bytes() for n in names}, replace=True)
+
+
+def saved_files(folder: Path) -> list[Path]:
+    """Return the files in a folder, by whatever name, that write_tokenizer writes."""
+    folder = find(folder).path
+    return [folder / name for name in _SAVED if os.path.lexists(folder / name)]
 
 
 def own_files(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ import numpy as np
 from fastlm.corpus.documents import END_OF_TEXT, iter_json_texts
 from fastlm.corpus.text_files import kind_of
 from fastlm.files.compression import compression_of
-from fastlm.files.paths import StrPath, check_file
+from fastlm.files.paths import StrPath, check_file, open_to_read
 from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, Block, Loadable, first_cut, last_cut
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
@@ -34,7 +34,7 @@ class FileBlock(NamedTuple):
         return self.begin
 
     def load(self) -> Block:
-        with open(self.path, "rb") as file:
+        with open_to_read(self.path) as file:
             file.seek(self.begin)
             text = file.read(self.end - self.begin)
         if self.errors == "replace":
@@ -88,7 +88,7 @@ def _json_blocks(path: Path, errors: str, begin: int, json: JsonTexts) -> Iterat
     check_errors(errors)
     n_bytes = n_lines = 0
     held: list[bytes] = []
-    with open(path, "rb") as file:
+    with open_to_read(path) as file:
         while before := file.read(min(_READ_BYTES, begin - file.tell())):
             n_lines += before.count(b"\n")
         texts = iter_json_texts(
@@ -123,7 +123,7 @@ def text_file_blocks(
     """
     check_errors(errors)
     check_file(path)
-    with open(path, "rb") as file:
+    with open_to_read(path) as file:
         size = file.seek(0, os.SEEK_END)
         while begin < size:
             end = _cut_after(file, begin, size, special_tokens)
@@ -176,7 +176,7 @@ def stripe_blocks(
     for path, begin, end in stripes:
         # The bytes around the stripe determine whether its first and last bytes are cuts.
         read_from = max(begin - max(longest, 4), 0)
-        with open(path, "rb") as file:
+        with open_to_read(path) as file:
             file.seek(read_from)
             data = file.read(end + longest - read_from)
             is_rest = not file.read(1)

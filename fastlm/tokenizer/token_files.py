@@ -21,7 +21,7 @@ from fastlm.files import disk, resumed
 from fastlm.files.json_files import read_object_or_empty, to_json
 from fastlm.files.notes import End, NoteTimes, write_noted
 from fastlm.files.outputs import check_not_read
-from fastlm.files.paths import check_file, check_unchanged, identify
+from fastlm.files.paths import check_file, check_unchanged, identify, identify_exactly
 from fastlm.files.tokens import TokenWriter, Written, facts_path_of
 from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import Loadable, resolve_threads
@@ -65,7 +65,7 @@ def encode_text_file(
     check_file(path)
     check_encoded(out, [path], replace=replace)
     text = identify(path)
-    made_of = {"tokenizer_hash": tokenizer.hash, "text": text, "errors": errors}
+    made_of = {"tokenizer_hash": tokenizer.hash, "text": identify_exactly(path), "errors": errors}
     made_of |= {"json": list(json)} if kind_of(path) == "jsonl" else {}
     with resumed.resumed_file(out, made_of=made_of, replace=replace) as part:
         _remove_early_facts(part, out)

@@ -5,6 +5,7 @@ import os
 import random
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -90,7 +91,9 @@ def test_a_tokenizer_beside_the_texts_does_not_hide_them(tmp_path):
 
 
 def test_other_kinds_are_counted_and_our_own_descriptions_are_not_told(tmp_path):
-    touch(tmp_path, "a.txt", "b.md", "c.json.gz", "d.png", "e.csv", "corpus.json", "sources.json")
+    touch(tmp_path, "a.txt", "b.md", "c.json.gz", "d.png", "e.csv")
+    (tmp_path / "corpus.json").write_text('{"what": "stories"}')
+    (tmp_path / "sources.json").write_text('{"a.txt": {"url": "https://a"}}')
     names = ", ".join(f"{tmp_path}/{name}" for name in ("b.md", "c.json.gz", "d.png"))
     note = f"note: not read: 4 files of other kinds ({names} and 1 more)"
     assert find_texts([tmp_path]).notes() == [note]
@@ -111,6 +114,31 @@ def test_links_are_followed_and_each_text_is_read_once_by_its_own_name(tmp_path)
     given = [tmp_path / "my/b.txt", tmp_path / "my/z/../b.txt", tmp_path / "my/a-latest.txt"]
     assert find_texts(given).paths == given[:1]
     assert find_texts([*given, tmp_path / "my"]).paths[0] == given[0]
+
+
+def test_what_is_only_named_like_our_descriptions_and_leftovers_is_read_or_told(tmp_path):
+    touch(tmp_path, "a.txt", "corpus.json/b.txt", ".fastlm-x/c.txt", "x/sources.json", "x/d.json")
+    note = f"1 hidden file or folder ({tmp_path}/.fastlm-x), 2 files of other kinds"
+    assert find_both_ways(tmp_path)[0] == ["a.txt", "corpus.json/b.txt"]
+    assert note in find_texts([tmp_path]).notes()[0]
+    assert find_texts([f"{tmp_path}/x/*.json"], is_any_suffix=True).paths == [
+        tmp_path / "x/d.json",
+        tmp_path / "x/sources.json",
+    ]
+
+
+def test_a_second_name_in_a_mounted_folder_is_one_of_a_file_with_one_link(tmp_path, monkeypatch):
+    touch(tmp_path, "train/a.txt", "val/b.txt")
+    os.link(tmp_path / "train/a.txt", tmp_path / "val/a.txt")
+    look = Path.stat
+
+    def with_one_link(path: Path, **options: bool) -> object:
+        found = look(path, **options)
+        names = [name for name in dir(found) if name.startswith("st_")]
+        return SimpleNamespace(**{name: getattr(found, name) for name in names} | {"st_nlink": 1})
+
+    monkeypatch.setattr(Path, "stat", with_one_link)
+    assert relative(find_texts([tmp_path]), tmp_path) == ["train/a.txt", "val/b.txt"]
 
 
 @pytest.mark.parametrize("pattern", ["", "/**/*.txt", "/**", "/*/*/*.txt", "/**/**/a.txt"])

@@ -1,10 +1,12 @@
 """Prepared data: the text comes back from the tokens, nothing is written from bad input."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ import pytest
 from fastlm.corpus import make_stories
 from fastlm.corpus.stories import generate_stories
 from fastlm.data import open_prepared, prepare
-from fastlm.data.prepared import is_small
+from fastlm.data.prepared import END_OF_TEXT, is_small
 from fastlm.files.paths import identify
 from fastlm.files.sealed import read_sealed, seal
+from fastlm.files.tokens import TokenWriter
 from fastlm.tokenizer import Tokenizer
 
 
@@ -120,7 +123,16 @@ def test_other_data_are_replaced_when_asked_and_nothing_else_is(corpus, prepared
         prepare(corpus, tmp_path / "mine", vocab_size=300, replace=True)
 
 
-@pytest.mark.parametrize("name", ["notes.md", "tokenizer/notes.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "notes.md",
+        "tokenizer/notes.md",
+        "train-7.bin",
+        ".fastlm-notes.txt",
+        "tokenizer/encoder.json",
+    ],
+)
 def test_files_of_others_in_data_to_be_replaced_stay(name, corpus, prepared, tmp_path):
     folder = copy_of(prepared, tmp_path / "d")
     (folder / name).write_text("mine")
@@ -128,6 +140,30 @@ def test_files_of_others_in_data_to_be_replaced_stay(name, corpus, prepared, tmp
     with pytest.raises(FileExistsError, match=rf"d also holds {name}; move that elsewhere first"):
         prepare(corpus, folder, vocab_size=300, replace=True)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_text_in_the_data_that_it_would_replace_is_refused(prepared, tmp_path):
+    folder = copy_of(prepared, tmp_path / "d")
+    text = folder / "tokenizer/merges.txt"
+    before = text.read_bytes()
+    with pytest.raises(ValueError, match=r"d holds .*merges\.txt, which is read"):
+        prepare(text, folder, vocab_size=257, replace=True)
+    assert text.read_bytes() == before
+    assert open_prepared(folder).vocab_size == 400
+
+
+def test_odd_names_and_files_without_text_are_told_in_one_line_each(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, text in (("a.txt", "text"), ("b\x1b[2J\n.txt", " \n"), ("c\r\n.md", "x")):
+        (folder / name).write_text(text)
+    said: list[str] = []
+    prepare(folder, tmp_path / "o\nd", vocab_size=257, say=said.append)
+    assert f"note: 1 file without text ({folder}/b\\x1b[2J\\n.txt)" in said
+    assert f"note: not read: 1 file of another kind ({folder}/c\\r\\n.md)" in said
+    prepare(folder, tmp_path / "o\nd", vocab_size=257, say=said.append)
+    assert said[-1] == f"data in {tmp_path}/o\\nd is up to date"
+    assert all(line.isprintable() for line in said)
 
 
 def test_a_given_tokenizer_is_used(corpus, prepared, tmp_path):
@@ -323,6 +359,47 @@ def change_in_place(path: Path) -> None:
     path.write_text(path.read_text().translate(str.maketrans("st", "ts")))
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert (path.stat().st_ino, path.stat().st_size) == (stat.st_ino, stat.st_size)
+
+
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_texts_that_serve_other_splits_than_before_are_other_texts(
+    is_interrupted, tmp_path, monkeypatch
+):
+    for name in ("texts/x.txt", "texts/val/y.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("".join(f"{name} {i}\n{END_OF_TEXT}" for i in range(30)))
+    files = [tmp_path / "texts/x.txt", tmp_path / "texts/val/y.txt"]
+    given = prepare(files, tmp_path / "whole", vocab_size=290) / "tokenizer"
+    options: dict[str, Any] = {"tokenizer": given, "val_fraction": 0.5}
+    out = tmp_path / "d"
+    said: list[str] = []
+    with monkeypatch.context() as patch:
+        if is_interrupted:
+            patch.setattr(TokenWriter, "write", written_to_train_only)
+        with contextlib.suppress(KeyboardInterrupt):
+            prepare(files, out, **options)
+    if not is_interrupted:
+        with pytest.raises(FileExistsError, match="d holds data prepared with another split"):
+            prepare(tmp_path / "texts", out, **options)
+        old = read_sealed(out / "meta.json")
+        del old["source"]["split"]  # as earlier versions wrote it
+        (out / "meta.json").write_bytes(seal(old))
+        with pytest.raises(FileExistsError, match="d holds data prepared with another text"):
+            prepare(tmp_path / "texts", out, **options)
+        prepare(files, out, say=said.append, **options)
+        assert said[-1] == f"data in {out} is up to date"
+        assert read_sealed(out / "meta.json")["source"]["split"] == {"train": 2, "val": 0}
+        return
+    prepare(tmp_path / "texts", out, say=said.append, **options)
+    assert any(line.startswith("begun anew: ") for line in said)
+    assert {text.split()[0] for text in decoded(out, "train")} == {"texts/x.txt"}
+    assert {text.split()[0] for text in decoded(out, "val")} == {"texts/val/y.txt"}
+
+
+def written_to_train_only(writer: TokenWriter, ids: Any, write: Any = TokenWriter.write) -> Any:
+    if "val" in writer._path.name:
+        raise KeyboardInterrupt
+    return write(writer, ids)
 
 
 @pytest.mark.parametrize("given", ["folder", "files"])

@@ -73,6 +73,42 @@ def test_where_texts_lie_says_nothing_about_a_single_place(folder, tmp_path):
         assert split_of(tmp_path, texts) == expected
 
 
+@pytest.mark.parametrize(
+    ("given", "train", "val", "test"),
+    [
+        (["test/home/texts", "other"], "test/home/texts/a.txt other/a.txt", "", ""),
+        (["val/me", "test/you"], "val/me/a.txt test/you/a.txt", "", ""),
+        (["x/training", "y/validation"], "x/training/a.txt", "y/validation/a.txt", ""),
+        (["other", "test"], "other/a.txt", "", "test/a.txt"),
+        (["train/en", "val/en", "test/en"], "train/en/a.txt", "val/en/a.txt", "test/en/a.txt"),
+        (["train/en/*", "val/fr"], "train/en/a.txt", "val/fr/a.txt", ""),
+        (["test/x", "test/x/val"], "test/x/a.txt", "test/x/val/a.txt", ""),
+    ],
+)
+def test_folders_above_given_ones_say_nothing_by_chance(given, train, val, test, tmp_path):
+    touch(tmp_path, *(f"{path.removesuffix('/*')}/a.txt" for path in given))
+    found = split_of(tmp_path, [tmp_path / path for path in given])
+    assert found == (train.split(), val.split(), test.split(), [])
+
+
+def test_a_text_whose_last_word_is_test_is_not_trained_on_and_several_words_are_told(tmp_path):
+    touch(tmp_path, "train_test_split-test.txt", "train-and-valid.txt", "train.txt")
+    texts = Texts([tmp_path], val_fraction=0.01)
+    assert [path.name for path in texts.files] == ["train-and-valid.txt", "train.txt"]
+    assert texts.notes == [
+        (
+            "note: not read: 1 text for tests, as the names say "
+            f"({tmp_path}/train_test_split-test.txt)"
+        ),
+        (
+            "note: for training: 1 text whose names say several splits "
+            f"({tmp_path}/train-and-valid.txt)"
+        ),
+    ]
+    alone = Texts([tmp_path / "train_test_split-test.txt"], val_fraction=0.01)
+    assert "note: for training: 1 text whose names say several splits" in alone.notes[0]
+
+
 def test_folders_of_given_files_are_believed_only_where_one_says_training(tmp_path):
     touch(tmp_path, "test/a.txt", "home/b.txt")
     given = [tmp_path / "test/a.txt", tmp_path / "home/b.txt"]

@@ -238,6 +238,28 @@ def test_what_is_changed_meanwhile_is_not_replaced(tmp_path):
     assert names(tmp_path) == ["file", "folder"]
 
 
+@pytest.mark.parametrize("is_current", [False, True])
+@pytest.mark.parametrize("came", ["inner/mine", "inner/old", "mine", "deep/er/mine"])
+def test_what_comes_into_a_folder_meanwhile_stays(came, is_current, tmp_path, monkeypatch):
+    folder = tmp_path / "folder"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner/old").write_bytes(OLD)
+    if is_current:
+        monkeypatch.chdir(folder)
+
+    def come() -> None:
+        with disk.whole_folder(folder, replace=True) as partial:
+            disk.write_new(partial / "new", NEW)
+            (folder / came).parent.mkdir(parents=True, exist_ok=True)
+            (folder / came).write_bytes(b"mine")
+
+    with pytest.raises(FileExistsError, match="folder.* came or changed while"):
+        come()
+    assert (folder / came).read_bytes() == b"mine"
+    assert (folder / "inner/old").exists()
+    assert names(tmp_path) == ["folder"]
+
+
 def test_what_comes_at_the_last_moment_is_left_as_it_is(tmp_path, monkeypatch):
     """Something appears between the last check and the call that gives the name."""
     link, rename = os.link, os.rename

@@ -1,13 +1,18 @@
 """JSON files: an object is read or refused in one line, and written as other programs write it."""
 
+import contextlib
 import json
 import os
+import signal
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from fastlm.corpus.generated import make_stories
+from fastlm.corpus.parquet import check_parquet
 from fastlm.data import prepare
 from fastlm.files import json_files
+from fastlm.files.compression import read_blocks
 
 NO_OBJECTS = [
     b"",
@@ -30,6 +35,40 @@ def test_what_is_no_object_is_refused_in_one_line_or_read_as_empty(raw, tmp_path
         json_files.read_object(path)
     assert "\n" not in str(raised.value)
     assert json_files.read_object_or_empty(path) == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path):
+    for name in ("a.json", "a.txt", "a.gz", "a.xz", "a.zst", "a.parquet"):
+        path = tmp_path / name
+        os.mkfifo(path)
+        readings: dict[str, Callable[[], object]] = {
+            ".json": lambda: json_files.read_object(path),  # noqa: B023
+            ".parquet": lambda: check_parquet(path, "text"),  # noqa: B023
+        }
+        read = readings.get(path.suffix, lambda: list(read_blocks(path, 1)))  # noqa: B023
+        with pytest.raises((OSError, ValueError), match="expected a (regular|whole)"), in_time():
+            read()
+
+
+@contextlib.contextmanager
+def in_time() -> Iterator[None]:
+    """Interrupt what waits for ever."""
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits"))
+    signal.alarm(5)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("name", ["corpus.json", "sources.json"])
+def test_a_folder_named_like_a_description_is_no_hindrance(name, tmp_path):
+    (tmp_path / "in" / name).mkdir(parents=True)
+    (tmp_path / "in/a.txt").write_text("some text")
+    prepare(tmp_path / "in", tmp_path / "d", vocab_size=257)
+    assert (tmp_path / "d/meta.json").is_file()
 
 
 def test_an_object_is_read_and_a_missing_one_is_empty(tmp_path):

@@ -353,7 +353,7 @@ def test_folders_without_shards_are_written_and_described_as_before(data):
     assert set(meta["splits"]["train"]) == {
         "file", "dtype", "count", "text_bytes", "documents", "sha256",
     }  # fmt: skip
-    assert set(meta["source"]) == {"files", "vocab_size", "val_fraction", "tokenizer"}
+    assert set(meta["source"]) == {"files", "split", "vocab_size", "val_fraction", "tokenizer"}
     assert isinstance(open_prepared(data).train.tokens, np.memmap)
 
 

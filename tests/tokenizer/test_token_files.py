@@ -159,6 +159,7 @@ class TestEncodeFile:
         ("change", "message"),
         [
             ("text", "is of another text, or the text has changed"),
+            ("text in place", "is of another text, or the text has changed"),
             ("tokenizer", "is of another tokenizer"),
             ("note", "has no note of its progress"),
             ("part", "does not hold the ids that its note says"),
@@ -172,6 +173,10 @@ class TestEncodeFile:
             tokenizer.encode_file(text, out, on_progress=stop_after(1500))
         if change == "text":
             text.write_bytes(TEXT.encode().replace(b"cat", b"dog"))
+        elif change == "text in place":  # and the time set back, as cp -p does
+            seen = text.stat()
+            text.write_bytes(text.read_bytes().swapcase())
+            os.utime(text, ns=(seen.st_atime_ns, seen.st_mtime_ns))
         elif change == "tokenizer":
             tokenizer = Tokenizer(tokenizer.vocab, tokenizer.merges[:-1], [END])
         elif change == "note":  # killed before the first one
