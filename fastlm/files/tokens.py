@@ -19,12 +19,14 @@ from jaxtyping import Int, UInt
 from numpy.typing import NDArray
 
 from fastlm.files import sync
-from fastlm.files.json_files import read_object
-from fastlm.files.paths import check_file
+from fastlm.files.json_files import read_object, read_object_or_empty
+from fastlm.files.paths import check_file, identify
 
 _CHECKED_IDS = 1 << 22  # ids per read
 _READ_BYTES = 1 << 22
 
+FACTS, FACTS_OF = "facts", "facts_of"
+"""Keys of a note FILE.bin.part.json: the facts of whole ids, and identify() of their file."""
 Facts: TypeAlias = dict[str, Any]
 """dtype, count, sha256 and, if there are several files, shards (file, count, sha256 of each)."""
 
@@ -184,9 +186,11 @@ def open_single(path: Path, tokenizer_hash: str) -> TokenFile:
     """
     facts_path = facts_path_of(path)
     check_file(path)
-    check_file(facts_path)
+    noted = noted_facts(path)
+    if noted is None:
+        check_file(facts_path)
     try:
-        facts = read_object(facts_path)
+        facts = noted or read_object(facts_path)
         dtype, count = np.dtype(facts["dtype"]).name, int(facts["count"])
         vocab_size, encoded_with = int(facts["vocab_size"]), str(facts["tokenizer_hash"])
         sha256 = facts.get("sha256")
@@ -208,6 +212,19 @@ def open_single(path: Path, tokenizer_hash: str) -> TokenFile:
         facts_file=facts_path.name,
         remedy="encode again",
     )
+
+
+def noted_facts(path: Path) -> Facts | None:
+    """Return the facts that a process noted before it named this very file, if they still count.
+
+    They count until the process, or the next one that makes the file, has written FILE.bin.json.
+    """
+    found = Path(os.path.realpath(path))
+    note = read_object_or_empty(found.with_name(f"{found.name}.part.json"))
+    facts = note.get(FACTS)
+    if not (isinstance(facts, dict) and found.is_file() and note.get(FACTS_OF) == identify(found)):
+        return None
+    return facts
 
 
 def facts_path_of(path: Path) -> Path:

@@ -140,13 +140,13 @@ def _encode_command(
     from fastlm.files.outputs import is_there
     from fastlm.files.paths import check_file
     from fastlm.tokenizer.folder import files_of
-    from fastlm.tokenizer.token_files import check_encoded
+    from fastlm.tokenizer.token_files import check_encoded, is_named
     from fastlm.tokenizer.tokenizer import Tokenizer
 
     started = time.perf_counter()
     check_file(text)
     check_encoded(out, [text, *files_of(tokenizer)], replace=True)
-    if out.exists() and not overwrite:
+    if out.exists() and not (overwrite or is_named(out)):
         raise is_there(out)
     check_encoded(out, [], replace=overwrite)
     if not is_plain(text) and not text.name.lower().endswith(".jsonl"):
