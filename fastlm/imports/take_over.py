@@ -53,7 +53,7 @@ class ForeignTokens(NamedTuple):
     kind: np.dtype[Any]
     begin: int
     """Bytes of its header."""
-    count: int
+    n_tokens: int
     vocab_size: int
     seen: list[int]
     """The file's identity when it was opened, see files.paths.identify."""
@@ -67,7 +67,7 @@ class ForeignTokens(NamedTuple):
         with open(self.path, "rb") as file:
             yield from read_ids(
                 *(file, self.kind, self.vocab_size, self.path),
-                n_ids=self.count,
+                n_ids=self.n_tokens,
                 offset=self.begin,
             )
         check_unchanged(self.path, self.seen)
@@ -151,7 +151,7 @@ def import_tokens(
         "val": [open_foreign(path, read.vocab_size, dtype) for path in val],
     }
     for name, files in splits.items():
-        if not sum(file.count for file in files):
+        if not sum(file.n_tokens for file in files):
             paths = ", ".join(str(file.path) for file in files)
             raise ValueError(f"--{name}: there are no tokens in {paths}")
     lengths = np.array([len(read.vocab[i]) for i in range(read.vocab_size)], np.int64)
@@ -305,10 +305,15 @@ def _read_tensors(folder: Path) -> dict[str, Any]:
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.is_file():
-        try:
-            names = sorted(set(_read_json(index)["weight_map"].values()))
-        except (KeyError, AttributeError, TypeError):
-            raise ValueError(f"{index} must have a weight_map of tensors and files") from None
+        weight_map = _read_json(index).get("weight_map")
+        if not (isinstance(weight_map, dict) and weight_map):
+            raise ValueError(f"{index} must have a weight_map of tensors and files")
+        for tensor, name in weight_map.items():
+            if not (isinstance(name, str) and Path(name).name):
+                raise ValueError(
+                    f"{index} must have a weight_map to names of files: got {name!r} for {tensor}"
+                )
+        names = sorted(set(weight_map.values()))
     tensors: dict[str, Any] = {}
     for name in names:
         path = folder / Path(name).name

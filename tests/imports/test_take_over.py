@@ -13,6 +13,7 @@ import tiktoken.load
 import torch
 import transformers
 from exported_models import SHAPES, random_model
+from safetensors.torch import load_file, save_file
 from short_runs import MODEL, config
 from tokenizer_cases import END
 
@@ -144,7 +145,16 @@ def test_entries_of_a_configuration_are_read():
         ({"model_type": "mistral"}, "sliding_window"),
         ({"model_type": "smollm3"}, "no_rope_layers"),
         ({"num_key_value_heads": 3}, "num_key_value_heads 3"),
-        ({"hidden_size": "wide"}, "is no number"),
+        ({"hidden_size": "wide"}, "hidden_size 'wide' is no number"),
+        ({"vocab_size": float("inf")}, "vocab_size 'inf' is no number"),
+        ({"vocab_size": True}, "vocab_size 'True' is no number"),
+        ({"vocab_size": 300.5}, "vocab_size 300.5 is no number of 1 or more"),
+        ({"vocab_size": None}, "missing or is no number: vocab_size"),
+        ({"num_attention_heads": 0}, "num_attention_heads 0 is no number of 1 or more"),
+        ({"num_hidden_layers": 100_000_000}, "num_hidden_layers 100,000,000 is more than"),
+        ({"rope_theta": "1e4"}, "rope_theta '1e4' is no number"),
+        ({"rope_parameters": [1]}, "rope_parameters .* is no JSON object"),
+        ({"head_dim": "8"}, "head_dim '8' is no number"),
     ],
 )
 def test_other_networks_are_refused_by_the_name_of_what_differs(changes, named):
@@ -180,6 +190,32 @@ def test_folders_that_cannot_be_read_are_refused_in_a_line(tokenizer, tmp_path):
     (hf / "config.json").write_text(json.dumps(told | {"intermediate_size": 57}))
     with pytest.raises(ValueError, match="size mismatch"):
         import_model(hf, out)
+    assert not out.exists()
+
+
+def test_weights_that_are_none_of_the_configuration_are_refused(tokenizer, tmp_path):
+    hf, out = tmp_path / "hf", tmp_path / "run"
+    llama(hf, tokenizer)
+    weights, name = hf / "model.safetensors", "model.layers.0.mlp.up_proj.weight"
+    tensors = load_file(weights)
+    for changed, named in (
+        (tensors[name].to(torch.int8), "is of torch.int8: expected weights that are not quantized"),
+        (tensors[name] / 0, "has values that are NaN or infinite"),
+    ):
+        save_file(tensors | {name: changed}, weights)
+        with pytest.raises(ValueError, match=rf"hf: the tensor {name} {named}"):
+            import_model(hf, out)
+    save_file(tensors, weights)
+    told = json.loads((hf / "config.json").read_text())
+    (hf / "config.json").write_text(json.dumps(told | {"vocab_size": 10**12}))
+    with pytest.raises(ValueError, match=r"rows: vocab_size in config\.json is 1,000,000,000,000"):
+        import_model(hf, out)
+    (hf / "config.json").write_text(json.dumps(told))
+    for value in (5, None, ""):
+        index = {"weight_map": {name: value}}
+        (hf / "model.safetensors.index.json").write_text(json.dumps(index))
+        with pytest.raises(ValueError, match=rf"index\.json .*: got {value!r} for {name}"):
+            import_model(hf, out)
     assert not out.exists()
 
 
