@@ -153,9 +153,9 @@ def open_token_file(
     Raises:
         FileNotFoundError, ValueError: if it contradicts them; the message names the file.
     """
+    if dtype not in ("uint16", "uint32"):  # others that NumPy knows are of another byte order
+        raise ValueError(f"{path}: expected dtype uint16 or uint32, {facts_file} says {dtype}")
     kind = np.dtype(dtype).newbyteorder("<")
-    if kind not in (np.dtype("<u2"), np.dtype("<u4")):
-        raise ValueError(f"{path}: expected dtype uint16 or uint32, {facts_file} says {kind}")
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; {remedy}")
     n_bytes = path.stat().st_size
@@ -193,7 +193,7 @@ def open_single(path: Path, tokenizer_hash: str) -> TokenFile:
         check_file(facts_path)
     try:
         facts = noted or read_object(facts_path)
-        dtype, count = np.dtype(facts["dtype"]).name, int(facts["count"])
+        dtype, count = str(facts["dtype"]), int(facts["count"])
         vocab_size, encoded_with = int(facts["vocab_size"]), str(facts["tokenizer_hash"])
         sha256 = facts.get("sha256")
     except (ValueError, KeyError, TypeError, OverflowError):

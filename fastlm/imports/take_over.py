@@ -66,7 +66,10 @@ class ForeignTokens(NamedTuple):
         """
         with open(self.path, "rb") as file:
             yield from read_ids(
-                *(file, self.kind, self.vocab_size, self.path),
+                file,
+                self.kind,
+                self.vocab_size,
+                self.path,
                 n_ids=self.n_tokens,
                 offset=self.begin,
             )

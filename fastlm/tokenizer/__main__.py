@@ -309,7 +309,10 @@ def parse_bytes(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", text.strip())
     if match is None or match.group(2).upper() not in _UNITS:
         raise ValueError(f"a size must be a number of bytes, such as 500MB or 2GB: got {text!r}")
-    return int(float(match.group(1)) * _UNITS[match.group(2).upper()])
+    try:
+        return int(float(match.group(1)) * _UNITS[match.group(2).upper()])
+    except OverflowError:
+        raise ValueError(f"no files have a size of {text[:40]}...: give fewer bytes") from None
 
 
 @contextlib.contextmanager

@@ -272,6 +272,16 @@ class TestFiles:
         with pytest.raises(ValueError, match=r"gives '<\|endoftext\|>' the id 3, vocab\.json the"):
             Tokenizer.load(tmp_path)
 
+    def test_a_special_token_that_is_not_listed_is_told(self, tokenizer, tmp_path):
+        tokenizer.save(tmp_path)
+        path = tmp_path / "special_tokens.json"
+        others = {t: i for t, i in tokenizer.special_tokens.items() if t != END}
+        for listed, more in (({}, 2), (others, 0)):
+            path.write_text(json.dumps(listed))
+            message = rf"special_tokens\.json does not list '<.*, id \d+ of .* \(and {more} more\)"
+            with pytest.warns(UserWarning, match=message):
+                assert tokenizer.special_tokens[END] not in Tokenizer.load(tmp_path).encode(END)
+
     def test_double_tokens_are_refused(self):
         with pytest.raises(ValueError, match=r"ids 0 and 1 are both b'a'"):
             Tokenizer({0: b"a", 1: b"a"}, [])
@@ -335,7 +345,8 @@ class TestTables:
                 vocab.replace("<|a b|>", "<|aXb|>"), encoding="utf-8"
             )
             (folder / name).write_text(json.dumps(entries))
-            assert set(Tokenizer.load(folder).special_tokens) == {END, END + END}
+            with pytest.warns(UserWarning, match=r"does not list '<\|end\|>'"):
+                assert set(Tokenizer.load(folder).special_tokens) == {END, END + END}
         assert parsed
 
     def test_damaged_tables_are_passed_over(self, tokenizer, folder):
