@@ -3,7 +3,7 @@
 python -m fastlm.records RUN... --to runs
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tyro.conf import Positional
@@ -25,14 +25,18 @@ _BEGIN = "<!-- table of all runs: python -m fastlm.records -->"
 _END = "<!-- end of the table -->"
 
 
-def keep(folder: Path, to: Path) -> Path:
+def keep(folder: Path, to: Path, *, replace: bool = False) -> Path:
     """Copy the record of a run, or of a sweep and its runs, into a folder of records.
 
-    Descriptions written by hand beside a record are left alone.
+    Descriptions written by hand beside a record are left alone. Figures and the tables of a sweep
+    are renewed.
 
+    Args:
+        replace: replace files of a run's record that have changed since it was kept.
     Raises:
         ValueError: if the folder holds neither, a run has not ended, or a path in it is absolute.
-        FileExistsError: if the record of another run, or another file, has that name.
+        FileExistsError: if the record of another run, or another file, has that name, or
+            a file of a run's record was changed and replace is not given.
     """
     runs = _runs_in(folder)
     if not runs:
@@ -51,6 +55,8 @@ def keep(folder: Path, to: Path) -> Path:
         # A sweep draws the curves of its runs in one figure.
         found = [path for path in files.evidence() if not is_sweep or path != files.curve]
         kept[run] = _record_of(found, run, target / run.relative_to(folder))
+        if not replace:
+            _refuse_changed(kept[run].values())
     if is_sweep:
         is_known = any(RunFiles(target / run.relative_to(folder)).log.is_file() for run in runs)
         found = SweepFiles(folder).evidence()
@@ -84,6 +90,16 @@ def _record_of(
             f"{there[0]} is there and is of no record of {folder}: give another folder --to"
         )
     return new
+
+
+def _refuse_changed(copies: Iterable[Path]) -> None:
+    """Raise a FileExistsError if one is there: with an equal log it was changed by hand."""
+    for copy in copies:
+        if copy.exists() and copy.suffix != ".png":
+            raise FileExistsError(
+                f"{copy} is not as it was kept, or its run has changed: move it away, or replace "
+                "it with --overwrite"
+            )
 
 
 def _is_equal(path: Path, copy: Path) -> bool:
@@ -160,36 +176,69 @@ def _hardware(run: Path, config: TrainConfig) -> str:
 def update(page: Path) -> bool:
     """Put the table between a page's two marks, or at its end; return whether the page changed.
 
+    The page's line endings stay.
+
     Raises:
-        ValueError: if the page has only one of them.
+        OSError, ValueError: as check_page.
     """
-    text = page.read_text(encoding="utf-8") if page.is_file() else "# Records of runs\n"
-    made = f"{_BEGIN}\n{table(page.parent)}\n{_END}"
-    before, begin, rest = text.partition(_BEGIN)
-    if begin and _END not in rest:
-        raise ValueError(f"{page} has the begin of the table but not its end: add a line {_END}")
+    old = check_page(page)
+    newline = "\r\n" if "\r\n" in old else "\n"
+    made = f"{_BEGIN}\n{table(page.parent)}\n{_END}".replace("\n", newline)
+    before, begin, rest = old.partition(_BEGIN)
     if begin:
         new = before + made + rest.partition(_END)[2]
     else:
-        new = f"{text.rstrip()}\n\n## All runs\n\n{made}\n"
-    if new == text:
+        new = f"{old.rstrip()}\n\n## All runs\n\n".replace("\r\n", "\n").replace("\n", newline)
+        new += made + newline
+    if new == old:
         return False
     disk.write_file(page, new.encode(), replace=True)
     return True
 
 
-def _keep(runs: Positional[tuple[Path, ...]] = (), to: Path = Path("runs")) -> None:
+def check_page(page: Path) -> str:
+    """Return the text of a page that a table can be put into; a page that is missing gets a title.
+
+    Raises:
+        OSError: if it is no file.
+        ValueError: if it is not UTF-8, or has other than one pair of marks, or none.
+    """
+    disk.check_new_file(page, replace=True)
+    if not page.is_file():
+        return "# Records of runs\n"
+    try:
+        text = page.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{page} must be UTF-8: got an invalid byte at byte {error.start}; save it as UTF-8"
+        ) from None
+    n_begins, n_ends = text.count(_BEGIN), text.count(_END)
+    if n_begins == 1 and _END not in text.partition(_BEGIN)[2]:
+        raise ValueError(f"{page} has the begin of the table but not its end: add a line {_END}")
+    if (n_begins, n_ends) not in ((0, 0), (1, 1)):
+        raise ValueError(
+            f"{page} has {n_begins} lines {_BEGIN} and {n_ends} lines {_END}: leave one of each, "
+            "around the table"
+        )
+    return text
+
+
+def _keep(
+    runs: Positional[tuple[Path, ...]] = (), to: Path = Path("runs"), *, overwrite: bool = False
+) -> None:
     """Copy the records of finished runs and sweeps, weights aside, and renew the table of all.
 
     Args:
         runs: folders of runs or of sweeps; none: only the table.
         to: folder of the records; its README.md gets the table.
+        overwrite: replace files of a record that were changed since they were kept.
     """
-    for run in runs:
-        print(f"kept: {keep(run, to)}")
     if not runs and not to.is_dir():
         raise ValueError(f"no records in {to}: give folders of runs, or --to")
     page = to / "README.md"
+    check_page(page)
+    for run in runs:
+        print(f"kept: {keep(run, to, replace=overwrite)}")
     print(f"{page}: {'renewed' if update(page) else 'as it was'}")
 
 

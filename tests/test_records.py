@@ -107,6 +107,55 @@ def test_files_of_others_are_no_record_and_stay(tmp_path):
     assert page.read_text().endswith("My notes.\n")
 
 
+def test_the_line_endings_of_the_page_stay(tmp_path):
+    to = tmp_path / "runs"
+    to.mkdir()
+    page = to / "README.md"
+    for old in (b"# Mine\r\n\r\nSeen.\r\n", None):
+        if old is not None:
+            page.write_bytes(old)
+        records.main([str(finished_run(tmp_path / f"run-{old is None}")), "--to", str(to)])
+        raw = page.read_bytes()
+        assert raw.startswith(b"# Mine\r\n\r\nSeen.\r\n")
+        assert raw.count(b"\n") == raw.count(b"\r\n")
+    assert raw.count(b"| [") == 2
+
+
+def test_a_page_that_cannot_take_the_table_is_refused_before_anything_is_kept(tmp_path):
+    run, to = finished_run(tmp_path / "a"), tmp_path / "runs"
+    to.mkdir()
+    page, begin, end = to / "README.md", records._BEGIN, records._END
+
+    def refused(message, kind=ValueError):
+        with pytest.raises(kind, match=message):
+            records.main([str(run), "--to", str(to)])
+        assert [path.name for path in to.iterdir()] == ["README.md"]
+
+    for marks in ((begin, begin, end), (begin, end, end), (begin, end, begin, end), (end,)):
+        text = "\nmy words\n".join(marks)
+        page.write_text(text)
+        refused(r"README\.md has \d lines <!-- table .* leave one of each")
+        assert page.read_text() == text
+    page.write_bytes(b"# Caf\xe9\n")
+    refused(r"README\.md must be UTF-8: got an invalid byte at byte 5")
+    page.unlink()
+    page.mkdir()
+    refused(r"README\.md is a folder", IsADirectoryError)
+
+
+def test_a_record_that_was_edited_is_replaced_only_if_that_is_asked_for(tmp_path):
+    run, to = finished_run(tmp_path / "a"), tmp_path / "runs"
+    records.main([str(run), "--to", str(to)])
+    summary = to / "a/summary.json"
+    kept = summary.read_bytes()
+    summary.write_text('{"val_loss": 3.25, "note": "mine"}')
+    with pytest.raises(FileExistsError, match=r"a/summary\.json is not as it was kept.*--overwr"):
+        records.main([str(run), "--to", str(to)])
+    assert "mine" in summary.read_text()
+    records.main([str(run), "--to", str(to), "--overwrite"])
+    assert summary.read_bytes() == kept
+
+
 def test_a_sweep_is_kept_with_its_runs_and_figures(tmp_path):
     out = tmp_path / "rates"
     finished_run(out / "lr-1")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from fastlm.corpus.naming import listed
 from fastlm.corpus.parquet import check_parquet, read_parquet
 from fastlm.corpus.text_files import find_texts, kind_of, spell_names
 from fastlm.files.compression import read_blocks
@@ -282,7 +283,7 @@ def _separated(texts: Iterable[str], piece_characters: int) -> Iterator[Piece]:
 def _json_text(where: str, line: str, errors: Errors, text_field: str) -> str:
     row = _parse(where, line)
     if not isinstance(row, dict) or text_field not in row:
-        got = f"the fields {', '.join(row)}" if isinstance(row, dict) else type(row).__name__
+        got = f"the fields {listed(row)}" if isinstance(row, dict) else type(row).__name__
         raise ValueError(
             f"{where}: expected a JSON object with a field {text_field!r}, got {got}; --text-field "
             "names another"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fastlm.corpus.naming import listed
 from fastlm.files.paths import check_unchanged, identify, open_to_read
 
 _BATCH_ROWS = 256
@@ -36,6 +37,7 @@ def read_parquet(path: Path, column: str, errors: str) -> Iterator[str]:
     seen = identify(path)
     row = 0
     with _open(path, column) as file:
+        # A struct "a" with a field "b" is read too where the column is called "a.b".
         batches = file.iter_batches(_BATCH_ROWS, columns=[column], use_threads=False)
         while True:
             try:
@@ -44,7 +46,7 @@ def read_parquet(path: Path, column: str, errors: str) -> Iterator[str]:
                 raise _damaged(path, error) from error
             if batch is None:
                 break
-            for value in _as_bytes(batch.column(0)):
+            for value in _as_bytes(batch.column(column)):
                 row += 1
                 if value is None:
                     raise ValueError(
@@ -91,7 +93,7 @@ def _open(path: Path, column: str) -> Any:
     if n_found > 1:
         raise ValueError(f"{path}: expected one column {column!r}, got {n_found} of that name")
     raise ValueError(
-        f"{path}: expected a column {column!r}, got the columns {', '.join(schema.names)}; "
+        f"{path}: expected a column {column!r}, got the columns {listed(schema.names)}; "
         "name the one that holds the text with --text-field"
     )
 

@@ -134,6 +134,11 @@ def hugging_face_tensors(config: ModelConfig, state: Mapping[str, Tensor]) -> di
     return tensors
 
 
+_SOFTCAP = "final_logit_softcapping"
+_MAX_LAYERS = 10_000
+_LARGEST = 1 << 53  # beyond it a float is no exact whole number
+
+
 def model_config(values: Mapping[str, Any]) -> ModelConfig:
     """Return the network that a config.json of transformers describes.
 
@@ -144,14 +149,16 @@ def model_config(values: Mapping[str, Any]) -> ModelConfig:
     if kind not in (*ARCHITECTURES, "mistral"):
         known = ", ".join(sorted((*ARCHITECTURES, "mistral")))
         raise ValueError(f"expected a model_type of {known}: got {kind!r}")
-    try:
-        n_layers, n_heads = int(values["num_hidden_layers"]), int(values["num_attention_heads"])
-        d_model, d_ff = int(values["hidden_size"]), int(values["intermediate_size"])
-        vocab_size, length = int(values["vocab_size"]), int(values["max_position_embeddings"])
-        eps = float(values["rms_norm_eps"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"an entry is missing or is no number: {error}") from None
+    n_layers, n_heads = _whole(values, "num_hidden_layers"), _whole(values, "num_attention_heads")
+    d_model, d_ff = _whole(values, "hidden_size"), _whole(values, "intermediate_size")
+    vocab_size, length = _whole(values, "vocab_size"), _whole(values, "max_position_embeddings")
+    eps = _number(values, "rms_norm_eps", None)
+    if n_layers > _MAX_LAYERS:
+        raise ValueError(f"num_hidden_layers {n_layers:,} is more than {_MAX_LAYERS:,}")
     rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise ValueError(f"rope_parameters {rope!r} is no JSON object")
+    rope_theta = _number({**values, **rope}, "rope_theta", 10_000.0)
     has_rope = values.get("no_rope_layers") or [
         int(kind != "smollm3" or (i + 1) % 4 != 0) for i in range(n_layers)
     ]
@@ -161,12 +168,16 @@ def model_config(values: Mapping[str, Any]) -> ModelConfig:
     # Transformers does not write these entries if they have the class's default.
     window = values.get("sliding_window", 4096 if kind == "mistral" else None)
     uses_window = kind == "mistral" or values.get("use_sliding_window", False)
-    n_kv_heads = values.get("num_key_value_heads") or n_heads
+    given = {name: x for name, x in values.items() if x is not None}
+    n_kv_heads = _whole({"num_key_value_heads": n_heads, **given}, "num_key_value_heads")
+    d_head = _whole({"head_dim": d_model // n_heads, **given}, "head_dim")
+    if window is not None:
+        window = _number({"sliding_window": window}, "sliding_window", None)
     refused = {
         "attention_bias": bool(values.get("attention_bias")),
         "mlp_bias": bool(values.get("mlp_bias")),
         "hidden_act": activation not in (("silu", "relu2") if is_plain else ("silu", "swish")),
-        "head_dim": (values.get("head_dim") or d_model // n_heads) * n_heads != d_model,
+        "head_dim": d_head * n_heads != d_model,
         "rope_parameters": rope.get("rope_type", rope.get("type", "default")) != "default",
         "partial_rotary_factor": rope.get("partial_rotary_factor", 1.0) != 1.0,
         "no_rope_layers": any(has_rope) and not all(has_rope),
@@ -183,7 +194,7 @@ def model_config(values: Mapping[str, Any]) -> ModelConfig:
         d_model=d_model,
         n_heads=n_heads,
         d_ff=d_ff,
-        rope_theta=float(rope.get("rope_theta", values.get("rope_theta", 10_000.0))),
+        rope_theta=rope_theta,
         norm_eps=eps,
         tie_weights=bool(values.get("tie_word_embeddings", kind == "smollm3")),
         position="rope" if all(has_rope) else "none",
@@ -191,8 +202,26 @@ def model_config(values: Mapping[str, Any]) -> ModelConfig:
         norm_gain=kind != "nanochat",
         embedding_norm=kind == "nanochat",
         qk_norm=kind in ("qwen3", "nanochat"),
-        logit_softcap=None if softcap is None else float(softcap),
+        logit_softcap=None if softcap is None else _number({_SOFTCAP: softcap}, _SOFTCAP, None),
     )
+
+
+def _whole(values: Mapping[str, Any], name: str) -> int:
+    """Return an entry that is a whole number of 1 or more."""
+    number = _number(values, name, None)
+    if number < 1 or number != int(number):
+        raise ValueError(f"{name} {values[name]!r} is no number of 1 or more")
+    return int(number)
+
+
+def _number(values: Mapping[str, Any], name: str, default: float | None) -> float:
+    number = values.get(name, default)
+    if number is None:
+        raise ValueError(f"an entry is missing or is no number: {name}")
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    if not is_number or not abs(number) <= _LARGEST:
+        raise ValueError(f"{name} {str(number)[:40]!r} is no number up to {_LARGEST:,}")
+    return number
 
 
 def model_tensors(
@@ -213,7 +242,18 @@ def model_tensors(
         x = others.pop(theirs, None)
         if x is None:
             raise ValueError(f"the tensor {theirs} is missing")
+        if not x.is_floating_point():
+            raise ValueError(
+                f"the tensor {theirs} is of {x.dtype}: expected weights that are not quantized"
+            )
         x = x.to(torch.float32)
+        if not x.isfinite().all():
+            raise ValueError(f"the tensor {theirs} has values that are NaN or infinite")
+        if ours in ("token_embeddings.weight", "lm_head.weight") and len(x) != config.vocab_size:
+            raise ValueError(
+                f"the tensor {theirs} has {len(x):,} rows: vocab_size in config.json is "
+                f"{config.vocab_size:,}"
+            )
         if ours.endswith(("attn.k_proj.weight", "attn.v_proj.weight")):
             x = _own_heads(config, theirs, x)
         state[ours] = _pairs_from_halves(config, kind, ours, x)

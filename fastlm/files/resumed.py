@@ -246,7 +246,9 @@ def was_named(path: StrPath, names: Collection[str]) -> bool:
         names: names of values that are in the note by the time of give_name.
     """
     found = find(Path(path)).path
-    if os.path.lexists(_beside(found, ".part")):
+    part = _beside(found, ".part")
+    # A process that was killed while it gave the name may have left the file with both names.
+    if os.path.lexists(part) and not (found.is_file() and part.samefile(found)):
         return False
     return _has_names(_beside(found, ".part.json"), names)
 
@@ -269,6 +271,7 @@ def finish_named(
     with holding(target):
         if was_named(path, names):  # still, now that it is locked
             note = _beside(target.path, ".part.json")
+            _beside(target.path, ".part").unlink(missing_ok=True)
             finish(read_object_or_empty(note))
             note.unlink()
 

@@ -8,9 +8,8 @@ stored beside them: in meta.json of a prepared folder, in FILE.bin.json of a sin
 import errno
 import hashlib
 import io
-import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias, overload
 
@@ -19,12 +18,14 @@ from jaxtyping import Int, UInt
 from numpy.typing import NDArray
 
 from fastlm.files import sync
-from fastlm.files.json_files import read_object
-from fastlm.files.paths import check_file
+from fastlm.files.json_files import read_object, read_object_or_empty
+from fastlm.files.paths import check_file, identify
 
 _CHECKED_IDS = 1 << 22  # ids per read
 _READ_BYTES = 1 << 22
 
+FACTS, FACTS_OF = "facts", "facts_of"
+"""Keys of a note FILE.bin.part.json: the facts of whole ids, and identify() of their file."""
 Facts: TypeAlias = dict[str, Any]
 """dtype, count, sha256 and, if there are several files, shards (file, count, sha256 of each)."""
 
@@ -123,7 +124,10 @@ class TokenFile(NamedTuple):
             return
         digest = hashlib.sha256()
         with open(self.path, "rb") as file:
-            check_ids(file, self.tokens.dtype, self.vocab_size, self.path, digest=digest)
+            for ids in read_ids(
+                file, self.tokens.dtype, self.vocab_size, self.path, n_ids=len(self.tokens)
+            ):
+                digest.update(ids.data)
         if self.hash is not None and digest.hexdigest() != self.hash:
             raise ValueError(
                 f"{self.path} was changed since it was made: its hash is not the one in "
@@ -149,9 +153,9 @@ def open_token_file(
     Raises:
         FileNotFoundError, ValueError: if it contradicts them; the message names the file.
     """
+    if dtype not in ("uint16", "uint32"):  # others that NumPy knows are of another byte order
+        raise ValueError(f"{path}: expected dtype uint16 or uint32, {facts_file} says {dtype}")
     kind = np.dtype(dtype).newbyteorder("<")
-    if kind not in (np.dtype("<u2"), np.dtype("<u4")):
-        raise ValueError(f"{path}: expected dtype uint16 or uint32, {facts_file} says {kind}")
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; {remedy}")
     n_bytes = path.stat().st_size
@@ -184,10 +188,12 @@ def open_single(path: Path, tokenizer_hash: str) -> TokenFile:
     """
     facts_path = facts_path_of(path)
     check_file(path)
-    check_file(facts_path)
+    noted = noted_facts(path)
+    if noted is None:
+        check_file(facts_path)
     try:
-        facts = read_object(facts_path)
-        dtype, count = np.dtype(facts["dtype"]).name, int(facts["count"])
+        facts = noted or read_object(facts_path)
+        dtype, count = str(facts["dtype"]), int(facts["count"])
         vocab_size, encoded_with = int(facts["vocab_size"]), str(facts["tokenizer_hash"])
         sha256 = facts.get("sha256")
     except (ValueError, KeyError, TypeError, OverflowError):
@@ -210,48 +216,61 @@ def open_single(path: Path, tokenizer_hash: str) -> TokenFile:
     )
 
 
+def noted_facts(path: Path) -> Facts | None:
+    """Return the facts that a process noted before it named this very file, if they still count.
+
+    They count until the process, or the next one that makes the file, has written FILE.bin.json.
+    """
+    found = Path(os.path.realpath(path))
+    note = read_object_or_empty(found.with_name(f"{found.name}.part.json"))
+    facts = note.get(FACTS)
+    if not (isinstance(facts, dict) and found.is_file() and note.get(FACTS_OF) == identify(found)):
+        return None
+    return facts
+
+
 def facts_path_of(path: Path) -> Path:
     """Return FILE.bin.json for FILE.bin."""
     return path.with_name(f"{path.name}.json")
 
 
-def check_ids(
+def read_ids(
     file: BinaryIO,
     dtype: np.dtype[Any],
     vocab_size: int,
     path: Path,
     *,
+    n_ids: int,
     offset: int = 0,
-    digest: "hashlib._Hash | None" = None,
-) -> None:
-    """Read all ids once and keep no page, as pages would count as memory of this process.
+) -> Iterator[UInt[np.ndarray, " n"]]:
+    """Yield all ids of a file in arrays of a few million, once they are checked.
+
+    They are read rather than mapped: mapped pages would count as memory of this process, and a
+    file that another process cuts off meanwhile would end it.
 
     Args:
+        n_ids: number of ids in the file.
         offset: bytes before the first id.
-        digest: hash that is updated with the bytes of all ids.
     Raises:
-        ValueError: if an id is not below vocab_size; the message gives its position.
+        ValueError: if an id is missing or not below vocab_size; the message gives its position.
     """
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        n_ids = (len(mapped) - offset) // dtype.itemsize
-        for start in range(0, n_ids, _CHECKED_IDS):
-            n = min(_CHECKED_IDS, n_ids - start)
-            begin = offset + start * dtype.itemsize
-            part = np.frombuffer(mapped, dtype, n, begin)
-            if part.max() >= vocab_size:
-                position = int(np.argmax(part >= vocab_size))
-                found = int(part[position])
-                del part  # a mapping cannot be closed while an array refers to it
-                raise ValueError(
-                    f"{path}: token {found} at position {start + position} does not belong to a "
-                    f"vocabulary of {vocab_size}; the file was made with another tokenizer"
-                )
-            if digest is not None:
-                digest.update(part.data)
-            del part
-            if hasattr(mmap, "MADV_DONTNEED"):
-                page = begin // mmap.PAGESIZE * mmap.PAGESIZE
-                mapped.madvise(mmap.MADV_DONTNEED, page, begin + n * dtype.itemsize - page)
+    file.seek(offset)
+    for start in range(0, n_ids, _CHECKED_IDS):
+        n = min(_CHECKED_IDS, n_ids - start)
+        raw = file.read(n * dtype.itemsize)
+        if len(raw) < n * dtype.itemsize:
+            raise ValueError(
+                f"{path} must stay as it is while it is read: it ends before token "
+                f"{start + n - 1} of {n_ids}; read it again when nothing writes to it"
+            )
+        part = np.frombuffer(raw, dtype)
+        if part.max() >= vocab_size:
+            position = int(np.argmax(part >= vocab_size))
+            raise ValueError(
+                f"{path}: token {int(part[position])} at position {start + position} does not "
+                f"belong to a vocabulary of {vocab_size}; the file was made with another tokenizer"
+            )
+        yield part
 
 
 class Written(NamedTuple):

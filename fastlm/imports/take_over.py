@@ -24,7 +24,8 @@ from fastlm.data.unfinished import tokenizer_of
 from fastlm.devices.hardware import describe
 from fastlm.export import architectures
 from fastlm.files import disk
-from fastlm.files.tokens import TokenWriter, check_ids
+from fastlm.files.paths import check_unchanged, identify
+from fastlm.files.tokens import TokenWriter, read_ids
 from fastlm.model import TransformerLM
 from fastlm.runs.record import RunRecord
 from fastlm.runs.state import IMPORTED
@@ -41,13 +42,38 @@ _OTHERS = {b"\x93NUMPY": "a NumPy array", b"PK\x03\x04": "a zip archive", b"\x1f
 _BLOCK_TOKENS = 1 << 24
 _TELLING_TOKENS = 16
 """Tokens of which every second one is 0 only if the dtype is wrong."""
+_HIGH_HALVES = 16
+"""Above the high halves of uint32 ids: no vocabulary has 16 * 65,536 tokens."""
 
 
 class ForeignTokens(NamedTuple):
     """A token file of another tool."""
 
     path: Path
-    tokens: NDArray[Any]
+    kind: np.dtype[Any]
+    begin: int
+    """Bytes of its header."""
+    n_tokens: int
+    vocab_size: int
+    seen: list[int]
+    """The file's identity when it was opened, see files.paths.identify."""
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """Read and check all tokens.
+
+        Raises:
+            ValueError: if one does not belong to the vocabulary, or the file changes meanwhile.
+        """
+        with open(self.path, "rb") as file:
+            yield from read_ids(
+                file,
+                self.kind,
+                self.vocab_size,
+                self.path,
+                n_ids=self.n_tokens,
+                offset=self.begin,
+            )
+        check_unchanged(self.path, self.seen)
 
 
 def import_model(folder: Path, out: Path, *, tokenizer: Path | None = None) -> list[str]:
@@ -122,13 +148,15 @@ def import_tokens(
     read = Tokenizer.load(tokenizer)
     if END_OF_TEXT not in read.special_tokens:
         raise ValueError(f"the tokenizer in {tokenizer} has no {END_OF_TEXT} token")
+    _check_different(train, val)
     splits = {
         "train": [open_foreign(path, read.vocab_size, dtype) for path in train],
         "val": [open_foreign(path, read.vocab_size, dtype) for path in val],
     }
     for name, files in splits.items():
-        if not sum(len(file.tokens) for file in files):
-            raise ValueError(f"--{name}: there are no tokens in {', '.join(map(str, files))}")
+        if not sum(file.n_tokens for file in files):
+            paths = ", ".join(str(file.path) for file in files)
+            raise ValueError(f"--{name}: there are no tokens in {paths}")
     lengths = np.array([len(read.vocab[i]) for i in range(read.vocab_size)], np.int64)
     lengths[list(read.special_tokens.values())] = 0
     end = read.special_tokens[END_OF_TEXT]
@@ -136,12 +164,12 @@ def import_tokens(
     source = {"files": [file.path.name for files in splits.values() for file in files]}
     with disk.whole_folder(out, last="meta.json") as partial:
         for name, files in splits.items():
-            blocks = list(itertools.chain.from_iterable(map(_blocks, files)))
-            n_bytes = sum(int(lengths[block].sum()) for block in blocks)
-            n_documents = sum(int((block == end).sum()) for block in blocks)
+            n_bytes, n_documents = 0, 0
             writer = TokenWriter(partial / f"{name}.bin", dtype=read.dtype.name)
             with contextlib.closing(writer):
-                for block in blocks:
+                for block in itertools.chain.from_iterable(file.blocks() for file in files):
+                    n_bytes += int(lengths[block].sum())
+                    n_documents += int((block == end).sum())
                     writer.write(block)
                 facts = writer.finish()
             described[name] = {**facts, "text_bytes": n_bytes, "documents": n_documents}
@@ -150,8 +178,23 @@ def import_tokens(
     return out
 
 
+def _check_different(train: Sequence[Path], val: Sequence[Path]) -> None:
+    """Raise a ValueError if two of the files are one, by whatever names."""
+    flags: dict[tuple[int, int], str] = {}
+    given = [(f"--train {path}", path) for path in train] + [
+        (f"--val {path}", path) for path in val
+    ]
+    for flag, path in given:
+        if not path.is_file():
+            raise FileNotFoundError(f"no such token file: {path}")
+        found = path.stat()
+        other = flags.setdefault((found.st_dev, found.st_ino), flag)
+        if other is not flag:
+            raise ValueError(f"{other} and {flag} are the same file: give each file once")
+
+
 def open_foreign(path: Path, vocab_size: int, dtype: str | None) -> ForeignTokens:
-    """Check a token file of another tool and memory-map its tokens.
+    """Check a token file of another tool and read its ids once.
 
     Args:
         dtype: dtype of the tokens, used if the file has no header; None: found from its ids.
@@ -160,7 +203,8 @@ def open_foreign(path: Path, vocab_size: int, dtype: str | None) -> ForeignToken
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such token file: {path}")
-    size = path.stat().st_size
+    seen = identify(path)
+    size = seen[0]
     with open(path, "rb") as file:
         head = file.read(HEADER_BYTES)
     for magic, what in _OTHERS.items():
@@ -193,11 +237,11 @@ def open_foreign(path: Path, vocab_size: int, dtype: str | None) -> ForeignToken
                 "another --dtype"
             )
         _check_width(path, kind)
-    if size == begin:
-        return ForeignTokens(path, np.empty(0, kind))
-    with open(path, "rb") as file:
-        check_ids(file, kind, vocab_size, path, offset=begin)
-    return ForeignTokens(path, np.memmap(path, kind, mode="r", offset=begin))
+    count = (size - begin) // kind.itemsize
+    found = ForeignTokens(path, kind, begin, count, vocab_size, seen)
+    for _ in found.blocks():
+        pass
+    return found
 
 
 def _find_dtype(path: Path, vocab_size: int) -> str:
@@ -227,12 +271,16 @@ def _find_dtype(path: Path, vocab_size: int) -> str:
 
 
 def _check_width(path: Path, kind: np.dtype[Any]) -> None:
-    """Raise a ValueError if every second token is 0, as if each one were twice as wide."""
+    """Raise a ValueError if every second token looks like the high half of one twice as wide."""
     ids = _first_ids(path, kind)
-    if len(ids) >= _TELLING_TOKENS and ids[::2].any() and not ids[1::2].any():
+    if len(ids) < _TELLING_TOKENS:
+        return
+    low, high = int(ids[::2].max()), int(ids[1::2].max())
+    if (kind.itemsize == 2 and high < _HIGH_HALVES <= low) or high == 0 < low:
+        what = "0" if high == 0 else f"below {_HIGH_HALVES}"
         raise ValueError(
-            f"{path}: every second token is 0, so it is no file of {kind.name}: its tokens have "
-            f"{2 * kind.itemsize} bytes; "
+            f"{path}: every second token is {what}, so it is no file of {kind.name}: its tokens "
+            f"have {2 * kind.itemsize} bytes; "
             + ("give --dtype uint32" if kind.itemsize == 2 else "write it again as uint32")
         )
 
@@ -241,11 +289,6 @@ def _first_ids(path: Path, kind: np.dtype[Any]) -> NDArray[Any]:
     with open(path, "rb") as file:
         raw = file.read(_BLOCK_TOKENS)
     return np.frombuffer(raw, kind.newbyteorder("<"), len(raw) // kind.itemsize)
-
-
-def _blocks(file: ForeignTokens) -> Iterator[NDArray[Any]]:
-    for begin in range(0, len(file.tokens), _BLOCK_TOKENS):
-        yield file.tokens[begin : begin + _BLOCK_TOKENS]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -265,10 +308,15 @@ def _read_tensors(folder: Path) -> dict[str, Any]:
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.is_file():
-        try:
-            names = sorted(set(_read_json(index)["weight_map"].values()))
-        except (KeyError, AttributeError, TypeError):
-            raise ValueError(f"{index} must have a weight_map of tensors and files") from None
+        weight_map = _read_json(index).get("weight_map")
+        if not (isinstance(weight_map, dict) and weight_map):
+            raise ValueError(f"{index} must have a weight_map of tensors and files")
+        for tensor, name in weight_map.items():
+            if not (isinstance(name, str) and Path(name).name):
+                raise ValueError(
+                    f"{index} must have a weight_map to names of files: got {name!r} for {tensor}"
+                )
+        names = sorted(set(weight_map.values()))
     tensors: dict[str, Any] = {}
     for name in names:
         path = folder / Path(name).name

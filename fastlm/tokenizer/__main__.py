@@ -140,13 +140,13 @@ def _encode_command(
     from fastlm.files.outputs import is_there
     from fastlm.files.paths import check_file
     from fastlm.tokenizer.folder import files_of
-    from fastlm.tokenizer.token_files import check_encoded
+    from fastlm.tokenizer.token_files import check_encoded, is_named
     from fastlm.tokenizer.tokenizer import Tokenizer
 
     started = time.perf_counter()
     check_file(text)
     check_encoded(out, [text, *files_of(tokenizer)], replace=True)
-    if out.exists() and not overwrite:
+    if out.exists() and not (overwrite or is_named(out)):
         raise is_there(out)
     check_encoded(out, [], replace=overwrite)
     if not is_plain(text) and not text.name.lower().endswith(".jsonl"):
@@ -309,7 +309,10 @@ def parse_bytes(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", text.strip())
     if match is None or match.group(2).upper() not in _UNITS:
         raise ValueError(f"a size must be a number of bytes, such as 500MB or 2GB: got {text!r}")
-    return int(float(match.group(1)) * _UNITS[match.group(2).upper()])
+    try:
+        return int(float(match.group(1)) * _UNITS[match.group(2).upper()])
+    except OverflowError:
+        raise ValueError(f"no files have a size of {text[:40]}...: give fewer bytes") from None
 
 
 @contextlib.contextmanager

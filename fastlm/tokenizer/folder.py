@@ -6,7 +6,7 @@ import json
 import operator
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,7 @@ def _read_own(folder: Path, vocab_name: str, merges_name: str) -> tuple[Tables, 
             f"{folder / SPECIAL_FILE} must be a JSON object of special tokens and ids"
         ) from None
     special_tokens = sorted(ids, key=ids.__getitem__)
+    _warn_of_unlisted(folder / SPECIAL_FILE, folder / vocab_name, folder / merges_name, ids)
     tables = read_vocab_and_merges(folder / vocab_name, folder / merges_name, special_tokens)
     for token, token_id in zip(special_tokens, tables.special_ids, strict=True):
         if ids[token] != token_id:
@@ -124,6 +125,26 @@ def _read_own(folder: Path, vocab_name: str, merges_name: str) -> tuple[Tables, 
                 f"{token_id}; correct the wrong one"
             )
     return tables, None
+
+
+def _warn_of_unlisted(
+    path: Path, vocab_path: Path, merges_path: Path, ids: Collection[str]
+) -> None:
+    """Warn of tokens like <|endoftext|> in the vocabulary that special_tokens.json does not list.
+
+    No merge makes them: a text that has one gets the ids of its letters.
+    """
+    entries = gpt2.parse_entries(read_text(vocab_path), str(vocab_path))
+    merges = gpt2.parse_merges(read_text(merges_path), str(merges_path))
+    found = gpt2.find_special(entries, {left + right for left, right in merges})
+    unlisted = [token for token in found if token not in ids]
+    if unlisted:
+        warnings.warn(
+            f"{path} does not list {unlisted[0]!r}, id {entries[unlisted[0]]} of {vocab_path.name}"
+            f" (and {len(unlisted) - 1} more): in texts it is encoded as letters, not as a special "
+            "token",
+            stacklevel=5,
+        )
 
 
 def _read_pair(vocab_path: Path, merges_path: Path) -> Tables:
@@ -201,7 +222,7 @@ def _read_ranks(path: Path) -> Tables:
             ids = {str(token): operator.index(number) for token, number in special.items()}
         except (ValueError, RecursionError, KeyError, TypeError):
             raise ValueError(f"{about} must hold pat_str and special_tokens with ids") from None
-        if pattern not in hugging_face.PATTERNS:
+        if not (isinstance(pattern, str) and pattern in hugging_face.PATTERNS):
             raise ValueError(f"{about}: expected GPT-2's pattern as pat_str: got {pattern!r}")
     elif path.stem in _KNOWN_RANKS:
         ids = {"<|endoftext|>": 50256}

@@ -1,7 +1,9 @@
 """Encode a text file to a token file, and continue after an interruption.
 
 While a text is being encoded, FILE.bin.part holds the ids so far, and FILE.bin.part.json says
-which text they encode and up to which byte.
+which text they encode and up to which byte. When the text is encoded, the note gets the facts, the
+ids get their name, and FILE.bin.json is written last: whoever reads FILE.bin before that reads the
+facts in the note.
 """
 
 import contextlib
@@ -22,13 +24,22 @@ from fastlm.files.json_files import read_object_or_empty, to_json
 from fastlm.files.notes import End, NoteTimes, write_noted
 from fastlm.files.outputs import check_not_read
 from fastlm.files.paths import check_file, check_unchanged, identify, identify_exactly
-from fastlm.files.tokens import TokenWriter, Written, facts_path_of
+from fastlm.files.tokens import (
+    FACTS,
+    FACTS_OF,
+    TokenWriter,
+    Written,
+    facts_path_of,
+    noted_facts,
+)
 from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import Loadable, resolve_threads
 from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
 
 _NOTED = ("tokenizer_hash", "text", "errors")
-_HAS_FACTS = "has_facts"  # key of the note once FILE.bin.json belongs to the part
+_MADE_OF = (*_NOTED, "json")
+_NAMED = (*_NOTED, FACTS, FACTS_OF)
+_HAS_FACTS = "has_facts"  # key of notes of versions that wrote FILE.bin.json before the name
 
 
 class BlockEncoder(Protocol):
@@ -67,6 +78,9 @@ def encode_text_file(
     text = identify(path)
     made_of = {"tokenizer_hash": tokenizer.hash, "text": identify_exactly(path), "errors": errors}
     made_of |= {"json": list(json)} if kind_of(path) == "jsonl" else {}
+    finished = _finish(out, replace=replace)
+    if resume and finished and all(finished.get(key) == made_of.get(key) for key in _MADE_OF):
+        return int(finished[FACTS]["count"])
     with resumed.resumed_file(out, made_of=made_of, replace=replace) as part:
         _remove_early_facts(part, out)
         disk.check_new_file(facts_path_of(out), replace=replace)
@@ -84,12 +98,34 @@ def encode_text_file(
             facts = writer.finish()
         del facts["file"]  # the file may be renamed later, together with its facts
         facts |= {"vocab_size": tokenizer.vocab_size, "tokenizer_hash": tokenizer.hash}
-        # Facts first: the ids under their own name always have facts, and after a kill in between
-        # the part and its note are still there for the next call, which removes the facts.
-        part.write_note({**part.read_note(), _HAS_FACTS: True})
-        disk.write_file(facts_path_of(out), to_json(facts, indent=0), replace=replace)
+        # The rename decides: before it the old pair is whole, after it the new one, as open_single
+        # reads the facts of these very ids in the note until they are in their file.
+        part.write_note({**part.read_note(), FACTS: facts, FACTS_OF: identify(part.part)})
+        disk.check_new_file(facts_path_of(out), replace=replace)
         part.give_name()
+        disk.write_file(facts_path_of(out), to_json(facts, indent=0), replace=replace)
     return int(facts["count"])
+
+
+def is_named(out: Path) -> bool:
+    """Return whether a process was ended between naming its ids and writing their facts."""
+    return noted_facts(out) is not None and resumed.was_named(out, _NAMED)
+
+
+def _finish(out: Path, *, replace: bool) -> dict[str, Any]:
+    """Write the facts that such a process left to be written; return its note, {} without one."""
+    finished: dict[str, Any] = {}
+
+    def write_facts(note: dict[str, Any]) -> None:
+        if noted_facts(out) is None:  # another file has the name by now
+            return
+        raw, facts = to_json(note[FACTS], indent=0), facts_path_of(out)
+        if not (facts.is_file() and facts.read_bytes() == raw):
+            disk.write_file(facts, raw, replace=replace)
+        finished.update(note)
+
+    resumed.finish_named(out, _NAMED, write_facts)
+    return finished
 
 
 def _remove_early_facts(part: resumed.ResumedFile, out: Path) -> None:
@@ -116,7 +152,7 @@ def check_encoded(out: Path, inputs: Iterable[Path], *, replace: bool) -> None:
     disk.check_new_file(out, replace=True)
     facts, part = facts_path_of(out), Path(f"{out}.part")
     check_not_read([out, facts, part, facts_path_of(part)], inputs)
-    resumed.check_resumed_file(out, made_of=_NOTED, replace=replace)
+    resumed.check_resumed_file(out, made_of=_NOTED, replace=replace or is_named(out))
     is_noted = facts_path_of(part).exists()  # then the note says whose the facts are
     disk.check_new_file(facts, replace=replace or is_noted)
 

@@ -1,5 +1,6 @@
 """.parquet files: the documents are the rows of a column, and what is wrong with a file is one line."""
 
+import json
 import subprocess
 import sys
 import tracemalloc
@@ -47,6 +48,22 @@ def test_texts_of_all_kinds_of_columns_are_read(tmp_path: Path, kind: str) -> No
     }
     path = write(tmp_path / "a.parquet", [*KEPT, *KEPT], "body", kind=types[kind])
     assert list(iter_documents(path, text_field="body")) == [*KEPT, *KEPT]
+
+
+def test_a_column_that_is_called_like_a_field_of_another_is_read(tmp_path: Path) -> None:
+    table = pyarrow.table({"a": [{"b": 1}, {"b": 2}], "a.b": ["one", "two"]})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    assert list(iter_documents(tmp_path / "a.parquet", text_field="a.b")) == ["one", "two"]
+
+
+def test_a_missing_column_or_field_is_told_with_ten_others(tmp_path: Path) -> None:
+    names = [f"column-{i}" for i in range(1000)] + ["x" * 5000]
+    parquet.write_table(pyarrow.table({name: ["x"] for name in names}), tmp_path / "a.parquet")
+    (tmp_path / "a.jsonl").write_text(json.dumps(dict.fromkeys(names, "x")))
+    for name in ("a.parquet", "a.jsonl"):
+        with pytest.raises(ValueError, match="column-9 and 991 more; ") as caught:
+            list(iter_documents(tmp_path / name))
+        assert len(str(caught.value)) < 500
 
 
 def test_folders_mix_parquet_with_other_texts(tmp_path: Path) -> None:

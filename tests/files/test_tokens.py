@@ -454,6 +454,22 @@ SINGLE_DAMAGES = {
         lambda path: changed_facts(path, dtype="float16"),
         r"ids\.bin: expected dtype uint16 or uint32, ids\.bin\.json says float16",
     ),
+    "two dtypes": (
+        lambda path: changed_facts(path, dtype="uint16,uint16"),
+        r"ids\.bin: expected dtype uint16 or uint32, ids\.bin\.json says uint16,uint16",
+    ),
+    "no dtype": (
+        lambda path: changed_facts(path, dtype="(2,"),
+        r"ids\.bin: expected dtype uint16 or uint32, ids\.bin\.json says \(2,",
+    ),
+    "a record of NumPy": (
+        lambda path: changed_facts(path, dtype={"names": ["a"], "formats": ["u2"]}),
+        r"ids\.bin: expected dtype uint16 or uint32, ids\.bin\.json says \{'names'",
+    ),
+    "another byte order": (
+        lambda path: changed_facts(path, dtype=">u2"),
+        r"ids\.bin: expected dtype uint16 or uint32, ids\.bin\.json says >u2",
+    ),
     "changed": (
         lambda path: changed_facts(path, sha256="ef" * 32),
         r"ids\.bin was changed since it was made: its hash is not the one in ids\.bin\.json; enc",

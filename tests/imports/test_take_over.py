@@ -13,6 +13,7 @@ import tiktoken.load
 import torch
 import transformers
 from exported_models import SHAPES, random_model
+from safetensors.torch import load_file, save_file
 from short_runs import MODEL, config
 from tokenizer_cases import END
 
@@ -20,9 +21,9 @@ from fastlm.data import open_prepared
 from fastlm.export import export_hugging_face, export_tiktoken
 from fastlm.export.architectures import model_config
 from fastlm.files import disk
-from fastlm.imports import import_model, import_tokens
+from fastlm.imports import import_model, import_tokens, take_over
 from fastlm.imports.__main__ import main
-from fastlm.imports.take_over import HEADER_BYTES, open_foreign
+from fastlm.imports.take_over import HEADER_BYTES, ForeignTokens, open_foreign
 from fastlm.pretrained import load_pretrained
 from fastlm.runs.state import state_of
 from fastlm.tokenizer import Tokenizer
@@ -144,7 +145,16 @@ def test_entries_of_a_configuration_are_read():
         ({"model_type": "mistral"}, "sliding_window"),
         ({"model_type": "smollm3"}, "no_rope_layers"),
         ({"num_key_value_heads": 3}, "num_key_value_heads 3"),
-        ({"hidden_size": "wide"}, "is no number"),
+        ({"hidden_size": "wide"}, "hidden_size 'wide' is no number"),
+        ({"vocab_size": float("inf")}, "vocab_size 'inf' is no number"),
+        ({"vocab_size": True}, "vocab_size 'True' is no number"),
+        ({"vocab_size": 300.5}, "vocab_size 300.5 is no number of 1 or more"),
+        ({"vocab_size": None}, "missing or is no number: vocab_size"),
+        ({"num_attention_heads": 0}, "num_attention_heads 0 is no number of 1 or more"),
+        ({"num_hidden_layers": 100_000_000}, "num_hidden_layers 100,000,000 is more than"),
+        ({"rope_theta": "1e4"}, "rope_theta '1e4' is no number"),
+        ({"rope_parameters": [1]}, "rope_parameters .* is no JSON object"),
+        ({"head_dim": "8"}, "head_dim '8' is no number"),
     ],
 )
 def test_other_networks_are_refused_by_the_name_of_what_differs(changes, named):
@@ -180,6 +190,32 @@ def test_folders_that_cannot_be_read_are_refused_in_a_line(tokenizer, tmp_path):
     (hf / "config.json").write_text(json.dumps(told | {"intermediate_size": 57}))
     with pytest.raises(ValueError, match="size mismatch"):
         import_model(hf, out)
+    assert not out.exists()
+
+
+def test_weights_that_are_none_of_the_configuration_are_refused(tokenizer, tmp_path):
+    hf, out = tmp_path / "hf", tmp_path / "run"
+    llama(hf, tokenizer)
+    weights, name = hf / "model.safetensors", "model.layers.0.mlp.up_proj.weight"
+    tensors = load_file(weights)
+    for changed, named in (
+        (tensors[name].to(torch.int8), "is of torch.int8: expected weights that are not quantized"),
+        (tensors[name] / 0, "has values that are NaN or infinite"),
+    ):
+        save_file(tensors | {name: changed}, weights)
+        with pytest.raises(ValueError, match=rf"hf: the tensor {name} {named}"):
+            import_model(hf, out)
+    save_file(tensors, weights)
+    told = json.loads((hf / "config.json").read_text())
+    (hf / "config.json").write_text(json.dumps(told | {"vocab_size": 10**12}))
+    with pytest.raises(ValueError, match=r"rows: vocab_size in config\.json is 1,000,000,000,000"):
+        import_model(hf, out)
+    (hf / "config.json").write_text(json.dumps(told))
+    for value in (5, None, ""):
+        index = {"weight_map": {name: value}}
+        (hf / "model.safetensors.index.json").write_text(json.dumps(index))
+        with pytest.raises(ValueError, match=rf"index\.json .*: got {value!r} for {name}"):
+            import_model(hf, out)
     assert not out.exists()
 
 
@@ -237,6 +273,10 @@ def token_file(path: Path, ids, *, header=None, dtype="<u2") -> Path:
         (b"" if header is None else start.tobytes()) + np.asarray(ids, dtype).tobytes()
     )
     return path
+
+
+def ids_of(found: ForeignTokens) -> np.ndarray:
+    return np.concatenate(list(found.blocks()))
 
 
 def test_token_files_become_a_prepared_folder(data, tmp_path):
@@ -302,6 +342,61 @@ def test_token_files_of_another_kind_are_refused_by_name(data, tmp_path):
         import_tokens([good], [good], data / "tokenizer", tmp_path / "out")
 
 
+@pytest.mark.parametrize("dtype", [None, "uint16"])
+def test_wide_tokens_are_not_read_as_pairs_for_an_id_above_the_narrow_ones(dtype, data, tmp_path):
+    ids = [10, 20, 30, 40] * 40
+    ids[77] = 65541  # 5 and 1 as two numbers of two bytes
+    path = token_file(tmp_path / "a.bin", ids, dtype="<u4")
+    vocab_size = open_prepared(data).vocab_size
+    with pytest.raises(ValueError, match=r"a\.bin: every second token is below 16, so it is no"):
+        open_foreign(path, vocab_size, dtype)
+    with pytest.raises(ValueError, match="token 65541 at position 77 does not belong"):
+        open_foreign(path, vocab_size, "uint32")
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink, None])
+def test_one_file_is_not_imported_twice(link, data, tmp_path):
+    """A validation on what was trained on would look too good."""
+    good, other = token_file(tmp_path / "good.bin", [1, 2, 3]), tmp_path / "other.bin"
+    val = token_file(tmp_path / "val.bin", [1, 2])
+    if link is None:
+        other = tmp_path / "x" / ".." / "good.bin"
+        (tmp_path / "x").mkdir()
+    else:
+        link(good, other)
+    for train_files, val_files in (([good], [other]), ([good, other], [val])):
+        with pytest.raises(ValueError, match=r"good\.bin and --.* are the same file"):
+            import_tokens(train_files, val_files, data / "tokenizer", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("change", ["cut off", "written again"])
+@pytest.mark.parametrize("when", [1, 2])
+def test_token_files_that_change_while_they_are_read_are_refused(
+    change, when, data, tmp_path, monkeypatch
+):
+    good, val = token_file(tmp_path / "good.bin", [1, 2] * 9), token_file(tmp_path / "v.bin", [1])
+    calls, read = [], take_over.read_ids
+
+    def change_first(file, kind, vocab_size, path, **given):
+        calls.append(path)
+        if calls.count(good) == when and path == good:
+            os.truncate(good, 4) if change == "cut off" else os.utime(good, (5, 5))
+        return read(file, kind, vocab_size, path, **given)
+
+    monkeypatch.setattr(take_over, "read_ids", change_first)
+    with pytest.raises(ValueError, match=r"good\.bin must stay as it is while it is read"):
+        import_tokens([good], [val], data / "tokenizer", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good.bin", "v.bin"]
+
+
+def test_split_files_without_tokens_are_named_by_their_paths(data, tmp_path):
+    none = token_file(tmp_path / "zero.bin", [], header=[20240520, 1, 0])
+    good = token_file(tmp_path / "good.bin", [1])
+    with pytest.raises(ValueError, match=r"--val: there are no tokens in \S+zero\.bin$"):
+        import_tokens([good], [none], data / "tokenizer", tmp_path / "out")
+
+
 @pytest.mark.parametrize("dtype", [None, "uint16", "uint32"])
 @pytest.mark.parametrize("width", ["<u2", "<u4", "<i8"])
 def test_the_dtype_of_files_without_a_header_is_found_or_asked_for(width, dtype, data, tmp_path):
@@ -311,7 +406,7 @@ def test_the_dtype_of_files_without_a_header_is_found_or_asked_for(width, dtype,
     vocab_size = open_prepared(data).vocab_size
     named = {"<u2": "uint16", "<u4": "uint32"}.get(width)
     if (dtype or "uint16") == named:
-        assert np.array_equal(open_foreign(path, vocab_size, dtype).tokens, ids)
+        assert np.array_equal(ids_of(open_foreign(path, vocab_size, dtype)), ids)
         return
     message = r"a\.bin: (every second (token|number)|token \d+ at position)"
     with pytest.raises(ValueError, match=message) as raised:
@@ -323,26 +418,26 @@ def test_the_dtype_of_files_without_a_header_is_found_or_asked_for(width, dtype,
 def test_a_large_vocabulary_has_ids_of_four_bytes(tmp_path):
     ids = np.random.default_rng(0).integers(0, 100_000, 1000)
     path = token_file(tmp_path / "a.bin", ids, dtype="<u4")
-    assert np.array_equal(open_foreign(path, 100_000, None).tokens, ids)
+    assert np.array_equal(ids_of(open_foreign(path, 100_000, None)), ids)
     small = token_file(tmp_path / "b.bin", ids % (1 << 16))
     with pytest.raises(ValueError, match=r"b\.bin: ids of a vocabulary of 100,000 need 4 bytes"):
         open_foreign(small, 100_000, None)
-    assert np.array_equal(open_foreign(small, 100_000, "uint16").tokens, ids % (1 << 16))
+    assert np.array_equal(ids_of(open_foreign(small, 100_000, "uint16")), ids % (1 << 16))
 
 
 def test_an_import_that_is_broken_off_leaves_nothing(data, tokenizer, tmp_path, monkeypatch):
     def full(path, raw, **_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    good = token_file(tmp_path / "good.bin", [1, 2])
+    good, val = (token_file(tmp_path / name, [1, 2]) for name in ("good.bin", "val.bin"))
     with monkeypatch.context() as patched:
         patched.setattr(disk, "write_new", full)
         patched.setattr(disk, "write_file", full)
         with pytest.raises(OSError, match="No space left on device"):
-            import_tokens([good], [good], data / "tokenizer", tmp_path / "out")
+            import_tokens([good], [val], data / "tokenizer", tmp_path / "out")
         with pytest.raises(OSError, match="No space left on device"):
             main(["tokenizer", str(data / "tokenizer"), "--out", str(tmp_path / "out")])
-    assert [path.name for path in tmp_path.iterdir()] == ["good.bin"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good.bin", "val.bin"]
 
 
 def test_a_tokenizer_comes_back_from_its_ranks(tokenizer, tmp_path):
@@ -353,6 +448,9 @@ def test_a_tokenizer_comes_back_from_its_ranks(tokenizer, tmp_path):
     about = tmp_path / "ranks/encoding.json"
     told = json.loads(about.read_text())
     about.write_text(json.dumps(told | {"pat_str": r"\w+"}))
+    with pytest.raises(ValueError, match="expected GPT-2's pattern as pat_str"):
+        Tokenizer.load(tmp_path / "ranks")
+    about.write_text(json.dumps(told | {"pat_str": [told["pat_str"]]}))
     with pytest.raises(ValueError, match="expected GPT-2's pattern as pat_str"):
         Tokenizer.load(tmp_path / "ranks")
     about.write_text(json.dumps(told | {"special_tokens": {END: 5}}))

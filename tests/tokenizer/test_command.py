@@ -457,3 +457,7 @@ class TestMeter:
     def test_other_sizes_are_refused(self, text):
         with pytest.raises(ValueError, match="such as 500MB"):
             parse_bytes(text)
+
+    def test_a_size_beyond_all_numbers_is_one_line(self):
+        with pytest.raises(ValueError, match=r"no files have a size of 9{40}\.\.\.: give fewer"):
+            parse_bytes("9" * 400 + "GB")

@@ -272,6 +272,17 @@ class TestFiles:
         with pytest.raises(ValueError, match=r"gives '<\|endoftext\|>' the id 3, vocab\.json the"):
             Tokenizer.load(tmp_path)
 
+    def test_a_special_token_that_is_not_listed_is_told(self, tmp_path):
+        vocab, merges = train_bpe_from_documents(["the cat"], 260, [END, "<|end|>"])
+        tokenizer = Tokenizer(vocab, merges, [END, "<|end|>"])
+        tokenizer.save(tmp_path)
+        path = tmp_path / "special_tokens.json"
+        for listed, more in (({}, 1), ({"<|end|>": tokenizer.special_tokens["<|end|>"]}, 0)):
+            path.write_text(json.dumps(listed))
+            message = rf"special_tokens\.json does not list '<.*, id \d+ of .* \(and {more} more\)"
+            with pytest.warns(UserWarning, match=message):
+                assert tokenizer.special_tokens[END] not in Tokenizer.load(tmp_path).encode(END)
+
     def test_double_tokens_are_refused(self):
         with pytest.raises(ValueError, match=r"ids 0 and 1 are both b'a'"):
             Tokenizer({0: b"a", 1: b"a"}, [])
@@ -335,7 +346,8 @@ class TestTables:
                 vocab.replace("<|a b|>", "<|aXb|>"), encoding="utf-8"
             )
             (folder / name).write_text(json.dumps(entries))
-            assert set(Tokenizer.load(folder).special_tokens) == {END, END + END}
+            with pytest.warns(UserWarning, match=r"does not list '<\|end\|>'"):
+                assert set(Tokenizer.load(folder).special_tokens) == {END, END + END}
         assert parsed
 
     def test_damaged_tables_are_passed_over(self, tokenizer, folder):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastlm.files import notes, resumed
+from fastlm.files import disk, notes, resumed
 from fastlm.files.tokens import open_single
 from fastlm.tokenizer import Tokenizer, text_blocks, token_files, train_bpe_from_documents
 from fastlm.tokenizer.bpe import blocks
@@ -212,25 +212,83 @@ class TestEncodeFile:
         assert read_ids(out, tokenizer) == tokenizer.encode(TEXT)
         assert files_beside(text) == {"ids.bin", "ids.bin.json"}
 
-    def test_facts_of_a_call_that_ended_before_the_name_are_in_no_ones_way(
-        self, tokenizer, text, monkeypatch
+    def test_facts_that_an_earlier_version_wrote_before_the_name_are_in_no_ones_way(
+        self, tokenizer, text
     ):
         out = text.with_name("ids.bin")
-
-        def stop(self: resumed.ResumedFile) -> None:
-            raise Stop
-
-        with monkeypatch.context() as patch:
-            patch.setattr(resumed.ResumedFile, "give_name", stop)
-            with pytest.raises(Stop):
-                tokenizer.encode_file(text, out)
-        assert files_beside(text) == {"ids.bin.json", "ids.bin.part", "ids.bin.part.json"}
-        with pytest.raises(Stop):  # before the facts are written again
-            tokenizer.encode_file(text, out, resume=False, on_progress=stop_after(1500))
-        assert files_beside(text) == {"ids.bin.part", "ids.bin.part.json"}
+        with pytest.raises(Stop):
+            tokenizer.encode_file(text, out, on_progress=stop_after(1500))
+        note = out.with_name("ids.bin.part.json")
+        note.write_text(json.dumps({**json.loads(note.read_text()), "has_facts": True}))
+        early = {"tokenizer_hash": tokenizer.hash}
+        out.with_name("ids.bin.json").write_text(json.dumps(early))
         tokenizer.encode_file(text, out)
         assert read_ids(out, tokenizer) == tokenizer.encode(TEXT)
         assert files_beside(text) == {"ids.bin", "ids.bin.json"}
+
+    @pytest.mark.parametrize("has_old", [True, False])
+    @pytest.mark.parametrize("end", ["before the name", "with both names", "before the facts"])
+    def test_ids_and_facts_are_of_one_pair_whenever_the_process_ends(
+        self, tokenizer, text, end, has_old, monkeypatch
+    ):
+        """The old pair is read before the rename and the new one after it."""
+        if has_old and end == "with both names":
+            return  # a file that is replaced is renamed at once
+        out, facts, link = text.with_name("ids.bin"), text.with_name("ids.bin.json"), os.link
+        if has_old:
+            text.write_bytes(b"the mat")
+            tokenizer.encode_file(text, out)
+            text.write_bytes(TEXT.encode())
+
+        def stop(*args, **kwargs):
+            if end == "with both names":
+                link(*args)
+            raise Stop
+
+        with monkeypatch.context() as patch:
+            if end == "before the name":
+                patch.setattr(resumed, "name_file", stop)
+            elif end == "with both names":
+                patch.setattr(os, "link", stop)
+            else:
+                patch.setattr(disk, "write_file", stop)
+            with pytest.raises(Stop):
+                tokenizer.encode_file(text, out, replace=has_old)
+        told = []
+        if end != "before the name":
+            assert read_ids(out, tokenizer) == tokenizer.encode(TEXT)
+        elif has_old:
+            assert read_ids(out, tokenizer) == tokenizer.encode("the mat")
+        else:
+            assert not out.exists()
+            assert not facts.exists()
+        count = tokenizer.encode_file(
+            text, out, replace=has_old, on_progress=lambda _, n: told.append(n)
+        )
+        assert count == len(tokenizer.encode(TEXT))
+        assert not told or end == "before the name"  # nothing was encoded again
+        assert files_beside(text) == {"ids.bin", "ids.bin.json"}
+        assert read_ids(out, tokenizer) == tokenizer.encode(TEXT)
+
+    @pytest.mark.parametrize("has_old", [True, False])
+    def test_a_refused_name_leaves_the_facts_of_the_file_that_came(self, tokenizer, text, has_old):
+        out, facts = text.with_name("ids.bin"), text.with_name("ids.bin.json")
+        if has_old:
+            tokenizer.encode_file(text, out)
+            before = facts.read_bytes()
+            text.write_bytes(TEXT.encode() + b" more")
+
+        def appear(what: str, n: int) -> None:
+            if n > 2000:
+                out.write_bytes(b"mine")
+
+        with pytest.raises(FileExistsError, match=r"ids\.bin "):
+            tokenizer.encode_file(text, out, replace=has_old, on_progress=appear)
+        assert out.read_bytes() == b"mine"
+        if has_old:
+            assert facts.read_bytes() == before
+        else:
+            assert not facts.exists()
 
     def test_invalid_utf8_met_late_is_replaced_from_there(self, tokenizer, text):
         text.write_bytes(BAD)
