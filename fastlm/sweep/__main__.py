@@ -435,6 +435,7 @@ def _train(
     environment = dict(os.environ)
     if at_once > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // at_once)))
+    n_before = files.output.stat().st_size if files.output.is_file() else 0
     with disk.open_to_append(files.output) as output:
         child = subprocess.Popen(
             command(run.flags, folder),
@@ -449,9 +450,7 @@ def _train(
             child.send_signal(signal.SIGTERM)
         code = child.wait()
         children.discard(child)
-    lines = files.output.read_bytes().decode(errors="replace").strip().splitlines() or [""]
-    errors = [line for line in lines if line.startswith("error: ")]
-    last = errors[-1] if errors else lines[-1]
+    last = _reason(files.output.read_bytes()[n_before:].decode(errors="replace"), code)
     if code == cli.BAD_INPUT:
         raise ValueError(f"{run.name}: {last.removeprefix('error: ')}")
     if code and code not in _LEFT_BY_USERS:
@@ -462,6 +461,23 @@ def _train(
         result = read_result(run, folder)
         loss = "no validation loss" if result.val_loss is None else f"{result.val_loss:.4f}"
         print(f"{run.name}: {loss}", flush=True)
+
+
+def _reason(output: str, code: int) -> str:
+    """Why a process ended with an exit code: its error, else its signal or its last line."""
+    lines = output.strip().splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    if errors:
+        return errors[-1]
+    if code < 0:
+        names = {number.value: number.name for number in signal.Signals}
+        return f"killed by {names.get(-code, f'signal {-code}')}"
+    if not lines or _STATUS.match(lines[-1]):
+        return f"exit code {code}"
+    return lines[-1]
+
+
+_STATUS = re.compile(r"step [\d,]+\b")
 
 
 def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
@@ -527,10 +543,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         kept = [word for word in words if word != "--overwrite"]
     try:
-        sweep(arguments, flags, words=kept)
+        results = sweep(arguments, flags, words=kept)
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(SAVED)
+    broken = [result.run.name for result in results if result.state == "broken off"]
+    if broken:
+        again = cli.command_line("sweep", arguments.out)
+        print(f"error: {', '.join(broken)} broke off; {again} goes on", file=sys.stderr)
+        sys.exit(cli.FAILED)
 
 
 def _compares(arguments: SweepArguments) -> bool:

@@ -372,7 +372,9 @@ def test_a_run_that_fails_says_why_and_the_others_go_on(at_once, tmp_path, monke
         "0",
         "1",
     ]
-    sweep.main([str(out), *words, "--at-once", at_once])
+    with pytest.raises(SystemExit) as end:
+        sweep.main([str(out), *words, "--at-once", at_once])
+    assert end.value.code == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if "MemoryError" in line]
     names = [f"time-budget-1m_recipe-{r}_seed-{i}" for r, i in (
         ("baseline-tiny", 0), ("leaderboard-tiny", 0), ("leaderboard-tiny", 1), ("baseline-tiny", 1),
@@ -380,6 +382,31 @@ def test_a_run_that_fails_says_why_and_the_others_go_on(at_once, tmp_path, monke
     expected = [f"{name}: broken off after step 0: MemoryError: no room" for name in names]
     assert lines == expected if at_once == "1" else sorted(lines) == sorted(expected)
     assert "broken off after step 0" in (out / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("echo 'step 3/5 loss 4.1'; kill -9 $$", "killed by SIGKILL"),
+        ("echo 'step 3/5 loss 4.1'; exit 3", "exit code 3"),
+        ("exit 3", "exit code 3"),
+        ("echo 'error: no room'; echo 'step 3/5 loss 4.1'; exit 1", "error: no room"),
+    ],
+)
+def test_a_run_that_was_killed_names_the_signal(program, reason, tmp_path, monkeypatch, capsys):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{program}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    begun(tmp_path / "s/seed-1", plan([], [], [0, 1], SMALL)[1].config)
+    (tmp_path / "s/seed-0").mkdir()
+    (tmp_path / "s/seed-0/output.txt").write_text("error: of an earlier attempt\n")
+    with pytest.raises(SystemExit) as end:
+        sweep.main([str(tmp_path / "s"), "--seeds", "0", "1", *SMALL])
+    assert end.value.code == 1
+    told = capsys.readouterr()
+    assert f"seed-0: broken off after step 0: {reason}\n" in told.out
+    assert "error: seed-0 broke off; python -m fastlm.sweep" in told.err
 
 
 def test_what_there_would_be_is_only_said(data, tmp_path, capsys):
@@ -448,7 +475,8 @@ def test_what_came_to_its_end_is_not_run_again_and_all_else_is(tmp_path, monkeyp
     write_json(RunFiles(tmp_path / runs[3].name).failed, {"exit_code": 1, "last": "no room"})
     begun = []
     monkeypatch.setattr(sweep, "_run_all", lambda waiting, _: begun.extend(waiting) or set())
-    sweep.main([str(tmp_path), *seeds, *SMALL])
+    with pytest.raises(SystemExit, match="1"):  # one is broken off
+        sweep.main([str(tmp_path), *seeds, *SMALL])
     assert [run.name for run in begun] == ["seed-1", "seed-3", "seed-4"]
     told = capsys.readouterr().out
     assert "5 runs, 2 of them done" in told
