@@ -133,7 +133,12 @@ def test_commands_can_be_pasted_into_a_shell():
 @pytest.mark.parametrize("columns", ["1", "3"])
 def test_a_screen_of_a_few_columns_gets_help_and_answers(columns, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", columns)
-    signal.alarm(60)  # instead of a help page that never ends
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError("the help page never ends")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
     try:
         with pytest.raises(SystemExit):
             cli.parse(Narrow, ["--help"])
@@ -142,6 +147,7 @@ def test_a_screen_of_a_few_columns_gets_help_and_answers(columns, monkeypatch, c
             cli.parse(Narrow, ["--number-of-steps", "3"])
     finally:
         signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
     assert os.environ["COLUMNS"] == columns
 
 
