@@ -49,6 +49,8 @@ class Budget(NamedTuple):
 
 
 def _configuration(name: str) -> TrainConfig:
+    if not name:
+        raise ValueError("expected a recipe or the folder of a run, got an empty word")
     if name in GPT2:
         # The CS336 handout's question: 400,000 steps of 1,024 windows.
         return TrainConfig(recipe=name, model=GPT2[name], batch_size=1024, max_steps=400_000)

@@ -8,10 +8,12 @@ import difflib
 import functools
 import inspect
 import io
+import os
 import re
 import shlex
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -23,6 +25,10 @@ T = TypeVar("T")
 FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
+
+LEAST_COLUMNS = 20
+"""Width of the narrowest help page; tyro never ends one of a few columns"""
+_ALL_FLAGS_COLUMNS = 200  # no flag is parted between two lines
 
 _FRAME = re.compile(r"[─│╭╮╰╯]")
 _EMPTY = re.compile(
@@ -115,7 +121,11 @@ def _flags(schema: Callable[..., Any], options: dict[str, Any]) -> list[str]:
     import tyro
 
     page = io.StringIO()
-    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
+    with (
+        _columns(_ALL_FLAGS_COLUMNS),
+        contextlib.redirect_stdout(page),
+        contextlib.suppress(SystemExit),
+    ):
         tyro.cli(_deferred(schema), args=["--help"], registry=_registry(), **options)
     return list(dict.fromkeys(re.findall(r"--[a-z][\w.-]*", page.getvalue())))
 
@@ -169,15 +179,22 @@ def program(verb: str, module: str | None = None) -> str:
 def command_line(module: str, *words: object) -> str:
     """The command of a module of fastlm with its words, as a user can paste it into a shell.
 
+    A Path is never taken for a flag: that of a folder -x is ./-x.
+
     >>> command_line("train", "--data", "my data")
     "python -m fastlm.train --data 'my data'"
     """
-    return shlex.join(["python", "-m", f"fastlm.{module}", *map(str, words)])
+    return f"python -m fastlm.{module} {pasted(*words)}".rstrip()
 
 
 def pasted(*words: object) -> str:
     """Words as a user can paste them into a shell: ("--out", "my run") -> "--out 'my run'"."""
-    return shlex.join(map(str, words))
+    return shlex.join(_word(word) for word in words)
+
+
+def _word(word: object) -> str:
+    is_like_flag = isinstance(word, Path) and str(word).startswith("-")
+    return f".{os.sep}{word}" if is_like_flag else str(word)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -200,11 +217,28 @@ def _deferred(command: Callable[..., T]) -> Callable[..., Any]:
     return build
 
 
+@contextlib.contextmanager
+def _columns(least: int) -> Iterator[None]:
+    """Inside `with`, help and messages are at least so many columns wide."""
+    if shutil.get_terminal_size().columns >= least:
+        yield
+        return
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(least)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+
+
 def _one_line(call: Callable[[], T], meant: Callable[[str], str] = lambda message: "") -> T:
     """Call a parser; its message becomes one line, with what the user probably meant."""
     panel = io.StringIO()
     try:
-        with contextlib.redirect_stderr(panel):
+        with _columns(LEAST_COLUMNS), contextlib.redirect_stderr(panel):
             return call()
     except SystemExit as stop:
         if stop.code == BAD_INPUT and panel.getvalue():

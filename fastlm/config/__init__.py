@@ -33,9 +33,22 @@ PathText = Annotated[
 """A path as text; only its default is empty."""
 
 
+MOST_INTEGER = 2**63 - 1
+"""Greatest integer of a configuration: that of a tensor's index"""
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _require_bounded(config: object) -> None:
+    """Refuse integers that no tensor and no float takes; the seed has bounds of its own."""
+    for name, value in vars(config).items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int) and abs(number) > MOST_INTEGER and name != "seed":
+                size = number.bit_length()
+                raise ValueError(f"{name} must be at most 2^63 - 1: got one of {size} bits")
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,7 @@ class ModelConfig:
     """width of the n-gram rows, projected to d_model if it differs; auto: d_model"""
 
     def __post_init__(self) -> None:
+        _require_bounded(self)
         for name in ("vocab_size", "context_length", "n_layers", "d_model", "n_heads"):
             value = getattr(self, name)
             _require(value >= 1, f"{name} must be at least 1: got {value}")
@@ -206,6 +220,7 @@ class OptimConfig:
     """steps between two sets of weights in the average"""
 
     def __post_init__(self) -> None:
+        _require_bounded(self)
         group_rates = ("embedding_lr", "value_embedding_lr", "scalar_lr", "x0_lr")
         for name in ("lr", "muon_lr", "ngram_lr", *group_rates, "eps", "max_grad_norm"):
             value = getattr(self, name)
@@ -264,6 +279,9 @@ class DataConfig:
     """shuffled: every token once per epoch; random: uniform start positions, with replacement"""
     vocab_size: int = 4096
     """vocabulary size of the tokenizer that is trained on generated stories without --data"""
+
+    def __post_init__(self) -> None:
+        _require_bounded(self)
 
 
 @dataclass(frozen=True)
@@ -343,6 +361,7 @@ class TrainConfig:
     that triton_ops chooses, else PyTorch's own attention"""
 
     def __post_init__(self) -> None:
+        _require_bounded(self)
         _require(self.batch_size >= 1, f"batch_size must be at least 1: got {self.batch_size}")
         _require(
             -(2**63) <= self.seed < 2**64,

@@ -27,7 +27,7 @@ def check_started(*, has_gpu: bool) -> None:
     Args:
         has_gpu: whether the process computes on a GPU of its own, which LOCAL_RANK chooses.
     Raises:
-        ValueError: if another of its variables is missing.
+        ValueError: if another of its variables is missing, or RANK is no such number.
     """
     names = ("RANK", "MASTER_ADDR", "MASTER_PORT")
     for name in (*names, "LOCAL_RANK") if has_gpu else names:
@@ -36,6 +36,22 @@ def check_started(*, has_gpu: bool) -> None:
                 f"WORLD_SIZE={os.environ['WORLD_SIZE']} says that torchrun started this process, "
                 f"but {name} is not set: start it with torchrun, or unset WORLD_SIZE"
             )
+    rank, size = os.environ["RANK"].strip(), world_size()
+    if not (rank.isascii() and rank.isdecimal()) or len(rank) > 9 or int(rank) >= size:
+        raise ValueError(
+            f"RANK must be the number of this process, from 0 to {size - 1} of WORLD_SIZE={size}: "
+            f"got {rank!r}; start it with torchrun, or unset WORLD_SIZE"
+        )
+
+
+def check_environment() -> None:
+    """Check what torchrun sets, before slow imports.
+
+    Raises:
+        ValueError: if a variable is missing or no such number.
+    """
+    if world_size() > 1:
+        check_started(has_gpu=False)
 
 
 @contextlib.contextmanager

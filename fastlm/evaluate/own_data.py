@@ -38,12 +38,12 @@ def open_own_data(run: Path, *, flag: str = "--data DIR") -> PreparedData:
         except ValueError as error:
             others.append(str(error))
             continue
-        difference = _difference(data, about)
-        if not difference:
+        told = difference(data, about)
+        if not told:
             if folder != Path(path):
                 print(f"note: the data of {run} are {folder}", file=sys.stderr)
             return data
-        others.append(f"{folder} holds other data than {run} was trained with: {difference}")
+        others.append(f"{folder} holds other data than {run} was trained with: {told}")
     if others:
         raise ValueError(f"{others[0]}; give {flag}")
     raise FileNotFoundError(
@@ -57,8 +57,8 @@ def _places(path: str, run: Path) -> list[Path]:
     return [Path(path), *(parent / path for parent in run.resolve().parents)]
 
 
-def _difference(data: PreparedData, about: Mapping[str, Any]) -> str:
-    """Which hash is not the one in a checkpoint; empty if all are."""
+def difference(data: PreparedData, about: Mapping[str, Any]) -> str:
+    """Say which hash of data is not the one in a checkpoint's manifest; empty if all are."""
     found = {
         "tokenizer_hash": data.tokenizer_hash,
         "train_hash": data.train.hash,

@@ -61,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             length = min(int(self.headers.get("Content-Length", "0")), MOST_KNOWN_BYTES)
             text = embedded(news(self.server.paths, json.loads(self.rfile.read(max(0, length)))))
-        except (ValueError, TypeError, AttributeError, RecursionError):
+        except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
             self._answer(400, "text/plain", "expected what the page was told of each run\n")
             return
         self._answer(200, "application/json", text)

@@ -15,9 +15,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -28,6 +29,8 @@ from fastlm.config.durations import duration_text
 from fastlm.files import disk, folders
 from fastlm.files.json_files import read_object, read_object_or_empty
 from fastlm.files.paths import PACKAGE
+from fastlm.files.step_folders import run_checkpoints
+from fastlm.runs.found import read_log
 from fastlm.runs.given import check_prepared, is_prepared
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles, SweepFiles
@@ -45,6 +48,9 @@ from fastlm.sweep.results import (
     table,
 )
 from fastlm.train.signals import SAVED, handled
+
+if TYPE_CHECKING:
+    from fastlm.data.prepared import PreparedData
 
 WAIT_SECONDS = 10.0
 """Seconds to wait for another process that trains a run"""
@@ -134,18 +140,23 @@ def placed(runs: Sequence[Run], out: Path) -> list[Run]:
     if not SweepFiles(out).plan.is_file() or all(RunRecord(out / r.name).exists for r in runs):
         return list(runs)
     names = {run.name for run in runs}
-    begun = {}
+    begun, begun_in = {}, _begun_in(SweepFiles(out).plan)
     for path in sorted(out.iterdir()):
         if path.name not in names and RunRecord(path).exists:
             with contextlib.suppress(ValueError):  # damaged, or of another version
-                settings = _settings(RunRecord(path).config(), _begun_in(SweepFiles(out).plan))
-                begun[settings] = path.name
+                begun[repr(_asked_of(RunRecord(path), begun_in))] = path.name
     return [
         run
         if RunRecord(out / run.name).exists
-        else run._replace(name=begun.get(_settings(run.config), run.name))
+        else run._replace(name=_begun_as(run.config, begun, begun_in) or run.name)
         for run in runs
     ]
+
+
+def _begun_as(config: TrainConfig, begun: Mapping[str, str], begun_in: Path) -> str | None:
+    """The name of a run with a configuration, among the names of runs by their settings."""
+    there = [_settings(config), _settings(_with_stories(config), begun_in)]
+    return next((begun[settings] for settings in there if settings in begun), None)
 
 
 def _settings(config: TrainConfig, folder: Path | None = None) -> str:
@@ -153,7 +164,7 @@ def _settings(config: TrainConfig, folder: Path | None = None) -> str:
 
 
 def _begun_in(saved: Path) -> Path:
-    """The folder in which a sweep was begun, where its relative --data begins."""
+    """The folder in which a sweep was begun, where its relative paths begin."""
     told = read_object_or_empty(saved).get("begun_in")
     return Path(os.path.abspath(saved.resolve().parent / told)) if isinstance(told, str) else Path()
 
@@ -173,6 +184,8 @@ def _check(runs: Sequence[Run], arguments: SweepArguments, words: Sequence[str])
     if not (arguments.dry_run or arguments.slurm):
         for path in {run.config.data.path for run in _waiting(runs, out)} - {""}:
             check_prepared(Path(path))
+    if not arguments.dry_run:
+        _check_data(runs, out)
     if not files.plan.is_file():
         if not arguments.overwrite and (found := files.evidence()):
             raise FileExistsError(f"{found[0]} is there already: give the sweep another folder")
@@ -181,13 +194,47 @@ def _check(runs: Sequence[Run], arguments: SweepArguments, words: Sequence[str])
 
 
 def _check_place(saved: Path, runs: Sequence[Run]) -> None:
-    """Refuse to go on from another folder, where a relative --data would be other data."""
+    """Refuse to go on from another folder, where a relative path would be other data or weights."""
     folder = _begun_in(saved)
-    for path in (run.config.data.path for run in runs):
-        if path and (folder / path).resolve() != Path(path).resolve():
+    for run in runs:
+        values = leaves(run.config)
+        for name, flag in PATHS.items():
+            path = values[name]
+            if path and (folder / path).resolve() != Path(path).resolve():
+                raise ValueError(
+                    f"{saved.parent} was begun in {folder}, where {flag} {cli.pasted(Path(path))} "
+                    "begins: go on from there, or give the whole command with the absolute path "
+                    f"of {flag}"
+                )
+
+
+def _check_data(runs: Sequence[Run], out: Path) -> None:
+    """Refuse runs that were trained on other data than their folder holds now."""
+    begun_in = _begun_in(SweepFiles(out).plan)
+    opened: dict[Path, PreparedData] = {}
+    for run in runs:
+        record = RunRecord(out / run.name)
+        saved = run_checkpoints(record.checkpoints)
+        if not record.exists or not saved:
+            continue
+        # Slow imports: a new sweep needs none of them.
+        from fastlm.checkpoint import read_manifest
+        from fastlm.data.prepared import open_prepared
+        from fastlm.evaluate.own_data import difference
+
+        # Without --data it is that of the stories that the run made.
+        path = Path(run.config.data.path or begun_in / record.config().data.path)
+        if not is_prepared(path):
+            continue  # all that need data have them: _check
+        told = ""
+        with contextlib.suppress(OSError, ValueError):  # damaged: training tells
+            if path not in opened:
+                opened[path] = open_prepared(path)
+            told = difference(opened[path], read_manifest(saved[-1]))
+        if told:
             raise ValueError(
-                f"{saved.parent} was begun in {folder}, where --data {cli.pasted(path)} begins: go "
-                "on from there, or give the whole command with the absolute path of the data"
+                f"{record.folder} was trained on other data than {path} holds now: {told}; give "
+                "the data that the sweep was begun with, or another folder"
             )
 
 
@@ -199,11 +246,14 @@ def _check_plan(saved: Path, runs: Sequence[Run], words: Sequence[str]) -> None:
         if begun == list(words):
             return
         arguments, flags = _parsed(begun)
-        planned = _planned(arguments, flags)
-    except ValueError as error:
+        # Where the relative paths of its flags begin.
+        begun_in = _begun_in(saved)
+        with contextlib.chdir(begun_in if begun_in.is_dir() else Path()):
+            planned = _planned(arguments, flags)
+    except (ValueError, OSError) as error:
         raise FileExistsError(f"{saved} cannot be gone on with ({error}): {remedy}") from None
     here = {_settings(run.config) for run in runs}
-    there = {_settings(run.config, _begun_in(saved)): run.name for run in planned}
+    there = {_settings(run.config, begun_in): run.name for run in planned}
     left_out = next((name for settings, name in there.items() if settings not in here), None)
     if left_out is not None:
         raise FileExistsError(
@@ -242,6 +292,9 @@ _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 def _planned(arguments: SweepArguments, flags: Sequence[str]) -> list[Run]:
+    for flag, given in (("--vary", arguments.vary), ("--ablate", arguments.ablate)):
+        if () in given:
+            raise ValueError(f"{flag} has no value: give one, or leave it out")
     vary, ablate = (tuple(itertools.chain(*words)) for words in (arguments.vary, arguments.ablate))
     return plan(vary, ablate, arguments.seeds, flags)
 
@@ -273,7 +326,9 @@ def _check_is_the_same(run: Run, folder: Path, begun_in: Path) -> None:
     record = RunRecord(folder)
     if not record.exists:
         return
-    there, asked = leaves(_asked(record.config(), begun_in)), leaves(_asked(run.config))
+    there, asked = leaves(_asked_of(record, begun_in)), leaves(_asked(run.config))
+    if there["data.path"] == leaves(_asked(_with_stories(run.config), begun_in))["data.path"]:
+        asked["data.path"] = there["data.path"]
     changed = [
         f"{name} {there[name]}, not {asked[name]}" for name in there if there[name] != asked[name]
     ]
@@ -284,16 +339,39 @@ def _check_is_the_same(run: Run, folder: Path, begun_in: Path) -> None:
         )
 
 
+PATHS = {"data.path": "--data", "init_from": "--init-from"}
+"""Fields with a path, which begins where the sweep was begun, and their flags"""
+
+
 def _asked(config: TrainConfig, folder: Path | None = None) -> TrainConfig:
-    """The configuration without the values that a run finds out itself.
+    """The configuration with absolute paths, and without the vocabulary size of the data.
 
     Args:
         folder: where a relative path begins; None: the current folder.
     """
-    path = config.data.path and str(((folder or Path()) / config.data.path).resolve())
-    max_steps = None if config.fix_steps else config.max_steps
-    found_out = {"model.vocab_size": 1, "data.path": path, "max_steps": max_steps}
-    return replaced(config, found_out)
+    values = leaves(config)
+    given = {name: values[name] for name in PATHS if values[name]}
+    absolute = {name: str(((folder or Path()) / path).resolve()) for name, path in given.items()}
+    return replaced(config, {"model.vocab_size": 1, **absolute})
+
+
+def _asked_of(record: RunRecord, folder: Path) -> TrainConfig:
+    """The configuration that a run was asked for, without the number of steps that it found."""
+    config = record.config()
+    if config.fix_steps and config.max_steps is not None:
+        found = (row for row in read_log(record.folder).rows if row.get("kind") == "probe")
+        if config.max_steps in [row.get("max_steps") for row in found]:
+            config = dataclasses.replace(config, max_steps=None)
+    return _asked(config, folder)
+
+
+def _with_stories(config: TrainConfig) -> TrainConfig:
+    """The configuration of a run that was asked for without data and has found its stories."""
+    return replaced(config, {"data.path": config.data.path or STORIES.format(config)})
+
+
+STORIES = "data/stories-v{0.data.vocab_size}"
+"""Data that fastlm.train makes when it is given none"""
 
 
 def _run_all(runs: Sequence[Run], arguments: SweepArguments) -> set[str]:
@@ -357,6 +435,7 @@ def _train(
     environment = dict(os.environ)
     if at_once > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // at_once)))
+    n_before = files.output.stat().st_size if files.output.is_file() else 0
     with disk.open_to_append(files.output) as output:
         child = subprocess.Popen(
             command(run.flags, folder),
@@ -371,9 +450,7 @@ def _train(
             child.send_signal(signal.SIGTERM)
         code = child.wait()
         children.discard(child)
-    lines = files.output.read_bytes().decode(errors="replace").strip().splitlines() or [""]
-    errors = [line for line in lines if line.startswith("error: ")]
-    last = errors[-1] if errors else lines[-1]
+    last = _reason(files.output.read_bytes()[n_before:].decode(errors="replace"), code)
     if code == cli.BAD_INPUT:
         raise ValueError(f"{run.name}: {last.removeprefix('error: ')}")
     if code and code not in _LEFT_BY_USERS:
@@ -384,6 +461,23 @@ def _train(
         result = read_result(run, folder)
         loss = "no validation loss" if result.val_loss is None else f"{result.val_loss:.4f}"
         print(f"{run.name}: {loss}", flush=True)
+
+
+def _reason(output: str, code: int) -> str:
+    """Why a process ended with an exit code: its error, else its signal or its last line."""
+    lines = output.strip().splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    if errors:
+        return errors[-1]
+    if code < 0:
+        names = {number.value: number.name for number in signal.Signals}
+        return f"killed by {names.get(-code, f'signal {-code}')}"
+    if not lines or _STATUS.match(lines[-1]):
+        return f"exit code {code}"
+    return lines[-1]
+
+
+_STATUS = re.compile(r"step [\d,]+\b")
 
 
 def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
@@ -406,7 +500,9 @@ def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
             text = duration_text(limit) if is_time else str(limit)
             words += [f"--{budget.replace('_', '-')}", text]
         if Path.cwd() != root:  # where jobs begin
-            words += ["--data", str(Path(run.config.data.path).absolute())]
+            values = leaves(run.config)
+            for name, flag in PATHS.items():
+                words += [flag, str(Path(values[name]).absolute())] if values[name] else []
         if any(len(word.split()) != 1 for word in words):
             raise ValueError(f"--slurm takes flags and folders without spaces: got {words}")
         lines.append(" ".join(words))
@@ -435,9 +531,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     kept: list[str] = []
     if len(words) == 1 and saved.is_file():
         begun, flags = _parsed(saved_words(saved))
+        if not _compares(begun):
+            raise ValueError(f"{saved} names nothing to compare: give the whole command again")
         # Where the folder is now; and what Slurm has run is here.
         arguments = dataclasses.replace(begun, out=arguments.out, slurm=False)
-    elif not arguments.vary and not arguments.ablate and len(arguments.seeds) == 1:
+    elif not _compares(arguments):
         raise ValueError(
             "nothing to compare: give --vary FIELD=VALUE,VALUE, --ablate NAME or several --seeds"
             + ("" if len(words) > 1 else f"; {saved} is not there to go on with")
@@ -445,10 +543,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         kept = [word for word in words if word != "--overwrite"]
     try:
-        sweep(arguments, flags, words=kept)
+        results = sweep(arguments, flags, words=kept)
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(SAVED)
+    broken = [result.run.name for result in results if result.state == "broken off"]
+    if broken:
+        again = cli.command_line("sweep", arguments.out)
+        print(f"error: {', '.join(broken)} broke off; {again} goes on", file=sys.stderr)
+        sys.exit(cli.FAILED)
+
+
+def _compares(arguments: SweepArguments) -> bool:
+    return bool(arguments.vary or arguments.ablate or len(arguments.seeds) > 1)
 
 
 def _parsed(words: Sequence[str]) -> tuple[SweepArguments, list[str]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from fastlm import cli
 from fastlm.accounting import largest_batch, step_memory
-from fastlm.config import OptimConfig, TrainConfig
+from fastlm.config import MOST_INTEGER, OptimConfig, TrainConfig
 from fastlm.config.dotted import leaves
 from fastlm.sweep.ablations import ABLATIONS, BASE
 from fastlm.train.command import configuration
@@ -24,6 +24,7 @@ LR_FACTOR = "lr_factor"
 
 _SET_BY_SWEEP = ("out", "resume", "seed", "profile")
 _RECIPE, _BATCH_SIZE = "recipe", "batch_size"
+_PATHS = ("data", "init_from")
 # All learning rates but ngram_lr: the AdaGrad of the n-gram tables keeps its own.
 _RATES = ("lr", "muon_lr", "embedding_lr", "value_embedding_lr", "scalar_lr", "x0_lr")
 
@@ -76,8 +77,7 @@ def plan(
     """
     for flag in _SET_BY_SWEEP:
         if any(re.fullmatch(rf"--(no-)?{flag}(=.*)?", word, re.DOTALL) for word in flags):
-            instead = "give --seeds" if flag == "seed" else "leave it out"
-            raise ValueError(f"--{flag} is set by the sweep, for each run: {instead}")
+            raise _set_by_sweep(flag)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be there, each once: got {' '.join(map(str, seeds))}")
     base = configuration(flags)
@@ -100,6 +100,11 @@ def plan(
         runs.append(_run(name, changes, seed, seeds, flags, base))
     _check_they_differ(runs)
     return runs
+
+
+def _set_by_sweep(field: str) -> ValueError:
+    instead = "give --seeds" if field == "seed" else "leave it out"
+    return ValueError(f"--{field} is set by the sweep, for each run: {instead}")
 
 
 def _run(
@@ -215,6 +220,8 @@ def _as_words(field: str, value: str) -> list[str]:
         return [f"--{section}.{switch}" if section else f"--{switch}"]
     if type(None) in kinds and value.lower() == "none":
         return [f"--{flag}", "None"]
+    if field in _PATHS and value.lower() == "none":
+        return []  # no flag takes an empty path
     # The + of an exponent, as in 1e+3, is part of its number.
     words = re.split(r"(?<![eE])\+", value) if tuple in kinds else [value]
     return [f"--{flag}", *words]
@@ -249,6 +256,8 @@ def _axis(text: str, base: TrainConfig, flags: Sequence[str]) -> tuple[str, list
     field = field.strip().removeprefix("--").replace("-", "_")
     if not equals or not listed:
         raise ValueError(f"expected FIELD=VALUE,VALUE as in optim.lr=1e-3,3e-3: got {text!r}")
+    if field in _SET_BY_SWEEP:
+        raise _set_by_sweep(field)
     # All that a flag can set; the flag of data.path is called otherwise.
     known = ["data" if name == "data.path" else name for name in leaves(base)]
     known.append(LR_FACTOR)
@@ -264,6 +273,10 @@ def _axis(text: str, base: TrainConfig, flags: Sequence[str]) -> tuple[str, list
         values += _doubled(field, first, last, flags) if dots and not is_text else [part]
     if len(set(values)) < len(values) or "" in values:
         raise ValueError(f"values must be there, each once: got {text!r}")
+    given = {word.partition("=")[0].replace("-", "_") for word in flags}
+    if field in _PATHS and f"__{field}" in given and "none" in map(str.lower, values):
+        flag = f"--{_as_flag(field)}"
+        raise ValueError(f"{field}=none is a run without {flag}: name its other values in --vary")
     return field, values
 
 
@@ -280,6 +293,8 @@ def _doubled(field: str, first: str, last: str, flags: Sequence[str]) -> list[st
         raise ValueError(
             f"FIRST..LAST are whole numbers, doubled: got {field}={first}..{last}"
         ) from error
+    if end > MOST_INTEGER:
+        raise ValueError(f"{field} must be at most 2^63 - 1: got one of {end.bit_length()} bits")
     if not 1 <= value <= end:
         raise ValueError(f"{field}={first}..{last} has no values: {first} is above {end}")
     values = []

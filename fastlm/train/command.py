@@ -16,6 +16,7 @@ from fastlm import cli
 from fastlm.config import PathText, TrainConfig
 from fastlm.config.continued import check_continues
 from fastlm.config.recipes import load_recipe
+from fastlm.devices import torchrun
 from fastlm.files import disk
 from fastlm.files.step_folders import run_checkpoints
 from fastlm.runs.given import (
@@ -176,6 +177,7 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     if arguments.out is not None and arguments.resume is None:
         check_new_run(arguments.out)
     _check_resumes(arguments)
+    torchrun.check_environment()
     # Slow imports come after the flags are parsed.
     from fastlm.data.prepared import open_prepared
     from fastlm.devices.hardware import configure_cuda

@@ -125,6 +125,7 @@ def test_a_run_may_stand_in_place_of_a_recipe(tmp_path, capsys):
         (["baseline", "--chip", "H101"], "unknown chip 'H101'; did you mean H100"),
         (["baseline", "--tokens", "0"], "tokens must be above 0: got 0"),
         (["gpt3-xl"], "did you mean gpt2-xl"),
+        ([""], "expected a recipe or the folder of a run, got an empty word"),
         (["baseline", "--memory", "inf"], "memory must be above 0 and finite: got inf"),
         (["baseline", "--memory", "nan"], "memory must be above 0: got nan"),
         (["baseline", "--tokens", "inf"], "tokens must be above 0 and finite: got inf"),
@@ -140,6 +141,22 @@ def test_a_run_may_stand_in_place_of_a_recipe(tmp_path, capsys):
 def test_what_has_no_meaning_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         main(arguments)
+
+
+@pytest.mark.parametrize(
+    "field", ["max_steps", "model.d_ff", "optim.warmup_steps", "optim.lr", "data.vocab_size"]
+)
+def test_a_number_that_is_no_index_is_refused(field, tmp_path):
+    record = RunRecord(tmp_path / "run")
+    record.start(load_recipe("tiny"), {})
+    values = json.loads(record.files.config.read_text())
+    section, _, name = field.rpartition(".")
+    (values[section] if section else values)[name] = 10**400
+    record.files.config.write_text(json.dumps(values))
+    with pytest.raises(
+        ValueError, match=rf"{name} must be at most 2\^63 - 1: got one of 1329 bits"
+    ):
+        main([str(tmp_path / "run")])
 
 
 def test_an_unfinished_run_is_refused(tmp_path):

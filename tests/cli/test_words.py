@@ -1,7 +1,11 @@
 """Words of the command line that are mistaken get an answer that leads on, and nothing is done."""
 
+import dataclasses
+import os
 import shlex
+import signal
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -122,3 +126,37 @@ def test_commands_can_be_pasted_into_a_shell():
         == "python -m fastlm.train --data data/mine"
     )
     assert shlex.split(cli.pasted("--out", "my run")) == ["--out", "my run"]
+    assert cli.pasted("--out", Path("-x")) == "--out ./-x"
+    assert cli.command_line("sweep", Path("-x/y")) == "python -m fastlm.sweep ./-x/y"
+
+
+@pytest.mark.parametrize("columns", ["1", "3"])
+def test_a_screen_of_a_few_columns_gets_help_and_answers(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", columns)
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError("the help page never ends")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    try:
+        with pytest.raises(SystemExit):
+            cli.parse(Narrow, ["--help"])
+        assert {len(line) for line in capsys.readouterr().out.splitlines()[2:]} == {20}
+        with pytest.raises(cli.BadArguments, match="did you mean --section.number-of-steps"):
+            cli.parse(Narrow, ["--number-of-steps", "3"])
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert os.environ["COLUMNS"] == columns
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    number_of_steps: int = 0
+    """a number that is explained in more words than a few columns hold"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Narrow:
+    section: Section = Section()

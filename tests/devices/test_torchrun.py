@@ -4,6 +4,7 @@ import datetime
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -13,6 +14,7 @@ import torch.distributed as dist
 
 from fastlm.devices.ranks import joined
 from fastlm.devices.torchrun import world_size
+from fastlm.train import command
 from fastlm.train.signals import Stopped, StopRequest
 
 CPU = torch.device("cpu")
@@ -46,6 +48,27 @@ def test_a_number_that_an_earlier_command_left_is_told(device, missing, monkeypa
         joined("auto", torch.device(device)),
     ):
         pytest.fail("it went on")
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"WORLD_SIZE": "abc"}, "WORLD_SIZE must be the number of processes"),
+        ({"WORLD_SIZE": "2"}, "but RANK is not set"),
+        ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK must be the number .*, from 0 to 1 .*got '2'"),
+        ({"WORLD_SIZE": "2", "RANK": "x"}, "RANK must be the number .*got 'x'"),
+    ],
+)
+def test_torchruns_variables_are_checked_before_slow_imports(variables, message, monkeypatch):
+    for name in ("WORLD_SIZE", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "2")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(sys.modules, "fastlm.train.assemble", None)  # an import fails
+    with pytest.raises(ValueError, match=message):
+        command.main(["--recipe", "tiny"])
 
 
 def test_a_process_that_waits_for_others_takes_signals(monkeypatch):

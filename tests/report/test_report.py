@@ -32,6 +32,7 @@ from fastlm.report.run_json import (
     flatten,
     number,
     rows_per_run,
+    run_id,
 )
 from fastlm.report.server import ReportServer, news
 from fastlm.report.thinning import rows_to_keep
@@ -396,7 +397,8 @@ def test_a_served_page_is_told_of_an_end_that_comes_after_the_last_row(server, t
     assert changed["state"] == "diverged"
 
 
-def test_only_this_machine_by_its_own_name_is_answered(server):
+def test_only_this_machine_by_its_own_name_is_answered(server, tmp_path):
+    far = json.dumps({run_id(tmp_path / "out/run"): "FAR"}).replace('"FAR"', '[1e400, 0, "x"]')
     assert server.server_address[0] == "127.0.0.1"
     for host, path, body, code in (
         ("evil.example:80", "/", None, 403),
@@ -404,6 +406,7 @@ def test_only_this_machine_by_its_own_name_is_answered(server):
         (None, "/news", b"[1", 400),
         (None, "/news", b'{"a": 1}', 200),
         (None, "/news", b"[1]", 400),
+        (None, "/news", far.encode(), 400),
     ):
         try:
             answer(server, path, body, host)

@@ -1,5 +1,6 @@
 """Sweeps of runs of a few steps are finished, resumed, stopped and refused."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -11,15 +12,19 @@ from pathlib import Path
 import pytest
 from short_runs import train_rows
 
+from fastlm.checkpoint import FILES, FORMAT, MANIFEST
 from fastlm.cli import BadArguments
 from fastlm.config import TrainConfig
+from fastlm.config.dotted import replaced
+from fastlm.data.prepared import open_prepared
 from fastlm.files import disk
+from fastlm.files.sealed import seal
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles, SweepFiles
 from fastlm.runs.state import state_of
 from fastlm.sweep import __main__ as sweep
 from fastlm.sweep.plan import plan
-from fastlm.train.command import configuration
+from fastlm.train.command import _story_data, configuration
 from fastlm.train.signals import SAVED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -270,6 +275,87 @@ def test_runs_that_are_done_need_no_data(tmp_path, asked, capsys):
     assert asked == []
 
 
+def test_a_number_of_steps_that_was_asked_for_is_a_setting_of_its_own(tmp_path, asked):
+    """A run with fix_steps finds its number of steps, unless one is given."""
+    limited = [*SMALL, "--fix-steps", "--time-budget", "60s"]
+    out = str(tmp_path / "given")
+    sweep.main([out, "--vary", "max-steps=3,5", *limited])
+    for run in plan(["max-steps=3,5"], [], [0], limited):
+        begun(tmp_path / "given" / run.name, run.config)
+    with pytest.raises(FileExistsError, match=r"other runs, such as max-steps-3"):
+        sweep.main([out, "--vary", "max-steps=6,12", *limited])
+    sweep.main([out, "--vary", "max-steps=3,5,6,12", *limited])
+    sweep.main([out, "--overwrite", "--seeds", "0", "1", *limited])
+    assert asked[2:] == ["max-steps-6", "max-steps-12", "seed-0", "seed-1"]
+
+    run = plan([], [], [0, 1], limited)[0]
+    record = begun(tmp_path / "found/seed-0", dataclasses.replace(run.config, max_steps=7))
+    with pytest.raises(ValueError, match=r"other settings \(max_steps 7, not None\)"):
+        sweep.main([str(tmp_path / "found"), "--seeds", "0", "1", *limited])
+    record.log({"kind": "probe", "step": 0, "max_steps": 7})
+    sweep.main([str(tmp_path / "found"), "--seeds", "0", "1", *limited])
+    assert asked[6:] == ["seed-1"]
+    with pytest.raises(ValueError, match=r"other settings \(max_steps None, not 7\)"):
+        sweep.main([str(tmp_path / "found"), "--overwrite", "--seeds", "0", "1", *limited,
+                    "--max-steps", "7"])  # fmt: skip
+
+
+def test_a_sweep_without_data_goes_on_with_the_stories_that_its_runs_made(
+    tmp_path, asked, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fastlm.corpus.generated.make_stories", lambda *_, **__: Path("data"))
+    monkeypatch.setattr("fastlm.corpus.generated.are_unchanged", lambda _: True)
+    monkeypatch.setattr("fastlm.data.prepared.prepare", lambda _, folder, **__: folder)
+    sweep.main(["s", "--seeds", "0", "1", *SMALL])
+    for run in plan([], [], [0, 1], SMALL):
+        stories = {"data.path": str(_story_data(run.config))}
+        begun(Path("s") / run.name, replaced(run.config, stories))
+    sweep.main(["s"])
+    assert "2 runs, 2 of them done" in capsys.readouterr().out
+    begun(Path("s/seed-0"), replaced(run.config, {"data.path": "mine", "seed": 0}))
+    with pytest.raises(ValueError, match=r"other settings \(data\.path .*/mine, not \)"):
+        sweep.main(["s"])
+
+
+def test_runs_on_data_that_were_replaced_are_in_no_table_with_others(data, tmp_path, asked):
+    words = [str(tmp_path / "s"), "--seeds", "0", "1", *flags(data, 5)]
+    sweep.main(words)
+    record = begun(tmp_path / "s/seed-0", plan([], [], [0, 1], words[4:])[0].config)
+    prepared = open_prepared(data)
+    for train_hash in (prepared.train.hash, "0" * 64):
+        about = {"train_hash": train_hash, "val_hash": prepared.val.hash}
+        about["tokenizer_hash"] = prepared.tokenizer_hash
+        folder = record.checkpoints / "step-000003"
+        folder.mkdir(parents=True, exist_ok=True)
+        files = {key: {"sha256": ""} for key in FILES}
+        (folder / MANIFEST).write_bytes(seal({"format": FORMAT, "files": files, **about}))
+        if train_hash == prepared.train.hash:
+            sweep.main(words)
+    with pytest.raises(ValueError, match=r"seed-0 was trained on other data .* its train_hash is"):
+        sweep.main(words)
+    assert asked == ["seed-0", "seed-1", "seed-1"]
+
+
+def test_relative_initial_weights_are_those_of_where_the_sweep_was_begun(
+    tmp_path, asked, monkeypatch
+):
+    network = plan([], [], [0, 1], SMALL)[0].config
+    for place in ("a", "b"):
+        record = begun(tmp_path / place / "base", network)
+        (record.checkpoints / "step-000003").mkdir(parents=True)
+    words = ["--seeds", "0", "1", *SMALL]
+    monkeypatch.chdir(tmp_path / "a")
+    sweep.main(["s", *words, "--init-from", "base"])
+    begun(Path("s/seed-0"), plan([], [], [0, 1], [*SMALL, "--init-from", "base"])[0].config)
+    monkeypatch.chdir(tmp_path / "b")
+    with pytest.raises(ValueError, match=r"begun in .*/a, where --init-from base begins: go on"):
+        sweep.main([str(tmp_path / "a/s")])
+    (tmp_path / "b/base/config.json").unlink()
+    sweep.main([str(tmp_path / "a/s"), *words, "--init-from", str(tmp_path / "a/base")])
+    assert asked == ["seed-0", "seed-1", "seed-1"]
+
+
 @pytest.mark.parametrize("at_once", ["1", "2"])
 def test_a_run_that_fails_says_why_and_the_others_go_on(at_once, tmp_path, monkeypatch, capsys):
     """The runs get a program in place of Python that fails as a crashed run does."""
@@ -286,7 +372,9 @@ def test_a_run_that_fails_says_why_and_the_others_go_on(at_once, tmp_path, monke
         "0",
         "1",
     ]
-    sweep.main([str(out), *words, "--at-once", at_once])
+    with pytest.raises(SystemExit) as end:
+        sweep.main([str(out), *words, "--at-once", at_once])
+    assert end.value.code == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if "MemoryError" in line]
     names = [f"time-budget-1m_recipe-{r}_seed-{i}" for r, i in (
         ("baseline-tiny", 0), ("leaderboard-tiny", 0), ("leaderboard-tiny", 1), ("baseline-tiny", 1),
@@ -294,6 +382,31 @@ def test_a_run_that_fails_says_why_and_the_others_go_on(at_once, tmp_path, monke
     expected = [f"{name}: broken off after step 0: MemoryError: no room" for name in names]
     assert lines == expected if at_once == "1" else sorted(lines) == sorted(expected)
     assert "broken off after step 0" in (out / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("echo 'step 3/5 loss 4.1'; kill -9 $$", "killed by SIGKILL"),
+        ("echo 'step 3/5 loss 4.1'; exit 3", "exit code 3"),
+        ("exit 3", "exit code 3"),
+        ("echo 'error: no room'; echo 'step 3/5 loss 4.1'; exit 1", "error: no room"),
+    ],
+)
+def test_a_run_that_was_killed_names_the_signal(program, reason, tmp_path, monkeypatch, capsys):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{program}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    begun(tmp_path / "s/seed-1", plan([], [], [0, 1], SMALL)[1].config)
+    (tmp_path / "s/seed-0").mkdir()
+    (tmp_path / "s/seed-0/output.txt").write_text("error: of an earlier attempt\n")
+    with pytest.raises(SystemExit) as end:
+        sweep.main([str(tmp_path / "s"), "--seeds", "0", "1", *SMALL])
+    assert end.value.code == 1
+    told = capsys.readouterr()
+    assert f"seed-0: broken off after step 0: {reason}\n" in told.out
+    assert "error: seed-0 broke off; python -m fastlm.sweep" in told.err
 
 
 def test_what_there_would_be_is_only_said(data, tmp_path, capsys):
@@ -324,6 +437,8 @@ def test_several_fields_and_names_may_stand_after_one_flag_or_several(words, tmp
         (["--recipe", "tiny", "OUT"], "the sweep's folder comes first"),
         (["OUT"], "nothing to compare: give --vary .*is not there to go on with"),
         (["OUT", "--recipe", "tiny"], "nothing to compare"),
+        (["OUT", "--vary", "--recipe", "tiny"], "--vary has no value"),
+        (["OUT", "--seeds", "0", "1", "--ablate"], "--ablate has no value"),
         (["OUT", "--seeds", "0", "1", "--recipe", "tiny", "--at-once", "0"], "at-once must be"),
         (["OUT", "--seeds", "0", "1", "--recipe", "tinny"], "did you mean tiny"),
         (["OUT", "--vary", "lr=1,2", "--lerning-rate", "3"], "lerning-rate"),
@@ -335,6 +450,13 @@ def test_a_mistake_is_told_in_a_line(words, message, tmp_path):
     with pytest.raises((ValueError, BadArguments), match=message):
         sweep.main(words)
     assert not list(tmp_path.glob("out/*/config.json"))
+
+
+def test_a_plan_that_compares_nothing_is_refused(tmp_path, asked):
+    write_json(SweepFiles(tmp_path).plan, {"arguments": ["s"]})
+    with pytest.raises(ValueError, match=r"sweep\.json names nothing to compare"):
+        sweep.main([str(tmp_path)])
+    assert asked == []
 
 
 def test_what_came_to_its_end_is_not_run_again_and_all_else_is(tmp_path, monkeypatch, capsys):
@@ -353,7 +475,8 @@ def test_what_came_to_its_end_is_not_run_again_and_all_else_is(tmp_path, monkeyp
     write_json(RunFiles(tmp_path / runs[3].name).failed, {"exit_code": 1, "last": "no room"})
     begun = []
     monkeypatch.setattr(sweep, "_run_all", lambda waiting, _: begun.extend(waiting) or set())
-    sweep.main([str(tmp_path), *seeds, *SMALL])
+    with pytest.raises(SystemExit, match="1"):  # one is broken off
+        sweep.main([str(tmp_path), *seeds, *SMALL])
     assert [run.name for run in begun] == ["seed-1", "seed-3", "seed-4"]
     told = capsys.readouterr().out
     assert "5 runs, 2 of them done" in told

@@ -326,6 +326,10 @@ def test_ablations_are_neighbours_of_their_recipe():
         ({"seeds": [1, 1]}, "seeds must be there, each once: got 1 1"),
         ({"seeds": []}, "seeds must be there"),
         ({"flags": ["--seed", "3"]}, "--seed is set by the sweep, for each run: give --seeds"),
+        ({"vary": ["seed=1,2"]}, "--seed is set by the sweep, for each run: give --seeds"),
+        ({"vary": ["max-steps=1..1" + "0" * 400]}, "max_steps must be at most 2.63 - 1"),
+        ({"vary": ["max-steps=1" + "0" * 400]}, "max_steps must be at most 2.63 - 1"),
+        ({"vary": ["data=none,x"], "flags": ["--data", "y"]}, "data=none is a run without --data"),
         ({"flags": ["--out=x"]}, "--out is set by the sweep"),
         ({"flags": ["--recipe", "tinny"]}, "unknown recipe 'tinny'; did you mean tiny"),
         ({"flags": ["--varry", "x"]}, "--varry"),
@@ -334,6 +338,11 @@ def test_ablations_are_neighbours_of_their_recipe():
 def test_what_cannot_be_run_is_refused_at_once(change, message):
     with pytest.raises(ValueError, match=message):
         planned(**change)
+
+
+def test_none_is_no_path():
+    runs = planned(vary=["data=none,x", "init-from=none"])
+    assert [(run.config.data.path, run.config.init_from) for run in runs] == [("", ""), ("x", "")]
 
 
 def test_the_recipe_as_it_is_may_be_named():
