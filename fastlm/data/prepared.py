@@ -194,11 +194,7 @@ def prepare(
     """
     given = [corpus] if isinstance(corpus, (str, os.PathLike)) else corpus
     paths = [Path(path) for path in given]
-    say_line = say
-
-    def say(line: str) -> object:  # names of files may break or colour it
-        return say_line(spell(line))
-
+    say = _spelled(say)
     if not 0 < val_fraction <= 0.5:
         raise ValueError(f"val_fraction must lie in (0, 0.5]: got {val_fraction}")
     if shard_tokens is not None and shard_tokens < 1:
@@ -274,6 +270,11 @@ def prepare(
                 say(f"{kept}: the same command goes on from there")
             raise
     return out
+
+
+def _spelled(say: Callable[[str], object]) -> Callable[[str], object]:
+    """Escape the names of files that would break or colour a line before it is said."""
+    return lambda line: say(spell(line))
 
 
 def _check_vocab_size(
