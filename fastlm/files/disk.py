@@ -387,6 +387,8 @@ def name_file(partial: Path, target: Destination, seen: Seen, *, replace: bool) 
     """Give a flushed file its name, unless another entry took that name meanwhile."""
     check_is_as_seen(target, seen, look_at_file(target, replace=replace))
     if replace:
+        with contextlib.suppress(OSError):  # no file yet, or a file system without modes
+            partial.chmod(target.path.stat().st_mode & 0o777)
         partial.replace(target.path)
         return
     try:

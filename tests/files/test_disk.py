@@ -511,3 +511,11 @@ def test_sweep_leaves_what_is_not_of_this_program(tmp_path):
         (tmp_path / f"{prefix}y").mkdir() if prefix != destination.LOCK else None
     disk.sweep(tmp_path)
     assert names(tmp_path) == sorted(kept)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path):
+    (tmp_path / "private").write_text("before")
+    (tmp_path / "private").chmod(0o600)
+    disk.write_file(tmp_path / "private", b"after", replace=True)
+    assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600
