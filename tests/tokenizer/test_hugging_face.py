@@ -297,3 +297,41 @@ class TestHuggingFaceFiles:
         (folder / "special_tokens.json").unlink()
         with pytest.raises(ValueError, match=r"normalizer must be null"):
             Tokenizer.load(folder)
+
+
+def places(part, path=()):
+    """The path to every value of a JSON object but those of the vocabulary and the merges."""
+    yield path
+    if path and path[-1] in ("vocab", "merges"):
+        return
+    inner = dict(enumerate(part)) if isinstance(part, list) else part
+    for key, value in inner.items() if isinstance(inner, dict) else ():
+        yield from places(value, (*path, key))
+
+
+def test_odd_values_anywhere_are_read_or_refused_in_a_line(tokenizer, tmp_path):
+    tokenizer.save(tmp_path / "tok")
+    split = {"type": "Split", "pattern": {"Regex": next(iter(hugging_face.PATTERNS))}}
+    split |= {"behavior": "Isolated", "invert": False}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+    steps = {"type": "Sequence", "pretokenizers": [split, byte_level]}
+    described = json.loads((tmp_path / "tok" / "tokenizer.json").read_text())
+    whole = json.dumps(described | {"pre_tokenizer": steps})
+    told = []
+    n_read = 0
+    for path in places(json.loads(whole)):
+        for odd in (5, -1, 1e400, "x", True, None, [], [1], [[]], {}, {"a": 1}, {"type": []}):
+            described = {"whole": json.loads(whole)}
+            inner = described
+            *parents, last = ("whole", *path)
+            for key in parents:
+                inner = inner[key]
+            inner[last] = odd
+            try:
+                hugging_face.parse_tokenizer_json(json.dumps(described["whole"]), "t.json")
+                n_read += 1
+            except ValueError as error:
+                told.append(str(error))
+    assert len(told) > 100
+    assert all(line.startswith("t.json") for line in told)
+    assert n_read > 10

@@ -69,6 +69,8 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
 
     all_entries = dict(gpt2.check_entries(entries, f"{source}: model.vocab"))
     added = described.get("added_tokens") or []
+    if not isinstance(added, list):
+        raise ValueError(f"{source}: added_tokens must be a list: got {added}")
     for token in added:
         content, token_id = (
             (token.get("content"), token.get("id")) if isinstance(token, dict) else (None, None)
@@ -104,7 +106,7 @@ def _check_pre_tokenizer(part: Any, source: str) -> None:
     if len(steps) == 2 and _is_type(steps[0], "Split"):
         split, *steps = steps
         pattern = split.get("pattern")
-        is_gpt2 = isinstance(pattern, dict) and pattern.get("Regex") in PATTERNS
+        is_gpt2 = isinstance(pattern, dict) and pattern.get("Regex") in tuple(PATTERNS)
         _refuse_unless(is_gpt2, source, "pre_tokenizer.pattern", pattern, "GPT-2's pattern")
         how = (split.get("behavior"), split.get("invert"))
         # The pattern matches every character, so that nothing lies between its matches.
