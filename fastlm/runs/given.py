@@ -88,7 +88,7 @@ def check_new_run(folder: Path) -> None:
 
 
 def _in_the_way(folder: Path) -> str | None:
-    """What a folder without the configuration of a run holds that a new run would harm or mix."""
+    """Name the content that a new run would harm or mix in a folder without a run's configuration."""
     files = RunFiles(folder)
     if saved := run_checkpoints(files.checkpoints):
         return f"checkpoints of a run ({saved[-1].name}) without its {files.config.name}"
@@ -132,7 +132,7 @@ def check_model_folder(path: Path) -> None:
 
 
 def _instead_of_run(path: Path) -> str:
-    """What is at a path that is no run, and what to do."""
+    """Name the content of a path that is no run, and the command that leads on."""
     expected = f"expected {RunFiles(path).config}"
     take_over = command_line("imports", "model", "FOLDER", "--out", "RUN")
     if _ADDRESS.match(str(path)):
@@ -174,7 +174,7 @@ def check_prepared(path: Path) -> None:
 
 
 def _instead_of_data(path: Path) -> str:
-    """What is at a path that is no prepared data, and what to do."""
+    """Name the content of a path that is no prepared data, and the command that leads on."""
     if _ADDRESS.match(str(path)):
         return f"an address is not read: download the text, then {_prepare('TEXT', 'data/NAME')}"
     if not path.exists():

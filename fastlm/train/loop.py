@@ -38,7 +38,7 @@ class Training:
     compile_seconds: float = 0.0
     """Seconds that warm_up() took to compile."""
     start_seconds: dict[str, float] = field(default_factory=dict)
-    """What took time before the first step, in seconds."""
+    """Seconds spent before the first step, by the name of the work."""
 
     @property
     def config(self) -> TrainConfig:

@@ -82,7 +82,7 @@ def read_only(tmp_path: Path) -> Iterator[None]:
 
 
 def seen(folder: Path) -> dict[str, str]:
-    """What is in a folder: links by their targets, files by their hashes."""
+    """Return the content of a folder: links by their targets, files by their hashes."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
