@@ -88,7 +88,7 @@ def check_new_run(folder: Path) -> None:
 
 
 def _in_the_way(folder: Path) -> str | None:
-    """Name the content that a new run would harm or mix in a folder without a run's configuration."""
+    """Name the content of a folder without a configuration that a new run would harm or mix."""
     files = RunFiles(folder)
     if saved := run_checkpoints(files.checkpoints):
         return f"checkpoints of a run ({saved[-1].name}) without its {files.config.name}"

@@ -25,10 +25,8 @@ import tyro
 from fastlm import cli
 from fastlm.config import TrainConfig
 from fastlm.config.dotted import leaves, replaced
-from fastlm.config.durations import duration_text
 from fastlm.files import disk, folders
 from fastlm.files.json_files import read_object, read_object_or_empty
-from fastlm.files.paths import PACKAGE
 from fastlm.files.step_folders import run_checkpoints
 from fastlm.runs.found import read_log
 from fastlm.runs.given import check_prepared, is_prepared
@@ -36,7 +34,7 @@ from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles, SweepFiles
 from fastlm.runs.state import state_of
 from fastlm.sweep.child import command
-from fastlm.sweep.plan import Run, plan, running_order
+from fastlm.sweep.plan import PATHS, Run, plan, running_order
 from fastlm.sweep.results import (
     Result,
     draw_curves,
@@ -47,6 +45,7 @@ from fastlm.sweep.results import (
     read_result,
     table,
 )
+from fastlm.sweep.slurm import submit
 from fastlm.train.signals import SAVED, handled
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ def sweep(
             begun_in = os.path.relpath(_begun_in(plan_file).resolve(), out.resolve())
             write_json(plan_file, {"arguments": list(words), "begun_in": begun_in})
         if arguments.slurm:
-            _submit(runs, arguments)
+            submit(runs, arguments.out, at_once=arguments.at_once)
             return []
         waiting = _waiting(runs, out)
         print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done", flush=True)
@@ -339,10 +338,6 @@ def _check_is_the_same(run: Run, folder: Path, begun_in: Path) -> None:
         )
 
 
-PATHS = {"data.path": "--data", "init_from": "--init-from"}
-"""Fields with a path, which begins where the sweep was begun, and their flags"""
-
-
 def _asked(config: TrainConfig, folder: Path | None = None) -> TrainConfig:
     """The configuration with absolute paths, and without the vocabulary size of the data.
 
@@ -478,47 +473,6 @@ def _reason(output: str, code: int) -> str:
 
 
 _STATUS = re.compile(r"step [\d,]+\b")
-
-
-def _submit(runs: Sequence[Run], arguments: SweepArguments) -> None:
-    """Write a line of flags for each run, and submit an array that runs them."""
-    if not runs[0].config.data.path:
-        raise ValueError("--slurm needs --data: a folder made by fastlm.data prepare")
-    root, out = PACKAGE.parent, arguments.out.absolute()
-    job = root / "slurm" / "sweep.sh"
-    if not job.is_file():
-        raise ValueError(f"--slurm needs a checkout of fastlm: expected {job}, which no wheel has")
-    lines = []
-    for run in runs:
-        words = ["--recipe", run.config.recipe, *run.flags, "--out", str(out / run.name)]
-        # slurm/leaderboard.sh sets these for all runs; the run's own settings replace them.
-        words += [] if run.config.compile else ["--no-compile"]
-        words += [] if run.config.bf16 else ["--no-bf16"]
-        for budget in ("max_steps", "max_tokens", "time_budget"):  # a number or None
-            limit = getattr(run.config, budget)
-            is_time = budget == "time_budget" and limit is not None
-            text = duration_text(limit) if is_time else str(limit)
-            words += [f"--{budget.replace('_', '-')}", text]
-        if Path.cwd() != root:  # where jobs begin
-            values = leaves(run.config)
-            for name, flag in PATHS.items():
-                words += [flag, str(Path(values[name]).absolute())] if values[name] else []
-        if any(len(word.split()) != 1 for word in words):
-            raise ValueError(f"--slurm takes flags and folders without spaces: got {words}")
-        lines.append(" ".join(words))
-    file = SweepFiles(out).flags
-    disk.write_file(file, "".join(f"{line}\n" for line in lines).encode(), replace=True)
-    words = ["sbatch", f"--array=1-{len(runs)}%{arguments.at_once}", f"--output={out}/slurm-%a.txt"]
-    words += [str(job), str(file)]
-    environment = {"PYTHON": sys.executable} | os.environ
-    try:
-        done = subprocess.run(words, cwd=root, env=environment, capture_output=True, text=True)
-    except FileNotFoundError as error:
-        raise ValueError("no sbatch here: --slurm is for a cluster's login node") from error
-    if done.returncode:
-        raise ValueError(f"sbatch did not take it: {done.stderr.strip()}")
-    print(done.stdout.strip())
-    print(f"when it has ended: {cli.command_line('sweep', arguments.out)}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

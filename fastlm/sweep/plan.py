@@ -28,6 +28,9 @@ _PATHS = ("data", "init_from")
 # All learning rates but ngram_lr: the AdaGrad of the n-gram tables keeps its own.
 _RATES = ("lr", "muon_lr", "embedding_lr", "value_embedding_lr", "scalar_lr", "x0_lr")
 
+PATHS = {"data.path": "--data", "init_from": "--init-from"}
+"""Fields with a path, which begins where the sweep was begun, and their flags"""
+
 
 class Run(NamedTuple):
     """One run of a sweep.
