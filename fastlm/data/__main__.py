@@ -47,7 +47,7 @@ def _prepare(
         raise ValueError("expected at least one text to prepare, or - for standard input: got none")
     if format is not None and STANDARD_INPUT not in corpus:
         raise ValueError(f"--format {format} is of standard input: give - as a text, or leave it")
-    from fastlm.data.prepared import prepare
+    from fastlm.data.preparing import prepare
 
     prepare(
         corpus,

@@ -102,7 +102,7 @@ def _next_run_folder(recipe: str) -> contextlib.AbstractContextManager[Path]:
 def _story_data(config: TrainConfig) -> Path:
     """Folder of generated stories, which are prepared once for each vocabulary size."""
     from fastlm.corpus.generated import are_unchanged, make_stories
-    from fastlm.data.prepared import prepare
+    from fastlm.data.preparing import prepare
     from fastlm.train.run import say
 
     stories = Path("data") / "stories"

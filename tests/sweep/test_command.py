@@ -306,7 +306,7 @@ def test_a_sweep_without_data_goes_on_with_the_stories_that_its_runs_made(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fastlm.corpus.generated.make_stories", lambda *_, **__: Path("data"))
     monkeypatch.setattr("fastlm.corpus.generated.are_unchanged", lambda _: True)
-    monkeypatch.setattr("fastlm.data.prepared.prepare", lambda _, folder, **__: folder)
+    monkeypatch.setattr("fastlm.data.preparing.prepare", lambda _, folder, **__: folder)
     sweep.main(["s", "--seeds", "0", "1", *SMALL])
     for run in plan([], [], [0, 1], SMALL):
         stories = {"data.path": str(_story_data(run.config))}
