@@ -38,7 +38,7 @@ _LONGEST_WAIT_SECONDS = 30.0
 _WORTH_RETRYING = (408, 425, 429)
 _NO_DATA = ("text/html", "application/xhtml+xml", "application/json")
 _PAGE_BYTES = 512
-_MIRROR = "is the mirror's address right, and does it need no log-in?"
+_MIRROR = "check the mirror's address, and whether it needs a log-in"
 
 
 class DownloadError(OSError):
@@ -66,7 +66,7 @@ def fetch_dataset(
     _check_is_same_dataset(name, out)
     urls = {file_name: f"{base_url.rstrip('/')}/{p}" for file_name, p in DATASETS[name].items()}
     for file_name, url in urls.items():
-        _check_can_be_fetched(url, out / file_name)  # all of them, before hours of the first
+        _check_can_be_fetched(url, out / file_name)  # before the first is fetched for hours
     folders.make_folder(out)
     for file_name, path in DATASETS[name].items():
         url, target = urls[file_name], out / file_name
@@ -79,13 +79,13 @@ def fetch_dataset(
 
 
 def _check_can_be_fetched(url: str, target: Path) -> None:
-    """Raise an OSError if a file of a data set cannot be made, or would replace one of others."""
+    """Raise an OSError if a file of a data set cannot be made, or would replace another file."""
     if _is_finished(target, url, None):
         return
     compression = Path(url).suffix
     packed = target.with_name(target.name + compression)
     is_packed = compression in COMPRESSIONS
-    is_ours = is_packed and packed.name in _read_records(packed.parent)  # it may be unpacked
+    is_ours = is_packed and packed.name in _read_records(packed.parent)  # target may be its content
     disk.check_new_file(target, replace=_is_as_fetched(target) or is_ours)
     resumed.check_resumed_file(packed if is_packed else target, made_of=["url"], replace=True)
 
@@ -103,12 +103,12 @@ def _check_is_same_dataset(name: str, out: Path) -> None:
 
 
 def _fetch_packed(url: str, target: Path, packed: Path, on_progress: Progress | None) -> None:
-    """Fetch a file as packed, and decompress it to target."""
-    # The record of a packed file is there from its download to its removal.
+    """Fetch a compressed file as `packed`, and decompress it to `target`."""
+    # A compressed file has a record from its download to its removal.
     is_packed_ours = packed.name in _read_records(packed.parent)
     if not _is_finished(target, url, None):
         replace = _is_as_fetched(target)
-        # A call that ended before the record may have unpacked it.
+        # An earlier call may have decompressed it and ended before it wrote the record.
         may_be_unpacked = is_packed_ours and target.is_file() and not replace
         disk.check_new_file(target, replace=replace or may_be_unpacked)
         fetch(url, packed, on_progress=on_progress, is_data=True)
@@ -277,7 +277,8 @@ class _Download:
             "etag": self.note.get("etag"),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        self.part.write_note({**self.note, "record": record})  # the next call may have to write it
+        # If this call ends before the record is written, the next one takes it from the note.
+        self.part.write_note({**self.note, "record": record})
         self.part.give_name()
         return record
 

@@ -139,7 +139,7 @@ def prepare(
         for note in texts.notes:
             say(note)
         if found.is_up_to_date and found.needs_comparison:
-            say(f"the texts are not known by their paths and times: comparing them with {out}")
+            say(f"the texts have other paths or times than before: comparing them with {out}")
             found = compare_texts(out, texts, source, n_threads, replace=replace)
         if found.is_up_to_date:
             say(f"data in {out} is up to date")

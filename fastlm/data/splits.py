@@ -29,7 +29,7 @@ _WORDS: dict[Word, frozenset[str]] = {
 VAL_FRACTION = 0.01
 """Share of the documents that is held out unless another one is asked for."""
 LOOKED_AT_CHARACTERS = 1 << 24
-"""Characters after which documents are known to be many, and none of them to be huge."""
+"""Characters after which it may be decided that whole documents are held out."""
 
 
 class UnusableTextError(ValueError):
@@ -334,7 +334,7 @@ class Reading:
 
 
 def is_held_out(index: int, fraction: Fraction) -> bool:
-    """Return whether a document is for validation: so many of the first n are, rounded down.
+    """Return whether a document is for validation: of the first n, floor(n * fraction) are.
 
     >>> [index for index in range(10) if is_held_out(index, Fraction("0.3"))]
     [3, 6, 9]

@@ -29,7 +29,7 @@ def _model(folder: Positional[Path], *, out: Path, tokenizer: Path | None = None
     for line in import_model(folder, out, tokenizer=tokenizer):
         print(f"note: {line}")
     train = cli.command_line("train", "--init-from", out)
-    print(f"{out}: {train} trains it on, with its tokenizer")
+    print(f"{out}: {train} trains it further, with its tokenizer")
 
 
 def _tokens(

@@ -87,7 +87,7 @@ def number_in(values: Mapping[str, Any], name: str) -> float | None:
 
 
 def is_on_curve(row: Mapping[str, Any]) -> bool:
-    """Whether a row of a validation has all that a curve is drawn of."""
+    """Whether a validation row has every number that the curves need."""
     names = ("val_loss", "val_tokens", "step", "tokens", "elapsed_seconds")
     return all(number_in(row, name) is not None for name in names)
 

@@ -147,7 +147,7 @@ def test_texts_of_other_paths_and_times_are_compared_and_then_known(tmp_path):
     out = prepare(text, tmp_path / "d", vocab_size=300)
     ids = (out / "train.bin").stat()
     up_to_date = f"data in {out} is up to date"
-    compared = f"the texts are not known by their paths and times: comparing them with {out}"
+    compared = f"the texts have other paths or times than before: comparing them with {out}"
 
     def say_of(path: Path, **options: object) -> list[str]:
         said: list[str] = []
