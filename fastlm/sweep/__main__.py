@@ -24,17 +24,9 @@ from fastlm.sweep.earlier import (
     starting_folder,
     unfinished_runs,
 )
+from fastlm.sweep.figures import draw_curves, draw_equal, draw_field
 from fastlm.sweep.plan import Run
-from fastlm.sweep.results import (
-    Result,
-    draw_curves,
-    draw_equal,
-    draw_field,
-    edge_remarks,
-    numeric_field,
-    read_result,
-    table,
-)
+from fastlm.sweep.results import Result, edge_remarks, numeric_field, read_result, table
 from fastlm.sweep.running import Stopped, run_all
 from fastlm.sweep.slurm import submit
 from fastlm.train.signals import SAVED
