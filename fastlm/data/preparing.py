@@ -70,7 +70,7 @@ def prepare(
     Args:
         corpus: text files, folders and patterns; split_by_names tells which are for training and
             which for validation by their names. "-" is standard input.
-        vocab_size: entries of the tokenizer to train. A given tokenizer has as many as it has.
+        vocab_size: entries of the tokenizer to train; with a given tokenizer, None or its size.
         tokenizer: folder of a tokenizer to use instead of training one on the training text.
         val_fraction: share of the documents kept for validation where no name says validation; of
             few documents, or of very unequal ones, the end of the text is kept.

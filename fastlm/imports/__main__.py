@@ -47,7 +47,7 @@ def _tokens(
         val: token files to validate on.
         tokenizer: folder or file of the tokenizer that made them.
         out: folder to make.
-        dtype: of files without a header; found from their ids when not given.
+        dtype: dtype of files without a header; found from their ids when not given.
     """
     from fastlm.files import disk
 

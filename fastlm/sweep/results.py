@@ -17,7 +17,7 @@ class Result(NamedTuple):
     """One run and its result.
 
     Attributes:
-        state: of a run whose process is over.
+        state: state of the run, as its files tell it.
         first_loss: validation loss before the first step.
         val_loss: loss over the whole validation file at the end, None unless finished.
         curve: log rows of validations on the same tokens, a part of the file during training.
