@@ -39,7 +39,12 @@ class Evaluation:
 
     def bits_per_byte(self, text_bytes: int) -> float:
         """Loss in bits per UTF-8 byte of the evaluated text."""
-        return self.loss * self.n_tokens / text_bytes / math.log(2)
+        return bits_per_byte(self.loss, self.n_tokens, text_bytes)
+
+
+def bits_per_byte(loss: float, n_tokens: int, text_bytes: int) -> float:
+    """Convert a loss in nats per token to bits per UTF-8 byte of the text of the tokens."""
+    return loss * n_tokens / text_bytes / math.log(2)
 
 
 def evaluate_loss(

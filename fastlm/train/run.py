@@ -278,7 +278,7 @@ def _own_folder(record: RunRecord, ranks: Ranks, *, resume: bool) -> Iterator[No
             try:
                 held.enter_context(disk.locked(record.folder))
                 if not resume:
-                    check_new_run(record.folder)
+                    check_new_run(record.folder, is_over=True)
             except OSError as refused:
                 error = refused
         if (told := ranks.of_first(error)) is not None:
