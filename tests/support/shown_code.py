@@ -84,7 +84,7 @@ def check_code_of_page(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
                     words[:] = [re.sub(r",(0\.3|1|3|10|100)\b", "", w) for w in words]
                 if words[1:4] == ["fastlm.train", "--recipe", "leaderboard-tiny"]:
                     words += SMALLER["leaderboard-tiny"].split()
-                    words += ["--time-budget", "6s"] if "--fix-steps" in words else []
+                    words += ["--time-budget", "15s"] if "--fix-steps" in words else []
         for words, piped in programs:
             ran += 1
             if "--serve" in words:
