@@ -44,6 +44,10 @@ class Plan:
     heeds_range: bool = True
     heeds_if_range: bool = True
     extra_length: int = 0
+    rest_status: int = 206
+    has_content_range: bool = True
+    rest_cut: int = 0
+    packing: str | None = None
     requests: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
 
@@ -72,12 +76,17 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            content = content[: len(content) - plan.rest_cut]
+            self.send_response(plan.rest_status)
+            if plan.has_content_range:
+                span = f"{start}-{len(content) - 1}/{len(content)}"
+                self.send_header("Content-Range", f"bytes {span}")
         else:
             self.send_response(200)
         if plan.etag:
             self.send_header("ETag", plan.etag)
+        if plan.packing:
+            self.send_header("Content-Encoding", plan.packing)
         if plan.kind:
             self.send_header("Content-Type", plan.kind)
         if plan.last_modified:
@@ -245,6 +254,41 @@ def test_changed_file_is_never_glued(plan: Plan, tmp_path: Path, heeds_if_range:
     plan.files["/file"] = CONTENT[::-1] + b"more"
     plan.etag = '"two"'
     assert get(plan, tmp_path / "f") == CONTENT[::-1] + b"more"
+
+
+@pytest.mark.parametrize("validator", ["etag", "last_modified"])
+@pytest.mark.parametrize("has_content_range", [True, False])
+def test_a_rest_that_is_called_whole_is_not_taken_for_the_file(
+    plan: Plan, tmp_path: Path, validator: str, has_content_range: bool
+) -> None:
+    plan.etag = None
+    setattr(plan, validator, "Wed, 21 Oct 2015 07:28:00 GMT")
+    plan.break_after = [1000]
+    plan.rest_status, plan.has_content_range = 200, has_content_range
+    assert get(plan, tmp_path / "f") == CONTENT
+
+
+@pytest.mark.parametrize("rest_status", [200, 206])
+def test_a_rest_of_a_file_of_another_size_is_not_joined(
+    plan: Plan, tmp_path: Path, rest_status: int
+) -> None:
+    plan.break_after, plan.rest_cut, plan.rest_status = [1000], 50, rest_status
+    assert get(plan, tmp_path / "f") == CONTENT
+
+
+@pytest.mark.parametrize("break_after", [[], [1000]])
+def test_a_body_that_is_compressed_unasked_is_refused(
+    plan: Plan, tmp_path: Path, break_after: list[int]
+) -> None:
+    plan.break_after, plan.heeds_range = break_after, False
+    if break_after:
+        with pytest.raises(DownloadError, match=r"go on from byte 1000"):
+            get(plan, tmp_path / "f", retries=0)
+    plan.files["/file"], plan.packing = gzip.compress(CONTENT), "gzip"
+    with pytest.raises(DownloadError, match=r"expected the bytes .* compressed as gzip"):
+        get(plan, tmp_path / "f")
+    plan.files["/file"], plan.packing = CONTENT, "identity"
+    assert get(plan, tmp_path / "f") == CONTENT
 
 
 def test_last_modified_serves_where_the_etag_is_weak(plan: Plan, tmp_path: Path) -> None:
@@ -544,18 +588,20 @@ def test_a_data_set_does_not_replace_another(
         fetch_dataset(second, other, base_url=plan.url)
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 PAGE = b"\xef\xbb\xbf\n<!DOCTYPE html><title>Log in</title>"
 
 
 @pytest.mark.parametrize("name", ["tinystories", "owt"])
-@pytest.mark.parametrize("answer", ["empty", "page", "kind"])
+@pytest.mark.parametrize("answer", ["empty", "page", "kind", "xml", "pointer"])
 def test_what_a_mirror_answers_in_place_of_a_text_is_no_data_set(
     plan: Plan, tmp_path: Path, name: str, answer: str
 ) -> None:
     texts = serve_datasets(plan)
     path = "/" + DATASETS[name]["train.txt"]
     whole = plan.files[path]
-    plan.files[path] = {"empty": b"", "page": PAGE, "kind": b"<p>"}[answer]
+    answers = {"empty": b"", "page": PAGE, "kind": b"<p>", "xml": b"<?xml?>", "pointer": POINTER}
+    plan.files[path] = answers[answer]
     plan.kind = "text/html; charset=utf-8" if answer == "kind" else None
     with pytest.raises((ValueError, DownloadError), match=r"train\.txt.* expected a "):
         fetch_dataset(name, tmp_path, base_url=plan.url)
