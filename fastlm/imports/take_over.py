@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
+from fastlm.accounting import count_parameters
 from fastlm.checkpoint import take_snapshot, write_snapshot
-from fastlm.config import TrainConfig
+from fastlm.config import ModelConfig, TrainConfig
 from fastlm.devices.hardware import describe
 from fastlm.export import architectures
 from fastlm.files import disk
@@ -51,6 +53,7 @@ def import_model(folder: Path, out: Path, *, tokenizer: Path | None = None) -> l
         state = architectures.model_tensors(config, values["model_type"], tensors)
         padded = config.vocab_size
         config, state = architectures.without_padding(config, state, read.vocab_size)
+        _check_size(config, state)  # before memory is taken for the sizes in config.json
         model = TransformerLM(config)
         model.load_state_dict(state)
     except (ValueError, RuntimeError) as error:
@@ -70,6 +73,16 @@ def import_model(folder: Path, out: Path, *, tokenizer: Path | None = None) -> l
     if padded > config.vocab_size:
         lines.append(f"rows {config.vocab_size:,} to {padded - 1:,} stand for no token: left out")
     return lines
+
+
+def _check_size(config: ModelConfig, state: dict[str, Tensor]) -> None:
+    """Raise a ValueError unless the tensors have as many values as the network has parameters."""
+    expected, found = count_parameters(config), sum(tensor.numel() for tensor in state.values())
+    if found != expected:
+        raise ValueError(
+            f"config.json is of a network with {expected:,} parameters, and the tensors have "
+            f"{found:,} values: they do not belong together"
+        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
