@@ -13,8 +13,9 @@
 # Train the leaderboard recipe on data that slurm/prepare.sh made, inside one 90-minute job:
 #   sbatch slurm/leaderboard.sh [more flags of fastlm.train]
 # Environment variables: DATA, OUT (folder of the run), RECIPE, TIME_BUDGET, PYTHON.
-# A job that is stopped early saves, and resumes when it is submitted again. At its time limit it
-# requeues itself. After scancel it does not, nor after preemption, where Slurm may requeue it.
+# A job that is stopped early saves. At its time limit it requeues itself and resumes. After scancel
+# it does not, nor after preemption, where Slurm may requeue it: the end of its output then names the
+# OUT with which the same command resumes, as the folder is named after the job otherwise.
 set -euo pipefail
 
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}"
@@ -53,5 +54,7 @@ if [ "$code" = 138 ]; then
 fi
 if [ "$code" = 75 ] && [ "$signalled" != TERM ] && [ -n "${SLURM_JOB_ID:-}" ] && command -v scontrol >/dev/null; then
   scontrol requeue "$SLURM_JOB_ID"
+elif [ "$code" = 75 ] && [ -z "${SLURM_ARRAY_TASK_ID:-}" ]; then
+  printf 'to resume: the same command with OUT=%q\n' "$out"
 fi
 exit "$code"

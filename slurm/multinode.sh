@@ -14,8 +14,9 @@
 #   sbatch --nodes=4 slurm/multinode.sh [more flags of fastlm.train, such as --parallel fsdp]
 # Environment variables: DATA, OUT (folder of the run, which all nodes can read), RECIPE,
 # TIME_BUDGET, PYTHON, PROCESSES (number on each node).
-# A job that is stopped early saves, and resumes when it is submitted again. At its time limit it
-# requeues itself. After scancel it does not, nor after preemption, where Slurm may requeue it.
+# A job that is stopped early saves. At its time limit it requeues itself and resumes. After scancel
+# it does not, nor after preemption, where Slurm may requeue it: the end of its output then names the
+# OUT with which the same command resumes, as the folder is named after the job otherwise.
 set -euo pipefail
 
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}"
@@ -35,7 +36,9 @@ if [ -z "${SLURM_JOB_END_TIME:-}" ]; then
 fi
 
 echo "$(date -u +%FT%TZ) start: job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, data $data, run $out"
-rm -f "$out/summary.json" # an earlier job of this run wrote it
+summary=$out/summary.json
+identity() { stat -c '%i %y %s' "$summary" 2>/dev/null || true; }
+earlier=$(identity) # an earlier job of this run wrote that one
 srun --wait=180 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" "$python" -m torch.distributed.run \
   --nnodes="$SLURM_NNODES" --nproc-per-node="$processes" --rdzv-id="$SLURM_JOB_ID" \
   --rdzv-backend=c10d --rdzv-endpoint="$first_node:$((20000 + SLURM_JOB_ID % 10000))" \
@@ -57,13 +60,15 @@ done
 
 echo "$(date -u +%FT%TZ) end: exit code $code after $SECONDS s of wall-clock"
 # torchrun exits with 1 for every exit code but 0: the summary says whether the run can resume.
-summary=$out/summary.json
-if [ -e "$summary" ]; then
+written=$(identity)
+if [ -n "$written" ] && [ "$written" != "$earlier" ]; then
   grep -q '"finished": false' "$summary" && grep -q '"saved": true' "$summary" && code=75
 elif [ "$code" != 0 ] && [ -n "$signalled" ]; then
   code=75 # the signal came before training began
 fi
 if [ "$code" = 75 ] && [ "$signalled" != TERM ]; then
   scontrol requeue "$SLURM_JOB_ID"
+elif [ "$code" = 75 ]; then
+  printf 'to resume: the same command with OUT=%q\n' "$out"
 fi
 exit "$code"

@@ -19,7 +19,9 @@ data=${DATA:-data/$corpus-v$vocab_size}
 python=${PYTHON:-.venv/bin/python}
 
 echo "$(date -u +%FT%TZ) prepare: $corpus, vocab_size $vocab_size, into $data"
-if [ ! -e "$data/meta.json" ]; then
+# A text that is there is compared with the one that the data were made of; a download is not made
+# again for that.
+if [ ! -e "$data/meta.json" ] || [ -e "${TEXT:-}" ]; then
   text=${TEXT:-data/$corpus}
   if [ -z "${TEXT:-}" ]; then
     "$python" -m fastlm.corpus "$corpus" --out "$text"

@@ -13,7 +13,8 @@
 # Train one run for each line of a file of flags of fastlm.train, as an array job:
 #   sbatch --array=1-$(grep -c '' rates.txt) slurm/sweep.sh rates.txt [flags for all of them]
 # Environment variables: DATA, RECIPE, TIME_BUDGET, PYTHON as in slurm/leaderboard.sh, and OUT, the
-# folder that gets a run for each line: 1, 2, ...
+# folder that gets a run for each line: 1, 2, ... An array that was cancelled resumes with the OUT
+# that its output names.
 set -euo pipefail
 
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}"
@@ -27,5 +28,5 @@ if [ -z "${line// /}" ]; then
 fi
 read -ra flags <<<"$line"
 export OUT=${OUT:-out/sweep-${SLURM_ARRAY_JOB_ID:-local}}/$SLURM_ARRAY_TASK_ID
-echo "run $SLURM_ARRAY_TASK_ID of $file: $line"
+echo "run $SLURM_ARRAY_TASK_ID of $file, OUT=${OUT%/*}: $line"
 exec bash slurm/leaderboard.sh "${flags[@]}" "$@"

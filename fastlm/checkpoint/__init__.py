@@ -21,7 +21,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fastlm.checkpoint.tree import host_copy, pack, unpack
+from fastlm.checkpoint.tree import are_finite, host_copy, pack, unpack
 from fastlm.config import TrainConfig
 from fastlm.config.continued import check_continues
 from fastlm.config.dicts import from_dict
@@ -242,15 +242,23 @@ def _verified(folder: Path, name: str, manifest: dict[str, Any]) -> bytes:
     return raw
 
 
+def _tensors(folder: Path, name: str, manifest: dict[str, Any]) -> dict[str, Tensor]:
+    """Read the tensors of a file of a checkpoint, and check the file and its values."""
+    tensors = load_tensors(_verified(folder, name, manifest))
+    if not are_finite(tensors.values()):  # earlier versions saved such states
+        raise Damaged(f"{folder / name} is damaged: it has values that are not finite")
+    return tensors
+
+
 def read_model_tensors(folder: Path) -> dict[str, Tensor]:
     """Read the model's state dict from a checkpoint, to the CPU.
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        Damaged: if a file is missing or changed.
+        Damaged: if a file is missing or changed, or a value is NaN or infinite.
         ValueError: if the checkpoint has another format.
     """
-    return load_tensors(_verified(folder, "model.safetensors", read_manifest(folder)))
+    return _tensors(folder, "model.safetensors", read_manifest(folder))
 
 
 def set_aside(folder: Path, step: int) -> list[Path]:
@@ -282,16 +290,16 @@ def read_run_checkpoint(folder: Path) -> SavedRun:
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        Damaged: if a file is missing or changed.
+        Damaged: if a file is missing or changed, or a value is NaN or infinite.
         ValueError: if the checkpoint has another format.
     """
     manifest = read_manifest(folder)
     packed = json.loads(_verified(folder, "state.json", manifest))
-    tensors = load_tensors(_verified(folder, "optim.safetensors", manifest))
+    tensors = _tensors(folder, "optim.safetensors", manifest)
     return SavedRun(
         step=int(manifest["step"]),
         state=unpack(packed["state"], tensors),
-        model=load_tensors(_verified(folder, "model.safetensors", manifest)),
+        model=_tensors(folder, "model.safetensors", manifest),
         optimizers=unpack(packed["optimizers"], tensors),
         manifest=manifest,
     )

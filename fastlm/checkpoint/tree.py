@@ -1,7 +1,10 @@
 """Nested dicts, lists, numbers and tensors as JSON plus a dict of tensors, without pickle."""
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fastlm.devices.fsdp import whole
@@ -13,6 +16,20 @@ def host_copy(tensor: Tensor) -> Tensor:
     Under FSDP it is the whole tensor, so every process has to call this.
     """
     return whole(tensor.detach()).to("cpu", copy=True).contiguous()
+
+
+def are_finite(tensors: Iterable[Tensor]) -> bool:
+    """Return whether no value of the floating-point tensors is NaN or infinite.
+
+    Waits for their device once.
+    """
+    # A norm needs no copy of a tensor, unlike isfinite, and is not finite if any value is not.
+    norms = [
+        torch.linalg.vector_norm(t, math.inf).float()
+        for t in tensors
+        if t.is_floating_point() and t.numel()
+    ]
+    return not norms or bool(torch.stack(norms).isfinite().all())
 
 
 def pack(tree: Any, tensors: dict[str, Tensor], path: str = "") -> Any:

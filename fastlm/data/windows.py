@@ -54,7 +54,9 @@ def window_starts(
 
 
 def _epoch_starts(epoch: int, n_tokens: int, context_length: int, seed: int) -> NDArray[np.int64]:
-    rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    # As uint64: NumPy makes floats of a list with a number above 2^63, and so one of many seeds.
+    key = np.array([seed % 2**64, epoch], np.uint64)
+    rng = np.random.Generator(np.random.Philox(key=key))
     per_epoch = max(1, (n_tokens - 1) // context_length - 1)
     offset = int(rng.integers(0, n_tokens - per_epoch * context_length))
     return offset + context_length * rng.permutation(per_epoch)

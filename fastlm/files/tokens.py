@@ -113,6 +113,23 @@ class TokenFile(NamedTuple):
     vocab_size: int
     facts_file: str = "meta.json"
     remedy: str = "prepare the data again"
+    seen: tuple[int, ...] = ()
+    """identify() of the file when it was mapped; nothing for a file without tokens."""
+
+    def change(self) -> str:
+        """Say what has become of the file since it was mapped; empty if nothing has.
+
+        A file that was replaced or removed is still mapped as it was.
+        """
+        if not self.seen:
+            return ""
+        try:
+            now = identify(self.path)
+        except OSError:
+            return f"{self.path} was removed: it is read as it was"
+        if now[-1] != self.seen[-1]:
+            return f"{self.path} was replaced: it is read as it was"
+        return "" if now == list(self.seen) else f"{self.path} was written to while it is read"
 
     def verify(self) -> None:
         """Read the whole file once and check its ids and its hash; other threads can run meanwhile.
@@ -167,8 +184,9 @@ def open_token_file(
     if n_bytes == 0:
         return TokenFile(np.empty(0, kind), path, sha256, vocab_size, facts_file, remedy)
     try:
+        seen = tuple(identify(path))
         tokens = np.memmap(path, kind, mode="r")
-        return TokenFile(tokens, path, sha256, vocab_size, facts_file, remedy)
+        return TokenFile(tokens, path, sha256, vocab_size, facts_file, remedy, seen)
     except OSError as error:
         if error.errno != errno.EMFILE:
             raise

@@ -46,6 +46,7 @@ class RunRecord:
         """Make the folder and write the configuration and the environment."""
         if not self.is_written:
             return
+        self._check_files()
         folders.make_folder(self.folder)
         disk.sweep(self.folder)
         self._forget_end()
@@ -68,9 +69,12 @@ class RunRecord:
 
         Returns:
             The former summary; empty if there was none.
+        Raises:
+            OSError: if something else has the name of a file of the record; nothing is changed.
         """
         if not self.is_written:
             return {}
+        self._check_files()
         disk.sweep(self.folder)
         files = self.files
         folders.remove(files.failed)
@@ -104,6 +108,14 @@ class RunRecord:
         if self.is_written and self.files.former_summary.is_file():
             self.flush()
             folders.remove(self.files.former_summary)
+
+    def _check_files(self) -> None:
+        """Refuse a folder in which a file of the record cannot be written, removed or renamed."""
+        files = self.files
+        written = (files.config, files.environment, files.log, files.unreadable_log)
+        for path in (*written, files.summary, files.former_summary, files.failed):
+            disk.check_new_file(path, replace=True)
+        disk.check_folder(self.tokenizer)
 
     def _forget_end(self) -> None:
         for path in (self.files.summary, self.files.former_summary, self.files.failed):

@@ -98,6 +98,7 @@ class Training:
     def save(self) -> float:
         """Write a checkpoint, after reading all steps; returns seconds that training waited."""
         self.read_steps()
+        self.telling.data(self.trainer)
         return self.saving.save()
 
     def evaluate(self, max_tokens: int | None) -> Evaluation:

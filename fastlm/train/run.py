@@ -375,6 +375,7 @@ def _finish(
             run.saving.save_last(renew=n_averaged > 0)
     except SaveFailed as error:  # raised at the end: first report what is known
         failure = error
+    run.telling.data(trainer)
     for line in run.news():
         status.say(line)
     speed = run.config.model.context_length / statistics.median(run.budget.window_seconds.all)

@@ -53,12 +53,13 @@ class Saving:
         Returns:
             Seconds that training waited.
         Raises:
-            Diverged: if the weights are not finite, as the last update left them; nothing is saved.
+            Diverged: if the weights, the optimizers' state or the average is not finite, as the
+                last update left them; nothing is saved.
         """
         trainer, began = self.trainer, time.perf_counter()
         assert not trainer.guard.unread, "an unread step may not be finite"
-        if not trainer.weights_are_finite():
-            raise Diverged(last_step(trainer), "the weights are")
+        if (what := trainer.what_is_not_finite()) is not None:
+            raise Diverged(last_step(trainer), what)
         about = {"config": dataclasses.asdict(trainer.config), **self._hashes}
         if trainer.ranks.is_first or trainer.ranks.is_fsdp:
             snapshot = take_snapshot(

@@ -40,6 +40,7 @@ class Telling:
         self._flops_per_token = training_flops_per_token(model, model.context_length)
         self._n_devices = n_devices
         self._untold: list[str] = []
+        self._changes: set[str] = set()
 
     def mfu(self, tokens_per_second: float) -> float | None:
         """Model FLOPs utilization: share of the devices' bf16 peak; None if the peak is unknown."""
@@ -98,8 +99,22 @@ class Telling:
             told = f"spike of {step.sigmas:.1f} sigma" if step.sigmas else "skipped: not finite"
             self._untold.append(f"step {step.number:,}: {told}")
 
+    def data(self, trainer: Trainer) -> None:
+        """Log token files that were changed since the run began; each change is told once."""
+        if not self.record.is_written:
+            return
+        for file in (*trainer.data.train.files, *trainer.data.val.files):
+            told = file.change()
+            if told and told not in self._changes:
+                self._changes.add(told)
+                self.log(trainer, "data changed", change=told)
+                self._untold.append(
+                    f"warning: {told}; the run can be resumed, evaluated and repeated only with "
+                    "the data that it began with"
+                )
+
     def news(self) -> list[str]:
-        """Status lines about spikes and skipped steps since the last call."""
+        """Status lines about spikes, skipped steps and changed data since the last call."""
         told, self._untold = self._untold, []
         return told
 

@@ -1,6 +1,5 @@
 """The training state of a run, and the optimizer step that changes it."""
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from fastlm.checkpoint.tree import are_finite
 from fastlm.config import TrainConfig
 from fastlm.data.prepared import PreparedData
 from fastlm.data.windows import Batch, batches
@@ -238,13 +238,22 @@ class Trainer:
         """Continue with other budgets."""
         self.config = config
 
-    def weights_are_finite(self) -> bool:
-        """Whether no weight is NaN or infinite on any process; waits for the device."""
-        weights = [local(t.detach()) for t in self.model.state_dict().values()]
-        # A norm needs no copy of the weights, unlike isfinite, and is not finite if any of them is.
-        norms = [torch.linalg.vector_norm(t, math.inf) for t in weights if t.numel()]
-        is_finite = bool(torch.stack(norms).isfinite().all())
-        return not any(self.ranks.largest(not is_finite))
+    def what_is_not_finite(self) -> str | None:
+        """Name what is NaN or infinite on any process, with a verb; None if nothing is.
+
+        Waits for the device.
+        """
+        states = [value for o in self.optimizers for s in o.state.values() for value in s.values()]
+        means = self.average.means if self.average is not None and self.average.n_averaged else []
+        named = {
+            "the weights are": self.model.state_dict().values(),
+            "the optimizer's state is": [value for value in states if isinstance(value, Tensor)],
+            "the average of the weights is": means,
+        }
+        broken = self.ranks.largest(
+            *(not are_finite(local(t.detach()) for t in tensors) for tensors in named.values())
+        )
+        return next((what for what, is_one in zip(named, broken, strict=True) if is_one), None)
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Replace the model's weights; every process must call this."""

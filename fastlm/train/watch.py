@@ -53,13 +53,14 @@ class Diverged(RuntimeError):
 
     def __init__(self, step: Step, what: str | None = None) -> None:
         self.step, self.is_logged = step, what is None
-        remedy = "try a smaller --optim.lr (and --optim.muon-lr) or a longer warm-up"
+        anew = "a new run with a smaller --optim.lr (and --optim.muon-lr) or a longer warm-up"
         super().__init__(
             f"loss or gradients are not finite at step {step.number}: that step was not applied, "
-            f"the last checkpoint is kept; {remedy}, or skip such steps with --max-skipped-steps"
+            f"the last checkpoint is kept; resume with --max-skipped-steps N to skip such steps, "
+            f"or begin {anew}"
             if what is None
             else f"{what} not finite after step {step.number}: the last checkpoint before is kept; "
-            f"{remedy}"
+            f"begin {anew}"
         )
 
 

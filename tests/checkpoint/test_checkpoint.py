@@ -190,6 +190,26 @@ def test_every_damage_is_found_and_the_checkpoint_before_is_taken(tmp_path):
         read_newest(tmp_path, told.append)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "optim.safetensors"])
+def test_values_that_are_not_finite_are_damage(name, tmp_path):
+    """Earlier versions saved them: their hashes are right."""
+    model, optimizer = trained()
+    write_checkpoint(tmp_path, 1, model, [optimizer])
+    with torch.no_grad():
+        moment = optimizer.state[model[0].weight]["exp_avg"]
+        (model[0].weight if name.startswith("model") else moment)[0, 0] = float("inf")
+    bad = write_checkpoint(tmp_path, 2, model, [optimizer])
+    told = f"{bad / name} is damaged: it has values that are not finite"
+    with pytest.raises(Damaged, match=told):
+        read_run_checkpoint(bad)
+    if name.startswith("model"):
+        with pytest.raises(Damaged, match=told):
+            read_model_tensors(bad)
+    warnings: list[str] = []
+    assert read_newest(tmp_path, warnings.append).step == 1
+    assert warnings == [f"{told}; taking the checkpoint before it"]
+
+
 def test_a_checkpoint_that_reads_back_wrong_is_no_checkpoint(tmp_path, monkeypatch):
     """A disk that returns other bytes than it was given: the older ones stay."""
     model, optimizer = trained()

@@ -92,3 +92,74 @@ def test_prepare_then_leaderboard_at_toy_size_interrupted_and_resumed(tmp_path):
 def _has_steps(run: Path) -> bool:
     log = run / "log.jsonl"
     return log.exists() and '"kind": "train"' in log.read_text()
+
+
+def program(path: Path, *lines: str) -> Path:
+    """A shell script to stand in for a program."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    path.chmod(0o755)
+    return path
+
+
+def done_by(script: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    with_slurm = {name for name in os.environ if name.startswith("SLURM_")}
+    kept = {name: value for name, value in os.environ.items() if name not in with_slurm}
+    command = [str(ROOT / "slurm" / script)]
+    return subprocess.run(command, env=kept | changes, capture_output=True, text=True)
+
+
+def test_a_job_that_saved_and_is_not_requeued_names_the_folder_to_resume(tmp_path):
+    python = str(program(tmp_path / "python", "exit 75"))
+    done = done_by("leaderboard.sh", PYTHON=python)
+    assert done.returncode == 75
+    assert done.stdout.splitlines()[-1] == (
+        "to resume: the same command with OUT=out/leaderboard-local"
+    )
+    done = done_by("leaderboard.sh", PYTHON=python, OUT=str(tmp_path / "my run"))
+    assert f"OUT={tmp_path}/my\\ run" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "written", "code", "is_requeued"),
+    [
+        ('{"finished": true}', None, 1, False),
+        ('{"finished": false, "saved": true}', None, 1, False),
+        ('{"finished": true}', '{"finished": false, "saved": true}', 75, True),
+        ('{"finished": false, "saved": true}', '{"finished": false, "saved": true}', 75, True),
+        (None, '{"finished": false, "saved": true}', 75, True),
+    ],
+)
+def test_a_job_of_several_nodes_keeps_and_never_reads_the_summary_of_an_earlier_one(
+    earlier, written, code, is_requeued, tmp_path
+):
+    run = tmp_path / "run"
+    run.mkdir()
+    summary = run / "summary.json"
+    if earlier is not None:
+        summary.write_text(earlier)
+    programs = tmp_path / "bin"
+    program(programs / "scontrol", f'echo "$1" >>{tmp_path}/calls', "echo node")
+    program(programs / "squeue")
+    write = f"echo '{written}' >{run}/.new && mv {run}/.new {summary}" if written else ":"
+    program(programs / "srun", write, "exit 1")
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node", "SLURM_NNODES": "1"}
+    path = f"{programs}:{os.environ['PATH']}"
+    done = done_by("multinode.sh", **job, PATH=path, PYTHON="python", OUT=str(run))
+    assert done.returncode == code, done.stderr
+    assert ("requeue" in (tmp_path / "calls").read_text().split()) == is_requeued
+    assert summary.read_text().strip() == (written or earlier)
+
+
+def test_a_text_that_is_there_is_compared_with_the_data_that_are_there(tmp_path):
+    python = program(tmp_path / "python", f'echo "$@" >>{tmp_path}/calls')
+    data, text = tmp_path / "data", tmp_path / "my.txt"
+    data.mkdir()
+    (data / "meta.json").touch()
+    environment = {"PYTHON": str(python), "DATA": str(data)}
+    for changes in ({}, {"TEXT": str(text)}):
+        assert done_by("prepare.sh", **environment, **changes).returncode == 0
+    assert not (tmp_path / "calls").exists()  # a download, or a text that is gone
+    text.touch()
+    assert done_by("prepare.sh", **environment, TEXT=str(text)).returncode == 0
+    assert (tmp_path / "calls").read_text().startswith(f"-m fastlm.data prepare {text} ")

@@ -79,7 +79,7 @@ RUN_BUGS = {
     ),
     "weights that are not finite saved": Bug(
         "fastlm/train/saving.py",
-        "if not trainer.weights_are_finite():",
+        "if (what := trainer.what_is_not_finite()) is not None:",
         "if False:",
         "tests/train/test_watch.py -k update_breaks",
     ),

@@ -1,19 +1,23 @@
 """Every run says how it ended, and one that trained nothing is not finished."""
 
+import os
 import re
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 from short_runs import config, simulate_clock
 
 from fastlm.data import open_prepared
 from fastlm.devices.ranks import Ranks
+from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles
 from fastlm.runs.state import state_of
 from fastlm.train import command, train
 from fastlm.train.assemble import set_up
 from fastlm.train.signals import StopRequest
+from fastlm.train.trainer import Trainer
 
 
 def end_lines(told: str) -> list[str]:
@@ -171,3 +175,44 @@ def test_a_picture_or_a_sample_that_fails_is_a_warning(data, tmp_path, monkeypat
     assert warned[0] == f"warning: {files.curve} is not written (RuntimeError: no such backend)"
     assert warned[1].startswith(f"warning: {files.sample} is not written (IsADirectoryError: ")
     assert told[-1].endswith("; stopped by the step budget")
+
+
+def rewrite(path: Path) -> None:
+    with open(path, "r+b") as file:
+        first = file.read(2)
+        file.seek(0)
+        file.write(first)
+    os.utime(path, ns=(1, 1))  # also on a file system whose clock is slow
+
+
+def replace(path: Path) -> None:
+    copy = shutil.copy(path, path.with_name("copy"))
+    os.replace(copy, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (rewrite, "was written to while it is read"),
+        (replace, "was replaced: it is read as it was"),
+        (Path.unlink, "was removed: it is read as it was"),
+    ],
+)
+def test_data_that_are_changed_during_a_run_are_told_once(
+    change, told, data, tmp_path, monkeypatch, capsys
+):
+    mine = Path(shutil.copytree(data, tmp_path / "d"))
+    original = Trainer.train_step
+
+    def step(self, stream, **place):
+        if self.step == 3:
+            change(mine / "val.bin")
+        return original(self, stream, **place)
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    assert train(config(mine, max_steps=10), tmp_path / "run").finished
+    lines = [line for line in capsys.readouterr().err.splitlines() if told in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"warning: {mine / 'val.bin'} {told}; the run can be resumed,")
+    rows = [row for row in RunRecord(tmp_path / "run").rows() if row["kind"] == "data changed"]
+    assert [row["step"] for row in rows] == [5]  # at the next checkpoint

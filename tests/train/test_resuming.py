@@ -165,3 +165,20 @@ def test_an_empty_line_is_left_out_without_a_word(run):
     assert RunRecord(run).cut(20) == 0
     assert [json.loads(line) for line in whole.splitlines()] == RunRecord(run).rows()
     assert not RunFiles(run).unreadable_log.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["log.jsonl", "log-unreadable.jsonl", "former-summary.json", "failed.json", "tokenizer"],
+)
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_changes(name, run, data):
+    """A folder has the name of a file, or a file that of a folder."""
+    path = run / name
+    if path.exists():
+        path.rename(run / "moved")
+    path.touch() if name == "tokenizer" else path.mkdir()
+    before = content(run)
+    with pytest.raises(OSError, match=str(path)):
+        train(config(data, max_steps=30), run, resume=True)
+    assert content(run) == before
+    assert state_of(run).name == "finished"

@@ -322,6 +322,31 @@ def test_weights_that_an_update_breaks_are_not_saved(bad, data, tmp_path, monkey
     check_diverged(tmp_path / "run", bad, capsys)
 
 
+@pytest.mark.parametrize(
+    ("broken", "what"),
+    [("state", "the optimizer's state is"), ("average", "the average of the weights is")],
+)
+def test_a_state_that_an_update_breaks_is_not_saved(
+    broken, what, data, tmp_path, monkeypatch, capsys
+):
+    """The weights are finite: those of a later step would not be, or would stay as they are."""
+    original = Trainer.train_step
+
+    def step(self, stream, **place):
+        result = original(self, stream, **place)
+        if self.step == 20:
+            state = self.optimizers[-1].state[self.optimizers[-1].param_groups[0]["params"][0]]
+            moment = next(value for value in state.values() if isinstance(value, torch.Tensor))
+            (self.average.means[0] if broken == "average" else moment).view(-1)[0] = math.inf
+        return result
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    optim = dataclasses.replace(config(data).optim, average_tail=0.2)
+    with pytest.raises(Diverged, match=f"{what} not finite after step 20"):
+        train(config(data, optim=optim, eval_every=50), tmp_path / "run")
+    check_diverged(tmp_path / "run", 20, capsys)
+
+
 def test_weights_that_are_broken_when_a_signal_comes_are_not_saved(
     data, tmp_path, monkeypatch, capsys
 ):
