@@ -55,7 +55,7 @@ def read_tokenizer(path: StrPath) -> tuple[Tables, str | None]:
     if path.is_file():
         return _read_tokenizer_json(path), None
     tables, tokenizer_hash = _read_folder(path)
-    _check_added(path / ADDED_FILE, tables)
+    _check_are_special(path / ADDED_FILE, _read_added(path / ADDED_FILE), tables)
     return tables, tokenizer_hash
 
 
@@ -63,12 +63,19 @@ def _read_folder(path: Path) -> tuple[Tables, str | None]:
     pair = next((pair for pair in _PAIRS if all((path / name).is_file() for name in pair)), None)
     if (path / SPECIAL_FILE).is_file() and pair is not None:
         return _read_own(path, *pair)
-    _check_config(path / CONFIG_FILE)
     # It says more than the pair of files beside it, such as another pattern than GPT-2's.
-    if (path / HUGGING_FACE_FILE).is_file():
-        return _read_tokenizer_json(path / HUGGING_FACE_FILE), None
-    if pair is not None:
-        return _read_pair(path / pair[0], path / pair[1]), None
+    has_json = (path / HUGGING_FACE_FILE).is_file()
+    config_path = path / CONFIG_FILE
+    config = read_object_or_empty(config_path) if config_path.is_file() else {}
+    _check_config(config_path, config, has_json=has_json)
+    tables = None
+    if has_json:
+        tables = _read_tokenizer_json(path / HUGGING_FACE_FILE)
+    elif pair is not None:
+        tables = _read_pair(path / pair[0], path / pair[1])
+    if tables is not None:
+        _check_are_special(config_path, _added_by_config(config_path, config), tables)
+        return tables, None
     if (path / RANKS_FILE).is_file():
         return _read_ranks(path / RANKS_FILE), None
     raise _is_missing(path)
@@ -184,15 +191,34 @@ def _read_pair(vocab_path: Path, merges_path: Path) -> Tables:
     return tables
 
 
-def _check_config(path: Path) -> None:
-    """Raise a ValueError if transformers would begin each text with a space, by its settings."""
-    config = read_object_or_empty(path) if path.is_file() else {}
-    is_gpt2 = config.get("tokenizer_class") in ("GPT2Tokenizer", "GPT2TokenizerFast")
-    if is_gpt2 and config.get("add_prefix_space"):
+def _check_config(path: Path, config: Mapping[str, Any], *, has_json: bool) -> None:
+    """Raise a ValueError if transformers would put something before or after each text."""
+    if config.get("tokenizer_class") not in ("GPT2Tokenizer", "GPT2TokenizerFast"):
+        return
+    # Where there is a tokenizer.json, its post_processor says whether tokens are added.
+    names = ("add_prefix_space", *(() if has_json else ("add_bos_token", "add_eos_token")))
+    for name in names:
+        if config.get(name):
+            raise ValueError(
+                f"{path}: {name} must be false for this tokenizer to give the ids of "
+                "transformers: got true; use the files with transformers, or write it in the texts"
+            )
+
+
+def _added_by_config(path: Path, config: Mapping[str, Any]) -> dict[str, int]:
+    """Return the tokens that transformers adds by its settings, and their ids."""
+    added = config.get("added_tokens_decoder") or {}
+    try:
+        for token in added.values():
+            for name in ("lstrip", "rstrip", "single_word"):
+                if token.get(name):
+                    raise ValueError(f"{token['content']!r} has {name} true, which changes ids")
+        return {str(token["content"]): int(token_id) for token_id, token in added.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path}: add_prefix_space must be false for this tokenizer to give the ids of "
-            "transformers: got true; use the files with transformers, or write it in the texts"
-        )
+            f"{path}: added_tokens_decoder must be a JSON object of ids and plain tokens: {error}; "
+            "use the files with transformers"
+        ) from None
 
 
 def _read_added(path: Path) -> dict[str, int]:
@@ -202,17 +228,14 @@ def _read_added(path: Path) -> dict[str, int]:
     return gpt2.parse_entries(read_text(path), str(path))
 
 
-def _check_added(path: Path, tables: Tables) -> None:
+def _check_are_special(path: Path, added: Mapping[str, int], tables: Tables) -> None:
     """Raise a ValueError if a file of added tokens has one that the tokenizer does not have."""
-    added = _read_added(path)
-    if not added:
-        return
-    tokens = tables.tokens()
+    tokens = tables.tokens() if added else []
     for token, token_id in added.items():
         if token_id not in tables.special_ids or tokens[token_id] != token.encode():
             raise ValueError(
                 f"{path} has the token {token!r} with the id {token_id}, which is no special token "
-                "by the other files in the folder; remove the file if they are right"
+                "by the other files in the folder; remove it there if they are right"
             )
 
 
