@@ -34,6 +34,7 @@ from fastlm.files.tokens import (
 )
 from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import Loadable, resolve_threads
+from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
 
 _NOTED = ("tokenizer_hash", "text", "errors")
@@ -93,8 +94,13 @@ def encode_text_file(
             blocks = file_blocks(
                 path, list(tokenizer.special_tokens), errors, begin=begin, json=json
             )
-            _encode(blocks, begin, writer, part, made_of, tokenizer, n_threads, on_progress)
-            check_unchanged(path, text)
+            try:
+                _encode(blocks, begin, writer, part, made_of, tokenizer, n_threads, on_progress)
+                check_unchanged(path, text)
+            except ValueError as error:
+                if not _may_be_replaced(error):
+                    part.clear()  # only another text can be encoded: nothing is to be gone on with
+                raise
             facts = writer.finish()
         del facts["file"]  # the file may be renamed later, together with its facts
         facts |= {"vocab_size": tokenizer.vocab_size, "tokenizer_hash": tokenizer.hash}
@@ -105,6 +111,11 @@ def encode_text_file(
         part.give_name()
         disk.write_file(facts_path_of(out), to_json(facts, indent=0), replace=replace)
     return int(facts["count"])
+
+
+def _may_be_replaced(error: ValueError) -> bool:
+    """Return whether errors="replace" goes on where an error ended the encoding of a text."""
+    return isinstance(error, InvalidUtf8) or isinstance(error.__cause__, UnicodeDecodeError)
 
 
 def is_named(out: Path) -> bool:

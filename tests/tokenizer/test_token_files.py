@@ -303,6 +303,26 @@ class TestEncodeFile:
         expected = tokenizer.encode(BAD.decode("utf-8", "replace"))
         assert read_ids(out, tokenizer) == expected
 
+    def test_invalid_utf8_in_a_line_of_json_is_replaced_from_there(self, tokenizer, tmp_path):
+        lines, out = tmp_path / "a.jsonl", tmp_path / "ids.bin"
+        lines.write_bytes(b'{"text": "the cat sat"}\n' * 99 + b'{"text": "a \xff cat"}\n')
+        with pytest.raises(ValueError, match=r"a\.jsonl: expected UTF-8, got an invalid byte"):
+            tokenizer.encode_file(lines, out)
+        told = []
+        tokenizer.encode_file(lines, out, errors="replace", on_progress=lambda _, n: told.append(n))
+        assert told[0] > 0
+        assert read_ids(out, tokenizer) == tokenizer.encode(
+            f"the cat sat{END}" * 99 + f"a \ufffd cat{END}"
+        )
+
+    @pytest.mark.parametrize("rest", ['{"text": 5}', "{", f'{{"text": "{END}"}}'])
+    def test_a_text_that_cannot_be_used_leaves_nothing(self, tokenizer, tmp_path, rest):
+        lines = tmp_path / "a.jsonl"
+        lines.write_text('{"text": "the cat sat"}\n' * 99 + rest)
+        with pytest.raises(ValueError, match=r"a\.jsonl, line 100: "):
+            tokenizer.encode_file(lines, tmp_path / "ids.bin")
+        assert files_beside(lines) == {"a.jsonl"}
+
     def test_replaced_text_is_not_gone_on_with_strictly(self, tokenizer, text):
         out = text.with_name("ids.bin")
         with pytest.raises(Stop):
@@ -326,9 +346,8 @@ class TestEncodeFile:
 
         with pytest.raises(ValueError, match=r"text\.txt must stay as it is .* has changed"):
             tokenizer.encode_file(text, out, on_progress=append)
-        assert not out.exists()
-        with pytest.warns(UserWarning, match=r"the text has changed: encoding starts afresh"):
-            tokenizer.encode_file(text, out)
+        assert files_beside(text) == set()
+        tokenizer.encode_file(text, out)
         assert read_ids(out, tokenizer) == tokenizer.encode(TEXT + " more")
 
     def test_second_writer_is_refused_and_harms_nothing(self, tokenizer, text):
