@@ -15,10 +15,11 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 from fastlm.cli import streams
 from fastlm.cli.hints import hint
+from fastlm.files.paths import spell
 
 T = TypeVar("T")
 
@@ -188,8 +189,36 @@ def command_line(module: str, *words: object) -> str:
 
 
 def pasted(*words: object) -> str:
-    """Words as a user can paste them into a shell: ("--out", "my run") -> "--out 'my run'"."""
-    return shlex.join(_word(word) for word in words)
+    """Words as a user can paste them into a shell: ("--out", "my run") -> "--out 'my run'".
+
+    Characters that would break or colour the line are escaped, as bash and zsh read it: $'a\\n'.
+    """
+    return " ".join(_quoted(_word(word)) for word in words)
+
+
+def _quoted(word: str) -> str:
+    if all(_is_shown(character) for character in word):
+        return shlex.quote(word)
+    escaped = (
+        "\\" * (character in "\\'") + character
+        if _is_shown(character)
+        else "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
+        for character in word
+    )
+    return "$'" + "".join(escaped) + "'"
+
+
+def _is_shown(character: str) -> bool:
+    return spell(character) == character and not "\ud800" <= character <= "\udfff"
+
+
+def say(line: str, *, file: TextIO | None = None) -> None:
+    """Print a line for the user, with escapes for what would break or colour it: names of files.
+
+    Args:
+        file: standard output if not given.
+    """
+    print(spell(line), file=file)
 
 
 def _word(word: object) -> str:
@@ -304,5 +333,5 @@ def report_error(error: Exception) -> int:
         text = f"{error.strerror}{where}"
     else:
         text = str(error)
-    print("error: " + " ".join(text.split()), file=sys.stderr)
+    say("error: " + " ".join(text.split()), file=sys.stderr)
     return BAD_INPUT

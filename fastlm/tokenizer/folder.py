@@ -27,6 +27,8 @@ _SAVED = (VOCAB_FILE, MERGES_FILE, SPECIAL_FILE, HUGGING_FACE_FILE, TABLES_FILE)
 RANKS_FILE, ENCODING_FILE = "ranks.tiktoken", "encoding.json"
 ADDED_FILE, CONFIG_FILE = "added_tokens.json", "tokenizer_config.json"
 
+_ADDED_TO_TEXTS = ("add_prefix_space", "add_bos_token", "add_eos_token")
+
 # The rank files of tiktoken's encodings that use GPT-2's pattern.
 _KNOWN_RANKS = ("gpt2", "r50k_base", "p50k_base")
 _PAIRS = ((VOCAB_FILE, MERGES_FILE), ("encoder.json", "vocab.bpe"))
@@ -196,8 +198,7 @@ def _check_config(path: Path, config: Mapping[str, Any], *, has_json: bool) -> N
     if config.get("tokenizer_class") not in ("GPT2Tokenizer", "GPT2TokenizerFast"):
         return
     # Where there is a tokenizer.json, its post_processor says whether tokens are added.
-    names = ("add_prefix_space", *(() if has_json else ("add_bos_token", "add_eos_token")))
-    for name in names:
+    for name in ("add_prefix_space",) if has_json else _ADDED_TO_TEXTS:
         if config.get(name):
             raise ValueError(
                 f"{path}: {name} must be false for this tokenizer to give the ids of "
