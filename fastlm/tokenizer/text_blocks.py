@@ -101,13 +101,19 @@ def _json_blocks(path: Path, errors: str, begin: int, json: JsonTexts) -> Iterat
             n_lines=n_lines,
         )
         for text, end in texts:
-            held.append(f"{text}{END_OF_TEXT}".encode())
-            n_bytes += len(held[-1])
+            # The end is a piece of its own: no other special token takes a part of it.
+            held += (text.encode(), END_OF_TEXT.encode())
+            n_bytes += len(held[-2]) + len(held[-1])
             if n_bytes >= BLOCK_BYTES:
-                yield Block(b"".join(held), np.array([0, n_bytes], np.int64), str(path), begin)
+                yield _joined(held, path, begin)
                 held, n_bytes, begin = [], 0, end
     if held:
-        yield Block(b"".join(held), np.array([0, n_bytes], np.int64), str(path), begin)
+        yield _joined(held, path, begin)
+
+
+def _joined(pieces: Sequence[bytes], path: Path, begin: int) -> Block:
+    bounds = np.cumsum([0, *map(len, pieces)], dtype=np.int64)
+    return Block(b"".join(pieces), bounds, str(path), begin)
 
 
 def text_file_blocks(

@@ -305,14 +305,14 @@ class TestEncodeFile:
 
     def test_invalid_utf8_in_a_line_of_json_is_replaced_from_there(self, tokenizer, tmp_path):
         lines, out = tmp_path / "a.jsonl", tmp_path / "ids.bin"
-        lines.write_bytes(b'{"text": "the cat sat"}\n' * 99 + b'{"text": "a \xff cat"}\n')
+        lines.write_bytes(b'{"text": "the cat sat"}\n' * 999 + b'{"text": "a \xff cat"}\n')
         with pytest.raises(ValueError, match=r"a\.jsonl: expected UTF-8, got an invalid byte"):
             tokenizer.encode_file(lines, out)
         told = []
         tokenizer.encode_file(lines, out, errors="replace", on_progress=lambda _, n: told.append(n))
         assert told[0] > 0
         assert read_ids(out, tokenizer) == tokenizer.encode(
-            f"the cat sat{END}" * 99 + f"a \ufffd cat{END}"
+            f"the cat sat{END}" * 999 + f"a \ufffd cat{END}"
         )
 
     @pytest.mark.parametrize("rest", ['{"text": 5}', "{", f'{{"text": "{END}"}}'])
@@ -454,6 +454,14 @@ class TestJsonLines:
         for _ in range(2):  # the second time from the note
             with pytest.raises(ValueError, match=rf"a\.jsonl, line {n_lines}: expected a string"):
                 tokenizer.encode_file(lines, out, text_field="body")
+
+    def test_a_special_token_that_overlaps_the_end_takes_nothing_of_it(self, tokenizer, tmp_path):
+        other = Tokenizer(tokenizer.vocab, tokenizer.merges, [END, f"mat.{END}"])
+        (tmp_path / "a.jsonl").write_text('{"text": "on the mat."}\n{"text": ""}\n' * 30)
+        other.encode_file(tmp_path / "a.jsonl", tmp_path / "ids.bin")
+        ids = read_ids(tmp_path / "ids.bin", other)
+        end = other.encode(END)
+        assert ids == [*other.encode("on the mat."), *end, *end] * 30
 
     def test_an_end_of_text_in_a_text_is_refused_unless_allowed(self, tokenizer, tmp_path):
         (tmp_path / "a.jsonl").write_text(json.dumps({"text": f"one{END}two"}))
