@@ -197,19 +197,15 @@ def pasted(*words: object) -> str:
 
 
 def _quoted(word: str) -> str:
-    if all(_is_shown(character) for character in word):
+    if spell(word) == word:
         return shlex.quote(word)
     escaped = (
         "\\" * (character in "\\'") + character
-        if _is_shown(character)
+        if spell(character) == character
         else "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
         for character in word
     )
     return "$'" + "".join(escaped) + "'"
-
-
-def _is_shown(character: str) -> bool:
-    return spell(character) == character and not "\ud800" <= character <= "\udfff"
 
 
 def say(line: str, *, file: TextIO | None = None) -> None:

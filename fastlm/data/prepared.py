@@ -30,6 +30,7 @@ from fastlm.files.tokens import Facts, ShardedTokens, TokenFile, Tokens, open_to
 from fastlm.files.utf8 import check_errors
 from fastlm.runs.given import check_prepared
 from fastlm.tokenizer.bpe.blocks import resolve_threads
+from fastlm.tokenizer.bpe.errors import UnknownByte
 from fastlm.tokenizer.folder import copy_tokenizer, saved_files
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
@@ -146,7 +147,7 @@ def check_tokenizer(data: PreparedData) -> None:
 
 def prepare(
     corpus: StrPath | Sequence[StrPath],
-    out: Path,
+    out: StrPath,
     *,
     vocab_size: int | None = None,
     tokenizer: Path | None = None,
@@ -194,6 +195,7 @@ def prepare(
     """
     given = [corpus] if isinstance(corpus, (str, os.PathLike)) else corpus
     paths = [Path(path) for path in given]
+    out = Path(out)
     say = _spelled(say)
     if not 0 < val_fraction <= 0.5:
         raise ValueError(f"val_fraction must lie in (0, 0.5]: got {val_fraction}")
@@ -258,7 +260,7 @@ def prepare(
         )
         try:
             _fill(part, texts, source, spool, loaded, n_threads, say)
-        except UnusableTextError:
+        except (UnusableTextError, UnknownByte):
             part.clear()
             raise
         except BaseException:

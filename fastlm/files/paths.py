@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).resolve().parent.parent
 """Folder of the package fastlm; its parent is the checkout, if there is one."""
 
 StrPath = str | os.PathLike[str]
-# They end a line, steer a terminal or turn the direction of writing.
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+# They end a line, steer a terminal, turn the direction of writing, or stand for bytes of no UTF-8.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def check_file(path: StrPath) -> None:
@@ -24,6 +24,8 @@ def check_file(path: StrPath) -> None:
 
 def spell(text: StrPath) -> str:
     """Return a path, or a line with paths, with escapes for what would break or colour the line.
+
+    The result can be written as UTF-8.
 
     >>> spell("two\\nlines")
     'two\\\\nlines'

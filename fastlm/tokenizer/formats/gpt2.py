@@ -34,6 +34,11 @@ def to_printable(token: bytes) -> str:
     return "".join([_CHARACTER_OF_BYTE[byte] for byte in token])
 
 
+def is_printed_byte(character: str) -> bool:
+    """Return whether vocab.json writes a byte as this character."""
+    return character in _BYTE_OF_CHARACTER
+
+
 def from_printable(text: str) -> bytes:
     """Invert to_printable; raises a KeyError with the first character that spells no byte."""
     return bytes([_BYTE_OF_CHARACTER[character] for character in text])
