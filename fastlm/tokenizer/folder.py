@@ -16,7 +16,7 @@ from fastlm.files.destination import entries, find
 from fastlm.files.json_files import read_object_or_empty, to_json
 from fastlm.files.paths import StrPath
 from fastlm.tokenizer.formats import gpt2, hugging_face, tiktoken
-from fastlm.tokenizer.tables import Tables, make_tables, pack_tables, unpack_tables
+from fastlm.tokenizer.tables import Tables, hash_tables, make_tables, pack_tables, unpack_tables
 from fastlm.tokenizer.text_blocks import read_text
 
 VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
@@ -26,6 +26,7 @@ _SAVED = (VOCAB_FILE, MERGES_FILE, SPECIAL_FILE, HUGGING_FACE_FILE, TABLES_FILE)
 
 RANKS_FILE, ENCODING_FILE = "ranks.tiktoken", "encoding.json"
 ADDED_FILE, CONFIG_FILE = "added_tokens.json", "tokenizer_config.json"
+_OF_OTHERS = (CONFIG_FILE, "special_tokens_map.json")
 
 _ADDED_TO_TEXTS = ("add_prefix_space", "add_bos_token", "add_eos_token")
 
@@ -64,7 +65,9 @@ def read_tokenizer(path: StrPath) -> tuple[Tables, str | None]:
 def _read_folder(path: Path) -> tuple[Tables, str | None]:
     pair = next((pair for pair in _PAIRS if all((path / name).is_file() for name in pair)), None)
     if (path / SPECIAL_FILE).is_file() and pair is not None:
-        return _read_own(path, *pair)
+        own, tokenizer_hash = _read_own(path, *pair)
+        _check_saved_again(path, own)
+        return own, tokenizer_hash
     # It says more than the pair of files beside it, such as another pattern than GPT-2's.
     has_json = (path / HUGGING_FACE_FILE).is_file()
     config_path = path / CONFIG_FILE
@@ -90,9 +93,12 @@ def check_tokenizer(path: StrPath) -> None:
 
 
 def _is_missing(path: Path) -> FileNotFoundError:
+    found = "none" if path.is_dir() else "no such folder"
+    if own_files(path / "tokenizer"):
+        found = f"one in {path / 'tokenizer'}: give that"
     return FileNotFoundError(
         f"expected a tokenizer in {path}, {VOCAB_FILE} and {MERGES_FILE} or {HUGGING_FACE_FILE}: "
-        f"there is {'none' if path.is_dir() else 'no such folder'}"
+        f"there is {found}"
     )
 
 
@@ -144,6 +150,21 @@ def _read_own(folder: Path, vocab_name: str, merges_name: str) -> tuple[Tables, 
                 f"{token_id}; correct the wrong one"
             )
     return tables, None
+
+
+def _check_saved_again(folder: Path, tables: Tables) -> None:
+    """Raise a ValueError if another program has saved another tokenizer into our folder.
+
+    It leaves our files as they are, and tokenizer.json is the one that it changes.
+    """
+    if not any((folder / name).is_file() for name in _OF_OTHERS):
+        return
+    path = folder / HUGGING_FACE_FILE
+    if path.is_file() and hash_tables(_read_tokenizer_json(path)) != hash_tables(tables):
+        raise ValueError(
+            f"{path} and {SPECIAL_FILE} beside it are of two tokenizers: remove {SPECIAL_FILE} if "
+            f"{HUGGING_FACE_FILE} is right, or else {HUGGING_FACE_FILE}"
+        )
 
 
 def _warn_of_unlisted(

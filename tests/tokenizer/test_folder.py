@@ -172,6 +172,27 @@ class TestAddedTokens:
         with pytest.raises(ValueError, match=r"tokenizer_config\.json(:| has the token)"):
             Tokenizer.load(folder)
 
+    def test_what_transformers_saved_into_our_folder_is_not_passed_over(self, tokenizer, tmp_path):
+        transformers = pytest.importorskip("transformers")
+        tokenizer.save(tmp_path)
+        path = tmp_path / "tokenizer.json"
+        peer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(path))
+        peer.save_pretrained(tmp_path)
+        assert Tokenizer.load(tmp_path).hash == tokenizer.hash
+        peer.add_special_tokens({"pad_token": "<|pad|>"})
+        peer.save_pretrained(tmp_path)
+        with pytest.raises(ValueError, match=r"are of two tokenizers: remove special_tokens\.json"):
+            Tokenizer.load(tmp_path)
+        (tmp_path / "special_tokens.json").unlink()
+        assert Tokenizer.load(tmp_path).vocab_size == len(peer) == tokenizer.vocab_size + 1
+
+    def test_a_folder_that_holds_one_leads_to_it(self, tokenizer, tmp_path):
+        tokenizer.save(tmp_path / "data/tokenizer")
+        with pytest.raises(
+            FileNotFoundError, match=r"there is one in \S+data/tokenizer: give that"
+        ):
+            Tokenizer.load(tmp_path / "data")
+
     def test_another_id_than_that_of_the_vocabulary_is_refused(self, pair):
         folder, entries = pair
         (folder / "added_tokens.json").write_text(json.dumps({END: len(entries)}))
