@@ -37,6 +37,11 @@ _EMPTY = re.compile(
     r"|Could not find valid parse for arguments: \[''\]"
 )
 
+_UNEXPANDED = re.compile(
+    r"(?:no type matching .* could be instantiated from|Could not find valid parse for arguments:)"
+    r" \[.*'(~[^']*)'.*\]"
+)
+
 
 class BadArguments(ValueError):
     """The command line is invalid; str() is one line."""
@@ -159,9 +164,18 @@ def _registry() -> Any:
 
 
 def named_path(text: str) -> str:
-    """Return the text of a path; an empty one raises a ValueError."""
+    """Return the text of a path.
+
+    Raises:
+        ValueError: if it is empty, or begins with a ~ that the shell has left for us to expand.
+    """
     if not text:
         raise ValueError("expected a path, got an empty word")
+    home = os.path.expanduser(text)
+    if home != text and not os.path.lexists(text.partition("/")[0]):
+        raise ValueError(
+            f"the shell has not expanded {text}: give {pasted(home)}, or ./{text} if it is meant so"
+        )
     return text
 
 
@@ -282,6 +296,7 @@ def _flatten(panel: str) -> tuple[str, str]:
         else:
             sections[-1] = f"{sections[-1]} {text}".strip()
     message = _EMPTY.sub("expected a value, got an empty word", sections[0].rstrip("."))
+    message = _UNEXPANDED.sub(r"the shell has not expanded \1: give the path it means", message)
     nearest = next((s for s in sections[1:] if s.startswith("Perhaps you meant")), "")
     flag = re.search(r"--[\w.-]+", nearest)
     return message, f"did you mean {flag.group()}?" if flag else "--help lists all flags"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -162,6 +163,29 @@ class Section:
 @dataclasses.dataclass(frozen=True)
 class Narrow:
     section: Section = Section()
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("data prepare a.txt --vocab-size 300 --out=~/x", "the shell has not expanded ~/x: give /home/me/x, or ./~/x"),
+        ("data prepare a.txt ~/b.txt --vocab-size 300 --out x", "the shell has not expanded ~/b.txt: give the path it"),
+        ("train --out=~", "the shell has not expanded ~: give the path it means"),
+        ("tokenizer encode ~/a.txt --tokenizer t --out x", "the shell has not expanded ~/a.txt"),
+    ],
+)  # fmt: skip
+def test_a_home_that_the_shell_left_is_no_folder_of_that_name(line, answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "a.txt").write_text("the cat sat")
+    verb, *words = line.split()
+    main = import_module(f"fastlm.{COMMANDS[verb].arguments}").main
+    with pytest.raises(ValueError, match=re.escape(answer)):
+        main(words)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    (tmp_path / "~").mkdir()
+    assert cli.named_path("~/x") == "~/x"  # it is meant so
+    assert cli.named_path("a~/x") == "a~/x"
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
