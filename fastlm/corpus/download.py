@@ -19,6 +19,7 @@ from fastlm.cli.progress import Progress
 from fastlm.files import disk, folders, resumed
 from fastlm.files.compression import BLOCK_BYTES, COMPRESSIONS, decompress, read_blocks
 from fastlm.files.json_files import read_json, to_json
+from fastlm.files.paths import LFS_POINTER
 
 BASE_URL = "https://huggingface.co/datasets"
 DATASETS = {
@@ -48,7 +49,7 @@ _PAGES = {
     b"<!doctype html": "a web page",
     b"<html": "a web page",
     b"<?xml": "a page of XML",
-    b"version https://git-lfs.github.com/spec/": "the pointer of Git LFS in its place",
+    LFS_POINTER: "the pointer of Git LFS in its place",
 }
 _MIRROR = "is the mirror's address right, and does it need no log-in?"
 

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 from fastlm.files.compression import COMPRESSIONS, compression_of
 from fastlm.files.destination import is_leftover
 from fastlm.files.json_files import read_object_or_empty
-from fastlm.files.paths import StrPath, spell
+from fastlm.files.paths import StrPath, check_no_pointer, spell
 
 KNOWN_SUFFIXES = (
     *(text + packed for text in (".txt", ".jsonl") for packed in ("", *COMPRESSIONS)),
@@ -339,6 +339,7 @@ class _Search:
             raise PermissionError(
                 f"{path} cannot be read: expected a readable text; change its mode, or leave it out"
             )
+        check_no_pointer(path)
         keys: list[object] = [real]
         found = path.stat()
         if found.st_ino:  # a mounted folder gives a second name to a file with one link

@@ -23,7 +23,13 @@ from fastlm.files import disk, resumed
 from fastlm.files.json_files import read_object_or_empty, to_json
 from fastlm.files.notes import End, NoteTimes, write_noted
 from fastlm.files.outputs import check_not_read
-from fastlm.files.paths import check_file, check_unchanged, identify, identify_exactly
+from fastlm.files.paths import (
+    check_file,
+    check_no_pointer,
+    check_unchanged,
+    identify,
+    identify_exactly,
+)
 from fastlm.files.tokens import (
     FACTS,
     FACTS_OF,
@@ -75,6 +81,7 @@ def encode_text_file(
     check_errors(errors)
     n_threads = resolve_threads(n_threads)
     check_file(path)
+    check_no_pointer(path)
     check_encoded(out, [path], replace=replace)
     text = identify(path)
     made_of = {"tokenizer_hash": tokenizer.hash, "text": identify_exactly(path), "errors": errors}

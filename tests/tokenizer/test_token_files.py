@@ -336,6 +336,12 @@ class TestEncodeFile:
             tokenizer.encode_file(text, text.with_name("ids.bin"))
         assert files_beside(text) == set()
 
+    def test_a_pointer_of_git_lfs_is_no_text(self, tokenizer, text):
+        text.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1\n")
+        with pytest.raises(ValueError, match=r"text\.txt is the pointer of Git LFS"):
+            tokenizer.encode_file(text, text.with_name("ids.bin"))
+        assert files_beside(text) == set()
+
     def test_text_that_changes_is_refused(self, tokenizer, text):
         out = text.with_name("ids.bin")
 
