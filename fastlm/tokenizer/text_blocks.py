@@ -12,7 +12,7 @@ from fastlm.corpus.documents import END_OF_TEXT, iter_json_texts
 from fastlm.corpus.text_files import kind_of
 from fastlm.files.compression import compression_of
 from fastlm.files.paths import StrPath, check_file, open_to_read
-from fastlm.files.utf8 import check_errors
+from fastlm.files.utf8 import check_errors, refuse_utf16
 from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, Block, Loadable, first_cut, last_cut
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 
@@ -130,6 +130,7 @@ def text_file_blocks(
     check_errors(errors)
     check_file(path)
     with open_to_read(path) as file:
+        refuse_utf16(path, file.read(_TAIL_BYTES))
         size = file.seek(0, os.SEEK_END)
         while begin < size:
             end = _cut_after(file, begin, size, special_tokens)
