@@ -140,7 +140,7 @@ def _encode_command(
     from fastlm.files.outputs import is_there
     from fastlm.files.paths import check_file
     from fastlm.tokenizer.folder import files_of
-    from fastlm.tokenizer.token_files import check_encoded, is_named
+    from fastlm.tokenizer.token_files import check_encoded, is_named, may_be_replaced
     from fastlm.tokenizer.tokenizer import Tokenizer
 
     started = time.perf_counter()
@@ -183,9 +183,9 @@ def _encode_command(
             raise
         print("interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(cli.INTERRUPTED)
-    except ValueError:
+    except ValueError as error:
         part = out.with_name(out.name + ".part")
-        if part.exists():
+        if part.exists() and may_be_replaced(error):
             cli.say(f"note: {part} is kept: --errors replace goes on from there", file=sys.stderr)
         raise
     before = f", {n_read_before:,} of them encoded before," if n_read_before else ""

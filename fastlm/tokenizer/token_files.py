@@ -105,7 +105,7 @@ def encode_text_file(
                 _encode(blocks, begin, writer, part, made_of, tokenizer, n_threads, on_progress)
                 check_unchanged(path, text)
             except ValueError as error:
-                if not _may_be_replaced(error):
+                if not may_be_replaced(error):
                     part.clear()  # only another text can be encoded: nothing is to be gone on with
                 raise
             facts = writer.finish()
@@ -120,7 +120,7 @@ def encode_text_file(
     return int(facts["count"])
 
 
-def _may_be_replaced(error: ValueError) -> bool:
+def may_be_replaced(error: ValueError) -> bool:
     """Return whether errors="replace" goes on where an error ended the encoding of a text."""
     return isinstance(error, InvalidUtf8) or isinstance(error.__cause__, UnicodeDecodeError)
 

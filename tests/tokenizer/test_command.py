@@ -53,6 +53,14 @@ def test_what_is_kept_of_a_text_that_is_not_utf8_is_told(tokenizer, tmp_path, ca
         main(encode)
     said = capsys.readouterr().err.splitlines()
     assert said == [f"note: {out}.part is kept: --errors replace goes on from there"]
+    (tmp_path / "tok/special_tokens.json").rename(tmp_path / "special_tokens.json")
+    (tmp_path / "tok/tokenizer.json").rename(tmp_path / "tokenizer.json")
+    (tmp_path / "tok/tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match=r"tokenizer\.json must be"):
+        main(encode)
+    assert capsys.readouterr().err == ""  # another fault has nothing to do with what is kept
+    for name in ("special_tokens.json", "tokenizer.json"):
+        (tmp_path / name).rename(tmp_path / "tok" / name)
     main([*encode, "--errors", "replace"])
     assert "of them encoded before" in capsys.readouterr().out
 
