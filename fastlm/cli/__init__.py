@@ -15,11 +15,12 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 from fastlm.cli import streams
 from fastlm.cli.default_types import answer_without_typeguard
 from fastlm.cli.hints import hint
+from fastlm.files.paths import spell
 
 T = TypeVar("T")
 
@@ -35,6 +36,11 @@ _FRAME = re.compile(r"[─│╭╮╰╯]")
 _EMPTY = re.compile(
     r"no type matching .* could be instantiated from \[''\]"
     r"|Could not find valid parse for arguments: \[''\]"
+)
+
+_UNEXPANDED = re.compile(
+    r"(?:no type matching .* could be instantiated from|Could not find valid parse for arguments:)"
+    r" \[.*'(~[^']*)'.*\]"
 )
 
 
@@ -160,9 +166,18 @@ def _registry() -> Any:
 
 
 def named_path(text: str) -> str:
-    """Return the text of a path; an empty one raises a ValueError."""
+    """Return the text of a path.
+
+    Raises:
+        ValueError: if it is empty, or begins with a ~ that the shell has left for us to expand.
+    """
     if not text:
         raise ValueError("expected a path, got an empty word")
+    home = os.path.expanduser(text)
+    if home != text and not os.path.lexists(text.partition("/")[0]):
+        raise ValueError(
+            f"the shell has not expanded {text}: give {pasted(home)}, or ./{text} if it is meant so"
+        )
     return text
 
 
@@ -190,8 +205,32 @@ def command_line(module: str, *words: object) -> str:
 
 
 def pasted(*words: object) -> str:
-    """Words as a user can paste them into a shell: ("--out", "my run") -> "--out 'my run'"."""
-    return shlex.join(_word(word) for word in words)
+    """Words as a user can paste them into a shell: ("--out", "my run") -> "--out 'my run'".
+
+    Characters that would break or colour the line are escaped, as bash and zsh read it: $'a\\n'.
+    """
+    return " ".join(_quoted(_word(word)) for word in words)
+
+
+def _quoted(word: str) -> str:
+    if spell(word) == word:
+        return shlex.quote(word)
+    escaped = (
+        "\\" * (character in "\\'") + character
+        if spell(character) == character
+        else "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
+        for character in word
+    )
+    return "$'" + "".join(escaped) + "'"
+
+
+def say(line: str, *, file: TextIO | None = None) -> None:
+    """Print a line for the user, with escapes for what would break or colour it: names of files.
+
+    Args:
+        file: standard output if not given.
+    """
+    print(spell(line), file=file)
 
 
 def _word(word: object) -> str:
@@ -259,6 +298,7 @@ def _flatten(panel: str) -> tuple[str, str]:
         else:
             sections[-1] = f"{sections[-1]} {text}".strip()
     message = _EMPTY.sub("expected a value, got an empty word", sections[0].rstrip("."))
+    message = _UNEXPANDED.sub(r"the shell has not expanded \1: give the path it means", message)
     nearest = next((s for s in sections[1:] if s.startswith("Perhaps you meant")), "")
     flag = re.search(r"--[\w.-]+", nearest)
     return message, f"did you mean {flag.group()}?" if flag else "--help lists all flags"
@@ -306,5 +346,5 @@ def report_error(error: Exception) -> int:
         text = f"{error.strerror}{where}"
     else:
         text = str(error)
-    print("error: " + " ".join(text.split()), file=sys.stderr)
+    say("error: " + " ".join(text.split()), file=sys.stderr)
     return BAD_INPUT

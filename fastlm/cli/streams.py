@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, TextIO, cast
 
 from fastlm.files.nowhere import open_closed_streams, point_to_nowhere
+from fastlm.files.paths import spell
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -117,7 +118,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
     for_developers = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning)
     if not issubclass(category, (*for_developers, ResourceWarning)):
         line = next((line for line in str(message).splitlines() if line.strip()), "")
-        print(f"warning: {line.strip()}", file=sys.stderr)
+        print(f"warning: {spell(line.strip())}", file=sys.stderr)
 
 
 def output_failure() -> OSError | ValueError | None:

@@ -95,7 +95,7 @@ def _mirror(base_url: str | None, environment: Mapping[str, str]) -> str:
     if name == "HF_ENDPOINT":
         url = url.rstrip("/") + "/datasets"
     if name != "--base-url":
-        print(f"from {url}, as {name} says", file=sys.stderr)
+        cli.say(f"from {url}, as {name} says", file=sys.stderr)
     return url
 
 

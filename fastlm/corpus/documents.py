@@ -17,7 +17,7 @@ from fastlm.corpus.parquet import check_parquet, read_parquet
 from fastlm.corpus.text_files import find_texts, kind_of, spell_names
 from fastlm.files.compression import read_blocks
 from fastlm.files.paths import StrPath
-from fastlm.files.utf8 import check_errors
+from fastlm.files.utf8 import check_errors, refuse_utf16
 
 END_OF_TEXT = "<|endoftext|>"
 """Separator of documents in .txt files, and the special token after each document."""
@@ -248,6 +248,8 @@ def _decoded(file: Path, blocks: Iterable[bytes], errors: Errors) -> Iterator[st
     decoder = codecs.getincrementaldecoder("utf-8")(errors)
     n_read = 0
     for block in itertools.chain(blocks, [b""]):
+        if n_read == 0:
+            refuse_utf16(file, block)
         pending = len(decoder.getstate()[0])
         try:
             text = decoder.decode(block, final=not block)

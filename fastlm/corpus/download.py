@@ -17,6 +17,7 @@ from fastlm.cli.progress import Progress
 from fastlm.corpus.sources import is_as_fetched, is_finished, is_record, write_record
 from fastlm.files import resumed
 from fastlm.files.compression import BLOCK_BYTES
+from fastlm.files.paths import LFS_POINTER
 
 CHECK_MIRROR = "check the mirror's address, and whether it needs a log-in"
 """Advice in errors about an answer that is no text"""
@@ -35,7 +36,7 @@ _PAGES = {
     b"<!doctype html": "a web page",
     b"<html": "a web page",
     b"<?xml": "a page of XML",
-    b"version https://git-lfs.github.com/spec/": "the pointer of Git LFS in its place",
+    LFS_POINTER: "the pointer of Git LFS in its place",
 }
 
 

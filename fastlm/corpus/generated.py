@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from fastlm.cli import say
 from fastlm.cli.meter import Meter
 from fastlm.corpus.documents import END_OF_TEXT
 from fastlm.corpus.stories import generate_stories, story
@@ -68,7 +69,7 @@ def make_stories(
         disk.check_new_file(out / name, replace=True)  # all of them, before the first is made
     found = {name: _hash(out / name) for name in texts if (out / name).is_file()}
     if is_asked and found == {name: _made(card, name)[0] for name in texts}:
-        print(f"{out}: the stories are there already", file=sys.stderr)
+        say(f"{out}: the stories are there already", file=sys.stderr)
         return out
     if not replace:
         _refuse(out, card, is_asked=is_asked)

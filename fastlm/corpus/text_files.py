@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 from fastlm.files.compression import COMPRESSIONS, compression_of
 from fastlm.files.destination import is_leftover
 from fastlm.files.json_files import read_object_or_empty
-from fastlm.files.paths import StrPath, spell
+from fastlm.files.paths import StrPath, check_no_pointer, spell
 
 KNOWN_SUFFIXES = (
     *(text + packed for text in (".txt", ".jsonl") for packed in ("", *COMPRESSIONS)),
@@ -169,6 +169,7 @@ def find_texts(paths: Iterable[StrPath], *, is_any_suffix: bool = False) -> Foun
     """Return the text files that files, folders and patterns stand for, each once.
 
     A pattern contains *, ? or [...] and is no existing path; ** stands for folders at any depth.
+    Its first folders are meant by their names as far as they exist.
     The files of a folder and of a pattern are sorted. Of a file with several names (links, hard
     links) one is kept, if possible one that is no link.
 
@@ -212,6 +213,20 @@ def is_pattern(path: StrPath) -> bool:
     return glob.has_magic(os.fspath(path)) and not os.path.lexists(path)
 
 
+def _base_and_pattern(path: Path) -> tuple[Path, tuple[str, ...]]:
+    """Return the folder to search, and the parts of the pattern after it.
+
+    A folder that exists is meant by its name, also one such as [data].
+    """
+    parts = path.parts
+    n_fixed = 0
+    while n_fixed < len(parts) and (
+        not glob.has_magic(parts[n_fixed]) or Path(*parts[: n_fixed + 1]).is_dir()
+    ):
+        n_fixed += 1
+    return Path(*parts[:n_fixed]), parts[n_fixed:]
+
+
 class _Entry(NamedTuple):
     """A file or folder that was met under one of its names."""
 
@@ -237,8 +252,7 @@ class _Search:
         given = Path(path)
         known = f"files ending in {', '.join(KNOWN_SUFFIXES)}"
         if is_pattern(given):
-            n_fixed = next(i for i, part in enumerate(given.parts) if glob.has_magic(part))
-            base, pattern = Path(*given.parts[:n_fixed]), given.parts[n_fixed:]
+            base, pattern = _base_and_pattern(given)
             wanted = "a file" if self._is_any_suffix else known
             if not (base.is_dir() and self._add_folder(base, pattern)):
                 raise FileNotFoundError(
@@ -325,6 +339,7 @@ class _Search:
             raise PermissionError(
                 f"{path} cannot be read: expected a readable text; change its mode, or leave it out"
             )
+        check_no_pointer(path)
         keys: list[object] = [real]
         found = path.stat()
         if found.st_ino:  # a mounted folder gives a second name to a file with one link

@@ -62,10 +62,10 @@ def _prepare(
         errors=errors,
         allow_end_of_text=allow_end_of_text,
         replace=overwrite,
-        say=lambda line: print(line, file=sys.stderr),
+        say=lambda line: cli.say(line, file=sys.stderr),
     )
     train = cli.command_line("train", "--data", out, "--compile", "--bf16")
-    print(f"next: {train}", file=sys.stderr)
+    cli.say(f"next: {train}", file=sys.stderr)
 
 
 ARGUMENTS = {"prepare": _prepare}

@@ -33,6 +33,7 @@ from fastlm.files.paths import StrPath, spell
 from fastlm.files.tokens import Facts
 from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import resolve_threads
+from fastlm.tokenizer.bpe.errors import UnknownByte
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 from fastlm.tokenizer.training import train_bpe_from_documents
@@ -43,7 +44,7 @@ LEAST_DOCUMENTS, LEAST_TOKENS = 10, 100_000
 
 def prepare(
     corpus: StrPath | Sequence[StrPath],
-    out: Path,
+    out: StrPath,
     *,
     vocab_size: int | None = None,
     tokenizer: Path | None = None,
@@ -91,6 +92,7 @@ def prepare(
     """
     given = [corpus] if isinstance(corpus, (str, os.PathLike)) else corpus
     paths = [Path(path) for path in given]
+    out = Path(out)
     say = _spelled(say)
     if not 0 < val_fraction <= 0.5:
         raise ValueError(f"val_fraction must lie in (0, 0.5]: got {val_fraction}")
@@ -155,7 +157,7 @@ def prepare(
         )
         try:
             _fill(part, texts, source, spool, loaded, n_threads, say)
-        except UnusableTextError:
+        except (UnusableTextError, UnknownByte):
             part.clear()
             raise
         except BaseException:

@@ -38,14 +38,14 @@ def _export(
     pretrained = load_pretrained(run)
     if to == "tiktoken":
         export_tiktoken(pretrained.tokenizer, out)
-        print(
+        cli.say(
             f"{out}/ranks.tiktoken: tiktoken.load.load_tiktoken_bpe reads it, with the hash in "
             "ranks.tiktoken.sha256 as expected_hash"
         )
         return
     export_hugging_face(pretrained, out, dtype=dtype, with_code=with_code)
     trust = ", with trust_remote_code=True" if with_code else ""
-    print(f"{out}: transformers.AutoModelForCausalLM.from_pretrained reads it{trust}")
+    cli.say(f"{out}: transformers.AutoModelForCausalLM.from_pretrained reads it{trust}")
 
 
 ARGUMENTS = _export

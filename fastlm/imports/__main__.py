@@ -29,9 +29,9 @@ def _model(folder: Positional[Path], *, out: Path, tokenizer: Path | None = None
     from fastlm.imports.take_over import import_model
 
     for line in import_model(folder, out, tokenizer=tokenizer):
-        print(f"note: {line}")
+        cli.say(f"note: {line}")
     train = cli.command_line("train", "--init-from", out)
-    print(f"{out}: {train} trains it further, with its tokenizer")
+    cli.say(f"{out}: {train} trains it further, with its tokenizer")
 
 
 def _tokens(
@@ -59,7 +59,7 @@ def _tokens(
     from fastlm.imports.foreign_tokens import import_tokens
 
     import_tokens(train, val, tokenizer, out, dtype=dtype)
-    print(f"{out}: {cli.command_line('train', '--data', out)} trains on it")
+    cli.say(f"{out}: {cli.command_line('train', '--data', out)} trains on it")
 
 
 def _tokenizer(path: Positional[Path], *, out: Path) -> None:
@@ -75,7 +75,7 @@ def _tokenizer(path: Positional[Path], *, out: Path) -> None:
     disk.check_new_folder(out)
     read = Tokenizer.load(path)
     read.save(out)
-    print(f"{out}: {read.vocab_size:,} tokens")
+    cli.say(f"{out}: {read.vocab_size:,} tokens")
 
 
 ARGUMENTS: dict[str, Callable[..., None]] = {

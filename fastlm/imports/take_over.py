@@ -48,6 +48,8 @@ def import_model(folder: Path, out: Path, *, tokenizer: Path | None = None) -> l
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     read = Tokenizer.load(tokenizer or folder)
+    if tokenizer is not None:
+        _check_is_own(read, tokenizer, folder)
     tensors = _read_tensors(folder)
     try:
         state = architectures.model_tensors(config, values["model_type"], tensors)
@@ -82,6 +84,19 @@ def _check_size(config: ModelConfig, state: dict[str, Tensor]) -> None:
         raise ValueError(
             f"config.json is of a network with {expected:,} parameters, and the tensors have "
             f"{found:,} values: they do not belong together"
+        )
+
+
+def _check_is_own(given: Tokenizer, path: Path, folder: Path) -> None:
+    """Raise a ValueError if the folder of a model has another tokenizer than the given one."""
+    try:
+        own = Tokenizer.load(folder)
+    except (FileNotFoundError, ValueError):
+        return  # it has none that can be read
+    if own.hash != given.hash:
+        raise ValueError(
+            f"{path} is not the tokenizer in {folder}: leave --tokenizer out; if that in the "
+            "folder is wrong, remove its files"
         )
 
 

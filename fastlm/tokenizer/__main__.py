@@ -105,7 +105,7 @@ def _train_command(
         )
         Tokenizer(vocab, merges, special_tokens).save(out, replace=overwrite, is_locked=True)
     of = "" if n_read_bytes == n_text_bytes else f"a sample of {n_read_bytes:,} bytes of "
-    print(
+    cli.say(
         f"{out}: {len(vocab):,} tokens from {of}{n_text_bytes:,} bytes "
         f"in {time.perf_counter() - started:.1f} s"
     )
@@ -140,7 +140,7 @@ def _encode_command(
     from fastlm.files.outputs import is_there
     from fastlm.files.paths import check_file
     from fastlm.tokenizer.folder import files_of
-    from fastlm.tokenizer.token_files import check_encoded, is_named
+    from fastlm.tokenizer.token_files import check_encoded, is_named, may_be_replaced
     from fastlm.tokenizer.tokenizer import Tokenizer
 
     started = time.perf_counter()
@@ -183,11 +183,16 @@ def _encode_command(
             raise
         print("interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(cli.INTERRUPTED)
+    except ValueError as error:
+        part = out.with_name(out.name + ".part")
+        if part.exists() and may_be_replaced(error):
+            cli.say(f"note: {part} is kept: --errors replace goes on from there", file=sys.stderr)
+        raise
     before = f", {n_read_before:,} of them encoded before," if n_read_before else ""
     size = f" ({n_bytes / max(count, 1):.3f} a token)"
     if kind_of(text) == "jsonl":  # the file has more bytes than its texts
         size = ""
-    print(
+    cli.say(
         f"{out}: {count:,} tokens of {n_bytes:,} bytes{before}{size} "
         f"in {time.perf_counter() - started:.1f} s"
     )
@@ -301,7 +306,7 @@ def _report_command(
 
 def _print_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        print(note, file=sys.stderr)
+        cli.say(note, file=sys.stderr)
 
 
 def parse_bytes(text: str) -> int:
@@ -318,7 +323,7 @@ def parse_bytes(text: str) -> int:
 @contextlib.contextmanager
 def _warnings_as_lines() -> Iterator[None]:
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"warning: {message}", file=sys.stderr)
+        cli.say(f"warning: {message}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from fastlm.cli.progress import Progress
 from fastlm.corpus.documents import Errors
+from fastlm.files.paths import spell
 from fastlm.tokenizer.measures import (
     BASELINES,
     HELD_BYTES,
@@ -144,7 +145,7 @@ def make_report(
 
 
 def name_paths(paths: Sequence[Path], taken: Sequence[str] = ()) -> list[tuple[str, Path]]:
-    """Name each distinct path by its shortest suffix that no other path shares.
+    """Name each distinct path by its shortest suffix that no other path shares, as it is shown.
 
     >>> name_paths([Path("a/tok"), Path("b/tok"), Path("text.txt")])
     [('a/tok', PosixPath('a/tok')), ('b/tok', PosixPath('b/tok')), ('text.txt', ...)]
@@ -163,7 +164,7 @@ def name_paths(paths: Sequence[Path], taken: Sequence[str] = ()) -> list[tuple[s
                 return "/".join(own[-n:])
         return full
 
-    return [(name(full), path) for full, path in distinct.items()]
+    return [(spell(name(full)), path) for full, path in distinct.items()]
 
 
 def tables(report: Report) -> Iterator[Table]:

@@ -16,7 +16,7 @@ from fastlm.files.destination import entries, find
 from fastlm.files.json_files import read_object_or_empty, to_json
 from fastlm.files.paths import StrPath
 from fastlm.tokenizer.formats import gpt2, hugging_face, tiktoken
-from fastlm.tokenizer.tables import Tables, make_tables, pack_tables, unpack_tables
+from fastlm.tokenizer.tables import Tables, hash_tables, make_tables, pack_tables, unpack_tables
 from fastlm.tokenizer.text_blocks import read_text
 
 VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
@@ -26,6 +26,9 @@ _SAVED = (VOCAB_FILE, MERGES_FILE, SPECIAL_FILE, HUGGING_FACE_FILE, TABLES_FILE)
 
 RANKS_FILE, ENCODING_FILE = "ranks.tiktoken", "encoding.json"
 ADDED_FILE, CONFIG_FILE = "added_tokens.json", "tokenizer_config.json"
+_OF_OTHERS = (CONFIG_FILE, "special_tokens_map.json")
+
+_ADDED_TO_TEXTS = ("add_prefix_space", "add_bos_token", "add_eos_token")
 
 # The rank files of tiktoken's encodings that use GPT-2's pattern.
 _KNOWN_RANKS = ("gpt2", "r50k_base", "p50k_base")
@@ -55,20 +58,29 @@ def read_tokenizer(path: StrPath) -> tuple[Tables, str | None]:
     if path.is_file():
         return _read_tokenizer_json(path), None
     tables, tokenizer_hash = _read_folder(path)
-    _check_added(path / ADDED_FILE, tables)
+    _check_are_special(path / ADDED_FILE, _read_added(path / ADDED_FILE), tables)
     return tables, tokenizer_hash
 
 
 def _read_folder(path: Path) -> tuple[Tables, str | None]:
     pair = next((pair for pair in _PAIRS if all((path / name).is_file() for name in pair)), None)
     if (path / SPECIAL_FILE).is_file() and pair is not None:
-        return _read_own(path, *pair)
-    _check_config(path / CONFIG_FILE)
+        own, tokenizer_hash = _read_own(path, *pair)
+        _check_saved_again(path, own)
+        return own, tokenizer_hash
     # It says more than the pair of files beside it, such as another pattern than GPT-2's.
-    if (path / HUGGING_FACE_FILE).is_file():
-        return _read_tokenizer_json(path / HUGGING_FACE_FILE), None
-    if pair is not None:
-        return _read_pair(path / pair[0], path / pair[1]), None
+    has_json = (path / HUGGING_FACE_FILE).is_file()
+    config_path = path / CONFIG_FILE
+    config = read_object_or_empty(config_path) if config_path.is_file() else {}
+    _check_config(config_path, config, has_json=has_json)
+    tables = None
+    if has_json:
+        tables = _read_tokenizer_json(path / HUGGING_FACE_FILE)
+    elif pair is not None:
+        tables = _read_pair(path / pair[0], path / pair[1])
+    if tables is not None:
+        _check_are_special(config_path, _added_by_config(config_path, config), tables)
+        return tables, None
     if (path / RANKS_FILE).is_file():
         return _read_ranks(path / RANKS_FILE), None
     raise _is_missing(path)
@@ -81,9 +93,12 @@ def check_tokenizer(path: StrPath) -> None:
 
 
 def _is_missing(path: Path) -> FileNotFoundError:
+    found = "none" if path.is_dir() else "no such folder"
+    if own_files(path / "tokenizer"):
+        found = f"one in {path / 'tokenizer'}: give that"
     return FileNotFoundError(
         f"expected a tokenizer in {path}, {VOCAB_FILE} and {MERGES_FILE} or {HUGGING_FACE_FILE}: "
-        f"there is {'none' if path.is_dir() else 'no such folder'}"
+        f"there is {found}"
     )
 
 
@@ -137,6 +152,21 @@ def _read_own(folder: Path, vocab_name: str, merges_name: str) -> tuple[Tables, 
     return tables, None
 
 
+def _check_saved_again(folder: Path, tables: Tables) -> None:
+    """Raise a ValueError if another program has saved another tokenizer into our folder.
+
+    It leaves our files as they are, and tokenizer.json is the one that it changes.
+    """
+    if not any((folder / name).is_file() for name in _OF_OTHERS):
+        return
+    path = folder / HUGGING_FACE_FILE
+    if path.is_file() and hash_tables(_read_tokenizer_json(path)) != hash_tables(tables):
+        raise ValueError(
+            f"{path} and {SPECIAL_FILE} beside it are of two tokenizers: remove {SPECIAL_FILE} if "
+            f"{HUGGING_FACE_FILE} is right, or else {HUGGING_FACE_FILE}"
+        )
+
+
 def _warn_of_unlisted(
     path: Path, vocab_path: Path, merges_path: Path, ids: Collection[str]
 ) -> None:
@@ -184,15 +214,33 @@ def _read_pair(vocab_path: Path, merges_path: Path) -> Tables:
     return tables
 
 
-def _check_config(path: Path) -> None:
-    """Raise a ValueError if transformers would begin each text with a space, by its settings."""
-    config = read_object_or_empty(path) if path.is_file() else {}
-    is_gpt2 = config.get("tokenizer_class") in ("GPT2Tokenizer", "GPT2TokenizerFast")
-    if is_gpt2 and config.get("add_prefix_space"):
+def _check_config(path: Path, config: Mapping[str, Any], *, has_json: bool) -> None:
+    """Raise a ValueError if transformers would put something before or after each text."""
+    if config.get("tokenizer_class") not in ("GPT2Tokenizer", "GPT2TokenizerFast"):
+        return
+    # Where there is a tokenizer.json, its post_processor says whether tokens are added.
+    for name in ("add_prefix_space",) if has_json else _ADDED_TO_TEXTS:
+        if config.get(name):
+            raise ValueError(
+                f"{path}: {name} must be false for this tokenizer to give the ids of "
+                "transformers: got true; use the files with transformers, or write it in the texts"
+            )
+
+
+def _added_by_config(path: Path, config: Mapping[str, Any]) -> dict[str, int]:
+    """Return the tokens that transformers adds by its settings, and their ids."""
+    added = config.get("added_tokens_decoder") or {}
+    try:
+        for token in added.values():
+            for name in ("lstrip", "rstrip", "single_word"):
+                if token.get(name):
+                    raise ValueError(f"{token['content']!r} has {name} true, which changes ids")
+        return {str(token["content"]): int(token_id) for token_id, token in added.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path}: add_prefix_space must be false for this tokenizer to give the ids of "
-            "transformers: got true; use the files with transformers, or write it in the texts"
-        )
+            f"{path}: added_tokens_decoder must be a JSON object of ids and plain tokens: {error}; "
+            "use the files with transformers"
+        ) from None
 
 
 def _read_added(path: Path) -> dict[str, int]:
@@ -202,17 +250,14 @@ def _read_added(path: Path) -> dict[str, int]:
     return gpt2.parse_entries(read_text(path), str(path))
 
 
-def _check_added(path: Path, tables: Tables) -> None:
+def _check_are_special(path: Path, added: Mapping[str, int], tables: Tables) -> None:
     """Raise a ValueError if a file of added tokens has one that the tokenizer does not have."""
-    added = _read_added(path)
-    if not added:
-        return
-    tokens = tables.tokens()
+    tokens = tables.tokens() if added else []
     for token, token_id in added.items():
         if token_id not in tables.special_ids or tokens[token_id] != token.encode():
             raise ValueError(
                 f"{path} has the token {token!r} with the id {token_id}, which is no special token "
-                "by the other files in the folder; remove the file if they are right"
+                "by the other files in the folder; remove it there if they are right"
             )
 
 

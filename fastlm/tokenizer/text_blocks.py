@@ -12,7 +12,7 @@ from fastlm.corpus.documents import END_OF_TEXT, iter_json_texts
 from fastlm.corpus.text_files import kind_of
 from fastlm.files.compression import compression_of
 from fastlm.files.paths import StrPath, check_file, open_to_read
-from fastlm.files.utf8 import check_errors
+from fastlm.files.utf8 import check_errors, refuse_utf16
 from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, Block, Loadable, first_cut, last_cut
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 
@@ -101,13 +101,19 @@ def _json_blocks(path: Path, errors: str, begin: int, json: JsonTexts) -> Iterat
             n_lines=n_lines,
         )
         for text, end in texts:
-            held.append(f"{text}{END_OF_TEXT}".encode())
-            n_bytes += len(held[-1])
+            # The end is a piece of its own: no other special token takes a part of it.
+            held += (text.encode(), END_OF_TEXT.encode())
+            n_bytes += len(held[-2]) + len(held[-1])
             if n_bytes >= BLOCK_BYTES:
-                yield Block(b"".join(held), np.array([0, n_bytes], np.int64), str(path), begin)
+                yield _joined(held, path, begin)
                 held, n_bytes, begin = [], 0, end
     if held:
-        yield Block(b"".join(held), np.array([0, n_bytes], np.int64), str(path), begin)
+        yield _joined(held, path, begin)
+
+
+def _joined(pieces: Sequence[bytes], path: Path, begin: int) -> Block:
+    bounds = np.cumsum([0, *map(len, pieces)], dtype=np.int64)
+    return Block(b"".join(pieces), bounds, str(path), begin)
 
 
 def text_file_blocks(
@@ -124,6 +130,7 @@ def text_file_blocks(
     check_errors(errors)
     check_file(path)
     with open_to_read(path) as file:
+        refuse_utf16(path, file.read(_TAIL_BYTES))
         size = file.seek(0, os.SEEK_END)
         while begin < size:
             end = _cut_after(file, begin, size, special_tokens)

@@ -23,7 +23,13 @@ from fastlm.files import disk, resumed
 from fastlm.files.json_files import read_object_or_empty, to_json
 from fastlm.files.notes import End, NoteTimes, write_noted
 from fastlm.files.outputs import check_not_read
-from fastlm.files.paths import check_file, check_unchanged, identify, identify_exactly
+from fastlm.files.paths import (
+    check_file,
+    check_no_pointer,
+    check_unchanged,
+    identify,
+    identify_exactly,
+)
 from fastlm.files.tokens import (
     FACTS,
     FACTS_OF,
@@ -34,6 +40,7 @@ from fastlm.files.tokens import (
 )
 from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import Loadable, resolve_threads
+from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
 
 _NOTED = ("tokenizer_hash", "text", "errors")
@@ -74,6 +81,7 @@ def encode_text_file(
     check_errors(errors)
     n_threads = resolve_threads(n_threads)
     check_file(path)
+    check_no_pointer(path)
     check_encoded(out, [path], replace=replace)
     text = identify(path)
     made_of = {"tokenizer_hash": tokenizer.hash, "text": identify_exactly(path), "errors": errors}
@@ -93,8 +101,13 @@ def encode_text_file(
             blocks = file_blocks(
                 path, list(tokenizer.special_tokens), errors, begin=begin, json=json
             )
-            _encode(blocks, begin, writer, part, made_of, tokenizer, n_threads, on_progress)
-            check_unchanged(path, text)
+            try:
+                _encode(blocks, begin, writer, part, made_of, tokenizer, n_threads, on_progress)
+                check_unchanged(path, text)
+            except ValueError as error:
+                if not may_be_replaced(error):
+                    part.clear()  # only another text can be encoded: nothing is to be gone on with
+                raise
             facts = writer.finish()
         del facts["file"]  # the file may be renamed later, together with its facts
         facts |= {"vocab_size": tokenizer.vocab_size, "tokenizer_hash": tokenizer.hash}
@@ -105,6 +118,11 @@ def encode_text_file(
         part.give_name()
         disk.write_file(facts_path_of(out), to_json(facts, indent=0), replace=replace)
     return int(facts["count"])
+
+
+def may_be_replaced(error: ValueError) -> bool:
+    """Return whether errors="replace" goes on where an error ended the encoding of a text."""
+    return isinstance(error, InvalidUtf8) or isinstance(error.__cause__, UnicodeDecodeError)
 
 
 def is_named(out: Path) -> bool:

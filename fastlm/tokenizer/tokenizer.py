@@ -397,7 +397,8 @@ class Tokenizer:
             FileNotFoundError: if the text or the folder of out is missing.
             FileExistsError: if out or out.json exists and replace is not given, or if there is an
                 out.part that is not of an earlier call.
-            ValueError: if the text is not UTF-8, or changes while it is read.
+            ValueError: if the text is not UTF-8, or changes while it is read. Nothing is left, but
+                an out.part with the ids before invalid UTF-8, where errors="replace" continues.
             BlockingIOError: if another process writes to out.
         Warns:
             UserWarning: if there is an out.part of another tokenizer or text.

@@ -10,6 +10,7 @@ from fastlm.files.paths import StrPath, check_file, check_unchanged, identify
 from fastlm.files.utf8 import to_utf8
 from fastlm.tokenizer.bpe.blocks import Loadable, document_blocks
 from fastlm.tokenizer.bpe.learn import Merges, Vocab, learn_vocabulary
+from fastlm.tokenizer.formats.gpt2 import is_printed_byte
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.special_tokens import check_special
 from fastlm.tokenizer.text_blocks import sample_stripes, stripe_blocks, text_file_blocks
@@ -133,6 +134,12 @@ def _check_training(
             raise ValueError(
                 f"special token {token.decode()!r} is a single byte, which the vocabulary has "
                 "already; give it a longer name"
+            )
+    for text in special_tokens:
+        if len(text) == 1 and is_printed_byte(text):
+            raise ValueError(
+                f"special token {text!r} is how vocab.json writes a single byte; give it a longer "
+                "name"
             )
     if max_token_bytes is not None and max_token_bytes < 2:
         raise ValueError(

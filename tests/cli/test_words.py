@@ -2,8 +2,11 @@
 
 import dataclasses
 import os
+import re
 import shlex
+import shutil
 import signal
+import subprocess
 from importlib import import_module
 from pathlib import Path
 
@@ -163,3 +166,83 @@ class Section:
 @dataclasses.dataclass(frozen=True)
 class Narrow:
     section: Section = Section()
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("data prepare a.txt --vocab-size 300 --out=~/x", "the shell has not expanded ~/x: give /home/me/x, or ./~/x"),
+        ("data prepare a.txt ~/b.txt --vocab-size 300 --out x", "the shell has not expanded ~/b.txt: give the path it"),
+        ("train --out=~", "the shell has not expanded ~: give the path it means"),
+        ("tokenizer encode ~/a.txt --tokenizer t --out x", "the shell has not expanded ~/a.txt"),
+    ],
+)  # fmt: skip
+def test_a_home_that_the_shell_left_is_no_folder_of_that_name(line, answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "a.txt").write_text("the cat sat")
+    verb, *words = line.split()
+    main = import_module(f"fastlm.{COMMANDS[verb].arguments}").main
+    with pytest.raises(ValueError, match=re.escape(answer)):
+        main(words)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    (tmp_path / "~").mkdir()
+    assert cli.named_path("~/x") == "~/x"  # it is meant so
+    assert cli.named_path("a~/x") == "a~/x"
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+@pytest.mark.parametrize(
+    "word",
+    ["two\nlines", "re\x1b[31md", "it's a\ttab\\x", "turned\u202etxt", "by\udcfftes", "caf\u00e9"],
+)
+def test_odd_names_can_be_pasted_and_are_shown(word):
+    pasted = cli.pasted("--out", word)
+    assert pasted.isprintable()
+    done = subprocess.run(["bash", "-c", f"printf %s {pasted}"], capture_output=True, check=True)
+    assert done.stdout == b"--out" + os.fsencode(word)
+
+
+ODD = "no\x1b[2Jwhere\r\u202e.txt"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "data prepare {} --vocab-size 300 --out x", "tokenizer train {} --vocab-size 300 --out x",
+        "tokenizer encode {} --tokenizer {} --out x", "tokenizer decode {} --tokenizer {}",
+        "import tokenizer {} --out x", "import tokens --train {} --val b --tokenizer c --out x",
+        "import model {} --out x", "export {} --to hf --out x", "evaluate {}", "generate {}",
+        "report {}", "records {}", "train --data {}",
+    ],
+)  # fmt: skip
+def test_an_error_shows_the_odd_characters_of_names(line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    verb, *words = [word.format(ODD) for word in shlex.split(line)]
+    main = import_module(f"fastlm.{COMMANDS[verb].arguments}").main
+    with pytest.raises(SystemExit) as left:
+        cli.run(lambda: main(words))
+    said = capsys.readouterr().err
+    assert left.value.code == cli.BAD_INPUT
+    assert said.removesuffix("\n").isprintable()
+    assert r"no\x1b[2Jwhere" in said
+
+
+def test_other_lines_show_the_odd_characters_of_names(tmp_path, capfd):
+    text = tmp_path / "a\x1b[2J.txt"
+    text.write_text("the cat sat on the mat. " * 99, encoding="utf-8")
+    tok, ids = f"{tmp_path}/tok\nk", f"{tmp_path}/ids\x07.bin"
+    for verb, *words in (
+        ("tokenizer", "train", str(text), "--vocab-size", "260", "--out", tok),
+        ("tokenizer", "encode", str(text), "--tokenizer", tok, "--out", ids),
+        ("import", "tokenizer", tok, "--out", f"{tmp_path}/b\nb"),
+        ("data", "prepare", str(text), "--tokenizer", tok, "--out", f"{tmp_path}/d\x1bd"),
+        ("import", "tokens", "--train", f"{tmp_path}/d\x1bd/train.bin", "--val",
+         f"{tmp_path}/d\x1bd/val.bin", "--tokenizer", tok, "--out", f"{tmp_path}/e\x1be"),
+        ("corpus", "stories", "--out", f"{tmp_path}/s\rs", "--n-bytes", "9", "--valid-bytes", "9"),
+        ("corpus", "stories", "--out", f"{tmp_path}/s\rs", "--n-bytes", "9", "--valid-bytes", "9"),
+    ):  # fmt: skip
+        import_module(f"fastlm.{COMMANDS[verb].arguments}").main(words)
+        told = capfd.readouterr()
+        for line in (told.out + told.err).split("\n"):
+            assert line.isprintable(), (verb, words)

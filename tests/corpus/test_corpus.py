@@ -24,6 +24,7 @@ from fastlm.corpus.stories import generate_stories
 from fastlm.corpus.text_files import find_texts
 from fastlm.data.split_names import split_by_names
 from fastlm.files import disk
+from fastlm.tokenizer import train_bpe
 
 SEPARATOR = "<|endoftext|>"
 PACK = {
@@ -185,6 +186,20 @@ def test_a_byte_order_mark_before_the_first_line_is_no_json(
     path.write_bytes(PACK[packed](b'{"text": "one"}\n\xef\xbb\xbf{"text": "two"}'))
     with pytest.raises(ValueError, match=r"line 2: expected a JSON object, got broken JSON"):
         documents(path)
+
+
+@pytest.mark.parametrize("errors", ["strict", "replace"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf16_is_not_read_as_letters_between_zeros(encoding, errors, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(("Once upon a time there was a cat.\n" * 9).encode(encoding))
+    with pytest.raises(ValueError, match=r"a\.txt: expected UTF-8, got UTF-16: convert it"):
+        list(iter_documents(path, errors=errors))
+    with pytest.raises(ValueError, match=r"a\.txt: expected UTF-8, got UTF-16: convert it"):
+        train_bpe(path, 300, [], errors=errors)
+    for other in (b"\0" * 99, b"a\0b", b"\0\0ab" * 99):  # odd, but no UTF-16
+        path.write_bytes(other)
+        assert list(iter_documents(path)) == [other.decode()]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])

@@ -265,6 +265,34 @@ def test_names_are_relative_to_what_the_given_paths_have_in_common(tmp_path):
         assert [file.name for file in find_texts(given).files] == names
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.txt.gz", "a.parquet", "a.md"])
+def test_a_pointer_of_git_lfs_is_no_text(name, tmp_path):
+    (tmp_path / name).write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    )
+    for given in [tmp_path / name, *([] if name == "a.md" else [tmp_path, tmp_path / "a*"])]:
+        with pytest.raises(ValueError, match=rf"{name} is the pointer of Git LFS, .* git lfs pull"):
+            find_texts([given], is_any_suffix=True)
+    (tmp_path / name).write_text("version 2 of https://git-lfs.github.com/spec/v1\n")
+    assert find_texts([tmp_path / name], is_any_suffix=True).paths == [tmp_path / name]
+
+
+def test_a_folder_that_exists_is_meant_by_its_name_in_a_pattern(tmp_path, monkeypatch):
+    touch(tmp_path, "[data]/a.txt", "[data]/[x]/b.txt", "d/c.txt", "[data]/x/d.txt")
+    monkeypatch.chdir(tmp_path)
+    for pattern, names in {
+        "[data]/*.txt": ["[data]/a.txt"],
+        "[data]/[x]/*": ["[data]/[x]/b.txt"],
+        "[da]/*.txt": ["d/c.txt"],
+        "[data]/**/[bd].txt": ["[data]/[x]/b.txt", "[data]/x/d.txt"],
+    }.items():
+        for given in (pattern, tmp_path / pattern):
+            found = [os.path.relpath(path) for path in find_texts([given]).paths]
+            assert found == names, pattern
+    with pytest.raises(FileNotFoundError, match=r"\[data\]/none\.txt: expected .* found none"):
+        find_texts(["[data]/none.txt"])
+
+
 def test_a_name_that_is_a_pattern_of_an_existing_file_is_that_file(tmp_path):
     touch(tmp_path, "x[1].txt", "x1.txt")
     assert find_texts([tmp_path / "x[1].txt"]).paths == [tmp_path / "x[1].txt"]

@@ -91,6 +91,18 @@ def test_text_that_cannot_be_used_leaves_nothing_behind(make, message, tmp_path)
     assert not list(tmp_path.glob("deep/.*"))
 
 
+def test_a_tokenizer_without_a_byte_of_the_text_leaves_nothing_behind(tmp_path):
+    text = tmp_path / "a.txt"
+    text.write_text("no end to the zoo " * 99)
+    letters = dict(enumerate(bytes([i]) for i in range(256) if i != ord("z")))
+    Tokenizer(letters, [], ["<|endoftext|>"]).save(tmp_path / "tok")
+    said: list[str] = []
+    with pytest.raises(ValueError, match="no token is byte 0x7a"):
+        prepare(text, str(tmp_path / "d"), tokenizer=tmp_path / "tok", say=said.append)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "tok"]
+    assert not any("goes on" in line for line in said)
+
+
 def test_vocabulary_below_the_bytes_is_refused_before_anything_is_written(corpus, tmp_path):
     with pytest.raises(ValueError, match="at least 257.*got 256"):
         prepare(corpus, tmp_path / "deep" / "d", vocab_size=256)

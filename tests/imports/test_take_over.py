@@ -200,6 +200,20 @@ def test_folders_that_cannot_be_read_are_refused_in_a_line(tokenizer, tmp_path):
     assert not out.exists()
 
 
+def test_another_tokenizer_than_that_of_the_model_is_refused(tokenizer, tmp_path):
+    llama(tmp_path / "hf", tokenizer)
+    tokenizer.save(tmp_path / "same")
+    fewer = {i: token for i, token in tokenizer.vocab.items() if i < 256}
+    Tokenizer(fewer, [], [END]).save(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"other is not the tokenizer in \S+hf: leave --tokenizer"):
+        import_model(tmp_path / "hf", tmp_path / "run", tokenizer=tmp_path / "other")
+    assert not (tmp_path / "run").exists()
+    import_model(tmp_path / "hf", tmp_path / "run", tokenizer=tmp_path / "same")
+    for name in ("vocab.json", "tokenizer.json"):  # then the folder has none
+        (tmp_path / "hf" / name).unlink()
+    import_model(tmp_path / "hf", tmp_path / "run2", tokenizer=tmp_path / "same")
+
+
 def test_weights_that_are_none_of_the_configuration_are_refused(tokenizer, tmp_path):
     hf, out = tmp_path / "hf", tmp_path / "run"
     llama(hf, tokenizer)

@@ -14,7 +14,7 @@ import pytest
 from commands import check_refused
 
 from fastlm.cli.meter import LINE_SECONDS, Meter, describe
-from fastlm.tokenizer import Tokenizer, train_bpe_from_documents, training
+from fastlm.tokenizer import Tokenizer, text_blocks, train_bpe_from_documents, training
 from fastlm.tokenizer.__main__ import main, parse_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +41,28 @@ def command(*words: str, cwd: Path) -> subprocess.Popen[str]:
 def tokenizer() -> Tokenizer:
     vocab, merges = train_bpe_from_documents([TEXT], 256 + 40 + len(SPECIAL), SPECIAL)
     return Tokenizer(vocab, merges, SPECIAL)
+
+
+def test_what_is_kept_of_a_text_that_is_not_utf8_is_told(tokenizer, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(text_blocks, "BLOCK_BYTES", 300)
+    text, out = tmp_path / "t.txt", tmp_path / "b.bin"
+    text.write_bytes(TEXT.encode() * 9 + b"\xff")
+    tokenizer.save(tmp_path / "tok")
+    encode = ["encode", str(text), "--tokenizer", str(tmp_path / "tok"), "--out", str(out)]
+    with pytest.raises(ValueError, match="must be UTF-8"):
+        main(encode)
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"note: {out}.part is kept: --errors replace goes on from there"]
+    (tmp_path / "tok/special_tokens.json").rename(tmp_path / "special_tokens.json")
+    (tmp_path / "tok/tokenizer.json").rename(tmp_path / "tokenizer.json")
+    (tmp_path / "tok/tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match=r"tokenizer\.json must be"):
+        main(encode)
+    assert capsys.readouterr().err == ""  # another fault has nothing to do with what is kept
+    for name in ("special_tokens.json", "tokenizer.json"):
+        (tmp_path / name).rename(tmp_path / "tok" / name)
+    main([*encode, "--errors", "replace"])
+    assert "of them encoded before" in capsys.readouterr().out
 
 
 def test_only_files_of_a_tokenizer_that_are_read_are_not_written(tokenizer, tmp_path):

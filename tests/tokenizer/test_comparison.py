@@ -157,6 +157,8 @@ class TestParts:
         assert [name for name, _ in name_paths(paths)] == ["a/tok", "b/tok", "text.txt", "word"]
         assert name_paths(paths, ["word"])[-1] == ("c/word", Path("c/word"))
         assert name_paths([Path("x/../tok"), Path("tok")]) == [("tok", Path("tok"))]
+        odd = [Path("by\udcfftes.txt"), Path("re\x1b[31md")]
+        assert [name for name, _ in name_paths(odd)] == ["by\\udcfftes.txt", "re\\x1b[31md"]
 
     def test_marks_of_markdown_are_kept_out_of_cells(self):
         table = Table("T", "n", ["name", "token", "n"], [["a|b", "'`|'", "1"]], n_left=2, code=1)

@@ -134,21 +134,64 @@ class TestAddedTokens:
         for text in ("a [PAD]dog", f"[PAD]{END}<|pad|> cat", "[PA D]", "a dog"):
             assert loaded.encode(text) == peer.encode(text, add_special_tokens=False), text
 
-    @pytest.mark.parametrize("adds_space", [False, True])
-    def test_a_space_that_transformers_would_add_is_refused(self, pair, adds_space):
+    @pytest.mark.parametrize("is_added", [False, True])
+    @pytest.mark.parametrize("name", ["add_prefix_space", "add_bos_token", "add_eos_token"])
+    def test_what_transformers_would_add_is_refused(self, pair, name, is_added):
         transformers = pytest.importorskip("transformers")
         folder, _ = pair
-        (folder / "tokenizer_config.json").write_text(
-            json.dumps({"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": adds_space})
-        )
+        config = {"tokenizer_class": "GPT2Tokenizer", "bos_token": END, "eos_token": END}
+        (folder / "tokenizer_config.json").write_text(json.dumps(config | {name: is_added}))
         peer = transformers.AutoTokenizer.from_pretrained(folder)
-        if not adds_space:
+        if not is_added:
             assert Tokenizer.load(folder).encode("cat") == peer.encode("cat")
             return
-        with pytest.raises(ValueError, match="add_prefix_space must be false"):
+        with pytest.raises(ValueError, match=f"{name} must be false"):
             Tokenizer.load(folder)
         (folder / "tokenizer_config.json").unlink()
         assert Tokenizer.load(folder).encode("cat") != peer.encode("cat")
+
+    @pytest.mark.parametrize("has_json", [False, True])
+    @pytest.mark.parametrize("fault", ["", "other id", "other token", "lstrip", "odd"])
+    def test_tokens_of_the_configuration_are_those_of_the_files(self, pair, has_json, fault):
+        folder, entries = pair
+        if has_json:
+            Tokenizer.load(folder).save(folder / "whole")
+            (folder / "whole/tokenizer.json").rename(folder / "tokenizer.json")
+        added = {"content": END, "lstrip": fault == "lstrip", "special": True}
+        ids = {str(entries[END]): added}
+        if fault == "other id":
+            ids = {str(entries[END] + 1): added}
+        elif fault == "other token":
+            ids[str(len(entries))] = {**added, "content": "<|pad|>"}
+        elif fault == "odd":
+            ids["x"] = added
+        (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": ids}))
+        if not fault:
+            assert Tokenizer.load(folder).special_tokens == {END: entries[END]}
+            return
+        with pytest.raises(ValueError, match=r"tokenizer_config\.json(:| has the token)"):
+            Tokenizer.load(folder)
+
+    def test_what_transformers_saved_into_our_folder_is_not_passed_over(self, tokenizer, tmp_path):
+        transformers = pytest.importorskip("transformers")
+        tokenizer.save(tmp_path)
+        path = tmp_path / "tokenizer.json"
+        peer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(path))
+        peer.save_pretrained(tmp_path)
+        assert Tokenizer.load(tmp_path).hash == tokenizer.hash
+        peer.add_special_tokens({"pad_token": "<|pad|>"})
+        peer.save_pretrained(tmp_path)
+        with pytest.raises(ValueError, match=r"are of two tokenizers: remove special_tokens\.json"):
+            Tokenizer.load(tmp_path)
+        (tmp_path / "special_tokens.json").unlink()
+        assert Tokenizer.load(tmp_path).vocab_size == len(peer) == tokenizer.vocab_size + 1
+
+    def test_a_folder_that_holds_one_leads_to_it(self, tokenizer, tmp_path):
+        tokenizer.save(tmp_path / "data/tokenizer")
+        with pytest.raises(
+            FileNotFoundError, match=r"there is one in \S+data/tokenizer: give that"
+        ):
+            Tokenizer.load(tmp_path / "data")
 
     def test_another_id_than_that_of_the_vocabulary_is_refused(self, pair):
         folder, entries = pair
@@ -163,7 +206,7 @@ class TestAddedTokens:
         assert Tokenizer.load(tmp_path).hash == tokenizer.hash
         for wrong in ({"[PAD]": tokenizer.vocab_size}, {"a": tokenizer.token_to_id("a")}):
             (tmp_path / "added_tokens.json").write_text(json.dumps(wrong))
-            with pytest.raises(ValueError, match=r"added_tokens\.json has the token .* remove the"):
+            with pytest.raises(ValueError, match=r"added_tokens\.json has the token .* remove it"):
                 Tokenizer.load(tmp_path)
 
 
@@ -187,6 +230,21 @@ class TestFiles:
         for wrong in (" ", "\xad", "\u0144", "中", "\ud800", "\U0010ffff"):
             with pytest.raises(KeyError, match=re.escape(repr(wrong))):
                 gpt2.spell_all(["a", f"b{wrong}"])
+
+    def test_of_a_merge_that_is_there_twice_the_last_one_counts(self, tmp_path):
+        """As in `tokenizers` and in GPT-2's own code, which keep the last rank of a pair."""
+        letters = "".join(map(chr, range(ord("a"), ord("e"))))
+        tokens = [*letters, "ab", "bc", "abc", "cd"]
+        lines = ["a b", "b c", "ab c", "c d", "a b"]
+        (tmp_path / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
+        (tmp_path / "merges.txt").write_text("\n".join(lines) + "\n")
+        loaded = Tokenizer.from_files(tmp_path / "vocab.json", tmp_path / "merges.txt")
+        peer = tokenizers.ByteLevelBPETokenizer(
+            str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt")
+        )
+        for text in ("abcd", "abab", "dabcabcd", "bcd"):
+            assert loaded.encode(text) == peer.encode(text).ids
+        assert loaded.merges[0] == (b"b", b"c")
 
     def test_merges_that_begin_with_a_hash_are_no_comments(self, tmp_path):
         vocab, merges = train_bpe_from_documents(["##", "a#a#"], 257, [])

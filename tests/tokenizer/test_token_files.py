@@ -303,6 +303,26 @@ class TestEncodeFile:
         expected = tokenizer.encode(BAD.decode("utf-8", "replace"))
         assert read_ids(out, tokenizer) == expected
 
+    def test_invalid_utf8_in_a_line_of_json_is_replaced_from_there(self, tokenizer, tmp_path):
+        lines, out = tmp_path / "a.jsonl", tmp_path / "ids.bin"
+        lines.write_bytes(b'{"text": "the cat sat"}\n' * 999 + b'{"text": "a \xff cat"}\n')
+        with pytest.raises(ValueError, match=r"a\.jsonl: expected UTF-8, got an invalid byte"):
+            tokenizer.encode_file(lines, out)
+        told = []
+        tokenizer.encode_file(lines, out, errors="replace", on_progress=lambda _, n: told.append(n))
+        assert told[0] > 0
+        assert read_ids(out, tokenizer) == tokenizer.encode(
+            f"the cat sat{END}" * 999 + f"a \ufffd cat{END}"
+        )
+
+    @pytest.mark.parametrize("rest", ['{"text": 5}', "{", f'{{"text": "{END}"}}'])
+    def test_a_text_that_cannot_be_used_leaves_nothing(self, tokenizer, tmp_path, rest):
+        lines = tmp_path / "a.jsonl"
+        lines.write_text('{"text": "the cat sat"}\n' * 99 + rest)
+        with pytest.raises(ValueError, match=r"a\.jsonl, line 100: "):
+            tokenizer.encode_file(lines, tmp_path / "ids.bin")
+        assert files_beside(lines) == {"a.jsonl"}
+
     def test_replaced_text_is_not_gone_on_with_strictly(self, tokenizer, text):
         out = text.with_name("ids.bin")
         with pytest.raises(Stop):
@@ -316,6 +336,12 @@ class TestEncodeFile:
             tokenizer.encode_file(text, text.with_name("ids.bin"))
         assert files_beside(text) == set()
 
+    def test_a_pointer_of_git_lfs_is_no_text(self, tokenizer, text):
+        text.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1\n")
+        with pytest.raises(ValueError, match=r"text\.txt is the pointer of Git LFS"):
+            tokenizer.encode_file(text, text.with_name("ids.bin"))
+        assert files_beside(text) == set()
+
     def test_text_that_changes_is_refused(self, tokenizer, text):
         out = text.with_name("ids.bin")
 
@@ -326,9 +352,8 @@ class TestEncodeFile:
 
         with pytest.raises(ValueError, match=r"text\.txt must stay as it is .* has changed"):
             tokenizer.encode_file(text, out, on_progress=append)
-        assert not out.exists()
-        with pytest.warns(UserWarning, match=r"the text has changed: encoding starts afresh"):
-            tokenizer.encode_file(text, out)
+        assert files_beside(text) == set()
+        tokenizer.encode_file(text, out)
         assert read_ids(out, tokenizer) == tokenizer.encode(TEXT + " more")
 
     def test_second_writer_is_refused_and_harms_nothing(self, tokenizer, text):
@@ -435,6 +460,14 @@ class TestJsonLines:
         for _ in range(2):  # the second time from the note
             with pytest.raises(ValueError, match=rf"a\.jsonl, line {n_lines}: expected a string"):
                 tokenizer.encode_file(lines, out, text_field="body")
+
+    def test_a_special_token_that_overlaps_the_end_takes_nothing_of_it(self, tokenizer, tmp_path):
+        other = Tokenizer(tokenizer.vocab, tokenizer.merges, [END, f"mat.{END}"])
+        (tmp_path / "a.jsonl").write_text('{"text": "on the mat."}\n{"text": ""}\n' * 30)
+        other.encode_file(tmp_path / "a.jsonl", tmp_path / "ids.bin")
+        ids = read_ids(tmp_path / "ids.bin", other)
+        end = other.encode(END)
+        assert ids == [*other.encode("on the mat."), *end, *end] * 30
 
     def test_an_end_of_text_in_a_text_is_refused_unless_allowed(self, tokenizer, tmp_path):
         (tmp_path / "a.jsonl").write_text(json.dumps({"text": f"one{END}two"}))

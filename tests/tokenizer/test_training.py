@@ -83,6 +83,8 @@ class TestTraining:
             (b"abc", 300, [END, END], ValueError, r"must differ: got '<\|endoftext\|>' twice"),
             (b"abc", 300, [""], ValueError, r"must not be empty: the one at index 0 is"),
             (b"abc", 300, ["a"], ValueError, r"'a' is a single byte"),
+            (b"abc", 300, ["\u0120"], ValueError, r"is how vocab\.json writes a single byte"),
+            (b"abc", 300, [END, "\u00e9"], ValueError, r"'\u00e9' is how vocab\.json writes a"),
             (b"abc", 300, END, ValueError, r"must be a list of strings"),
         ],
     )

@@ -34,6 +34,11 @@ def to_printable(token: bytes) -> str:
     return "".join([_CHARACTER_OF_BYTE[byte] for byte in token])
 
 
+def is_printed_byte(character: str) -> bool:
+    """Return whether vocab.json writes a byte as this character."""
+    return character in _BYTE_OF_CHARACTER
+
+
 def from_printable(text: str) -> bytes:
     """Invert to_printable; raises a KeyError with the first character that spells no byte."""
     return bytes([_BYTE_OF_CHARACTER[character] for character in text])
@@ -98,7 +103,11 @@ def spell_vocab(
 
 
 def parse_merges(text: str, source: str) -> list[tuple[bytes, bytes]]:
-    """Parse merges.txt; source is the name of the file in error messages."""
+    """Parse merges.txt; of a merge that is there twice, the last one counts, as in GPT-2's code.
+
+    Args:
+        source: name of the file in error messages.
+    """
     lines = (text + "\n").replace("\r\n", "\n").split("\n")
     if lines[0].startswith(_HEADER):
         lines[0] = ""
@@ -120,7 +129,10 @@ def parse_merges(text: str, source: str) -> list[tuple[bytes, bytes]]:
             f"{source} line {number} holds {character!r}, which is none of GPT-2's printable byte "
             f"characters: got {line[:200]!r}"
         ) from None
-    return list(zip(spelled[::2], spelled[1::2], strict=True))
+    merges = list(zip(spelled[::2], spelled[1::2], strict=True))
+    if len(set(merges)) < len(merges):
+        merges = list(dict.fromkeys(reversed(merges)))[::-1]
+    return merges
 
 
 def find_special(entries: Mapping[str, int], made: Collection[bytes]) -> list[str]:
