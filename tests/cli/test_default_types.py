@@ -38,7 +38,7 @@ def slow():
     return getattr(function, "keywords", {}).get("slow", function)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: getattr(kind, "__name__", str(kind)))
 def test_it_answers_as_typeguard_does(kind, slow):
     answers = [is_of_type(kind, value, slow=slow) for value in VALUES]
     assert answers == [slow(kind, value) for value in VALUES]
