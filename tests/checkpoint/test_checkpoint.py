@@ -132,6 +132,26 @@ def test_as_many_checkpoints_remain_as_asked(keep, tmp_path):
         assert names(tmp_path) == [f"step-{n:06d}" for n in kept]
 
 
+def test_files_of_others_in_a_checkpoint_that_goes_are_kept(tmp_path):
+    """Such as an export or an evaluation; a file with the name of a checkpoint stays too."""
+    model, optimizer = trained()
+    (tmp_path / "step-000000").write_text("a file")
+    told: list[str] = []
+    for step in (1, 2, 3, 3):
+        path = write_checkpoint(tmp_path, step, model, [optimizer], keep=1, warn=told.append)
+        (path / "export").mkdir()
+        (path / "export/model.bin").write_text(f"of step {step}")
+    kept = ["others-of-step-000001", "others-of-step-000002", "others-of-step-000003"]
+    assert names(tmp_path) == [*kept, "step-000000", "step-000003"]
+    for step, name in enumerate(kept, start=1):
+        assert names(tmp_path / name) == ["export"]
+        assert (tmp_path / name / "export/model.bin").read_text() == f"of step {step}"
+    assert [line.split(" keeps what was in")[0] for line in told] == [
+        str(tmp_path / name) for name in kept
+    ]
+    assert read_newest(tmp_path, pytest.fail).step == 3
+
+
 def test_a_checkpoint_takes_the_place_of_one_of_the_same_step(tmp_path):
     for seed in (1, 2):
         model, optimizer = trained(seed)
