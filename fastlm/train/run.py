@@ -25,10 +25,11 @@ from fastlm.files import disk
 from fastlm.generate.sampling import generate_text
 from fastlm.pretrained import load_pretrained, read_start
 from fastlm.runs.found import read_log
-from fastlm.runs.given import check_new_run
+from fastlm.runs.given import check_new_run, check_place_of_run
 from fastlm.runs.plot import plot_curves
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles
+from fastlm.tokenizer.folder import check_copy
 from fastlm.train import budget, signals
 from fastlm.train.assemble import Setup, set_up
 from fastlm.train.budget import Budget, Clock
@@ -263,20 +264,26 @@ def new_run(
     ranks = ranks or Ranks()
     setup = setup or set_up(config)
     record = RunRecord(run_dir, is_written=ranks.is_first)
-    with _own_folder(record, ranks, resume=resume):
+    with _own_folder(record, ranks, tokenizer=data.tokenizer_folder, resume=resume):
         yield assemble_run(config, data, record, clock, setup=setup, stop=stop, ranks=ranks)
 
 
 @contextlib.contextmanager
-def _own_folder(record: RunRecord, ranks: Ranks, *, resume: bool) -> Iterator[None]:
+def _own_folder(
+    record: RunRecord, ranks: Ranks, *, tokenizer: Path, resume: bool
+) -> Iterator[None]:
     """Hold the lock of a run's folder on the first process; its error is raised on all."""
     error: OSError | None = None
     with contextlib.ExitStack() as held:
         if ranks.is_first:
             try:
                 held.enter_context(disk.locked(record.folder))
-                if not resume:
+                if resume:
+                    check_place_of_run(record.folder)
+                else:
                     check_new_run(record.folder)
+                if not record.exists:
+                    check_copy(tokenizer, record.tokenizer)
             except OSError as refused:
                 error = refused
         if (told := ranks.of_first(error)) is not None:
@@ -334,8 +341,16 @@ def _introduce(run: Training, setup: Setup, status: StatusLine, *, is_resumed: b
         f"{trainer.micro_batch}{checkpointed}), "
         f"{len(trainer.data.train.tokens):,} training tokens, run in {run.record.folder}"
     )
+    last, first_tokens = config.total_steps, config.tokens_in(1)
     if is_resumed:
-        status.say(f"resumed at step {trainer.step:,}")
+        is_over = last is not None and trainer.step >= last
+        told = ", where --max-steps or --max-tokens end it: no step follows" if is_over else ""
+        status.say(f"resumed at step {trainer.step:,}{told}")
+    elif config.max_tokens is not None and config.max_tokens < first_tokens:
+        status.say(
+            f"note: --max-tokens {config.max_tokens:,} is less than a step, which has "
+            f"{first_tokens:,} tokens: one step is trained"
+        )
 
 
 def _finish(

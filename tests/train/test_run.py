@@ -454,7 +454,7 @@ def test_no_process_of_a_refused_run_waits_for_another(data, tmp_path):
             return BlockingIOError("the folder is being made by process 1 on node")
 
     record = RunRecord(tmp_path / "run", is_written=False)
-    own = run_module._own_folder(record, Second(1, 2), resume=True)
+    own = run_module._own_folder(record, Second(1, 2), tokenizer=data, resume=True)
     with pytest.raises(BlockingIOError, match="process 1 on node"), own:
         pytest.fail("it went on")
     assert not list(tmp_path.iterdir())
@@ -545,3 +545,16 @@ def test_only_small_token_files_are_read_before_the_run_begins(
     )
     train(config(data, max_steps=1), tmp_path / "run")
     assert was_begun == [not is_small]
+
+
+def test_another_tokenizer_in_the_folder_of_a_run_is_not_replaced(data, tmp_path):
+    run, other = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(data / "tokenizer", run / "tokenizer")
+    assert train(config(data, max_steps=1), run).finished  # the same one
+    shutil.copytree(data / "tokenizer", other / "tokenizer")
+    (other / "tokenizer/merges.txt").write_text("not these\n")
+    for resume in (False, True):
+        with pytest.raises(FileExistsError, match="tokenizer holds another tokenizer than"):
+            train(config(data, max_steps=1), other, resume=resume)
+    assert (other / "tokenizer/merges.txt").read_text() == "not these\n"
+    assert [path.name for path in other.iterdir()] == ["tokenizer"]
