@@ -107,6 +107,12 @@ class Saving:
         check_same_data(saved, self._hashes, str(self.trainer.data.folder))
         config = continued(self.trainer.config, saved)
         self.restore(saved)
+        then = saved.manifest["config"]
+        if self.trainer.average is not None and any(
+            getattr(config, name) != then.get(name)
+            for name in ("max_steps", "max_tokens", "time_budget")
+        ):
+            self.trainer.average.end_elsewhere()
         self.clock.continue_from(saved.state["elapsed_seconds"], saved.state["seconds"])
         return config
 
