@@ -379,6 +379,7 @@ def _finish(
     except SaveFailed as error:  # raised at the end: first report what is known
         failure = error
     run.telling.data(trainer)
+    run.renew_record()
     for line in run.news():
         status.say(line)
     speed = run.config.model.context_length / statistics.median(run.budget.window_seconds.all)
