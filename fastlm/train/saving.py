@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from fastlm.accounting import step_memory
-from fastlm.checkpoint import SavedRun, check_same_data, continued, take_snapshot
+from fastlm.checkpoint import SavedRun, check_same_data, continued, set_aside, take_snapshot
 from fastlm.checkpoint.saver import SaveFailed, Saver
 from fastlm.cli import pasted
 from fastlm.config import TrainConfig
@@ -73,6 +73,12 @@ class Saving:
         if trainer.ranks.is_first:
             self.saver.save(snapshot, wait=wait)
         return time.perf_counter() - began
+
+    def abandon(self) -> None:
+        """Set aside the checkpoint of this step, if there is one: nothing goes on from it."""
+        if self.trainer.ranks.is_first:
+            self.saver.finish()
+            set_aside(self.saver.folder, self.trainer.step - 1)
 
     def save_last(self, *, renew: bool = False) -> None:
         """Save the current step and wait until it is on the disk; a failed save is tried again.
