@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fastlm.accounting import count_parameters
 from fastlm.checkpoint.saver import SaveFailed, Saver
 from fastlm.cli import command_line, pasted
@@ -86,9 +88,9 @@ class Summary:
 
 def train(
     config: TrainConfig,
-    run_dir: Path,
+    run_dir: Path | str,
     *,
-    resume: bool | Path = False,
+    resume: bool | Path | str = False,
     clock_started: float | None = None,
     job_ends: float | None = None,
     ranks: Ranks | None = None,
@@ -96,6 +98,9 @@ def train(
     stop: signals.StopRequest | None = None,
 ) -> Summary:
     """Train a model into a folder.
+
+    PyTorch's random state on the CPU, its choice of algorithms and whether it records gradients are
+    the caller's again at the end.
 
     Args:
         config: data.path must be a prepared folder; vocab_size is taken from it.
@@ -122,9 +127,12 @@ def train(
         OutOfMemory: if a step does not fit; names the flags that make it smaller.
         Stopped: on a signal before the first step, when there is nothing to save.
     """
+    run_dir = Path(run_dir)
+    if isinstance(resume, str):
+        resume = Path(resume)
     ranks = ranks or Ranks()
     setup = setup or set_up(config)
-    with contextlib.ExitStack() as at_end:
+    with _callers_settings(), contextlib.ExitStack() as at_end:
         stop = stop or at_end.enter_context(signals.StopRequest(job_ends))
         status = at_end.enter_context(StatusLine(is_shown=ranks.is_first))
         with stop.raising():
@@ -158,6 +166,19 @@ def train(
             summary = _finish(run, stopped_by, stop, status)
         ranks.wait()  # torchrun ends all processes when one exits: wait for the first to finish
         return summary
+
+
+@contextlib.contextmanager
+def _callers_settings() -> Iterator[None]:
+    """Restore what a run changes in PyTorch for the whole process, and record gradients inside."""
+    was = torch.are_deterministic_algorithms_enabled()
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            yield
+    finally:
+        if torch.are_deterministic_algorithms_enabled() != was:  # takes a second
+            torch.use_deterministic_algorithms(was, warn_only=only_warned)
 
 
 def _n_bytes(data: PreparedData) -> int:

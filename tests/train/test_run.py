@@ -558,3 +558,21 @@ def test_another_tokenizer_in_the_folder_of_a_run_is_not_replaced(data, tmp_path
             train(config(data, max_steps=1), other, resume=resume)
     assert (other / "tokenizer/merges.txt").read_text() == "not these\n"
     assert [path.name for path in other.iterdir()] == ["tokenizer"]
+
+
+def test_a_call_leaves_the_settings_of_its_caller(data, tmp_path):
+    """Its folder and the checkpoint that it resumes from may be given as text."""
+    state = torch.get_rng_state()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with torch.no_grad():
+            train(config(data, max_steps=4, checkpoint_every=2), str(tmp_path / "run"))
+            assert not torch.is_grad_enabled()
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(torch.get_rng_state(), state)
+    second = str(tmp_path / "run/checkpoints/step-000002")
+    assert train(config(data, max_steps=3), str(tmp_path / "run"), resume=second).step == 3
+    assert [row["step"] for row in train_rows(tmp_path / "run")] == [1]
