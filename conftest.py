@@ -1,5 +1,6 @@
 """Settings every test shares: seeds, devices, and where test data of others may lie."""
 
+import gc
 import os
 import re
 import signal
@@ -13,8 +14,10 @@ import hypothesis
 import pytest
 
 # Tests that run side by side have a core each: threads that wait for each other would take turns.
+# Modules and tests are made to stay: no garbage is looked for among them.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    gc.disable()
 
 import torch
 
@@ -51,6 +54,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     One process does one of the two: Triton interprets all kernels, torch.compile's too, or none.
     """
+    gc.freeze()
+    gc.enable()
     _longest_files_first(items)
     marked = [
         (item, name)

@@ -3,6 +3,7 @@
 import functools
 import gc
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -33,12 +34,15 @@ def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     Tests of figures have the marker `figures`.
     """
     if request.node.get_closest_marker("figures") is None:
-        from fastlm.files import disk
+        from pictures import write_picture
+
         from fastlm.runs import plot
 
-        monkeypatch.setattr(
-            plot, "save_figure", lambda figure, out: disk.write_file(out, b"\x89PNG", replace=True)
-        )
+        monkeypatch.setattr(plot, "save_figure", lambda figure, out: write_picture(out))
+        if run_module := sys.modules.get("fastlm.train.run"):
+            monkeypatch.setattr(
+                run_module, "plot_curves", lambda rows, out, *, title: write_picture(out)
+            )
 
 
 @pytest.fixture

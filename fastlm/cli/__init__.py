@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from fastlm.cli import streams
+from fastlm.cli.default_types import answer_without_typeguard
 from fastlm.cli.hints import hint
 
 T = TypeVar("T")
@@ -138,6 +139,7 @@ def _registry() -> Any:
     """
     import tyro
 
+    answer_without_typeguard()
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.primitive_rule

@@ -1,7 +1,7 @@
 """How a run ended, in a line for the user."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fastlm.evaluate.loss import Evaluation
 from fastlm.train import budget
@@ -37,6 +37,31 @@ def overrun_line(run: Training) -> str | None:
     if limit is None or elapsed <= limit:
         return None
     return f"warning: the time budget of {limit:,.1f} s was exceeded by {elapsed - limit:,.1f} s"
+
+
+def idle_line(run: Training, stopped_by: str, resume: str) -> str:
+    """The note of a resumed run whose budget allowed no further step, with what goes on.
+
+    Args:
+        stopped_by: the budget, of budget.REASONS.
+        resume: the command that resumes the run.
+    """
+    limit, earlier, elapsed = run.config.time_budget, run.clock.earlier_elapsed, run.clock.elapsed
+    flag, more = _MORE[stopped_by]
+    budget_of, spent = f"the {stopped_by}", ""
+    if stopped_by == "time budget" and limit is not None:
+        budget_of += f" of {limit:,.1f} s"
+        spent = f" ({earlier:,.1f} s before it was resumed, {elapsed - earlier:,.1f} s since)"
+    command = f"{resume} --{flag} {more(getattr(run.config, flag.replace('-', '_')))}"
+    return f"note: no step was added: {budget_of} is used up{spent}; {command} goes on"
+
+
+_MORE: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "step budget": ("max-steps", lambda steps: f"{2 * steps}"),
+    "token budget": ("max-tokens", lambda tokens: f"{2 * tokens}"),
+    "time budget": ("time-budget", lambda seconds: f"{2 * math.ceil(seconds)}s"),
+}
+"""The flag of each budget, and twice its value"""
 
 
 def untrained_line(run: Training) -> str:

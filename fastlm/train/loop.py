@@ -202,15 +202,17 @@ def manual_garbage_collection() -> Iterator[None]:
     """Disable automatic garbage collection; objects that exist on entry are frozen, never scanned.
 
     Python's collector starts whenever enough objects were made and pauses the host for longer the
-    more objects there are; a GPU may run out of work meanwhile.
+    more objects there are; a GPU may run out of work meanwhile. Objects that the caller has frozen
+    stay frozen, and those of the block with them: Python cannot thaw some of them.
     """
-    was_enabled = gc.isenabled()
+    was_enabled, was_frozen = gc.isenabled(), gc.get_freeze_count() > 0
     gc.collect()
     gc.freeze()
     gc.disable()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if not was_frozen:
+            gc.unfreeze()
         if was_enabled:
             gc.enable()

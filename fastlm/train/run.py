@@ -19,6 +19,7 @@ from fastlm.checkpoint.saver import SaveFailed, Saver
 from fastlm.cli import command_line, pasted
 from fastlm.cli.console import StatusLine, standard_error
 from fastlm.config import TrainConfig
+from fastlm.config.recipes import RECIPES
 from fastlm.data.prepared import PreparedData, check_tokenizer, open_prepared
 from fastlm.data.windows import check_length
 from fastlm.devices.hardware import describe, peak_memory
@@ -35,7 +36,7 @@ from fastlm.tokenizer.folder import check_copy
 from fastlm.train import budget, signals
 from fastlm.train.assemble import Setup, set_up
 from fastlm.train.budget import Budget, Clock
-from fastlm.train.ending import end_line, overrun_line, untrained_line
+from fastlm.train.ending import end_line, idle_line, overrun_line, untrained_line
 from fastlm.train.fixed_steps import fix_steps
 from fastlm.train.loggers import open_logger
 from fastlm.train.loop import Training, begin, loop
@@ -162,8 +163,9 @@ def train(
         with _failures_explained(run, status):
             if config.fix_steps and run.config.max_steps is None:
                 fix_steps(run, status)
+            first_step = run.trainer.step
             stopped_by = loop(run, status)
-            summary = _finish(run, stopped_by, stop, status)
+            summary = _finish(run, stopped_by, stop, status, first_step=first_step)
         ranks.wait()  # torchrun ends all processes when one exits: wait for the first to finish
         return summary
 
@@ -362,11 +364,9 @@ def _introduce(run: Training, setup: Setup, status: StatusLine, *, is_resumed: b
         f"{trainer.micro_batch}{checkpointed}), "
         f"{len(trainer.data.train.tokens):,} training tokens, run in {run.record.folder}"
     )
-    last, first_tokens = config.total_steps, config.tokens_in(1)
+    first_tokens = config.tokens_in(1)
     if is_resumed:
-        is_over = last is not None and trainer.step >= last
-        told = ", where --max-steps or --max-tokens end it: no step follows" if is_over else ""
-        status.say(f"resumed at step {trainer.step:,}{told}")
+        status.say(f"resumed at step {trainer.step:,}")
     elif config.max_tokens is not None and config.max_tokens < first_tokens:
         status.say(
             f"note: --max-tokens {config.max_tokens:,} is less than a step, which has "
@@ -375,12 +375,22 @@ def _introduce(run: Training, setup: Setup, status: StatusLine, *, is_resumed: b
 
 
 def _finish(
-    run: Training, stopped_by: str, stop: signals.StopRequest, status: StatusLine
+    run: Training,
+    stopped_by: str,
+    stop: signals.StopRequest,
+    status: StatusLine,
+    *,
+    first_step: int,
 ) -> Summary:
-    """Average the weights, validate, save, and write summary, curve and sample."""
+    """Average the weights, validate, save, and write summary, curve and sample.
+
+    Args:
+        first_step: the step that the run began or was resumed at.
+    """
     trainer, ranks, saver = run.trainer, run.trainer.ranks, run.saving.saver
     result, n_averaged = None, 0
-    is_untrained = trainer.step == 0 and stopped_by in budget.REASONS
+    is_idle = trainer.step == first_step and stopped_by in budget.REASONS
+    is_untrained = is_idle and trainer.step == 0
     run.check_steps_were_applied()
     try:
         if run.stopping.asked() is None and not is_untrained:
@@ -433,7 +443,7 @@ def _finish(
     advice = f"; go on with --resume auto --out {pasted(folder)}"
     if is_untrained:
         status.say(untrained_line(run))
-    elif (overrun := overrun_line(run)) is not None:
+    elif not is_idle and (overrun := overrun_line(run)) is not None:
         status.say(overrun)
     try:
         # A disk that refused the checkpoint may refuse this too; the failed save is what to raise.
@@ -453,6 +463,8 @@ def _finish(
             status.say(f"\n{text}\n")
             disk.write_file(files.sample, f"{text}\n".encode(), replace=True)
         status.say(_next_commands(folder, run.config))
+    if is_idle and not is_untrained:
+        status.say(idle_line(run, stopped_by, command_line("train", "--resume", folder)))
     status.say(ended if summary.finished or is_untrained else ended + advice)
     return summary
 
@@ -482,7 +494,8 @@ def sample(run: Path, stop: signals.StopRequest, max_tokens: int = 300) -> str:
 
 
 def _next_commands(run: Path, config: TrainConfig) -> str:
-    train = ("--data", config.data.path, "--time-budget", "10m", "--compile")
+    recipe = ("--recipe", config.recipe) if config.recipe in RECIPES else ()
+    train = (*recipe, "--data", config.data.path, "--time-budget", "10m", "--compile")
     return "\n".join(
         [
             f"curve: {RunFiles(run).curve}   log: {RunFiles(run).log}   next:",

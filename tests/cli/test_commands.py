@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FASTLM = ROOT / "fastlm"
 
 SLOW = {"torch", "numba", "matplotlib", "transformers", "numpy", "jaxtyping", "triton", "http"}
+SLOW |= {"typeguard", "asyncio"}
 
 
 def python(*words: str, **options) -> subprocess.CompletedProcess[str]:

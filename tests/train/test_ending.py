@@ -1,6 +1,7 @@
 """Every run says how it ended, and one that trained nothing is not finished."""
 
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -89,6 +90,36 @@ def test_a_run_that_takes_longer_than_its_budget_says_so(data, tmp_path, monkeyp
         f"{summary.step} steps, {summary.tokens:,} tokens, validation loss {summary.val_loss:.4f}, "
         f"{summary.bits_per_byte:.4f} bits per byte; stopped by the time budget"
     )
+
+
+@pytest.mark.parametrize(
+    ("budget", "told"),
+    [
+        ({}, r"the step budget is used up; {resume} --max-steps 40"),
+        (
+            {"max_steps": None, "max_tokens": 5120},
+            r"the token budget is used up; {resume} --max-tokens 10240",
+        ),
+        (
+            {"max_steps": None, "time_budget": 50.0},
+            (
+                r"the time budget of 50\.0 s is used up \(\d+\.\d s before it was resumed, \d+\.\d s "
+                r"since\); {resume} --time-budget 100s"
+            ),
+        ),
+    ],
+    ids=["steps", "tokens", "time"],
+)
+def test_a_resumed_run_that_takes_no_step_says_so(budget, told, finished, data, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    began = time.perf_counter() - 100.0
+    summary = train(config(data, **budget), run, resume=True, clock_started=began)
+    assert (summary.step, summary.finished) == (20, True)
+    note, end = capsys.readouterr().err.splitlines()[-2:]
+    resume = re.escape(f"python -m fastlm.train --resume {run}")
+    assert re.fullmatch(f"note: no step was added: {told.format(resume=resume)} goes on", note)
+    assert end.startswith("20 steps, 5,120 tokens, validation loss ")
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ from fastlm.train import run as run_module
 from fastlm.train import train
 from fastlm.train.budget import Measured
 from fastlm.train.command import configuration, main
+from fastlm.train.loop import manual_garbage_collection
 from fastlm.train.trainer import Trainer
 
 
@@ -418,6 +419,18 @@ def test_garbage_is_collected_between_steps_alone(data, tmp_path, monkeypatch):
         train(config(data), tmp_path / "run")
     assert (enabled, frozen) == ([False] * 4, [True] * 4)
     assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
+
+
+def test_objects_that_a_caller_has_frozen_stay_frozen():
+    gc.freeze()
+    n_before = gc.get_freeze_count()
+    with manual_garbage_collection():
+        pass
+    assert gc.get_freeze_count() >= n_before > 0
+    gc.unfreeze()
+    with manual_garbage_collection():
+        assert gc.get_freeze_count() > 0
     assert gc.get_freeze_count() == 0
 
 
