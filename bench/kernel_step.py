@@ -27,7 +27,7 @@ from fastlm.train.trainer import Trainer
 RECIPES = ("leaderboard", "baseline")
 BATCH_SIZE = 64
 MARGIN = 0.995  # share of the time without the kernel; a smaller gain is noise
-PROGRESS = 0.5  # of the run in which the step is taken: past the warm-up, weights still tied
+PROGRESS = 0.5  # share of the run before the step: past the warm-up, weights still tied
 CPU = torch.device("cpu")
 
 

@@ -70,12 +70,12 @@ def keep(folder: Path, to: Path, *, replace: bool = False) -> Path:
 def _record_of(
     paths: Sequence[Path], folder: Path, target: Path, *, is_known: bool = False
 ) -> dict[Path, Path]:
-    """Return the copies of files by the files; those that are equal already are left out.
+    """Return the path of each file's copy in the record, except of files with an equal copy.
 
     Args:
         is_known: whether the record in target is known to be of this folder.
     Raises:
-        FileExistsError: if one is there that is not of an earlier record of this folder.
+        FileExistsError: if a file is in the way that no earlier record of this folder wrote.
     """
     copies = {path: target / path.name for path in paths}
     new = {path: copy for path, copy in copies.items() if not _is_equal(path, copy)}
@@ -87,13 +87,13 @@ def _record_of(
     there = [copy for copy in new.values() if copy.exists() or copy.is_symlink()]
     if there and not (is_known or old.is_file()):
         raise FileExistsError(
-            f"{there[0]} is there and is of no record of {folder}: give another folder --to"
+            f"{there[0]} exists and belongs to no record of {folder}: give another folder --to"
         )
     return new
 
 
 def _refuse_changed(copies: Iterable[Path]) -> None:
-    """Raise a FileExistsError if one is there: with an equal log it was changed by hand."""
+    """Raise a FileExistsError if a copy differs: the logs are equal, so somebody edited it."""
     for copy in copies:
         if copy.exists() and copy.suffix != ".png":
             raise FileExistsError(

@@ -86,7 +86,7 @@ def test_files_of_others_are_no_record_and_stay(tmp_path):
     run, to = finished_run(tmp_path / "a"), tmp_path / "runs"
     (to / "a").mkdir(parents=True)
     (to / "a/summary.json").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"summary\.json is there and is of no record of"):
+    with pytest.raises(FileExistsError, match=r"summary\.json exists and belongs to no record of"):
         records.main([str(run), "--to", str(to)])
     assert [path.name for path in (to / "a").iterdir()] == ["summary.json"]
     assert (to / "a/summary.json").read_text() == "mine"

@@ -64,7 +64,7 @@ def _configuration(name: str) -> TrainConfig:
 
 
 def _chip(name: str) -> str:
-    """The chip of a name in any case."""
+    """Look up the name of a chip, in upper or lower case."""
     spelled = {chip.lower(): chip for chip in CHIPS}
     if name.lower() not in spelled:
         raise ValueError(cli.unknown("chip", name, CHIPS))

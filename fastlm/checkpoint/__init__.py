@@ -216,7 +216,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of a checkpoint.
 
     Raises:
-        FileNotFoundError: if there is no such checkpoint; the message names those that there are.
+        FileNotFoundError: if there is no such checkpoint; the message names the existing ones.
         Damaged: if it cannot be read, or was changed.
         ValueError: if the checkpoint has another format.
     """

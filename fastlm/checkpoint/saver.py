@@ -97,10 +97,12 @@ class Saver:
         self._taken_at = time.perf_counter()
 
     def is_due(self, seconds: float | None) -> bool:
-        """Return whether to save after the next step, beside the checkpoints by steps.
+        """Return whether a checkpoint is due by age, or because the last attempt failed.
 
-        So it is when the last checkpoint is so many seconds old (None: however old), or failed
-        long enough ago to be tried again; not while one is being written.
+        It is not while one is being written. A failed attempt is repeated after RETRY_SECONDS.
+
+        Args:
+            seconds: greatest age of the last checkpoint; None: no checkpoint is due by age.
         """
         if self._thread is not None and self._thread.is_alive():
             return False

@@ -28,8 +28,8 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 
 LEAST_COLUMNS = 20
-"""Width of the narrowest help page; tyro never ends one of a few columns"""
-_ALL_FLAGS_COLUMNS = 200  # no flag is parted between two lines
+"""Width of the narrowest help page; with only a few columns, tyro never returns"""
+_ALL_FLAGS_COLUMNS = 200  # wide enough that no flag is split across lines
 
 _FRAME = re.compile(r"[─│╭╮╰╯]")
 _EMPTY = re.compile(

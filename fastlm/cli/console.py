@@ -30,7 +30,8 @@ class StatusLine:
         self.live: Live | None = None
 
     def __enter__(self) -> "StatusLine":
-        if self.console.is_terminal and not self.console.is_dumb_terminal:  # no line lives there
+        # A dumb terminal cannot redraw a line.
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
             self.live = Live(console=self.console, auto_refresh=False, transient=False)
             self.live.start()
         return self

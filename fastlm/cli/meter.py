@@ -32,7 +32,8 @@ class Meter:
         self._first = 0
 
     def __enter__(self) -> "Meter":
-        if self._console.is_terminal and not self._console.is_dumb_terminal:  # no bar shows there
+        # A dumb terminal cannot redraw a bar.
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._bars = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),

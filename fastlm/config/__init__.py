@@ -34,7 +34,7 @@ PathText = Annotated[
 
 
 MOST_INTEGER = 2**63 - 1
-"""Greatest integer of a configuration: that of a tensor's index"""
+"""Greatest integer in a configuration, which is the greatest index of a tensor"""
 
 
 MOST_LAYERS = 10_000
@@ -47,7 +47,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _require_bounded(config: object) -> None:
-    """Refuse integers that no tensor and no float takes; the seed has bounds of its own."""
+    """Refuse integers too large for a tensor or a float; the seed has bounds of its own."""
     for name, value in vars(config).items():
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int) and abs(number) > MOST_INTEGER and name != "seed":

@@ -61,7 +61,7 @@ def _owt(out: Path, base_url: str | None = None) -> None:
 
 def _fetch(name: str, out: Path, base_url: str | None) -> None:
     # Slow imports come after the flags are parsed.
-    from fastlm.corpus.download import fetch_dataset
+    from fastlm.corpus.datasets import fetch_dataset
 
     url = _mirror(base_url, os.environ)
     with Meter() as meter:
@@ -76,7 +76,7 @@ def _mirror(base_url: str | None, environment: Mapping[str, str]) -> str:
     Raises:
         ValueError: if it is no address; the message says where it was set.
     """
-    from fastlm.corpus.download import BASE_URL
+    from fastlm.corpus.datasets import BASE_URL
 
     mirror, endpoint = environment.get("FASTLM_MIRROR"), environment.get("HF_ENDPOINT")
     if base_url is not None:

@@ -137,8 +137,7 @@ def iter_json_texts(
 ) -> Iterator[tuple[str, int]]:
     """Yield the text of each line of a .jsonl file, and the offset of the line's end in bytes.
 
-    Texts of only white space are among them, so that the n-th text is that of the n-th line that
-    is not empty.
+    Texts of only white space are not skipped: the n-th text is on the n-th line that is not empty.
 
     Args:
         offset: bytes of the file before the given blocks, which begin at the start of a line.

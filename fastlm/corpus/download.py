@@ -1,44 +1,30 @@
-"""Fetching text over HTTP: broken downloads are continued, and wrong files are detected.
+"""Fetching a file over HTTP: broken downloads are continued, and wrong files are detected.
 
 This module uses only the standard library.
 """
 
-import contextlib
 import hashlib
 import http.client
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from fastlm.cli.progress import Progress
-from fastlm.files import disk, folders, resumed
-from fastlm.files.compression import BLOCK_BYTES, COMPRESSIONS, decompress, read_blocks
-from fastlm.files.json_files import read_json, to_json
+from fastlm.corpus.sources import is_as_fetched, is_finished, is_record, write_record
+from fastlm.files import resumed
+from fastlm.files.compression import BLOCK_BYTES
 
-BASE_URL = "https://huggingface.co/datasets"
-DATASETS = {
-    "tinystories": {
-        "train.txt": "roneneldan/TinyStories/resolve/main/TinyStoriesV2-GPT4-train.txt",
-        "valid.txt": "roneneldan/TinyStories/resolve/main/TinyStoriesV2-GPT4-valid.txt",
-    },
-    "owt": {
-        "train.txt": "stanford-cs336/owt-sample/resolve/main/owt_train.txt.gz",
-        "valid.txt": "stanford-cs336/owt-sample/resolve/main/owt_valid.txt.gz",
-    },
-}
-
-RECORDS = "sources.json"
+CHECK_MIRROR = "check the mirror's address, and whether it needs a log-in"
+"""Advice in errors about an answer that is no text"""
 
 _LONGEST_WAIT_SECONDS = 30.0
 _WORTH_RETRYING = (408, 425, 429)
 _NO_DATA = ("text/html", "application/xhtml+xml", "application/json")
 _PAGE_BYTES = 512
-_MIRROR = "is the mirror's address right, and does it need no log-in?"
 
 
 class DownloadError(OSError):
@@ -47,105 +33,6 @@ class DownloadError(OSError):
 
 class _BrokenOffError(Exception):
     """An attempt ended early for a reason that another attempt may not meet."""
-
-
-def fetch_dataset(
-    name: str, out: Path, *, base_url: str = BASE_URL, on_progress: Progress | None = None
-) -> Path:
-    """Download train.txt and valid.txt of a data set of DATASETS into a folder; return the folder.
-
-    Compressed files are decompressed and then removed. Existing files are not fetched again.
-
-    Args:
-        base_url: address before the paths in DATASETS, such as that of a mirror.
-    Raises:
-        DownloadError, OSError, ValueError: as fetch and decompress do.
-        FileExistsError: if the folder holds another data set.
-    """
-    disk.check_folder(out)
-    _check_is_same_dataset(name, out)
-    urls = {file_name: f"{base_url.rstrip('/')}/{p}" for file_name, p in DATASETS[name].items()}
-    for file_name, url in urls.items():
-        _check_can_be_fetched(url, out / file_name)  # all of them, before hours of the first
-    folders.make_folder(out)
-    for file_name, path in DATASETS[name].items():
-        url, target = urls[file_name], out / file_name
-        compression = Path(path).suffix
-        if compression in COMPRESSIONS:
-            _fetch_packed(url, target, out / (file_name + compression), on_progress)
-        else:
-            fetch(url, target, on_progress=on_progress, is_data=True)
-    return out
-
-
-def _check_can_be_fetched(url: str, target: Path) -> None:
-    """Raise an OSError if a file of a data set cannot be made, or would replace one of others."""
-    if _is_finished(target, url, None):
-        return
-    compression = Path(url).suffix
-    packed = target.with_name(target.name + compression)
-    is_packed = compression in COMPRESSIONS
-    is_ours = is_packed and packed.name in _read_records(packed.parent)  # it may be unpacked
-    disk.check_new_file(target, replace=_is_as_fetched(target) or is_ours)
-    resumed.check_resumed_file(packed if is_packed else target, made_of=["url"], replace=True)
-
-
-def _check_is_same_dataset(name: str, out: Path) -> None:
-    """Raise a FileExistsError if a file of another data set was fetched into the folder."""
-    records = _read_records(out)
-    for file_name, path in DATASETS[name].items():
-        for suffix in ("", *COMPRESSIONS):
-            url = records.get(file_name + suffix, {}).get("url", path)
-            if not url.endswith(path):
-                raise FileExistsError(
-                    f"{out / file_name}{suffix} is of {url}, not of {name}; give another --out"
-                )
-
-
-def _fetch_packed(url: str, target: Path, packed: Path, on_progress: Progress | None) -> None:
-    """Fetch a file as packed, and decompress it to target."""
-    # The record of a packed file is there from its download to its removal.
-    is_packed_ours = packed.name in _read_records(packed.parent)
-    if not _is_finished(target, url, None):
-        replace = _is_as_fetched(target)
-        # A call that ended before the record may have unpacked it.
-        may_be_unpacked = is_packed_ours and target.is_file() and not replace
-        disk.check_new_file(target, replace=replace or may_be_unpacked)
-        fetch(url, packed, on_progress=on_progress, is_data=True)
-        source = _read_records(packed.parent)[packed.name]
-        try:
-            if not next(read_blocks(packed), b""):
-                raise ValueError(f"{url}: expected a text, got an empty one; {_MIRROR}")
-            if may_be_unpacked:
-                _check_is_unpacked(packed, target)
-            else:
-                decompress(packed, target, replace=replace)
-        except ValueError:
-            # The file is as the server sent it, so keeping it would only fail again.
-            _forget(packed)
-            raise
-        _write_record(target, source | _measure(target))
-    elif not is_packed_ours:
-        return
-    _forget(packed)
-
-
-def _check_is_unpacked(packed: Path, target: Path) -> None:
-    """Raise a FileExistsError if a file does not have the content of a compressed one."""
-    digest = hashlib.sha256()
-    for block in read_blocks(packed):
-        digest.update(block)
-    if digest.hexdigest() != _measure(target)["sha256"]:
-        raise FileExistsError(
-            f"{target} is there already and is not {packed} unpacked: give another --out"
-        )
-
-
-def _forget(packed: Path) -> None:
-    """Remove a fetched file, and then its record."""
-    disk.remove_file(packed)
-    with _changing_records(packed.parent) as records:
-        records.pop(packed.name, None)
 
 
 def fetch(
@@ -186,9 +73,9 @@ def fetch(
     resumed.finish_named(
         out_path, ("url", "record"), lambda note: _write_noted_record(out_path, note)
     )
-    if _is_finished(out_path, url, expected_sha256):
+    if is_finished(out_path, url, expected_sha256):
         return out_path
-    replace = _is_as_fetched(out_path)
+    replace = is_as_fetched(out_path)
     with resumed.resumed_file(out_path, made_of={"url": url}, replace=replace) as part:
         download = _Download(url, part, expected_sha256, expected_bytes, is_data=is_data)
         furthest, failures = part.n_bytes, 0
@@ -206,7 +93,7 @@ def fetch(
                         + (hint if download.can_continue() else "")
                     ) from broken
                 time.sleep(min(first_wait * 2 ** (failures - 1), _LONGEST_WAIT_SECONDS))
-        _write_record(out_path, download.finish(sha256))
+        write_record(out_path, download.finish(sha256))
     return out_path
 
 
@@ -264,9 +151,9 @@ class _Download:
         elif self.expected_sha256 is not None and sha256 != self.expected_sha256:
             wrong = f"expected SHA-256 {self.expected_sha256}, got {sha256}"
         elif self.is_data and size == 0:
-            wrong = f"expected a text, got an empty file; {_MIRROR}"
+            wrong = f"expected a text, got an empty file; {CHECK_MIRROR}"
         elif self.is_data and self._begins_as_page():
-            wrong = f"expected a text, got a web page; {_MIRROR}"
+            wrong = f"expected a text, got a web page; {CHECK_MIRROR}"
         if wrong:
             self.clear()
             raise DownloadError(f"{self.url}: {wrong}; the wrong file was removed")
@@ -277,7 +164,8 @@ class _Download:
             "etag": self.note.get("etag"),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        self.part.write_note({**self.note, "record": record})  # the next call may have to write it
+        # If this call ends before the record is written, the next one takes it from the note.
+        self.part.write_note({**self.note, "record": record})
         self.part.give_name()
         return record
 
@@ -305,7 +193,7 @@ class _Download:
         """Return the offset of the body and the size of the file; keep or renew the note."""
         kind = response.headers.get_content_type()
         if self.is_data and kind in _NO_DATA:
-            raise DownloadError(f"{self.url}: expected a text, got {kind}; {_MIRROR}")
+            raise DownloadError(f"{self.url}: expected a text, got {kind}; {CHECK_MIRROR}")
         note = {
             "url": self.url,
             "etag": response.headers.get("ETag"),
@@ -403,81 +291,8 @@ def _content_range(header: str) -> tuple[int | None, int | None]:
     )
 
 
-def _is_finished(path: Path, url: str, expected_sha256: str | None) -> bool:
-    record = _read_records(path.parent).get(path.name, {})
-    return (
-        path.exists()
-        and record.get("url") == url
-        and record.get("bytes") == path.stat().st_size
-        and expected_sha256 in (None, record.get("sha256"))
-    )
-
-
-def _is_as_fetched(path: Path) -> bool:
-    """Return whether the file at a path was fetched, so that a new download may replace it.
-
-    Raises:
-        FileExistsError: if it was changed since.
-    """
-    record = _read_records(path.parent).get(path.name)
-    if record is None or not path.is_file():
-        return False
-    if _measure(path) != {key: record.get(key) for key in ("bytes", "sha256")}:
-        raise FileExistsError(
-            f"{path} was changed since it was fetched: move it away to have it fetched again, or "
-            "give another --out"
-        )
-    return True
-
-
-def _measure(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
-
-
-def _read_records(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the records by the names of the files; none if there is no sources.json.
-
-    Raises:
-        ValueError: if it is another file.
-    """
-    path = folder / RECORDS
-    try:
-        records = read_json(path)
-    except FileNotFoundError:
-        return {}
-    except ValueError:
-        records = None
-    if isinstance(records, dict) and all(map(_is_record, records.values())):
-        return records
-    raise ValueError(
-        f"{path}: expected the address of each file that was fetched, as a download writes it, got "
-        "another file of this name; move it, or give another --out"
-    )
-
-
-def _is_record(values: Any) -> TypeGuard[dict[str, Any]]:
-    return isinstance(values, dict) and isinstance(values.get("url"), str)
-
-
 def _write_noted_record(path: Path, note: dict[str, Any]) -> None:
     """Write the record of a file that an earlier call named and could not record."""
     record = note.get("record")
-    if _is_record(record):
-        _write_record(path, record)
-
-
-def _write_record(path: Path, record: dict[str, Any]) -> None:
-    with _changing_records(path.parent) as records:
-        records[path.name] = record
-
-
-@contextlib.contextmanager
-def _changing_records(folder: Path) -> Iterator[dict[str, dict[str, Any]]]:
-    """Yield the records, and write them when the block ends."""
-    wait = disk.WAIT_SECONDS
-    with disk.whole_file(folder / RECORDS, replace=True, wait_seconds=wait) as file:
-        records = _read_records(folder)  # while the file is locked
-        yield records
-        file.write(to_json(records, indent=1, sort_keys=True))
+    if is_record(record):
+        write_record(path, record)

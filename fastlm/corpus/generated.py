@@ -77,8 +77,8 @@ def make_stories(
         for name, stories in texts.items():
             file = stack.enter_context(disk.whole_file(out / name, replace=name in found))
             files[name] = _write_documents(file, stories, name, sizes[name])
-        # The card is written first: after a crash it identifies files that have no names yet, and
-        # those that they are to replace.
+        # corpus.json is written before the texts are renamed: after a crash it identifies both the
+        # new texts and those that they replace.
         replaced = {n: sha256 for n, sha256 in found.items() if sha256 != files[n]["sha256"]}
         told = {**asked, "files": files} | ({"replaced": replaced} if replaced else {})
         disk.write_file(out / "corpus.json", to_json(told, indent=1), replace=bool(card) or replace)
@@ -86,12 +86,12 @@ def make_stories(
 
 
 def are_unchanged(out: Path) -> bool:
-    """Return whether a folder holds nothing that make_stories would replace but stories it made."""
+    """Return whether all files that make_stories would replace are stories that it made."""
     return not _changed(out, read_object_or_empty(out / "corpus.json"))
 
 
 def _changed(out: Path, card: dict[str, Any]) -> list[str]:
-    """Return the names of the files that are not, or no longer, as make_stories wrote them."""
+    """Return the names of the files that make_stories did not write, or that were changed since."""
     if card.get("what") != "stories":
         return [name for name in (*_TEXTS, "corpus.json") if os.path.lexists(out / name)]
     there = [name for name in _TEXTS if os.path.lexists(out / name)]
@@ -99,7 +99,7 @@ def _changed(out: Path, card: dict[str, Any]) -> list[str]:
 
 
 def _made(card: dict[str, Any], name: str) -> list[Any]:
-    """Return the hashes of a file as it was made, and as it was before it was to be replaced."""
+    """Return the hashes of a file that make_stories wrote and of the older one it replaces."""
     file = _object(_object(card.get("files")).get(name))
     return [file.get("sha256"), _object(card.get("replaced")).get(name)]
 
@@ -109,7 +109,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _refuse(out: Path, card: dict[str, Any], *, is_asked: bool) -> None:
-    """Raise an error if files would be replaced that were not to be replaced."""
+    """Raise an error if files would be replaced without being asked for."""
     changed = _changed(out, card)
     if changed and card.get("what") != "stories":
         raise ValueError(

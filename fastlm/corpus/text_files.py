@@ -223,15 +223,15 @@ class _Entry(NamedTuple):
 
 
 class _Search:
-    """Collects text files; links come last, so that names that are no links are kept."""
+    """Collects text files; links come last, so that a name that is no link is kept if possible."""
 
     def __init__(self, *, is_any_suffix: bool) -> None:
         self.roots: list[str] = []
         self._is_any_suffix = is_any_suffix
-        self._files: list[tuple[Path, str | None]] = []  # with the folder where they were found
+        self._files: list[tuple[Path, str | None]] = []  # each with the folder it was found in
         self._kept: dict[object, str] = {}  # by real path, and by device and inode
         self._passed_over = PassedOver()
-        self._real_folder = functools.cache(os.path.realpath)  # that of many files is one
+        self._real_folder = functools.cache(os.path.realpath)  # many files share a folder
 
     def add(self, path: StrPath) -> None:
         given = Path(path)
@@ -285,7 +285,7 @@ class _Search:
             raise ValueError(f"{path}: expected a file ending in {', '.join(KNOWN_SUFFIXES)}")
         if is_leftover(path.name):
             raise ValueError(
-                f"{path} is of a file that is being made: give that one once it is whole"
+                f"{path} belongs to a file that is being made: give that one once it is complete"
             )
         if not path.is_file():
             raise ValueError(f"{path} is no regular file: expected a text file or a folder of them")

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from fastlm.data.prepared import PreparedData as PreparedData
     from fastlm.data.prepared import Split as Split
     from fastlm.data.prepared import open_prepared as open_prepared
-    from fastlm.data.prepared import prepare as prepare
+    from fastlm.data.preparing import prepare as prepare
     from fastlm.data.windows import get_batch as get_batch
 
 __getattr__ = lazy_names(
@@ -20,6 +20,6 @@ __getattr__ = lazy_names(
         "Split": "prepared",
         "get_batch": "windows",
         "open_prepared": "prepared",
-        "prepare": "prepared",
+        "prepare": "preparing",
     },
 )

@@ -35,10 +35,10 @@ def _prepare(
         vocab_size: entries of the tokenizer to train, special token included
         tokenizer: folder of a tokenizer to use in place of training one
         val_fraction: share of the documents kept for validation if no name says validation
-        threads: of the tokenizer; all cores when not given
+        threads: threads that train the tokenizer and encode; all cores when not given
         text_field: field of .jsonl files and column of .parquet files that holds the text
         shard_tokens: write files of at most so many tokens, train-00000.bin and on
-        format: of standard input, which may be compressed; txt when not given
+        format: format of standard input, which may be compressed; txt when not given
         errors: strict refuses invalid UTF-8, replace reads it as U+FFFD
         allow_end_of_text: <|endoftext|> in a field or column separates documents, as in .txt files
         overwrite: replace data in --out that was prepared from other texts or otherwise
@@ -47,7 +47,7 @@ def _prepare(
         raise ValueError("expected at least one text to prepare, or - for standard input: got none")
     if format is not None and STANDARD_INPUT not in corpus:
         raise ValueError(f"--format {format} is of standard input: give - as a text, or leave it")
-    from fastlm.data.prepared import prepare
+    from fastlm.data.preparing import prepare
 
     prepare(
         corpus,

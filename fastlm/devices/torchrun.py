@@ -22,12 +22,12 @@ def world_size() -> int:
 
 
 def check_started(*, has_gpu: bool) -> None:
-    """Check that torchrun started this process of several, and not only its WORLD_SIZE is left.
+    """Check that torchrun started this process, and that WORLD_SIZE is no leftover of another.
 
     Args:
         has_gpu: whether the process computes on a GPU of its own, which LOCAL_RANK chooses.
     Raises:
-        ValueError: if another of its variables is missing, or RANK is no such number.
+        ValueError: if another variable of torchrun is missing, or RANK is no valid rank.
     """
     names = ("RANK", "MASTER_ADDR", "MASTER_PORT")
     for name in (*names, "LOCAL_RANK") if has_gpu else names:

@@ -58,7 +58,7 @@ def _places(path: str, run: Path) -> list[Path]:
 
 
 def difference(data: PreparedData, about: Mapping[str, Any]) -> str:
-    """Say which hash of data is not the one in a checkpoint's manifest; empty if all are."""
+    """Say which hash of data differs from a checkpoint's manifest; empty if none does."""
     found = {
         "tokenizer_hash": data.tokenizer_hash,
         "train_hash": data.train.hash,

@@ -22,7 +22,7 @@ def _export(
         run: folder of a run, or of one of its checkpoints.
         to: hf: a folder for transformers, model and tokenizer; tiktoken: the tokenizer's ranks.
         out: folder to make.
-        dtype: of the weights.
+        dtype: dtype of the weights.
         with_code: with a file that computes what no class of transformers does; read it, then load
             the folder with trust_remote_code=True.
     """

@@ -1,4 +1,4 @@
-"""Places where files and folders are to be made: links followed, and what is there looked at."""
+"""Resolve the path of a file or folder that is to be made, and inspect what is there already."""
 
 import contextlib
 import errno
@@ -130,7 +130,7 @@ def _error(number: int, target: Destination) -> OSError:
 
 
 def inside(folder: Path, name: str) -> Destination:
-    """Return the target of this name whose leftovers lie in a folder."""
+    """Return the target that leftovers in a folder belong to, by its name."""
     return Destination(folder / name, folder / name, folder, folder)
 
 
@@ -146,7 +146,7 @@ def _is_begun_or_current(path: Path) -> bool:
     if not path.is_dir():
         return False
     if any(path.glob(UNFINISHED + "*")):
-        return True  # that work was begun inside, and goes on there
+        return True  # unfinished work lies inside and is continued there
     try:
         return Path.cwd().is_relative_to(path)
     except FileNotFoundError:  # the current folder was removed

@@ -245,7 +245,7 @@ def check_new_file(path: StrPath, *, replace: bool = False, to_stream: bool = Fa
 def check_new_folder(path: StrPath, *, replace: bool = False) -> None:
     """Raise the errors that whole_folder raises before its block: call this before slow work.
 
-    Nothing is changed. Of what other processes are making inside the folder, nothing is seen.
+    Nothing is changed. Work of other processes inside the folder is not noticed.
     """
     target = find(Path(path))
     look_at_folder(target, replace=replace)
@@ -254,7 +254,7 @@ def check_new_folder(path: StrPath, *, replace: bool = False) -> None:
         return
     kept = [target.beside(prefix) for prefix in (CLEARING, MOVING) if target.is_in_place]
     kept += [] if target.path.exists() else [target.beside(REPLACED)]
-    for found in kept:  # whole_folder gives it back its name
+    for found in kept:  # whole_folder would rename it back
         if found.is_dir() and any(found.iterdir()):
             raise FileExistsError(
                 f"{target.given} is there already, as {found}: rename or remove that, or give "
@@ -378,7 +378,7 @@ def prepare_folder(target: Destination, *, replace: bool) -> SeenFolder:
     if seen is None or replace:
         return SeenFolder(seen, content_of(target.path) if replace else {})
     sweep(target.path)  # the folder is renamed to this path, which has to be empty then
-    if any(target.path.iterdir()):  # of processes that are alive
+    if any(target.path.iterdir()):  # entries of living processes
         raise is_there(target.given)
     return SeenFolder(seen_at(target.path), {})
 
@@ -456,7 +456,7 @@ def clear_up(target: Destination) -> None:
     for prefix in (REPLACED, PARTIAL, REMOVED):
         remove(target.beside(prefix))
     if not target.beside(UNFINISHED).exists():
-        remove(target.beside(NOTE))  # its folder has got its name
+        remove(target.beside(NOTE))  # its folder is complete and renamed
 
 
 def restore_name(target: Destination) -> None:

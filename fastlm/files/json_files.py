@@ -39,7 +39,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_object_or_empty(path: Path) -> dict[str, Any]:
-    """Read a JSON object whose values can be found again without it; {} if there is none.
+    """Read a JSON object that a caller can do without; {} if it is missing or damaged.
 
     Raises:
         OSError: if the file exists and cannot be read.

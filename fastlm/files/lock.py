@@ -17,7 +17,7 @@ try:
 except ImportError:  # Windows: two processes that make the same path are not detected
     fcntl = None  # type: ignore[assignment]
 
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # the lock is written: another's file must stay as it is
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # a link in its place must not lead the write elsewhere
 _POLL_SECONDS = 0.02
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

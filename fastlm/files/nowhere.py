@@ -13,7 +13,7 @@ def point_to_nowhere(number: int) -> None:
 def open_closed_streams() -> None:
     """Open the null device in place of each closed standard stream.
 
-    Otherwise the next file that is opened gets such a number, and what is printed goes into it.
+    Otherwise the next file that is opened gets its descriptor, and printed text goes into the file.
     """
     for number in range(3):
         try:

@@ -103,8 +103,8 @@ def resumed_file(
     path is locked during the block.
 
     Args:
-        made_of: values that are in every note. A part whose note does not have all of their names
-            is not of an earlier call, and stays as it is.
+        made_of: values that are in every note. A part whose note lacks one of their names was not
+            made by an earlier call, and stays as it is.
     Raises:
         FileExistsError, BlockingIOError, OSError: as in whole_file; also for such a part.
     """
@@ -120,7 +120,7 @@ def resumed_file(
             with open(part, "r+b", opener=_without_links) as file:
                 yield ResumedFile(file, target, seen, made_of=made_of, replace=replace)
         except BaseException:
-            if part.exists():  # else the rest of the work on the named file is to be done
+            if part.exists():  # otherwise finish_named still needs the note
                 _clear_if_empty(part, note)
             raise
         if part.exists():
@@ -130,7 +130,7 @@ def resumed_file(
 
 
 def _begin(part: Path, note: Path, made_of: Mapping[str, Any]) -> None:
-    """Make an empty part, after the note that tells that it was made here."""
+    """Make an empty part, after the note that identifies it as ours."""
     _write_note(note, dict(made_of))
     try:
         open(part, "xb").close()
@@ -226,14 +226,14 @@ def resumed_folder(
 
 
 def _write_note(path: Path, values: dict[str, Any]) -> None:
-    """Write a note; beside the lock of what it is about, it has its own, as sweep() expects."""
+    """Write a note under its own lock, as sweep() expects, whatever other lock the caller holds."""
     raw = to_json(values, indent=0)
     with whole_file(path, replace=True, wait_seconds=WAIT_SECONDS) as file:
         file.write(raw)
 
 
 def _remove_partial_note(path: Path) -> None:
-    """Remove what a process left that was killed while it wrote the note."""
+    """Remove the temporary file of a process that was killed while it wrote the note."""
     target = inside(path.parent, path.name)
     with holding(target, wait_seconds=WAIT_SECONDS):
         remove(target.beside(PARTIAL))
@@ -269,7 +269,7 @@ def finish_named(
         return
     target = _find(path)
     with holding(target):
-        if was_named(path, names):  # still, now that it is locked
+        if was_named(path, names):  # again, now that it is locked
             note = _beside(target.path, ".part.json")
             _beside(target.path, ".part").unlink(missing_ok=True)
             finish(read_object_or_empty(note))

@@ -170,7 +170,7 @@ def open_token_file(
     Raises:
         FileNotFoundError, ValueError: if it contradicts them; the message names the file.
     """
-    if dtype not in ("uint16", "uint32"):  # others that NumPy knows are of another byte order
+    if dtype not in ("uint16", "uint32"):  # NumPy also knows other byte orders
         raise ValueError(f"{path}: expected dtype uint16 or uint32, {facts_file} says {dtype}")
     kind = np.dtype(dtype).newbyteorder("<")
     if not path.is_file():
@@ -325,9 +325,9 @@ class TokenWriter:
         """
         self._path, self._shard_tokens = path, shard_tokens
         self._kind = np.dtype(dtype).newbyteorder("<")
-        self._shards: list[Facts] = []  # closed ones
+        self._shards: list[Facts] = []  # facts of closed files
         self._file: io.FileIO | None = None
-        self._unflushed: list[Path] = []  # closed ones
+        self._unflushed: list[Path] = []  # closed files
         self._has_new_names = False
         self._count = 0  # ids in the open file
         self._digest = hashlib.sha256()

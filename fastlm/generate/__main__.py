@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.n < 1:
         raise ValueError(f"n must be at least 1: got {arguments.n}")
     check_sampling(seed=arguments.seed + arguments.n - 1)
-    to_utf8(arguments.prompt)  # refuses bytes that are no characters, before anything is printed
+    to_utf8(arguments.prompt)  # refuses invalid characters before anything is printed
     check_run(arguments.run)
     # Slow imports come after the flags and paths are checked.
     from fastlm.devices.hardware import choose_device

@@ -29,7 +29,7 @@ def _model(folder: Positional[Path], *, out: Path, tokenizer: Path | None = None
     for line in import_model(folder, out, tokenizer=tokenizer):
         print(f"note: {line}")
     train = cli.command_line("train", "--init-from", out)
-    print(f"{out}: {train} trains it on, with its tokenizer")
+    print(f"{out}: {train} trains it further, with its tokenizer")
 
 
 def _tokens(
@@ -47,7 +47,7 @@ def _tokens(
         val: token files to validate on.
         tokenizer: folder or file of the tokenizer that made them.
         out: folder to make.
-        dtype: of files without a header; found from their ids when not given.
+        dtype: dtype of files without a header; found from their ids when not given.
     """
     from fastlm.files import disk
 

@@ -43,9 +43,9 @@ Source: Karpathy 2024, github.com/karpathy/llm.c, dev/data/data_common.py."""
 _OTHERS = {b"\x93NUMPY": "a NumPy array", b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "gzip"}
 _BLOCK_TOKENS = 1 << 24
 _TELLING_TOKENS = 16
-"""Tokens of which every second one is 0 only if the dtype is wrong."""
+"""Tokens needed to judge a dtype: every second one is 0 only if it is wrong"""
 _HIGH_HALVES = 16
-"""Above the high halves of uint32 ids: no vocabulary has 16 * 65,536 tokens."""
+"""Bound of the high halves of uint32 ids: no vocabulary has 16 * 65,536 tokens"""
 
 
 class ForeignTokens(NamedTuple):
@@ -54,7 +54,7 @@ class ForeignTokens(NamedTuple):
     path: Path
     kind: np.dtype[Any]
     begin: int
-    """Bytes of its header."""
+    """Size of its header in bytes."""
     n_tokens: int
     vocab_size: int
     seen: list[int]

@@ -26,7 +26,7 @@ def _report(
         out: the page to write; - is standard output. An earlier page of the same runs is replaced,
             and any earlier one where --out is not given.
         serve: write nothing; show the page on this machine and follow runs that go on.
-        port: of --serve.
+        port: port that --serve listens on.
         overwrite: replace any existing file.
     """
     # Slow imports come after the flags are parsed.

@@ -17,7 +17,7 @@ from fastlm.files.json_files import read_json
 from fastlm.runs.run_files import RunFiles
 
 DEPTH = 3
-"""Levels of folders below a given one that are searched for runs."""
+"""Number of folder levels below a given folder that are searched for runs."""
 
 _TAIL_BYTES = 256
 """Bytes before a position in a log that identify the log."""

@@ -75,13 +75,13 @@ class RunRecord:
         disk.write_file(self.files.config, to_json(config).encode(), replace=True)
 
     def reopen(self) -> dict[str, Any]:
-        """Take away what tells that the run has ended, before anything else of it changes.
+        """Remove the marks of the run's end, before anything else in its folder changes.
 
-        Its summary must not stand beside a checkpoint or a log that ends before it. It is kept
-        under another name until settle().
+        A summary must not stand beside a checkpoint or a log that ends earlier. It is kept under
+        another name until settle().
 
         Returns:
-            The summary of that end; empty if there was none.
+            The former summary; empty if there was none.
         Raises:
             OSError: if something else has the name of a file of the record; nothing is changed.
         """
@@ -95,7 +95,7 @@ class RunRecord:
         folders.remove(files.failed)
         if files.summary.is_file():
             folders.remove(files.former_summary)
-            # Flushed by write_config, which follows, before a checkpoint or a row is dropped.
+            # write_config follows and flushes this, before a checkpoint or a row is dropped.
             disk.rename(files.summary, files.former_summary, flush=False)
         return try_read_object(files.former_summary, [])
 
@@ -119,7 +119,7 @@ class RunRecord:
         return n_lines - len(placed)
 
     def settle(self) -> None:
-        """Flush the log, which has the former summary now, and drop that summary's file."""
+        """Flush the log, which now has the former summary, and remove that summary's file."""
         if self.is_written and self.files.former_summary.is_file():
             self.flush()
             folders.remove(self.files.former_summary)
@@ -134,7 +134,7 @@ class RunRecord:
 
     def _forget_end(self) -> None:
         for path in (self.files.summary, self.files.former_summary, self.files.failed):
-            folders.remove(path)  # flushed with the name of the log, which follows
+            folders.remove(path)  # creating the log, which follows, flushes this
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one row; on a full disk the row is kept until the next one."""

@@ -244,7 +244,7 @@ def _kinds(field: str) -> frozenset[Any]:
 
 
 def _joined(words: Sequence[str]) -> list[str]:
-    """Words that a blank after a comma has parted: ["lr=1,", "2"] -> ["lr=1,2"]."""
+    """Join words that the shell split at a blank after a comma: ["lr=1,", "2"] -> ["lr=1,2"]."""
     joined: list[str] = []
     for word in words:
         if joined and (joined[-1].endswith(",") or word.startswith(",")) and "=" not in word:

@@ -58,6 +58,6 @@ def submit(runs: Sequence[Run], folder: Path, *, at_once: int) -> None:
     except FileNotFoundError as error:
         raise ValueError("no sbatch here: --slurm is for a cluster's login node") from error
     if done.returncode:
-        raise ValueError(f"sbatch did not take it: {done.stderr.strip()}")
+        raise ValueError(f"sbatch refused the jobs: {done.stderr.strip()}")
     print(done.stdout.strip())
     print(f"when it has ended: {cli.command_line('sweep', folder)}")

@@ -78,7 +78,7 @@ def _train_command(
     check_not_read(own_files(out), [path for path in files if path.is_file()])
 
     with disk.locked(out), _warnings_as_lines(), Meter() as meter:
-        if own_files(out) and not overwrite:  # another process was here before
+        if own_files(out) and not overwrite:  # another process made it meanwhile
             raise is_there(out)
 
         def show(what: str, n: int) -> None:
@@ -185,7 +185,7 @@ def _encode_command(
         sys.exit(cli.INTERRUPTED)
     before = f", {n_read_before:,} of them encoded before," if n_read_before else ""
     size = f" ({n_bytes / max(count, 1):.3f} a token)"
-    if kind_of(text) == "jsonl":  # its bytes are not those of the texts
+    if kind_of(text) == "jsonl":  # the file has more bytes than its texts
         size = ""
     print(
         f"{out}: {count:,} tokens of {n_bytes:,} bytes{before}{size} "

@@ -295,22 +295,22 @@ def check_copy(source: Path, folder: Path) -> None:
 
 
 def saved_files(folder: Path) -> list[Path]:
-    """Return the files in a folder, by whatever name, that write_tokenizer writes."""
+    """Return the files in a folder that have a name under which write_tokenizer writes."""
     folder = find(folder).path
     return [folder / name for name in _SAVED if os.path.lexists(folder / name)]
 
 
 def own_files(folder: Path) -> list[Path]:
-    """Return the files in a folder, by whatever name, that are of a tokenizer."""
+    """Return the files in a folder that read_tokenizer may read there."""
     folder = find(folder).path
     return [folder / name for name in _READ_IN_A_FOLDER if os.path.lexists(folder / name)]
 
 
 def _write_files(folder: Path, files: Mapping[str, bytes], *, replace: bool) -> None:
-    """Write a folder that is whole, or files in the place of another tokenizer's.
+    """Write the files into a new or empty folder at once, or replace those of another tokenizer.
 
-    Whenever that is broken off, what is in the folder reads as the one tokenizer or the other. The
-    caller holds the lock of the folder.
+    At every moment the folder can be read as either the old or the new tokenizer. The caller holds
+    the lock of the folder.
     """
     if not folder.is_dir() or not any(entries(find(folder))):
         with disk.whole_folder(folder, last=SPECIAL_FILE, is_locked=True) as partial:
@@ -328,7 +328,7 @@ def _write_files(folder: Path, files: Mapping[str, bytes], *, replace: bool) -> 
     new = [name for name in files if name not in kept]
     if not new:
         return
-    # Without SPECIAL_FILE it is HUGGING_FACE_FILE that is read, which says all by itself.
+    # Without SPECIAL_FILE, HUGGING_FACE_FILE alone is read, which is a complete tokenizer.
     if first in new:
         disk.write_file(folder / first, files[first], replace=True)
     disk.remove_file(folder / last)
@@ -338,7 +338,7 @@ def _write_files(folder: Path, files: Mapping[str, bytes], *, replace: bool) -> 
     if last in files:
         disk.write_file(folder / last, files[last], replace=True)
     if replace and ADDED_FILE not in files:
-        disk.remove_file(folder / ADDED_FILE)  # of the other tokenizer
+        disk.remove_file(folder / ADDED_FILE)  # left by the other tokenizer
 
 
 def _hash_files(contents: Sequence[bytes]) -> str:

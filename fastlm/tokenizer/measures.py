@@ -85,7 +85,7 @@ class Measure:
 
     @property
     def warm_bytes_per_second(self) -> float:
-        """Speed with warm caches; that of the first pass where nothing was encoded so."""
+        """Speed with warm caches; if nothing was encoded with them, speed of the first pass."""
         if self.warm_bytes == 0:
             return self.first_bytes_per_second
         return self.warm_bytes / self.warm_seconds

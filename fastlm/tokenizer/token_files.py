@@ -39,7 +39,7 @@ from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
 _NOTED = ("tokenizer_hash", "text", "errors")
 _MADE_OF = (*_NOTED, "json")
 _NAMED = (*_NOTED, FACTS, FACTS_OF)
-_HAS_FACTS = "has_facts"  # key of notes of versions that wrote FILE.bin.json before the name
+_HAS_FACTS = "has_facts"  # in notes of versions that wrote FILE.bin.json before renaming
 
 
 class BlockEncoder(Protocol):
@@ -113,11 +113,11 @@ def is_named(out: Path) -> bool:
 
 
 def _finish(out: Path, *, replace: bool) -> dict[str, Any]:
-    """Write the facts that such a process left to be written; return its note, {} without one."""
+    """Write the facts that an ended process left in its note; return the note, {} without one."""
     finished: dict[str, Any] = {}
 
     def write_facts(note: dict[str, Any]) -> None:
-        if noted_facts(out) is None:  # another file has the name by now
+        if noted_facts(out) is None:  # another file has taken the name
             return
         raw, facts = to_json(note[FACTS], indent=0), facts_path_of(out)
         if not (facts.is_file() and facts.read_bytes() == raw):
@@ -153,7 +153,7 @@ def check_encoded(out: Path, inputs: Iterable[Path], *, replace: bool) -> None:
     facts, part = facts_path_of(out), Path(f"{out}.part")
     check_not_read([out, facts, part, facts_path_of(part)], inputs)
     resumed.check_resumed_file(out, made_of=_NOTED, replace=replace or is_named(out))
-    is_noted = facts_path_of(part).exists()  # then the note says whose the facts are
+    is_noted = facts_path_of(part).exists()  # then the facts belong to the note's file
     disk.check_new_file(facts, replace=replace or is_noted)
 
 

@@ -58,7 +58,7 @@ def train_bpe(
         raise ValueError(f"sample_bytes must be at least 1: got {sample_bytes}")
     if not all(map(is_plain, paths)):
         if sample_bytes is not None:
-            raise ValueError("a sample is of stripes of plain text files: unpack the texts first")
+            raise ValueError("a sample is taken from plain text files: unpack the texts first")
         # <|endoftext|> in a text separates words as well as it separates documents.
         pieces = iter_pieces(paths, errors=errors, text_field=text_field, allow_end_of_text=True)
         return train_bpe_from_documents(

@@ -103,7 +103,7 @@ def _next_run_folder(recipe: str) -> contextlib.AbstractContextManager[Path]:
 def _story_data(config: TrainConfig) -> Path:
     """Folder of generated stories, which are prepared once for each vocabulary size."""
     from fastlm.corpus.generated import are_unchanged, make_stories
-    from fastlm.data.prepared import prepare
+    from fastlm.data.preparing import prepare
     from fastlm.train.run import say
 
     stories = Path("data") / "stories"
@@ -219,7 +219,7 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
             if arguments.profile and ranks.size > 1:
                 raise ValueError("--profile times a single process: leave out torchrun")
             job_ends = signals.job_end(lambda text: say(f"warning: {text}"))
-            # From here on a signal unwinds what was made: the folder, its lock.
+            # From here on a signal raises, so that a new folder and its lock are removed.
             stop = at_end.enter_context(signals.StopRequest(job_ends))
             run_dir = arguments.out
             with stop.raising():
@@ -270,18 +270,18 @@ def _exit_code(
             stop=stop,
         )
     except (Diverged, SaveFailed, OutOfMemory) as error:
-        if ranks.is_first or not isinstance(error, Diverged):  # a divergence is the same on all
+        if ranks.is_first or not isinstance(error, Diverged):  # all processes raise the same one
             say(f"error: {error}")
             for path in getattr(error, "__notes__", []):
                 say(f"description of the step: {path}")
         return 1
     except signals.Stopped as stopped:
         if ranks.is_first:
-            # Without a configuration nothing was written: a new folder is gone, and an old one as
-            # it was.
+            # Without a configuration nothing was written: a new folder was removed, and an old one
+            # is unchanged.
             begun = RunRecord(run_dir).exists
             advice = f"go on with --resume auto --out {cli.pasted(run_dir)}"
-            if resume:  # whether the folder has this command's settings already is not known
+            if resume:  # config.json may lack this command's settings
                 advice = "the same command goes on"
             how = advice if begun else "nothing was written"
             say(f"stopped by {stopped} before the first step; {how}")

@@ -11,19 +11,19 @@ from fastlm.config.dotted import replaced
 from fastlm.train.micro_batch import plan_memory
 
 SLOW_SECONDS = 30.0
-"""Seconds of a step from which a run is warned of"""
+"""A warning is given if a step takes longer"""
 
 _LARGE_FLOPS = 1e12
-"""FLOPs of a step that takes longer than SLOW_SECONDS on no CPU"""
+"""A step of fewer FLOPs takes less than SLOW_SECONDS on every CPU"""
 _TRAINING_SHARE = 0.5
-"""Share of the speed of matrix products that a whole step reaches on a CPU"""
+"""FLOP/s of a whole step on a CPU, as a share of those of a matrix product"""
 
 
 def warn_of_cpu(config: TrainConfig, device: torch.device, *, vocab_size: int) -> str:
     """A warning that a run is meant for a GPU: its time and memory here; empty if it is not.
 
     Args:
-        vocab_size: that of the data.
+        vocab_size: vocabulary size of the data.
     """
     if device.type != "cpu":
         return ""

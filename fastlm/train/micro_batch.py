@@ -157,10 +157,10 @@ def _largest_micro_batch(config: TrainConfig, n_ranks: int, fits: Callable[[int]
     """The largest size that fits and divides each process's share of every batch size; 0 if none.
 
     Args:
-        fits: whether a size fits; if it does, so do all smaller ones.
+        fits: tells whether a size fits the memory; if it does, so do all smaller ones.
     """
     share = math.gcd(*config.batch_sizes) // n_ranks
-    # As many as fit, by bisection: a batch of 10^9 windows has too many sizes to try.
+    # Bisection: a batch of 10^9 windows has too many sizes to try one by one.
     size, too_large = 0, share + 1
     while too_large - size > 1:
         middle = (size + too_large) // 2

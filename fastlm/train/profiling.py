@@ -174,8 +174,8 @@ def _time_parts(trainer: Trainer, stream: Iterator[Batch]) -> list[Part]:
     parts.append(Part("gradient clipping", clip, 0.0))
     for optimizer in trainer.optimizers:
         optimizer.zero_grad(set_to_none=True)
-    # As in training: with the flag, of which a compiled optimizer has a graph of its own, and with
-    # the rows of the n-gram tables, which a step uses up.
+    # As in training: with `applies`, for which a compiled optimizer has another graph, and after a
+    # backward pass each time, as a step consumes the gradients of the n-gram tables.
     applies = torch.ones((), dtype=torch.bool, device=trainer.device)
     update = _median_seconds(lambda: trainer.update(applies), trainer.device, before=gradients)
     parts.append(Part("optimizer", update, 0.0))
@@ -203,7 +203,7 @@ def _median_seconds(
     *,
     before: Callable[[], None] = lambda: None,
 ) -> float:
-    """Median time of a call; what is done before each call is not timed."""
+    """Median time of a call in seconds; `before` runs ahead of each call and is not timed."""
     for _ in range(2):  # compile and warm up
         before()
         call()

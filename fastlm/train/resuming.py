@@ -47,7 +47,7 @@ def _same(a: Path, b: Path) -> bool:
 
 
 def _check_may_begin(record: RunRecord, *, is_named: bool) -> None:
-    """Refuse to begin a run anew that was named to go on, or that was trained and saved before."""
+    """Refuse to begin anew if the user named the run to resume, or its checkpoints are gone."""
     folder = record.folder
     if is_named:
         raise nothing_to_go_on_from(folder)
@@ -60,10 +60,11 @@ def _check_may_begin(record: RunRecord, *, is_named: bool) -> None:
 
 
 def _saved_step(record: RunRecord) -> float:
-    """The last step of a run without checkpoints if it must have had some; otherwise 0.
+    """The last step of a run that must have had checkpoints and has none now; otherwise 0.
 
-    It had some if its summary says so, if it was resumed, if their folder, which is made before the
-    first row, is gone, or if it logged twice as many steps as there are between two checkpoints.
+    It must have had some if its summary says so, if it was resumed, if the folder of checkpoints,
+    which is made before the first row, is gone, or if it logged at least twice as many steps as lie
+    between two checkpoints.
     """
     summary = try_read_object(record.files.summary, [])
     if summary:

@@ -61,7 +61,7 @@ def handled() -> list[signal.Signals]:
 
 def _leave(number: int, frame: FrameType | None) -> None:
     name = signal.Signals(number).name
-    with contextlib.suppress(OSError):  # the terminal that hung up
+    with contextlib.suppress(OSError):  # the terminal may have hung up
         os.write(2, f"stopped by {name} before training began\n".encode())
     os._exit(SAVED)
 
@@ -140,6 +140,6 @@ def job_end(warn: Callable[[str], None] = lambda text: None) -> float | None:
     if not (text.isascii() and text.isdecimal()) or (end := float(text)) == 0.0:
         return None
     if end <= time.time():
-        warn(f"SLURM_JOB_END_TIME={text} has passed, and is left out of account: unset it")
+        warn(f"SLURM_JOB_END_TIME={text} has passed and is ignored: unset it")
         return None
     return end

@@ -11,11 +11,11 @@ _REASONS = (None, *budget.REASONS, *signals.REASONS)
 
 
 class Decision(NamedTuple):
-    """The same for all processes.
+    """Decision before a step, which all processes share.
 
     Attributes:
         reason: why training is over; None if there is a next step.
-        saves: whether the step is followed by a checkpoint, for its age or as one has failed.
+        saves: whether a checkpoint follows the step, by age or to repeat a failed one.
         stage: stage of the batch ramp of the next step, for which the budgets were checked.
         progress: share of the run that is done after the next step.
     """

@@ -222,7 +222,7 @@ class Trainer:
         return result
 
     def _validation_batch(self, max_tokens: int | None) -> int:
-        """Windows per batch, at most one process's share: a batch is padded to its full size."""
+        """Windows per batch, at most one process's share, as more would be padding."""
         if self.config.compile:
             return self.validation_batch
         n_tokens = len(self.data.val.tokens) - 1

@@ -65,7 +65,7 @@ class Diverged(RuntimeError):
 
 
 def last_step(trainer: Trainer) -> Step:
-    """The last step of a trainer, as one after which something is not finite."""
+    """The last step of a trainer, described as a step after which something was not finite."""
     n_before = trainer.n_windows - trainer.batch_sizes[trainer.stage]
     return Step(
         number=trainer.step,

@@ -12,7 +12,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from fastlm.accounting import count_parameters, saved_for_backward, step_memory, training_memory
+from fastlm.accounting import (
+    GPT2,
+    count_parameters,
+    largest_batch,
+    saved_for_backward,
+    step_memory,
+    training_memory,
+)
 from fastlm.config import ModelConfig, OptimConfig
 from fastlm.config.recipes import load_recipe
 from fastlm.model import TransformerLM, init_weights
@@ -354,4 +361,21 @@ def test_all_ask_for_the_memory_of_a_step_in_one_place():
         for path in root.rglob("*.py")
         if re.search(r"\btraining_memory\(", path.read_text(encoding="utf-8"))
     }
-    assert asking == {"accounting/__init__.py"}
+    assert asking == {"accounting/memory.py"}
+
+
+@pytest.mark.parametrize("room", [0, 9, 10, 11, 29, 1000, 12_345])
+def test_the_largest_batch_is_the_last_that_fits(room):
+    def needed(n_windows: int) -> int:
+        return 7 + 3 * n_windows
+
+    assert largest_batch(needed, room) == max(
+        (n for n in range(5000) if n and needed(n) <= room), default=0
+    )
+
+
+def test_memory_of_weights_gradients_and_adamw_is_16_bytes_a_parameter():
+    memory = training_memory(GPT2["gpt2-xl"], 1)
+    fixed = memory["parameters"] + memory["gradients"] + memory["optimizer"]
+    assert fixed == 16 * count_parameters(GPT2["gpt2-xl"])
+    assert training_memory(GPT2["gpt2-xl"], 4)["activations"] == 4 * memory["activations"]

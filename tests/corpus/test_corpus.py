@@ -22,7 +22,7 @@ from fastlm.corpus.__main__ import main
 from fastlm.corpus.documents import iter_documents
 from fastlm.corpus.stories import generate_stories
 from fastlm.corpus.text_files import find_texts
-from fastlm.data.splits import split_by_names
+from fastlm.data.split_names import split_by_names
 from fastlm.files import disk
 
 SEPARATOR = "<|endoftext|>"

@@ -140,7 +140,7 @@ def test_what_a_running_or_killed_call_leaves_is_no_text(prefix, tmp_path):
         assert (found.paths, found.notes()) == ([tmp_path / "train.txt"], [])
     with pytest.raises(FileNotFoundError, match="found none"):
         find_texts([f"{tmp_path}/.*.txt"])
-    with pytest.raises(ValueError, match=f"{prefix}train.txt is of a file that is being made"):
+    with pytest.raises(ValueError, match=f"{prefix}train.txt belongs to a file that is being made"):
         find_texts([tmp_path / f"{prefix}train.txt"])
 
 

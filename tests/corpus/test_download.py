@@ -1,110 +1,21 @@
 """Claims about fetching: whatever a server does, what arrives is one whole file or an error."""
 
-import contextlib
-import gzip
 import hashlib
 import json
-import lzma
 import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import zstandard
+from file_server import CONTENT, Plan, serve_datasets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastlm.cli import run
 from fastlm.corpus import download
-from fastlm.corpus.__main__ import _mirror, main
-from fastlm.corpus.download import BASE_URL, DATASETS, DownloadError, fetch, fetch_dataset
-from fastlm.files.compression import decompress, read_blocks
-
-CONTENT = bytes(range(256)) * 40
-
-
-@dataclass
-class Plan:
-    """The behaviour of the server; requests collects the headers it was sent."""
-
-    files: dict[str, bytes] = field(default_factory=lambda: {"/file": CONTENT})
-    etag: str | None = '"one"'
-    last_modified: str | None = None
-    kind: str | None = None
-    statuses: list[int] = field(default_factory=list)
-    break_after: list[int] = field(default_factory=list)
-    silent_seconds: list[float] = field(default_factory=list)
-    heeds_range: bool = True
-    heeds_if_range: bool = True
-    extra_length: int = 0
-    requests: list[dict[str, str]] = field(default_factory=list)
-    url: str = ""
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        plan: Plan = self.server.plan  # type: ignore[attr-defined]
-        plan.requests.append({"path": self.path, **self.headers})
-        if plan.silent_seconds:
-            time.sleep(plan.silent_seconds.pop(0))
-        if plan.statuses:
-            self.send_error(plan.statuses.pop(0))
-            return
-        if self.path not in plan.files:
-            self.send_error(404)
-            return
-        content = plan.files[self.path]
-        start, wanted = 0, self.headers.get("Range")
-        if_range = self.headers.get("If-Range")
-        current = if_range in (None, plan.etag, plan.last_modified) or not plan.heeds_if_range
-        if wanted and plan.heeds_range and current:
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-            if start >= len(content):
-                self.send_response(416)
-                self.send_header("Content-Range", f"bytes */{len(content)}")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        else:
-            self.send_response(200)
-        if plan.etag:
-            self.send_header("ETag", plan.etag)
-        if plan.kind:
-            self.send_header("Content-Type", plan.kind)
-        if plan.last_modified:
-            self.send_header("Last-Modified", plan.last_modified)
-        self.send_header("Content-Length", str(len(content) - start + plan.extra_length))
-        self.end_headers()
-        body = content[start:]
-        if plan.break_after:
-            body = body[: plan.break_after.pop(0)]
-        self.wfile.write(body)
-        self.close_connection = True
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def plan() -> Iterator[Plan]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.plan = Plan()  # type: ignore[attr-defined]
-    server.plan.url = f"http://127.0.0.1:{server.server_port}"  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server.plan  # type: ignore[attr-defined]
-    server.shutdown()
-    server.server_close()
-    thread.join()
+from fastlm.corpus.datasets import fetch_dataset
+from fastlm.corpus.download import DownloadError, fetch
 
 
 def get(plan: Plan, out: Path, **options: object) -> bytes:
@@ -171,7 +82,7 @@ def test_a_kill_before_the_record_is_in_no_ones_way(plan: Plan, tmp_path: Path) 
     """The file has its name and is not in sources.json."""
     script = (
         "import os, sys, pathlib; from fastlm.corpus import download\n"
-        "download._write_record = lambda *args: os.kill(os.getpid(), 9)\n"
+        "download.write_record = lambda *args: os.kill(os.getpid(), 9)\n"
         "download.fetch(sys.argv[1], pathlib.Path(sys.argv[2]))"
     )
     words = [sys.executable, "-c", script, plan.url + "/file", str(tmp_path / "f")]
@@ -193,7 +104,7 @@ def test_an_error_before_the_record_is_in_no_ones_way(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(download, "_write_record", failing)
+        patch.setattr(download, "write_record", failing)
         for _ in range(2):
             with pytest.raises(type(error)):
                 get(plan, tmp_path / "f")
@@ -399,98 +310,6 @@ def test_any_row_of_breaks_gives_the_file(
     assert get(plan, tmp_path_factory.mktemp("any") / "f", retries=12) == CONTENT
 
 
-PACK = {
-    ".gz": gzip.compress,
-    ".xz": lzma.compress,
-    ".zst": lambda data: zstandard.ZstdCompressor().compress(data),
-}
-
-
-@pytest.mark.parametrize("suffix", PACK)
-@pytest.mark.parametrize("block_bytes", [1, 7, 1 << 20])
-@pytest.mark.parametrize("data", [b"", b"x", CONTENT])
-def test_compressed_blocks_join_to_the_original(
-    suffix: str, block_bytes: int, data: bytes, tmp_path: Path
-) -> None:
-    path = tmp_path / ("text" + suffix)
-    # Members written one after the other are one file to all three programs.
-    path.write_bytes(PACK[suffix](data) + PACK[suffix](b"end"))
-    assert b"".join(read_blocks(path, block_bytes)) == data + b"end"
-    assert decompress(path, tmp_path / "text").read_bytes() == data + b"end"
-
-
-@pytest.mark.parametrize("suffix", PACK)
-@pytest.mark.parametrize("damage", ["cut", "garbage"])
-def test_damaged_compressed_files_are_errors(suffix: str, damage: str, tmp_path: Path) -> None:
-    path = tmp_path / ("text" + suffix)
-    packed = PACK[suffix](CONTENT)
-    path.write_bytes(packed[: len(packed) // 2] if damage == "cut" else b"no such format at all")
-    with pytest.raises(ValueError, match=f"text{suffix}: expected a whole {suffix} file"):
-        decompress(path, tmp_path / "text")
-    assert not (tmp_path / "text").exists()
-
-
-def test_decompressing_another_suffix_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected a file ending in .gz, .xz, .zst, got .*a.zip"):
-        decompress(tmp_path / "a.zip", tmp_path / "a")
-
-
-def serve_datasets(plan: Plan) -> dict[str, bytes]:
-    texts = {}
-    for name, files in DATASETS.items():
-        for file_name, path in files.items():
-            texts[f"{name}/{file_name}"] = text = f"{name} {file_name}\n".encode() * 500
-            plan.files["/" + path] = gzip.compress(text) if path.endswith(".gz") else text
-    return texts
-
-
-@pytest.mark.parametrize("name", ["tinystories", "owt"])
-def test_dataset_arrives_unpacked_and_once(plan: Plan, tmp_path: Path, name: str) -> None:
-    texts = serve_datasets(plan)
-    plan.break_after = [20]
-    for _ in range(2):
-        main([name, "--out", str(tmp_path / "d"), "--base-url", plan.url + "/"])
-        names = sorted(path.name for path in (tmp_path / "d").iterdir())
-        assert names == ["sources.json", "train.txt", "valid.txt"]
-        for file_name in ("train.txt", "valid.txt"):
-            assert (tmp_path / "d" / file_name).read_bytes() == texts[f"{name}/{file_name}"]
-    assert len(plan.requests) == 3
-    records = json.loads((tmp_path / "d" / "sources.json").read_text())
-    assert sorted(records) == ["train.txt", "valid.txt"]
-    text = texts[f"{name}/train.txt"]
-    assert records["train.txt"]["sha256"] == hashlib.sha256(text).hexdigest()
-    assert records["train.txt"]["url"] == f"{plan.url}/{DATASETS[name]['train.txt']}"
-
-
-@pytest.mark.parametrize("stopped_by", ["_write_record", "decompress", "_forget"])
-@pytest.mark.parametrize("n_before", [0, 1, 2, 3])
-def test_wherever_unpacking_stops_the_same_call_ends_it(
-    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_by: str, n_before: int
-) -> None:
-    texts = serve_datasets(plan)
-    original = getattr(download, stopped_by)
-    n_calls = 0
-
-    def stopping(*arguments: object, **options: object) -> object:
-        nonlocal n_calls
-        n_calls += 1
-        if n_calls > n_before:
-            raise KeyboardInterrupt
-        return original(*arguments, **options)
-
-    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-        patch.setattr(download, stopped_by, stopping)
-        fetch_dataset("owt", tmp_path, base_url=plan.url)
-    fetch_dataset("owt", tmp_path, base_url=plan.url)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "sources.json", "train.txt", "valid.txt",
-    ]  # fmt: skip
-    assert sorted(json.loads((tmp_path / "sources.json").read_text())) == ["train.txt", "valid.txt"]
-    for name in ("train.txt", "valid.txt"):
-        assert (tmp_path / name).read_bytes() == texts[f"owt/{name}"]
-    assert len(plan.requests) == 2
-
-
 OTHER_SOURCES = [
     b'["my notes"]',
     b'{"train.txt": "from a friend"}',
@@ -519,188 +338,3 @@ def test_sources_of_another_shape_are_refused_before_the_download(
     assert plan.requests == []
     assert (tmp_path / "sources.json").read_bytes() == raw
     assert [path.name for path in tmp_path.iterdir()] == ["sources.json"]
-
-
-@pytest.mark.parametrize(("first", "second"), [("owt", "tinystories"), ("tinystories", "owt")])
-def test_a_data_set_does_not_replace_another(
-    plan: Plan, tmp_path: Path, first: str, second: str
-) -> None:
-    texts = serve_datasets(plan)
-    fetch_dataset(first, tmp_path, base_url=plan.url)
-    records = json.loads((tmp_path / "sources.json").read_text())
-    with pytest.raises(FileExistsError, match=r"train\.txt is of http://.*; give another --out"):
-        fetch_dataset(second, tmp_path, base_url=plan.url)
-    assert (tmp_path / "train.txt").read_bytes() == texts[f"{first}/train.txt"]
-    assert len(plan.requests) == 2
-    plan.files |= {f"/mirror{path}": content for path, content in plan.files.items()}
-    fetch_dataset(first, tmp_path, base_url=plan.url + "/mirror")
-    assert len(plan.requests) == 4
-    other = tmp_path / "other"  # a call was killed while it unpacked the file
-    other.mkdir()
-    (other / "sources.json").write_text(json.dumps({"valid.txt.gz": records["valid.txt"]}))
-    with pytest.raises(
-        FileExistsError, match=r"valid\.txt\.gz is of http://.*; give another --out"
-    ):
-        fetch_dataset(second, other, base_url=plan.url)
-
-
-PAGE = b"\xef\xbb\xbf\n<!DOCTYPE html><title>Log in</title>"
-
-
-@pytest.mark.parametrize("name", ["tinystories", "owt"])
-@pytest.mark.parametrize("answer", ["empty", "page", "kind"])
-def test_what_a_mirror_answers_in_place_of_a_text_is_no_data_set(
-    plan: Plan, tmp_path: Path, name: str, answer: str
-) -> None:
-    texts = serve_datasets(plan)
-    path = "/" + DATASETS[name]["train.txt"]
-    whole = plan.files[path]
-    plan.files[path] = {"empty": b"", "page": PAGE, "kind": b"<p>"}[answer]
-    plan.kind = "text/html; charset=utf-8" if answer == "kind" else None
-    with pytest.raises((ValueError, DownloadError), match=r"train\.txt.* expected a "):
-        fetch_dataset(name, tmp_path, base_url=plan.url)
-    assert not (tmp_path / "train.txt").exists()
-    plan.files[path], plan.kind = whole, None
-    fetch_dataset(name, tmp_path, base_url=plan.url)  # the wrong answer is in no one's way
-    assert (tmp_path / "train.txt").read_bytes() == texts[f"{name}/train.txt"]
-
-
-@pytest.mark.parametrize("name", ["tinystories", "owt"])
-@pytest.mark.parametrize("kind", ["file", "folder", "part", "link"])
-def test_what_is_in_the_way_of_the_last_file_is_told_before_the_first_is_fetched(
-    plan: Plan, tmp_path: Path, name: str, kind: str
-) -> None:
-    serve_datasets(plan)
-    mine = tmp_path / ("valid.txt.part" if kind == "part" else "valid.txt")
-    if (name, kind) == ("owt", "part"):
-        mine = tmp_path / "valid.txt.gz.part"
-    if kind == "folder":
-        mine.mkdir()
-    elif kind == "link":
-        mine.symlink_to(mine)
-    else:
-        mine.write_text("mine")
-    with pytest.raises(OSError, match=r"valid\.txt"):
-        fetch_dataset(name, tmp_path, base_url=plan.url)
-    assert plan.requests == []
-    assert [path.name for path in tmp_path.iterdir()] == [mine.name]
-
-
-def test_an_empty_text_that_was_packed_is_no_data_set(plan: Plan, tmp_path: Path) -> None:
-    serve_datasets(plan)
-    plan.files["/" + DATASETS["owt"]["train.txt"]] = gzip.compress(b"")
-    with pytest.raises(ValueError, match=r"owt_train\.txt\.gz: expected a text, got an empty one"):
-        fetch_dataset("owt", tmp_path, base_url=plan.url)
-    assert not list(tmp_path.glob("*.txt*"))
-
-
-def test_a_text_of_others_is_not_taken_for_what_a_killed_call_unpacked(
-    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serve_datasets(plan)
-
-    def stop(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-        patch.setattr(download, "decompress", stop)
-        fetch_dataset("owt", tmp_path, base_url=plan.url)
-    (tmp_path / "train.txt").write_text("mine")
-    with pytest.raises(
-        FileExistsError, match=r"train\.txt is there already and is not .* unpacked"
-    ):
-        fetch_dataset("owt", tmp_path, base_url=plan.url)
-    assert (tmp_path / "train.txt").read_text() == "mine"
-
-
-def test_damaged_archive_is_fetched_again_by_the_next_call(plan: Plan, tmp_path: Path) -> None:
-    texts = serve_datasets(plan)
-    path = "/" + DATASETS["owt"]["train.txt"]
-    whole, plan.files[path] = plan.files[path], plan.files[path][:-9]
-    with pytest.raises(ValueError, match="damaged or cut short"):
-        fetch_dataset("owt", tmp_path, base_url=plan.url)
-    plan.files[path] = whole
-    fetch_dataset("owt", tmp_path, base_url=plan.url)
-    assert (tmp_path / "train.txt").read_bytes() == texts["owt/train.txt"]
-
-
-def test_missing_dataset_is_one_line_and_exit_2(
-    plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["owt", "--out", str(tmp_path), "--base-url", plan.url]
-    with pytest.raises(SystemExit) as stop:
-        run(lambda: main(arguments))
-    assert stop.value.code == 2
-    path = DATASETS["owt"]["train.txt"]
-    assert capsys.readouterr().err == f"error: {plan.url}/{path}: HTTP 404 Not Found\n"
-
-
-@pytest.mark.parametrize(
-    ("flag", "mirror", "endpoint", "prefix"),
-    [
-        (None, None, "", "/datasets"),
-        (None, None, "/", "/datasets"),
-        (None, "/texts/", "/other", "/texts"),
-        (None, "/texts", None, "/texts"),
-        ("/mine", "/texts", "/other", "/mine"),
-    ],
-)
-def test_mirrors_of_the_environment_are_used_in_their_order(
-    plan: Plan,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    flag: str | None,
-    mirror: str | None,
-    endpoint: str | None,
-    prefix: str,
-) -> None:
-    texts = serve_datasets(plan)
-    plan.files = {prefix + path: content for path, content in plan.files.items()}
-    for name, path in (("FASTLM_MIRROR", mirror), ("HF_ENDPOINT", endpoint)):
-        monkeypatch.delenv(name, raising=False)
-        if path is not None:
-            monkeypatch.setenv(name, plan.url + path)
-    flags = [] if flag is None else ["--base-url", plan.url + flag]
-    main(["owt", "--out", str(tmp_path), *flags])
-    assert (tmp_path / "train.txt").read_bytes() == texts["owt/train.txt"]
-    assert [r["path"].startswith(prefix + "/") for r in plan.requests] == [True, True]
-    told = capsys.readouterr().err
-    if flag is None:
-        name = "HF_ENDPOINT" if mirror is None else "FASTLM_MIRROR"
-        assert f"as {name} says" in told
-    else:
-        assert "says" not in told
-    # The written files are checked as ever: one that is missing is fetched again.
-    records = json.loads((tmp_path / "sources.json").read_text())
-    sha256 = hashlib.sha256(texts["owt/train.txt"]).hexdigest()
-    assert records["train.txt"]["sha256"] == sha256
-    (tmp_path / "train.txt").unlink()
-    main(["owt", "--out", str(tmp_path), *flags])
-    assert (tmp_path / "train.txt").read_bytes() == texts["owt/train.txt"]
-    assert len(plan.requests) == 3
-
-
-@pytest.mark.parametrize("name", ["FASTLM_MIRROR", "HF_ENDPOINT", "--base-url"])
-def test_a_mirror_that_is_no_address_is_one_line_and_nothing_is_written(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    name: str,
-) -> None:
-    for variable in ("FASTLM_MIRROR", "HF_ENDPOINT"):
-        monkeypatch.delenv(variable, raising=False)
-    flags = ["--base-url", "hf-mirror.com"] if name == "--base-url" else []
-    if not flags:
-        monkeypatch.setenv(name, "hf-mirror.com")
-    with pytest.raises(SystemExit) as stop:
-        run(lambda: main(["owt", "--out", str(tmp_path / "d"), *flags]))
-    assert stop.value.code == 2
-    line = capsys.readouterr().err
-    assert line.startswith(f"error: {name} must be the http:// or https:// address of a mirror: ")
-    assert line.count("\n") == 1
-    assert not (tmp_path / "d").exists()
-
-
-def test_without_mirrors_data_sets_come_from_their_home() -> None:
-    assert _mirror(None, {}) == _mirror(None, {"FASTLM_MIRROR": "", "HF_ENDPOINT": ""}) == BASE_URL

@@ -21,7 +21,7 @@ from making import names
 
 from fastlm.cli import run
 from fastlm.corpus import documents
-from fastlm.data import open_prepared, prepare, prepared
+from fastlm.data import open_prepared, prepare, preparing
 from fastlm.data.__main__ import main
 from fastlm.files import destination, resumed
 from fastlm.files.tokens import TokenWriter
@@ -166,9 +166,9 @@ def test_killed_at_any_moment_it_ends_as_if_never_interrupted(
     assert not all(is_note for _, is_note in moments)
 
     n_trained = []
-    train = prepared.train_bpe_from_documents
+    train = preparing.train_bpe_from_documents
     monkeypatch.setattr(
-        prepared,
+        preparing,
         "train_bpe_from_documents",
         lambda *a, **k: (n_trained.append(1), train(*a, **k))[1],
     )
@@ -320,7 +320,7 @@ def test_interrupted_before_there_is_a_tokenizer_nothing_stays(tmp_path, monkeyp
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastlm.data.prepared.train_bpe_from_documents", interrupted)
+    monkeypatch.setattr("fastlm.data.preparing.train_bpe_from_documents", interrupted)
     (tmp_path / "text").mkdir()
     said: list[str] = []
     with pytest.raises(KeyboardInterrupt):

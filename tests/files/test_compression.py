@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from fastlm.corpus.documents import iter_documents
-from fastlm.files.compression import read_blocks
+from fastlm.files.compression import decompress, read_blocks
 
 SEPARATOR = "<|endoftext|>"
 TEXT = "".join(f"document {i}, né {i * i}{SEPARATOR}" for i in range(3000)).encode()
@@ -171,3 +171,40 @@ def test_a_file_that_changes_while_it_is_read_is_refused(suffix: str, tmp_path: 
         change()
         with pytest.raises(ValueError, match=rf"a{suffix} must stay as it is while it is read"):
             list(blocks)
+
+
+CONTENT = bytes(range(256)) * 40
+PACK = {
+    ".gz": gzip.compress,
+    ".xz": lzma.compress,
+    ".zst": zst,
+}
+
+
+@pytest.mark.parametrize("suffix", PACK)
+@pytest.mark.parametrize("block_bytes", [1, 7, 1 << 20])
+@pytest.mark.parametrize("data", [b"", b"x", CONTENT])
+def test_compressed_blocks_join_to_the_original(
+    suffix: str, block_bytes: int, data: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / ("text" + suffix)
+    # Members written one after the other are one file to all three programs.
+    path.write_bytes(PACK[suffix](data) + PACK[suffix](b"end"))
+    assert b"".join(read_blocks(path, block_bytes)) == data + b"end"
+    assert decompress(path, tmp_path / "text").read_bytes() == data + b"end"
+
+
+@pytest.mark.parametrize("suffix", PACK)
+@pytest.mark.parametrize("damage", ["cut", "garbage"])
+def test_damaged_compressed_files_are_errors(suffix: str, damage: str, tmp_path: Path) -> None:
+    path = tmp_path / ("text" + suffix)
+    packed = PACK[suffix](CONTENT)
+    path.write_bytes(packed[: len(packed) // 2] if damage == "cut" else b"no such format at all")
+    with pytest.raises(ValueError, match=f"text{suffix}: expected a whole {suffix} file"):
+        decompress(path, tmp_path / "text")
+    assert not (tmp_path / "text").exists()
+
+
+def test_decompressing_another_suffix_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected a file ending in .gz, .xz, .zst, got .*a.zip"):
+        decompress(tmp_path / "a.zip", tmp_path / "a")

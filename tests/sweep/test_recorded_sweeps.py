@@ -10,7 +10,8 @@ import pytest
 
 from fastlm.config import TrainConfig
 from fastlm.runs.record import RunRecord
-from fastlm.sweep.__main__ import SweepArguments, _parsed, _planned, placed
+from fastlm.sweep.arguments import parse_words, plan_runs
+from fastlm.sweep.earlier import placed
 from fastlm.sweep.plan import Run
 
 RUNS = Path(__file__).resolve().parents[2] / "runs"
@@ -29,9 +30,8 @@ COMMANDS = shown_commands()
 
 
 def planned(words: list[str]) -> list[Run]:
-    arguments, flags = _parsed(words)
-    assert isinstance(arguments, SweepArguments)
-    return _planned(arguments, flags)
+    arguments, flags = parse_words(words)
+    return plan_runs(arguments, flags)
 
 
 def same_run(config: TrainConfig) -> str:

@@ -131,7 +131,7 @@ def test_json_lines_and_packed_files_are_read_as_documents(tmp_path):
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
     expected = train_bpe(tmp_path / "a.txt", 280, [END])
     assert train_bpe(tmp_path / "a.jsonl.gz", 280, [END], text_field="body") == expected
-    with pytest.raises(ValueError, match="a sample is of stripes of plain text files: unpack"):
+    with pytest.raises(ValueError, match="a sample is taken from plain text files: unpack"):
         train_bpe(tmp_path / "a.jsonl.gz", 280, [END], sample_bytes=10)
 
 

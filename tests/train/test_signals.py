@@ -115,9 +115,7 @@ def test_the_end_of_an_earlier_job_ends_no_run(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_END_TIME", "1700000000")
     told = []
     assert signals.job_end(told.append) is None
-    assert told == [
-        "SLURM_JOB_END_TIME=1700000000 has passed, and is left out of account: unset it"
-    ]
+    assert told == ["SLURM_JOB_END_TIME=1700000000 has passed and is ignored: unset it"]
 
 
 def signal_in_validation(number: int, monkeypatch) -> None:

@@ -22,7 +22,7 @@ def folder_hash() -> str:
 
 
 def _of_folder(locator: Any) -> Any:
-    """Derive a class that says where numba keeps the code of a function, for this folder's only."""
+    """Derive a locator of numba's cache that serves only functions of this folder."""
 
     class Located(locator):  # type: ignore[misc]
         @classmethod

@@ -9,11 +9,11 @@ class BadByte(ValueError):
         self.position, self.source = position, source
 
     def shift(self, offset: int, source: str | None = None) -> None:
-        """Say where the byte is in the whole of which the text was a part.
+        """Make the position relative to the file or stream that the text is a part of.
 
         Args:
-            offset: byte of the whole at which the text begins.
-            source: name of the whole; None keeps the name.
+            offset: position of the text in that file or stream, in bytes.
+            source: its name; None keeps the present name.
         """
         self.position += offset
         self.source = self.source if source is None else source

@@ -58,7 +58,7 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
             "merges; for vocab.json and merges.txt give their folder"
         ) from None
     _refuse_others(source, "model.", model, _HARMLESS_MODEL)
-    # Truncation and padding are left by the last call: they cut and fill batches.
+    # Truncation and padding are ignored: they are settings of batches that the last call left.
     normalizer = described.get("normalizer")
     _refuse_unless(not _steps(normalizer), source, "normalizer", normalizer, "null")
     _check_pre_tokenizer(described.get("pre_tokenizer"), source)

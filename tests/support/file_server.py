@@ -1,0 +1,83 @@
+"""An HTTP server of files that misbehaves as a test wants."""
+
+import gzip
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+
+from fastlm.corpus.datasets import DATASETS
+
+CONTENT = bytes(range(256)) * 40
+
+
+@dataclass
+class Plan:
+    """The behaviour of the server; requests collects the headers it was sent."""
+
+    files: dict[str, bytes] = field(default_factory=lambda: {"/file": CONTENT})
+    etag: str | None = '"one"'
+    last_modified: str | None = None
+    kind: str | None = None
+    statuses: list[int] = field(default_factory=list)
+    break_after: list[int] = field(default_factory=list)
+    silent_seconds: list[float] = field(default_factory=list)
+    heeds_range: bool = True
+    heeds_if_range: bool = True
+    extra_length: int = 0
+    requests: list[dict[str, str]] = field(default_factory=list)
+    url: str = ""
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        plan: Plan = self.server.plan  # type: ignore[attr-defined]
+        plan.requests.append({"path": self.path, **self.headers})
+        if plan.silent_seconds:
+            time.sleep(plan.silent_seconds.pop(0))
+        if plan.statuses:
+            self.send_error(plan.statuses.pop(0))
+            return
+        if self.path not in plan.files:
+            self.send_error(404)
+            return
+        content = plan.files[self.path]
+        start, wanted = 0, self.headers.get("Range")
+        if_range = self.headers.get("If-Range")
+        current = if_range in (None, plan.etag, plan.last_modified) or not plan.heeds_if_range
+        if wanted and plan.heeds_range and current:
+            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(content):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(content)}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        else:
+            self.send_response(200)
+        if plan.etag:
+            self.send_header("ETag", plan.etag)
+        if plan.kind:
+            self.send_header("Content-Type", plan.kind)
+        if plan.last_modified:
+            self.send_header("Last-Modified", plan.last_modified)
+        self.send_header("Content-Length", str(len(content) - start + plan.extra_length))
+        self.end_headers()
+        body = content[start:]
+        if plan.break_after:
+            body = body[: plan.break_after.pop(0)]
+        self.wfile.write(body)
+        self.close_connection = True
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def serve_datasets(plan: Plan) -> dict[str, bytes]:
+    texts = {}
+    for name, files in DATASETS.items():
+        for file_name, path in files.items():
+            texts[f"{name}/{file_name}"] = text = f"{name} {file_name}\n".encode() * 500
+            plan.files["/" + path] = gzip.compress(text) if path.endswith(".gz") else text
+    return texts
