@@ -3,6 +3,7 @@
 If something else is there, the error names it, and the command that leads on from it.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,8 +107,8 @@ def check_place_of_run(folder: Path) -> None:
             raise NotADirectoryError(f"{place} is a file: give another --out")
     if RunFiles(folder).config.is_file():
         return
-    resolved = folder.resolve()
-    for place in (resolved, *resolved.parents):
+    named, resolved = Path(os.path.abspath(folder)), folder.resolve()
+    for place in (named, *named.parents, resolved, *resolved.parents):  # checkpoints may be a link
         files = RunFiles(place.parent)
         if place in (files.checkpoints, files.tokenizer) and files.config.is_file():
             raise FileExistsError(

@@ -191,8 +191,14 @@ def test_a_run_begins_where_one_was_killed_before_its_first_step(tmp_path):
 @pytest.mark.parametrize("place", ["checkpoints", "checkpoints/step-000005", "tokenizer/new/deep"])
 def test_no_run_begins_inside_what_another_run_writes_and_removes(place, here):
     Path("link").symlink_to("runs/a", target_is_directory=True)
+    Path("elsewhere").mkdir()
+    Path("runs/b/checkpoints").symlink_to("../../elsewhere", target_is_directory=True)
+    with pytest.raises(FileExistsError, match="is inside the run .*/runs/b, which"):
+        check_new_run(Path("runs/b/checkpoints/new"))
     for folder in (Path("runs/a") / place, Path("link") / place):
-        with pytest.raises(FileExistsError, match=f"{folder} is inside the run .*/runs/a, which"):
+        with pytest.raises(
+            FileExistsError, match=f"{folder} is inside the run .*/{folder.parts[0]}"
+        ):
             train_main(["--out", str(folder)])
         with pytest.raises(FileExistsError, match="is inside the run"):
             train_main(["--resume", "auto", "--out", str(folder)])
