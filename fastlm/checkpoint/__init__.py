@@ -157,18 +157,31 @@ def write_snapshot(
         verify(partial)
         if before_rename is not None:
             before_rename()
-        left = [_rename(final, "others-of")] if _has_others(final) else []
+        replaced = _rename(final, "others-of") if _has_others(final) else None
+    if replaced is not None:
+        _keep_others(replaced, warn)
     older = [path for path in run_checkpoints(folder) if path != final and path.is_dir()]
     for path in older[: max(0, len(older) + 1 - keep)]:
-        if _has_others(path):
-            left.append(_rename(path, "others-of"))
-        else:
-            disk.remove_folder(path)
-    for path in left:
-        for name in (*FILES, MANIFEST):
-            disk.remove_file(path / name)
-        warn(f"{path} keeps what was in the folder of a checkpoint and is no part of it")
+        try:
+            _remove(path, warn)
+        except OSError as error:  # the new one is saved all the same
+            warn(f"{path} is an old checkpoint and cannot be removed ({error.strerror or error})")
     return final
+
+
+def _remove(path: Path, warn: Callable[[str], None]) -> None:
+    """Remove a checkpoint, but nothing that somebody put into its folder; of a link, the link."""
+    if not path.is_symlink() and _has_others(path):
+        _keep_others(_rename(path, "others-of"), warn)
+    else:
+        disk.remove_folder(path)
+
+
+def _keep_others(path: Path, warn: Callable[[str], None]) -> None:
+    """Remove the files of a checkpoint from a folder that also has others."""
+    for name in (*FILES, MANIFEST):
+        disk.remove_file(path / name)
+    warn(f"{path} keeps what was in the folder of a checkpoint and is no part of it")
 
 
 def _has_others(folder: Path) -> bool:
