@@ -24,6 +24,7 @@ from fastlm.data.prepared import PreparedData, check_tokenizer, open_prepared
 from fastlm.data.windows import check_length
 from fastlm.devices.hardware import describe, peak_memory
 from fastlm.devices.ranks import Ranks
+from fastlm.evaluate.loss import check_validation
 from fastlm.files import disk
 from fastlm.generate.sampling import generate_text
 from fastlm.pretrained import load_pretrained, read_start
@@ -283,6 +284,7 @@ def new_run(
     model_config = dataclasses.replace(config.model, vocab_size=data.vocab_size)
     config = dataclasses.replace(config, model=model_config)
     check_length(len(data.train.tokens), config.model.context_length)
+    check_validation(len(data.val.tokens))
     check_tokenizer(data)
     ranks = ranks or Ranks()
     setup = setup or set_up(config)
