@@ -1,7 +1,7 @@
 # An image of fastlm with CUDA. docs/install.md says how to build and run it.
 FROM python:3.12-slim
 
-# torch.compile and Triton need a C compiler; with git a run can record the commit it was made with.
+# torch.compile and Triton need compilers; with git a run can record the commit it was made with.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc g++ libc6-dev git \
     && rm -rf /var/lib/apt/lists/*

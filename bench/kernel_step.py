@@ -63,7 +63,7 @@ def _step(
     """A call that takes a training run's step, on the same batch each time."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     config = dataclasses.replace(config, compile=compiled, bf16=dtype == torch.bfloat16)
-    trainer = Trainer(config, _random_data(config), Setup(device, dtype, "", ops))
+    trainer = Trainer(config, _random_data(config), Setup(device, dtype, config.compile, (), ops))
     # One batch that stays on the device: the time to load windows is no kernel's.
     stream = itertools.repeat(next(trainer.stream()))
 

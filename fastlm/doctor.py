@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fastlm import __version__, cli
 from fastlm.cli.units import human_bytes
+from fastlm.devices.compilers import INSTALL, find_compiler, has_python_headers
 
 if TYPE_CHECKING:
     import torch
@@ -245,17 +246,14 @@ def _launch(device: "torch.device") -> Finding:
 
 
 def look_at_compiler() -> Iterator[Finding]:
-    """Find the C compiler that torch.compile and Triton call."""
-    names = os.environ.get("CC", "").split()[:1] or ["cc", "gcc", "clang", "cl"]
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if found is None:
-        yield note(
-            "C compiler",
-            f"none: looked for {', '.join(names)}",
-            "install one (apt-get install gcc libc6-dev), or leave out --compile",
-        )
-    else:
-        yield ok("C compiler", found)
+    """Find the compilers and headers that torch.compile and Triton call."""
+    remedy = f"install it ({INSTALL}), or leave out --compile"
+    for language in ("C", "C++"):
+        found, names = find_compiler(language)
+        about = f"{language} compiler"
+        yield ok(about, found) if found else note(about, f"none: looked for {names}", remedy)
+    if not has_python_headers():
+        yield note("Python's headers", "Python.h is not there", remedy)
 
 
 def look_at_compiling() -> Iterator[Finding]:
@@ -276,8 +274,7 @@ def look_at_compiling() -> Iterator[Finding]:
         yield problem(
             "torch.compile",
             f"does not work on {device}: {described(error)}",
-            "install a C compiler and Python's headers (apt-get install gcc libc6-dev "
-            "python3-dev); until then leave out --compile",
+            f"install compilers and Python's headers ({INSTALL}); until then leave out --compile",
         )
         return
     assert torch.allclose(got, twice_its_sine(x))

@@ -184,7 +184,8 @@ def check_tensors(name: str, max_columns: int | None, x: Tensor, *others: Tensor
             hint = (
                 "TRITON_INTERPRET=1 is set: unset it to run on a GPU"
                 if INTERPRETED
-                else "use --triton-ops none, or TRITON_INTERPRET=1 to try it slowly"
+                else "use --triton-ops none, or set TRITON_INTERPRET=1 before triton is imported "
+                "to try it slowly"
             )
             raise ValueError(f"{name} needs tensors on {device}: got {tensor.device}; {hint}")
     if x.dtype not in FLOATS:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fastlm import doctor, ops
-from fastlm.devices import hardware
+from fastlm.devices import compilers, hardware
 
 Usage = namedtuple("Usage", "total used free")
 GIB = 1 << 30
@@ -246,21 +246,35 @@ def test_a_kernel_is_really_launched_on_a_gpu():
     assert doctor._launch(torch.device("cuda", 0)).state == "ok"
 
 
-def test_no_c_compiler(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("language", "variable", "usual"),
+    [("C", "CC", "cc, gcc, clang, cl"), ("C++", "CXX", "g++")],
+)
+def test_no_compiler(language, variable, usual, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
-    found = one(doctor.look_at_compiler, "C compiler")
-    assert found.state == "note"
-    assert "apt-get install gcc" in found.remedy
+    monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+
+    def found() -> doctor.Finding:
+        (finding,) = (f for f in doctor.look_at_compiler() if f.about == f"{language} compiler")
+        return finding
+
+    assert found().state == "note"
+    assert "apt-get install g++" in found().remedy
     for nothing in ("", " "):
-        monkeypatch.setenv("CC", nothing)
-        text = one(doctor.look_at_compiler, "C compiler").text
-        assert text == "none: looked for cc, gcc, clang, cl"
-    monkeypatch.setenv("CC", "mycc -O2")
-    assert one(doctor.look_at_compiler, "C compiler").text == "none: looked for mycc"
+        monkeypatch.setenv(variable, nothing)
+        assert found().text == f"none: looked for {usual}"
+    monkeypatch.setenv(variable, "mycc -O2")
+    assert found().text == "none: looked for mycc"
     (tmp_path / "mycc").write_text("#!/bin/sh\n")
     (tmp_path / "mycc").chmod(0o755)
-    assert one(doctor.look_at_compiler, "C compiler").text == str(tmp_path / "mycc")
+    assert found().text == str(tmp_path / "mycc")
+
+
+def test_no_headers_of_python(monkeypatch, tmp_path):
+    monkeypatch.setattr(compilers.sysconfig, "get_path", lambda name: str(tmp_path))
+    assert [f.about for f in doctor.look_at_compiler() if f.state == "note"] == ["Python's headers"]
+    assert compilers.lacks_for_cpu() == "Python's headers (Python.h)"
 
 
 ERRORS = [

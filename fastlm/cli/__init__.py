@@ -202,7 +202,7 @@ def _word(word: object) -> str:
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Error message for an unknown name, with the nearest known one."""
     names = sorted(known)
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(names)}"
     return f"unknown {kind} {name!r}; {hint}"
 

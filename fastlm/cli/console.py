@@ -32,7 +32,7 @@ class StatusLine:
     def __enter__(self) -> "StatusLine":
         # A dumb terminal cannot redraw a line.
         if self.console.is_terminal and not self.console.is_dumb_terminal:
-            self.live = Live(console=self.console, auto_refresh=False, transient=False)
+            self.live = Live(console=self.console, auto_refresh=False, transient=True)
             self.live.start()
         return self
 

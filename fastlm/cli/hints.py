@@ -7,6 +7,18 @@ from collections.abc import Sequence
 _TRUTHS = {"true": True, "yes": True, "on": True, "1": True}
 _TRUTHS |= {"false": False, "no": False, "off": False, "0": False}
 
+_ELSEWHERE = {
+    "--learning-rate": "--optim.lr",
+    "--block-size": "--model.context-length",
+    "--seq-len": "--model.context-length",
+    "--max-seq-len": "--model.context-length",
+    "--n-embd": "--model.d-model",
+    "--hidden-size": "--model.d-model",
+    "--num-layers": "--model.n-layers",
+    "--per-device-train-batch-size": "--batch-size",
+}
+"""Flags of other trainers, and what they are here"""
+
 
 def hint(message: str, words: Sequence[str], flags: Sequence[str], text_flag: str | None) -> str:
     """Return what to do about a message on unrecognized words; empty if nothing is known.
@@ -34,9 +46,10 @@ def hint(message: str, words: Sequence[str], flags: Sequence[str], text_flag: st
     for word in listed:
         if not word.startswith("--"):
             continue
-        nested = _nested(word.partition("=")[0].replace("_", "-"), flags)
-        if nested and word.partition("=")[0].replace("_", "-") not in known:
-            return f"did you mean {' or '.join(nested)}?"
+        flag = word.partition("=")[0].replace("_", "-")
+        meant = [m for m in [_ELSEWHERE.get(flag)] if m in known] or _nested(flag, flags)
+        if meant and flag not in known:
+            return f"did you mean {' or '.join(meant)}?"
     texts = [word for word in words if word and word in listed]
     if text_flag is not None and texts and not any(word.startswith("-") for word in listed):
         return f"give that after its flag: {text_flag} {shlex.quote(' '.join(texts))}"

@@ -177,7 +177,10 @@ def _spelled(say: Callable[[str], object]) -> Callable[[str], object]:
 def _load(folder: Path) -> Tokenizer:
     tokenizer = Tokenizer.load(folder)
     if END_OF_TEXT not in tokenizer.special_tokens:
-        raise ValueError(f"the tokenizer in {folder} has no {END_OF_TEXT} token")
+        raise ValueError(
+            f"the tokenizer in {folder} has no {END_OF_TEXT} token, which parts documents: give "
+            f"one that was trained with --special-token '{END_OF_TEXT}'"
+        )
     return tokenizer
 
 
@@ -255,11 +258,16 @@ def _fill(
             f"{ratio:.2f} bytes a token, from {files[split_name]}"
         )
     if is_small(splits["val"]) and not texts.is_generated:
+        n_documents, n_tokens = (
+            sum(splits[name][key] for name in SPLITS) for key in ("documents", "count")
+        )
+        # At most half of the text is kept for validation.
+        has_enough = n_documents >= 2 * LEAST_DOCUMENTS and n_tokens >= 2 * LEAST_TOKENS
         say(
             f"warning: there is little to validate on ({splits['val']['documents']:,} documents, "
             f"{splits['val']['count']:,} tokens), so its loss tells little: expected at least "
             f"{LEAST_DOCUMENTS} documents and {LEAST_TOKENS:,} tokens; give more text"
-            + ("" if texts.split.val else ", or a larger --val-fraction")
+            + (", or a larger --val-fraction" if has_enough and not texts.split.val else "")
         )
 
 

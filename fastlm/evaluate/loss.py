@@ -38,10 +38,16 @@ class Evaluation:
         return math.exp(self.loss) if self.loss < 700 else math.inf
 
     def bits_per_byte(self, text_bytes: int) -> float:
-        """Loss in bits per UTF-8 byte of the evaluated text; NaN if it has none, but separators."""
-        if text_bytes == 0:
-            return math.nan
-        return self.loss * self.n_tokens / text_bytes / math.log(2)
+        """Loss in bits per UTF-8 byte of the evaluated text; NaN if it has none."""
+        return bits_per_byte(self.loss, self.n_tokens, text_bytes)
+
+
+def bits_per_byte(loss: float, n_tokens: int, text_bytes: int) -> float:
+    """Convert a loss in nats per token to bits per UTF-8 byte of the text of the tokens.
+
+    It is NaN for tokens without text, which are all separators.
+    """
+    return loss * n_tokens / text_bytes / math.log(2) if text_bytes else math.nan
 
 
 def check_validation(n_tokens: int) -> None:

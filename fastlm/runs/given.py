@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastlm.cli import command_line, pasted
+from fastlm.files import disk
 from fastlm.files.json_files import read_object_or_empty
 from fastlm.files.step_folders import is_checkpoint, run_checkpoints
 from fastlm.runs.found import read_log, runs_in
@@ -57,8 +58,8 @@ def check_run(path: Path, *, is_saved: bool = True) -> None:
         )
     if is_saved and not run_checkpoints(files.checkpoints):
         raise FileNotFoundError(
-            f"no checkpoint in {files.checkpoints}: the run is {state_of(run).name}; has it saved "
-            "one?"
+            f"no checkpoint in {files.checkpoints}: the run is {state_of(run).name} and has saved "
+            "none, so there is no model yet: train it with --resume auto"
         )
 
 
@@ -68,16 +69,18 @@ def nothing_to_go_on_from(folder: Path) -> FileNotFoundError:
     return FileNotFoundError(f"{folder} has no checkpoint to go on from: begin it anew with {anew}")
 
 
-def check_new_run(folder: Path) -> None:
+def check_new_run(folder: Path, *, is_over: bool = False) -> None:
     """Check that a run can begin in a folder.
 
+    Args:
+        is_over: whether no process trains into the folder, as the caller holds its lock.
     Raises:
         FileExistsError: if the folder holds a run, what is left of one, a sweep, prepared data, or
             files of others with the names that a run's files have.
         NotADirectoryError: if a file has its path, or that of a parent.
     """
     if RunFiles(folder).config.is_file():
-        state = state_of(folder)
+        state = state_of(folder, is_over=is_over or _has_no_process(folder))
         goes_on = "" if state.name == "imported" else ", or --resume auto to continue it"
         raise FileExistsError(
             f"{folder} already holds a run, which is {state.name}: give another --out{goes_on}"
@@ -117,6 +120,14 @@ def check_place_of_run(folder: Path) -> None:
             )
     if (found := _in_the_way(folder)) is not None:
         raise FileExistsError(f"{folder} holds {found}: give another --out")
+
+
+def _has_no_process(folder: Path) -> bool:
+    try:
+        with disk.locked(folder):
+            return True
+    except OSError:
+        return False
 
 
 def _in_the_way(folder: Path) -> str | None:

@@ -107,6 +107,7 @@ def _train(
             start_new_session=True,  # Ctrl-C reaches the sweep alone, which asks the runs to save
         )
         children.add(child)
+        print(f"{run.name}: training; its output: {cli.pasted(files.output)}", flush=True)
         if stop.is_set():  # the signal came after the caller looked
             child.send_signal(signal.SIGTERM)
         code = child.wait()

@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from fastlm.config import TrainConfig
+from fastlm.devices.compilers import INSTALL, lacks_for_cpu
 from fastlm.devices.fsdp import apply_fsdp
 from fastlm.devices.hardware import choose_compute_dtype, choose_device
 from fastlm.devices.ranks import GradientSum, Ranks
@@ -30,8 +31,10 @@ class Setup:
     device: torch.device
     compute_dtype: torch.dtype
     """Dtype of activations and matrix products."""
-    notice: str
-    """Why compute_dtype differs from the requested dtype; empty if it does not."""
+    compiles: bool
+    """Whether torch.compile compiles the step."""
+    notices: tuple[str, ...]
+    """Why the dtype or the compilation differs from the requested one."""
     ops: Ops
 
 
@@ -43,9 +46,12 @@ def set_up(config: TrainConfig) -> Setup:
     """
     check_logger(config.logger)
     device = choose_device(config.device)
-    dtype, notice = choose_compute_dtype(device, config.bf16)
+    dtype, other_dtype = choose_compute_dtype(device, config.bf16)
+    lacks = lacks_for_cpu() if config.compile and device.type == "cpu" else ""
+    not_compiled = f"--compile needs {lacks}: it is left out; {INSTALL}" if lacks else ""
+    notices = tuple(filter(None, (other_dtype, not_compiled)))
     ops = load_ops(config.triton_ops, device, attention=config.attention, fp8=config.fp8)
-    return Setup(device, dtype, notice, ops)
+    return Setup(device, dtype, config.compile and not lacks, notices, ops)
 
 
 @dataclass(frozen=True)

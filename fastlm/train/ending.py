@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 
-from fastlm.evaluate.loss import Evaluation
+from fastlm.evaluate.loss import Evaluation, bits_per_byte
 from fastlm.train import budget
 from fastlm.train.loop import Training
 
@@ -26,7 +26,7 @@ def end_line(run: Training, stopped_by: str, result: Evaluation | None = None) -
     if math.isfinite(loss):
         parts += [f"{name} loss {loss:.4f}"]
         if split.text_bytes:
-            parts += [f"{loss * n_tokens / split.text_bytes / math.log(2):.4f} bits per byte"]
+            parts += [f"{bits_per_byte(loss, n_tokens, split.text_bytes):.4f} bits per byte"]
     the = "the " if stopped_by in budget.REASONS else ""
     return f"{', '.join(parts)}; stopped by {the}{stopped_by}"
 

@@ -282,12 +282,12 @@ def new_run(
     clock = Clock(time.perf_counter() if clock_started is None else clock_started)
     data = open_prepared(config.data.path)
     model_config = dataclasses.replace(config.model, vocab_size=data.vocab_size)
-    config = dataclasses.replace(config, model=model_config)
+    setup = setup or set_up(config)
+    config = dataclasses.replace(config, model=model_config, compile=setup.compiles)
     check_length(len(data.train.tokens), config.model.context_length)
     check_validation(len(data.val.tokens))
     check_tokenizer(data)
     ranks = ranks or Ranks()
-    setup = setup or set_up(config)
     record = RunRecord(run_dir, is_written=ranks.is_first)
     with _own_folder(record, ranks, tokenizer=data.tokenizer_folder, resume=resume):
         yield assemble_run(config, data, record, clock, setup=setup, stop=stop, ranks=ranks)
@@ -306,7 +306,7 @@ def _own_folder(
                 if resume:
                     check_place_of_run(record.folder)
                 else:
-                    check_new_run(record.folder)
+                    check_new_run(record.folder, is_over=True)
                 if not record.exists:
                     check_copy(tokenizer, record.tokenizer)
             except OSError as refused:
@@ -355,8 +355,8 @@ def assemble_run(
 
 def _introduce(run: Training, setup: Setup, status: StatusLine, *, is_resumed: bool) -> None:
     trainer, config = run.trainer, run.config
-    if setup.notice:
-        status.say(f"note: {setup.notice}")
+    for notice in setup.notices:
+        status.say(f"note: {notice}")
     checkpointed = ", activations checkpointed" if trainer.memory.checkpoint_activations else ""
     n_devices = f"{trainer.ranks.size} x " if trainer.ranks.size > 1 else ""
     sizes = " to ".join(f"{n * config.model.context_length:,}" for n in config.batch_sizes)

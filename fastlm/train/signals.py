@@ -66,6 +66,16 @@ def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(SAVED)
 
 
+def _answer_at_once() -> None:
+    """Tell the person at the terminal that Ctrl-C was heard: a step may take seconds to end."""
+    # torchrun's processes share the terminal: the first answers.
+    if os.environ.get("RANK", "0") == "0":
+        with contextlib.suppress(OSError):  # nobody is there any more
+            if os.isatty(2):
+                told = "\nstopping: this step ends and is saved; Ctrl-C again leaves without saving"
+                os.write(2, f"{told}\n".encode())
+
+
 class StopRequest:
     """Records the first signal that asks to stop; a second one raises KeyboardInterrupt.
 
@@ -103,6 +113,8 @@ class StopRequest:
             self.reason = self.reason or signal.Signals(number).name
             if self._raises:
                 raise Stopped(self.reason)
+            if number == signal.SIGINT:
+                _answer_at_once()
         elif number in _NEVER_SECOND:
             return
         elif number == signal.SIGINT or now - self._noted >= TOGETHER_SECONDS:

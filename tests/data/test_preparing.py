@@ -9,7 +9,7 @@ import pytest
 from prepared_data import decoded
 
 from fastlm.corpus import make_stories
-from fastlm.data import open_prepared, prepare
+from fastlm.data import open_prepared, prepare, preparing
 from fastlm.data.preparing import is_small
 from fastlm.files.sealed import read_sealed, seal
 from fastlm.tokenizer import Tokenizer
@@ -148,7 +148,18 @@ def test_what_serves_which_split_is_told_and_little_validation_is_warned_of(tmp_
     assert b"zq" not in b"".join(Tokenizer.load(tmp_path / "d/tokenizer").vocab.values())
     prepare(tmp_path / "train.txt", tmp_path / "e", vocab_size=260, say=said.append)
     assert said[-2].endswith("train.txt: 0.01 of the text, its end")
-    assert said[-1].endswith("give more text, or a larger --val-fraction")
+    assert said[-1].endswith("give more text")
+
+
+def test_a_larger_part_is_advised_where_there_is_text_for_it(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("one two three<|endoftext|>\n" * 30)
+    for least, advised in ((10, True), (10_000, False)):
+        said = []
+        monkeypatch.setattr(preparing, "LEAST_TOKENS", least)
+        out = tmp_path / str(least)
+        prepare(tmp_path / "a.txt", out, vocab_size=260, val_fraction=0.1, say=said.append)
+        assert said[-1].startswith("warning: there is little to validate on (")
+        assert said[-1].endswith(", or a larger --val-fraction") is advised
 
 
 @pytest.mark.parametrize(("documents", "count"), [(9, 10**6), (10**6, 99_999)])

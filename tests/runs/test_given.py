@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastlm.config import TrainConfig
+from fastlm.files import disk
 from fastlm.runs.given import check_model_folder, check_new_run, check_prepared, check_run
 from fastlm.runs.record import RunRecord
 from fastlm.train.command import main as train_main
@@ -44,7 +45,7 @@ def here(tmp_path, monkeypatch) -> Path:
         ("nowhere", "no run in nowhere: expected nowhere/config.json"),
         ("runs", "it is a sweep with the runs runs/a, runs/b: give one of them"),
         (".", "it is a folder with the runs runs/a, runs/b: give one of them"),
-        ("runs/b", "no checkpoint in runs/b/checkpoints: the run is running; has it saved one?"),
+        ("runs/b", "no checkpoint in runs/b/checkpoints: the run is running and has saved none"),
         ("runs/a/checkpoints", "it is a part of the run runs/a: give that"),
         (
             "runs/a/checkpoints/step-000006",
@@ -109,8 +110,12 @@ def test_where_a_model_of_another_tool_is_expected(here):
 def test_where_a_run_is_to_begin(here):
     for path in ("new/run", "empty"):
         check_new_run(Path(path))
-    with pytest.raises(
-        FileExistsError, match=r"runs/b already holds a run, which is running: .* --resume auto"
+    held = r"runs/b already holds a run, which is {}: .* --resume auto"
+    with pytest.raises(FileExistsError, match=held.format("broken off")):
+        check_new_run(Path("runs/b"))
+    with (
+        disk.locked("runs/b"),
+        pytest.raises(FileExistsError, match=held.format("running")),
     ):
         check_new_run(Path("runs/b"))
     for path in ("other.bin", "other.bin/x/y"):

@@ -81,10 +81,10 @@ def check_code_of_page(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
                     # The first sweep of the page is run, with two of its values.
                     is_first = words[2] == "out/rates"
                     words += [] if is_first else ["--dry-run"]
-                    words[:] = [re.sub(r",(3e-4|3e-3|1e-2|1e-1|1)\b", "", w) for w in words]
+                    words[:] = [re.sub(r",(0\.3|1|3|10|100)\b", "", w) for w in words]
                 if words[1:4] == ["fastlm.train", "--recipe", "leaderboard-tiny"]:
                     words += SMALLER["leaderboard-tiny"].split()
-                    words += ["--time-budget", "6s"] if "--fix-steps" in words else []
+                    words += ["--time-budget", "15s"] if "--fix-steps" in words else []
         for words, piped in programs:
             ran += 1
             if "--serve" in words:

@@ -328,6 +328,18 @@ def test_model_and_optimizers_compute_with_the_operations_that_were_asked_for(da
             assert holder.ops == torch_ops._replace(**kernels)
 
 
+def test_without_a_compiler_a_run_on_a_cpu_is_not_compiled(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    summary = train(config(data, compile=True, max_steps=1), tmp_path / "run")
+    assert summary.finished
+    assert RunRecord(tmp_path / "run").config().compile is False
+    told = capsys.readouterr().err.splitlines()[0]
+    assert told == (
+        "note: --compile needs a C++ compiler (looked for no-such-compiler): it is left out; "
+        "apt-get install g++ python3-dev"
+    )
+
+
 def test_unusable_settings_are_refused_before_the_folder_is_made(data, tmp_path):
     run = tmp_path / "run"
     long = dataclasses.replace(MODEL, context_length=1_000_000)

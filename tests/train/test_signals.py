@@ -229,3 +229,24 @@ def test_signals_at_random_moments_lose_no_step(data, tmp_path):
     assert codes == [SAVED] * 3 + [0]
     assert_equal_runs(tmp_path / "run", tmp_path / "whole")
     assert os.path.exists(tmp_path / "run/summary.json")
+
+
+@pytest.mark.parametrize(
+    ("number", "is_terminal", "rank", "answered"),
+    [
+        (signal.SIGINT, True, "0", True),
+        (signal.SIGINT, True, "1", False),
+        (signal.SIGINT, False, "0", False),
+        (signal.SIGTERM, True, "0", False),
+    ],
+)
+def test_ctrl_c_is_answered_at_once(number, is_terminal, rank, answered, monkeypatch):
+    told = []
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(signals.os, "isatty", lambda handle: is_terminal)
+    monkeypatch.setattr(signals.os, "write", lambda handle, text: told.append((handle, text)))
+    with StopRequest() as stop:
+        signal.raise_signal(number)
+    assert stop.reason == signal.Signals(number).name
+    expected = b"\nstopping: this step ends and is saved; Ctrl-C again leaves without saving\n"
+    assert told == ([(2, expected)] if answered else [])
