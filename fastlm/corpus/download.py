@@ -23,8 +23,20 @@ CHECK_MIRROR = "check the mirror's address, and whether it needs a log-in"
 
 _LONGEST_WAIT_SECONDS = 30.0
 _WORTH_RETRYING = (408, 425, 429)
-_NO_DATA = ("text/html", "application/xhtml+xml", "application/json")
+_NO_DATA = (
+    "text/html",
+    "application/xhtml+xml",
+    "application/json",
+    "application/xml",
+    "text/xml",
+)
 _PAGE_BYTES = 512
+_PAGES = {
+    b"<!doctype html": "a web page",
+    b"<html": "a web page",
+    b"<?xml": "a page of XML",
+    b"version https://git-lfs.github.com/spec/": "the pointer of Git LFS in its place",
+}
 
 
 class DownloadError(OSError):
@@ -152,8 +164,8 @@ class _Download:
             wrong = f"expected SHA-256 {self.expected_sha256}, got {sha256}"
         elif self.is_data and size == 0:
             wrong = f"expected a text, got an empty file; {CHECK_MIRROR}"
-        elif self.is_data and self._begins_as_page():
-            wrong = f"expected a text, got a web page; {CHECK_MIRROR}"
+        elif self.is_data and (page := self._page()):
+            wrong = f"expected a text, got {page}; {CHECK_MIRROR}"
         if wrong:
             self.clear()
             raise DownloadError(f"{self.url}: {wrong}; the wrong file was removed")
@@ -169,10 +181,11 @@ class _Download:
         self.part.give_name()
         return record
 
-    def _begins_as_page(self) -> bool:
+    def _page(self) -> str:
+        """Return what the part begins as, if it is none of a text."""
         self.part.file.seek(0)
         begin = self.part.file.read(_PAGE_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-        return begin.startswith((b"<!doctype html", b"<html"))
+        return next((what for mark, what in _PAGES.items() if begin.startswith(mark)), "")
 
     def _validator(self) -> str | None:
         etag = self.note.get("etag")
@@ -194,23 +207,31 @@ class _Download:
         kind = response.headers.get_content_type()
         if self.is_data and kind in _NO_DATA:
             raise DownloadError(f"{self.url}: expected a text, got {kind}; {CHECK_MIRROR}")
+        self._refuse_packing(response.headers.get("Content-Encoding"))
+        span = response.headers.get("Content-Range", "")
+        length = response.headers.get("Content-Length")
+        # Some servers send the bytes asked for as if they were the whole file.
+        is_rest = response.status == http.client.PARTIAL_CONTENT or (start > 0 and bool(span))
+        first, total = _content_range(span) if is_rest else (0, int(length) if length else None)
         note = {
             "url": self.url,
             "etag": response.headers.get("ETag"),
             "last_modified": response.headers.get("Last-Modified"),
+            "bytes": total,
         }
-        total: int | None = None
-        if response.status == http.client.PARTIAL_CONTENT:
-            first, total = _content_range(response.headers.get("Content-Range", ""))
+        if is_rest:
             # Some servers heed Range but not If-Range, which would join parts of two files.
             if first != start or _contradicts(note, self.note):
                 self.clear()
                 raise _BrokenOffError("the file changed on the server")
         else:
-            start = 0
-            length = response.headers.get("Content-Length")
-            total = int(length) if length else None
+            # Of the same file, an answer of another size is no whole one.
+            is_other_size = start > 0 and _contradicts({"bytes": total}, self.note)
+            is_other_file = _contradicts({**note, "bytes": None}, self.note)
             self.clear()
+            if is_other_size and not is_other_file:
+                raise _BrokenOffError("the server gave the file in two sizes")
+            start = 0
             self.note = note
             self.part.write_note(note)
         if None not in (total, self.expected_bytes) and total != self.expected_bytes:
@@ -219,6 +240,19 @@ class _Download:
                 f"{self.url}: expected {self.expected_bytes} bytes, the server has {total}"
             )
         return start, total
+
+    def _refuse_packing(self, packing: str | None) -> None:
+        """Raise a DownloadError if the body is compressed, which was not asked for.
+
+        Many servers say so of a file that is compressed itself, and send it as it is.
+        """
+        name = (packing or "identity").strip().lower()
+        is_of_file = name in ("gzip", "x-gzip") and self.url.endswith(".gz")
+        if name != "identity" and not is_of_file:
+            raise DownloadError(
+                f"{self.url}: expected the bytes of the file, got them compressed as {name}; "
+                "does a proxy or a mirror do that?"
+            )
 
     def _receive(
         self, response: Any, start: int, total: int | None, on_progress: Progress | None

@@ -155,10 +155,12 @@ def model_config(values: Mapping[str, Any]) -> ModelConfig:
     eps = _number(values, "rms_norm_eps", None)
     if n_layers > _MAX_LAYERS:
         raise ValueError(f"num_hidden_layers {n_layers:,} is more than {_MAX_LAYERS:,}")
-    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    # Where both are there, transformers reads the older name.
+    rope = values.get("rope_scaling") or values.get("rope_parameters") or {}
     if not isinstance(rope, dict):
         raise ValueError(f"rope_parameters {rope!r} is no JSON object")
-    rope_theta = _number({**values, **rope}, "rope_theta", 10_000.0)
+    rotation = {**values, **rope, "rope_parameters": rope}
+    rope_theta = _number(rotation, "rope_theta", 10_000.0)
     has_rope = values.get("no_rope_layers") or [
         int(kind != "smollm3" or (i + 1) % 4 != 0) for i in range(n_layers)
     ]
@@ -179,12 +181,12 @@ def model_config(values: Mapping[str, Any]) -> ModelConfig:
         "hidden_act": activation not in (("silu", "relu2") if is_plain else ("silu", "swish")),
         "head_dim": d_head * n_heads != d_model,
         "rope_parameters": rope.get("rope_type", rope.get("type", "default")) != "default",
-        "partial_rotary_factor": rope.get("partial_rotary_factor", 1.0) != 1.0,
+        "partial_rotary_factor": rotation.get("partial_rotary_factor") not in (None, 1.0),
         "no_rope_layers": any(has_rope) and not all(has_rope),
         "sliding_window": uses_window and window is not None and window < length,
         "num_key_value_heads": n_heads % n_kv_heads != 0,
     }
-    missing = [f"{name} {values.get(name)!r}" for name, is_so in refused.items() if is_so]
+    missing = [f"{name} {rotation.get(name)!r}" for name, is_so in refused.items() if is_so]
     if missing:
         raise ValueError(f"no network of fastlm has this one's {', '.join(missing)}")
     return ModelConfig(

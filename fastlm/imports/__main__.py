@@ -20,9 +20,11 @@ def _model(folder: Positional[Path], *, out: Path, tokenizer: Path | None = None
         tokenizer: folder or file of the model's tokenizer, if the folder has none.
     """
     from fastlm.files import disk
+    from fastlm.tokenizer.folder import check_tokenizer
 
     check_model_folder(folder)
     disk.check_new_folder(out)
+    check_tokenizer(tokenizer or folder)
     # Slow imports come after the paths are checked.
     from fastlm.imports.take_over import import_model
 
@@ -54,8 +56,7 @@ def _tokens(
     for path in (*train, *val):
         check_file(path)
     disk.check_new_folder(out)
-    # Slow imports come after the paths are checked.
-    from fastlm.imports.take_over import import_tokens
+    from fastlm.imports.foreign_tokens import import_tokens
 
     import_tokens(train, val, tokenizer, out, dtype=dtype)
     print(f"{out}: {cli.command_line('train', '--data', out)} trains on it")

@@ -71,7 +71,17 @@ def _read_folder(path: Path) -> tuple[Tables, str | None]:
         return _read_pair(path / pair[0], path / pair[1]), None
     if (path / RANKS_FILE).is_file():
         return _read_ranks(path / RANKS_FILE), None
-    raise FileNotFoundError(
+    raise _is_missing(path)
+
+
+def check_tokenizer(path: StrPath) -> None:
+    """Raise a FileNotFoundError if read_tokenizer would find no file."""
+    if not any(file.is_file() for file in files_of(path)):
+        raise _is_missing(Path(path))
+
+
+def _is_missing(path: Path) -> FileNotFoundError:
+    return FileNotFoundError(
         f"expected a tokenizer in {path}, {VOCAB_FILE} and {MERGES_FILE} or {HUGGING_FACE_FILE}: "
         f"there is {'none' if path.is_dir() else 'no such folder'}"
     )

@@ -88,18 +88,20 @@ def test_a_data_set_does_not_replace_another(
         fetch_dataset(second, other, base_url=plan.url)
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 PAGE = b"\xef\xbb\xbf\n<!DOCTYPE html><title>Log in</title>"
 
 
 @pytest.mark.parametrize("name", ["tinystories", "owt"])
-@pytest.mark.parametrize("answer", ["empty", "page", "kind"])
+@pytest.mark.parametrize("answer", ["empty", "page", "kind", "xml", "pointer"])
 def test_what_a_mirror_answers_in_place_of_a_text_is_no_data_set(
     plan: Plan, tmp_path: Path, name: str, answer: str
 ) -> None:
     texts = serve_datasets(plan)
     path = "/" + DATASETS[name]["train.txt"]
     whole = plan.files[path]
-    plan.files[path] = {"empty": b"", "page": PAGE, "kind": b"<p>"}[answer]
+    answers = {"empty": b"", "page": PAGE, "kind": b"<p>", "xml": b"<?xml?>", "pointer": POINTER}
+    plan.files[path] = answers[answer]
     plan.kind = "text/html; charset=utf-8" if answer == "kind" else None
     with pytest.raises((ValueError, DownloadError), match=r"train\.txt.* expected a "):
         fetch_dataset(name, tmp_path, base_url=plan.url)

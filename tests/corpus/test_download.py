@@ -1,5 +1,6 @@
 """Claims about fetching: whatever a server does, what arrives is one whole file or an error."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -156,6 +157,41 @@ def test_changed_file_is_never_glued(plan: Plan, tmp_path: Path, heeds_if_range:
     plan.files["/file"] = CONTENT[::-1] + b"more"
     plan.etag = '"two"'
     assert get(plan, tmp_path / "f") == CONTENT[::-1] + b"more"
+
+
+@pytest.mark.parametrize("validator", ["etag", "last_modified"])
+@pytest.mark.parametrize("has_content_range", [True, False])
+def test_a_rest_that_is_called_whole_is_not_taken_for_the_file(
+    plan: Plan, tmp_path: Path, validator: str, has_content_range: bool
+) -> None:
+    plan.etag = None
+    setattr(plan, validator, "Wed, 21 Oct 2015 07:28:00 GMT")
+    plan.break_after = [1000]
+    plan.rest_status, plan.has_content_range = 200, has_content_range
+    assert get(plan, tmp_path / "f") == CONTENT
+
+
+@pytest.mark.parametrize("rest_status", [200, 206])
+def test_a_rest_of_a_file_of_another_size_is_not_joined(
+    plan: Plan, tmp_path: Path, rest_status: int
+) -> None:
+    plan.break_after, plan.rest_cut, plan.rest_status = [1000], 50, rest_status
+    assert get(plan, tmp_path / "f") == CONTENT
+
+
+@pytest.mark.parametrize("break_after", [[], [1000]])
+def test_a_body_that_is_compressed_unasked_is_refused(
+    plan: Plan, tmp_path: Path, break_after: list[int]
+) -> None:
+    plan.break_after, plan.heeds_range = break_after, False
+    if break_after:
+        with pytest.raises(DownloadError, match=r"go on from byte 1000"):
+            get(plan, tmp_path / "f", retries=0)
+    plan.files["/file"], plan.packing = gzip.compress(CONTENT), "gzip"
+    with pytest.raises(DownloadError, match=r"expected the bytes .* compressed as gzip"):
+        get(plan, tmp_path / "f")
+    plan.files["/file"], plan.packing = CONTENT, "identity"
+    assert get(plan, tmp_path / "f") == CONTENT
 
 
 def test_last_modified_serves_where_the_etag_is_weak(plan: Plan, tmp_path: Path) -> None:

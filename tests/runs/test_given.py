@@ -129,6 +129,8 @@ WRONG_PATHS = [
     "train --init-from nowhere", "train --out runs/a", "train --out other.bin/x", "sweep x --seeds 0 1 --data nowhere",
     "data prepare nowhere --vocab-size 300 --out x", "tokenizer encode nowhere --tokenizer t --out x",
     "import model nowhere --out x", "import tokens --train no --val no --tokenizer no --out x",
+    "import model llama --tokenizer nowhere --out x", "import model empty --out x",
+    "import tokens --train other.bin --val other.bin --tokenizer nowhere --out x",
     "import tokenizer nowhere --out x", "accounting tiny --runs nowhere", "report nowhere",
     "records nowhere", "evaluate runs/a --batch-size 0", "generate runs/a --temperature -1",
 ]  # fmt: skip

@@ -24,6 +24,10 @@ class Plan:
     heeds_range: bool = True
     heeds_if_range: bool = True
     extra_length: int = 0
+    rest_status: int = 206
+    has_content_range: bool = True
+    rest_cut: int = 0
+    packing: str | None = None
     requests: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
 
@@ -52,12 +56,17 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            content = content[: len(content) - plan.rest_cut]
+            self.send_response(plan.rest_status)
+            if plan.has_content_range:
+                span = f"{start}-{len(content) - 1}/{len(content)}"
+                self.send_header("Content-Range", f"bytes {span}")
         else:
             self.send_response(200)
         if plan.etag:
             self.send_header("ETag", plan.etag)
+        if plan.packing:
+            self.send_header("Content-Encoding", plan.packing)
         if plan.kind:
             self.send_header("Content-Type", plan.kind)
         if plan.last_modified:

@@ -152,6 +152,25 @@ class TestEncode:
         with pytest.raises(ValueError, match=r"lone surrogate"):
             list(tokenizer.encode_iterable(["a", "\udfff"]))
 
+    @pytest.mark.parametrize("text", ["the cat", "caf\u00e9 " * 3000, ""])
+    def test_a_subclass_of_str_is_read_as_its_text(self, tokenizer, text):
+        expected = tokenizer.encode(text)
+        for other in (np.str_(text), type("Shout", (str,), {"__str__": lambda s: "!"})(text)):
+            assert tokenizer.encode(other) == expected
+            assert tokenizer.encode_to_numpy(other).tolist() == expected
+            assert tokenizer.encode_batch([other]) == [expected]
+            assert list(tokenizer.encode_iterable([other])) == expected
+            assert tokenizer.encode_with_offsets(other) == tokenizer.encode_with_offsets(text)
+
+    @pytest.mark.parametrize("text", [b"the cat", bytearray(b"the cat"), b"the " * 3000, ["the"]])
+    def test_what_is_no_str_is_refused(self, tokenizer, text):
+        for encode in (tokenizer.encode, lambda text: tokenizer.encode_batch([text])):
+            with pytest.raises((TypeError, AttributeError), match=r"str|isascii"):
+                encode(text)
+        if not isinstance(text, bytes):
+            with pytest.raises(TypeError, match=rf"got {type(text).__name__}: decode it first"):
+                tokenizer.encode_to_numpy(text)
+
     def test_invalid_utf8_is_refused(self, tokenizer):
         with pytest.raises(ValueError, match=r"text must be UTF-8: .* at byte 1;"):
             tokenizer.encode_to_numpy(b"a\xc3(")
@@ -188,6 +207,14 @@ class TestEncode:
 
 
 class TestDecode:
+    @pytest.mark.parametrize("shape", [(6, 1), (3, 2), (1, 6), ()])
+    def test_ids_that_are_no_row_are_refused(self, tokenizer, shape):
+        ids = np.full(shape, 97)
+        with pytest.raises(ValueError, match=r"in one row: got an array of shape .*decode_batch"):
+            tokenizer.decode(ids)
+        with pytest.raises(ValueError, match=r"in one row"):
+            tokenizer.decode(ids, errors="strict")
+
     @PROPERTY
     @given(data=st.data())
     def test_any_ids_decode_to_their_bytes(self, tokenizer, data):

@@ -29,7 +29,7 @@ from fastlm.tokenizer.bpe.context import (
     uint8_at,
     uint64_at,
 )
-from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte
+from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte, plain_str
 from fastlm.tokenizer.bpe.merge_word import SCRATCH_PER_BYTE, add_merges, add_rank_lists, merge_word
 from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES
 from fastlm.tokenizer.bpe.segments import add_special_tokens, start_walk
@@ -113,6 +113,7 @@ class Encoder:
         Raises:
             UnicodeEncodeError: if it holds lone surrogates.
         """
+        text = plain_str(text)
         worker = self._take_worker()
         try:
             if len(text) <= _SMALL_CHARACTERS:
@@ -123,6 +124,8 @@ class Encoder:
 
     def encode_to_list(self, text: str) -> list[int]:
         """Encode a string to Python integers."""
+        if type(text) is not str:
+            text = plain_str(text)
         try:  # _take_worker, without the cost of calling it
             worker = self._idle.pop()
         except IndexError:

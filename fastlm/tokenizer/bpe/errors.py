@@ -1,6 +1,17 @@
 """Errors of texts that cannot be encoded."""
 
 
+def plain_str(text: str) -> str:
+    """Return a text as a str of no subclass, as kernels read its memory by its layout.
+
+    Raises:
+        TypeError: if it is no str.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"expected a text as str, got {type(text).__name__}: decode it first")
+    return str.__str__(text)
+
+
 class BadByte(ValueError):
     """The byte at `position` of `source` cannot be encoded."""
 

@@ -21,7 +21,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 from jaxtyping import UInt8
 
-from fastlm.tokenizer.bpe.errors import UnknownByte
+from fastlm.tokenizer.bpe.errors import UnknownByte, plain_str
 from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_classes
 
 NO_TOKEN = -1
@@ -109,6 +109,8 @@ class SmallEncoder:
             UnknownByte: with the position of the byte in the UTF-8 of the text.
             UnicodeEncodeError: if the text holds lone surrogates.
         """
+        if type(text) is not str:
+            text = plain_str(text)
         if self._unspelled is not None:
             self._check_bytes(text, self._unspelled)
         words = self._words

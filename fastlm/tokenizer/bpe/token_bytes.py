@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Collection, Iterable, Sized
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int64, Shaped
@@ -38,6 +38,7 @@ class TokenBytes:
         Raises:
             ValueError: if an id belongs to no token.
         """
+        _check_row(ids)
         if not left_out and isinstance(ids, Sized) and len(ids) >= KERNEL_TOKENS:
             return self._join_many(np.asarray(ids))
         return b"".join(self.of_ids(ids, left_out))
@@ -45,6 +46,7 @@ class TokenBytes:
     def of_ids(self, ids: Iterable[int], left_out: Collection[int] = ()) -> list[bytes]:
         """Return the bytes of each token, without those of the ids left out."""
         # Arrays and tensors give Python integers much faster all at once.
+        _check_row(ids)
         listed = ids.tolist() if hasattr(ids, "tolist") else ids
         if left_out:
             listed = [token_id for token_id in listed if token_id not in left_out]
@@ -54,6 +56,7 @@ class TokenBytes:
             raise self._unknown_id(error.args[0]) from None
 
     def _join_many(self, ids: Shaped[np.ndarray, " n_tokens"]) -> bytes:
+        _check_row(ids)
         if ids.dtype.kind not in "iu":
             raise ValueError(f"token ids must be integers: got {ids.dtype}")
         try:
@@ -65,4 +68,13 @@ class TokenBytes:
         return ValueError(
             f"token ids must be 0 to {len(self._bounds) - 2}: got {token_id}; "
             "was this encoded with another tokenizer?"
+        )
+
+
+def _check_row(ids: Any) -> None:
+    """Raise a ValueError if ids are an array or tensor of another shape than (n_tokens,)."""
+    if getattr(ids, "ndim", 1) != 1:
+        raise ValueError(
+            f"token ids must be in one row: got an array of shape {tuple(ids.shape)}; "
+            "decode_batch takes several rows"
         )
