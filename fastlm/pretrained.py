@@ -2,13 +2,20 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from fastlm.checkpoint import is_checkpoint, read_manifest, read_model_tensors, run_checkpoints
+from fastlm.checkpoint import (
+    Damaged,
+    is_checkpoint,
+    read_manifest,
+    read_model_tensors,
+    run_checkpoints,
+)
 from fastlm.cli import pasted
 from fastlm.config import TrainConfig
 from fastlm.config.dicts import from_dict
@@ -18,6 +25,8 @@ from fastlm.runs.given import check_run
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles
 from fastlm.tokenizer.tokenizer import Tokenizer
+
+T = TypeVar("T")
 
 
 class Pretrained(NamedTuple):
@@ -43,7 +52,15 @@ def load_pretrained(
         FileNotFoundError: if the folder has no run or no checkpoint.
         ValueError: if a file is damaged, or the tokenizer is not the model's.
     """
-    record, checkpoint = newest_checkpoint(Path(run))
+
+    def read(record: RunRecord, checkpoint: Path) -> Pretrained:
+        return _load(record, checkpoint, ops, compute_dtype)
+
+    pretrained = of_newest(Path(run), read)
+    return pretrained._replace(model=pretrained.model.to(device).eval())
+
+
+def _load(record: RunRecord, checkpoint: Path, ops: Ops, compute_dtype: torch.dtype) -> Pretrained:
     about = read_manifest(checkpoint)
     config = from_dict(TrainConfig, about["config"])
     tokenizer = Tokenizer.load(record.tokenizer)
@@ -55,7 +72,7 @@ def load_pretrained(
         )
     model = TransformerLM(config.model, ops=ops, compute_dtype=compute_dtype)
     model.load_state_dict(read_model_tensors(checkpoint))
-    return Pretrained(model.to(device).eval(), tokenizer, config)
+    return Pretrained(model, tokenizer, config)
 
 
 def read_start(config: TrainConfig, tokenizer_hash: str) -> dict[str, Tensor]:
@@ -65,7 +82,14 @@ def read_start(config: TrainConfig, tokenizer_hash: str) -> dict[str, Tensor]:
         FileNotFoundError: if there is no run or no checkpoint.
         ValueError: if tokenizer or network differ; the context length may.
     """
-    _, checkpoint = newest_checkpoint(Path(config.init_from))
+
+    def read(record: RunRecord, checkpoint: Path) -> dict[str, Tensor]:
+        return _read_start(checkpoint, config, tokenizer_hash)
+
+    return of_newest(Path(config.init_from), read)
+
+
+def _read_start(checkpoint: Path, config: TrainConfig, tokenizer_hash: str) -> dict[str, Tensor]:
     about = read_manifest(checkpoint)
     found = dataclasses.asdict(from_dict(TrainConfig, about["config"]).model)
     wanted = dataclasses.asdict(config.model)
@@ -81,6 +105,25 @@ def read_start(config: TrainConfig, tokenizer_hash: str) -> dict[str, Tensor]:
     if others:
         raise ValueError(f"{checkpoint} is of a network with {', '.join(others)}")
     return read_model_tensors(checkpoint)
+
+
+def of_newest(run: Path, read: Callable[[RunRecord, Path], T]) -> T:
+    """Read from the newest checkpoint of a run, or the given one.
+
+    A run that trains may remove the newest one while it is read: then the next is read.
+
+    Args:
+        read: called with the record of the run and the checkpoint; raises OSError or Damaged.
+    Raises:
+        FileNotFoundError: if the folder has no run or no checkpoint.
+    """
+    while True:
+        record, checkpoint = newest_checkpoint(run)
+        try:
+            return read(record, checkpoint)
+        except (OSError, Damaged):
+            if checkpoint.is_dir() or is_checkpoint(Path(os.path.abspath(run))):
+                raise
 
 
 def newest_checkpoint(run: Path) -> tuple[RunRecord, Path]:

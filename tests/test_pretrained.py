@@ -1,8 +1,12 @@
 """A checkpoint is found by every name of its folder."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
-from fastlm.checkpoint import run_checkpoints
+from fastlm import pretrained
+from fastlm.checkpoint import Damaged, run_checkpoints
 from fastlm.pretrained import load_pretrained
 
 
@@ -10,6 +14,32 @@ from fastlm.pretrained import load_pretrained
 def checkpoint(finished):
     run, _ = finished
     return run_checkpoints(run / "checkpoints")[-1]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.safetensors"])
+def test_where_a_run_in_progress_removes_it_while_it_is_read(name, finished, tmp_path, monkeypatch):
+    """The next newest is read; one that is damaged, or named, is an error."""
+    run = Path(shutil.copytree(finished[0], tmp_path / "run"))
+    newest = run_checkpoints(run / "checkpoints")[-1]
+    renamed = newest.with_name("step-000099")
+    original = pretrained.read_manifest
+
+    def read(folder):
+        if folder == newest and name == "manifest.json":
+            newest.rename(renamed)
+        manifest = original(folder)
+        if folder == newest:
+            newest.rename(renamed)
+        return manifest
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrained, "read_manifest", read)
+        assert load_pretrained(run).tokenizer.hash == load_pretrained(renamed).tokenizer.hash
+    with pytest.raises(FileNotFoundError, match=newest.name):
+        load_pretrained(newest)
+    (renamed / name).unlink()
+    with pytest.raises(Damaged, match=name):
+        load_pretrained(run)
 
 
 def test_from_within_its_folder(checkpoint, monkeypatch):

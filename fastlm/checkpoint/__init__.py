@@ -26,6 +26,7 @@ from fastlm.config import TrainConfig
 from fastlm.config.continued import check_continues
 from fastlm.config.dicts import from_dict
 from fastlm.files import disk, folders
+from fastlm.files.destination import is_leftover
 from fastlm.files.sealed import read_sealed, seal
 from fastlm.files.step_folders import is_checkpoint as is_checkpoint
 from fastlm.files.step_folders import run_checkpoints as run_checkpoints
@@ -132,15 +133,18 @@ def write_snapshot(
     *,
     keep: int = 2,
     before_rename: Callable[[], None] | None = None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Write folder/step-NNNNNN, read it back, name it, then remove all but the newest `keep`.
 
     When this returns, the checkpoint survives a power cut. When it raises, earlier checkpoints are
-    untouched, and nothing half-written is left.
+    untouched, and nothing half-written is left. Files that somebody put into the folder of a
+    checkpoint that goes are kept beside it.
 
     Args:
         before_rename: called after all files are written and before the rename, to flush what
             has to be on disk with the checkpoint.
+        warn: called with a message on such files.
     Raises:
         OSError: if the disk is full, read-only or gone.
         Damaged: if the bytes read back differ from those written.
@@ -153,10 +157,48 @@ def write_snapshot(
         verify(partial)
         if before_rename is not None:
             before_rename()
-    older = [path for path in run_checkpoints(folder) if path != final]
+        replaced = _rename(final, "others-of") if _has_others(final) else None
+    if replaced is not None:
+        _keep_others(replaced, warn)
+    older = [path for path in run_checkpoints(folder) if path != final and path.is_dir()]
     for path in older[: max(0, len(older) + 1 - keep)]:
-        disk.remove_folder(path)
+        try:
+            _remove(path, warn)
+        except OSError as error:  # the new one is saved all the same
+            warn(f"{path} is an old checkpoint and cannot be removed ({error.strerror or error})")
     return final
+
+
+def _remove(path: Path, warn: Callable[[str], None]) -> None:
+    """Remove a checkpoint, but nothing that somebody put into its folder; of a link, the link."""
+    if not path.is_symlink() and _has_others(path):
+        _keep_others(_rename(path, "others-of"), warn)
+    else:
+        disk.remove_folder(path)
+
+
+def _keep_others(path: Path, warn: Callable[[str], None]) -> None:
+    """Remove the files of a checkpoint from a folder that also has others."""
+    for name in (*FILES, MANIFEST):
+        disk.remove_file(path / name)
+    warn(f"{path} keeps what was in the folder of a checkpoint and is no part of it")
+
+
+def _has_others(folder: Path) -> bool:
+    """Return whether a folder has anything that is no part of a checkpoint."""
+    own = (*FILES, MANIFEST)
+    return folder.is_dir() and any(
+        path.name not in own and not is_leftover(path.name) for path in folder.iterdir()
+    )
+
+
+def _rename(path: Path, word: str) -> Path:
+    """Rename a checkpoint to the first free of WORD-step-000123, WORD-step-000123-2 ..."""
+    new, n = path.with_name(f"{word}-{path.name}"), 1
+    while os.path.lexists(new):
+        n += 1
+        new = path.with_name(f"{word}-{path.name}-{n}")
+    return disk.rename(path, new)
 
 
 def _write_files(partial: Path, snapshot: Snapshot) -> None:
@@ -264,15 +306,7 @@ def read_model_tensors(folder: Path) -> dict[str, Tensor]:
 def set_aside(folder: Path, step: int) -> list[Path]:
     """Rename the checkpoints after the step a run goes back to; return their new paths."""
     later = [path for path in run_checkpoints(folder) if int(path.name.split("-")[1]) > step]
-    aside = []
-    for path in later:
-        new = path.with_name(f"abandoned-{path.name}")
-        n = 1
-        while new.exists():
-            n += 1
-            new = path.with_name(f"abandoned-{path.name}-{n}")
-        aside.append(disk.rename(path, new))  # flushed before the log drops their rows
-    return aside
+    return [_rename(path, "abandoned") for path in later]  # flushed before the log drops their rows
 
 
 class SavedRun(NamedTuple):

@@ -119,7 +119,13 @@ class Saver:
     def _write(self, snapshot: Snapshot) -> None:
         began = time.perf_counter()
         try:
-            write_snapshot(self.folder, snapshot, keep=self.keep, before_rename=self.before_rename)
+            write_snapshot(
+                self.folder,
+                snapshot,
+                keep=self.keep,
+                before_rename=self.before_rename,
+                warn=lambda text: self._untold.append(f"warning: {text}"),
+            )
         except (OSError, Damaged) as error:
             self.failure, self._failed_at = error, time.perf_counter()
             self._untold.append(self._told(snapshot.step, error))

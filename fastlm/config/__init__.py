@@ -37,6 +37,10 @@ MOST_INTEGER = 2**63 - 1
 """Greatest integer in a configuration, which is the greatest index of a tensor"""
 
 
+MOST_LAYERS = 10_000
+"""Greatest number of layers: formulas and constructors take time for each"""
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
@@ -108,6 +112,10 @@ class ModelConfig:
             value = getattr(self, name)
             _require(value >= 1, f"{name} must be at least 1: got {value}")
         _require(
+            self.n_layers <= MOST_LAYERS,
+            f"n_layers must be at most {MOST_LAYERS:,}: got {self.n_layers}",
+        )
+        _require(
             self.d_model % self.n_heads == 0,
             f"n_heads must divide d_model: got n_heads={self.n_heads}, d_model={self.d_model}",
         )
@@ -121,10 +129,13 @@ class ModelConfig:
             f"d_ff must be at least 1 or auto: got {self.d_ff}",
         )
         _require(self.rope_theta > 0, f"rope_theta must be above 0: got {self.rope_theta}")
-        _require(self.norm_eps > 0, f"norm_eps must be above 0: got {self.norm_eps}")
         _require(
-            self.logit_softcap is None or self.logit_softcap > 0,
-            f"logit_softcap must be above 0: got {self.logit_softcap}",
+            0 < self.norm_eps < math.inf,
+            f"norm_eps must be above 0 and finite: got {self.norm_eps}",
+        )
+        _require(
+            self.logit_softcap is None or 0 < self.logit_softcap < math.inf,
+            f"logit_softcap must be above 0 and finite: got {self.logit_softcap}",
         )
         _require(self.ngram_rows >= 0, f"ngram_rows must be at least 0: got {self.ngram_rows}")
         _require(
@@ -382,8 +393,8 @@ class TrainConfig:
             f"{self.batch_ramp_lr} for {self.batch_ramp}",
         )
         _require(
-            all(value > 0 for value in self.batch_ramp_lr),
-            f"batch_ramp_lr must be above 0: got {self.batch_ramp_lr}",
+            all(0 < value < math.inf for value in self.batch_ramp_lr),
+            f"batch_ramp_lr must be above 0 and finite: got {self.batch_ramp_lr}",
         )
         sizes = f"batch_ramp={self.batch_ramp}" if self.batch_ramp else ""
         _require(

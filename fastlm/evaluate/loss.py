@@ -38,13 +38,22 @@ class Evaluation:
         return math.exp(self.loss) if self.loss < 700 else math.inf
 
     def bits_per_byte(self, text_bytes: int) -> float:
-        """Loss in bits per UTF-8 byte of the evaluated text."""
+        """Loss in bits per UTF-8 byte of the evaluated text; NaN if it has none."""
         return bits_per_byte(self.loss, self.n_tokens, text_bytes)
 
 
 def bits_per_byte(loss: float, n_tokens: int, text_bytes: int) -> float:
-    """Convert a loss in nats per token to bits per UTF-8 byte of the text of the tokens."""
-    return loss * n_tokens / text_bytes / math.log(2)
+    """Convert a loss in nats per token to bits per UTF-8 byte of the text of the tokens.
+
+    It is NaN for tokens without text, which are all separators.
+    """
+    return loss * n_tokens / text_bytes / math.log(2) if text_bytes else math.nan
+
+
+def check_validation(n_tokens: int) -> None:
+    """Raise a ValueError if tokens are too few for a validation loss."""
+    if n_tokens < 2:
+        raise ValueError(f"a validation loss needs at least 2 tokens: got {n_tokens}")
 
 
 def evaluate_loss(
@@ -74,8 +83,7 @@ def evaluate_loss(
     for name, size in (("context_length", context_length), ("batch_size", batch_size)):
         if size < 1:
             raise ValueError(f"{name} must be at least 1: got {size}")
-    if len(tokens) < 2:
-        raise ValueError(f"a validation loss needs at least 2 tokens: got {len(tokens)}")
+    check_validation(len(tokens))
     started = time.perf_counter()
     starts = np.arange(0, len(tokens) - 1, context_length)
     if max_tokens is not None and max_tokens < len(tokens) - 1:

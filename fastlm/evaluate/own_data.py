@@ -7,7 +7,7 @@ from typing import Any
 
 from fastlm.checkpoint import read_manifest
 from fastlm.data.prepared import PreparedData, open_prepared
-from fastlm.pretrained import newest_checkpoint
+from fastlm.pretrained import of_newest
 from fastlm.runs.given import is_prepared
 
 
@@ -24,8 +24,7 @@ def open_own_data(run: Path, *, flag: str = "--data DIR") -> PreparedData:
         FileNotFoundError: if there is no such folder.
         ValueError: if there is one with other data.
     """
-    record, checkpoint = newest_checkpoint(run)
-    about = read_manifest(checkpoint)
+    record, about = of_newest(run, lambda record, found: (record, read_manifest(found)))
     path = str(about["config"]["data"]["path"])
     if not path:
         raise ValueError(f"{run} names no data that it was trained on: give {flag}")

@@ -320,11 +320,14 @@ def remove_file(path: Path) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder by renaming it first, so that no partial folder has its name."""
+    """Remove a folder by renaming it first, so that no partial folder has its name.
+
+    Of a link to a folder, the link is removed.
+    """
     removed = path.with_name(REMOVED + path.name)
     remove(removed)
     path.rename(removed)
-    shutil.rmtree(removed)
+    remove(removed)
 
 
 def put_back(folder: Path) -> None:

@@ -30,6 +30,7 @@ class WeightAverage:
         self.means = [torch.zeros_like(p, dtype=torch.float32) for p in self.parameters]
         self.n_averaged = 0
         self.is_swapped = False
+        self._has_other_end = False
 
     def count(self, step: int, progress: float) -> None:
         """Add the weights after a step to the average if they are due.
@@ -37,10 +38,22 @@ class WeightAverage:
         Args:
             progress: share of the run that is done after that step.
         """
+        if self._has_other_end and self.n_averaged:
+            first = (step - 1) // self.every * self.every - (self.n_averaged - 1) * self.every
+            if progress * first / step <= 1 - self.tail:  # the share after the first set
+                self.restart()
+        self._has_other_end = False
         if progress <= 1 - self.tail:
             self.restart()  # a finished run was resumed with a larger budget
         elif step % self.every == 0:
             self.update()
+
+    def end_elsewhere(self) -> None:
+        """Announce that the run goes on to another end: sets before its new tail are dropped.
+
+        A running mean cannot lose single sets: if its first one is before the tail, all go.
+        """
+        self._has_other_end = True
 
     def use(self) -> int:
         """Swap the parameters for their mean; returns the number of sets of weights in it."""

@@ -3,6 +3,7 @@
 If something else is there, the error names it, and the command that leads on from it.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,18 +75,49 @@ def check_new_run(folder: Path, *, is_over: bool = False) -> None:
     Args:
         is_over: whether no process trains into the folder, as the caller holds its lock.
     Raises:
-        FileExistsError: if the folder holds a run, what is left of one, a sweep or prepared data.
+        FileExistsError: if the folder holds a run, what is left of one, a sweep, prepared data, or
+            files of others with the names that a run's files have.
         NotADirectoryError: if a file has its path, or that of a parent.
     """
-    for place in (folder, *folder.parents):
-        if place.exists() and not place.is_dir():
-            raise NotADirectoryError(f"{place} is a file: give another --out")
     if RunFiles(folder).config.is_file():
         state = state_of(folder, is_over=is_over or _has_no_process(folder))
         goes_on = "" if state.name == "imported" else ", or --resume auto to continue it"
         raise FileExistsError(
             f"{folder} already holds a run, which is {state.name}: give another --out{goes_on}"
         )
+    files = RunFiles(folder)
+    if saved := run_checkpoints(files.checkpoints):
+        raise FileExistsError(
+            f"{folder} holds checkpoints of a run ({saved[-1].name}) without its "
+            f"{files.config.name}: give another --out"
+        )
+    if read_log(folder).rows:
+        raise FileExistsError(
+            f"{folder} holds the {files.log.name} of a run without its {files.config.name}: give "
+            "another --out"
+        )
+    check_place_of_run(folder)
+
+
+def check_place_of_run(folder: Path) -> None:
+    """Check that a folder without a configuration is no place that a run would harm or mix.
+
+    Raises:
+        FileExistsError, NotADirectoryError: as check_new_run does.
+    """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise NotADirectoryError(f"{place} is a file: give another --out")
+    if RunFiles(folder).config.is_file():
+        return
+    named, resolved = Path(os.path.abspath(folder)), folder.resolve()
+    for place in (named, *named.parents, resolved, *resolved.parents):  # checkpoints may be a link
+        files = RunFiles(place.parent)
+        if place in (files.checkpoints, files.tokenizer) and files.config.is_file():
+            raise FileExistsError(
+                f"{folder} is inside the run {files.folder}, which removes old checkpoints: give "
+                "another --out, or that run with --resume auto to continue it"
+            )
     if (found := _in_the_way(folder)) is not None:
         raise FileExistsError(f"{folder} holds {found}: give another --out")
 
@@ -101,13 +133,28 @@ def _has_no_process(folder: Path) -> bool:
 def _in_the_way(folder: Path) -> str | None:
     """Name the content of a folder without a configuration that a new run would harm or mix."""
     files = RunFiles(folder)
-    if saved := run_checkpoints(files.checkpoints):
-        return f"checkpoints of a run ({saved[-1].name}) without its {files.config.name}"
-    if read_log(folder).rows:
-        return f"the {files.log.name} of a run without its {files.config.name}"
     if SweepFiles(folder).plan.is_file():
         return "a sweep"
-    return "prepared data" if (folder / _META).is_file() else None
+    if (folder / _META).is_file():
+        return "prepared data"
+    # A run that was killed while it began may have left an empty log and an environment; one of a
+    # sweep, the description of the error that ended its process.
+    for path, names in ((files.environment, ("python",)), (files.failed, ("exit_code", "last"))):
+        if path.is_file() and not _has_names(path, names):
+            return f"another {path.name} than that of a run"
+    ended = (files.summary, files.former_summary, files.curve, files.sample)
+    others = [path for path in ended if path.is_file()]
+    if files.log.is_file() and files.log.stat().st_size and not read_log(folder).rows:
+        others.append(files.log)
+    return f"another {others[0].name} than that of a run" if others else None
+
+
+def _has_names(path: Path, names: Sequence[str]) -> bool:
+    try:
+        values = read_object_or_empty(path)
+    except OSError:
+        return False
+    return all(name in values for name in names)
 
 
 def only_weights(folder: Path) -> ValueError:

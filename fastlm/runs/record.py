@@ -34,6 +34,8 @@ class RunRecord:
         self.checkpoints = self.files.checkpoints
         self.tokenizer = self.files.tokenizer
         self._forward: Callable[[dict[str, Any]], None] | None = None
+        self._environment = b""
+        """Content of environment.json, to write it again."""
         self._unwritten = b""
         self._writing = threading.Lock()
         """Lock of the log, which the thread that writes checkpoints flushes too."""
@@ -52,8 +54,19 @@ class RunRecord:
         self._forget_end()
         # A run that was stopped before its first checkpoint may have left rows.
         disk.write_file(self.files.log, b"", replace=True)
-        disk.write_file(self.files.environment, json_files.to_json(environment), replace=True)
+        self._environment = json_files.to_json(environment)
+        disk.write_file(self.files.environment, self._environment, replace=True)
         self.write_config(config)  # last, as it makes the folder a run and flushes all names
+
+    def renew(self, config: TrainConfig) -> bool:
+        """Make the folder a run again if it was moved or removed since; return whether it was."""
+        if not self.is_written or self.exists:
+            return False
+        folders.make_folder(self.folder)
+        if self._environment:
+            disk.write_file(self.files.environment, self._environment, replace=True)
+        self.write_config(config)
+        return True
 
     def write_config(self, config: TrainConfig) -> None:
         """Write the configuration, replacing an earlier one."""
@@ -77,6 +90,8 @@ class RunRecord:
         self._check_files()
         disk.sweep(self.folder)
         files = self.files
+        if files.environment.is_file():
+            self._environment = files.environment.read_bytes()
         folders.remove(files.failed)
         if files.summary.is_file():
             folders.remove(files.former_summary)

@@ -338,6 +338,17 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
         _write_files(folder, {n: (source / n).read_bytes() for n in names}, replace=True)
 
 
+def check_copy(source: Path, folder: Path) -> None:
+    """Raise a FileExistsError if copy_tokenizer would replace a file of another tokenizer."""
+    for path in own_files(folder):
+        copy = source / path.name
+        if not (path.is_file() and copy.is_file() and path.read_bytes() == copy.read_bytes()):
+            raise FileExistsError(
+                f"{folder} holds another tokenizer than {source}: give another --out, or move it "
+                "away"
+            )
+
+
 def saved_files(folder: Path) -> list[Path]:
     """Return the files in a folder that have a name under which write_tokenizer writes."""
     folder = find(folder).path

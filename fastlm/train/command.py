@@ -21,6 +21,7 @@ from fastlm.files import disk
 from fastlm.files.step_folders import run_checkpoints
 from fastlm.runs.given import (
     check_new_run,
+    check_place_of_run,
     check_prepared,
     check_run,
     nothing_to_go_on_from,
@@ -161,6 +162,8 @@ def _check_resumes(arguments: TrainArguments) -> None:
         check_continues(record.config(), arguments.config, str(folder))
     elif is_named:
         raise nothing_to_go_on_from(folder)
+    else:
+        check_place_of_run(folder)
 
 
 def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> None:

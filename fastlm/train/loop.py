@@ -99,7 +99,15 @@ class Training:
         """Write a checkpoint, after reading all steps; returns seconds that training waited."""
         self.read_steps()
         self.telling.data(self.trainer)
+        self.renew_record()
         return self.saving.save()
+
+    def renew_record(self) -> None:
+        """Write configuration and tokenizer again if the run's folder was moved or removed."""
+        with contextlib.suppress(OSError):  # such as a full disk, which the checkpoint meets too
+            if self.record.renew(self.config):
+                self.trainer.data.copy_tokenizer(self.record.tokenizer)
+                self.telling.moved()
 
     def evaluate(self, max_tokens: int | None) -> Evaluation:
         """Validate on about max_tokens of the file, or on all of it (None), and log the result.
@@ -112,6 +120,7 @@ class Training:
         self.budget.eval_seconds_per_token.append(result.seconds / result.n_tokens)
         self.telling.validation(self.trainer, result)
         if not math.isfinite(result.loss):
+            self.saving.abandon()
             raise Diverged(last_step(self.trainer), "the validation loss is")
         return result
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fastlm.accounting import count_parameters
 from fastlm.checkpoint.saver import SaveFailed, Saver
 from fastlm.cli import command_line, pasted
@@ -22,14 +24,16 @@ from fastlm.data.prepared import PreparedData, check_tokenizer, open_prepared
 from fastlm.data.windows import check_length
 from fastlm.devices.hardware import describe, peak_memory
 from fastlm.devices.ranks import Ranks
+from fastlm.evaluate.loss import check_validation
 from fastlm.files import disk
 from fastlm.generate.sampling import generate_text
 from fastlm.pretrained import load_pretrained, read_start
 from fastlm.runs.found import read_log
-from fastlm.runs.given import check_new_run
+from fastlm.runs.given import check_new_run, check_place_of_run
 from fastlm.runs.plot import plot_curves
 from fastlm.runs.record import RunRecord, write_json
 from fastlm.runs.run_files import RunFiles
+from fastlm.tokenizer.folder import check_copy
 from fastlm.train import budget, signals
 from fastlm.train.assemble import Setup, set_up
 from fastlm.train.budget import Budget, Clock
@@ -86,9 +90,9 @@ class Summary:
 
 def train(
     config: TrainConfig,
-    run_dir: Path,
+    run_dir: Path | str,
     *,
-    resume: bool | Path = False,
+    resume: bool | Path | str = False,
     clock_started: float | None = None,
     job_ends: float | None = None,
     ranks: Ranks | None = None,
@@ -96,6 +100,9 @@ def train(
     stop: signals.StopRequest | None = None,
 ) -> Summary:
     """Train a model into a folder.
+
+    PyTorch's random state on the CPU, its choice of algorithms and whether it records gradients are
+    the caller's again at the end.
 
     Args:
         config: data.path must be a prepared folder; vocab_size is taken from it.
@@ -122,9 +129,12 @@ def train(
         OutOfMemory: if a step does not fit; names the flags that make it smaller.
         Stopped: on a signal before the first step, when there is nothing to save.
     """
+    run_dir = Path(run_dir)
+    if isinstance(resume, str):
+        resume = Path(resume)
     ranks = ranks or Ranks()
     setup = setup or set_up(config)
-    with contextlib.ExitStack() as at_end:
+    with _callers_settings(), contextlib.ExitStack() as at_end:
         stop = stop or at_end.enter_context(signals.StopRequest(job_ends))
         status = at_end.enter_context(StatusLine(is_shown=ranks.is_first))
         with stop.raising():
@@ -159,6 +169,19 @@ def train(
             summary = _finish(run, stopped_by, stop, status, first_step=first_step)
         ranks.wait()  # torchrun ends all processes when one exits: wait for the first to finish
         return summary
+
+
+@contextlib.contextmanager
+def _callers_settings() -> Iterator[None]:
+    """Restore what a run changes in PyTorch for the whole process, and record gradients inside."""
+    was = torch.are_deterministic_algorithms_enabled()
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            yield
+    finally:
+        if torch.are_deterministic_algorithms_enabled() != was:  # takes a second
+            torch.use_deterministic_algorithms(was, warn_only=only_warned)
 
 
 def _n_bytes(data: PreparedData) -> int:
@@ -262,23 +285,30 @@ def new_run(
     setup = setup or set_up(config)
     config = dataclasses.replace(config, model=model_config, compile=setup.compiles)
     check_length(len(data.train.tokens), config.model.context_length)
+    check_validation(len(data.val.tokens))
     check_tokenizer(data)
     ranks = ranks or Ranks()
     record = RunRecord(run_dir, is_written=ranks.is_first)
-    with _own_folder(record, ranks, resume=resume):
+    with _own_folder(record, ranks, tokenizer=data.tokenizer_folder, resume=resume):
         yield assemble_run(config, data, record, clock, setup=setup, stop=stop, ranks=ranks)
 
 
 @contextlib.contextmanager
-def _own_folder(record: RunRecord, ranks: Ranks, *, resume: bool) -> Iterator[None]:
+def _own_folder(
+    record: RunRecord, ranks: Ranks, *, tokenizer: Path, resume: bool
+) -> Iterator[None]:
     """Hold the lock of a run's folder on the first process; its error is raised on all."""
     error: OSError | None = None
     with contextlib.ExitStack() as held:
         if ranks.is_first:
             try:
                 held.enter_context(disk.locked(record.folder))
-                if not resume:
+                if resume:
+                    check_place_of_run(record.folder)
+                else:
                     check_new_run(record.folder, is_over=True)
+                if not record.exists:
+                    check_copy(tokenizer, record.tokenizer)
             except OSError as refused:
                 error = refused
         if (told := ranks.of_first(error)) is not None:
@@ -336,8 +366,14 @@ def _introduce(run: Training, setup: Setup, status: StatusLine, *, is_resumed: b
         f"{trainer.micro_batch}{checkpointed}), "
         f"{len(trainer.data.train.tokens):,} training tokens, run in {run.record.folder}"
     )
+    first_tokens = config.tokens_in(1)
     if is_resumed:
         status.say(f"resumed at step {trainer.step:,}")
+    elif config.max_tokens is not None and config.max_tokens < first_tokens:
+        status.say(
+            f"note: --max-tokens {config.max_tokens:,} is less than a step, which has "
+            f"{first_tokens:,} tokens: one step is trained"
+        )
 
 
 def _finish(
@@ -376,6 +412,7 @@ def _finish(
     except SaveFailed as error:  # raised at the end: first report what is known
         failure = error
     run.telling.data(trainer)
+    run.renew_record()
     for line in run.news():
         status.say(line)
     speed = run.config.model.context_length / statistics.median(run.budget.window_seconds.all)

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from fastlm.accounting import step_memory
-from fastlm.checkpoint import SavedRun, check_same_data, continued, take_snapshot
+from fastlm.checkpoint import SavedRun, check_same_data, continued, set_aside, take_snapshot
 from fastlm.checkpoint.saver import SaveFailed, Saver
 from fastlm.cli import pasted
 from fastlm.config import TrainConfig
@@ -74,6 +74,12 @@ class Saving:
             self.saver.save(snapshot, wait=wait)
         return time.perf_counter() - began
 
+    def abandon(self) -> None:
+        """Set aside the checkpoint of this step, if there is one: nothing goes on from it."""
+        if self.trainer.ranks.is_first:
+            self.saver.finish()
+            set_aside(self.saver.folder, self.trainer.step - 1)
+
     def save_last(self, *, renew: bool = False) -> None:
         """Save the current step and wait until it is on the disk; a failed save is tried again.
 
@@ -107,6 +113,12 @@ class Saving:
         check_same_data(saved, self._hashes, str(self.trainer.data.folder))
         config = continued(self.trainer.config, saved)
         self.restore(saved)
+        then = saved.manifest["config"]
+        if self.trainer.average is not None and any(
+            getattr(config, name) != then.get(name)
+            for name in ("max_steps", "max_tokens", "time_budget")
+        ):
+            self.trainer.average.end_elsewhere()
         self.clock.continue_from(saved.state["elapsed_seconds"], saved.state["seconds"])
         return config
 

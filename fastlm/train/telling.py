@@ -113,8 +113,15 @@ class Telling:
                     "the data that it began with"
                 )
 
+    def moved(self) -> None:
+        """Tell that the folder of the run was moved or removed."""
+        self._untold.append(
+            f"warning: {self.record.folder} was moved or removed while the run goes on: what comes "
+            "from now on, the checkpoints among it, is in a new folder of that name"
+        )
+
     def news(self) -> list[str]:
-        """Status lines about spikes, skipped steps and changed data since the last call."""
+        """Status lines about what happened since the last call."""
         told, self._untold = self._untold, []
         return told
 

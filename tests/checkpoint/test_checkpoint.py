@@ -1,5 +1,6 @@
 """Checkpoints load what was saved, keep no half-written folder, and run no code."""
 
+import errno
 import hashlib
 import io
 import json
@@ -130,6 +131,50 @@ def test_as_many_checkpoints_remain_as_asked(keep, tmp_path):
         write_checkpoint(tmp_path, step, model, [optimizer], keep=keep)
         kept = range(max(1, step + 1 - keep), step + 1)
         assert names(tmp_path) == [f"step-{n:06d}" for n in kept]
+
+
+def test_files_of_others_in_a_checkpoint_that_goes_are_kept(tmp_path):
+    """Such as an export or an evaluation; a file with the name of a checkpoint stays too."""
+    model, optimizer = trained()
+    (tmp_path / "step-000000").write_text("a file")
+    told: list[str] = []
+    for step in (1, 2, 3, 3):
+        path = write_checkpoint(tmp_path, step, model, [optimizer], keep=1, warn=told.append)
+        (path / "export").mkdir()
+        (path / "export/model.bin").write_text(f"of step {step}")
+    kept = ["others-of-step-000001", "others-of-step-000002", "others-of-step-000003"]
+    assert names(tmp_path) == [*kept, "step-000000", "step-000003"]
+    for step, name in enumerate(kept, start=1):
+        assert names(tmp_path / name) == ["export"]
+        assert (tmp_path / name / "export/model.bin").read_text() == f"of step {step}"
+    assert [line.split(" keeps what was in")[0] for line in told] == [
+        str(tmp_path / name) for name in kept
+    ]
+    assert read_newest(tmp_path, pytest.fail).step == 3
+
+
+def test_an_old_checkpoint_that_is_a_link_goes_and_its_target_stays(tmp_path):
+    model, optimizer = trained()
+    folder, archive = tmp_path / "checkpoints", tmp_path / "archive"
+    write_checkpoint(folder, 1, model, [optimizer])
+    (folder / "step-000001").rename(archive)
+    (folder / "step-000001").symlink_to(archive, target_is_directory=True)
+    write_checkpoint(folder, 2, model, [optimizer], keep=1, warn=pytest.fail)
+    assert (names(folder), len(names(archive))) == (["step-000002"], 4)
+
+
+def test_a_checkpoint_is_saved_where_an_old_one_cannot_be_removed(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    model, optimizer = trained()
+    write_checkpoint(tmp_path, 1, model, [optimizer])
+    monkeypatch.setattr(checkpoint.disk, "remove_folder", refuse)
+    told: list[str] = []
+    write_checkpoint(tmp_path, 2, model, [optimizer], keep=1, warn=told.append)
+    assert names(tmp_path) == ["step-000001", "step-000002"]
+    old = tmp_path / "step-000001"
+    assert told == [f"{old} is an old checkpoint and cannot be removed (Permission denied)"]
 
 
 def test_a_checkpoint_takes_the_place_of_one_of_the_same_step(tmp_path):

@@ -1,6 +1,7 @@
 """Windows of a run: each token is seen once, starts are uniform, and a stop changes nothing."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -60,6 +61,22 @@ def test_seeds_give_different_orders():
         assert not np.array_equal(
             starts(0, 50, sampling=sampling), starts(0, 50, sampling=sampling, seed=1)
         )
+
+
+@pytest.mark.parametrize("sampling", ["shuffled", "random"])
+def test_seeds_of_64_bits_give_an_order_each(sampling):
+    """Large ones differ too, without a warning, and a negative one is the same modulo 2^64."""
+    seeds = [3, 2**62, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 2, 2**64 - 1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        orders = [tuple(starts(0, 50, sampling=sampling, seed=seed)) for seed in (*seeds, -1)]
+    assert len(set(orders)) == len(seeds)
+    assert orders[-1] == orders[-2]
+    # The order of a seed is that of all earlier versions.
+    if sampling == "shuffled":
+        rng = np.random.Generator(np.random.Philox(key=[3, 0]))
+        offset = int(rng.integers(0, 1000 - 61 * 16))
+        assert orders[0] == tuple(offset + 16 * rng.permutation(61))[:50]
 
 
 def test_a_run_of_one_window_has_one_start():

@@ -1,6 +1,7 @@
 """Each option of the network follows its formula, done by hand, and changes nothing else."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -187,7 +188,10 @@ class TestNgrams:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"logit_softcap": 0.0}, "logit_softcap must be above 0: got 0.0"),
+        ({"logit_softcap": 0.0}, "logit_softcap must be above 0 and finite: got 0.0"),
+        ({"logit_softcap": math.inf}, "logit_softcap must be above 0 and finite: got inf"),
+        ({"norm_eps": math.inf}, "norm_eps must be above 0 and finite: got inf"),
+        ({"n_layers": 10**9}, "n_layers must be at most 10,000: got 1000000000"),
         ({"ngram_rows": -1}, "ngram_rows must be at least 0: got -1"),
         ({"ngram_width": 0}, "ngram_width must be at least 1 or auto: got 0"),
     ],

@@ -11,6 +11,7 @@ from fastlm.config import TrainConfig
 from fastlm.files import disk
 from fastlm.runs.given import check_model_folder, check_new_run, check_prepared, check_run
 from fastlm.runs.record import RunRecord
+from fastlm.train.command import main as train_main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -168,6 +169,13 @@ def test_wrong_paths_are_answered_before_torch_is_loaded(here):
         ("log.jsonl", '{"step": 3, "kind": "train"}\n', "the log.jsonl of a run without its"),
         ("sweep.json", "{}", "a sweep"),
         ("meta.json", "{}", "prepared data"),
+        ("log.jsonl", "notes", "another log.jsonl than that of a run"),
+        ("summary.json", "{}", "another summary.json"),
+        ("environment.json", '{"name": "mine"}', "another environment.json"),
+        ("failed.json", "no JSON", "another failed.json"),
+        ("former-summary.json", "{}", "another former-summary.json"),
+        ("curve.png", "", "another curve.png"),
+        ("sample.txt", "", "another sample.txt"),
     ],
 )
 def test_a_run_does_not_begin_among_what_it_would_harm(name, text, held, tmp_path):
@@ -175,3 +183,30 @@ def test_a_run_does_not_begin_among_what_it_would_harm(name, text, held, tmp_pat
     (tmp_path / name).write_text(text)
     with pytest.raises(FileExistsError, match=f"holds {held}.*give another --out"):
         check_new_run(tmp_path)
+    if "run without" not in held and "checkpoints" not in held:  # there is a run to go on with
+        with pytest.raises(FileExistsError, match=f"holds {held}.*give another --out"):
+            train_main(["--resume", "auto", "--out", str(tmp_path)])
+
+
+def test_a_run_begins_where_one_was_killed_before_its_first_step(tmp_path):
+    (tmp_path / "log.jsonl").touch()
+    (tmp_path / "environment.json").write_text('{"python": "3.11", "device": "cpu"}')
+    (tmp_path / "failed.json").write_text('{"exit_code": 1, "last": "error"}')
+    check_new_run(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["checkpoints", "checkpoints/step-000005", "tokenizer/new/deep"])
+def test_no_run_begins_inside_what_another_run_writes_and_removes(place, here):
+    Path("link").symlink_to("runs/a", target_is_directory=True)
+    Path("elsewhere").mkdir()
+    Path("runs/b/checkpoints").symlink_to("../../elsewhere", target_is_directory=True)
+    with pytest.raises(FileExistsError, match="is inside the run .*/runs/b, which"):
+        check_new_run(Path("runs/b/checkpoints/new"))
+    for folder in (Path("runs/a") / place, Path("link") / place):
+        with pytest.raises(
+            FileExistsError, match=f"{folder} is inside the run .*/{folder.parts[0]}"
+        ):
+            train_main(["--out", str(folder)])
+        with pytest.raises(FileExistsError, match="is inside the run"):
+            train_main(["--resume", "auto", "--out", str(folder)])
+    check_new_run(Path("runs/a/other"))

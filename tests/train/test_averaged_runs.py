@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,6 +90,16 @@ def test_a_finished_run_goes_on_from_its_last_step_not_from_the_mean(averaged, d
         assert torch.equal(t, averaged[2][-1][name])
     # Half of 40 steps done: the mean begins anew in the tail of the longer run.
     assert train(longer, run, resume=True).n_averaged == 10
+
+
+@pytest.mark.parametrize(("max_steps", "n_averaged"), [(21, 6), (22, 2), (20, 5)])
+def test_the_mean_of_a_run_with_a_later_end_has_no_weights_before_its_tail(
+    max_steps, n_averaged, averaged, data, tmp_path
+):
+    """The mean began with step 16, which is in the last quarter of 21 steps and not of 22."""
+    run = Path(shutil.copytree(averaged[0], tmp_path / "run"))
+    summary = train(config(data, optim=AVERAGED, max_steps=max_steps), run, resume=True)
+    assert summary.n_averaged == n_averaged
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,7 @@ def test_compiled_nothing_is_compiled_anew_where_the_batch_changes(ramped, data,
         ({"batch_ramp_lr": (1.0,)}, r"a number for each of batch_ramp, or none: got \(1.0,\) for"),
         ({"batch_ramp": (4, 8), "batch_ramp_lr": (1.0,)}, r"a number for each of batch_ramp"),
         ({"batch_ramp": (4, 8), "batch_ramp_lr": (0.0, 1)}, r"batch_ramp_lr must be above 0"),
+        ({"batch_ramp": (4, 8), "batch_ramp_lr": (1, math.inf)}, r"above 0 and finite"),
         (
             {"batch_ramp": (4, 6), "micro_batch": 4},
             r"divide all of batch_ramp: got micro_batch=4, batch_ramp=\(4, 6\)",

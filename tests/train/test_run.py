@@ -38,9 +38,12 @@ from fastlm.data import open_prepared, prepare
 from fastlm.data.prepared import PreparedData
 from fastlm.devices.ranks import Ranks
 from fastlm.evaluate import evaluate_loss
+from fastlm.evaluate.__main__ import main as evaluate_main
+from fastlm.imports import import_tokens
 from fastlm.pretrained import load_pretrained
 from fastlm.runs.record import RunRecord
 from fastlm.runs.state import state_of
+from fastlm.tokenizer import Tokenizer
 from fastlm.train import run as run_module
 from fastlm.train import train
 from fastlm.train.budget import Measured
@@ -479,7 +482,7 @@ def test_no_process_of_a_refused_run_waits_for_another(data, tmp_path):
             return BlockingIOError("the folder is being made by process 1 on node")
 
     record = RunRecord(tmp_path / "run", is_written=False)
-    own = run_module._own_folder(record, Second(1, 2), resume=True)
+    own = run_module._own_folder(record, Second(1, 2), tokenizer=data, resume=True)
     with pytest.raises(BlockingIOError, match="process 1 on node"), own:
         pytest.fail("it went on")
     assert not list(tmp_path.iterdir())
@@ -570,3 +573,56 @@ def test_only_small_token_files_are_read_before_the_run_begins(
     )
     train(config(data, max_steps=1), tmp_path / "run")
     assert was_begun == [not is_small]
+
+
+def test_another_tokenizer_in_the_folder_of_a_run_is_not_replaced(data, tmp_path):
+    run, other = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(data / "tokenizer", run / "tokenizer")
+    assert train(config(data, max_steps=1), run).finished  # the same one
+    shutil.copytree(data / "tokenizer", other / "tokenizer")
+    (other / "tokenizer/merges.txt").write_text("not these\n")
+    for resume in (False, True):
+        with pytest.raises(FileExistsError, match="tokenizer holds another tokenizer than"):
+            train(config(data, max_steps=1), other, resume=resume)
+    assert (other / "tokenizer/merges.txt").read_text() == "not these\n"
+    assert [path.name for path in other.iterdir()] == ["tokenizer"]
+
+
+def test_a_call_leaves_the_settings_of_its_caller(data, tmp_path):
+    """Its folder and the checkpoint that it resumes from may be given as text."""
+    state = torch.get_rng_state()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with torch.no_grad():
+            train(config(data, max_steps=4, checkpoint_every=2), str(tmp_path / "run"))
+            assert not torch.is_grad_enabled()
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(torch.get_rng_state(), state)
+    second = str(tmp_path / "run/checkpoints/step-000002")
+    assert train(config(data, max_steps=3), str(tmp_path / "run"), resume=second).step == 3
+    assert [row["step"] for row in train_rows(tmp_path / "run")] == [1]
+
+
+def test_validation_data_without_text_have_a_loss_and_no_bits_per_byte(data, tmp_path, capsys):
+    """Token files of other tools may hold separators alone, or a single token."""
+    end = Tokenizer.load(data / "tokenizer").special_tokens["<|endoftext|>"]
+    ids = open_prepared(data).train.tokens[:2000]
+    for name, values in (("train", ids), ("ends", np.full(9, end)), ("one", np.array([5]))):
+        (tmp_path / f"{name}.bin").write_bytes(values.astype("<u2").tobytes())
+    for name in ("ends", "one"):
+        val = [tmp_path / f"{name}.bin"]
+        import_tokens(
+            [tmp_path / "train.bin"], val, data / "tokenizer", tmp_path / name, dtype="uint16"
+        )
+    run = tmp_path / "run"
+    assert train(config(tmp_path / "ends", max_steps=1), run).val_loss > 0
+    assert RunRecord(run).summary()["bits_per_byte"] is None
+    capsys.readouterr()
+    evaluate_main([str(run), "--device", "cpu"])
+    assert json.loads(capsys.readouterr().out)["bits_per_byte"] is None
+    with pytest.raises(ValueError, match="a validation loss needs at least 2 tokens: got 1"):
+        train(config(tmp_path / "one", max_steps=1), tmp_path / "other")
+    assert not (tmp_path / "other").exists()

@@ -371,9 +371,9 @@ def test_a_validation_that_is_not_finite_is_a_divergence(
     monkeypatch.setattr(Trainer, "evaluate", infinite)
     with pytest.raises(Diverged, match=f"the validation loss is not finite after step {step}"):
         train(config(data, checkpoint_every=7), tmp_path / "run")
-    assert state_of(tmp_path / "run").name == "diverged"
-    assert not RunFiles(tmp_path / "run").summary.exists()
-    assert "; stopped by divergence" in capsys.readouterr().err
+    check_diverged(tmp_path / "run", step, capsys)
+    aside = [path.name for path in (tmp_path / "run/checkpoints").glob("abandoned-*")]
+    assert aside == (["abandoned-step-000020"] if step == 20 else [])
 
 
 def test_a_run_all_of_whose_steps_were_skipped_is_not_finished(data, tmp_path, monkeypatch):
