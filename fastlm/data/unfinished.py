@@ -14,6 +14,7 @@ from fastlm.files import disk, resumed
 from fastlm.files.notes import End, NoteTimes, write_noted
 from fastlm.files.tokens import Facts, TokenWriter, Written
 from fastlm.tokenizer.bpe.blocks import Block, document_blocks
+from fastlm.tokenizer.folder import KEPT_AS
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
@@ -23,7 +24,7 @@ NOTE_FORMAT = 3
 
 def tokenizer_of(prepared: Path) -> Path:
     """Return the folder of the tokenizer in a prepared folder."""
-    return prepared / "tokenizer"
+    return prepared / KEPT_AS
 
 
 class SplitProgress(NamedTuple):

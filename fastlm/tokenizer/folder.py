@@ -22,6 +22,8 @@ from fastlm.tokenizer.text_blocks import read_text
 VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
 SPECIAL_FILE, HUGGING_FACE_FILE = "special_tokens.json", "tokenizer.json"
 TABLES_FILE = "tables.npz"
+KEPT_AS = "tokenizer"
+"""Name of the folder of the tokenizer inside prepared data and runs"""
 _SAVED = (VOCAB_FILE, MERGES_FILE, SPECIAL_FILE, HUGGING_FACE_FILE, TABLES_FILE)
 
 RANKS_FILE, ENCODING_FILE = "ranks.tiktoken", "encoding.json"
@@ -94,8 +96,8 @@ def check_tokenizer(path: StrPath) -> None:
 
 def _is_missing(path: Path) -> FileNotFoundError:
     found = "none" if path.is_dir() else "no such folder"
-    if own_files(path / "tokenizer"):
-        found = f"one in {path / 'tokenizer'}: give that"
+    if own_files(path / KEPT_AS):
+        found = f"one in {path / KEPT_AS}: give that"
     return FileNotFoundError(
         f"expected a tokenizer in {path}, {VOCAB_FILE} and {MERGES_FILE} or {HUGGING_FACE_FILE}: "
         f"there is {found}"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fastlm.corpus import text_files
 from fastlm.runs.run_files import RunFiles, SweepFiles
+from fastlm.tokenizer.folder import KEPT_AS
 
 FASTLM = Path(__file__).resolve().parents[2] / "fastlm"
 HOME = FASTLM / "runs/run_files.py"
@@ -59,8 +60,8 @@ def test_no_other_file_spells_the_name_of_a_folder_of_a_run():
     """Its names are words that mean other things too, but for where they are part of a path."""
     folders = {name for name in names_of(RunFiles) if "." not in name}
     assert folders == {"checkpoints", "tokenizer", "tensorboard"}
-    # Prepared data have a tokenizer of their own.
-    for path in set(FASTLM.rglob("*.py")) - {HOME, FASTLM / "data/unfinished.py"}:
+    assert RunFiles(Path("run")).tokenizer.name == KEPT_AS
+    for path in set(FASTLM.rglob("*.py")) - {HOME}:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             parts: list[str] = []
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
