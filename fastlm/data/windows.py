@@ -4,6 +4,7 @@ Every window is a function of the seed and its number, so that a run can stop an
 continue with the next window, even with another batch size.
 """
 
+import functools
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -44,22 +45,35 @@ def window_starts(
     if sampling == "random":
         return _hash_below(np.arange(first, first + n), n_tokens - context_length, seed)
     starts = []
-    per_epoch = max(1, (n_tokens - 1) // context_length - 1)
+    per_epoch = _windows_per_epoch(n_tokens, context_length)
     while n > 0:
         epoch, index = divmod(first, per_epoch)
         taken = min(n, per_epoch - index)
-        starts.append(_epoch_starts(epoch, n_tokens, context_length, seed)[index : index + taken])
+        offset, order = _epoch_order(epoch, n_tokens, context_length, seed)
+        starts.append(offset + context_length * order[index : index + taken].astype(np.int64))
         first, n = first + taken, n - taken
     return np.concatenate(starts)
 
 
-def _epoch_starts(epoch: int, n_tokens: int, context_length: int, seed: int) -> NDArray[np.int64]:
+@functools.lru_cache(maxsize=2)  # a micro-batch may have windows of two epochs
+def _epoch_order(
+    epoch: int, n_tokens: int, context_length: int, seed: int
+) -> tuple[int, NDArray[np.unsignedinteger]]:
+    """Return where the first window of an epoch begins, and the order of its windows.
+
+    To draw the order takes 0.2 s for five million windows. It is kept in 4 bytes for each window.
+    """
     # As uint64: NumPy makes floats of a list with a number above 2^63, and so one of many seeds.
     key = np.array([seed % 2**64, epoch], np.uint64)
     rng = np.random.Generator(np.random.Philox(key=key))
-    per_epoch = max(1, (n_tokens - 1) // context_length - 1)
+    per_epoch = _windows_per_epoch(n_tokens, context_length)
     offset = int(rng.integers(0, n_tokens - per_epoch * context_length))
-    return offset + context_length * rng.permutation(per_epoch)
+    order = rng.permutation(per_epoch)
+    return offset, order.astype(np.min_scalar_type(per_epoch))
+
+
+def _windows_per_epoch(n_tokens: int, context_length: int) -> int:
+    return max(1, (n_tokens - 1) // context_length - 1)
 
 
 def _hash_below(indices: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:

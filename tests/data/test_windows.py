@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastlm.data import windows
 from fastlm.data.windows import batches, get_batch, take_windows, window_starts
 
 
@@ -44,6 +45,25 @@ def test_an_epoch_of_shuffled_windows_covers_every_token_once():
         covered = per_epoch * context_length
         assert n_tokens - covered < 3 * context_length
     assert not np.array_equal(starts(0, per_epoch), starts(per_epoch, per_epoch))
+
+
+def test_the_order_of_an_epoch_is_drawn_once_and_the_same_for_ever():
+    """A run that was begun by an earlier version goes on with the same windows."""
+    n_tokens, context_length, seed, epoch = 5_000_017, 16, 3, 2
+    per_epoch = (n_tokens - 1) // context_length - 1
+    rng = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], np.uint64)))
+    offset = int(rng.integers(0, n_tokens - per_epoch * context_length))
+    expected = offset + context_length * rng.permutation(per_epoch)
+    windows._epoch_order.cache_clear()
+    ask = {"n_tokens": n_tokens, "context_length": context_length, "seed": seed}
+    parts = [starts(epoch * per_epoch + first, 7, **ask) for first in range(0, 700, 7)]
+    assert np.array_equal(np.concatenate(parts), expected[:700])
+    assert parts[0].dtype == np.int64
+    across = starts((epoch + 1) * per_epoch - 3, 5, **ask)
+    assert np.array_equal(across[:3], expected[-3:])
+    assert windows._epoch_order.cache_info().misses == 2
+    starts((epoch + 1) * per_epoch - 2, 5, **ask)
+    assert windows._epoch_order.cache_info().misses == 2
 
 
 def test_random_starts_are_uniform():
