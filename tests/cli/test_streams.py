@@ -16,24 +16,28 @@ from fastlm.cli.meter import Meter
 ROOT = Path(__file__).resolve().parents[2]
 
 
+# The path of Python may have a blank.
+FASTLM = 'F() { "$PYTHON" -m fastlm "$@"; }'
+
+
 def child(shell: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of bash in which $F is fastlm."""
+    """Run a line of bash in which F is fastlm."""
     return subprocess.run(
-        ["bash", "-o", "pipefail", "-c", shell], capture_output=True, text=True, timeout=600,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "F": f"{sys.executable} -m fastlm"} | environment,
+        ["bash", "-o", "pipefail", "-c", f"{FASTLM}\n{shell}"], capture_output=True, text=True, timeout=600,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHON": sys.executable} | environment,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("shell", "code", "told"),
     [
-        ("$F --help | true", 0, ""),
-        ("$F accounting gpt2-xl | head -c 1 >&2", 0, "g"),
-        ("$F train --help | head -c 1 >/dev/null", 0, ""),
-        ("$F accounting gpt2 >&-", 0, ""),
-        ("$F accounting gpt3 2>&-", 2, ""),
-        ("$F accounting gpt3 2> >(true)", 2, ""),
-        ("$F accounting gpt2 <&- >&- 2>&-", 0, ""),
+        ("F --help | true", 0, ""),
+        ("F accounting gpt2-xl | head -c 1 >&2", 0, "g"),
+        ("F train --help | head -c 1 >/dev/null", 0, ""),
+        ("F accounting gpt2 >&-", 0, ""),
+        ("F accounting gpt3 2>&-", 2, ""),
+        ("F accounting gpt3 2> >(true)", 2, ""),
+        ("F accounting gpt2 <&- >&- 2>&-", 0, ""),
     ],
 )
 def test_output_that_nobody_reads_is_no_error(shell, code, told):
@@ -44,7 +48,7 @@ def test_output_that_nobody_reads_is_no_error(shell, code, told):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize("words", ["accounting gpt2", "--help", "train --help"])
 def test_output_that_cannot_be_written_is_told_at_the_end(words):
-    done = child(f"$F {words} > /dev/full")
+    done = child(f"F {words} > /dev/full")
     assert done.returncode == 1
     assert done.stderr == ("error: standard output cannot be written: No space left on device\n")
 

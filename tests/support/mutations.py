@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ class Bug(NamedTuple):
 
 
 def run_tests(folder: Path, tests: str) -> subprocess.CompletedProcess[str]:
-    command = f"{sys.executable} -m pytest -q -x -p no:cacheprovider {tests}"
+    command = f"{shlex.quote(sys.executable)} -m pytest -q -x -p no:cacheprovider {tests}"
     return subprocess.run(
         command,
         shell=True,
