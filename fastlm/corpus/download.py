@@ -213,7 +213,11 @@ class _Download:
         length = response.headers.get("Content-Length")
         # Some servers send the bytes asked for as if they were the whole file.
         is_rest = response.status == http.client.PARTIAL_CONTENT or (start > 0 and bool(span))
-        first, total = _content_range(span) if is_rest else (0, int(length) if length else None)
+        first, total = (
+            _content_range(span)
+            if is_rest
+            else (0, int(length) if length and length.isdecimal() else None)
+        )
         note = {
             "url": self.url,
             "etag": response.headers.get("ETag"),

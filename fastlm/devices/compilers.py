@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -36,4 +37,12 @@ def lacks_for_cpu() -> str:
     found, names = find_compiler("C++")
     if found is None:
         return f"a C++ compiler (looked for {names})"
+    if not os.environ.get("CXX", "g++").strip():
+        return "a C++ compiler (the variable CXX is empty)"
+    try:
+        answer = subprocess.run([found, "--version"], capture_output=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return f"a C++ compiler ({found} cannot be run)"
+    if answer.returncode:
+        return f"a C++ compiler ({found} --version fails)"
     return "" if has_python_headers() else "Python's headers (Python.h)"

@@ -118,6 +118,10 @@ def check_place_of_run(folder: Path) -> None:
                 f"{folder} is inside the run {files.folder}, which removes old checkpoints: give "
                 "another --out, or that run with --resume auto to continue it"
             )
+        if place == files.tokenizer and is_prepared(place.parent):
+            raise FileExistsError(
+                f"{folder} is inside the prepared data {place.parent}: give another --out"
+            )
     if (found := _in_the_way(folder)) is not None:
         raise FileExistsError(f"{folder} holds {found}: give another --out")
 

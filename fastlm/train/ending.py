@@ -52,7 +52,10 @@ def idle_line(run: Training, stopped_by: str, resume: str) -> str:
     if stopped_by == "time budget" and limit is not None:
         budget_of += f" of {limit:,.1f} s"
         spent = f" ({earlier:,.1f} s before it was resumed, {elapsed - earlier:,.1f} s since)"
-    command = f"{resume} --{flag} {more(getattr(run.config, flag.replace('-', '_')))}"
+    # A budget that was given anew may be smaller than what the run has used.
+    used = {"step budget": run.trainer.step, "token budget": run.trainer.tokens}
+    given = getattr(run.config, flag.replace("-", "_"))
+    command = f"{resume} --{flag} {more(max(given, used.get(stopped_by, elapsed)))}"
     return f"note: no step was added: {budget_of} is used up{spent}; {command} goes on"
 
 

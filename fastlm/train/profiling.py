@@ -24,6 +24,9 @@ from fastlm.train.loop import Training
 from fastlm.train.trainer import Trainer
 
 _ROUNDS = 7
+_HEADER = "| part | ms | share of the step | TFLOP/s | MFU |"
+_TRACE = '{\n  "schemaVersion"'
+"""The beginning of the traces that torch.profiler writes"""
 
 
 class Part(NamedTuple):
@@ -54,7 +57,7 @@ class StepProfile(NamedTuple):
         flops = sum(part.flops for part in self.parts)
         rows = [*self.parts, Part("rest", rest, 0.0), Part("step", self.seconds, flops)]
         lines = [
-            "| part | ms | share of the step | TFLOP/s | MFU |",
+            _HEADER,
             "| --- | --- | --- | --- | --- |",
         ]
         for part in rows:
@@ -105,7 +108,14 @@ def profile_step(
 
 
 def profile_run(run: Training) -> StepProfile:
-    """Profile a run that has not started; writes profile.md and trace.json into its folder."""
+    """Profile a run that has not started; writes profile.md and trace.json into its folder.
+
+    Raises:
+        FileExistsError: if a file of somebody else has one of these names.
+    """
+    for path, begin in ((run.record.files.profile, _HEADER), (run.record.files.trace, _TRACE)):
+        if path.is_file() and not path.read_bytes().startswith(begin.encode()):
+            raise FileExistsError(f"{path} is no earlier profile: move it away")
     stream = run.trainer.stream()
     run.warm_up()
     run.clock.begin_steps()

@@ -210,3 +210,6 @@ def test_no_run_begins_inside_what_another_run_writes_and_removes(place, here):
         with pytest.raises(FileExistsError, match="is inside the run"):
             train_main(["--resume", "auto", "--out", str(folder)])
     check_new_run(Path("runs/a/other"))
+    for folder in ("data/mine/tokenizer", "data/mine/tokenizer/new"):
+        with pytest.raises(FileExistsError, match=f"{folder} is inside the prepared data .*/mine"):
+            check_new_run(Path(folder))

@@ -12,7 +12,7 @@ from short_runs import new_run
 from fastlm.accounting import training_flops_per_token
 from fastlm.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from fastlm.train.command import main
-from fastlm.train.profiling import Part, StepProfile, profile_step
+from fastlm.train.profiling import Part, StepProfile, profile_run, profile_step
 
 MODEL = ModelConfig(
     vocab_size=400,
@@ -102,6 +102,15 @@ def test_the_table_has_shares_rates_and_the_rest():
         "| step | 10.00 | 100.0% | 300 | 30.0% |",
         "| idle | 0.20 | 2.0% |  |  |",
     ]
+
+
+@pytest.mark.parametrize("name", ["profile.md", "trace.json"])
+def test_files_of_others_are_not_replaced(name, data, tmp_path):
+    run = new_run(config_of(data), tmp_path)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(FileExistsError, match=f"{name} is no earlier profile: move it away"):
+        profile_run(run)
+    assert (tmp_path / name).read_text() == "mine"
 
 
 def test_the_flag_profiles_and_trains_no_run(data, tmp_path, capsys):

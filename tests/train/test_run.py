@@ -328,14 +328,24 @@ def test_model_and_optimizers_compute_with_the_operations_that_were_asked_for(da
             assert holder.ops == torch_ops._replace(**kernels)
 
 
-def test_without_a_compiler_a_run_on_a_cpu_is_not_compiled(data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("CXX", "no-such-compiler")
+@pytest.mark.parametrize(
+    ("compiler", "lacks"),
+    [
+        ("no-such-compiler", "looked for no-such-compiler"),
+        ("/bin/false", "/bin/false --version fails"),
+        ("", "the variable CXX is empty"),
+    ],
+)
+def test_without_a_compiler_a_run_on_a_cpu_is_not_compiled(
+    compiler, lacks, data, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("CXX", compiler)
     summary = train(config(data, compile=True, max_steps=1), tmp_path / "run")
     assert summary.finished
     assert RunRecord(tmp_path / "run").config().compile is False
     told = capsys.readouterr().err.splitlines()[0]
     assert told == (
-        "note: --compile needs a C++ compiler (looked for no-such-compiler): it is left out; "
+        f"note: --compile needs a C++ compiler ({lacks}): it is left out; "
         "apt-get install g++ python3-dev"
     )
 
