@@ -230,7 +230,7 @@ class _Download:
                 self.clear()
                 raise _BrokenOffError("the file changed on the server")
         else:
-            # Of the same file, an answer of another size is no whole one.
+            # An answer with the same ETag and another size is not the whole file.
             is_other_size = start > 0 and _contradicts({"bytes": total}, self.note)
             is_other_file = _contradicts({**note, "bytes": None}, self.note)
             self.clear()

@@ -158,7 +158,7 @@ def encoded(folder: Path, text: str, name: str, tokenizer: Tokenizer) -> Path:
 @pytest.mark.parametrize("fault", ["tokenizer", "content", "count", "dtype"])
 @pytest.mark.parametrize("of", ["FILE.bin.json", "meta.json", "shards"])
 def test_tokens_that_are_described_are_not_read_otherwise(of, fault, link, data, tmp_path):
-    """What fastlm wrote beside its own token files counts, whatever else would fit."""
+    """The description beside a token file of fastlm decides, whatever else would fit."""
     tokenizer = Tokenizer.load(data / "tokenizer")
     if of == "FILE.bin.json":
         path, facts_file = encoded(tmp_path, "Once upon a time", "a.bin", tokenizer), "a.bin.json"

@@ -223,7 +223,7 @@ def test_data_that_are_changed_during_a_run_are_told_once(
 def test_a_folder_that_is_moved_or_removed_during_a_run_is_made_again(
     is_kept, data, tmp_path, monkeypatch, capsys
 ):
-    """What comes later is a whole run, which can be resumed; what was there stays where it is."""
+    """The run goes on as a whole one that can be resumed; the moved files stay where they are."""
     run, moved = tmp_path / "run", tmp_path / "moved"
     original = Trainer.train_step
 
