@@ -289,10 +289,17 @@ class _Download:
     def _refused(self, error: urllib.error.HTTPError, start: int) -> str:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and start:
             _, total = _content_range(error.headers.get("Content-Range", ""))
-            if total == start:
+            # A part that broke off is not whole because the server, or a cache that kept no more
+            # of it, now says so: the size must be known from elsewhere, too.
+            known = (self.note.get("bytes"), self.expected_bytes)
+            if total == start and (start in known or self.expected_sha256 is not None):
                 return str(self._digest().hexdigest())
             self.clear()
-            raise _BrokenOffError("the part was longer than the file") from error
+            raise _BrokenOffError(
+                "the server gave the file in two sizes"
+                if total == start
+                else "the part was longer than the file"
+            ) from error
         reason = f"HTTP {error.code} {error.reason}"
         if error.code >= 500 or error.code in _WORTH_RETRYING:
             raise _BrokenOffError(reason) from error

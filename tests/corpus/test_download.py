@@ -229,10 +229,34 @@ def test_server_that_ignores_ranges_and_always_breaks_is_given_up(
         get(plan, tmp_path / "f", retries=3)
 
 
-def test_416_on_a_complete_part_finishes_it(plan: Plan, tmp_path: Path) -> None:
-    plan.extra_length = 10
+def test_416_on_a_complete_part_finishes_it(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise OSError("no more")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(download._Download, "finish", failing)
+        with pytest.raises(OSError, match="no more"):
+            get(plan, tmp_path / "f")
     assert get(plan, tmp_path / "f") == CONTENT
-    assert plan.requests[-1]["Range"] == f"bytes={len(CONTENT)}-"
+    assert [sent.get("Range") for sent in plan.requests] == [None, f"bytes={len(CONTENT)}-"]
+
+
+def test_416_does_not_make_a_part_that_broke_off_whole(plan: Plan, tmp_path: Path) -> None:
+    """A server or a cache may name the size of the part where it was asked for the rest."""
+    plan.extra_length = 10  # the answers break off at the end, 416 names what was received
+    with pytest.raises(DownloadError, match="the server gave the file in two sizes"):
+        get(plan, tmp_path / "f", retries=1)
+    assert not (tmp_path / "f").exists()
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    assert get(plan, tmp_path / "f", expected_sha256=digest) == CONTENT  # known from elsewhere
+
+
+@pytest.mark.parametrize("length", ["ten", "", "-5", "1e3", "10, 10"])
+def test_a_length_that_is_no_number_is_none(plan: Plan, tmp_path: Path, length: str) -> None:
+    plan.length = length
+    assert get(plan, tmp_path / "f") == CONTENT
 
 
 def test_part_longer_than_the_file_is_thrown_away(plan: Plan, tmp_path: Path) -> None:
