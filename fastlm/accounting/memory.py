@@ -292,8 +292,8 @@ def _head_saved(
     total += n_tokens * (d * size + 8) + (2 * v * d if size == 2 else 0)
     if compiled:
         return total + n_tokens * v * size
-    # With softcap: tanh, the logits, their differences from the maximum, and the exponentials.
-    return total + n_tokens * v * 4 * (1 if config.logit_softcap is None else 4)
+    # The logarithms of the probabilities, and with softcap the tanh.
+    return total + n_tokens * v * 4 * (1 if config.logit_softcap is None else 2)
 
 
 _HEAD_CHUNK_BYTES = 512 << 20

@@ -15,15 +15,15 @@ def forward_memory(
 ) -> int:
     """Bytes that a validation of n_windows at once takes at its peak beside the parameters.
 
-    It is an upper bound: the widest of the network's layers, or the logits with the float32 copies
-    that the loss makes of them.
+    It is an upper bound: the widest of the network's layers, or the logits with three float32
+    tensors as large, which the loss makes of them.
     """
     size = 2 if bf16 else 4
     d, f, v = config.d_model, config.ffn_width, config.vocab_size
     # On a CPU, attention may hold three float32 matrices of scores.
     layer = max(4 * f * size, 12 * config.n_heads * context_length) + 12 * d * 4
     kept = config.n_layers * d * size if config.unet_skip or config.backout else 0
-    head = d * 4 + v * (size + 4 * (3 if config.logit_softcap is None else 4))
+    head = d * 4 + v * (size + 12)
     casts = 2 * count_parameters(config) if bf16 else 0
     return casts + n_windows * context_length * (4 * d * 4 + kept + max(layer, head) + 24)
 

@@ -124,12 +124,18 @@ def _linear_cross_entropy(
     targets: Int[Tensor, "..."],
     *,
     ignore_index: int = functional.IGNORE_INDEX,
+    softcap: float | None = None,
     **options: Any,
 ) -> Tensor | tuple[Tensor, Tensor]:
     logits = F.linear(hidden, weight.to(hidden.dtype))
     if options:
-        return functional.cross_entropy(logits, targets, ignore_index=ignore_index, **options)
+        options |= {"ignore_index": ignore_index, "softcap": softcap}
+        return functional.cross_entropy(logits, targets, **options)
+    # The compiler makes one kernel of F.cross_entropy's gradient, which it does of no scatter_add:
+    # two float32 tensors as large as the logits less.
     logits = logits.flatten(0, -2).float()
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
     total = F.cross_entropy(logits, targets.flatten(), ignore_index=ignore_index, reduction="sum")
     return total / (targets != ignore_index).sum().clamp(min=1)
 

@@ -30,6 +30,24 @@ def test_a_kernel_is_called_as_its_reference_is(name):
         assert (mine.kind, mine.default) == (its.kind, its.default)
 
 
+@pytest.mark.parametrize("softcap", [None, 3.0])
+def test_pytorchs_own_loss_is_the_reference(softcap):
+    """Also in its gradients, of targets that count and of those that do not."""
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(n, 16, generator=generator) for n in (24, 40))
+    targets = torch.randint(0, 40, (24,), generator=generator)
+    targets[::5] = functional.IGNORE_INDEX
+    found, expected = [], []
+    for op, results in (
+        (torch_ops.linear_cross_entropy, found),
+        (reference_ops.linear_cross_entropy, expected),
+    ):
+        inputs = [t.clone().requires_grad_() for t in (hidden, weight)]
+        loss = op(*inputs, targets, softcap=softcap)
+        results += [loss, *torch.autograd.grad(loss, inputs)]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_what_a_model_may_be_given_has_a_case_and_a_place_in_the_table():
     assert set(kernels.OPS) <= set(OPS)
     assert set(kernels.OPS) <= set(Ops._fields)
