@@ -153,27 +153,24 @@ def _adamw(
     step: int,
     applies: Bool[Tensor, ""] | None = None,
 ) -> None:
-    beta1, beta2 = betas
-    shrinking = 1 - lr * weight_decay
-    if applies is None:
-        torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
-        torch._foreach_mul_(exp_avg_sqs, beta2)
-    else:
-        # A branch on `applies` would make the host wait: multiply by 1 and add 0 instead.
-        kept = [torch.where(applies, factor, 1.0) for factor in (beta1, beta2, shrinking)]
-        torch._foreach_mul_(exp_avgs, kept[0])
-        torch._foreach_mul_(exp_avg_sqs, kept[1])
-        torch._foreach_add_(exp_avgs, grads, alpha=1 - beta1)
-    torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
-    lr_t = lr * math.sqrt(1 - beta2**step) / (1 - beta1**step)
-    scale = torch._foreach_sqrt(exp_avg_sqs)
-    torch._foreach_add_(scale, eps)
-    if applies is None:
-        torch._foreach_mul_(params, shrinking)
-    else:
-        torch._foreach_mul_(params, kept[2])
-        torch._foreach_div_(scale, applies.float())  # / 0: infinite, so the change below is 0
-    torch._foreach_addcdiv_(params, exp_avgs, scale, value=-lr_t)
+    # PyTorch's AdamW adds eps to the corrected root, functional.adamw to the uncorrected one.
+    torch._fused_adamw_(
+        params,
+        grads,
+        exp_avgs,
+        exp_avg_sqs,
+        [],
+        [torch.full((), float(step), device=p.device) for p in params[:1]] * len(params),
+        lr=lr,
+        beta1=betas[0],
+        beta2=betas[1],
+        weight_decay=weight_decay,
+        eps=eps / math.sqrt(1 - betas[1] ** step),
+        amsgrad=False,
+        maximize=False,
+        grad_scale=None,
+        found_inf=None if applies is None else (~applies).float(),  # not 0: nothing changes
+    )
 
 
 def _symmetric_product(
