@@ -119,7 +119,9 @@ def training_memory(
     n_matrices = config.n_layers * _layer_matrices(config) if optim.name in _MUON else 0
     state = {"adamw": 8, "adagrad": 4, "sgd": 4 if optim.momentum else 0}.get(optim.name, 8)
     state_bytes = state * (n_dense - n_matrices) + 4 * n_matrices + 8 * config.ngram_rows
-    step_bytes = max(4 * (n_dense - n_matrices), _MUON_STEP_BYTES * n_matrices)
+    step_bytes = _MUON_STEP_BYTES * n_matrices
+    if optim.name == "adagrad":
+        step_bytes = 4 * n_dense
     if optim.name == "normuon":
         state_bytes += 4 * config.n_layers * _layer_rows(config)
     n_tokens = batch_size * config.context_length
@@ -303,10 +305,14 @@ _HEAD_CHUNK_BYTES = 512 << 20
 def _head_passing(
     config: ModelConfig, n_tokens: int, size: int, *, compiled: bool, keeps_logits: bool
 ) -> int:
-    """Temporary bytes of the head: gradients of the logits, in float32 and in the compute dtype."""
+    """Temporary bytes of the head: gradients of the logits, in float32 and in the compute dtype.
+
+    Compiled code writes them over the logits; the gradient of its weights, in the compute dtype and
+    in float32, is there beside all activations before it is added to that of earlier micro-batches.
+    """
     v = config.vocab_size
     if not keeps_logits:
         fitting = _HEAD_CHUNK_BYTES // (v * size) // 256 * 256
         rows = min(n_tokens, max(fitting, 2048), 16_384)
         return rows * v * size + (2 * v * config.d_model if size == 2 else 0)
-    return n_tokens * v * (size if compiled else 8)
+    return (size + 4) * v * config.d_model if compiled else n_tokens * v * 8

@@ -344,6 +344,29 @@ def test_the_memory_of_a_step_of_a_run(
     }
 
 
+# Peaks of PyTorch 2.11's CUDA allocator in compiled bf16 steps, recorded with kernels that compute
+# nothing: recipe, vocabulary, windows at once, peak bytes.
+PEAKS = [
+    ("leaderboard", 32_000, 128, 51_165_542_400),
+    ("leaderboard", 32_000, 256, 95_207_307_264),
+    ("leaderboard", 32_000, 32, 18_134_218_752),
+    ("small-gpu", 32_000, 16, 3_882_494_464),
+    ("small-gpu", 16_000, 32, 4_559_546_880),
+    ("small-gpu", 32_000, 64, 9_747_507_712),
+    ("baseline", 32_000, 256, 56_434_214_400),
+    ("baseline", 32_000, 16, 5_511_934_464),
+]
+
+
+@pytest.mark.parametrize(("recipe", "vocab_size", "micro_batch", "peak"), PEAKS)
+def test_the_formula_is_a_little_above_recorded_peaks(recipe, vocab_size, micro_batch, peak):
+    config = load_recipe(recipe)
+    model = dataclasses.replace(config.model, vocab_size=vocab_size)
+    config = dataclasses.replace(config, model=model, compile=True)
+    found = step_memory(config, micro_batch, bf16=True).total
+    assert 0.99 * peak < found < 1.05 * peak
+
+
 def test_what_a_checkpoint_holds():
     """It holds the weights and AdamW's two moments; a mean of the tail is a further copy."""
     config = load_recipe("baseline")
