@@ -20,6 +20,7 @@ from fastlm.cli import pasted
 from fastlm.config import TrainConfig
 from fastlm.config.dicts import from_dict
 from fastlm.model import TransformerLM
+from fastlm.model.layers import undrawn
 from fastlm.ops import Ops, torch_ops
 from fastlm.runs.given import check_run
 from fastlm.runs.record import RunRecord
@@ -70,7 +71,8 @@ def _load(record: RunRecord, checkpoint: Path, ops: Ops, compute_dtype: torch.dt
             f"{record.tokenizer} is not the tokenizer {checkpoint} was trained with: its hash is "
             f"{tokenizer.hash[:12]}, expected {expected[:12]}; put the run's own tokenizer there"
         )
-    model = TransformerLM(config.model, ops=ops, compute_dtype=compute_dtype)
+    with undrawn():
+        model = TransformerLM(config.model, ops=ops, compute_dtype=compute_dtype)
     model.load_state_dict(read_model_tensors(checkpoint))
     return Pretrained(model, tokenizer, config)
 

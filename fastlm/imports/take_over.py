@@ -20,6 +20,7 @@ from fastlm.devices.hardware import describe
 from fastlm.export import architectures
 from fastlm.files import disk
 from fastlm.model import TransformerLM
+from fastlm.model.layers import undrawn
 from fastlm.runs.record import RunRecord
 from fastlm.runs.state import IMPORTED
 from fastlm.tokenizer.tokenizer import Tokenizer
@@ -56,7 +57,8 @@ def import_model(folder: Path, out: Path, *, tokenizer: Path | None = None) -> l
         padded = config.vocab_size
         config, state = architectures.without_padding(config, state, read.vocab_size)
         _check_size(config, state)  # before memory is taken for the sizes in config.json
-        model = TransformerLM(config)
+        with undrawn():
+            model = TransformerLM(config)
         model.load_state_dict(state)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{folder}: {error}") from None

@@ -4,7 +4,10 @@ Only Parameter and Module come from torch.nn. Weights are float32; activations h
 compute dtype, to which each weight is cast where it is used.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Literal
 
 import torch
@@ -14,9 +17,27 @@ from torch import Tensor, nn
 from fastlm.functional import rope_table
 from fastlm.ops import Ops, reference_ops
 
+_draws = ContextVar("draws", default=True)
+
+
+@contextlib.contextmanager
+def undrawn() -> Iterator[None]:
+    """Leave the matrices of layers that are made in the block as they come from memory.
+
+    Drawing takes a second per 60 million parameters: for a model that is loaded or initialised
+    afterwards it would be wasted.
+    """
+    before = _draws.set(False)
+    try:
+        yield
+    finally:
+        _draws.reset(before)
+
 
 def init_normal(weight: Tensor, std: float, *, generator: torch.Generator | None = None) -> None:
     """Fill with normal samples of mean 0, truncated at three standard deviations."""
+    if not _draws.get():
+        return
     with torch.no_grad():
         # Inverse transform sampling: exact, and no sample is rejected.
         edge = math.erf(3 / math.sqrt(2))

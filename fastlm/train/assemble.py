@@ -13,6 +13,7 @@ from fastlm.devices.fsdp import apply_fsdp
 from fastlm.devices.hardware import choose_compute_dtype, choose_device
 from fastlm.devices.ranks import GradientSum, Ranks
 from fastlm.model import TransformerLM, init_weights
+from fastlm.model.layers import undrawn
 from fastlm.ops import Ops, load_ops, torch_ops
 from fastlm.optim import Stepper
 from fastlm.optim.averaging import WeightAverage
@@ -110,12 +111,13 @@ def assemble(config: TrainConfig, setup: Setup, ranks: Ranks) -> Parts:
         if scope == "block":
             head = torch.compile(ops.linear_cross_entropy, fullgraph=True, dynamic=False)
             ops = ops._replace(linear_cross_entropy=head)
-    model = TransformerLM(
-        config.model,
-        ops=ops,
-        compute_dtype=setup.compute_dtype,
-        checkpoint_activations=memory.checkpoint_activations,
-    )
+    with undrawn():
+        model = TransformerLM(
+            config.model,
+            ops=ops,
+            compute_dtype=setup.compute_dtype,
+            checkpoint_activations=memory.checkpoint_activations,
+        )
     init_weights(model, config.seed)
     model.to(device)
     tables = None

@@ -1,6 +1,7 @@
 """The network against transformers' Llama, against itself in other forms, and on one batch."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from fastlm.model import (
     TransformerLM,
     init_weights,
 )
+from fastlm.model.layers import undrawn
 from fastlm.ops import reference_ops, torch_ops
 from fastlm.optim import AdamW
 
@@ -263,6 +265,21 @@ def test_initial_weights_have_the_documented_spread_and_cut():
         assert state[name].abs().max().item() > 2.8 * std, name
     tied = build(dataclasses.replace(config, tie_weights=True))
     assert tied.token_embeddings.weight.std().item() == pytest.approx(256**-0.5 * cut_std, rel=0.02)
+
+
+@pytest.mark.parametrize("change", VARIANTS, ids=str)
+def test_initialising_fills_all_that_undrawn_layers_leave_open(change, monkeypatch):
+    config = dataclasses.replace(SMALL, **change)
+    expected = build(config).state_dict()
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, **kw: empty(*size, **kw).fill_(math.nan))
+    with undrawn():
+        model = TransformerLM(config)
+    assert any(p.isnan().any() for p in model.parameters())
+    init_weights(model, 0)
+    found = model.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_initial_loss_is_that_of_a_uniform_guess():
