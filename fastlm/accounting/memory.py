@@ -268,10 +268,11 @@ def _layer_saved(
         "relu2": 2 * f * size if compiled else 2 * f * 4 + f * size,
     }[config.ffn]
     copies = 0
+    if config.attention_gate:  # its rows are joined to those of queries, keys and values
+        copies = d * h if size == 2 else d * (3 * d + h)
     if size == 2:
-        copies = _layer_matrices(config) + config.attention_gate * d * h
-        copies += has_value * min(VALUE_GATE_INPUTS, d) * h
-    return n_tokens * per_token + 2 * copies
+        copies += _layer_matrices(config) + has_value * min(VALUE_GATE_INPUTS, d) * h
+    return n_tokens * per_token + size * copies
 
 
 def _layer_passing(config: ModelConfig, size: int, *, compiled: bool) -> int:
