@@ -24,6 +24,7 @@ class Plan:
     heeds_range: bool = True
     heeds_if_range: bool = True
     extra_length: int = 0
+    length: str | None = None
     rest_status: int = 206
     has_content_range: bool = True
     rest_cut: int = 0
@@ -71,7 +72,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Type", plan.kind)
         if plan.last_modified:
             self.send_header("Last-Modified", plan.last_modified)
-        self.send_header("Content-Length", str(len(content) - start + plan.extra_length))
+        length = str(len(content) - start + plan.extra_length)
+        self.send_header("Content-Length", length if plan.length is None else plan.length)
         self.end_headers()
         body = content[start:]
         if plan.break_after:
