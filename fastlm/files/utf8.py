@@ -16,9 +16,3 @@ def to_utf8(text: str) -> bytes:
             f"text must be Unicode characters: character {error.start} is the lone surrogate "
             f"{text[error.start]!r}; read the text as UTF-8, or replace it"
         ) from None
-
-
-def refuse_surrogates(text: str) -> None:
-    """Raise the error that to_utf8 would raise."""
-    if not text.isascii():
-        to_utf8(text)
