@@ -60,18 +60,23 @@ def find_format(head: bytes) -> str:
 
 
 def find_encoding(head: bytes) -> str:
-    """Return UTF-16 or UTF-32 if the first bytes of a text show it, with its mark or without it."""
+    """Return the UTF-16 or UTF-32 that the first bytes of a text show, as iconv names it.
+
+    >>> find_encoding("Once upon".encode("utf-16")), find_encoding("Once upon".encode("utf-16-be"))
+    ('UTF-16', 'UTF-16BE')
+    """
     marked = (encoding for mark, encoding in _MARKS.items() if head.startswith(mark))
     if encoding := next(marked, ""):
         return encoding
     if len(head) < _LEAST_WIDE_BYTES:
         return ""
     # Bytes of another kind are no UTF-32, but nearly all are some characters of UTF-16.
-    if are_characters(head, "utf-32-le") or are_characters(head, "utf-32-be"):
-        return "UTF-32"
-    for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+    for encoding in ("UTF-32LE", "UTF-32BE"):
+        if are_characters(head, encoding):
+            return encoding
+    for first, encoding in ((1, "UTF-16LE"), (0, "UTF-16BE")):
         if _are_high_bytes(head[first::2]) and are_characters(head, encoding):
-            return "UTF-16"
+            return encoding
     return ""
 
 
@@ -83,8 +88,9 @@ def refuse_no_text(path: StrPath, head: bytes) -> None:
         raise _is_pointer(path)
     if what:
         remedy = _REMEDIES.get(what, "unpack it")
-    elif what := find_encoding(head):
-        remedy = f"convert it, such as with iconv -f {what} -t UTF-8"
+    elif encoding := find_encoding(head):
+        what = encoding.removesuffix("LE").removesuffix("BE")
+        remedy = f"convert it, such as with iconv -f {encoding} -t UTF-8"
     elif _has_zeros(head):
         what, remedy = "bytes of 0", "it is damaged or no text; get it again"
     else:

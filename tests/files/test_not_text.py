@@ -37,10 +37,22 @@ def an_array() -> bytes:
     return file.getvalue()
 
 
+ICONV = {
+    "utf-16": "UTF-16",
+    "utf-16-le": "UTF-16LE",
+    "utf-16-be": "UTF-16BE",
+    "utf-32": "UTF-32",
+    "utf-32-le": "UTF-32LE",
+    "utf-32-be": "UTF-32BE",
+}
 CONTENTS = {
     **{
-        f"{encoding} {name}": (text.encode(encoding), f"UTF-{encoding[4:6]}: convert it")
-        for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
+        f"{encoding} {name}": (
+            text.encode(encoding),
+            # Without a mark, iconv has to be told the order of bytes.
+            f"{encoding[:6].upper()}: convert it, such as with iconv -f {ICONV[encoding]} -t",
+        )
+        for encoding in ICONV
         for name, text in {
             "English": ENGLISH, "Russian": RUSSIAN, "Hindi": HINDI, "short": "a cat"
         }.items()
