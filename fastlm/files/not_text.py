@@ -177,4 +177,6 @@ def _has_zeros(head: bytes) -> bool:
 
 
 def _is_pointer(path: StrPath) -> ValueError:
-    return ValueError(f"{path} is {_POINTER}, not the file itself: fetch it with git lfs pull")
+    return ValueError(
+        f"{path} is the pointer of Git LFS, not the file itself: fetch it with git lfs pull"
+    )
