@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from fastlm.cli.progress import Progress
-from fastlm.corpus.download import CHECK_MIRROR, fetch
+from fastlm.corpus.download import LEAST_BYTES, describe_no_data, fetch
 from fastlm.corpus.sources import (
     changing_records,
     is_as_fetched,
@@ -94,8 +94,8 @@ def _fetch_packed(url: str, target: Path, packed: Path, on_progress: Progress | 
         fetch(url, packed, on_progress=on_progress, is_data=True)
         source = read_records(packed.parent)[packed.name]
         try:
-            if not next(read_blocks(packed), b""):
-                raise ValueError(f"{url}: expected a text, got an empty one; {CHECK_MIRROR}")
+            if wrong := describe_no_data(next(read_blocks(packed, LEAST_BYTES), b"")):
+                raise ValueError(f"{url}: {wrong}")
             if may_be_unpacked:
                 _check_is_unpacked(packed, target)
             else:

@@ -16,8 +16,9 @@ from fastlm.corpus.naming import listed
 from fastlm.corpus.parquet import check_parquet, read_parquet
 from fastlm.corpus.text_files import find_texts, kind_of, spell_names
 from fastlm.files.compression import read_blocks
+from fastlm.files.not_text import checked_blocks
 from fastlm.files.paths import StrPath
-from fastlm.files.utf8 import check_errors, refuse_utf16
+from fastlm.files.utf8 import check_errors
 
 END_OF_TEXT = "<|endoftext|>"
 """Separator of documents in .txt files, and the special token after each document."""
@@ -145,6 +146,8 @@ def iter_json_texts(
     Raises:
         ValueError: with the file and the line, if a line is no JSON object with such a text.
     """
+    if offset == 0:
+        blocks = checked_blocks(file, blocks)
     for number, line in enumerate(_lines(blocks), start=n_lines + 1):
         try:
             text = line.decode("utf-8", errors)
@@ -247,9 +250,7 @@ def _joined(pieces: Iterable[Piece]) -> Iterator[str]:
 def _decoded(file: Path, blocks: Iterable[bytes], errors: Errors) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8")(errors)
     n_read = 0
-    for block in itertools.chain(blocks, [b""]):
-        if n_read == 0:
-            refuse_utf16(file, block)
+    for block in itertools.chain(checked_blocks(file, blocks), [b""]):
         pending = len(decoder.getstate()[0])
         try:
             text = decoder.decode(block, final=not block)

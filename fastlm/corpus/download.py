@@ -17,10 +17,13 @@ from fastlm.cli.progress import Progress
 from fastlm.corpus.sources import is_as_fetched, is_finished, is_record, write_record
 from fastlm.files import resumed
 from fastlm.files.compression import BLOCK_BYTES
-from fastlm.files.paths import LFS_POINTER
+from fastlm.files.not_text import COMPRESSED, find_no_data
 
-CHECK_MIRROR = "check the mirror's address, and whether it needs a log-in"
-"""Advice in errors about an answer that is no text"""
+LEAST_BYTES = 4096
+"""Size below which an answer is no data set, but most likely a line that says why there is none"""
+
+_CHECK_MIRROR = "check the mirror's address, and whether it needs a log-in"
+_SHOWN_CHARACTERS = 80
 
 _LONGEST_WAIT_SECONDS = 30.0
 _WORTH_RETRYING = (408, 425, 429)
@@ -31,13 +34,6 @@ _NO_DATA = (
     "application/xml",
     "text/xml",
 )
-_PAGE_BYTES = 512
-_PAGES = {
-    b"<!doctype html": "a web page",
-    b"<html": "a web page",
-    b"<?xml": "a page of XML",
-    LFS_POINTER: "the pointer of Git LFS in its place",
-}
 
 
 class DownloadError(OSError):
@@ -68,7 +64,8 @@ def fetch(
     SHA-256, ETag and date; a file that agrees with it is not fetched.
 
     Args:
-        is_data: refuse an empty answer and a web page, which servers give in place of an error.
+        is_data: refuse what is neither a text of LEAST_BYTES or more nor, if the address ends so,
+            a .gz, .xz or .zst file: servers give a web page or a line in place of an error.
         on_progress: called with ("total", bytes of the file) if the server tells them, and then
             with ("bytes", bytes so far); both are repeated after an interrupted attempt.
         retries: consecutive further attempts that may fail without a new byte.
@@ -108,6 +105,20 @@ def fetch(
                 time.sleep(min(first_wait * 2 ** (failures - 1), _LONGEST_WAIT_SECONDS))
         write_record(out_path, download.finish(sha256))
     return out_path
+
+
+def describe_no_data(head: bytes) -> str:
+    """Return what was expected and what came, if an answer is no data set; else an empty string.
+
+    Args:
+        head: its first LEAST_BYTES, decompressed.
+    """
+    what = find_no_data(head)
+    if not what and len(head) < LEAST_BYTES:
+        text = " ".join(head.decode("utf-8", "replace").split())
+        shown = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
+        what = f"{len(head)} bytes, {shown!r}" if head else "an empty one"
+    return f"expected a text, got {what}; {_CHECK_MIRROR}" if what else ""
 
 
 class _Download:
@@ -163,10 +174,8 @@ class _Download:
             wrong = f"expected {self.expected_bytes} bytes, got {size}"
         elif self.expected_sha256 is not None and sha256 != self.expected_sha256:
             wrong = f"expected SHA-256 {self.expected_sha256}, got {sha256}"
-        elif self.is_data and size == 0:
-            wrong = f"expected a text, got an empty file; {CHECK_MIRROR}"
-        elif self.is_data and (page := self._page()):
-            wrong = f"expected a text, got {page}; {CHECK_MIRROR}"
+        elif self.is_data:
+            wrong = self._find_no_data()
         if wrong:
             self.clear()
             raise DownloadError(f"{self.url}: {wrong}; the wrong file was removed")
@@ -182,11 +191,12 @@ class _Download:
         self.part.give_name()
         return record
 
-    def _page(self) -> str:
-        """Return what the part begins as, if it is none of a text."""
+    def _find_no_data(self) -> str:
+        """Return what is wrong with the complete part if it is no text and no compressed one."""
         self.part.file.seek(0)
-        begin = self.part.file.read(_PAGE_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-        return next((what for mark, what in _PAGES.items() if begin.startswith(mark)), "")
+        head = self.part.file.read(LEAST_BYTES)
+        packed = (begin for begin, suffix in COMPRESSED.items() if self.url.endswith(suffix))
+        return "" if head.startswith(tuple(packed)) else describe_no_data(head)
 
     def _validator(self) -> str | None:
         etag = self.note.get("etag")
@@ -207,7 +217,7 @@ class _Download:
         """Return the offset of the body and the size of the file; keep or renew the note."""
         kind = response.headers.get_content_type()
         if self.is_data and kind in _NO_DATA:
-            raise DownloadError(f"{self.url}: expected a text, got {kind}; {CHECK_MIRROR}")
+            raise DownloadError(f"{self.url}: expected a text, got {kind}; {_CHECK_MIRROR}")
         self._refuse_packing(response.headers.get("Content-Encoding"))
         span = response.headers.get("Content-Range", "")
         length = response.headers.get("Content-Length")

@@ -19,7 +19,8 @@ from typing import Literal, NamedTuple
 from fastlm.files.compression import COMPRESSIONS, compression_of
 from fastlm.files.destination import is_leftover
 from fastlm.files.json_files import read_object_or_empty
-from fastlm.files.paths import StrPath, check_no_pointer, spell
+from fastlm.files.not_text import check_no_pointer
+from fastlm.files.paths import StrPath, spell
 
 KNOWN_SUFFIXES = (
     *(text + packed for text in (".txt", ".jsonl") for packed in ("", *COMPRESSIONS)),

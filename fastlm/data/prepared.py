@@ -105,6 +105,16 @@ def _open_split(folder: Path, described: dict[str, Any], vocab_size: int) -> Spl
     return Split(tokens, described["text_bytes"], files, described["sha256"])
 
 
+def same_text_warning(train_hash: str, val_hash: str) -> str:
+    """Return a warning if both splits have the same ids, by their hashes; else an empty string."""
+    if train_hash != val_hash:
+        return ""
+    return (
+        "warning: the text to validate on is the one to train on, token for token, so its loss "
+        "tells nothing about other text: give another one"
+    )
+
+
 def check_tokenizer(data: PreparedData) -> None:
     """Refuse data whose folder holds a different tokenizer from the one that made them.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from fastlm.corpus.documents import Errors
 from fastlm.corpus.text_files import is_pattern, spell_names
-from fastlm.data.prepared import write_meta
+from fastlm.data.prepared import same_text_warning, write_meta
 from fastlm.data.reuse import (
     compare_source,
     compare_texts,
@@ -259,6 +259,8 @@ def _fill(
             f"{split_name}: {split['count']:,} tokens{in_files}, {split['documents']:,} documents, "
             f"{ratio:.2f} bytes a token, from {files[split_name]}"
         )
+    if warning := same_text_warning(*(splits[name]["sha256"] for name in SPLITS)):
+        say(warning)
     if is_small(splits["val"]) and not texts.is_generated:
         n_documents, n_tokens = (
             sum(splits[name][key] for name in SPLITS) for key in ("documents", "count")

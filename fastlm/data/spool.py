@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 from fastlm.files import disk
+from fastlm.files.not_text import COMPRESSED
 
 STANDARD_INPUT = Path("-")
 
 Format = Literal["txt", "jsonl", "parquet"]
 
 _BLOCK_BYTES = 1 << 20
-# No UTF-8 text can begin with any of these.
-_PACKED = {b"\x1f\x8b": ".gz", b"\xfd7zXZ\x00": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
 
 
 class Spool(NamedTuple):
@@ -54,7 +53,7 @@ def spooled(stream: BinaryIO, out: Path, kind: Format) -> Iterator[Spool]:
 
 def _write(stream: BinaryIO, folder: Path, kind: Format) -> Spool:
     block = stream.read(_BLOCK_BYTES)
-    packed = next((suffix for magic, suffix in _PACKED.items() if block.startswith(magic)), "")
+    packed = next((suffix for begin, suffix in COMPRESSED.items() if block.startswith(begin)), "")
     path = folder / f"stdin.{kind}{packed}"
     digest, n_bytes = hashlib.sha256(), 0
     try:

@@ -13,8 +13,6 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 StrPath = str | os.PathLike[str]
 
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-_POINTER_BYTES = 1024
 # They end a line, steer a terminal, turn the direction of writing, or stand for bytes of no UTF-8.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -53,22 +51,6 @@ def _open_regular(path: str, flags: int) -> int:
     os.close(handle)
     number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
     raise OSError(number, "expected a regular file", path)
-
-
-def check_no_pointer(path: StrPath) -> None:
-    """Raise a ValueError if a file is what Git LFS puts in the place of one that it did not fetch.
-
-    Raises:
-        OSError: as open_to_read does.
-    """
-    if os.stat(path).st_size >= _POINTER_BYTES:
-        return
-    with open_to_read(path) as file:
-        is_pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
-    if is_pointer:
-        raise ValueError(
-            f"{path} is the pointer of Git LFS, not the file itself: fetch it with git lfs pull"
-        )
 
 
 def identify(path: StrPath) -> list[int]:

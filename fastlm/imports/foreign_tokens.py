@@ -3,11 +3,10 @@
 python -m fastlm.imports tokens --train FILE --val FILE --tokenizer FOLDER --out DATA
 """
 
-import codecs
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +17,7 @@ from fastlm.data.prepared import write_meta
 from fastlm.data.unfinished import tokenizer_of
 from fastlm.files import disk
 from fastlm.files.json_files import read_object_or_empty
+from fastlm.files.not_text import are_characters, find_format
 from fastlm.files.paths import check_unchanged, identify
 from fastlm.files.tokens import (
     Facts,
@@ -36,17 +36,13 @@ _KINDS: dict[tuple[int, int], np.dtype[Any]] = {
 }
 """Magic number and version of llm.c's token files, and the dtype of their tokens.
 Source: Karpathy 2024, github.com/karpathy/llm.c, dev/data/data_common.py."""
-_OTHERS = {
-    b"\x93NUMPY": "a NumPy array",
-    b"PK\x03\x04": "a zip archive",
-    b"\x1f\x8b\x08": "gzip",
-    b"\xfd7zXZ\x00": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"PAR1": "Parquet",
-    b"MMIDIDX\x00": "the index of Megatron's tokens, not the tokens",
-}
+_MEGATRON_INDEX = b"MMIDIDX\x00"
 _TEXT_BYTES = 32
 """So many bytes of ids are never text by chance."""
+_LOOKED_AT_BYTES = 1 << 14
+_ALPHABET = 256
+_MADE_AGAIN = 0.9
+"""Least share of its own ids that a tokenizer makes again of their text, which may be cut"""
 _BLOCK_TOKENS = 1 << 24
 _TELLING_TOKENS = 16
 """Tokens needed to judge a dtype: every second one is 0, for example, only if it is wrong"""
@@ -119,6 +115,7 @@ def import_tokens(
         if not sum(file.n_tokens for file in files):
             paths = ", ".join(str(file.path) for file in files)
             raise ValueError(f"--{name}: there are no tokens in {paths}")
+    _refuse_copies(splits)
     lengths = np.array([len(read.vocab[i]) for i in range(read.vocab_size)], np.int64)
     lengths[list(read.special_tokens.values())] = 0
     end = read.special_tokens[END_OF_TEXT]
@@ -161,7 +158,10 @@ def _open(path: Path, tokenizer: Tokenizer, dtype: str | None) -> ForeignTokens:
     for name in dict.fromkeys((path, Path(os.path.realpath(path)))):
         if (described := _described(name)) is not None:
             return _open_described(path, *described, tokenizer, dtype)
-    return open_foreign(path, tokenizer.vocab_size, dtype)
+    found = open_foreign(path, tokenizer.vocab_size, dtype)
+    if dtype is None and found.begin == 0:
+        _refuse_wide_text(found, tokenizer)
+    return found
 
 
 def _described(path: Path) -> tuple[Facts, str] | None:
@@ -227,9 +227,11 @@ def open_foreign(path: Path, vocab_size: int, dtype: str | None) -> ForeignToken
     size = seen[0]
     with open(path, "rb") as file:
         head = file.read(HEADER_BYTES)
-    for magic, what in _OTHERS.items():
-        if head.startswith(magic):
-            raise ValueError(f"{path} is {what}: expected bare tokens, or llm.c's header before")
+    what = find_format(head)
+    if head.startswith(_MEGATRON_INDEX):
+        what = "the index of Megatron's tokens, not the tokens"
+    if what:
+        raise ValueError(f"{path} is {what}: expected bare tokens, or llm.c's header before")
     if size == 0:
         raise ValueError(f"{path} is empty")
     begin = 0
@@ -250,7 +252,7 @@ def open_foreign(path: Path, vocab_size: int, dtype: str | None) -> ForeignToken
                 f"{HEADER_BYTES + count * kind.itemsize:,} bytes with it: it has {size:,}"
             )
     else:
-        if _is_text(head):
+        if len(head) >= _TEXT_BYTES and are_characters(head, "utf-8"):
             raise ValueError(
                 f"{path} is text: expected token ids; python -m fastlm.data prepare makes them of "
                 "a text"
@@ -317,15 +319,41 @@ def _check_width(path: Path, kind: np.dtype[Any]) -> None:
         )
 
 
-def _is_text(head: bytes) -> bool:
-    """Return whether the first bytes of a file are text, as those of ids never are."""
-    if len(head) < _TEXT_BYTES:
-        return False
-    try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
-    except UnicodeDecodeError:
-        return False
-    return all(character.isprintable() or character in "\t\n\r" for character in text)
+def _refuse_wide_text(found: ForeignTokens, tokenizer: Tokenizer) -> None:
+    """Raise a ValueError if the ids of a file without a header are the characters of a text.
+
+    Those of a text in UTF-16 or UTF-32 are ids of most vocabularies.
+    """
+    bits = 8 * found.kind.itemsize
+    with open(found.path, "rb") as file:
+        head = file.read(_LOOKED_AT_BYTES)
+    if len(head) < _TEXT_BYTES or not are_characters(head, f"utf-{bits}-le"):
+        return
+    ids = np.frombuffer(head, found.kind, len(head) // found.kind.itemsize)
+    # A text has the characters of few alphabets, and tokens are from all over their vocabulary.
+    are_few = 2 * len(np.unique(ids // _ALPHABET)) < -(-tokenizer.vocab_size // _ALPHABET)
+    # Of letters a tokenizer makes fewer ids, and of the text of its own ids as many.
+    if are_few or len(tokenizer.encode(tokenizer.decode(ids))) < _MADE_AGAIN * len(ids):
+        raise ValueError(
+            f"{found.path} seems to be text in UTF-{bits}: expected token ids; python -m "
+            "fastlm.data prepare makes them of a text, or give "
+            f"--dtype {found.kind.name} if they are ids"
+        )
+
+
+def _refuse_copies(splits: Mapping[str, Sequence[ForeignTokens]]) -> None:
+    """Raise a ValueError if a file to validate on has the tokens of one to train on."""
+    for one, other in itertools.product(splits["train"], splits["val"]):
+        if one.n_tokens == other.n_tokens > 0 and _are_equal(one.blocks(), other.blocks()):
+            raise ValueError(
+                f"--train {one.path} and --val {other.path} have the same tokens: give each file "
+                "once, as a validation on what was trained on tells nothing"
+            )
+
+
+def _are_equal(blocks: Iterator[NDArray[Any]], others: Iterator[NDArray[Any]]) -> bool:
+    with contextlib.closing(blocks), contextlib.closing(others):  # type: ignore[type-var]
+        return all(itertools.starmap(np.array_equal, zip(blocks, others, strict=True)))
 
 
 def _first_ids(path: Path, kind: np.dtype[Any]) -> NDArray[Any]:

@@ -19,6 +19,7 @@ from fastlm.config import ModelConfig, TrainConfig
 from fastlm.devices.hardware import describe
 from fastlm.export import architectures
 from fastlm.files import disk
+from fastlm.files.not_text import check_no_pointer
 from fastlm.model import TransformerLM
 from fastlm.model.layers import undrawn
 from fastlm.runs.record import RunRecord
@@ -137,6 +138,7 @@ def _read_tensors(folder: Path) -> dict[str, Any]:
             )
             other = f"; {found[0]} is not read, as reading it may run code" if found else ""
             raise FileNotFoundError(f"expected {path}: there is none{other}")
+        check_no_pointer(path)
         try:
             tensors |= load_file(path)
         except SafetensorError as error:

@@ -20,6 +20,7 @@ from fastlm.cli.progress import Progress
 from fastlm.corpus.documents import Errors, iter_pieces
 from fastlm.corpus.text_files import kind_of
 from fastlm.files.compression import read_blocks
+from fastlm.files.not_text import checked_blocks
 from fastlm.files.paths import check_file
 from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, cut_blocks
@@ -206,7 +207,7 @@ def utf8_blocks(
 def _utf8_chunks(path: Path, errors: Errors) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder("utf-8")(errors)
     n_read = 0
-    for block in itertools.chain(read_blocks(path), [b""]):
+    for block in itertools.chain(checked_blocks(path, read_blocks(path)), [b""]):
         n_pending = len(decoder.getstate()[0])
         try:
             yield decoder.decode(block, final=not block).encode()

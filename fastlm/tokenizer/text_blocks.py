@@ -11,8 +11,9 @@ import numpy as np
 from fastlm.corpus.documents import END_OF_TEXT, iter_json_texts
 from fastlm.corpus.text_files import kind_of
 from fastlm.files.compression import compression_of
+from fastlm.files.not_text import HEAD_BYTES, refuse_no_text
 from fastlm.files.paths import StrPath, check_file, open_to_read
-from fastlm.files.utf8 import check_errors, refuse_utf16
+from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, Block, Loadable, first_cut, last_cut
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 
@@ -130,7 +131,7 @@ def text_file_blocks(
     check_errors(errors)
     check_file(path)
     with open_to_read(path) as file:
-        refuse_utf16(path, file.read(_TAIL_BYTES))
+        refuse_no_text(path, file.read(HEAD_BYTES))
         size = file.seek(0, os.SEEK_END)
         while begin < size:
             end = _cut_after(file, begin, size, special_tokens)
@@ -184,6 +185,8 @@ def stripe_blocks(
         # The bytes around the stripe determine whether its first and last bytes are cuts.
         read_from = max(begin - max(longest, 4), 0)
         with open_to_read(path) as file:
+            if begin == 0:
+                refuse_no_text(path, file.read(HEAD_BYTES))
             file.seek(read_from)
             data = file.read(end + longest - read_from)
             is_rest = not file.read(1)
@@ -201,10 +204,13 @@ def read_text(path: StrPath) -> str:
     """Read a whole file as UTF-8, without the mark that some editors put at its beginning.
 
     Raises:
+        ValueError: if its beginning is plainly no text.
         InvalidUtf8: with the file and the position of the byte.
     """
     check_file(path)
+    raw = Path(path).read_bytes()
+    refuse_no_text(path, raw[:HEAD_BYTES])
     try:
-        return Path(path).read_bytes().decode("utf-8").removeprefix("\ufeff")
+        return raw.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise InvalidUtf8(error.start, str(path)) from None

@@ -21,11 +21,11 @@ from fastlm.cli.progress import Progress
 from fastlm.corpus.text_files import kind_of
 from fastlm.files import disk, resumed
 from fastlm.files.json_files import read_object_or_empty, to_json
+from fastlm.files.not_text import check_no_pointer
 from fastlm.files.notes import End, NoteTimes, write_noted
 from fastlm.files.outputs import check_not_read
 from fastlm.files.paths import (
     check_file,
-    check_no_pointer,
     check_unchanged,
     identify,
     identify_exactly,

@@ -20,7 +20,6 @@ from jaxtyping import UInt
 from fastlm.cli.progress import Progress
 from fastlm.corpus.documents import END_OF_TEXT as END_OF_TEXT
 from fastlm.files.paths import StrPath
-from fastlm.files.utf8 import refuse_surrogates, to_utf8
 from fastlm.tokenizer.bpe.blocks import (
     Loadable,
     cut_blocks,
@@ -28,11 +27,12 @@ from fastlm.tokenizer.bpe.blocks import (
     map_blocks,
     map_in_order,
 )
-from fastlm.tokenizer.bpe.errors import BadByte
+from fastlm.tokenizer.bpe.errors import BadByte, plain_str
 from fastlm.tokenizer.bpe.lazy_encoder import LazyEncoder
 from fastlm.tokenizer.bpe.small import NO_TOKEN
 from fastlm.tokenizer.bpe.token_bytes import TokenBytes
 from fastlm.tokenizer.folder import read_tokenizer, read_vocab_and_merges, write_tokenizer
+from fastlm.tokenizer.given_texts import check_text, each_as_utf8, refuse_single
 from fastlm.tokenizer.offsets import decode_strictly, token_spans
 from fastlm.tokenizer.special_tokens import Choice, SpecialUse, choose_special, refuse_special
 from fastlm.tokenizer.tables import Tables, hash_tables, make_tables
@@ -216,7 +216,8 @@ class Tokenizer:
         """Encode a text to a list of token ids; allowed special tokens in it become their ids.
 
         Raises:
-            ValueError: if the text holds lone surrogates or a disallowed special token.
+            TypeError: if the text is no str.
+            ValueError: if it holds lone surrogates or a disallowed special token.
         """
         encoder = self._encoder
         if allowed_special != "all" or disallowed_special:
@@ -224,7 +225,7 @@ class Tokenizer:
         try:
             return encoder.encode_to_list(text)
         except UnicodeEncodeError:
-            refuse_surrogates(text)
+            check_text(text)
             raise
 
     def encode_to_numpy(
@@ -243,7 +244,7 @@ class Tokenizer:
         try:
             return encoder.encode_text(text)
         except UnicodeEncodeError:
-            refuse_surrogates(text)
+            check_text(text)
             raise
 
     def _check_special(
@@ -252,7 +253,10 @@ class Tokenizer:
         """Refuse disallowed special tokens in a text; returns the encoder for the allowed ones."""
         use = choose_special(self.special_tokens, allowed_special, disallowed_special)
         if use.refused:
-            characters = text if isinstance(text, str) else text.decode("utf-8", "replace")
+            if isinstance(text, bytes):
+                characters = text.decode("utf-8", "replace")
+            else:
+                characters = plain_str(text)
             refuse_special(characters, use.refused)
         return self._encoder_of(use.allowed)
 
@@ -265,6 +269,7 @@ class Tokenizer:
         index of the character that holds its last byte. The spans of tokens that share a character
         overlap.
         """
+        text = plain_str(text)
         ids = self.encode_to_numpy(
             text, allowed_special=allowed_special, disallowed_special=disallowed_special
         )
@@ -279,18 +284,24 @@ class Tokenizer:
         allowed_special: Choice = "all",
         disallowed_special: Choice = (),
     ) -> list[list[int]]:
-        """Encode texts independently of each other."""
-        listed = list(texts)
+        """Encode texts independently of each other.
+
+        Raises:
+            TypeError: if one is no str, or texts is one itself.
+            ValueError: as encode does.
+        """
         use = choose_special(self.special_tokens, allowed_special, disallowed_special)
+        refuse_single(texts)
+        listed = list(texts)
         encoder = self._encoder_of(use.allowed)
 
         def encode_group(begin: int) -> list[list[int]]:
             group = listed[begin : begin + _BATCH_TEXTS]
+            for text in group:
+                check_text(text)
             if use.refused:
                 for index, text in enumerate(group, start=begin):
                     refuse_special(text, use.refused, name=f"text {index}")
-            for text in group:
-                refuse_surrogates(text)
             return [encoder.encode_to_list(text) for text in group]
 
         encoded = map_in_order(encode_group, range(0, len(listed), _BATCH_TEXTS), n_threads)
@@ -317,7 +328,7 @@ class Tokenizer:
         special = [token.encode() for token in self.special_tokens]
         n_before = n_bytes_before = 0
         for block in cut_blocks(
-            map(to_utf8, iterable),
+            each_as_utf8(iterable),
             special,
             n_bytes=_STREAM_BYTES,
             n_first_bytes=_FIRST_STREAM_BYTES,
@@ -345,9 +356,12 @@ class Tokenizer:
 
         Args:
             end_of_text: token to append after each document, or None.
+        Raises:
+            TypeError: if a document is no str, or documents is one itself.
         """
+        refuse_single(documents)
         end_id = -1 if end_of_text is None else self.token_to_id(end_of_text)
-        blocks = document_blocks(map(to_utf8, documents))
+        blocks = document_blocks(each_as_utf8(documents))
         return self.encode_blocks(blocks, end_of_text=end_id, n_threads=n_threads)
 
     def encode_file_blocks(
@@ -432,9 +446,11 @@ class Tokenizer:
         """Decode ids to the concatenated bytes of their tokens.
 
         Args:
+            ids: integers, or an array or tensor of them.
             skip_special: leave special tokens out.
         Raises:
-            ValueError: if an id is not in the vocabulary.
+            TypeError: if they are no integers, such as booleans, floats and bytes.
+            ValueError: if an id is not in the vocabulary, or an array has another shape.
         """
         return self._token_bytes.join(ids, self._special_ids if skip_special else ())
 
@@ -448,7 +464,7 @@ class Tokenizer:
                 refuses it.
             skip_special: leave special tokens out.
         Raises:
-            ValueError: if an id is not in the vocabulary, or errors="strict" meets invalid UTF-8.
+            TypeError, ValueError: as decode_bytes does, or if errors="strict" meets invalid UTF-8.
         """
         if errors not in ("replace", "strict", "ignore"):
             raise ValueError(f'errors must be "replace", "strict" or "ignore": got {errors!r}')
@@ -470,7 +486,7 @@ class Tokenizer:
         """Decode ids to (text, begins): for each token, the character that holds its first byte.
 
         Raises:
-            ValueError: if an id is not in the vocabulary.
+            TypeError, ValueError: as decode_bytes does.
         """
         tokens = self._token_bytes.of_ids(ids)
         data = b"".join(tokens)

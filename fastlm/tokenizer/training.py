@@ -7,10 +7,10 @@ from fastlm.cli.progress import Progress
 from fastlm.corpus.documents import Errors, iter_pieces
 from fastlm.corpus.text_files import is_plain
 from fastlm.files.paths import StrPath, check_file, check_unchanged, identify
-from fastlm.files.utf8 import to_utf8
 from fastlm.tokenizer.bpe.blocks import Loadable, document_blocks
 from fastlm.tokenizer.bpe.learn import Merges, Vocab, learn_vocabulary
 from fastlm.tokenizer.formats.gpt2 import is_printed_byte
+from fastlm.tokenizer.given_texts import each_as_utf8, refuse_single
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.special_tokens import check_special
 from fastlm.tokenizer.text_blocks import sample_stripes, stripe_blocks, text_file_blocks
@@ -107,9 +107,10 @@ def train_bpe_from_documents(
     max_token_bytes: int | None = None,
 ) -> tuple[Vocab, Merges]:
     """Learn a vocabulary from documents, like train_bpe; no merge crosses two documents."""
+    refuse_single(documents)
     special_bytes = _check_training(vocab_size, special_tokens, max_token_bytes)
     return learn_vocabulary(
-        document_blocks(map(to_utf8, documents)),
+        document_blocks(each_as_utf8(documents)),
         vocab_size,
         special_bytes,
         n_threads=n_threads,

@@ -20,7 +20,12 @@ from fastlm.cli import command_line, pasted
 from fastlm.cli.console import StatusLine, standard_error
 from fastlm.config import TrainConfig
 from fastlm.config.recipes import RECIPES
-from fastlm.data.prepared import PreparedData, check_tokenizer, open_prepared
+from fastlm.data.prepared import (
+    PreparedData,
+    check_tokenizer,
+    open_prepared,
+    same_text_warning,
+)
 from fastlm.data.windows import check_length
 from fastlm.devices.hardware import describe, peak_memory
 from fastlm.devices.ranks import Ranks
@@ -357,6 +362,9 @@ def _introduce(run: Training, setup: Setup, status: StatusLine, *, is_resumed: b
     trainer, config = run.trainer, run.config
     for notice in setup.notices:
         status.say(f"note: {notice}")
+    data = trainer.data
+    if warning := same_text_warning(data.train.hash, data.val.hash):
+        status.say(warning)
     checkpointed = ", activations checkpointed" if trainer.memory.checkpoint_activations else ""
     n_devices = f"{trainer.ranks.size} x " if trainer.ranks.size > 1 else ""
     sizes = " to ".join(f"{n * config.model.context_length:,}" for n in config.batch_sizes)

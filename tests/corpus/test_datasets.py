@@ -92,23 +92,55 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12
 PAGE = b"\xef\xbb\xbf\n<!DOCTYPE html><title>Log in</title>"
 
 
+ANSWERS = {
+    "empty": b"",
+    "page": PAGE,
+    "kind": b"<p>",
+    "xml": b"<?xml?>",
+    "pointer": POINTER,
+    "line": b"Invalid username or password.",
+    "zeros": b"\0" * 9999,
+    "zstd": b"\x28\xb5\x2f\xfd" + b"abc" * 9999,
+    "zip": b"PK\x03\x04\x14\0\0\0\x08\0" + b"abc" * 9999,
+    "utf-16": ("One day. " * 999).encode("utf-16"),
+    "utf-16-le": ("One day. " * 999).encode("utf-16-le"),
+    "utf-32-be": ("One day. " * 999).encode("utf-32-be"),
+    "latin-1": ("Caf\u00e9. " * 999).encode("latin-1"),
+}
+
+
 @pytest.mark.parametrize("name", ["tinystories", "owt"])
-@pytest.mark.parametrize("answer", ["empty", "page", "kind", "xml", "pointer"])
 def test_what_a_mirror_answers_in_place_of_a_text_is_no_data_set(
-    plan: Plan, tmp_path: Path, name: str, answer: str
+    plan: Plan, tmp_path: Path, name: str
 ) -> None:
     texts = serve_datasets(plan)
     path = "/" + DATASETS[name]["train.txt"]
     whole = plan.files[path]
-    answers = {"empty": b"", "page": PAGE, "kind": b"<p>", "xml": b"<?xml?>", "pointer": POINTER}
-    plan.files[path] = answers[answer]
-    plan.kind = "text/html; charset=utf-8" if answer == "kind" else None
-    with pytest.raises((ValueError, DownloadError), match=r"train\.txt.* expected a "):
-        fetch_dataset(name, tmp_path, base_url=plan.url)
-    assert not (tmp_path / "train.txt").exists()
+    for answer, content in ANSWERS.items():
+        out = tmp_path / answer
+        plan.kind = "text/html; charset=utf-8" if answer == "kind" else None
+        # A server may compress without saying so, and a .gz file may have something else inside.
+        for sent in (content, gzip.compress(content)):
+            plan.files[path] = sent
+            with pytest.raises((ValueError, DownloadError), match=r"train\.txt.* expected a "):
+                fetch_dataset(name, out, base_url=plan.url)
+            assert not list(out.glob("*.txt*")), answer
     plan.files[path], plan.kind = whole, None
-    fetch_dataset(name, tmp_path, base_url=plan.url)  # the wrong answer is in no one's way
-    assert (tmp_path / "train.txt").read_bytes() == texts[f"{name}/train.txt"]
+    fetch_dataset(name, out, base_url=plan.url)  # the wrong answer is in no one's way
+    assert (out / "train.txt").read_bytes() == texts[f"{name}/train.txt"]
+
+
+def test_a_line_in_place_of_a_text_is_shown(
+    plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve_datasets(plan)
+    plan.files["/" + DATASETS["tinystories"]["train.txt"]] = ANSWERS["line"]
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: main(["tinystories", "--out", str(tmp_path), "--base-url", plan.url]))
+    assert stop.value.code == 2
+    line = capsys.readouterr().err
+    assert "expected a text, got 29 bytes, 'Invalid username or password.'; check the" in line
+    assert line.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["tinystories", "owt"])

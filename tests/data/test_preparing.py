@@ -163,6 +163,22 @@ def test_what_serves_which_split_is_told_and_little_validation_is_warned_of(tmp_
     assert said[-1].endswith("give more text")
 
 
+def test_a_validation_on_the_text_to_train_on_is_warned_of(tmp_path):
+    warning = "warning: the text to validate on is the one to train on, token for token, so its "
+    for name in ("train.txt", "valid.txt"):
+        (tmp_path / name).write_text("one two three\n" * 50)
+    for shard_tokens in (None, 20):
+        said: list[str] = []
+        out = tmp_path / f"d{shard_tokens}"
+        texts = [tmp_path / "train.txt", tmp_path / "valid.txt"]
+        prepare(texts, out, vocab_size=260, shard_tokens=shard_tokens, say=said.append)
+        assert sum(line.startswith(warning) for line in said) == 1
+    (tmp_path / "valid.txt").write_text("one two three\n" * 51)
+    said = []
+    prepare(texts, tmp_path / "other", vocab_size=260, say=said.append)
+    assert not any(line.startswith(warning) for line in said)
+
+
 def test_a_larger_part_is_advised_where_there_is_text_for_it(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("one two three<|endoftext|>\n" * 30)
     for least, advised in ((10, True), (10_000, False)):

@@ -112,6 +112,51 @@ def test_wide_tokens_are_not_read_as_pairs_for_an_id_above_the_narrow_ones(dtype
         open_foreign(path, vocab_size, "uint32")
 
 
+@pytest.mark.parametrize("text", ["Once upon a time. ", "\u0416\u0438\u043b-\u0431\u044b\u043b "])
+@pytest.mark.parametrize("width", [16, 32])
+def test_text_whose_characters_are_ids_is_asked_for(text, width, data, tmp_path):
+    """All characters of English or Russian in UTF-16 are ids of a vocabulary of some thousands."""
+    tokens = [bytes([i]) for i in range(256)] + [b"Once%d" % i for i in range(1800)]
+    merges = [(b"O", b"n"), (b"On", b"c"), (b"Onc", b"e"), (b" ", b"t"), (b"i", b"m")]
+    tokens += [left + right for left, right in merges]
+    Tokenizer(dict(enumerate(tokens)), merges, ["<|endoftext|>"]).save(tmp_path / "tok")
+    path = tmp_path / "a.bin"
+    path.write_bytes((text * 60).encode(f"utf-{width}-le"))
+    val = token_file(tmp_path / "val.bin", [1, 2])
+    named = r"a\.bin(: every second number| seems to be text in UTF-16: .* give --dtype uint16)"
+    with pytest.raises(ValueError, match=named):
+        import_tokens([path], [val], tmp_path / "tok", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    if width == 16:
+        import_tokens([path], [val], tmp_path / "tok", tmp_path / "out", dtype="uint16")
+        assert len(open_prepared(tmp_path / "out").train.tokens) == len(text) * 60
+
+
+def test_ids_of_text_in_single_bytes_are_imported(tmp_path):
+    """A vocabulary of bytes makes the ids that the same text is in UTF-16."""
+    byte_tokenizer = Tokenizer({i: bytes([i]) for i in range(256)}, [], ["<|endoftext|>"])
+    byte_tokenizer.save(tmp_path / "tok")
+    ids = byte_tokenizer.encode("Once upon a time there was a cat. " * 9)
+    path, val = token_file(tmp_path / "a.bin", ids), token_file(tmp_path / "val.bin", ids[:40])
+    out = import_tokens([path], [val], tmp_path / "tok", tmp_path / "out")
+    assert open_prepared(out).train.tokens.tolist() == ids
+
+
+@pytest.mark.parametrize("dtype", ["<u2", "<u4"])
+def test_a_copy_of_what_is_trained_on_is_not_validated_on(dtype, data, tmp_path):
+    ids = np.array(open_prepared(data).train.tokens[:1000])
+    other = token_file(tmp_path / "other.bin", [1, 2])
+    train_file = token_file(tmp_path / "train.bin", ids)
+    header = [20240801, 7, len(ids)] if dtype == "<u4" else [20240520, 1, len(ids)]
+    val = token_file(tmp_path / "val.bin", ids, header=header, dtype=dtype)
+    with pytest.raises(ValueError, match=r"train\.bin and --val \S+val\.bin have the same tokens"):
+        import_tokens([other, train_file], [val], data / "tokenizer", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    ids[-1] -= 1
+    val = token_file(tmp_path / "val.bin", ids, header=header, dtype=dtype)
+    import_tokens([other, train_file], [val], data / "tokenizer", tmp_path / "out")
+
+
 @pytest.mark.parametrize("link", [os.link, os.symlink, None])
 def test_one_file_is_not_imported_twice(link, data, tmp_path):
     """A validation on what was trained on would look too good."""
@@ -199,7 +244,7 @@ def test_tokens_that_are_described_are_not_read_otherwise(of, fault, link, data,
 
 def test_a_description_of_something_else_is_passed_over(tokenizer, tmp_path):
     tokenizer.save(tmp_path / "tok")
-    good, val = (token_file(tmp_path / name, [1, 2, 3]) for name in ("a.bin", "val.bin"))
+    good, val = token_file(tmp_path / "a.bin", [1, 2, 3]), token_file(tmp_path / "val.bin", [1, 2])
     for odd in ("[]", "{", '{"splits": [1]}', '{"splits": {"x": {}}}', '{"dtype": "uint32"}'):
         for name in ("meta.json", "a.bin.json"):
             (tmp_path / name).write_text(odd)
@@ -263,7 +308,7 @@ def test_an_import_that_is_broken_off_leaves_nothing(data, tokenizer, tmp_path, 
     def full(path, raw, **_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    good, val = (token_file(tmp_path / name, [1, 2]) for name in ("good.bin", "val.bin"))
+    good, val = token_file(tmp_path / "good.bin", [1, 2]), token_file(tmp_path / "val.bin", [1])
     with monkeypatch.context() as patched:
         patched.setattr(disk, "write_new", full)
         patched.setattr(disk, "write_file", full)

@@ -176,6 +176,11 @@ def test_folders_that_cannot_be_read_are_refused_in_a_line(tokenizer, tmp_path):
     llama(hf, tokenizer)
     weights = hf / "model.safetensors"
     whole = weights.read_bytes()
+    weights.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1\n")
+    with pytest.raises(
+        ValueError, match=r"model\.safetensors is the pointer of Git LFS, not the f"
+    ):
+        import_model(hf, out)
     weights.write_bytes(whole[:-100])
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged: .*; get it again"):
         import_model(hf, out)

@@ -9,6 +9,8 @@ import tokenizers
 from exported_models import random_texts
 from tokenizer_cases import END, assert_same, small_tokenizer
 
+from fastlm.cli import run
+from fastlm.imports.__main__ import main
 from fastlm.tokenizer import Tokenizer
 from fastlm.tokenizer.bpe import reference
 from fastlm.tokenizer.formats import hugging_face
@@ -131,20 +133,36 @@ class TestHuggingFaceFiles:
         for text in random_texts(200):
             assert peer.encode(text).ids == loaded.encode(text), repr(text)
 
-    @pytest.mark.parametrize("setting", ["truncation", "padding"])
-    def test_limits_that_a_call_has_set_are_left_out(self, tokenizer, described, tmp_path, setting):
+    @pytest.mark.parametrize(
+        "told", ["truncation to 5 tokens", "padding", "truncation to 5 tokens and padding"]
+    )
+    def test_limits_that_a_call_has_set_are_left_out_and_told(self, described, tmp_path, told):
         peer = tokenizers.Tokenizer.from_str(json.dumps(described))
-        if setting == "truncation":
+        if "truncation" in told:
             peer.enable_truncation(max_length=5, stride=1)
-        else:
+        if "padding" in told:
             peer.enable_padding(pad_id=3, length=7)
         peer.save(str(tmp_path / "tokenizer.json"))
-        assert json.loads((tmp_path / "tokenizer.json").read_text())[setting] is not None
-        loaded = Tokenizer.load(tmp_path / "tokenizer.json")
+        with pytest.warns(
+            UserWarning, match=rf"tokenizer\.json: {told} will not be applied, unlike "
+        ):
+            loaded = Tokenizer.load(tmp_path / "tokenizer.json")
         peer.no_truncation()
         peer.no_padding()
         for text in random_texts(50):
             assert peer.encode(text).ids == loaded.encode(text), repr(text)
+
+    def test_limits_are_told_in_one_line(self, described, tmp_path, capsys):
+        described["truncation"] = {"max_length": 512, "strategy": "LongestFirst", "stride": 0}
+        path = tmp_path / "tokenizer.json"
+        path.write_text(json.dumps(described))
+        with pytest.raises(SystemExit) as stop:
+            run(lambda: main(["tokenizer", str(path), "--out", str(tmp_path / "out")]))
+        assert not stop.value.code
+        assert capsys.readouterr().err == (
+            f"warning: {path}: truncation to 512 tokens will not be applied, unlike in "
+            "`tokenizers`: each text gets all of its ids and no others\n"
+        )
 
     def test_what_transformers_saves_again_is_read(self, tokenizer, tmp_path):
         transformers = pytest.importorskip("transformers")
@@ -155,7 +173,8 @@ class TestHuggingFaceFiles:
         peer = transformers.AutoTokenizer.from_pretrained(tmp_path)
         peer(["a cat", "the cat and the dog"], padding=True, truncation=True, max_length=4)
         peer.save_pretrained(tmp_path / "again")
-        assert_same(Tokenizer.load(tmp_path / "again"), tokenizer)
+        with pytest.warns(UserWarning, match="truncation to 4 tokens and padding will not be"):
+            assert_same(Tokenizer.load(tmp_path / "again"), tokenizer)
 
     @pytest.mark.parametrize("name", ["tokenizer.json", "vocab.json", "merges.txt"])
     def test_a_byte_order_mark_is_left_out(self, tokenizer, tmp_path, name):

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import tiktoken
 import tokenizers
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizer_cases import END, PROPERTY, SPECIAL, TEXT, small_tokenizer, texts
 
-from fastlm.tokenizer import Tokenizer
+from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
 from fastlm.tokenizer import tokenizer as tokenizer_module
-from fastlm.tokenizer.bpe import blocks, lazy_encoder, reference
+from fastlm.tokenizer.bpe import blocks, lazy_encoder, reference, token_bytes
 from fastlm.tokenizer.bpe.errors import UnknownByte
 
 pytestmark = pytest.mark.usefixtures("path_taken")
@@ -162,14 +163,43 @@ class TestEncode:
             assert list(tokenizer.encode_iterable([other])) == expected
             assert tokenizer.encode_with_offsets(other) == tokenizer.encode_with_offsets(text)
 
-    @pytest.mark.parametrize("text", [b"the cat", bytearray(b"the cat"), b"the " * 3000, ["the"]])
+    @pytest.mark.parametrize(
+        "text",
+        [b"the cat", b"caf\xff", bytearray(b"the cat"), b"the " * 3000, ["the"], None, 5],
+        ids=repr,
+    )
     def test_what_is_no_str_is_refused(self, tokenizer, text):
-        for encode in (tokenizer.encode, lambda text: tokenizer.encode_batch([text])):
-            with pytest.raises((TypeError, AttributeError), match=r"str|isascii"):
+        message = rf"^expected a text as str, got {type(text).__name__}: decode it first$"
+        for encode in (
+            tokenizer.encode,
+            lambda text: tokenizer.encode(text, disallowed_special="all"),
+            tokenizer.encode_with_offsets,
+            lambda text: tokenizer.encode_batch([text]),
+            lambda text: tokenizer.encode_batch(["the", text], disallowed_special="all"),
+            lambda text: list(tokenizer.encode_iterable([text])),
+            lambda text: list(tokenizer.encode_documents(["the", text])),
+            lambda text: train_bpe_from_documents([text], 300, []),
+        ):
+            with pytest.raises(TypeError, match=message):
                 encode(text)
         if not isinstance(text, bytes):
-            with pytest.raises(TypeError, match=rf"got {type(text).__name__}: decode it first"):
+            with pytest.raises(TypeError, match=message):
                 tokenizer.encode_to_numpy(text)
+            with pytest.raises(TypeError, match=message):
+                tokenizer.encode_to_numpy(text, disallowed_special="all")
+
+    @pytest.mark.parametrize("text", ["the cat", b"the cat"])
+    def test_one_text_is_not_taken_for_several(self, tokenizer, text):
+        """Its characters would be encoded one by one."""
+        for encode in (
+            tokenizer.encode_batch,
+            tokenizer.encode_documents,
+            lambda text: train_bpe_from_documents(text, 300, []),
+        ):
+            with pytest.raises(
+                TypeError, match=r"expected several texts, got one (str|bytes): put"
+            ):
+                encode(text)
 
     def test_invalid_utf8_is_refused(self, tokenizer):
         with pytest.raises(ValueError, match=r"text must be UTF-8: .* at byte 1;"):
@@ -207,6 +237,81 @@ class TestEncode:
 
 
 class TestDecode:
+    @pytest.mark.parametrize(
+        ("ids", "got"),
+        [
+            (b"12", "bytes"),
+            ("12", "str"),
+            ("", "str"),
+            (bytearray(b"12"), "bytearray"),
+            (memoryview(b"12"), "memoryview"),
+            ([True], "bool"),
+            ([97, True], "bool"),
+            ((97, 98.0), "float"),
+            ([None], "NoneType"),
+            (["a"], "str"),
+            ([b"a"], "bytes"),
+            ([[97, 98]], "list; decode_batch takes several rows"),
+            ([np.float32(97)], "float32"),
+            ([np.bool_(True)], "bool"),
+            (np.array([97.0]), "float"),
+            (np.array([True]), "bool"),
+            (np.array([97, "a"], object), "str"),
+            (np.array([5], "m8[s]"), "timedelta"),
+        ],
+        ids=repr,
+    )
+    def test_ids_that_are_no_integers_are_refused(self, tokenizer, ids, got):
+        """Also those that equal one: an answer to another question would look like a text."""
+        for decode in (
+            tokenizer.decode,
+            tokenizer.decode_bytes,
+            tokenizer.decode_with_offsets,
+            lambda ids: tokenizer.decode(ids, errors="strict"),
+            lambda ids: tokenizer.decode(ids, skip_special=True),
+            lambda ids: tokenizer.decode_batch([[97], ids]),
+        ):
+            with pytest.raises(TypeError, match=rf"^expected token ids as integers, got {got}$"):
+                decode(ids)
+
+    def test_many_ids_are_refused_as_few_are(self, tokenizer):
+        many = [97] * token_bytes.KERNEL_TOKENS
+        for ids in (iter([97.0]), {97.0: 0}, {97.0}):
+            with pytest.raises(TypeError, match="as integers, got float$"):
+                tokenizer.decode(ids)
+        for last in (True, 97.0, None, "a"):
+            with pytest.raises(TypeError, match=rf"as integers, got {type(last).__name__}$"):
+                tokenizer.decode([*many, last])
+        for last in (-1, tokenizer.vocab_size, 1 << 40, 1 << 70):
+            for ids in ([last], [*many, last]):
+                with pytest.raises(ValueError, match=rf"token ids must be 0 to \d+: got {last};"):
+                    tokenizer.decode(ids)
+
+    @pytest.mark.parametrize("ids", [97, None, 97.5], ids=repr)
+    def test_a_single_id_is_no_row(self, tokenizer, ids):
+        for decode in (tokenizer.decode, lambda ids: tokenizer.decode_batch([ids])):
+            with pytest.raises(
+                TypeError, match=rf"a row of token ids, got one {type(ids).__name__}"
+            ):
+                decode(ids)
+
+    @pytest.mark.parametrize("dtype", ["u1", "i4", "u2", "i8", object])
+    def test_integers_of_all_kinds_are_decoded(self, tokenizer, dtype):
+        array = np.array([97, 98], dtype)
+        tensor = torch.tensor([97, 98])
+        kinds = (
+            array,
+            list(array),
+            tuple(array),
+            {97: 0, 98: 0},
+            tensor,
+            list(tensor),
+            range(97, 99),
+        )
+        for ids in (*kinds, iter([97, 98])):
+            assert tokenizer.decode(ids) == "ab"
+        assert tokenizer.decode(np.array([])) == tokenizer.decode([]) == ""
+
     @pytest.mark.parametrize("shape", [(6, 1), (3, 2), (1, 6), ()])
     def test_ids_that_are_no_row_are_refused(self, tokenizer, shape):
         ids = np.full(shape, 97)

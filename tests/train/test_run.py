@@ -616,6 +616,16 @@ def test_a_call_leaves_the_settings_of_its_caller(data, tmp_path):
     assert [row["step"] for row in train_rows(tmp_path / "run")] == [1]
 
 
+def test_a_validation_on_the_training_data_is_warned_of(data, tmp_path, capsys):
+    text = (data.parent / "valid.txt").read_bytes()
+    for name in ("train.txt", "valid.txt"):
+        (tmp_path / name).write_bytes(text)
+    prepare(tmp_path, tmp_path / "same", tokenizer=data / "tokenizer")
+    train(config(tmp_path / "same", max_steps=1), tmp_path / "run")
+    line = "warning: the text to validate on is the one to train on, token for token, so its loss "
+    assert capsys.readouterr().err.count(line) == 1
+
+
 def test_validation_data_without_text_have_a_loss_and_no_bits_per_byte(data, tmp_path, capsys):
     """Token files of other tools may hold separators alone, or a single token."""
     end = Tokenizer.load(data / "tokenizer").special_tokens["<|endoftext|>"]

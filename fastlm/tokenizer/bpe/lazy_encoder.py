@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int, Int64, UInt
 
-from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte
+from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte, plain_str
 from fastlm.tokenizer.bpe.small import NO_TOKEN, SmallEncoder
 
 if TYPE_CHECKING:
@@ -52,10 +52,13 @@ class LazyEncoder:
             UnknownByte: with the position of the byte in the UTF-8 of the text.
             UnicodeEncodeError: if the text holds lone surrogates.
         """
+        if type(text) is not str:
+            text = plain_str(text)
         return self._choose(len(text)).encode_to_list(text)
 
     def encode_text(self, text: str) -> UInt[np.ndarray, " n_tokens"]:
         """Encode a text to an array of token ids; raises what encode_to_list raises."""
+        text = plain_str(text)
         encoder = self._choose(len(text))
         if isinstance(encoder, SmallEncoder):
             return np.array(encoder.encode_to_list(text), self._dtype)

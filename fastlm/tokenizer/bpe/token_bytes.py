@@ -1,7 +1,8 @@
 """Decode ids to the bytes of their tokens, by a kernel where there are many ids."""
 
 import functools
-from collections.abc import Collection, Iterable, Sized
+import operator
+from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -36,17 +37,26 @@ class TokenBytes:
         """Concatenate the bytes of the tokens, without those of the ids left out.
 
         Raises:
-            ValueError: if an id belongs to no token.
+            TypeError: if ids are no integers.
+            ValueError: if an id belongs to no token, or ids are an array of another shape.
         """
-        _check_row(ids)
-        if not left_out and isinstance(ids, Sized) and len(ids) >= KERNEL_TOKENS:
-            return self._join_many(np.asarray(ids))
-        return b"".join(self.of_ids(ids, left_out))
+        row = _checked(ids)
+        if not left_out and len(row) >= KERNEL_TOKENS:
+            array = np.asarray(row)
+            if array.dtype.kind in "iu":  # integers of more than 64 bits belong to no token
+                return self._join_many(array)
+        return b"".join(self._of_ids(row, left_out))
 
     def of_ids(self, ids: Iterable[int], left_out: Collection[int] = ()) -> list[bytes]:
-        """Return the bytes of each token, without those of the ids left out."""
+        """Return the bytes of each token, without those of the ids left out.
+
+        Raises:
+            TypeError, ValueError: as join does.
+        """
+        return self._of_ids(_checked(ids), left_out)
+
+    def _of_ids(self, ids: Any, left_out: Collection[int]) -> list[bytes]:
         # Arrays and tensors give Python integers much faster all at once.
-        _check_row(ids)
         listed = ids.tolist() if hasattr(ids, "tolist") else ids
         if left_out:
             listed = [token_id for token_id in listed if token_id not in left_out]
@@ -56,9 +66,6 @@ class TokenBytes:
             raise self._unknown_id(error.args[0]) from None
 
     def _join_many(self, ids: Shaped[np.ndarray, " n_tokens"]) -> bytes:
-        _check_row(ids)
-        if ids.dtype.kind not in "iu":
-            raise ValueError(f"token ids must be integers: got {ids.dtype}")
         try:
             return self._decoder.decode(ids)
         except IndexError as error:
@@ -71,10 +78,48 @@ class TokenBytes:
         )
 
 
-def _check_row(ids: Any) -> None:
-    """Raise a ValueError if ids are an array or tensor of another shape than (n_tokens,)."""
+def _checked(ids: Any) -> Any:
+    """Return ids as an array or tensor of integers in one row, or as a collection of Python's.
+
+    Raises:
+        TypeError: if they are none. Those that only equal integers, such as True and 1.0, are none.
+        ValueError: if they are an array or tensor of another shape than (n_tokens,).
+    """
+    if type(ids) is list:  # the most frequent case is the quickest
+        return _as_integers(ids)
     if getattr(ids, "ndim", 1) != 1:
         raise ValueError(
             f"token ids must be in one row: got an array of shape {tuple(ids.shape)}; "
             "decode_batch takes several rows"
         )
+    if hasattr(ids, "dtype"):
+        is_array = isinstance(ids, np.ndarray)
+        if ids.dtype.kind in "iu" if is_array else "int" in str(ids.dtype):
+            return ids
+    if isinstance(ids, (str, bytes, bytearray, memoryview)):
+        raise _no_integers(ids)
+    listed = ids.tolist() if hasattr(ids, "tolist") else ids
+    if not isinstance(listed, (list, tuple)):
+        try:
+            listed = list(listed)
+        except TypeError:
+            raise TypeError(f"expected a row of token ids, got one {type(ids).__name__}") from None
+    return _as_integers(listed)
+
+
+def _as_integers(listed: Sequence[Any]) -> Sequence[int]:
+    if list(map(type, listed)).count(int) == len(listed):
+        return listed
+    return [_as_integer(token_id) for token_id in listed]
+
+
+def _as_integer(token_id: Any) -> int:
+    value = token_id.tolist() if hasattr(token_id, "tolist") else token_id  # one of NumPy or torch
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise _no_integers(token_id)
+    return operator.index(value)
+
+
+def _no_integers(given: Any) -> TypeError:
+    hint = "; decode_batch takes several rows" if isinstance(given, (list, tuple)) else ""
+    return TypeError(f"expected token ids as integers, got {type(given).__name__}{hint}")

@@ -1,11 +1,13 @@
 """The tokenizer.json of Hugging Face's `tokenizers`, if it is byte-level BPE like GPT-2's.
 
 Such a file can describe many other tokenizers. A setting that would give other ids is refused by
-its name in the file; settings of offsets and of training are ignored.
+its name in the file; settings of offsets and of training are ignored, and so are truncation and
+padding, with a warning.
 """
 
 import itertools
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -47,6 +49,8 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
         source: name of the file in error messages.
     Raises:
         ValueError: with the setting that would give other ids than this tokenizer.
+    Warns:
+        UserWarning: if the file says that texts are cut or padded.
     """
     try:
         described = json.loads(text)
@@ -58,7 +62,6 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
             "merges; for vocab.json and merges.txt give their folder"
         ) from None
     _refuse_others(source, "model.", model, _HARMLESS_MODEL)
-    # Truncation and padding are ignored: they are settings of batches that the last call left.
     normalizer = described.get("normalizer")
     _refuse_unless(not _steps(normalizer), source, "normalizer", normalizer, "null")
     _check_pre_tokenizer(described.get("pre_tokenizer"), source)
@@ -98,7 +101,25 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
     except TypeError:
         raise ValueError(f"{source}: model.merges must be a list of pairs of tokens") from None
     spelled = gpt2.parse_merges("\n".join(lines), f"{source}: model.merges")
+    _warn_of_limits(described, source)
     return Parts(vocab, spelled, special)
+
+
+def _warn_of_limits(described: Mapping[str, Any], source: str) -> None:
+    """Warn of truncation and padding: settings of batches, often left in the file by a call."""
+    truncation = described.get("truncation")
+    limits = []
+    if truncation is not None:
+        length = truncation.get("max_length") if isinstance(truncation, dict) else None
+        limits.append("truncation" if length is None else f"truncation to {length} tokens")
+    if described.get("padding") is not None:
+        limits.append("padding")
+    if limits:
+        warnings.warn(
+            f"{source}: {' and '.join(limits)} will not be applied, unlike in `tokenizers`: each "
+            "text gets all of its ids and no others",
+            stacklevel=5,
+        )
 
 
 def _check_pre_tokenizer(part: Any, source: str) -> None:

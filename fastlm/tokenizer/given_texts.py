@@ -1,0 +1,28 @@
+"""Texts as callers of the tokenizer give them: checked, and as UTF-8."""
+
+from collections.abc import Iterable, Iterator
+
+from fastlm.files.utf8 import to_utf8
+from fastlm.tokenizer.bpe.errors import plain_str
+
+
+def check_text(text: str) -> None:
+    """Check that a text can be encoded.
+
+    Raises:
+        TypeError: if it is no str.
+        ValueError: naming the character, if it holds lone surrogates.
+    """
+    if not plain_str(text).isascii():
+        to_utf8(text)
+
+
+def refuse_single(texts: Iterable[str]) -> None:
+    """Raise a TypeError if one text is given for several: each character would be one."""
+    if isinstance(texts, (str, bytes, bytearray)):
+        raise TypeError(f"expected several texts, got one {type(texts).__name__}: put it in a list")
+
+
+def each_as_utf8(texts: Iterable[str]) -> Iterator[bytes]:
+    """Return texts as UTF-8, one after another; raise what check_text raises."""
+    return (to_utf8(plain_str(text)) for text in texts)
