@@ -167,7 +167,7 @@ def test_a_picture_or_a_sample_that_fails_is_a_warning(data, tmp_path, monkeypat
     def fail(*_, **__):
         raise RuntimeError("no such\nbackend")
 
-    monkeypatch.setattr("fastlm.train.run.plot_curves", fail)
+    monkeypatch.setattr("fastlm.train.finishing.plot_curves", fail)
     files = RunFiles(tmp_path / "run")
     files.sample.mkdir(parents=True)
     assert train(config(data, max_steps=1), files.folder).finished
