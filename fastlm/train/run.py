@@ -259,6 +259,7 @@ def _own_folder(
     error: OSError | None = None
     with contextlib.ExitStack() as held:
         if ranks.is_first:
+            held.callback(record.close)
             try:
                 held.enter_context(disk.locked(record.folder))
                 if resume:
@@ -287,7 +288,14 @@ def assemble_run(
     """Build the trainer of a run with its stopping, telling and saving; writes nothing."""
     ranks = ranks or Ranks()
     trainer = Trainer(config, data, setup, ranks)
-    saver = Saver(record.checkpoints, keep=config.checkpoint_keep, before_rename=record.flush)
+
+    def ready() -> Path:
+        record.renew(trainer.config, lambda: data.copy_tokenizer(record.tokenizer))
+        return record.checkpoints
+
+    saver = Saver(
+        record.checkpoints, keep=config.checkpoint_keep, before_rename=record.flush, ready=ready
+    )
     limits = Budget(
         config,
         clock,

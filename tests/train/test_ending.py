@@ -217,27 +217,3 @@ def test_data_that_are_changed_during_a_run_are_told_once(
     assert lines[0].startswith(f"warning: {mine / 'val.bin'} {told}; the run can be resumed,")
     rows = [row for row in RunRecord(tmp_path / "run").rows() if row["kind"] == "data changed"]
     assert [row["step"] for row in rows] == [5]  # at the next checkpoint
-
-
-@pytest.mark.parametrize("is_kept", [True, False])
-def test_a_folder_that_is_moved_or_removed_during_a_run_is_made_again(
-    is_kept, data, tmp_path, monkeypatch, capsys
-):
-    """The run goes on as a whole one that can be resumed; the moved files stay where they are."""
-    run, moved = tmp_path / "run", tmp_path / "moved"
-    original = Trainer.train_step
-
-    def step(self, stream, **place):
-        if self.step == 7:
-            run.rename(moved) if is_kept else shutil.rmtree(run)
-        return original(self, stream, **place)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_step", step)
-        assert train(config(data, max_steps=12), run).finished
-    told = capsys.readouterr().err
-    assert told.count(f"warning: {run} was moved or removed while the run goes on") == 1
-    assert RunRecord(run).config().max_steps == 12
-    assert (run / "environment.json").is_file()
-    assert train(config(data, max_steps=14), run, resume=True).step == 14
-    assert not is_kept or [p.name for p in (moved / "checkpoints").iterdir()] == ["step-000005"]
