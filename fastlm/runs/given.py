@@ -99,15 +99,17 @@ def check_new_run(folder: Path, *, is_over: bool = False) -> None:
     check_place_of_run(folder)
 
 
-def check_place_of_run(folder: Path) -> None:
+def check_place_of_run(folder: Path, *, instead: str = "give another --out") -> None:
     """Check that a folder without a configuration is no place that a run would harm or mix.
 
+    Args:
+        instead: what to do, for the message.
     Raises:
         FileExistsError, NotADirectoryError: as check_new_run does.
     """
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
-            raise NotADirectoryError(f"{place} is a file: give another --out")
+            raise NotADirectoryError(f"{place} is a file: {instead}")
     if RunFiles(folder).config.is_file():
         return
     named, resolved = Path(os.path.abspath(folder)), folder.resolve()
@@ -115,15 +117,13 @@ def check_place_of_run(folder: Path) -> None:
         files = RunFiles(place.parent)
         if place in (files.checkpoints, files.tokenizer) and files.config.is_file():
             raise FileExistsError(
-                f"{folder} is inside the run {files.folder}, which removes old checkpoints: give "
-                "another --out, or that run with --resume auto to continue it"
+                f"{folder} is inside the run {files.folder}, which removes old checkpoints: "
+                f"{instead}, or train that run with --resume auto to continue it"
             )
         if place == files.tokenizer and is_prepared(place.parent):
-            raise FileExistsError(
-                f"{folder} is inside the prepared data {place.parent}: give another --out"
-            )
+            raise FileExistsError(f"{folder} is inside the prepared data {place.parent}: {instead}")
     if (found := _in_the_way(folder)) is not None:
-        raise FileExistsError(f"{folder} holds {found}: give another --out")
+        raise FileExistsError(f"{folder} holds {found}: {instead}")
 
 
 def _has_no_process(folder: Path) -> bool:
