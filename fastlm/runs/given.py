@@ -63,9 +63,13 @@ def check_run(path: Path, *, is_saved: bool = True) -> None:
         )
 
 
-def nothing_to_go_on_from(folder: Path) -> FileNotFoundError:
-    """The error for a run that was named to go on and has no checkpoint."""
-    anew = pasted("--resume", "auto", "--out", folder)
+def nothing_to_go_on_from(folder: Path, flags: Sequence[str] = ()) -> FileNotFoundError:
+    """The error for a run that was named to go on and has no checkpoint.
+
+    Args:
+        flags: the other words of the command line, which the advice repeats.
+    """
+    anew = pasted("--resume", "auto", "--out", folder, *flags)
     return FileNotFoundError(f"{folder} has no checkpoint to go on from: begin it anew with {anew}")
 
 
@@ -161,9 +165,13 @@ def _has_names(path: Path, names: Sequence[str]) -> bool:
     return all(name in values for name in names)
 
 
-def only_weights(folder: Path) -> ValueError:
-    """The error for a run that was named to go on and has weights without optimizers."""
-    start = pasted("--init-from", folder)
+def only_weights(folder: Path, flags: Sequence[str] = ()) -> ValueError:
+    """The error for a run that was named to go on and has weights without optimizers.
+
+    Args:
+        flags: as in nothing_to_go_on_from.
+    """
+    start = pasted("--init-from", folder, *flags)
     return ValueError(
         f"{folder} has weights and no optimizer to go on with: begin a new run with {start}"
     )

@@ -98,6 +98,10 @@ def test_a_run_that_takes_longer_than_its_budget_says_so(data, tmp_path, monkeyp
         ({}, r"the step budget is used up; {resume} --max-steps 40"),
         ({"max_steps": 7}, r"the step budget is used up; {resume} --max-steps 40"),
         (
+            {"max_tokens": 9999, "time_budget": 4000.5},
+            r"the step budget is used up; {resume} --max-steps 40 --max-tokens 9999 --time-budget 4000\.5s",
+        ),
+        (
             {"max_steps": None, "max_tokens": 5120},
             r"the token budget is used up; {resume} --max-tokens 10240",
         ),
@@ -109,7 +113,7 @@ def test_a_run_that_takes_longer_than_its_budget_says_so(data, tmp_path, monkeyp
             ),
         ),
     ],
-    ids=["steps", "fewer steps", "tokens", "time"],
+    ids=["steps", "fewer steps", "other budgets", "tokens", "time"],
 )
 def test_a_resumed_run_that_takes_no_step_says_so(budget, told, finished, data, tmp_path, capsys):
     run = tmp_path / "run"
