@@ -153,6 +153,7 @@ def _failures_explained(run: Training, status: StatusLine) -> Iterator[None]:
     try:
         yield
     except Diverged as error:
+        run.renew_record()  # the description of the step is not for a folder of others
         if not error.is_logged:
             run.telling.step(trainer, error.step)
         status.say(end_line(run, "divergence"))

@@ -1,5 +1,6 @@
 """A run goes on when its folder is moved, removed or replaced while it trains."""
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles
 from fastlm.train import train
 from fastlm.train.trainer import Trainer
+from fastlm.train.watch import Diverged
 
 N_STEPS = 12
 
@@ -135,3 +137,23 @@ def test_a_folder_that_is_moved_in_the_last_validation_has_the_last_checkpoint(
     assert train(config(data, max_steps=1), run).saved
     assert checkpoints(run) == ["step-000001"]
     assert RunFiles(run).sample.is_file()
+
+
+def test_a_run_that_diverges_describes_the_step_beside_a_folder_of_others(
+    data, tmp_path, monkeypatch
+):
+    run, train_step = tmp_path / "run", Trainer.train_step
+
+    def step(self, stream, **place):
+        shutil.rmtree(run)
+        run.mkdir()
+        (run / "log.jsonl").write_text("mine")
+        loss = self.loss
+        self.loss = lambda inputs, targets: loss(inputs, targets) * math.nan
+        return train_step(self, stream, **place)
+
+    monkeypatch.setattr(Trainer, "train_step", step)
+    with pytest.raises(Diverged):
+        train(config(data, log_every=1), run)
+    assert [path.name for path in run.iterdir()] == ["log.jsonl"]
+    assert RunFiles(tmp_path / "run-2").nonfinite_step(1).is_file()
