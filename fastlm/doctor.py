@@ -3,6 +3,11 @@
 python -m fastlm.doctor
 """
 
+from fastlm.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_on_interrupt()
+
 import os
 import platform
 import shutil

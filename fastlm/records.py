@@ -3,6 +3,11 @@
 python -m fastlm.records RUN... --to runs
 """
 
+from fastlm.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_on_interrupt()
+
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 

@@ -3,6 +3,11 @@
 python -m fastlm.sgd_toy --rates 1 10 100 1000
 """
 
+from fastlm.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_on_interrupt()
+
 from collections.abc import Sequence
 
 from fastlm import cli

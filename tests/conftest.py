@@ -39,9 +39,9 @@ def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         from fastlm.runs import plot
 
         monkeypatch.setattr(plot, "save_figure", lambda figure, out: write_picture(out))
-        if run_module := sys.modules.get("fastlm.train.run"):
+        if finishing := sys.modules.get("fastlm.train.finishing"):
             monkeypatch.setattr(
-                run_module, "plot_curves", lambda rows, out, *, title: write_picture(out)
+                finishing, "plot_curves", lambda rows, out, *, title: write_picture(out)
             )
 
 

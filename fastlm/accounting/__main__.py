@@ -1,5 +1,10 @@
 """The command line of fastlm.accounting: parameters, FLOPs, memory, time and projected loss."""
 
+from fastlm.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_on_interrupt()
+
 import dataclasses
 import functools
 import math

@@ -26,7 +26,7 @@ from fastlm.config import TrainConfig
 from fastlm.config.continued import check_continues
 from fastlm.config.dicts import from_dict
 from fastlm.files import disk, folders
-from fastlm.files.destination import is_leftover
+from fastlm.files.destination import OTHERS, is_leftover
 from fastlm.files.sealed import read_sealed, seal
 from fastlm.files.step_folders import is_checkpoint as is_checkpoint
 from fastlm.files.step_folders import run_checkpoints as run_checkpoints
@@ -157,7 +157,7 @@ def write_snapshot(
         verify(partial)
         if before_rename is not None:
             before_rename()
-        replaced = _rename(final, "others-of") if _has_others(final) else None
+        replaced = disk.set_aside(final, OTHERS) if _has_others(final) else None
     if replaced is not None:
         _keep_others(replaced, warn)
     older = [path for path in run_checkpoints(folder) if path != final and path.is_dir()]
@@ -172,7 +172,7 @@ def write_snapshot(
 def _remove(path: Path, warn: Callable[[str], None]) -> None:
     """Remove a checkpoint, but nothing that somebody put into its folder; of a link, the link."""
     if not path.is_symlink() and _has_others(path):
-        _keep_others(_rename(path, "others-of"), warn)
+        _keep_others(disk.set_aside(path, OTHERS), warn)
     else:
         disk.remove_folder(path)
 
@@ -190,15 +190,6 @@ def _has_others(folder: Path) -> bool:
     return folder.is_dir() and any(
         path.name not in own and not is_leftover(path.name) for path in folder.iterdir()
     )
-
-
-def _rename(path: Path, word: str) -> Path:
-    """Rename a checkpoint to the first free of WORD-step-000123, WORD-step-000123-2 ..."""
-    new, n = path.with_name(f"{word}-{path.name}"), 1
-    while os.path.lexists(new):
-        n += 1
-        new = path.with_name(f"{word}-{path.name}-{n}")
-    return disk.rename(path, new)
 
 
 def _write_files(partial: Path, snapshot: Snapshot) -> None:
@@ -306,7 +297,9 @@ def read_model_tensors(folder: Path) -> dict[str, Tensor]:
 def set_aside(folder: Path, step: int) -> list[Path]:
     """Rename the checkpoints after the step a run goes back to; return their new paths."""
     later = [path for path in run_checkpoints(folder) if int(path.name.split("-")[1]) > step]
-    return [_rename(path, "abandoned") for path in later]  # flushed before the log drops their rows
+    return [
+        disk.set_aside(path, "abandoned") for path in later
+    ]  # flushed before the log drops their rows
 
 
 class SavedRun(NamedTuple):

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fastlm.checkpoint import Damaged, Snapshot, run_checkpoints, write_snapshot
+from fastlm.checkpoint import Damaged, Snapshot, run_checkpoints, step_folder, write_snapshot
 from fastlm.cli.units import human_bytes
 from fastlm.files import folders
 
@@ -29,12 +29,20 @@ class Saver:
         folder: folder of the checkpoints.
         keep: number of checkpoints that remain.
         before_rename: as in write_snapshot.
+        ready: called before each checkpoint is written: makes the folder of its run ready, and
+            returns the folder of the checkpoints, which may be another one since.
     """
 
     def __init__(
-        self, folder: Path, *, keep: int, before_rename: Callable[[], None] | None = None
+        self,
+        folder: Path,
+        *,
+        keep: int,
+        before_rename: Callable[[], None] | None = None,
+        ready: Callable[[], Path] | None = None,
     ) -> None:
         self.folder, self.keep, self.before_rename = folder, keep, before_rename
+        self._ready = ready
         self.seconds = 1.0
         """Seconds that the last checkpoint took."""
         self.failure: OSError | Damaged | None = None
@@ -67,6 +75,19 @@ class Saver:
                 f"{human_bytes(to_come * n_bytes)} ({to_come} of {human_bytes(n_bytes)}): make "
                 "room, or give an --out on another disk"
             )
+
+    def make_ready(self) -> None:
+        """Make the folder of the run ready to be written to.
+
+        Raises:
+            OSError: if that fails.
+        """
+        if self._ready is not None:
+            self.folder = self._ready()
+
+    def has(self, step: int) -> bool:
+        """Return whether this process has written the checkpoint of a step, and it is there."""
+        return self.saved_step == step and (self.folder / step_folder(step)).is_dir()
 
     def expect(self, seconds: float) -> None:
         """Set the seconds that the next checkpoint is expected to take."""
@@ -119,6 +140,7 @@ class Saver:
     def _write(self, snapshot: Snapshot) -> None:
         began = time.perf_counter()
         try:
+            self.make_ready()
             write_snapshot(
                 self.folder,
                 snapshot,

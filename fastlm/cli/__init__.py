@@ -20,13 +20,14 @@ from typing import Any, NoReturn, TextIO, TypeVar
 from fastlm.cli import streams
 from fastlm.cli.default_types import answer_without_typeguard
 from fastlm.cli.hints import hint
+from fastlm.cli.interrupts import INTERRUPTED as INTERRUPTED
+from fastlm.cli.interrupts import raising
 from fastlm.files.paths import spell
 
 T = TypeVar("T")
 
 FAILED = 1
 BAD_INPUT = 2
-INTERRUPTED = 130
 
 LEAST_COLUMNS = 20
 """Width of the narrowest help page; with only a few columns, tyro never returns"""
@@ -326,7 +327,8 @@ def run(main: Callable[[], object]) -> NoReturn:
 
 def _exit_code(main: Callable[[], object]) -> int | str | None:
     try:
-        main()
+        with raising():
+            main()
     except SystemExit as left:
         return left.code
     except streams.OutputLostError:

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import NamedTuple, NoReturn
 
 from fastlm import __version__, cli
+from fastlm.cli import interrupts
 
 PROGRAM = "fastlm"
 
@@ -57,6 +58,7 @@ COMMANDS = {
 
 def main() -> NoReturn:
     """The command line of fastlm: `fastlm VERB ...`."""
+    interrupts.exit_on_interrupt()
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
         cli.run(lambda: print(overview()))

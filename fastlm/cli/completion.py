@@ -6,6 +6,11 @@ tyro generates the scripts from the commands' arguments. They are self-contained
 not start fastlm.
 """
 
+from fastlm.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_on_interrupt()
+
 import re
 import sys
 import tempfile

@@ -7,6 +7,11 @@ A text is files that fastlm.corpus.documents reads, one or a folder of them.
     python -m fastlm.corpus owt --out data/owt
 """
 
+from fastlm.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_on_interrupt()
+
 import os
 import re
 import sys

@@ -1,5 +1,10 @@
 """The command line of fastlm.data, which turns a text into a folder of token files."""
 
+from fastlm.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_on_interrupt()
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path

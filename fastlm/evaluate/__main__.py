@@ -1,5 +1,10 @@
 """The command line of fastlm.evaluate: prints the loss of a run on a token file, as JSON."""
 
+from fastlm.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_on_interrupt()
+
 import json
 import math
 import sys

@@ -1,5 +1,10 @@
 """The command line of fastlm.export, which turns a run into a folder for other tools."""
 
+from fastlm.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_on_interrupt()
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal

@@ -28,6 +28,8 @@ UNFINISHED = ".fastlm-unfinished-"
 """Prefix of an incomplete folder that is kept for resumed_folder to continue."""
 NOTE = ".fastlm-note-"
 """Prefix of the note on the progress of an unfinished folder."""
+OTHERS = "others-of"
+"""Word before the name of what somebody put in the place of a file or folder that is made."""
 STANDARD_OUTPUT = Path("-")
 """The path that stands for standard output."""
 _PREFIXES = (PARTIAL, LOCK, SCRATCH, REPLACED, REMOVED, CLEARING, MOVING, UNFINISHED, NOTE)

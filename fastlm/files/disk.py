@@ -313,6 +313,15 @@ def rename(path: Path, new: Path, *, flush: bool = True) -> Path:
     return new
 
 
+def set_aside(path: Path, word: str) -> Path:
+    """Rename a file or folder to the first free of WORD-NAME, WORD-NAME-2 ...; return its path."""
+    new, n = path.with_name(f"{word}-{path.name}"), 1
+    while os.path.lexists(new):
+        n += 1
+        new = path.with_name(f"{word}-{path.name}-{n}")
+    return rename(path, new)
+
+
 def remove_file(path: Path) -> None:
     """Remove a file if it exists, and flush the removal to disk."""
     path.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Making folders durably, removing them with their content, and the room on their disk."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -47,3 +48,33 @@ def remove(path: Path) -> None:
 def free_bytes(path: Path) -> int:
     """Return the bytes this process may still write on the disk of an existing path."""
     return shutil.disk_usage(path).free
+
+
+class KnownFolder:
+    """A folder that is told from another one which comes to have its name.
+
+    It is open until close(), so that no later folder gets its inode.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._at = path.stat()
+        self._handle: int | None = None
+        with contextlib.suppress(OSError):  # Windows opens no folders
+            self._handle = os.open(path, os.O_RDONLY)
+
+    def is_at(self, path: Path) -> bool:
+        """Return whether the folder has this path.
+
+        Raises:
+            OSError: if that cannot be told, as when a disk does not answer.
+        """
+        try:
+            return os.path.samestat(self._at, path.stat())
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def close(self) -> None:
+        """Close the folder; it is known by its inode alone from now on."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None

@@ -1,5 +1,10 @@
 """The command line of fastlm.generate: continues a prompt with the model of a run."""
 
+from fastlm.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_on_interrupt()
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,5 +1,10 @@
 """The command line of fastlm.imports, which turns files of other tools into our folders."""
 
+from fastlm.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_on_interrupt()
+
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal

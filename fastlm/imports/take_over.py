@@ -3,6 +3,7 @@
 python -m fastlm.imports model FOLDER --out RUN
 """
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -69,8 +70,10 @@ def import_model(folder: Path, out: Path, *, tokenizer: Path | None = None) -> l
         "tokenizer_hash": read.hash,
         "train_hash": "",
     }
-    with disk.whole_folder(out, last="config.json") as partial:
-        record = RunRecord(partial)
+    with (
+        disk.whole_folder(out, last="config.json") as partial,
+        contextlib.closing(RunRecord(partial)) as record,
+    ):
         read.save(record.tokenizer)
         record.start(run, describe(torch.device("cpu")))
         write_snapshot(record.checkpoints, take_snapshot(0, model, [], {}, about))

@@ -1,5 +1,10 @@
 """The command `python -m fastlm.report`, which compares runs in one page."""
 
+from fastlm.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_on_interrupt()
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path

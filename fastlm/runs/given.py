@@ -63,9 +63,13 @@ def check_run(path: Path, *, is_saved: bool = True) -> None:
         )
 
 
-def nothing_to_go_on_from(folder: Path) -> FileNotFoundError:
-    """The error for a run that was named to go on and has no checkpoint."""
-    anew = pasted("--resume", "auto", "--out", folder)
+def nothing_to_go_on_from(folder: Path, flags: Sequence[str] = ()) -> FileNotFoundError:
+    """The error for a run that was named to go on and has no checkpoint.
+
+    Args:
+        flags: the other words of the command line, which the advice repeats.
+    """
+    anew = pasted("--resume", "auto", "--out", folder, *flags)
     return FileNotFoundError(f"{folder} has no checkpoint to go on from: begin it anew with {anew}")
 
 
@@ -99,15 +103,17 @@ def check_new_run(folder: Path, *, is_over: bool = False) -> None:
     check_place_of_run(folder)
 
 
-def check_place_of_run(folder: Path) -> None:
+def check_place_of_run(folder: Path, *, instead: str = "give another --out") -> None:
     """Check that a folder without a configuration is no place that a run would harm or mix.
 
+    Args:
+        instead: what to do, for the message.
     Raises:
         FileExistsError, NotADirectoryError: as check_new_run does.
     """
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
-            raise NotADirectoryError(f"{place} is a file: give another --out")
+            raise NotADirectoryError(f"{place} is a file: {instead}")
     if RunFiles(folder).config.is_file():
         return
     named, resolved = Path(os.path.abspath(folder)), folder.resolve()
@@ -115,15 +121,13 @@ def check_place_of_run(folder: Path) -> None:
         files = RunFiles(place.parent)
         if place in (files.checkpoints, files.tokenizer) and files.config.is_file():
             raise FileExistsError(
-                f"{folder} is inside the run {files.folder}, which removes old checkpoints: give "
-                "another --out, or that run with --resume auto to continue it"
+                f"{folder} is inside the run {files.folder}, which removes old checkpoints: "
+                f"{instead}, or train that run with --resume auto to continue it"
             )
         if place == files.tokenizer and is_prepared(place.parent):
-            raise FileExistsError(
-                f"{folder} is inside the prepared data {place.parent}: give another --out"
-            )
+            raise FileExistsError(f"{folder} is inside the prepared data {place.parent}: {instead}")
     if (found := _in_the_way(folder)) is not None:
-        raise FileExistsError(f"{folder} holds {found}: give another --out")
+        raise FileExistsError(f"{folder} holds {found}: {instead}")
 
 
 def _has_no_process(folder: Path) -> bool:
@@ -161,9 +165,13 @@ def _has_names(path: Path, names: Sequence[str]) -> bool:
     return all(name in values for name in names)
 
 
-def only_weights(folder: Path) -> ValueError:
-    """The error for a run that was named to go on and has weights without optimizers."""
-    start = pasted("--init-from", folder)
+def only_weights(folder: Path, flags: Sequence[str] = ()) -> ValueError:
+    """The error for a run that was named to go on and has weights without optimizers.
+
+    Args:
+        flags: as in nothing_to_go_on_from.
+    """
+    start = pasted("--init-from", folder, *flags)
     return ValueError(
         f"{folder} has weights and no optimizer to go on with: begin a new run with {start}"
     )

@@ -5,8 +5,11 @@ All files are text; fastlm.runs.run_files has their names.
 
 import contextlib
 import dataclasses
+import errno
+import itertools
 import json
 import math
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +18,9 @@ from typing import Any
 from fastlm.config import TrainConfig
 from fastlm.config.dicts import from_dict, to_json
 from fastlm.files import disk, folders, json_files, sync
+from fastlm.files.destination import OTHERS
 from fastlm.runs.found import number, read_log, try_read_object
+from fastlm.runs.given import check_new_run
 from fastlm.runs.run_files import RunFiles
 from fastlm.runs.state import state_of
 
@@ -36,9 +41,18 @@ class RunRecord:
         self._forward: Callable[[dict[str, Any]], None] | None = None
         self._environment = b""
         """Content of environment.json, to write it again."""
+        self._config = b""
+        """Content of config.json, by which a copy of the folder is known too."""
+        self._known: folders.KnownFolder | None = None
+        """The folder since the run began; None if this process only reads it."""
+        self._held = contextlib.ExitStack()
+        """Lock of another folder than the first."""
         self._unwritten = b""
+        self._log_bytes = 0
+        """Size of the log as this process left it."""
+        self._untold: list[str] = []
         self._writing = threading.Lock()
-        """Lock of the log, which the thread that writes checkpoints flushes too."""
+        """Lock of the files, which the thread that writes checkpoints writes too."""
 
     @property
     def exists(self) -> bool:
@@ -54,25 +68,115 @@ class RunRecord:
         self._forget_end()
         # A run that was stopped before its first checkpoint may have left rows.
         disk.write_file(self.files.log, b"", replace=True)
+        self._know()
         self._environment = json_files.to_json(environment)
         disk.write_file(self.files.environment, self._environment, replace=True)
         self.write_config(config)  # last, as it makes the folder a run and flushes all names
 
-    def renew(self, config: TrainConfig) -> bool:
-        """Make the folder a run again if it was moved or removed since; return whether it was."""
-        if not self.is_written or self.exists:
-            return False
+    def _know(self) -> None:
+        """Know the folder from now on by what it is, as its name may come to be another's."""
+        if self._known is not None:
+            self._known.close()
+        self._known = folders.KnownFolder(self.folder)
+        self._log_bytes = self.files.log.stat().st_size if self.files.log.is_file() else 0
+
+    def close(self) -> None:
+        """Free the folder: this process writes no more to it."""
+        self._held.close()
+        if self._known is not None:
+            self._known.close()
+
+    def renew(self, config: TrainConfig, fill: Callable[[], None] = lambda: None) -> None:
+        """Make the folder a whole run again if it was moved, removed or replaced since.
+
+        What somebody put in its place is neither changed nor added to: the run goes on in a folder
+        beside it. What was put in the place of the configuration or of the folder of checkpoints
+        alone is renamed. news() tells all of it.
+
+        Args:
+            fill: writes the files that others than the record write, such as the tokenizer.
+        Raises:
+            OSError: if writing fails; the next call goes on.
+        """
+        if not self.is_written or self._known is None:
+            return
+        with self._writing:
+            is_told = not self._is_here()
+            if is_told:
+                self._take_place()
+            if os.path.lexists(self.checkpoints) and not self.checkpoints.is_dir():
+                self._set_aside(self.checkpoints)
+            if os.path.lexists(self.files.config) and not self._has_config():
+                self._set_aside(self.files.config)
+                is_told = True
+            if self.exists:
+                return
+            if not is_told:
+                self._untold.append(
+                    f"warning: {self.files.config} was removed while the run goes on: it is "
+                    "written again"
+                )
+            if self._environment:
+                disk.write_file(self.files.environment, self._environment, replace=True)
+            fill()
+            self.write_config(config)  # last, as it makes the folder a run
+
+    def _is_here(self) -> bool:
+        """Return whether the folder is the run's: the same one, or one with its config.json."""
+        assert self._known is not None
+        if self._known.is_at(self.folder):
+            return True
+        return self.exists and self.files.config.read_bytes() == self._config
+
+    def _take_place(self) -> None:
+        """Make the folder anew, or one beside it if it is somebody's."""
+        lost = f"warning: {self.folder} was moved or removed while the run goes on"
+        try:
+            check_new_run(self.folder, is_over=True)
+            self._check_files()
+        except OSError:
+            named = (self.folder.with_name(f"{self.folder.name}-{n}") for n in itertools.count(2))
+            with contextlib.ExitStack() as held:
+                folder = held.enter_context(disk.first_free_folder(named))
+                held.enter_context(disk.locked(folder))
+                self._held = held.pop_all()
+            self._use(folder)
+            lost += ", and what is there now stays as it is"
         folders.make_folder(self.folder)
-        if self._environment:
-            disk.write_file(self.files.environment, self._environment, replace=True)
-        self.write_config(config)
+        self._know()
+        self._untold.append(
+            f"{lost}: what comes from now on, the checkpoints among it, is in the new folder "
+            f"{self.folder}"
+        )
+
+    def _use(self, folder: Path) -> None:
+        self.folder, self.files = folder, RunFiles(folder)
+        self.checkpoints, self.tokenizer = self.files.checkpoints, self.files.tokenizer
+
+    def _has_config(self) -> bool:
+        try:
+            self.config()
+        except (OSError, ValueError):
+            return False
         return True
+
+    def _set_aside(self, path: Path) -> None:
+        kept = disk.set_aside(path, OTHERS)
+        self._untold.append(
+            f"warning: {path} was replaced while the run goes on: what was there is {kept} now"
+        )
+
+    def news(self) -> list[str]:
+        """Return messages for the user since the last call."""
+        told, self._untold = self._untold, []
+        return told
 
     def write_config(self, config: TrainConfig) -> None:
         """Write the configuration, replacing an earlier one."""
         if not self.is_written:
             return
-        disk.write_file(self.files.config, to_json(config).encode(), replace=True)
+        self._config = to_json(config).encode()
+        disk.write_file(self.files.config, self._config, replace=True)
 
     def reopen(self) -> dict[str, Any]:
         """Remove the marks of the run's end, before anything else in its folder changes.
@@ -89,6 +193,7 @@ class RunRecord:
             return {}
         self._check_files()
         disk.sweep(self.folder)
+        self._know()
         files = self.files
         if files.environment.is_file():
             self._environment = files.environment.read_bytes()
@@ -116,6 +221,7 @@ class RunRecord:
             disk.copy_file(self.files.log, self.files.unreadable_log, replace=True)
         kept = "".join(_line(row) for row in placed if row["step"] <= step)
         disk.write_file(self.files.log, kept.encode(), replace=True)
+        self._log_bytes = len(kept.encode())
         return n_lines - len(placed)
 
     def settle(self) -> None:
@@ -161,8 +267,30 @@ class RunRecord:
         sync.sync_file(self.files.log)
 
     def _append(self) -> None:
+        if self._known is not None:
+            if not self._is_here():
+                told = "the folder of the run was moved or removed"
+                raise FileNotFoundError(errno.ENOENT, told, str(self.folder))
+            self._check_log()
         disk.append(self.files.log, self._unwritten)
+        self._log_bytes += len(self._unwritten)
         self._unwritten = b""
+
+    def _check_log(self) -> None:
+        """Keep a file that somebody put in the place of the log; tell of any change."""
+        log = self.files.log
+        size = log.stat().st_size if log.is_file() else 0
+        if size == self._log_bytes and not log.is_dir():
+            return
+        if not _is_log(log):
+            self._set_aside(log)
+            size = 0
+        else:
+            self._untold.append(
+                f"warning: {log} was changed while the run goes on: it may lack rows of earlier "
+                "steps"
+            )
+        self._log_bytes = size
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all rows of the log, except an incomplete last line.
@@ -212,6 +340,18 @@ class RunRecord:
 def _lines(log: Path) -> list[bytes]:
     """The lines of a log, except an incomplete last one."""
     return log.read_bytes().split(b"\n")[:-1] if log.is_file() else []
+
+
+def _is_log(log: Path) -> bool:
+    """Return whether a file has rows of steps alone, or is not there."""
+    if not log.is_file():
+        return not log.is_dir()
+    try:
+        *lines, rest = log.read_bytes().split(b"\n")
+        rows = [dict(json.loads(line)) for line in lines]
+    except (OSError, ValueError, RecursionError, TypeError):
+        return False
+    return not rest and all(number(row.get("step")) is not None for row in rows)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -6,6 +6,11 @@ Each run is a `python -m fastlm.train` process with its own folder. Finished run
 and stopped runs are resumed. A run that diverges is a result, not an error.
 """
 
+from fastlm.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_on_interrupt()
+
 import dataclasses
 import os
 import sys

@@ -18,7 +18,7 @@ from fastlm.config.dotted import leaves, replaced
 from fastlm.files.json_files import read_object, read_object_or_empty
 from fastlm.files.step_folders import run_checkpoints
 from fastlm.runs.found import read_log
-from fastlm.runs.given import check_prepared, is_prepared
+from fastlm.runs.given import check_place_of_run, check_prepared, is_prepared
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import SweepFiles
 from fastlm.runs.state import state_of
@@ -110,6 +110,8 @@ def check_folder(runs: Sequence[Run], arguments: SweepArguments, words: Sequence
     if files.plan.is_file():
         _check_place(files.plan, runs)
     for run in runs:
+        # Before anything is written: the process of the run would refuse the same.
+        check_place_of_run(out / run.name, instead="give the sweep another folder")
         _check_settings(run, out / run.name, starting_folder(files.plan))
     if not (arguments.dry_run or arguments.slurm):
         for path in {run.config.data.path for run in unfinished_runs(runs, out)} - {""}:

@@ -1,5 +1,10 @@
 """The commands of `python -m fastlm.tokenizer`: train, encode, decode, report."""
 
+from fastlm.cli import interrupts
+
+if __name__ == "__main__":
+    interrupts.exit_on_interrupt()
+
 import codecs
 import contextlib
 import math

@@ -141,7 +141,17 @@ def _parsed(argv: list[str]) -> TrainArguments:
     return cli.parse(ARGUMENTS, argv, text_flag="--data", prog=cli.program("train"), default=start)
 
 
-def _check_resumes(arguments: TrainArguments) -> None:
+def _flags_but(argv: Sequence[str], *names: str) -> list[str]:
+    """The words of argv without the flags of these names and their values."""
+    flags = [f"--{name}" for name in names]
+    return [
+        word
+        for before, word in zip(("", *argv), argv, strict=False)
+        if word.partition("=")[0] not in flags and before not in flags
+    ]
+
+
+def _check_resumes(arguments: TrainArguments, argv: Sequence[str]) -> None:
     """Refuse what a run cannot be resumed with, before slow imports: train() refuses the rest."""
     if arguments.resume is None:
         return
@@ -155,13 +165,13 @@ def _check_resumes(arguments: TrainArguments) -> None:
             f"--resume {arguments.resume} continues in its own folder: leave out --out "
             f"{arguments.out}"
         )
-    record = RunRecord(folder)
+    record, typed = RunRecord(folder), _flags_but(argv, "resume", "out")
     if record.exists and run_checkpoints(record.checkpoints):
         if state_of(folder).name == "imported":
-            raise only_weights(folder)
+            raise only_weights(folder, typed)
         check_continues(record.config(), arguments.config, str(folder))
     elif is_named:
-        raise nothing_to_go_on_from(folder)
+        raise nothing_to_go_on_from(folder, typed)
     else:
         check_place_of_run(folder)
 
@@ -179,7 +189,7 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
         check_prepared(Path(arguments.config.data.path))
     if arguments.out is not None and arguments.resume is None:
         check_new_run(arguments.out)
-    _check_resumes(arguments)
+    _check_resumes(arguments, argv)
     torchrun.check_environment()
     # Slow imports come after the flags are parsed.
     from fastlm.data.prepared import open_prepared

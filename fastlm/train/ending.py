@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 
+from fastlm.config.durations import duration_text
 from fastlm.evaluate.loss import Evaluation, bits_per_byte
 from fastlm.train import budget
 from fastlm.train.loop import Training
@@ -47,24 +48,29 @@ def idle_line(run: Training, stopped_by: str, resume: str) -> str:
         resume: the command that resumes the run.
     """
     limit, earlier, elapsed = run.config.time_budget, run.clock.earlier_elapsed, run.clock.elapsed
-    flag, more = _MORE[stopped_by]
     budget_of, spent = f"the {stopped_by}", ""
     if stopped_by == "time budget" and limit is not None:
         budget_of += f" of {limit:,.1f} s"
         spent = f" ({earlier:,.1f} s before it was resumed, {elapsed - earlier:,.1f} s since)"
-    # A budget that was given anew may be smaller than what the run has used.
     used = {"step budget": run.trainer.step, "token budget": run.trainer.tokens}
-    given = getattr(run.config, flag.replace("-", "_"))
-    command = f"{resume} --{flag} {more(max(given, used.get(stopped_by, elapsed)))}"
-    return f"note: no step was added: {budget_of} is used up{spent}; {command} goes on"
+    words = [resume]
+    for name, (flag, text) in _FLAGS.items():  # one flag of a budget replaces all budgets
+        given, so_far = getattr(run.config, flag.replace("-", "_")), used.get(name, elapsed)
+        if given is not None:
+            # A budget that was given anew may be smaller than what the run has used.
+            is_used = name == stopped_by or so_far >= given
+            words.append(
+                f"--{flag} {text(2 * math.ceil(max(given, so_far)) if is_used else given)}"
+            )
+    return f"note: no step was added: {budget_of} is used up{spent}; {' '.join(words)} goes on"
 
 
-_MORE: Mapping[str, tuple[str, Callable[[float], str]]] = {
-    "step budget": ("max-steps", lambda steps: f"{2 * steps}"),
-    "token budget": ("max-tokens", lambda tokens: f"{2 * tokens}"),
-    "time budget": ("time-budget", lambda seconds: f"{2 * math.ceil(seconds)}s"),
+_FLAGS: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "step budget": ("max-steps", str),
+    "token budget": ("max-tokens", str),
+    "time budget": ("time-budget", duration_text),
 }
-"""The flag of each budget, and twice its value"""
+"""The flag of each budget, and its value as a word"""
 
 
 def untrained_line(run: Training) -> str:

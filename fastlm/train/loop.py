@@ -99,15 +99,12 @@ class Training:
         """Write a checkpoint, after reading all steps; returns seconds that training waited."""
         self.read_steps()
         self.telling.data(self.trainer)
-        self.renew_record()
         return self.saving.save()
 
     def renew_record(self) -> None:
-        """Write configuration and tokenizer again if the run's folder was moved or removed."""
-        with contextlib.suppress(OSError):  # such as a full disk, which the checkpoint meets too
-            if self.record.renew(self.config):
-                self.trainer.data.copy_tokenizer(self.record.tokenizer)
-                self.telling.moved()
+        """Make the folder a whole run again if it was moved, removed or replaced."""
+        with contextlib.suppress(OSError):  # such as a full disk, which the summary meets too
+            self.saving.saver.make_ready()
 
     def evaluate(self, max_tokens: int | None) -> Evaluation:
         """Validate on about max_tokens of the file, or on all of it (None), and log the result.

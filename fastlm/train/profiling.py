@@ -2,12 +2,13 @@
 
 Each part (attention of all layers, head with its loss ...) is timed on its own, forward and
 backward, and compiled if the step is: inside a compiled step, parts are fused and cannot be told
-apart. The rest of the step's time is embedding, additions, and the gain or loss by fusion.
+apart. The rest of the step's time is embedding, additions, and the gain or loss by fusion. Parts
+and whole steps are timed in turn, so that other work on the machine slows all of them alike.
 """
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +36,16 @@ class Part(NamedTuple):
     name: str
     seconds: float
     flops: float
+
+
+class _Timed(NamedTuple):
+    """A call to time; `before` runs ahead of it and is not timed. A step has it n_times."""
+
+    name: str
+    call: Callable[[], Any]
+    n_times: int = 1
+    flops: float = 0.0
+    before: Callable[[], None] = lambda: None
 
 
 class StepProfile(NamedTuple):
@@ -87,8 +98,15 @@ def profile_step(
         decision = run.stopping.decide(trainer.step, trainer.tokens)
         trainer.train_step(stream, stage=decision.stage, progress=decision.progress)
 
-    parts = _time_parts(trainer, stream)
-    seconds = _median_seconds(step, trainer.device, n_steps)
+    timed = [
+        *_parts(trainer, stream),
+        _Timed("step", step, before=lambda: _drop_gradients(trainer)),
+    ]
+    *medians, seconds = _median_seconds(timed, trainer.device)
+    parts = [
+        Part(part.name, median * part.n_times, part.flops)
+        for part, median in zip(timed[:-1], medians, strict=True)
+    ]
     on_gpu = trainer.device.type == "cuda"
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
     _wait(trainer.device)
@@ -125,7 +143,7 @@ def profile_run(run: Training) -> StepProfile:
     return found
 
 
-def _time_parts(trainer: Trainer, stream: Iterator[Batch]) -> list[Part]:
+def _parts(trainer: Trainer, stream: Iterator[Batch]) -> list[_Timed]:
     config, model = trainer.config.model, trainer.model
     batch_size = trainer.batch_sizes[0]
     n_micro = batch_size // trainer.micro_batch
@@ -172,25 +190,24 @@ def _time_parts(trainer: Trainer, stream: Iterator[Batch]) -> list[Part]:
     parts = []
     for name, function, times, flops in calls:
         compiled = torch.compile(function, dynamic=False) if trainer.config.compile else function
-        seconds = _median_seconds(_with_gradients(compiled), trainer.device)
-        parts.append(Part(name, seconds * times * n_micro, flops * tokens))
+        parts.append(_Timed(name, _with_gradients(compiled), times * n_micro, flops * tokens))
 
     def gradients() -> None:
+        _drop_gradients(trainer)
         trainer.add_gradients(stream, n_micro_batches=n_micro)
 
-    gradients()
     norm = trainer.config.optim.max_grad_norm
-    clip = _median_seconds(lambda: clip_gradients(trainer.parameters, norm), trainer.device)
-    parts.append(Part("gradient clipping", clip, 0.0))
-    for optimizer in trainer.optimizers:
-        optimizer.zero_grad(set_to_none=True)
     # As in training: with `applies`, for which a compiled optimizer has another graph, and after a
-    # backward pass each time, as a step consumes the gradients of the n-gram tables.
+    # backward pass each time, that of the clipping: a step consumes the gradients.
     applies = torch.ones((), dtype=torch.bool, device=trainer.device)
-    update = _median_seconds(lambda: trainer.update(applies), trainer.device, before=gradients)
-    parts.append(Part("optimizer", update, 0.0))
-    fetch = _median_seconds(lambda: [next(stream) for _ in range(n_micro)], trainer.device)
-    return [*parts, Part("data", fetch, 0.0)]
+    return [
+        *parts,
+        _Timed(
+            "gradient clipping", lambda: clip_gradients(trainer.parameters, norm), before=gradients
+        ),
+        _Timed("optimizer", lambda: trainer.update(applies)),
+        _Timed("data", lambda: [next(stream) for _ in range(n_micro)]),
+    ]
 
 
 def _with_gradients(function: Callable[[], Tensor]) -> Callable[[], None]:
@@ -206,23 +223,21 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _median_seconds(
-    call: Callable[[], Any],
-    device: torch.device,
-    n_rounds: int = _ROUNDS,
-    *,
-    before: Callable[[], None] = lambda: None,
-) -> float:
-    """Median time of a call in seconds; `before` runs ahead of each call and is not timed."""
-    for _ in range(2):  # compile and warm up
-        before()
-        call()
-    times = []
-    for _ in range(n_rounds):
-        before()
-        _wait(device)
-        began = time.perf_counter()
-        call()
-        _wait(device)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+def _drop_gradients(trainer: Trainer) -> None:
+    for optimizer in trainer.optimizers:
+        optimizer.zero_grad(set_to_none=True)
+
+
+def _median_seconds(timed: Sequence[_Timed], device: torch.device) -> list[float]:
+    """Median time of each call in seconds; all are timed in turn, in each round."""
+    seconds: list[list[float]] = [[] for _ in timed]
+    for n in range(2 + _ROUNDS):
+        for one, times in zip(timed, seconds, strict=True):
+            one.before()
+            _wait(device)
+            began = time.perf_counter()
+            one.call()
+            _wait(device)
+            if n >= 2:  # after those that compile and warm up
+                times.append(time.perf_counter() - began)
+    return [statistics.median(times) for times in seconds]

@@ -90,7 +90,7 @@ class Saving:
         """
         self.saver.finish()
         ranks = self.trainer.ranks
-        if renew or ranks.of_first(self.saver.saved_step != self.trainer.step):
+        if renew or ranks.of_first(not self.saver.has(self.trainer.step)):
             self.save(wait=True)
         if ranks.of_first(self.saver.failure is not None):
             self.save(wait=True)

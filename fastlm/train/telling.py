@@ -113,17 +113,10 @@ class Telling:
                     "the data that it began with"
                 )
 
-    def moved(self) -> None:
-        """Tell that the folder of the run was moved or removed."""
-        self._untold.append(
-            f"warning: {self.record.folder} was moved or removed while the run goes on: what comes "
-            "from now on, the checkpoints among it, is in a new folder of that name"
-        )
-
     def news(self) -> list[str]:
         """Status lines about what happened since the last call."""
         told, self._untold = self._untold, []
-        return told
+        return [*self.record.news(), *told]
 
     def log(self, trainer: Trainer, kind: str, **values: Any) -> None:
         """Log a row of any kind: step, tokens and clocks, which every row has, and values."""

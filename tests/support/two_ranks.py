@@ -21,8 +21,7 @@ from fastlm.config.recipes import load_recipe
 from fastlm.devices.ranks import Ranks, joined
 from fastlm.devices.torchrun import left_at_once
 from fastlm.optim.muon import NorMuon
-from fastlm.train import run as run_module
-from fastlm.train import train
+from fastlm.train import finishing, train
 from fastlm.train.trainer import Trainer
 from fastlm.train.watch import Diverged
 
@@ -87,17 +86,17 @@ def not_finite_on_one(ranks: Ranks, data: Path, run: Path) -> str:
 
 def plotted_slowly(ranks: Ranks, data: Path, run: Path) -> bool:
     """Return whether all files are written when this process leaves, even if plotting is slow."""
-    original = run_module.plot_curves
+    original = finishing.plot_curves
 
     def plot_curves(*arguments, **options):
         time.sleep(1)
         original(*arguments, **options)
 
-    run_module.plot_curves = plot_curves
+    finishing.plot_curves = plot_curves
     try:
         train(short(data, max_steps=2), run, ranks=ranks)
     finally:
-        run_module.plot_curves = original
+        finishing.plot_curves = original
     return (run / "curve.png").exists()
 
 
@@ -119,7 +118,7 @@ def cut_off(whole: Path, run: Path) -> None:
 
 
 def main() -> None:
-    run_module.plot_curves = lambda rows, out, *, title: write_picture(out)
+    finishing.plot_curves = lambda rows, out, *, title: write_picture(out)
     gc.freeze()  # PyTorch's objects are not scanned anew in each of the runs
     data, folder = Path(sys.argv[1]), Path(sys.argv[2])
     with joined("ddp", torch.device("cpu")) as ranks:

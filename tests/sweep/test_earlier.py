@@ -55,6 +55,29 @@ def test_a_sweep_never_replaces_what_is_not_its_own(tmp_path, asked):
     assert table.read_text() == "mine"
 
 
+def test_a_sweep_where_its_runs_could_not_begin_is_refused_before_anything_is_written(
+    data, tmp_path
+):
+    """Inside the checkpoints or the tokenizer of a run, the tokenizer of data, on others' files."""
+    (run,) = plan([], [], [0], SMALL)
+    begun_run(tmp_path / "run", run.config)
+    begun_run(tmp_path / "swept/lr-1e-3", run.config)
+    (tmp_path / "prepared").mkdir()
+    (tmp_path / "prepared/meta.json").write_text("{}")
+    (tmp_path / "mine/lr-3e-3").mkdir(parents=True)
+    (tmp_path / "mine/lr-3e-3/log.jsonl").write_text("mine")
+    (tmp_path / "file").touch()
+    there = sorted(tmp_path.rglob("*"))
+    for name in (
+        "run/checkpoints/s", "run/tokenizer/s", "run/checkpoints", "prepared/tokenizer/s",
+        "swept/lr-1e-3/checkpoints/s", "mine", "file/s",
+    ):  # fmt: skip
+        for more in ([], ["--dry-run"]):
+            with pytest.raises(OSError, match="give the sweep another folder"):
+                sweep.main([str(tmp_path / name), "--vary", "lr=1e-3,3e-3", *flags(data, 2), *more])
+    assert sorted(tmp_path.rglob("*")) == there
+
+
 def test_folders_of_earlier_versions_are_found(tmp_path, asked, capsys, monkeypatch):
     """Their names were not those of their values alone; a bare time budget was in seconds."""
     monkeypatch.chdir(tmp_path)

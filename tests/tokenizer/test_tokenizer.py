@@ -259,7 +259,6 @@ class TestDecode:
             (np.array([97, "a"], object), "str"),
             (np.array([5], "m8[s]"), "timedelta"),
         ],
-        ids=repr,
     )
     def test_ids_that_are_no_integers_are_refused(self, tokenizer, ids, got):
         """Also those that equal one: an answer to another question would look like a text."""

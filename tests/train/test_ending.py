@@ -98,6 +98,10 @@ def test_a_run_that_takes_longer_than_its_budget_says_so(data, tmp_path, monkeyp
         ({}, r"the step budget is used up; {resume} --max-steps 40"),
         ({"max_steps": 7}, r"the step budget is used up; {resume} --max-steps 40"),
         (
+            {"max_tokens": 9999, "time_budget": 4000.5},
+            r"the step budget is used up; {resume} --max-steps 40 --max-tokens 9999 --time-budget 4000\.5s",
+        ),
+        (
             {"max_steps": None, "max_tokens": 5120},
             r"the token budget is used up; {resume} --max-tokens 10240",
         ),
@@ -109,7 +113,7 @@ def test_a_run_that_takes_longer_than_its_budget_says_so(data, tmp_path, monkeyp
             ),
         ),
     ],
-    ids=["steps", "fewer steps", "tokens", "time"],
+    ids=["steps", "fewer steps", "other budgets", "tokens", "time"],
 )
 def test_a_resumed_run_that_takes_no_step_says_so(budget, told, finished, data, tmp_path, capsys):
     run = tmp_path / "run"
@@ -167,7 +171,7 @@ def test_a_picture_or_a_sample_that_fails_is_a_warning(data, tmp_path, monkeypat
     def fail(*_, **__):
         raise RuntimeError("no such\nbackend")
 
-    monkeypatch.setattr("fastlm.train.run.plot_curves", fail)
+    monkeypatch.setattr("fastlm.train.finishing.plot_curves", fail)
     files = RunFiles(tmp_path / "run")
     files.sample.mkdir(parents=True)
     assert train(config(data, max_steps=1), files.folder).finished
@@ -217,27 +221,3 @@ def test_data_that_are_changed_during_a_run_are_told_once(
     assert lines[0].startswith(f"warning: {mine / 'val.bin'} {told}; the run can be resumed,")
     rows = [row for row in RunRecord(tmp_path / "run").rows() if row["kind"] == "data changed"]
     assert [row["step"] for row in rows] == [5]  # at the next checkpoint
-
-
-@pytest.mark.parametrize("is_kept", [True, False])
-def test_a_folder_that_is_moved_or_removed_during_a_run_is_made_again(
-    is_kept, data, tmp_path, monkeypatch, capsys
-):
-    """The run goes on as a whole one that can be resumed; the moved files stay where they are."""
-    run, moved = tmp_path / "run", tmp_path / "moved"
-    original = Trainer.train_step
-
-    def step(self, stream, **place):
-        if self.step == 7:
-            run.rename(moved) if is_kept else shutil.rmtree(run)
-        return original(self, stream, **place)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "train_step", step)
-        assert train(config(data, max_steps=12), run).finished
-    told = capsys.readouterr().err
-    assert told.count(f"warning: {run} was moved or removed while the run goes on") == 1
-    assert RunRecord(run).config().max_steps == 12
-    assert (run / "environment.json").is_file()
-    assert train(config(data, max_steps=14), run, resume=True).step == 14
-    assert not is_kept or [p.name for p in (moved / "checkpoints").iterdir()] == ["step-000005"]

@@ -7,12 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from short_runs import new_run
 
 from fastlm.accounting import training_flops_per_token
 from fastlm.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from fastlm.train.command import main
-from fastlm.train.profiling import Part, StepProfile, profile_run, profile_step
+from fastlm.train.profiling import (
+    Part,
+    StepProfile,
+    _median_seconds,
+    _Timed,
+    profile_run,
+    profile_step,
+)
 
 MODEL = ModelConfig(
     vocab_size=400,
@@ -60,7 +68,7 @@ def test_parts_are_timed_and_their_flops_are_those_of_the_model(
     assert sum(part.flops for part in found.parts) == pytest.approx(per_token * 8 * 64)
     # Nothing is timed twice and nothing large is left out.
     assert 0.3 < sum(part.seconds for part in found.parts) / found.seconds < 3
-    assert trainer.step == 2 + 3 + 3
+    assert trainer.step == 2 + 7 + 3
     assert all(p.grad is None for p in trainer.parameters)
     assert len(json.loads((tmp_path / "trace.json").read_text())["traceEvents"]) > 100
 
@@ -90,6 +98,20 @@ def test_the_step_of_the_optimizers_is_timed_as_training_takes_it(data, tmp_path
         assert is_flagged
         assert n_gradients or n_parts
         assert set(n_parts) <= {2}
+
+
+def test_a_machine_that_gets_faster_meanwhile_changes_no_share(monkeypatch):
+    """Other work slows the first half of all calls to half the speed."""
+    now, calls = [0.0], []
+
+    def work(seconds: float) -> None:
+        calls.append(seconds)
+        now[0] += seconds * (2 if len(calls) <= 9 else 1)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    timed = [_Timed("part", lambda: work(1.0)), _Timed("step", lambda: work(2.0))]
+    assert _median_seconds(timed, torch.device("cpu")) == [1.0, 2.0]
+    assert len(calls) == 18
 
 
 def test_the_table_has_shares_rates_and_the_rest():

@@ -1,6 +1,9 @@
 """A run is resumed to the end that was asked for, and never begun anew without a word."""
 
+import contextlib
+import dataclasses
 import json
+import shlex
 import shutil
 
 import pytest
@@ -8,6 +11,7 @@ from short_runs import assert_same_weights, config, interrupted_after, train_row
 
 from fastlm.checkpoint import read_newest, run_checkpoints
 from fastlm.config import TrainConfig
+from fastlm.config.recipes import load_recipe
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles
 from fastlm.runs.state import state_of
@@ -72,6 +76,34 @@ def test_killed_while_it_is_made_ready_a_run_goes_on(before, run, monkeypatch):
     resuming.reopen(record, TrainConfig(max_steps=30), 15, log, print)
     assert record.rows()[-1]["former_summary"] == former
     assert not record.files.former_summary.exists()
+
+
+@pytest.mark.parametrize("is_joined", [True, False])
+@pytest.mark.parametrize(
+    ("recipe", "advice", "known"),
+    [
+        ("tiny", "begin it anew with --resume auto --out {run} ", {}),
+        ("imported", "begin a new run with --init-from {run} ", {"recipe": "stories"}),
+    ],
+)
+def test_the_advice_of_a_refused_resume_holds_what_was_typed(
+    recipe, advice, known, is_joined, tmp_path
+):
+    run = tmp_path / "my run"
+    begun = dataclasses.replace(load_recipe("tiny"), recipe=recipe)
+    with contextlib.closing(RunRecord(run)) as record:
+        record.start(begun, {})
+    if known:
+        (record.checkpoints / "step-000000").mkdir(parents=True)
+    named = [f"--resume={run}"] if is_joined else ["--resume", str(run)]
+    with pytest.raises((OSError, ValueError)) as refused:
+        main(["--max-steps", "100", *named, "--seed", "3"])
+    begins = advice.format(run=f"'{run}'")
+    assert str(refused.value).endswith(f"{begins}--max-steps 100 --seed 3")
+    again = configuration(shlex.split(str(refused.value).split(" with ")[-1]))
+    assert again.init_from == (str(run) if known else "")
+    for field, value in (known | {"max_steps": 100, "seed": 3}).items():
+        assert getattr(again, field) == value
 
 
 def test_a_run_that_is_named_to_go_on_is_not_begun_anew(run, data, capsys):
