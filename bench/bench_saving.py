@@ -1,17 +1,23 @@
 """Benchmark saving: the time for which training waits, and the time to write a checkpoint.
 
+While a checkpoint is written, another thread may have to wait for Python's interpreter lock: its
+longest pause is measured with 1 GB.
+
 A step has 4 layers, d_model 256, V 4,096, T 256 and 16 windows, with NorMuon and its state.
 extra_info has the share of wall-clock time at the default interval: for the waiting alone, and
 with the writing added, as if nothing else could run meanwhile.
 """
 
 import statistics
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from bench_train import BATCH, CONFIG, DEVICE, synchronize
 
+from fastlm.checkpoint import Snapshot, write_snapshot
 from fastlm.config import DataConfig, OptimConfig, TrainConfig
 from fastlm.data import PreparedData, Split
 from fastlm.runs.record import RunRecord
@@ -71,3 +77,24 @@ def bench_saving(benchmark, tmp_path):
         "share_of_wall_time": waited / interval,
         "share_with_writing": (waited + background) / interval,
     }
+
+
+def bench_pauses_while_writing(benchmark, tmp_path):
+    """Time the writing; extra_info has the longest pause of a thread that asks for little."""
+    model = {str(i): torch.randn(1 << 22) for i in range(20)}
+    moments = {str(i): torch.randn(1 << 23) for i in range(20)}
+    snapshot = Snapshot(1, model, {}, moments, {})
+    pauses = []
+
+    def write() -> None:
+        writer = threading.Thread(target=write_snapshot, args=(tmp_path, snapshot))
+        writer.start()
+        last = time.perf_counter()
+        while writer.is_alive():
+            time.sleep(0.0005)
+            now = time.perf_counter()
+            pauses.append(now - last)
+            last = now
+
+    benchmark.pedantic(write, rounds=3)
+    benchmark.extra_info["longest_pause_seconds"] = max(pauses)

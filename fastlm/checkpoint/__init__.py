@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -21,6 +21,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fastlm.checkpoint.tensor_file import pieces
 from fastlm.checkpoint.tree import are_finite, host_copy, pack, unpack
 from fastlm.config import TrainConfig
 from fastlm.config.continued import check_continues
@@ -194,10 +195,14 @@ def _has_others(folder: Path) -> bool:
 
 def _write_files(partial: Path, snapshot: Snapshot) -> None:
     files = {}
-    for name in FILES:  # only one is in memory at a time
-        raw = _content(name, snapshot)
-        disk.write_new(partial / name, raw)
-        files[name] = {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+    for name in FILES:
+        n_bytes, digest = 0, hashlib.sha256()
+        with disk.open_new(partial / name) as file:
+            for piece in _content(name, snapshot):
+                file.write(piece)
+                digest.update(piece)
+                n_bytes += len(piece)
+        files[name] = {"bytes": n_bytes, "sha256": digest.hexdigest()}
     manifest = {
         "format": FORMAT,
         "step": snapshot.step,
@@ -208,12 +213,12 @@ def _write_files(partial: Path, snapshot: Snapshot) -> None:
     disk.write_new(partial / MANIFEST, seal(manifest))
 
 
-def _content(name: str, snapshot: Snapshot) -> bytes:
+def _content(name: str, snapshot: Snapshot) -> Iterable[bytes | memoryview]:
     if name == "model.safetensors":
-        return save_tensors(snapshot.model)
+        return pieces(snapshot.model)
     if name == "optim.safetensors":
-        return save_tensors(snapshot.tensors)
-    return json.dumps(snapshot.packed).encode()
+        return pieces(snapshot.tensors)
+    return [json.dumps(snapshot.packed).encode()]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -297,9 +302,8 @@ def read_model_tensors(folder: Path) -> dict[str, Tensor]:
 def set_aside(folder: Path, step: int) -> list[Path]:
     """Rename the checkpoints after the step a run goes back to; return their new paths."""
     later = [path for path in run_checkpoints(folder) if int(path.name.split("-")[1]) > step]
-    return [
-        disk.set_aside(path, "abandoned") for path in later
-    ]  # flushed before the log drops their rows
+    # Each name is flushed before the log drops the rows after it.
+    return [disk.set_aside(path, "abandoned") for path in later]
 
 
 class SavedRun(NamedTuple):

@@ -134,18 +134,18 @@ def test_room_is_asked_for_before_the_first_step(data, tmp_path, monkeypatch):
 def test_a_run_on_a_full_disk_trains_on_and_saves_when_there_is_room(data, tmp_path, monkeypatch):
     """The first three attempts fail half-way."""
     monkeypatch.setattr(saver, "RETRY_SECONDS", 0.0)
-    original = disk.write_new
+    original = disk.open_new
     n_failed = 0
 
-    def write(path, raw):
+    def open_new(path):
         nonlocal n_failed
-        if "checkpoints" in path.parts and n_failed < 3:
+        if "optim.safetensors" in path.name and n_failed < 3:
             n_failed += 1
-            path.write_bytes(raw[:100])
+            path.write_bytes(bytes(100))
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        original(path, raw)
+        return original(path)
 
-    monkeypatch.setattr(disk, "write_new", write)
+    monkeypatch.setattr(disk, "open_new", open_new)
     summary = train(config(data), tmp_path / "run")
     assert (summary.step, n_failed) == (20, 3)
     assert read_newest(tmp_path / "run/checkpoints", pytest.fail).step == 20
@@ -159,16 +159,16 @@ def test_a_run_whose_last_checkpoint_fails_says_so_and_keeps_the_one_before(
     is_full = []
 
     def limited(original):
-        def write(path, raw, **options):
+        def write(path, *content, **options):
             is_full.extend([True] if "step-000020" in str(path) else [])
             if is_full and (stays_full or "step-000020" in str(path)):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            original(path, raw, **options)
+            return original(path, *content, **options)
 
         return write
 
     with monkeypatch.context() as patch:
-        for name in ("write_new", "write_file"):
+        for name in ("open_new", "write_file"):
             patch.setattr(disk, name, limited(getattr(disk, name)))
         with pytest.raises(SaveFailed, match=r"No space left.*--resume"):
             train(config(data), tmp_path / "run")
