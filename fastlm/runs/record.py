@@ -130,7 +130,8 @@ class RunRecord:
 
     def _take_place(self) -> None:
         """Make the folder anew, or one beside it if it is somebody's."""
-        lost = f"warning: {self.folder} was moved or removed while the run goes on"
+        lost = "was moved or removed while the run goes on"
+        was = self.folder
         try:
             check_new_run(self.folder, is_over=True)
             self._check_files()
@@ -141,12 +142,14 @@ class RunRecord:
                 held.enter_context(disk.locked(folder))
                 self._held = held.pop_all()
             self._use(folder)
-            lost += ", and what is there now stays as it is"
+            lost = (
+                "was moved or removed while the run goes on, and what is there now stays as it is"
+            )
         folders.make_folder(self.folder)
         self._know()
         self._untold.append(
-            f"{lost}: what comes from now on, the checkpoints among it, is in the new folder "
-            f"{self.folder}"
+            f"warning: {was} {lost}: what comes from now on, the checkpoints among it, is in the "
+            f"new folder {self.folder}"
         )
 
     def _use(self, folder: Path) -> None:
