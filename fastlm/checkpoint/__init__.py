@@ -21,8 +21,9 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fastlm.checkpoint.host_copies import HostCopies
 from fastlm.checkpoint.tensor_file import pieces
-from fastlm.checkpoint.tree import are_finite, host_copy, pack, unpack
+from fastlm.checkpoint.tree import are_finite, pack, unpack
 from fastlm.config import TrainConfig
 from fastlm.config.continued import check_continues
 from fastlm.config.dicts import from_dict
@@ -81,7 +82,10 @@ def load_checkpoint(
 
 
 class Snapshot(NamedTuple):
-    """The state of a run between two steps, copied to the CPU, to be written as a checkpoint."""
+    """The state of a run between two steps, copied to the CPU, to be written as a checkpoint.
+
+    The tensors are complete after copies.wait().
+    """
 
     step: int
     model: dict[str, Tensor]
@@ -91,6 +95,8 @@ class Snapshot(NamedTuple):
     """Tensors of the optimizers and of the state."""
     about: dict[str, Any]
     """The manifest's description of the run, as JSON."""
+    copies: HostCopies = HostCopies()
+    """The copies of a GPU's tensors, which must not change before copies.hold_back()."""
 
 
 class _Dropped(dict[str, Tensor]):
@@ -109,7 +115,9 @@ def take_snapshot(
     *,
     is_kept: bool = True,
 ) -> Snapshot:
-    """Copy everything that the next step depends on, after waiting for the device.
+    """Copy everything that the next step depends on.
+
+    A GPU copies while it goes on; see Snapshot.copies.
 
     Args:
         state: JSON-like values and tensors beside the parameters: tokens, seconds, random states.
@@ -117,15 +125,16 @@ def take_snapshot(
         is_kept: False for a process that only sends its parts to the process that writes.
     """
     tensors: dict[str, Tensor] = {} if is_kept else _Dropped()
+    copies = HostCopies()
     packed = {
-        "optimizers": pack([o.state_dict() for o in optimizers], tensors, "optim"),
-        "state": pack(dict(state), tensors, "state"),
+        "optimizers": pack([o.state_dict() for o in optimizers], tensors, "optim", copies),
+        "state": pack(dict(state), tensors, "state", copies),
     }
     # Views of one parameter (q, k, v) become copies, as safetensors allows no shared memory.
     weights: dict[str, Tensor] = {} if is_kept else _Dropped()
     for name, tensor in model.state_dict().items():
-        weights[name] = host_copy(tensor)
-    return Snapshot(step, weights, packed, tensors, dict(about))
+        weights[name] = copies(tensor)
+    return Snapshot(step, weights, packed, tensors, dict(about), copies)
 
 
 def write_snapshot(
@@ -150,6 +159,7 @@ def write_snapshot(
         OSError: if the disk is full, read-only or gone.
         Damaged: if the bytes read back differ from those written.
     """
+    snapshot.copies.wait()
     folders.make_folder(folder)
     disk.sweep(folder)
     final = folder / step_folder(snapshot.step)

@@ -1,7 +1,7 @@
 """Nested dicts, lists, numbers and tensors as JSON plus a dict of tensors, without pickle."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -32,20 +32,27 @@ def are_finite(tensors: Iterable[Tensor]) -> bool:
     return not norms or bool(torch.stack(norms).isfinite().all())
 
 
-def pack(tree: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
+def pack(
+    tree: Any,
+    tensors: dict[str, Tensor],
+    path: str = "",
+    copy: Callable[[Tensor], Tensor] = host_copy,
+) -> Any:
     """Convert nested dicts, lists, tuples, numbers and tensors to JSON; collect the tensors.
 
+    Args:
+        copy: makes the copy of a tensor that is collected.
     Raises:
         TypeError: for any other object; the message gives the path to it.
     """
     if isinstance(tree, Tensor):
-        tensors[path] = host_copy(tree)
+        tensors[path] = copy(tree)
         return {"tensor": path}
     if isinstance(tree, dict):
-        return {"dict": [[k, pack(v, tensors, f"{path}/{k}")] for k, v in tree.items()]}
+        return {"dict": [[k, pack(v, tensors, f"{path}/{k}", copy)] for k, v in tree.items()]}
     if isinstance(tree, list | tuple):
         kind = "list" if isinstance(tree, list) else "tuple"
-        return {kind: [pack(v, tensors, f"{path}/{i}") for i, v in enumerate(tree)]}
+        return {kind: [pack(v, tensors, f"{path}/{i}", copy) for i, v in enumerate(tree)]}
     if tree is None or isinstance(tree, bool | int | float | str):
         return tree
     raise TypeError(f"cannot save {type(tree).__name__} at {path or 'the root'} without pickle")

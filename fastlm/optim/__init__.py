@@ -54,6 +54,8 @@ class Stepper(LightOptimizer):
 
     updates_on_condition = False
     """Whether update() itself obeys `applies`; if not, step() waits for the device to read it."""
+    n_moments = 1
+    """Number of state tensors of each parameter's size, at most"""
 
     def __init__(
         self,
@@ -246,6 +248,7 @@ class AdamW(Stepper):
     """
 
     updates_on_condition = True
+    n_moments = 2
 
     def __init__(
         self,

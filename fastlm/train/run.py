@@ -112,11 +112,12 @@ def train(
                     setup=setup,
                 )
             )
-            # All token files are read while the step compiles, which takes longer.
+            # While the step compiles, which takes longer, all token files are read.
             with ThreadPoolExecutor(1) as pool:
                 verified = pool.submit(run.trainer.data.verify if ranks.is_first else lambda: None)
                 if _n_bytes(run.trainer.data) <= _SMALL_BYTES:  # a fault is told before writing
                     verified.result()
+                pool.submit(run.saving.reserve)
                 is_resumed = _open_record(run, resume)
                 _introduce(run, setup, status, is_resumed=is_resumed)
                 at_end.callback(_forward_rows(run, status))

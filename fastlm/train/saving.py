@@ -6,9 +6,11 @@ from typing import Any
 
 from fastlm.accounting import step_memory
 from fastlm.checkpoint import SavedRun, check_same_data, continued, set_aside, take_snapshot
+from fastlm.checkpoint.host_copies import reserve
 from fastlm.checkpoint.saver import SaveFailed, Saver
 from fastlm.cli import pasted
 from fastlm.config import TrainConfig
+from fastlm.optim import Stepper
 from fastlm.runs.given import only_weights
 from fastlm.train.budget import Clock
 from fastlm.train.trainer import Trainer
@@ -34,6 +36,20 @@ class Saving:
     def checkpoint_bytes(self) -> int:
         """Expected checkpoint size, by formula: before step 1 the optimizers hold no state."""
         return step_memory(self.trainer.config, 1, bf16=False).saved
+
+    def reserve(self) -> None:
+        """Take the memory on the host that checkpoints of a GPU's tensors are copied to."""
+        trainer = self.trainer
+        if trainer.ranks.is_fsdp or not trainer.ranks.is_first:
+            return
+        tensors = list(trainer.model.state_dict().values())
+        for optimizer in trainer.optimizers:
+            if isinstance(optimizer, Stepper):
+                own = [p for group in optimizer.param_groups for p in group["params"]]
+                tensors += own * optimizer.n_moments
+        if trainer.average is not None:
+            tensors += trainer.average.means
+        reserve(tensors)
 
     def state(self) -> dict[str, Any]:
         """Content of a checkpoint beside the weights and the optimizers' state."""
@@ -61,6 +77,7 @@ class Saving:
         if (what := trainer.what_is_not_finite()) is not None:
             raise Diverged(last_step(trainer), what)
         about = {"config": dataclasses.asdict(trainer.config), **self._hashes}
+        self.saver.finish()  # before more memory is taken
         if trainer.ranks.is_first or trainer.ranks.is_fsdp:
             snapshot = take_snapshot(
                 trainer.step,
@@ -70,6 +87,7 @@ class Saving:
                 about,
                 is_kept=trainer.ranks.is_first,
             )
+            trainer.copies = snapshot.copies
         if trainer.ranks.is_first:
             self.saver.save(snapshot, wait=wait)
         return time.perf_counter() - began

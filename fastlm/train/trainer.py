@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from fastlm.checkpoint.host_copies import HostCopies
 from fastlm.checkpoint.tree import are_finite
 from fastlm.config import TrainConfig
 from fastlm.data.prepared import PreparedData
@@ -107,6 +108,8 @@ class Trainer:
         self.evaluated_step: int | None = None
         """The last step that was followed by a validation on part of the file."""
         self.guard = StepGuard(self.device, config.max_skipped_steps)
+        self.copies = HostCopies()
+        """The copies of the state that a checkpoint is written from."""
 
     @property
     def tokens(self) -> int:
@@ -175,6 +178,7 @@ class Trainer:
         Args:
             applies: a flag on the device; no parameter changes if it is False.
         """
+        self.copies.hold_back()
         for optimizer in self.optimizers:
             optimizer.step(applies=applies)
             optimizer.zero_grad(set_to_none=True)
@@ -232,6 +236,7 @@ class Trainer:
 
     def use_average(self) -> int:
         """Make the weight average the model; returns how many sets of weights are in it."""
+        self.copies.hold_back()
         return 0 if self.average is None else self.average.use()
 
     def use_config(self, config: TrainConfig) -> None:
@@ -257,6 +262,7 @@ class Trainer:
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Replace the model's weights; every process must call this."""
+        self.copies.hold_back()
         if self.ranks.is_fsdp:
             for name, tensor in self.model.state_dict().items():
                 assign(tensor, weights[name])
