@@ -59,6 +59,9 @@ def _rows(
         is_counted = target != ignore_index
         is_valid = (target >= 0) & (target < n_columns)
         if HAS_LOSS:
+            # Before the sums, at which all warps meet: where dlogits is logits, another warp may
+            # soon write over it.
+            chosen = tl.load(logits_ptr + row * logits_stride + target, is_valid, float("nan"))
             highest = tl.full((), LOWEST, ACCURATE)
             total = tl.full((), 0.0, ACCURATE)
             z_total = tl.full((), 0.0, ACCURATE)
@@ -73,7 +76,6 @@ def _rows(
                 total = total * tl.exp(highest - higher) + tl.sum(tl.exp(z - higher), axis=0)
                 highest = higher
             lse = highest + tl.log(total)
-            chosen = tl.load(logits_ptr + row * logits_stride + target, is_valid, float("nan"))
             # Differences from the maximum: lse may be too large to resolve small losses.
             below = highest - _cap(chosen.to(ACCURATE), SOFTCAP)
             loss = tl.log(total) + (1.0 - LABEL_SMOOTHING) * below
