@@ -153,23 +153,41 @@ def _adamw(
     step: int,
     applies: Bool[Tensor, ""] | None = None,
 ) -> None:
-    # PyTorch's AdamW adds eps to the corrected root, functional.adamw to the uncorrected one.
+    options: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
+    each = list(zip(params, grads, exp_avgs, exp_avg_sqs, strict=True))
+    for one in each:
+        if not _are_alike(one):  # PyTorch's would go by the order in memory
+            functional.adamw(
+                *([t] for t in one), betas=betas, eps=eps, step=step, applies=applies, **options
+            )
+    each = [one for one in each if _are_alike(one)]
+    if not each:
+        return
+    params, grads, exp_avgs, exp_avg_sqs = (list(tensors) for tensors in zip(*each, strict=True))
     torch._fused_adamw_(
         params,
         grads,
         exp_avgs,
         exp_avg_sqs,
         [],
-        [torch.full((), float(step), device=p.device) for p in params[:1]] * len(params),
-        lr=lr,
+        [torch.full((), float(step), device=params[0].device)] * len(params),
         beta1=betas[0],
         beta2=betas[1],
-        weight_decay=weight_decay,
+        # It adds eps to the corrected root, functional.adamw to the uncorrected one.
         eps=eps / math.sqrt(1 - betas[1] ** step),
         amsgrad=False,
         maximize=False,
         grad_scale=None,
         found_inf=None if applies is None else (~applies).float(),  # not 0: nothing changes
+        **options,
+    )
+
+
+def _are_alike(tensors: tuple[Tensor, ...]) -> bool:
+    """Whether tensors have one dtype and one order in memory, without gaps."""
+    first = tensors[0]
+    return all(
+        t.dtype == first.dtype and t.device == first.device and t.is_contiguous() for t in tensors
     )
 
 

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from fastlm import functional
 from fastlm.config import ModelConfig, OptimConfig, TrainConfig
 from fastlm.config.dicts import from_dict, to_json
 from fastlm.model import TransformerLM
+from fastlm.ops import torch_ops
 from fastlm.optim import SGD, AdaGrad, AdamW, Muon, build_optimizers, clip_gradients, set_schedule
 from fastlm.optim.groups import parameter_groups
 from fastlm.optim.muon import NorMuon
@@ -68,6 +70,37 @@ def test_sgd_with_falling_rate_divides_by_the_root_of_the_step():
         optimizer.step()
         expected -= 1.0 / math.sqrt(t + 1)
         assert p.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("applies", [None, True, False])
+def test_adamw_heeds_the_layout_and_the_dtype_of_each_tensor(applies):
+    """Also of views: nothing beside them changes."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    whole = random(6, 8)
+    plain, part, turned, short = random(6, 7), whole[:, :7], random(7, 6).T, random(6, 7).bfloat16()
+    params = [plain, part, turned, short, random(0, 7)]
+    grads = [random(7, 6).T, random(6, 7), random(1, 1).expand(6, 7), random(6, 7), random(0, 7)]
+    firsts = [random(*p.shape) for p in params]
+    seconds = [random(*p.shape).square() for p in params]
+    flag = None if applies is None else torch.tensor(applies)
+    if applies is False:
+        grads = [torch.zeros_like(grad) for grad in grads]
+    options = {
+        "lr": 0.1, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1, "step": 3,
+        "applies": flag,
+    }  # fmt: skip
+    expected = [[t.clone() for t in tensors] for tensors in (params, firsts, seconds)]
+    functional.adamw(expected[0], grads, *expected[1:], **options)
+    beside = whole[:, 7].clone()
+    torch_ops.adamw(params, grads, firsts, seconds, **options)
+    for found, wanted in zip((params, firsts, seconds), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert torch.equal(whole[:, 7], beside)
+    torch_ops.adamw([], [], [], [], **options)
 
 
 def test_adamw_second_step_by_hand():
