@@ -163,6 +163,8 @@ def write_snapshot(
     folders.make_folder(folder)
     disk.sweep(folder)
     final = folder / step_folder(snapshot.step)
+    if final.is_symlink() or (os.path.lexists(final) and not final.is_dir()):
+        warn(f"{final} was no folder of a checkpoint: it is {disk.set_aside(final, OTHERS)} now")
     with disk.whole_folder(final, replace=True) as partial:
         _write_files(partial, snapshot)
         verify(partial)

@@ -1,6 +1,7 @@
 """Making folders durably, removing them with their content, and the room on their disk."""
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterable
@@ -70,8 +71,10 @@ class KnownFolder:
         """
         try:
             return os.path.samestat(self._at, path.stat())
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return False
+            raise
 
     def close(self) -> None:
         """Close the folder; it is known by its inode alone from now on."""

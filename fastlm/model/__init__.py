@@ -317,7 +317,10 @@ def _drop_tied_head(module: nn.Module, state: dict[str, Tensor], *args: object) 
 
 
 def init_weights(model: nn.Module, seed: int) -> None:
-    """Initialise every parameter from one seed, with the same values on every device."""
+    """Initialise every parameter from one seed, with the same values on every device.
+
+    It must not be called inside undrawn().
+    """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, Embedding | Linear):

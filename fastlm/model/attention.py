@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fastlm.config import VALUE_GATE_INPUTS
 from fastlm.model.layers import Linear, RMSNorm, RotaryPositionalEmbedding, init_matrix
 from fastlm.ops import Ops, reference_ops
+from fastlm.ops.float8 import float8_linear
 
 
 class LayerCache:
@@ -82,6 +83,8 @@ class MultiHeadSelfAttention(nn.Module):
             d_head = d_model // n_heads
             self.q_norm = RMSNorm(d_head, norm_eps, has_gain=norm_gain, ops=ops)
             self.k_norm = RMSNorm(d_head, norm_eps, has_gain=norm_gain, ops=ops)
+        # In float8, gates would be rounded too.
+        self.joins_gates = ops.linear is not float8_linear
         self.gate = Linear(d_model, n_heads, starts_at_zero=True, ops=ops) if has_gate else None
         self.value_gate = None
         if has_value_gate:
@@ -99,7 +102,7 @@ class MultiHeadSelfAttention(nn.Module):
         mask: Bool[Tensor, "... seq keys"] | None = None,
         value_embedding: Float[Tensor, "... seq d_model"] | None = None,
     ) -> Float[Tensor, "... seq d_model"]:
-        qkv, gates = self._projected(x, is_joined=cache is None)
+        qkv, gates = self._projected(x, is_joined=cache is None and self.joins_gates)
         qkv = rearrange(
             qkv, "... seq (three head d) -> three ... head seq d", three=3, head=self.n_heads
         )
@@ -130,7 +133,7 @@ class MultiHeadSelfAttention(nn.Module):
             return self.ops.linear(x, weight), None
         if not is_joined:
             return self.ops.linear(x, weight), self.gate(x)
-        n, n_padding = len(weight), -(len(weight) + self.n_heads) % _ROWS
+        n, n_padding = len(weight), -(len(weight) + self.n_heads) % _ALIGNED_ROWS
         rows = (weight, self.gate.weight.to(x.dtype), weight.new_zeros(n_padding, x.shape[-1]))
         both = self.ops.linear(x, torch.cat(rows))
         return both[..., :n], both[..., n : n + self.n_heads]
@@ -148,8 +151,8 @@ class MultiHeadSelfAttention(nn.Module):
         return self.ops.qk_norm_rope(q, k, cos, sin, *gains, eps=self.norm_eps)
 
 
-_ROWS = 16
-"""Matrices of a multiple of so many rows are aligned, and are multiplied in float8 if asked for"""
+_ALIGNED_ROWS = 16
+"""Products are fastest if the number of rows is a multiple of this."""
 
 
 def _gates(x: Float[Tensor, "... seq head"]) -> Float[Tensor, "... head seq 1"]:

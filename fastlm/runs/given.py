@@ -116,7 +116,7 @@ def check_place_of_run(folder: Path, *, instead: str = "give another --out") -> 
             raise NotADirectoryError(f"{place} is a file: {instead}")
     if RunFiles(folder).config.is_file():
         return
-    named, resolved = Path(os.path.abspath(folder)), folder.resolve()
+    named, resolved = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))
     for place in (named, *named.parents, resolved, *resolved.parents):  # checkpoints may be a link
         files = RunFiles(place.parent)
         if place in (files.checkpoints, files.tokenizer) and files.config.is_file():

@@ -45,11 +45,14 @@ class RunRecord:
         """Content of config.json, by which a copy of the folder is known too."""
         self._known: folders.KnownFolder | None = None
         """The folder since the run began; None if this process only reads it."""
+        self._known_checkpoints: folders.KnownFolder | None = None
         self._held = contextlib.ExitStack()
         """Lock of another folder than the first."""
         self._unwritten = b""
-        self._log_bytes = 0
-        """Size of the log as this process left it."""
+        self._log_is: tuple[int, ...] = ()
+        """Device, inode and size of the log as this process left it; empty if there is none."""
+        self._first_row = b""
+        """First line of the log, by which it is told from that of another run."""
         self._untold: list[str] = []
         self._writing = threading.Lock()
         """Lock of the files, which the thread that writes checkpoints writes too."""
@@ -78,15 +81,19 @@ class RunRecord:
         if self._known is not None:
             self._known.close()
         self._known = folders.KnownFolder(self.folder)
-        self._log_bytes = self.files.log.stat().st_size if self.files.log.is_file() else 0
+        self._know_log()
+
+    def _know_log(self) -> None:
+        self._log_is, self._first_row = _identity(self.files.log), _first_line(self.files.log)
 
     def close(self) -> None:
         """Free the folder: this process writes no more to it."""
         self._held.close()
-        if self._known is not None:
-            self._known.close()
+        for known in (self._known, self._known_checkpoints):
+            if known is not None:
+                known.close()
 
-    def renew(self, config: TrainConfig, fill: Callable[[], None] = lambda: None) -> None:
+    def renew(self, config: TrainConfig, fill: Callable[[], None] | None = None) -> None:
         """Make the folder a whole run again if it was moved, removed or replaced since.
 
         What somebody put in its place is neither changed nor added to: the run goes on in a folder
@@ -104,29 +111,46 @@ class RunRecord:
             is_told = not self._is_here()
             if is_told:
                 self._take_place()
-            if os.path.lexists(self.checkpoints) and not self.checkpoints.is_dir():
-                self._set_aside(self.checkpoints)
+            self._check_checkpoints()
             if os.path.lexists(self.files.config) and not self._has_config():
                 self._set_aside(self.files.config)
                 is_told = True
+            missing = [] if self.exists else [self.files.config]
+            if fill is not None and not self.tokenizer.is_dir():
+                missing.append(self.tokenizer)
+            if missing and not is_told:
+                names = " and ".join(map(str, missing))
+                self._untold.append(
+                    f"warning: {names} was removed while the run goes on: it is written again"
+                )
+            if missing and fill is not None:
+                fill()
             if self.exists:
                 return
-            if not is_told:
-                self._untold.append(
-                    f"warning: {self.files.config} was removed while the run goes on: it is "
-                    "written again"
-                )
             if self._environment:
                 disk.write_file(self.files.environment, self._environment, replace=True)
-            fill()
             self.write_config(config)  # last, as it makes the folder a run
 
     def _is_here(self) -> bool:
-        """Return whether the folder is the run's: the same one, or one with its config.json."""
+        """Return whether the folder is the run's: the same one, or a copy, by its first row."""
         assert self._known is not None
         if self._known.is_at(self.folder):
             return True
-        return self.exists and self.files.config.read_bytes() == self._config
+        if not self.exists or self.files.config.read_bytes() != self._config:
+            return False
+        return self._first_row != b"" and _first_line(self.files.log) == self._first_row
+
+    def _check_checkpoints(self) -> None:
+        """Know the folder of the checkpoints; another one in its place is renamed."""
+        known, is_told = self._known_checkpoints, os.path.lexists(self.checkpoints)
+        if known is not None and known.is_at(self.checkpoints):
+            return
+        if is_told and (known is not None or not self.checkpoints.is_dir()):
+            self._set_aside(self.checkpoints)
+        if known is not None:
+            known.close()
+        folders.make_folder(self.checkpoints)
+        self._known_checkpoints = folders.KnownFolder(self.checkpoints)
 
     def _take_place(self) -> None:
         """Make the folder anew, or one beside it if it is somebody's."""
@@ -135,8 +159,11 @@ class RunRecord:
         try:
             check_new_run(self.folder, is_over=True)
             self._check_files()
+            folders.make_folder(self.folder)
         except OSError:
-            named = (self.folder.with_name(f"{self.folder.name}-{n}") for n in itertools.count(2))
+            above = next(place for place in self.folder.absolute().parents if place.is_dir())
+            above = self.folder.parent if self.folder.parent.is_dir() else above
+            named = (above / f"{self.folder.name}-{n}" for n in itertools.count(2))
             with contextlib.ExitStack() as held:
                 folder = held.enter_context(disk.first_free_folder(named))
                 held.enter_context(disk.locked(folder))
@@ -145,7 +172,6 @@ class RunRecord:
             lost = (
                 "was moved or removed while the run goes on, and what is there now stays as it is"
             )
-        folders.make_folder(self.folder)
         self._know()
         self._untold.append(
             f"warning: {was} {lost}: what comes from now on, the checkpoints among it, is in the "
@@ -224,7 +250,7 @@ class RunRecord:
             disk.copy_file(self.files.log, self.files.unreadable_log, replace=True)
         kept = "".join(_line(row) for row in placed if row["step"] <= step)
         disk.write_file(self.files.log, kept.encode(), replace=True)
-        self._log_bytes = len(kept.encode())
+        self._know_log()
         return n_lines - len(placed)
 
     def settle(self) -> None:
@@ -276,24 +302,25 @@ class RunRecord:
                 raise FileNotFoundError(errno.ENOENT, told, str(self.folder))
             self._check_log()
         disk.append(self.files.log, self._unwritten)
-        self._log_bytes += len(self._unwritten)
         self._unwritten = b""
+        self._log_is = _identity(self.files.log)
+        self._first_row = self._first_row or _first_line(self.files.log)
 
     def _check_log(self) -> None:
         """Keep a file that somebody put in the place of the log; tell of any change."""
         log = self.files.log
-        size = log.stat().st_size if log.is_file() else 0
-        if size == self._log_bytes and not log.is_dir():
+        found, is_file = _identity(log), log.is_file()
+        is_there, first = os.path.lexists(log), _first_line(log)
+        if found == self._log_is and is_file == is_there:
             return
-        if not _is_log(log):
+        if is_there and (not is_file or first not in (b"", self._first_row)):
             self._set_aside(log)
-            size = 0
-        else:
+        elif found[2:] != self._log_is[2:] or not first:  # otherwise it is a copy
             self._untold.append(
                 f"warning: {log} was changed while the run goes on: it may lack rows of earlier "
                 "steps"
             )
-        self._log_bytes = size
+        self._log_is = _identity(log)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all rows of the log, except an incomplete last line.
@@ -345,16 +372,20 @@ def _lines(log: Path) -> list[bytes]:
     return log.read_bytes().split(b"\n")[:-1] if log.is_file() else []
 
 
-def _is_log(log: Path) -> bool:
-    """Return whether a file has rows of steps alone, or is not there."""
-    if not log.is_file():
-        return not log.is_dir()
-    try:
-        *lines, rest = log.read_bytes().split(b"\n")
-        rows = [dict(json.loads(line)) for line in lines]
-    except (OSError, ValueError, RecursionError, TypeError):
-        return False
-    return not rest and all(number(row.get("step")) is not None for row in rows)
+def _identity(file: Path) -> tuple[int, ...]:
+    """Device, inode and size of a file; empty if there is none."""
+    if not file.is_file():
+        return ()
+    found = file.stat()
+    return found.st_dev, found.st_ino, found.st_size
+
+
+def _first_line(file: Path) -> bytes:
+    """The first line of a file; empty if it has none, or is no file."""
+    if not file.is_file():  # to read a pipe would wait for a writer
+        return b""
+    with open(file, "rb") as opened:
+        return opened.readline()
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -56,11 +56,11 @@ class Diverged(RuntimeError):
         anew = "a new run with a smaller --optim.lr (and --optim.muon-lr) or a longer warm-up"
         super().__init__(
             f"loss or gradients are not finite at step {step.number}: that step was not applied, "
-            f"the last checkpoint is kept; resume with --max-skipped-steps N to skip such steps, "
-            f"or begin {anew}"
+            "the last checkpoint, if any, is kept; resume with --max-skipped-steps N to skip such "
+            f"steps, or begin {anew}"
             if what is None
-            else f"{what} not finite after step {step.number}: the last checkpoint before is kept; "
-            f"begin {anew}"
+            else f"{what} not finite after step {step.number}: the last checkpoint before, if any, "
+            f"is kept; begin {anew}"
         )
 
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import json
+import os
 import random
 
 import pytest
@@ -274,6 +275,27 @@ def test_a_checkpoint_that_reads_back_wrong_is_no_checkpoint(tmp_path, monkeypat
     assert names(tmp_path) == ["step-000001", "step-000002"]
     for path in run_checkpoints(tmp_path):
         original(path)
+
+
+@pytest.mark.parametrize("kind", ["link", "link to nothing", "file"])
+def test_what_has_the_name_of_a_checkpoint_and_is_none_is_kept(kind, tmp_path):
+    """Of a link, neither the target nor what lies in it changes."""
+    folder, other = tmp_path / "checkpoints", tmp_path / "other"
+    model, optimizer = trained()
+    write_checkpoint(other, 1, model, [optimizer])
+    (other / "step-000001" / "mine").write_text("mine")
+    before = {path.name: path.read_bytes() for path in (other / "step-000001").iterdir()}
+    folder.mkdir()
+    if kind == "file":
+        (folder / "step-000001").write_text("mine")
+    else:
+        target = other / "step-000001" if kind == "link" else tmp_path / "nothing"
+        (folder / "step-000001").symlink_to(target)
+    write_checkpoint(folder, 1, model, [optimizer])
+    checkpoint.verify(folder / "step-000001")
+    assert os.path.lexists(folder / "others-of-step-000001")
+    assert not (folder / "step-000001").is_symlink()
+    assert before == {path.name: path.read_bytes() for path in (other / "step-000001").iterdir()}
 
 
 def test_a_folder_without_checkpoints_has_no_newest(tmp_path):

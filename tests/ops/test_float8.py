@@ -5,7 +5,8 @@ import torch
 from float8_cases import check_a_model_learns_by_it_as_without, check_it_is_one_graph, inputs
 from torch.nn import functional as F
 
-from fastlm.ops import load_ops
+from fastlm.model.attention import MultiHeadSelfAttention
+from fastlm.ops import load_ops, torch_ops, with_float8
 from fastlm.ops.float8 import GRADIENTS, VALUES, float8_linear, rounded
 
 
@@ -55,6 +56,15 @@ def test_nothing_gives_nothing():
 def test_sizes_the_hardware_does_not_take_are_multiplied_as_they_come(rows, d_in, d_out):
     x, weight, _ = inputs(rows, d_in, d_out)
     assert torch.equal(float8_linear(x, weight), F.linear(x, weight))
+
+
+def test_gates_are_not_rounded():
+    attention = MultiHeadSelfAttention(64, 4, has_gate=True, ops=with_float8(torch_ops))
+    assert attention.gate is not None
+    torch.nn.init.normal_(attention.gate.weight)
+    x = torch.randn(2, 16, 64)
+    _, gates = attention._projected(x, is_joined=attention.joins_gates)
+    assert torch.equal(gates, F.linear(x, attention.gate.weight))
 
 
 def test_half_as_much_is_kept():

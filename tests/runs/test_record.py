@@ -1,6 +1,7 @@
 """The record of a run stays whole when its files are replaced while it is written."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,7 +109,9 @@ def test_a_copy_of_the_folder_is_gone_on_with(record, tmp_path):
     assert steps(record) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("text", ["mine\n", '{"step": 1', '{"a": 1}\n', "[1]\n"])
+@pytest.mark.parametrize(
+    "text", ["mine\n", '{"step": 1', '{"a": 1}\n', '{"step": 0}\n{"step": 1}\n']
+)
 def test_a_file_in_the_place_of_the_log_is_kept_apart(text, record):
     log, kept = record.files.log, record.folder / "others-of-log.jsonl"
     log.write_text(text)
@@ -118,14 +121,87 @@ def test_a_file_in_the_place_of_the_log_is_kept_apart(text, record):
     assert (steps(record), kept.read_text()) == ([2, 3], text)
 
 
-@pytest.mark.parametrize("text", [None, "", '{"step": 0}\n{"step": 1}\n'])
+@pytest.mark.parametrize("text", [None, "", '{"step": 1}\n{"step": 1}\n'])
 def test_a_log_that_lost_rows_is_told_and_gets_the_others(text, record):
     log = record.files.log
     log.unlink() if text is None else log.write_text(text)
     assert go_on(record) == [
         f"warning: {log} was changed while the run goes on: it may lack rows of earlier steps"
     ]
-    assert steps(record) == ([0, 1, 2, 3] if text else [2, 3])
+    assert steps(record) == ([1, 1, 2, 3] if text else [2, 3])
+
+
+@pytest.mark.parametrize("link", ["symbolic", "hard", "device", "nothing", "itself", "pipe"])
+def test_the_log_of_another_run_a_pipe_or_a_device_is_not_written_to(link, record, tmp_path):
+    log, other = record.files.log, tmp_path / "other.jsonl"
+    other.write_text('{"step": 8}\n')
+    log.unlink()
+    if link == "hard":
+        os.link(other, log)
+    elif link == "pipe":
+        os.mkfifo(log)
+    else:
+        target = {"symbolic": other, "device": "/dev/null", "nothing": "nowhere", "itself": log}
+        log.symlink_to(target[link])
+    (told,) = go_on(record)
+    assert told.startswith(f"warning: {log} was replaced while the run goes on")
+    assert steps(record) == [2, 3]
+    assert other.read_text() == '{"step": 8}\n'
+
+
+def test_checkpoints_of_another_run_are_not_the_runs(record, tmp_path):
+    other = tmp_path / "other"
+    (other / "step-000001").mkdir(parents=True)
+    assert go_on(record) == []
+    record.checkpoints.rename(tmp_path / "mine")
+    record.checkpoints.symlink_to(other, target_is_directory=True)
+    (told,) = go_on(record)
+    assert told.startswith(f"warning: {record.checkpoints} was replaced while the run goes on")
+    assert record.checkpoints.is_dir()
+    assert not record.checkpoints.is_symlink()
+    assert list(record.checkpoints.iterdir()) == []
+    assert [path.name for path in other.iterdir()] == ["step-000001"]
+
+
+def test_an_earlier_run_of_the_same_settings_is_another(record, tmp_path):
+    folder = record.folder
+    folder.rename(tmp_path / "moved")
+    with contextlib.closing(RunRecord(folder)) as earlier:
+        earlier.start(CONFIG, {"python": "3.11"})
+        earlier.log({"step": 1, "seconds": 5.0})
+    before = content(folder)
+    check_goes_on_beside(record, folder)
+    assert content(folder) == before
+
+
+@pytest.mark.parametrize("what", ["file", "link to nothing", "link to itself"])
+def test_a_parent_that_became_no_folder_is_passed(what, tmp_path):
+    """The run goes on in the nearest folder above."""
+    above = tmp_path / "above"
+    with contextlib.closing(RunRecord(above / "inner" / "run")) as record:
+        record.start(CONFIG, {"python": "3.11"})
+        record.log({"step": 1})
+        (above / "inner").rename(tmp_path / "moved")
+        if what == "file":
+            (above / "inner").write_text("mine")
+        else:
+            target = "nowhere" if what == "link to nothing" else "inner"
+            (above / "inner").symlink_to(target)
+        (told,) = go_on(record)
+        assert record.folder == above / "run-2"
+        assert f"is in the new folder {above / 'run-2'}" in told
+        assert steps(record) == [2, 3]
+
+
+def test_a_tokenizer_that_was_removed_is_written_again(record):
+    record.renew(CONFIG, record.tokenizer.mkdir)
+    record.news()
+    record.tokenizer.rmdir()
+    record.renew(CONFIG, record.tokenizer.mkdir)
+    assert record.news() == [
+        f"warning: {record.tokenizer} was removed while the run goes on: it is written again"
+    ]
+    assert record.tokenizer.is_dir()
 
 
 @pytest.mark.parametrize("name", ["config", "checkpoints"])
