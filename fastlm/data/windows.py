@@ -6,7 +6,7 @@ continue with the next window, even with another batch size.
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -16,7 +16,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastlm.files.tokens import ShardedTokens, Tokens
+from fastlm.files.tokens import DataLost, ShardedTokens, Tokens
 
 Sampling = Literal["shuffled", "random"]
 Batch = tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]
@@ -140,12 +140,20 @@ def batches(
     device: torch.device,
     rank: int = 0,
     n_ranks: int = 1,
+    vocab_size: int | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Batch]:
     """Yield micro-batches without end, beginning at a window number.
 
     Each of several processes gets its own batches: numbers rank, rank + n_ranks, ...
 
     On CUDA, a thread gathers and pins each batch one step ahead, and copies do not block.
+
+    Args:
+        vocab_size: refuse ids that are not below it, which came to the data since they were read.
+        check: called before tokens are read.
+    Raises:
+        DataLost: if an id is not below vocab_size.
     """
 
     def gather(first: int) -> Batch:
@@ -157,7 +165,15 @@ def batches(
             sampling=sampling,
             seed=seed,
         )
+        check()
         inputs, targets = take_windows(tokens, starts, context_length)
+        if vocab_size is not None:
+            largest = max(int(inputs.max()), int(targets.max()))
+            if largest >= vocab_size:
+                raise DataLost(
+                    f"the training data were written to while they are read: they have the id "
+                    f"{largest}, expected ids below {vocab_size}"
+                )
         if device.type == "cuda":
             return inputs.pin_memory(), targets.pin_memory()
         return inputs, targets

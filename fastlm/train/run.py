@@ -13,6 +13,7 @@ import torch
 
 from fastlm.accounting import count_parameters
 from fastlm.checkpoint.saver import Saver
+from fastlm.cli import pasted
 from fastlm.cli.console import StatusLine, standard_error
 from fastlm.config import TrainConfig
 from fastlm.data.prepared import (
@@ -26,6 +27,7 @@ from fastlm.devices.hardware import describe, peak_memory
 from fastlm.devices.ranks import Ranks
 from fastlm.evaluate.loss import check_validation
 from fastlm.files import disk
+from fastlm.files.tokens import DataLost
 from fastlm.pretrained import read_start
 from fastlm.runs.given import check_new_run, check_place_of_run
 from fastlm.runs.record import RunRecord
@@ -167,6 +169,14 @@ def _failures_explained(run: Training, status: StatusLine) -> Iterator[None]:
             error.add_note(str(write_nonfinite(trainer, error.step, run.record.files)))
         trainer.ranks.wait()
         raise
+    except DataLost as error:
+        status.say(end_line(run, "a change of the data"))
+        again = f"put the data back and go on with {pasted('--resume', run.record.folder)}"
+        if trainer.step and trainer.ranks.size == 1:  # others may be in the middle of a step
+            run.read_steps()
+            run.saving.save_last()
+            again = f"step {trainer.step:,} is saved: {again}"
+        raise DataLost(f"{error}; {again}") from error
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

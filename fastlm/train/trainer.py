@@ -199,6 +199,8 @@ class Trainer:
             device=self.device,
             rank=self.ranks.rank if is_shared else 0,
             n_ranks=self.ranks.size if is_shared else 1,
+            vocab_size=self.data.vocab_size,
+            check=self.data.train.check_size,
         )
 
     def evaluate(
@@ -209,6 +211,12 @@ class Trainer:
         Args:
             check: called between batches; an exception it raises ends the evaluation.
         """
+
+        def check_all() -> None:
+            check()
+            self.data.val.check_size()
+
+        check_all()
         # With gradients enabled, so that the graph compiled for training is reused.
         result = evaluate_loss(
             self.loss,
@@ -217,7 +225,7 @@ class Trainer:
             batch_size=self._validation_batch(max_tokens),
             device=self.device,
             max_tokens=max_tokens,
-            check=check,
+            check=check_all,
             ranks=self.ranks,
         )
         reshard(self.model)  # optimizers write to the shards, not to gathered parameters

@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
-from short_runs import config, simulate_clock
+from short_runs import config, same, simulate_clock, weights
 
 from fastlm.data import open_prepared
 from fastlm.devices.ranks import Ranks
+from fastlm.files.step_folders import run_checkpoints
+from fastlm.files.tokens import DataLost
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles
 from fastlm.runs.state import state_of
@@ -193,6 +195,45 @@ def rewrite(path: Path) -> None:
 def replace(path: Path) -> None:
     copy = shutil.copy(path, path.with_name("copy"))
     os.replace(copy, path)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, 1000)
+
+
+def fill(path: Path) -> None:
+    with open(path, "r+b") as file:
+        file.write(b"\xff" * path.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "told"),
+    [
+        (cut, "train.bin", r"train.bin was cut while it is read: it has 1000 bytes, expected \d+"),
+        (cut, "val.bin", r"val.bin was cut while it is read: it has 1000 bytes, expected \d+"),
+        (fill, "train.bin", r"the training data .* have the id 65535, expected ids below \d+"),
+    ],
+)
+def test_data_that_cannot_be_read_any_more_end_a_run_that_is_saved(
+    change, name, told, data, finished, tmp_path, monkeypatch
+):
+    """To read beyond the end of a mapped file would kill the process without a word."""
+    mine = Path(shutil.copytree(data, tmp_path / "d"))
+    original, whole = Trainer.train_step, (mine / name).read_bytes()
+
+    def step(self, stream, **place):
+        if self.step == 7:
+            change(mine / name)
+        return original(self, stream, **place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", step)
+        with pytest.raises(DataLost, match=rf"^\S*{told}; step \d+ is saved: put the data back"):
+            train(config(mine), tmp_path / "run")
+    (mine / name).write_bytes(whole)
+    assert int(run_checkpoints(tmp_path / "run/checkpoints")[-1].name[-6:]) >= 7
+    assert train(config(mine), tmp_path / "run", resume=True).finished
+    assert same(weights(tmp_path / "run"), weights(finished[0]))
 
 
 @pytest.mark.parametrize(
