@@ -41,6 +41,9 @@ _REMEDIES = {
 _PAGES = {
     b"<!doctype html": "a web page",
     b"<html": "a web page",
+    b"<head": "a web page",
+    b"<body": "a web page",
+    b"<!--": "a web page",
     b"<?xml": "a page of XML",
 }
 _MARKS = {  # that of UTF-32 begins with that of UTF-16
