@@ -146,8 +146,7 @@ def iter_json_texts(
     Raises:
         ValueError: with the file and the line, if a line is no JSON object with such a text.
     """
-    if offset == 0:
-        blocks = checked_blocks(file, blocks)
+    blocks = checked_blocks(file, blocks, offset=offset)
     for number, line in enumerate(_lines(blocks), start=n_lines + 1):
         try:
             text = line.decode("utf-8", errors)

@@ -39,6 +39,10 @@ _NO_DATA = (
 class DownloadError(OSError):
     """A file could not be fetched; str() is one line that names the address."""
 
+    def __init__(self, message: str) -> None:
+        # Reasons come from servers and from urllib, and may have several lines.
+        super().__init__(" ".join(message.split()))
+
 
 class _BrokenOffError(Exception):
     """An attempt ended early for a reason that another attempt may not meet."""
@@ -139,7 +143,7 @@ class _Download:
         self.expected_sha256 = expected_sha256
         self.expected_bytes = expected_bytes
         self.note = part.read_note()
-        if self.note.get("url") != url:
+        if self.note.get("url") != url or not self.can_continue():
             self.clear()
 
     def can_continue(self) -> bool:
@@ -153,7 +157,7 @@ class _Download:
     def attempt(self, timeout: float, on_progress: Progress | None) -> str:
         """Request and write the missing bytes; return the SHA-256 of the complete file."""
         if not self.can_continue():
-            self.clear()
+            self.part.clear()  # the note in memory still has the size that the server told
         start = self.part.n_bytes
         request = urllib.request.Request(self.url, headers=self._headers(start))
         try:
@@ -163,6 +167,11 @@ class _Download:
         except (OSError, http.client.HTTPException) as error:
             raise _BrokenOffError(_reason(error)) from error
         with response:
+            if response.status not in (http.client.OK, http.client.PARTIAL_CONTENT):
+                raise DownloadError(
+                    f"{self.url}: HTTP {response.status} {response.reason}: expected the file with "
+                    "status 200"
+                )
             start, total = self._agree(response, start)
             return self._receive(response, start, total, on_progress)
 
@@ -223,10 +232,10 @@ class _Download:
         length = response.headers.get("Content-Length")
         # Some servers send the bytes asked for as if they were the whole file.
         is_rest = response.status == http.client.PARTIAL_CONTENT or (start > 0 and bool(span))
-        first, total = (
+        first, end, total = (
             _content_range(span)
             if is_rest
-            else (0, int(length) if length and length.isdecimal() else None)
+            else (0, None, int(length) if length and length.isdecimal() else None)
         )
         note = {
             "url": self.url,
@@ -234,21 +243,32 @@ class _Download:
             "last_modified": response.headers.get("Last-Modified"),
             "bytes": total,
         }
+        is_other_file = _contradicts({**note, "bytes": None}, self.note)
+        is_other_size = _contradicts({"bytes": total}, self.note)
         if is_rest:
-            # Some servers heed Range but not If-Range, which would join parts of two files.
-            if first != start or _contradicts(note, self.note):
+            # Some servers heed Range but not If-Range, which would join parts of two files. An
+            # answer of the same file has its ETag.
+            has_no_etag = bool(self.note.get("etag")) and note["etag"] is None
+            if first != start or is_other_file or is_other_size or has_no_etag:
                 self.clear()
                 raise _BrokenOffError("the file changed on the server")
-        else:
+        elif start > 0 and total is None:
+            # Without a length nobody can tell whether this is the rest or the whole file.
+            self.part.clear()
+            raise _BrokenOffError("the server did not tell the size of its answer")
+        elif start > 0 and is_other_size and not is_other_file:
             # An answer with the same ETag and another size is not the whole file.
-            is_other_size = start > 0 and _contradicts({"bytes": total}, self.note)
-            is_other_file = _contradicts({**note, "bytes": None}, self.note)
             self.clear()
-            if is_other_size and not is_other_file:
-                raise _BrokenOffError("the server gave the file in two sizes")
+            raise _BrokenOffError("the server gave the file in two sizes")
+        if total is None and not is_other_file:
+            total = self.note.get("bytes")
+        if total is None:
+            total = end  # all bytes to the end of the file were asked for
+        if not is_rest:
+            self.clear()
             start = 0
-            self.note = note
-            self.part.write_note(note)
+            self.note = {**note, "bytes": total}
+            self.part.write_note(self.note)
         if None not in (total, self.expected_bytes) and total != self.expected_bytes:
             self.clear()
             raise DownloadError(
@@ -284,7 +304,7 @@ class _Download:
                 on_progress("bytes", done)
         if total is not None and done != total:
             if done > total:
-                self.clear()
+                self.part.clear()
             raise _BrokenOffError(f"the body ended at byte {done} of {total}")
         return digest.hexdigest()
 
@@ -298,7 +318,7 @@ class _Download:
 
     def _refused(self, error: urllib.error.HTTPError, start: int) -> str:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and start:
-            _, total = _content_range(error.headers.get("Content-Range", ""))
+            *_, total = _content_range(error.headers.get("Content-Range", ""))
             # A part that broke off is not whole because the server, or a cache that kept no more
             # of it, now says so: the size must be known from elsewhere, too.
             known = (self.note.get("bytes"), self.expected_bytes)
@@ -337,12 +357,13 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "reason", None) or error or type(error).__name__)
 
 
-def _content_range(header: str) -> tuple[int | None, int | None]:
-    """Read "bytes 5-9/10" as (5, 10) and "bytes */10" as (None, 10)."""
+def _content_range(header: str) -> tuple[int | None, int | None, int | None]:
+    """Read "bytes 5-8/10" as (5, 9, 10), "bytes 5-8/*" as (5, 9, None), "bytes */10" likewise."""
     span, _, total = header.removeprefix("bytes").strip().partition("/")
-    first = span.partition("-")[0]
+    first, _, last = span.partition("-")
     return (
         int(first) if first.isdecimal() else None,
+        int(last) + 1 if last.isdecimal() else None,
         int(total) if total.isdecimal() else None,
     )
 

@@ -1,10 +1,11 @@
-"""Content that is plainly no text in UTF-8, recognised by its first bytes.
+"""Content that is plainly no text in UTF-8, recognised by its first bytes and by its zeros.
 
 All readers of texts, token files and downloads ask here. The content of a compressed file is judged
 when it is decompressed.
 """
 
 import codecs
+import itertools
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -17,8 +18,14 @@ HEAD_BYTES = 512
 COMPRESSED = {b"\x1f\x8b": ".gz", b"\xfd7zXZ\x00": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
 """Beginnings of compressed files, which no UTF-8 text has, and the suffixes of such files"""
 
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-_POINTER = "the pointer of Git LFS"
+_POINTERS = {
+    b"version https://git-lfs.github.com/spec/": "the pointer of Git LFS",
+    b"/annex/objects/": "the pointer of git-annex",
+}
+_FETCH = {
+    "the pointer of Git LFS": "git lfs pull",
+    "the pointer of git-annex": "git annex get",
+}
 _POINTER_BYTES = 1024
 _FORMATS = {
     b"\x1f\x8b": "gzip",
@@ -27,20 +34,30 @@ _FORMATS = {
     **{b"BZh%d1AY&SY" % level: "bzip2" for level in range(1, 10)},
     b"PK\x03\x04": "a zip archive",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a RAR archive",
+    b"\x04\x22\x4d\x18": "LZ4",
+    b"%PDF-": "PDF",
+    b"ARROW1\0\0": "Arrow",
     b"PAR1\x15": "Parquet",
     b"\x93NUMPY": "a NumPy array",
-    _LFS_POINTER: _POINTER,
+    **_POINTERS,
 }
 _REMEDIES = {
     "gzip": "unpack it, or end its name in .gz",
     "xz": "unpack it, or end its name in .xz",
     "zstd": "unpack it, or end its name in .zst",
     "a NumPy array": "give the text that it was made of",
+    "safetensors": "give a text, not the weights of a model",
+    "PDF": "extract its text, such as with pdftotext",
+    "Arrow": "write its texts to a .jsonl or .parquet file",
     "Parquet": "end its name in .parquet",
 }
 _PAGES = {
     b"<!doctype html": "a web page",
     b"<html": "a web page",
+    b"<head": "a web page",
+    b"<body": "a web page",
+    b"<!--": "a web page",
     b"<?xml": "a page of XML",
 }
 _MARKS = {  # that of UTF-32 begins with that of UTF-16
@@ -52,10 +69,20 @@ _MARKS = {  # that of UTF-32 begins with that of UTF-16
 _SPACES = "\t\n\f\r"
 _LEAST_WIDE_BYTES = 8
 _LEAST_ZEROS = 4
+_TO_BLANK = bytes(range(0x21))
+_SEPARATORS = b"\1\2\3\x1c\x1d\x1e\x1f"
+_OTHERS_THAN_HIGH = _SEPARATORS + b"\t\n\f\r" + bytes(range(0x20, 0x100))
+_STRETCH_BYTES = 2048
+_LEAST_INNER_BYTES = 32
+_MANY_ZEROS = 256
+_SAFETENSORS_BEGIN = b'\0\0\0\0{"'
+"""Bytes 4 to 9: the high half of the size of its description, and the beginning of that"""
 
 
 def find_format(head: bytes) -> str:
     """Return which other format the first bytes of a file show, an empty string if none."""
+    if head[4:10] == _SAFETENSORS_BEGIN:
+        return "safetensors"
     return next((name for begin, name in _FORMATS.items() if head.startswith(begin)), "")
 
 
@@ -71,9 +98,10 @@ def find_encoding(head: bytes) -> str:
     if len(head) < _LEAST_WIDE_BYTES:
         return ""
     # Bytes of another kind are no UTF-32, but nearly all are some characters of UTF-16.
-    for encoding in ("UTF-32LE", "UTF-32BE"):
-        if are_characters(head, encoding):
-            return encoding
+    if head.count(0) >= len(head) // 4:  # every character has one
+        for encoding in ("UTF-32LE", "UTF-32BE"):
+            if are_characters(head, encoding):
+                return encoding
     for first, encoding in ((1, "UTF-16LE"), (0, "UTF-16BE")):
         if _are_high_bytes(head[first::2]) and are_characters(head, encoding):
             return encoding
@@ -84,8 +112,8 @@ def refuse_no_text(path: StrPath, head: bytes) -> None:
     """Raise a ValueError if the first HEAD_BYTES of a text show that it is none in UTF-8."""
     head = head[:HEAD_BYTES]
     what = find_format(head)
-    if what == _POINTER:
-        raise _is_pointer(path)
+    if what in _FETCH:
+        raise _is_pointer(path, what)
     if what:
         remedy = _REMEDIES.get(what, "unpack it")
     elif encoding := find_encoding(head):
@@ -96,6 +124,35 @@ def refuse_no_text(path: StrPath, head: bytes) -> None:
     else:
         return
     raise ValueError(f"{path}: expected UTF-8, got {what}: {remedy}")
+
+
+def refuse_zeros(path: StrPath, block: bytes, offset: int) -> None:
+    """Raise a ValueError if a part of a text is UTF-16, UTF-32 or zeros.
+
+    Such a part was appended in another encoding, or a download left it unwritten. Texts have few
+    zeros, if any, and a block without them costs one search.
+
+    Args:
+        block: all of the text from byte offset on, or some of it.
+    """
+    begin = block.find(0)
+    while begin >= 0:
+        stretch = block[max(begin - 1, 0) : begin + _STRETCH_BYTES]
+        at = f"at byte {offset + begin:,}"
+        n_zeros = stretch.count(0)
+        inner = stretch[: stretch.rindex(0) + 1]
+        # The blanks of a text in UTF-16 have a zero each, and its letters too where they are Latin.
+        is_wide = n_zeros >= _LEAST_ZEROS and _LEAST_INNER_BYTES <= len(inner) <= n_zeros * 32
+        if is_wide and (encoding := find_encoding(inner)):
+            raise ValueError(
+                f"{path}: expected UTF-8, got {encoding[:6]} {at}: convert that part, which seems "
+                "to be appended"
+            )
+        if n_zeros >= _MANY_ZEROS and _has_zeros(stretch):
+            raise ValueError(
+                f"{path}: expected UTF-8, got bytes of 0 {at}: it is damaged; get it again"
+            )
+        begin = block.find(0, begin + _STRETCH_BYTES)
 
 
 def find_no_data(head: bytes) -> str:
@@ -116,23 +173,29 @@ def find_no_data(head: bytes) -> str:
     return "bytes of 0" if _has_zeros(head) else ""
 
 
-def checked_blocks(path: StrPath, blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the blocks of a whole text; raise what refuse_no_text raises before the first."""
+def checked_blocks(path: StrPath, blocks: Iterable[bytes], *, offset: int = 0) -> Iterator[bytes]:
+    """Yield the blocks of a text; raise what refuse_no_text and refuse_zeros raise.
+
+    Args:
+        offset: bytes of the text before the given blocks, which were checked before.
+    """
     left = iter(blocks)
     first: list[bytes] = []
     n_bytes = 0
-    for block in left:
+    for block in left if offset == 0 else ():
         first.append(block)
         n_bytes += len(block)
         if n_bytes >= HEAD_BYTES:
             break
     refuse_no_text(path, b"".join(block[:HEAD_BYTES] for block in first))
-    yield from first
-    yield from left
+    for block in itertools.chain(first, left):
+        refuse_zeros(path, block, offset)
+        offset += len(block)
+        yield block
 
 
 def check_no_pointer(path: StrPath) -> None:
-    """Raise a ValueError if a file is what Git LFS puts in the place of one that it did not fetch.
+    """Raise a ValueError if a file is what stands for one that Git LFS or git-annex left away.
 
     Raises:
         OSError: as open_to_read does.
@@ -140,8 +203,9 @@ def check_no_pointer(path: StrPath) -> None:
     if os.stat(path).st_size >= _POINTER_BYTES:
         return
     with open_to_read(path) as file:
-        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
-            raise _is_pointer(path)
+        what = find_format(file.read(_POINTER_BYTES))
+    if what in _FETCH:
+        raise _is_pointer(path, what)
 
 
 def are_characters(head: bytes, encoding: str) -> bool:
@@ -165,18 +229,17 @@ def _are_high_bytes(half: bytes) -> bool:
     """Return whether every second byte of a text may be the high one of a letter in UTF-16.
 
     That of an alphabet is below a blank: 0 in English, 4 in Russian. No text in UTF-8 has only
-    white space there, and other control characters among it.
+    white space and separators there, and other control characters among it.
     """
-    n_low = sum(byte <= 0x20 for byte in half)
-    return n_low * 8 >= len(half) * 7 and any(b < 0x20 and b not in b"\t\n\f\r" for b in half)
+    n_others = len(half.translate(None, _TO_BLANK))
+    return n_others * 8 <= len(half) and len(half.translate(None, _OTHERS_THAN_HIGH)) > 0
 
 
 def _has_zeros(head: bytes) -> bool:
-    """Return whether more bytes are 0 than in any text that holds a few."""
-    return head.count(0) >= max(_LEAST_ZEROS, len(head) / 8)
+    """Return whether more bytes are 0 than in any text, also in one of words between zeros."""
+    n_zeros, n_in_pairs = head.count(0), 2 * head.count(b"\0\0")
+    return n_zeros >= _LEAST_ZEROS and max(n_zeros / 3, n_in_pairs / 2) * 8 >= len(head)
 
 
-def _is_pointer(path: StrPath) -> ValueError:
-    return ValueError(
-        f"{path} is the pointer of Git LFS, not the file itself: fetch it with git lfs pull"
-    )
+def _is_pointer(path: StrPath, what: str) -> ValueError:
+    return ValueError(f"{path} is {what}, not the file itself: fetch it with {_FETCH[what]}")

@@ -4,9 +4,11 @@ python -m fastlm.imports tokens --train FILE --val FILE --tokenizer FOLDER --out
 """
 
 import contextlib
+import hashlib
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -94,6 +96,8 @@ def import_tokens(
         train, val: token files, joined in the given order.
         tokenizer: the tokenizer that made them.
         dtype: dtype of the tokens in files without a header; None: found from their ids.
+    Warns:
+        UserWarning: if the ids of a file look as if they were of another dtype than the given one.
     Raises:
         FileNotFoundError, ValueError: if a file cannot be imported; the message names it and its
             fault, and nothing is written.
@@ -218,6 +222,8 @@ def open_foreign(path: Path, vocab_size: int, dtype: str | None) -> ForeignToken
 
     Args:
         dtype: dtype of the tokens, used if the file has no header; None: found from its ids.
+    Warns:
+        UserWarning: as import_tokens does.
     Raises:
         FileNotFoundError, ValueError: as import_tokens does.
     """
@@ -263,7 +269,10 @@ def open_foreign(path: Path, vocab_size: int, dtype: str | None) -> ForeignToken
                 f"{path} has {size:,} bytes: no whole number of {kind.name}; it is cut off, or of "
                 "another --dtype"
             )
-        _check_width(path, kind)
+        if fault := _find_width_fault(path, kind):
+            if dtype is None:
+                raise ValueError(f"{path}: {fault}")
+            warnings.warn(f"{path}: {fault}; it is read as --dtype {dtype} says", stacklevel=2)
     count = (size - begin) // kind.itemsize
     found = ForeignTokens(path, kind, begin, count, vocab_size, seen)
     for _ in found.blocks():
@@ -304,19 +313,21 @@ def _find_dtype(path: Path, vocab_size: int) -> str:
     return "uint16"
 
 
-def _check_width(path: Path, kind: np.dtype[Any]) -> None:
-    """Raise a ValueError if every second token looks like the high half of one twice as wide."""
+def _find_width_fault(path: Path, kind: np.dtype[Any]) -> str:
+    """Return that every second token looks like the high half of one twice as wide, if it does."""
     ids = _first_ids(path, kind)
     if len(ids) < _TELLING_TOKENS:
-        return
+        return ""
     low, high = int(ids[::2].max()), int(ids[1::2].max())
-    if (kind.itemsize == 2 and high < _HIGH_HALVES <= low) or high == 0 < low:
-        what = "0" if high == 0 else f"below {_HIGH_HALVES}"
-        raise ValueError(
-            f"{path}: every second token is {what}, so it is no file of {kind.name}: its tokens "
-            f"have {2 * kind.itemsize} bytes; "
-            + ("give --dtype uint32" if kind.itemsize == 2 else "write it again as uint32")
-        )
+    if not ((kind.itemsize == 2 and high < _HIGH_HALVES <= low) or high == 0 < low):
+        return ""
+    small = "0" if high == 0 else f"below {_HIGH_HALVES}"
+    remedy = "give --dtype uint32" if kind.itemsize == 2 else "write it again as uint32"
+    return (
+        f"every second token is {small}, as if it were no file of {kind.name} and each token had "
+        f"{2 * kind.itemsize} bytes: {remedy}, or give --dtype {kind.name} if each has "
+        f"{kind.itemsize}"
+    )
 
 
 def _refuse_wide_text(found: ForeignTokens, tokenizer: Tokenizer) -> None:
@@ -342,18 +353,35 @@ def _refuse_wide_text(found: ForeignTokens, tokenizer: Tokenizer) -> None:
 
 
 def _refuse_copies(splits: Mapping[str, Sequence[ForeignTokens]]) -> None:
-    """Raise a ValueError if a file to validate on has the tokens of one to train on."""
-    for one, other in itertools.product(splits["train"], splits["val"]):
-        if one.n_tokens == other.n_tokens > 0 and _are_equal(one.blocks(), other.blocks()):
-            raise ValueError(
-                f"--train {one.path} and --val {other.path} have the same tokens: give each file "
-                "once, as a validation on what was trained on tells nothing"
-            )
+    """Raise a ValueError if two files of all splits have the same tokens."""
+    given = [(name, file) for name, files in splits.items() for file in files if file.n_tokens]
+    alike: dict[tuple[int, bytes], list[tuple[str, ForeignTokens]]] = {}
+    for name, file in given:
+        with contextlib.closing(file.blocks()) as blocks:  # type: ignore[type-var]
+            first = _digest(itertools.islice(blocks, 1))
+        alike.setdefault((file.n_tokens, first), []).append((name, file))
+    for group in alike.values():
+        seen: dict[bytes, tuple[str, ForeignTokens]] = {}
+        for name, file in group if len(group) > 1 else ():
+            other_name, other = seen.setdefault(_digest(file.blocks()), (name, file))
+            if other is not file:
+                raise ValueError(
+                    f"--{other_name} {other.path} and --{name} {file.path} have the same tokens: "
+                    "give each file once"
+                    + (
+                        ""
+                        if other_name == name
+                        else ", as a validation on what was trained on tells nothing"
+                    )
+                )
 
 
-def _are_equal(blocks: Iterator[NDArray[Any]], others: Iterator[NDArray[Any]]) -> bool:
-    with contextlib.closing(blocks), contextlib.closing(others):  # type: ignore[type-var]
-        return all(itertools.starmap(np.array_equal, zip(blocks, others, strict=True)))
+def _digest(blocks: Iterable[NDArray[Any]]) -> bytes:
+    """Return the SHA-256 of ids, whatever their dtype is."""
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block.astype("<u4").tobytes())
+    return digest.digest()
 
 
 def _first_ids(path: Path, kind: np.dtype[Any]) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from fastlm.files.utf8 import to_utf8
-from fastlm.tokenizer.bpe.errors import plain_str
+from fastlm.tokenizer.bpe.errors import plain_str, refuse_unordered
 
 
 def check_text(text: str) -> None:
@@ -17,8 +17,13 @@ def check_text(text: str) -> None:
         to_utf8(text)
 
 
-def refuse_single(texts: Iterable[str]) -> None:
-    """Raise a TypeError if one text is given for several: each character would be one."""
+def check_several(texts: Iterable[str]) -> None:
+    """Check that several texts are given in an order.
+
+    Raises:
+        TypeError: if it is one text, whose characters would be one each, a set or a mapping.
+    """
+    refuse_unordered(texts, "several texts")
     if isinstance(texts, (str, bytes, bytearray)):
         raise TypeError(f"expected several texts, got one {type(texts).__name__}: put it in a list")
 

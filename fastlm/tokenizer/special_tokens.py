@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Literal, NamedTuple
 
 from fastlm.files.utf8 import to_utf8
+from fastlm.tokenizer.bpe.errors import refuse_unordered
 
 Choice = Literal["all"] | Collection[str]
 
@@ -17,10 +18,20 @@ class SpecialUse(NamedTuple):
 
 
 def check_special(special_tokens: Sequence[str]) -> Sequence[str]:
-    """Return special tokens unchanged; raise a ValueError if two are equal or one is empty."""
+    """Return special tokens unchanged.
+
+    Raises:
+        TypeError: if one is no str, or they have no order.
+        ValueError: if two are equal or one is empty.
+    """
+    refuse_unordered(special_tokens, "special tokens")
     if isinstance(special_tokens, str):
         raise ValueError(f"special_tokens must be a list of strings: got {special_tokens!r}")
     for index, token in enumerate(special_tokens):
+        if not isinstance(token, str):
+            raise TypeError(
+                f"special tokens must be strings: got {token!r} of type {type(token).__name__}"
+            )
         if not token:
             raise ValueError(f"special tokens must not be empty: the one at index {index} is")
         if token in special_tokens[:index]:
@@ -49,7 +60,7 @@ def _as_set(
         raise ValueError(f'{argument} must be "all" or a set of special tokens: got {choice!r}')
     chosen = frozenset(choice)
     if not chosen <= frozenset(known):
-        unknown = min(chosen - frozenset(known))
+        unknown = min(chosen - frozenset(known), key=str)
         raise ValueError(
             f"{argument} must name special tokens of this tokenizer, {sorted(known)}: "
             f"got {unknown!r}"

@@ -11,7 +11,7 @@ import numpy as np
 from fastlm.corpus.documents import END_OF_TEXT, iter_json_texts
 from fastlm.corpus.text_files import kind_of
 from fastlm.files.compression import compression_of
-from fastlm.files.not_text import HEAD_BYTES, refuse_no_text
+from fastlm.files.not_text import HEAD_BYTES, refuse_no_text, refuse_zeros
 from fastlm.files.paths import StrPath, check_file, open_to_read
 from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, Block, Loadable, first_cut, last_cut
@@ -38,6 +38,7 @@ class FileBlock(NamedTuple):
         with open_to_read(self.path) as file:
             file.seek(self.begin)
             text = file.read(self.end - self.begin)
+        refuse_zeros(self.path, text, self.begin)
         if self.errors == "replace":
             text = text.decode("utf-8", errors="replace").encode()
         return Block(text, np.array([0, len(text)], np.int64), str(self.path), self.begin)
@@ -195,6 +196,7 @@ def stripe_blocks(
         if not 0 <= first < last:
             continue
         text = data[first:last]
+        refuse_zeros(path, text, read_from + first)
         if errors == "replace":
             text = text.decode("utf-8", errors="replace").encode()
         yield Block(text, np.array([0, len(text)], np.int64), str(path), read_from + first)
@@ -204,12 +206,13 @@ def read_text(path: StrPath) -> str:
     """Read a whole file as UTF-8, without the mark that some editors put at its beginning.
 
     Raises:
-        ValueError: if its beginning is plainly no text.
+        ValueError: if it is plainly no text.
         InvalidUtf8: with the file and the position of the byte.
     """
     check_file(path)
     raw = Path(path).read_bytes()
     refuse_no_text(path, raw[:HEAD_BYTES])
+    refuse_zeros(path, raw, 0)
     try:
         return raw.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:

@@ -27,12 +27,12 @@ from fastlm.tokenizer.bpe.blocks import (
     map_blocks,
     map_in_order,
 )
-from fastlm.tokenizer.bpe.errors import BadByte, plain_str
+from fastlm.tokenizer.bpe.errors import BadByte, plain_str, refuse_unordered
 from fastlm.tokenizer.bpe.lazy_encoder import LazyEncoder
 from fastlm.tokenizer.bpe.small import NO_TOKEN
 from fastlm.tokenizer.bpe.token_bytes import TokenBytes
 from fastlm.tokenizer.folder import read_tokenizer, read_vocab_and_merges, write_tokenizer
-from fastlm.tokenizer.given_texts import check_text, each_as_utf8, refuse_single
+from fastlm.tokenizer.given_texts import check_several, check_text, each_as_utf8
 from fastlm.tokenizer.offsets import decode_strictly, token_spans
 from fastlm.tokenizer.special_tokens import Choice, SpecialUse, choose_special, refuse_special
 from fastlm.tokenizer.tables import Tables, hash_tables, make_tables
@@ -46,6 +46,14 @@ DecodeErrors = Literal["replace", "strict", "ignore"]
 _STREAM_BYTES = 1 << 16  # blocks of encode_iterable; the first are smaller, so that ids come early
 _FIRST_STREAM_BYTES = 1 << 10
 _BATCH_TEXTS = 256  # texts that one thread encodes at a time
+
+
+def _as_block(block: Loadable) -> Loadable:
+    if not hasattr(block, "load"):
+        raise TypeError(
+            f"expected blocks of text, got {type(block).__name__}: encode_documents takes texts"
+        )
+    return block
 
 
 class Tokenizer:
@@ -287,11 +295,11 @@ class Tokenizer:
         """Encode texts independently of each other.
 
         Raises:
-            TypeError: if one is no str, or texts is one itself.
+            TypeError: if one is no str, or texts is one itself, a set or a mapping.
             ValueError: as encode does.
         """
         use = choose_special(self.special_tokens, allowed_special, disallowed_special)
-        refuse_single(texts)
+        check_several(texts)
         listed = list(texts)
         encoder = self._encoder_of(use.allowed)
 
@@ -318,9 +326,13 @@ class Tokenizer:
 
         Ids are yielded lazily, and memory does not grow with the stream: only the text after the
         last position where a pre-token certainly starts is held back.
+
+        Raises:
+            TypeError: if one is no str, or iterable is a set or a mapping.
         """
         # This is no generator, so that a wrong argument is refused here and not at the first id.
         use = choose_special(self.special_tokens, allowed_special, disallowed_special)
+        refuse_unordered(iterable, "several texts")
         return self._encode_stream(iterable, use)
 
     def _encode_stream(self, iterable: Iterable[str], use: SpecialUse) -> Iterator[int]:
@@ -357,9 +369,9 @@ class Tokenizer:
         Args:
             end_of_text: token to append after each document, or None.
         Raises:
-            TypeError: if a document is no str, or documents is one itself.
+            TypeError: if a document is no str, or documents is one itself, a set or a mapping.
         """
-        refuse_single(documents)
+        check_several(documents)
         end_id = -1 if end_of_text is None else self.token_to_id(end_of_text)
         blocks = document_blocks(each_as_utf8(documents))
         return self.encode_blocks(blocks, end_of_text=end_id, n_threads=n_threads)
@@ -439,7 +451,9 @@ class Tokenizer:
         """
         encoder = self._encoder
         yield from map_blocks(
-            lambda text, bounds: encoder.encode(text, bounds, end_of_text), blocks, n_threads
+            lambda text, bounds: encoder.encode(text, bounds, end_of_text),
+            map(_as_block, blocks),
+            n_threads,
         )
 
     def decode_bytes(self, ids: Iterable[int], *, skip_special: bool = False) -> bytes:
@@ -480,6 +494,7 @@ class Tokenizer:
         errors: DecodeErrors = "replace",
         skip_special: bool = False,
     ) -> list[str]:
+        refuse_unordered(batch, "several rows of token ids")
         return [self.decode(ids, errors=errors, skip_special=skip_special) for ids in batch]
 
     def decode_with_offsets(self, ids: Iterable[int]) -> tuple[str, list[int]]:

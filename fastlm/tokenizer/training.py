@@ -8,9 +8,10 @@ from fastlm.corpus.documents import Errors, iter_pieces
 from fastlm.corpus.text_files import is_plain
 from fastlm.files.paths import StrPath, check_file, check_unchanged, identify
 from fastlm.tokenizer.bpe.blocks import Loadable, document_blocks
+from fastlm.tokenizer.bpe.errors import check_integer
 from fastlm.tokenizer.bpe.learn import Merges, Vocab, learn_vocabulary
 from fastlm.tokenizer.formats.gpt2 import is_printed_byte
-from fastlm.tokenizer.given_texts import each_as_utf8, refuse_single
+from fastlm.tokenizer.given_texts import check_several, each_as_utf8
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.special_tokens import check_special
 from fastlm.tokenizer.text_blocks import sample_stripes, stripe_blocks, text_file_blocks
@@ -46,6 +47,7 @@ def train_bpe(
         text_field: field of .jsonl files and column of .parquet files that holds the text.
     Raises:
         FileNotFoundError: if a file is missing.
+        TypeError: if a number is no integer, or a special token no str.
         ValueError: if vocab_size is too small for the bytes and the special tokens, or the files
             hold no text, are not UTF-8 or change while they are read.
     """
@@ -55,6 +57,8 @@ def train_bpe(
         raise ValueError("input_path must name at least one text file: got none")
     for path in paths:
         check_file(path)
+    if sample_bytes is not None:
+        check_integer("sample_bytes", sample_bytes)
     if sample_bytes is not None and sample_bytes < 1:
         raise ValueError(f"sample_bytes must be at least 1: got {sample_bytes}")
     if not all(map(is_plain, paths)):
@@ -106,8 +110,13 @@ def train_bpe_from_documents(
     on_progress: Progress | None = None,
     max_token_bytes: int | None = None,
 ) -> tuple[Vocab, Merges]:
-    """Learn a vocabulary from documents, like train_bpe; no merge crosses two documents."""
-    refuse_single(documents)
+    """Learn a vocabulary from documents, like train_bpe; no merge crosses two documents.
+
+    Raises:
+        TypeError: if a document is no str, or documents is one itself, a set or a mapping.
+        ValueError: as train_bpe does.
+    """
+    check_several(documents)
     special_bytes = _check_training(vocab_size, special_tokens, max_token_bytes)
     return learn_vocabulary(
         document_blocks(each_as_utf8(documents)),
@@ -125,6 +134,7 @@ def _check_training(
 ) -> list[bytes]:
     special_bytes = [token.encode() for token in check_special(special_tokens)]
     least = 256 + len(special_bytes)
+    check_integer("vocab_size", vocab_size)
     if vocab_size < least:
         raise ValueError(
             f"vocab_size must be at least {least}, for 256 bytes and {len(special_bytes)} special "
@@ -142,6 +152,8 @@ def _check_training(
                 f"special token {text!r} is how vocab.json writes a single byte; give it a longer "
                 "name"
             )
+    if max_token_bytes is not None:
+        check_integer("max_token_bytes", max_token_bytes)
     if max_token_bytes is not None and max_token_bytes < 2:
         raise ValueError(
             f"max_token_bytes must be at least 2, the size of a first merge: got {max_token_bytes}"

@@ -95,6 +95,8 @@ PAGE = b"\xef\xbb\xbf\n<!DOCTYPE html><title>Log in</title>"
 ANSWERS = {
     "empty": b"",
     "page": PAGE,
+    "head": b"<head><title>Log in</title></head>" * 999,
+    "comment": b"<!-- proxy --><p>Wait." * 999,
     "kind": b"<p>",
     "xml": b"<?xml?>",
     "pointer": POINTER,

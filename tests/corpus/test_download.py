@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.error
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -185,6 +187,71 @@ def test_a_rest_of_a_file_of_another_size_is_not_joined(
 ) -> None:
     plan.break_after, plan.rest_cut, plan.rest_status = [1000], 50, rest_status
     assert get(plan, tmp_path / "f") == CONTENT
+
+
+@pytest.mark.parametrize("etag", ['"one"', None])
+@pytest.mark.parametrize("heeds_range", [True, False])
+def test_the_size_told_before_holds_for_an_answer_without_a_length(
+    plan: Plan, tmp_path: Path, etag: str | None, heeds_range: bool
+) -> None:
+    """Such an answer may end anywhere: where the connection is closed, it seems to be complete."""
+    plan.etag, plan.heeds_range, plan.has_later_length, plan.total = etag, heeds_range, False, "*"
+    plan.break_after = [1000, *[500] * 9]
+    if not heeds_range or etag is None:
+        with pytest.raises(DownloadError, match=r"500 of 10240 after|tell the size"):
+            get(plan, tmp_path / "f", retries=4)
+        assert not (tmp_path / "f").exists()
+        plan.break_after, plan.requests = [1000], []
+    assert get(plan, tmp_path / "f", retries=4) == CONTENT
+
+
+def test_a_rest_that_is_called_whole_and_has_no_length_is_not_joined(
+    plan: Plan, tmp_path: Path
+) -> None:
+    plan.rest_status, plan.has_content_range, plan.has_later_length = 200, False, False
+    plan.break_after = [1000, 500]
+    assert get(plan, tmp_path / "f") == CONTENT
+
+
+def test_a_rest_of_unknown_size_is_read_to_its_end(plan: Plan, tmp_path: Path) -> None:
+    plan.break_after = [1000]
+    with pytest.raises(DownloadError):
+        get(plan, tmp_path / "f", retries=0)
+    note = tmp_path / "f.part.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "bytes": None}))
+    plan.total, plan.break_after = "*", [500]
+    assert get(plan, tmp_path / "f") == CONTENT
+
+
+def test_a_rest_without_the_etag_is_not_joined(plan: Plan, tmp_path: Path) -> None:
+    plan.break_after, plan.heeds_if_range, plan.has_later_etag = [1000], False, False
+    with pytest.raises(DownloadError):
+        get(plan, tmp_path / "f", retries=0)
+    plan.files["/file"] = CONTENT[::-1]  # of the same size
+    assert get(plan, tmp_path / "f") == CONTENT[::-1]
+
+
+@pytest.mark.parametrize("status", [201, 202, 203, 204])
+def test_an_answer_that_is_not_the_file_is_refused(plan: Plan, tmp_path: Path, status: int) -> None:
+    plan.answer = (status, "Please\x0bwait")
+    with pytest.raises(DownloadError) as raised:
+        get(plan, tmp_path / "f")
+    assert str(raised.value) == (
+        f"{plan.url}/file: HTTP {status} Please wait: expected the file with status 200"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reason_of_several_lines_is_told_in_one(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looping(*_: object, **__: object) -> None:
+        reason = "It would lead to an infinite loop.\nThe last error was:\nFound"
+        raise urllib.error.HTTPError(plan.url, 302, reason, Message(), None)
+
+    monkeypatch.setattr("urllib.request.urlopen", looping)
+    with pytest.raises(DownloadError, match=r"HTTP 302 It .* loop\. The last error was: Found$"):
+        get(plan, tmp_path / "f")
 
 
 @pytest.mark.parametrize("break_after", [[], [1000]])

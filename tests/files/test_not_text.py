@@ -15,7 +15,7 @@ import zstandard
 from fastlm.cli import run
 from fastlm.corpus.documents import iter_documents
 from fastlm.data import prepare
-from fastlm.files.not_text import checked_blocks, refuse_no_text
+from fastlm.files.not_text import checked_blocks, refuse_no_text, refuse_zeros
 from fastlm.tokenizer import Tokenizer, train_bpe
 from fastlm.tokenizer.__main__ import main
 from fastlm.tokenizer.measures import utf8_blocks
@@ -66,7 +66,17 @@ CONTENTS = {
     "NumPy": (an_array(), "a NumPy array: give the text"),
     "zeros": (bytes(9999), "bytes of 0: it is damaged or no text"),
     "holes": (b"\0\0\0ab\0" * 99, "bytes of 0: it is damaged or no text"),
-    "pointer": (POINTER, "the pointer of Git LFS, not the file itself: fetch it"),
+    "pairs": (np.arange(999, dtype="<u2").tobytes(), "bytes of 0: it is damaged or no text"),
+    "rar": (b"Rar!\x1a\x07\1\0" + b"abc" * 99, "a RAR archive: unpack it"),
+    "lz4": (b"\x04\x22\x4d\x18" + b"abc" * 99, "LZ4: unpack it"),
+    "PDF": (b"%PDF-1.7\n" + b"abc" * 99, "PDF: extract its text"),
+    "Arrow": (b"ARROW1\0\0" + b"abc" * 99, "Arrow: write its texts"),
+    "weights": (b"\x28\1\0\0\0\0\0\0" + b'{"a": 1}' * 99, "safetensors: give a text"),
+    "pointer": (POINTER, "the pointer of Git LFS, not the file itself: fetch it with git lfs"),
+    "annex": (
+        b"/annex/objects/SHA256E-s9--4d7a.txt\n",
+        "the pointer of git-annex, not the file itself: fetch it with git annex get",
+    ),
 }  # fmt: skip
 
 
@@ -114,6 +124,43 @@ def test_every_reader_of_texts_refuses_what_is_none(reader, tokenizer, tmp_path)
         assert list(path.parent.iterdir()) == []
 
 
+LATE = {
+    "English": ("Once upon a time, once more.\r\n".encode("utf-16-le"), "UTF-16 at byte 5,545"),
+    "Russian": ((RUSSIAN[:98] + "\r\n").encode("utf-16-le"), "UTF-16 at byte 5,[0-9]+"),
+    "big": (ENGLISH.encode("utf-16-be"), "UTF-16 at byte 5,544"),
+    "UTF-32": (ENGLISH.encode("utf-32-le"), "UTF-32 at byte 5,545"),
+    "unwritten": (bytes(1 << 13), "bytes of 0 at byte 5,544"),
+    "hole": (bytes(1 << 13) + ENGLISH.encode(), "bytes of 0 at byte 5,544"),
+    "short": (bytes(300), "bytes of 0 at byte 5,544"),
+}
+
+
+@pytest.mark.parametrize("reader", sorted(READERS.keys() - {"documents in small reads", "sample"}))
+def test_what_is_no_text_later_is_refused(reader, tokenizer, tmp_path):
+    begin = (ENGLISH + RUSSIAN).encode()
+    assert len(begin) == 5544
+    for number, (content, message) in enumerate(LATE.values()):
+        files = {"a.txt": begin + content}
+        if reader in OF_PACKED:
+            files["b.txt.gz"] = gzip.compress(begin + content)
+        for name, raw in files.items():
+            path = tmp_path / str(number) / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(raw)
+            errors = ("strict", "replace")[number % 2]
+            with pytest.raises(ValueError, match=rf"{name}: expected UTF-8, got {message}: "):
+                READERS[reader](path, errors, tokenizer)
+            path.unlink()
+        assert list(path.parent.iterdir()) == []
+
+
+def test_what_is_no_text_later_is_refused_in_a_sample(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(ENGLISH.encode() * 8 + ENGLISH.encode("utf-16-le") * 2)
+    with pytest.raises(ValueError, match="expected UTF-8, got UTF-16 at byte 26,929"):
+        train_bpe(path, 300, [], sample_bytes=30_000)
+
+
 def test_a_command_refuses_it_in_one_line(tmp_path, capsys):
     text = tmp_path / "a.txt.gz"
     text.write_bytes(gzip.compress(POINTER))
@@ -143,6 +190,13 @@ def test_a_command_refuses_it_in_one_line(tmp_path, capsys):
         " a" * 300,
         "a\n" * 300,
         "one\0two three four\0" * 40,
+        "the\0cat\0is\0\0red\0" * 900,
+        "to\0be\0or\0it\0" * 900,
+        "1\x012\x013\x014\n" * 900,
+        "a\x1fb\x1fc\x1e" * 900,
+        ENGLISH * 9 + "\0" * 99 + ENGLISH * 9,
+        "%PDF is a format",
+        '(1234567{"',
         "\x1b[31mred\x1b[0m " * 99,
         "PAR1 is the first part.",
         "BZh9 and PK are names",
@@ -154,6 +208,7 @@ def test_a_command_refuses_it_in_one_line(tmp_path, capsys):
 def test_what_may_be_text_is_read(text):
     raw = text.encode("utf-8", "surrogatepass")
     refuse_no_text("a.txt", raw)
+    refuse_zeros("a.txt", raw, 0)
     for n in (1, 600, 10_000):
         blocks = [raw[i : i + n] for i in range(0, len(raw), n)]
         assert list(checked_blocks("a.txt", blocks)) == blocks

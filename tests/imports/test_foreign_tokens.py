@@ -100,16 +100,23 @@ def test_token_files_of_another_kind_are_refused_by_name(data, tmp_path):
         import_tokens([good], [good], data / "tokenizer", tmp_path / "out")
 
 
-@pytest.mark.parametrize("dtype", [None, "uint16"])
-def test_wide_tokens_are_not_read_as_pairs_for_an_id_above_the_narrow_ones(dtype, data, tmp_path):
+def test_wide_tokens_are_not_read_as_pairs_for_an_id_above_the_narrow_ones(data, tmp_path):
     ids = [10, 20, 30, 40] * 40
     ids[77] = 65541  # 5 and 1 as two numbers of two bytes
     path = token_file(tmp_path / "a.bin", ids, dtype="<u4")
     vocab_size = open_prepared(data).vocab_size
-    with pytest.raises(ValueError, match=r"a\.bin: every second token is below 16, so it is no"):
-        open_foreign(path, vocab_size, dtype)
+    with pytest.raises(ValueError, match=r"a\.bin: every second token is below 16, as if it were"):
+        open_foreign(path, vocab_size, None)
     with pytest.raises(ValueError, match="token 65541 at position 77 does not belong"):
         open_foreign(path, vocab_size, "uint32")
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32"])
+def test_a_dtype_that_is_given_is_taken(dtype, tmp_path):
+    """Numbers between commas are ids of which every second one is small."""
+    path = token_file(tmp_path / "a.bin", [99, 0] * 40, dtype=np.dtype(dtype))
+    with pytest.warns(UserWarning, match=f"a.bin: every second .* read as --dtype {dtype} says$"):
+        assert ids_of(open_foreign(path, 300, dtype)).tolist() == [99, 0] * 40
 
 
 @pytest.mark.parametrize("text", ["Once upon a time. ", "\u0416\u0438\u043b-\u0431\u044b\u043b "])
@@ -155,6 +162,26 @@ def test_a_copy_of_what_is_trained_on_is_not_validated_on(dtype, data, tmp_path)
     ids[-1] -= 1
     val = token_file(tmp_path / "val.bin", ids, header=header, dtype=dtype)
     import_tokens([other, train_file], [val], data / "tokenizer", tmp_path / "out")
+
+
+def test_a_copy_within_a_split_is_told(data, tmp_path):
+    ids = np.array(open_prepared(data).train.tokens[:1000])
+    names = ("one", "two", "three", "four")
+    one, two, three, four = (
+        token_file(tmp_path / f"{name}.bin", np.roll(ids, 7 * i)) for i, name in enumerate(names)
+    )
+    header = [20240801, 7, len(ids)]
+    copy = token_file(tmp_path / "copy.bin", np.roll(ids, 7), header=header, dtype="<u4")
+    tokenizer, out = data / "tokenizer", tmp_path / "out"
+    named = r"--{0} \S+two\.bin and --{0} \S+copy\.bin have the same tokens: give each file once$"
+    for split, given in (
+        ("train", ([one, two, three, copy], [four])),
+        ("val", ([one], [two, copy])),
+    ):
+        with pytest.raises(ValueError, match=named.format(split)):
+            import_tokens(*given, tokenizer, out, dtype=None)
+    assert not out.exists()
+    import_tokens([one, two], [three, four], tokenizer, out)
 
 
 @pytest.mark.parametrize("link", [os.link, os.symlink, None])
@@ -269,7 +296,7 @@ def test_split_files_without_tokens_are_named_by_their_paths(data, tmp_path):
 @pytest.mark.parametrize("dtype", [None, "uint16", "uint32"])
 @pytest.mark.parametrize("width", ["<u2", "<u4", "<i8"])
 def test_the_dtype_of_files_without_a_header_is_found_or_asked_for(width, dtype, data, tmp_path):
-    """Whatever is given, the ids are those of the file or the import is refused."""
+    """The ids are those of the file, or the import is refused, or warns of the dtype given."""
     ids = np.asarray(open_prepared(data).train.tokens)[:1000]
     path = token_file(tmp_path / "a.bin", ids, dtype=width)
     vocab_size = open_prepared(data).vocab_size
@@ -278,10 +305,13 @@ def test_the_dtype_of_files_without_a_header_is_found_or_asked_for(width, dtype,
         assert np.array_equal(ids_of(open_foreign(path, vocab_size, dtype)), ids)
         return
     message = r"a\.bin: (every second (token|number)|token \d+ at position)"
-    with pytest.raises(ValueError, match=message) as raised:
-        open_foreign(path, vocab_size, dtype)
-    if width == "<u4" and dtype != "uint32":
-        assert "give --dtype uint32" in str(raised.value)
+    if dtype is None or (width, dtype) == ("<u2", "uint32"):
+        with pytest.raises(ValueError, match=message) as raised:
+            open_foreign(path, vocab_size, dtype)
+        assert dtype or "give --dtype uint" in str(raised.value)
+    else:
+        with pytest.warns(UserWarning, match=message):
+            open_foreign(path, vocab_size, dtype)
 
 
 def test_a_large_vocabulary_has_ids_of_four_bytes(tmp_path):

@@ -27,6 +27,10 @@ class Plan:
     length: str | None = None
     rest_status: int = 206
     has_content_range: bool = True
+    total: str | None = None
+    has_later_length: bool = True
+    has_later_etag: bool = True
+    answer: tuple[int, str] | None = None
     rest_cut: int = 0
     packing: str | None = None
     requests: list[dict[str, str]] = field(default_factory=list)
@@ -46,6 +50,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         content = plan.files[self.path]
+        is_later = len(plan.requests) > 1
         start, wanted = 0, self.headers.get("Range")
         if_range = self.headers.get("If-Range")
         current = if_range in (None, plan.etag, plan.last_modified) or not plan.heeds_if_range
@@ -60,11 +65,11 @@ class Handler(BaseHTTPRequestHandler):
             content = content[: len(content) - plan.rest_cut]
             self.send_response(plan.rest_status)
             if plan.has_content_range:
-                span = f"{start}-{len(content) - 1}/{len(content)}"
+                span = f"{start}-{len(content) - 1}/{plan.total or len(content)}"
                 self.send_header("Content-Range", f"bytes {span}")
         else:
-            self.send_response(200)
-        if plan.etag:
+            self.send_response(*(plan.answer or (200,)))
+        if plan.etag and (plan.has_later_etag or not is_later):
             self.send_header("ETag", plan.etag)
         if plan.packing:
             self.send_header("Content-Encoding", plan.packing)
@@ -73,7 +78,8 @@ class Handler(BaseHTTPRequestHandler):
         if plan.last_modified:
             self.send_header("Last-Modified", plan.last_modified)
         length = str(len(content) - start + plan.extra_length)
-        self.send_header("Content-Length", length if plan.length is None else plan.length)
+        if plan.has_later_length or not is_later:
+            self.send_header("Content-Length", length if plan.length is None else plan.length)
         self.end_headers()
         body = content[start:]
         if plan.break_after:

@@ -2,6 +2,7 @@
 
 import pickle
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -201,6 +202,27 @@ class TestEncode:
             ):
                 encode(text)
 
+    @pytest.mark.parametrize("kind", [set, frozenset, dict, Counter])
+    def test_texts_without_an_order_are_refused(self, tokenizer, kind):
+        """The ids of a set would differ from one process to the next."""
+        texts = kind([("the", 1), ("cat", 2)])
+        named = rf"^expected several texts, got a {kind.__name__}(, whose order|: put its values)"
+        for encode in (
+            tokenizer.encode_batch,
+            tokenizer.encode_iterable,
+            tokenizer.encode_documents,
+            lambda texts: train_bpe_from_documents(texts, 300, []),
+        ):
+            with pytest.raises(TypeError, match=named):
+                encode(texts)
+        assert tokenizer.encode_batch({"the": 1}.keys()) == [tokenizer.encode("the")]
+
+    @pytest.mark.parametrize("blocks", ["the cat", ["the", "cat"], [b"the"]], ids=repr)
+    def test_texts_are_no_blocks(self, tokenizer, blocks):
+        named = "^expected blocks of text, got (str|bytes): encode_documents takes texts$"
+        with pytest.raises(TypeError, match=named):
+            list(tokenizer.encode_blocks(blocks))
+
     def test_invalid_utf8_is_refused(self, tokenizer):
         with pytest.raises(ValueError, match=r"text must be UTF-8: .* at byte 1;"):
             tokenizer.encode_to_numpy(b"a\xc3(")
@@ -275,7 +297,7 @@ class TestDecode:
 
     def test_many_ids_are_refused_as_few_are(self, tokenizer):
         many = [97] * token_bytes.KERNEL_TOKENS
-        for ids in (iter([97.0]), {97.0: 0}, {97.0}):
+        for ids in (iter([97.0]), {97.0: 0}.keys(), (97.0,)):
             with pytest.raises(TypeError, match="as integers, got float$"):
                 tokenizer.decode(ids)
         for last in (True, 97.0, None, "a"):
@@ -294,6 +316,32 @@ class TestDecode:
             ):
                 decode(ids)
 
+    @pytest.mark.parametrize("kind", [set, frozenset, dict])
+    def test_ids_without_an_order_are_refused(self, tokenizer, kind):
+        ids = dict.fromkeys([97, 98]) if kind is dict else kind([97, 98])
+        named = rf"expected a row of token ids, got a {kind.__name__}"
+        for decode in (
+            tokenizer.decode,
+            tokenizer.decode_bytes,
+            tokenizer.decode_with_offsets,
+            lambda ids: tokenizer.decode(ids, errors="strict"),
+            lambda ids: tokenizer.decode_batch([ids]),
+        ):
+            with pytest.raises(TypeError, match=named):
+                decode(ids)
+        rows = {(97,): [98]} if kind is dict else kind([(97,), (98,)])
+        with pytest.raises(TypeError, match="expected several rows of token ids, got a "):
+            tokenizer.decode_batch(rows)
+
+    @pytest.mark.parametrize("n_ids", [2, token_bytes.KERNEL_TOKENS])
+    def test_tensors_without_values_in_a_row_are_refused(self, tokenizer, n_ids):
+        meta = torch.empty(n_ids, dtype=torch.int64, device="meta")
+        with pytest.raises(TypeError, match="got a tensor on the meta device, which has no"):
+            tokenizer.decode(meta)
+        sparse = torch.full((n_ids,), 97).to_sparse()
+        with pytest.raises(TypeError, match=r"of layout torch\.sparse_coo: give to_dense"):
+            tokenizer.decode(sparse)
+
     @pytest.mark.parametrize("dtype", ["u1", "i4", "u2", "i8", object])
     def test_integers_of_all_kinds_are_decoded(self, tokenizer, dtype):
         array = np.array([97, 98], dtype)
@@ -302,7 +350,7 @@ class TestDecode:
             array,
             list(array),
             tuple(array),
-            {97: 0, 98: 0},
+            {97: 0, 98: 0}.keys(),
             tensor,
             list(tensor),
             range(97, 99),

@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import math
 import os
 import random
 import shutil
 
+import numpy as np
 import pytest
 from tokenizer_cases import END, SPECIAL, TEXT
 
@@ -86,6 +88,12 @@ class TestTraining:
             (b"abc", 300, ["\u0120"], ValueError, r"is how vocab\.json writes a single byte"),
             (b"abc", 300, [END, "\u00e9"], ValueError, r"'\u00e9' is how vocab\.json writes a"),
             (b"abc", 300, END, ValueError, r"must be a list of strings"),
+            (b"abc", 300, [5], TypeError, r"special tokens must be strings: got 5 of type int"),
+            (b"abc", 300, [b"x"], TypeError, r"must be strings: got b.x. of type bytes"),
+            (b"abc", 300, {END}, TypeError, r"expected special tokens, got a set, whose order is"),
+            (b"abc", math.nan, [], TypeError, r"vocab_size must be an integer: got nan"),
+            (b"abc", 300.0, [], TypeError, r"vocab_size must be an integer: got 300\.0"),
+            (b"abc", "300", [], TypeError, r"vocab_size must be an integer: got '300'"),
         ],
     )
     def test_bad_input_is_named(self, tmp_path, text, vocab_size, special, error, message):
@@ -98,6 +106,14 @@ class TestTraining:
     def test_no_threads_is_an_error(self):
         with pytest.raises(ValueError, match=r"n_threads must be at least 1: got 0"):
             train_bpe_from_documents(["abab"], 257, [], n_threads=0)
+
+    @pytest.mark.parametrize("name", ["n_threads", "max_token_bytes", "sample_bytes"])
+    def test_numbers_are_integers(self, tmp_path, name):
+        (tmp_path / "text.txt").write_bytes(b"abab")
+        with pytest.raises(TypeError, match=f"{name} must be an integer: got nan"):
+            train_bpe(tmp_path / "text.txt", 257, [], **{name: math.nan})
+        with pytest.warns(UserWarning, match="no more pairs"):
+            train_bpe(tmp_path / "text.txt", np.int64(300), [], **{name: np.int32(4)})
 
     def test_room_for_bytes_alone_learns_nothing(self):
         vocab, merges = train_bpe_from_documents(["abab"], 257, [END])

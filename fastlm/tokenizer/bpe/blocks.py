@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 from jaxtyping import Int64
 
-from fastlm.tokenizer.bpe.errors import BadByte
+from fastlm.tokenizer.bpe.errors import BadByte, check_integer
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -223,6 +223,7 @@ def map_in_order(
 def resolve_threads(n_threads: int | None) -> int:
     """Return n_threads, or for None the number of cores this process may use."""
     if n_threads is not None:
+        check_integer("n_threads", n_threads)
         if n_threads < 1:
             raise ValueError(f"n_threads must be at least 1: got {n_threads}")
         return n_threads

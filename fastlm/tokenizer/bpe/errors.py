@@ -1,4 +1,6 @@
-"""Errors of texts that cannot be encoded."""
+"""Errors of texts that cannot be encoded, and of other arguments that are none."""
+
+from collections.abc import Mapping
 
 
 def plain_str(text: str) -> str:
@@ -10,6 +12,25 @@ def plain_str(text: str) -> str:
     if not isinstance(text, str):
         raise TypeError(f"expected a text as str, got {type(text).__name__}: decode it first")
     return str.__str__(text)
+
+
+def refuse_unordered(given: object, expected: str) -> None:
+    """Raise a TypeError if a set or a mapping is given for several things in an order."""
+    name = type(given).__name__
+    if isinstance(given, (set, frozenset)):
+        raise TypeError(
+            f"expected {expected}, got a {name}, whose order is arbitrary: put them in a list"
+        )
+    if isinstance(given, Mapping):
+        raise TypeError(
+            f"expected {expected}, got a {name}: put its values, or its keys, in a list"
+        )
+
+
+def check_integer(name: str, value: object) -> None:
+    """Raise a TypeError if a number is no integer, such as nan, 300.0, "300" and True."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer: got {value!r}")
 
 
 class BadByte(ValueError):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int64, Shaped
 
+from fastlm.tokenizer.bpe.errors import refuse_unordered
+
 if TYPE_CHECKING:
     from fastlm.tokenizer.bpe.decode import Decoder
 
@@ -82,7 +84,8 @@ def _checked(ids: Any) -> Any:
     """Return ids as an array or tensor of integers in one row, or as a collection of Python's.
 
     Raises:
-        TypeError: if they are none. Those that only equal integers, such as True and 1.0, are none.
+        TypeError: if they are none, or have no order. Those that only equal integers, such as True
+            and 1.0, are none.
         ValueError: if they are an array or tensor of another shape than (n_tokens,).
     """
     if type(ids) is list:  # the most frequent case is the quickest
@@ -92,12 +95,18 @@ def _checked(ids: Any) -> Any:
             f"token ids must be in one row: got an array of shape {tuple(ids.shape)}; "
             "decode_batch takes several rows"
         )
+    if getattr(ids, "is_meta", False):
+        raise TypeError("expected token ids, got a tensor on the meta device, which has no values")
+    layout = str(getattr(ids, "layout", "torch.strided"))
+    if layout != "torch.strided":
+        raise TypeError(f"expected token ids, got a tensor of layout {layout}: give to_dense()")
     if hasattr(ids, "dtype"):
         is_array = isinstance(ids, np.ndarray)
         if ids.dtype.kind in "iu" if is_array else "int" in str(ids.dtype):
             return ids
     if isinstance(ids, (str, bytes, bytearray, memoryview)):
         raise _no_integers(ids)
+    refuse_unordered(ids, "a row of token ids")
     listed = ids.tolist() if hasattr(ids, "tolist") else ids
     if not isinstance(listed, (list, tuple)):
         try:
