@@ -44,7 +44,7 @@ class TokenBytes:
         """
         row = _checked(ids)
         if not left_out and len(row) >= KERNEL_TOKENS:
-            array = np.asarray(row)
+            array = np.asarray(row.cpu() if hasattr(row, "cpu") else row)
             if array.dtype.kind in "iu":  # integers of more than 64 bits belong to no token
                 return self._join_many(array)
         return b"".join(self._of_ids(row, left_out))
