@@ -37,11 +37,6 @@ class Split(NamedTuple):
         for file in self.files:
             file.verify()
 
-    def check_size(self) -> None:
-        """Call TokenFile.check_size for each file."""
-        for file in self.files:
-            file.check_size()
-
 
 @dataclass(frozen=True)
 class PreparedData:

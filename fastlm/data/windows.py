@@ -6,9 +6,9 @@ continue with the next window, even with another batch size.
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -98,6 +98,23 @@ def check_length(n_tokens: int, context_length: int) -> None:
         )
 
 
+def check_not_cut(tokens: Tokens) -> None:
+    """Check the files of mapped tokens: to read beyond the end of one would kill the process.
+
+    Raises:
+        DataLost: if one was cut since it was mapped.
+    """
+    for part in tokens.shards if isinstance(tokens, ShardedTokens) else [tokens]:
+        if isinstance(part, np.memmap):
+            mapped: Any = part
+            n_bytes = mapped._mmap.size()
+            if n_bytes < part.nbytes:
+                raise DataLost(
+                    f"{part.filename} was cut while it is read: it has {n_bytes} bytes, expected "
+                    f"{part.nbytes}"
+                )
+
+
 def take_windows(tokens: Tokens, starts: NDArray[np.int64], context_length: int) -> Batch:
     """Return inputs tokens[s : s + T] and targets tokens[s + 1 : s + T + 1], int64, on the CPU."""
     windows = tokens[starts[:, None] + np.arange(context_length + 1)]
@@ -141,7 +158,6 @@ def batches(
     rank: int = 0,
     n_ranks: int = 1,
     vocab_size: int | None = None,
-    check: Callable[[], None] = lambda: None,
 ) -> Iterator[Batch]:
     """Yield micro-batches without end, beginning at a window number.
 
@@ -151,9 +167,8 @@ def batches(
 
     Args:
         vocab_size: refuse ids that are not below it, which came to the data since they were read.
-        check: called before tokens are read.
     Raises:
-        DataLost: if an id is not below vocab_size.
+        DataLost: if an id is not below vocab_size, or a file of the tokens was cut.
     """
 
     def gather(first: int) -> Batch:
@@ -165,7 +180,7 @@ def batches(
             sampling=sampling,
             seed=seed,
         )
-        check()
+        check_not_cut(tokens)
         inputs, targets = take_windows(tokens, starts, context_length)
         if vocab_size is not None:
             largest = max(int(inputs.max()), int(targets.max()))

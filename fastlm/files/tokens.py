@@ -135,21 +135,6 @@ class TokenFile(NamedTuple):
             return f"{self.path} was replaced: it is read as it was"
         return "" if now == list(self.seen) else f"{self.path} was written to while it is read"
 
-    def check_size(self) -> None:
-        """Check that the file was not cut: to read beyond its end would kill the process.
-
-        Raises:
-            DataLost: if it was.
-        """
-        if isinstance(self.tokens, np.memmap):
-            mapped: Any = self.tokens
-            n_bytes = mapped._mmap.size()
-            if n_bytes < self.tokens.nbytes:
-                raise DataLost(
-                    f"{self.path} was cut while it is read: it has {n_bytes} bytes, expected "
-                    f"{self.tokens.nbytes}"
-                )
-
     def verify(self) -> None:
         """Read the whole file once and check its ids and its hash; other threads can run meanwhile.
 

@@ -11,7 +11,7 @@ from fastlm.checkpoint.host_copies import HostCopies
 from fastlm.checkpoint.tree import are_finite
 from fastlm.config import TrainConfig
 from fastlm.data.prepared import PreparedData
-from fastlm.data.windows import Batch, batches
+from fastlm.data.windows import Batch, batches, check_not_cut
 from fastlm.devices.fsdp import assign, local, reshard
 from fastlm.devices.ranks import Ranks
 from fastlm.evaluate.loss import Evaluation, evaluate_loss
@@ -108,8 +108,8 @@ class Trainer:
         self.evaluated_step: int | None = None
         """The last step that was followed by a validation on part of the file."""
         self.guard = StepGuard(self.device, config.max_skipped_steps)
-        self.copies = HostCopies()
-        """The copies of the state that a checkpoint is written from."""
+        self.copies: HostCopies | None = None
+        """The copies that a GPU may still be making of the state, which must not change before."""
 
     @property
     def tokens(self) -> int:
@@ -178,10 +178,16 @@ class Trainer:
         Args:
             applies: a flag on the device; no parameter changes if it is False.
         """
-        self.copies.hold_back()
+        self._hold_back()
         for optimizer in self.optimizers:
             optimizer.step(applies=applies)
             optimizer.zero_grad(set_to_none=True)
+
+    def _hold_back(self) -> None:
+        """Let the device change nothing before it is copied; does not wait."""
+        if self.copies is not None:
+            self.copies.hold_back()
+            self.copies = None
 
     def stream(self, first_window: int | None = None, *, is_shared: bool = True) -> Iterator[Batch]:
         """Infinite stream of micro-batches, by default from the first window not trained on.
@@ -200,7 +206,6 @@ class Trainer:
             rank=self.ranks.rank if is_shared else 0,
             n_ranks=self.ranks.size if is_shared else 1,
             vocab_size=self.data.vocab_size,
-            check=self.data.train.check_size,
         )
 
     def evaluate(
@@ -214,7 +219,7 @@ class Trainer:
 
         def check_all() -> None:
             check()
-            self.data.val.check_size()
+            check_not_cut(self.data.val.tokens)
 
         check_all()
         # With gradients enabled, so that the graph compiled for training is reused.
@@ -244,7 +249,7 @@ class Trainer:
 
     def use_average(self) -> int:
         """Make the weight average the model; returns how many sets of weights are in it."""
-        self.copies.hold_back()
+        self._hold_back()
         return 0 if self.average is None else self.average.use()
 
     def use_config(self, config: TrainConfig) -> None:
@@ -270,7 +275,7 @@ class Trainer:
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Replace the model's weights; every process must call this."""
-        self.copies.hold_back()
+        self._hold_back()
         if self.ranks.is_fsdp:
             for name, tensor in self.model.state_dict().items():
                 assign(tensor, weights[name])
