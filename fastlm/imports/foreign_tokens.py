@@ -343,7 +343,7 @@ def _refuse_wide_text(found: ForeignTokens, tokenizer: Tokenizer) -> None:
     ids = np.frombuffer(head, found.kind, len(head) // found.kind.itemsize)
     # A text has the characters of few alphabets, and tokens are from all over their vocabulary.
     are_few = 2 * len(np.unique(ids // _ALPHABET)) < -(-tokenizer.vocab_size // _ALPHABET)
-    # Of letters a tokenizer makes fewer ids, and of the text of its own ids as many.
+    # A tokenizer joins letters to fewer ids; the text of its own ids gives as many ids again.
     if are_few or len(tokenizer.encode(tokenizer.decode(ids))) < _MADE_AGAIN * len(ids):
         raise ValueError(
             f"{found.path} seems to be text in UTF-{bits}: expected token ids; python -m "

@@ -279,7 +279,7 @@ def test_a_checkpoint_that_reads_back_wrong_is_no_checkpoint(tmp_path, monkeypat
 
 @pytest.mark.parametrize("kind", ["link", "link to nothing", "file"])
 def test_what_has_the_name_of_a_checkpoint_and_is_none_is_kept(kind, tmp_path):
-    """Of a link, neither the target nor what lies in it changes."""
+    """Neither the target of a link nor what lies in it changes."""
     folder, other = tmp_path / "checkpoints", tmp_path / "other"
     model, optimizer = trained()
     write_checkpoint(other, 1, model, [optimizer])

@@ -72,7 +72,7 @@ def test_work_that_is_interrupted_clears_up(capsys):
         cli.run(main)
     assert (left.value.code, cleared) == (cli.INTERRUPTED, [True])
     assert capsys.readouterr().err == "interrupted\n"
-    # What follows, such as the end of the interpreter, leaves no traceback either.
+    # Later signals, as at the end of the interpreter, leave no traceback either.
     assert signal.getsignal(signal.SIGINT) is interrupts._leave
 
 

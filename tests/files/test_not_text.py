@@ -1,4 +1,4 @@
-"""What is plainly no text in UTF-8 is refused by every reader of texts, packed or not."""
+"""Every reader of texts refuses content that is plainly no UTF-8, packed or not."""
 
 import bz2
 import gzip
@@ -105,23 +105,27 @@ OF_PACKED = ("documents", "training", "measures", "data")
 OF_JSON = (*OF_PACKED, "blocks", "token file")
 
 
+def check_refusal(reader, path, raw, tokenizer, number, message):
+    """The reader refuses the content and leaves nothing; every second one is read by "replace"."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=message):
+        READERS[reader](path, ("strict", "replace")[number % 2], tokenizer)
+    path.unlink()
+    assert list(path.parent.iterdir()) == []
+
+
 @pytest.mark.parametrize("reader", READERS)
 def test_every_reader_of_texts_refuses_what_is_none(reader, tokenizer, tmp_path):
-    for number, (content, message) in enumerate(CONTENTS.values()):
+    for number, (content, told) in enumerate(CONTENTS.values()):
         files = {"a.txt": content}
         if reader in OF_PACKED:
             files["b.txt.gz"] = gzip.compress(content)
         if reader in OF_JSON:
             files["c.jsonl"] = content
         for name, raw in files.items():
-            path = tmp_path / str(number) / name
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(raw)
-            errors = ("strict", "replace")[number % 2]
-            with pytest.raises(ValueError, match=rf"{name}(: expected UTF-8, got| is) {message}"):
-                READERS[reader](path, errors, tokenizer)
-            path.unlink()
-        assert list(path.parent.iterdir()) == []
+            message = rf"{name}(: expected UTF-8, got| is) {told}"
+            check_refusal(reader, tmp_path / str(number) / name, raw, tokenizer, number, message)
 
 
 LATE = {
@@ -139,19 +143,13 @@ LATE = {
 def test_what_is_no_text_later_is_refused(reader, tokenizer, tmp_path):
     begin = (ENGLISH + RUSSIAN).encode()
     assert len(begin) == 5544
-    for number, (content, message) in enumerate(LATE.values()):
+    for number, (content, told) in enumerate(LATE.values()):
         files = {"a.txt": begin + content}
         if reader in OF_PACKED:
             files["b.txt.gz"] = gzip.compress(begin + content)
         for name, raw in files.items():
-            path = tmp_path / str(number) / name
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(raw)
-            errors = ("strict", "replace")[number % 2]
-            with pytest.raises(ValueError, match=rf"{name}: expected UTF-8, got {message}: "):
-                READERS[reader](path, errors, tokenizer)
-            path.unlink()
-        assert list(path.parent.iterdir()) == []
+            message = rf"{name}: expected UTF-8, got {told}: "
+            check_refusal(reader, tmp_path / str(number) / name, raw, tokenizer, number, message)
 
 
 def test_what_is_no_text_later_is_refused_in_a_sample(tmp_path):
