@@ -154,16 +154,17 @@ def _adamw(
     applies: Bool[Tensor, ""] | None = None,
 ) -> None:
     options: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
-    each = list(zip(params, grads, exp_avgs, exp_avg_sqs, strict=True))
-    for one in each:
-        if not _are_alike(one):  # PyTorch's would go by the order in memory
+    alike = []
+    for one in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
+        if _are_alike(one):
+            alike.append(one)
+        else:  # PyTorch's would go by the order in memory
             functional.adamw(
                 *([t] for t in one), betas=betas, eps=eps, step=step, applies=applies, **options
             )
-    each = [one for one in each if _are_alike(one)]
-    if not each:
+    if not alike:
         return
-    params, grads, exp_avgs, exp_avg_sqs = (list(tensors) for tensors in zip(*each, strict=True))
+    params, grads, exp_avgs, exp_avg_sqs = (list(tensors) for tensors in zip(*alike, strict=True))
     torch._fused_adamw_(
         params,
         grads,
