@@ -30,11 +30,11 @@ class Ops(NamedTuple):
     rms_norm: Callable[..., Tensor]
     add_rms_norm: Callable[..., tuple[Tensor, Tensor]]
     rotate_pairs: Callable[..., Tensor]
-    qk_norm_rope: Callable[..., tuple[Tensor, Tensor]]
+    qkv_norm_rope: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
     attention: Callable[..., Tensor]
     swiglu: Callable[..., Tensor]
     silu_ffn: Callable[..., Tensor]
-    relu2: Callable[..., Tensor]
+    relu2_ffn: Callable[..., Tensor]
     linear_cross_entropy: Callable[..., Any]  # (loss, lse) with return_lse=True
     adamw: Callable[..., None]
     symmetric_product: Callable[..., Tensor]
@@ -46,11 +46,11 @@ reference_ops = Ops(
     rms_norm=functional.rms_norm,
     add_rms_norm=functional.add_rms_norm,
     rotate_pairs=functional.rotate_pairs,
-    qk_norm_rope=functional.qk_norm_rope,
+    qkv_norm_rope=functional.qkv_norm_rope,
     attention=functional.attention,
     swiglu=functional.swiglu,
     silu_ffn=functional.silu_ffn,
-    relu2=functional.relu2,
+    relu2_ffn=functional.relu2_ffn,
     linear_cross_entropy=functional.linear_cross_entropy,
     adamw=functional.adamw,
     symmetric_product=functional.symmetric_product,
@@ -116,6 +116,14 @@ def _silu_ffn(
     w2: Float[Tensor, "d_model d_ff"],
 ) -> Float[Tensor, "... d_model"]:
     return F.linear(F.silu(F.linear(x, w1)), w2)
+
+
+def _relu2_ffn(
+    x: Float[Tensor, "... d_model"],
+    w1: Float[Tensor, "d_ff d_model"],
+    w2: Float[Tensor, "d_model d_ff"],
+) -> Float[Tensor, "... d_model"]:
+    return F.linear(functional.relu2(F.linear(x, w1)), w2)
 
 
 def _linear_cross_entropy(
@@ -213,11 +221,11 @@ torch_ops = Ops(
     rms_norm=_rms_norm,
     add_rms_norm=_add_rms_norm,
     rotate_pairs=_rotate_pairs,
-    qk_norm_rope=functional.qk_norm_rope,
+    qkv_norm_rope=functional.qkv_norm_rope,
     attention=_attention,
     swiglu=_swiglu,
     silu_ffn=_silu_ffn,
-    relu2=functional.relu2,
+    relu2_ffn=_relu2_ffn,
     linear_cross_entropy=_linear_cross_entropy,
     adamw=_adamw,
     symmetric_product=_symmetric_product,
@@ -233,7 +241,12 @@ def with_float8(table: Ops) -> Ops:
     def silu_ffn(x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
         return float8_linear(F.silu(float8_linear(x, w1)), w2)
 
-    return table._replace(linear=float8_linear, swiglu=swiglu, silu_ffn=silu_ffn)
+    def relu2_ffn(x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
+        return float8_linear(functional.relu2(float8_linear(x, w1)), w2)
+
+    return table._replace(
+        linear=float8_linear, swiglu=swiglu, silu_ffn=silu_ffn, relu2_ffn=relu2_ffn
+    )
 
 
 def _check_float8(device: torch.device | str | None) -> None:

@@ -73,7 +73,7 @@ def test_kernels_taken_by_themselves_are_those_that_win_every_recorded_step():
 def test_every_kernel_is_tried_in_a_step_that_uses_it():
     of_each = {recipe: set(kernels_of(recipe)) for recipe in RECIPES}
     assert set().union(*of_each.values()) == set(kernels.OPS)
-    assert {"relu2", "qk_norm_rope", "symmetric_product"} <= of_each["leaderboard"]
+    assert {"relu2_ffn", "qkv_norm_rope", "symmetric_product"} <= of_each["leaderboard"]
     assert not of_each["leaderboard"] & {"swiglu", "rotate_pairs"}
     assert steps_to_time(["swiglu", "softmax"]) == [("baseline", "swiglu"), ("baseline", "all")]
 
@@ -84,7 +84,7 @@ def test_a_winner_wins_everywhere_by_more_than_noise(tmp_path):
             "rms_norm": [90.0, 49.0],
             "swiglu": [99.8],
             "adamw": [80.0],
-            "relu2": [90.0],
+            "relu2_ffn": [90.0],
             "all": [7.0],
         },
         {"rms_norm": [99.4], "swiglu": [40.0], "adamw": [80.0, 100.2], "all": [40.0]},
@@ -111,12 +111,12 @@ def test_the_table_of_errors_has_every_operation_dtype_and_case():
 
 
 def test_a_kernel_that_returns_nan_has_no_clean_row(monkeypatch):
-    def broken(x):
-        y = functional.relu2(x)
+    def broken(gate, up):
+        y = functional.silu_mul(gate, up)
         return y * math.nan if y.shape[-1] == 64 else y
 
-    monkeypatch.setitem(OPS, "relu2", OPS["relu2"]._replace(function=broken))
-    row = kernel_errors.worst("relu2", torch.float32, CPU)
+    monkeypatch.setitem(OPS, "silu_mul", OPS["silu_mul"]._replace(function=broken))
+    row = kernel_errors.worst("silu_mul", torch.float32, CPU)
     assert math.isnan(row.ours)
     assert row.plain < 1e-6
     assert "| nan |" in kernel_errors.table([row])
@@ -241,7 +241,7 @@ def test_a_record_of_another_machine_is_not_added_to(tmp_path, monkeypatch, caps
     path.write_text(text)
     monkeypatch.setattr(gpu_kernels, "describe", lambda device: H200)
     with pytest.raises(SystemExit, match="2"):
-        gpu_kernels.main(["--try-on-cpu", "--out", str(path), "--ops", "relu2"])
+        gpu_kernels.main(["--try-on-cpu", "--out", str(path), "--ops", "relu2_ffn"])
     message = capsys.readouterr().err
     assert "was measured on NVIDIA H100 80GB HBM3, this is NVIDIA H200: give another" in message
     assert path.read_text() == text

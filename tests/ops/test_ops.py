@@ -56,8 +56,10 @@ def test_what_a_model_may_be_given_has_a_case_and_a_place_in_the_table():
 
 
 def test_names_are_taken_and_no_others():
-    table = load_ops("rms_norm,relu2", HERE)
-    assert table == torch_ops._replace(rms_norm=kernels.OPS["rms_norm"], relu2=kernels.OPS["relu2"])
+    table = load_ops("rms_norm,relu2_ffn", HERE)
+    assert table == torch_ops._replace(
+        rms_norm=kernels.OPS["rms_norm"], relu2_ffn=kernels.OPS["relu2_ffn"]
+    )
     assert load_ops("none") is torch_ops
     assert load_ops("all", HERE) == torch_ops._replace(**kernels.OPS)
 
