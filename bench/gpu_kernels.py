@@ -29,7 +29,7 @@ if "--try-on-cpu" in sys.argv:
 elif not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from kernel_calls import copied, results_of  # noqa: E402
+from kernels.calls import copied, results_of  # noqa: E402
 from kernel_peers import contenders  # noqa: E402
 from kernel_step import steps_to_time, time_step  # noqa: E402
 from kernel_timing import Timing, copy_gb_per_second, interleaved, matrix_tflops  # noqa: E402

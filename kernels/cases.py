@@ -59,6 +59,7 @@ class Op(NamedTuple):
         bytes_moved: bytes read and written for a shape and an itemsize, each tensor counted once.
         flops: multiplications and additions of the matrix products for a shape and options.
         borders: more shapes to compile for, at which the kernels choose other tiles.
+        check: a small shape with the tiles of real models, for fault_of; otherwise tiny.
     """
 
     function: Callable[..., Any]
@@ -71,6 +72,7 @@ class Op(NamedTuple):
     flops: Callable[[Shape, Options], Pair] = lambda shape, options: (0, 0)
     dtypes: tuple[torch.dtype, ...] = FLOATS
     borders: tuple[Shape, ...] = ()
+    check: Shape = ()
 
 
 def _randn(
@@ -426,6 +428,7 @@ OPS = {
         ({},),
         _relu2_ffn_bytes,
         _relu2_ffn_flops,
+        check=(300, 128, 512),
     ),
     "rotate_pairs": Op(
         rotate_pairs,
@@ -448,6 +451,7 @@ OPS = {
             {"has_weight": True, "n_others": 48, "eps": 0.5},
         ),
         _qkv_bytes,
+        check=(2, 40, 2, 64),
     ),
     "adamw": Op(
         adamw,

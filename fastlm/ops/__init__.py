@@ -296,6 +296,36 @@ def _load_fa3(device: torch.device | str | None, other: Callable[..., Tensor]) -
     return attention
 
 
+def without_faults(
+    table: Ops, device: torch.device, dtype: torch.dtype
+) -> tuple[Ops, tuple[str, ...]]:
+    """The table with PyTorch's operation in place of each kernel that does not work on the device.
+
+    Each kernel of AUTO in the table computes a small case forward and backward, beside PyTorch's:
+    seconds, for the kernels are compiled.
+
+    Returns:
+        (the table, a line for each kernel that was left out).
+    """
+    names = kernels_in(table)
+    if not names:
+        return table, ()
+    check = import_module(f"{load_kernels().__name__}.check")
+    plain = {name: getattr(torch_ops, name) for name in names}
+    faults = {name: check.fault_of(name, plain[name], device, dtype) for name in names}
+    failed = {name: fault for name, fault in faults.items() if fault is not None}
+    return table._replace(**{name: plain[name] for name in failed}), tuple(
+        f"the Triton kernel {name} does not work here ({fault}): PyTorch computes it"
+        for name, fault in failed.items()
+    )
+
+
+def kernels_in(table: Ops) -> list[str]:
+    """Names of the operations that a table takes from the package kernels."""
+    module = "kernels."
+    return [name for name, op in table._asdict().items() if module in op.__module__]
+
+
 def load_kernels() -> ModuleType:
     """Import fastlm's Triton kernels, never Hugging Face's package `kernels` from PyPI.
 
@@ -330,9 +360,8 @@ def load_ops(
     """Choose the table of operations to run a model with.
 
     Args:
-        triton_ops: "none": PyTorch's own operations. "auto": on a GPU, the Triton kernels that
-            recorded measurements show to be faster in the training step. "all" or comma-separated
-            names: those kernels.
+        triton_ops: "none": PyTorch's own operations. "auto": on a GPU, the Triton kernels named in
+            kernels.AUTO. "all" or comma-separated names: those kernels.
         device: device of the model; by default the first GPU if there is one.
         attention: "auto": by triton_ops. "fa3": FlashAttention-3 for causal bfloat16 attention
             without a mask.

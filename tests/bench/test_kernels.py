@@ -17,7 +17,7 @@ import kernel_step
 import pytest
 import torch
 from gpu_kernels import Refused, default_path, first_call
-from kernel_calls import results_of
+from kernels.calls import results_of
 from kernel_errors import n_cases
 from kernel_step import RECIPES, StepRow, kernels_of, steps_to_time, winners
 from readme_tables import read_table
@@ -67,7 +67,7 @@ def test_times_without_a_gpu_are_refused_with_what_can_be_had():
 
 
 def test_kernels_taken_by_themselves_are_those_that_win_every_recorded_step():
-    assert winners(ROOT / "bench" / "results") == tuple(sorted(kernels.AUTO))
+    assert winners(ROOT / "bench" / "results", kernels.AUTO) == tuple(sorted(kernels.AUTO))
 
 
 def test_every_kernel_is_tried_in_a_step_that_uses_it():
@@ -79,6 +79,7 @@ def test_every_kernel_is_tried_in_a_step_that_uses_it():
 
 
 def test_a_winner_wins_everywhere_by_more_than_noise(tmp_path):
+    assert winners(tmp_path, ("relu2_ffn",)) == ("relu2_ffn",)
     records = [
         {
             "rms_norm": [90.0, 49.0],
@@ -97,7 +98,7 @@ def test_a_winner_wins_everywhere_by_more_than_noise(tmp_path):
         ]
         (tmp_path / f"{i}.json").write_text(json.dumps({"training_steps": steps}))
     (tmp_path / "other.json").write_text(json.dumps({"rows": []}))
-    assert winners(tmp_path) == ("rms_norm",)
+    assert winners(tmp_path, ("relu2_ffn",)) == ("rms_norm",)
 
 
 def test_the_table_of_errors_has_every_operation_dtype_and_case():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from kernel_calls import copied, largest_error, results_and_gradients, results_of
+from kernels.calls import copied, largest_error, results_and_gradients, results_of
 
 from fastlm import functional
 from fastlm.config import ModelConfig

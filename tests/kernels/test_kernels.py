@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from kernel_calls import copied, results_of
+from kernels.calls import copied, results_of
 from kernel_truth import (
     cases,
     check_compiled,

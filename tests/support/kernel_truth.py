@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from kernel_calls import largest_error, results_and_gradients
+from kernels.calls import largest_error, results_and_gradients
 from kernel_graphs import calls_of
 
 from fastlm import functional
