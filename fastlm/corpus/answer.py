@@ -49,7 +49,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the header of an answer with status 200 or 206 says.
+    """The header of an answer with status 200 or 206.
 
     Attributes:
         version: of the file; it has a size if the answer tells that of the whole file.

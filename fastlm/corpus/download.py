@@ -160,7 +160,7 @@ class _Download:
             response = urllib.request.urlopen(request, timeout=timeout)
         except urllib.error.HTTPError as error:
             return self._refused(error, start)
-        except (http.client.InvalidURL, ValueError, OverflowError) as error:
+        except (http.client.InvalidURL, ValueError) as error:
             raise DownloadError(f"{self.url}: expected a valid address: {error}") from error
         except (OSError, http.client.HTTPException) as error:
             raise BrokenOffError(_reason(error)) from error
@@ -178,7 +178,7 @@ class _Download:
                 self.part.file.truncate()
             else:
                 self.part.clear()
-                self.part.write_note(self._note())
+            self.part.write_note(self._note())
             return self._receive(response, answer, on_progress)
 
     def give_up(self, broken: BrokenOffError) -> str:

@@ -1,4 +1,4 @@
-"""What a download knows of its file, and what an answer of the server may change of that."""
+"""The knowledge of its file that a download has, and the changes that an answer may make to it."""
 
 from dataclasses import replace
 
@@ -49,7 +49,7 @@ class KnownFile:
         return self.version.size if self.expected_bytes is None else self.expected_bytes
 
     def saw(self, n_bytes: int) -> None:
-        """Take down that the part has reached a size."""
+        """Note that the part has reached a size."""
         self.n_seen = max(self.n_seen, n_bytes)
 
     def could_continue(self, n_bytes: int) -> bool:
