@@ -178,6 +178,16 @@ def test_a_part_outlives_answers_that_are_of_no_version(tmp_path: Path) -> None:
         assert fetch(f"{url}/f", tmp_path / "f", retries=0).read_bytes() == A
 
 
+def test_a_size_that_a_rest_told_holds_for_the_next_call(tmp_path: Path) -> None:
+    first = [chunks(A[:CUT], ONE, is_whole=False), part(A, CUT, 300, ONE), part(A, CUT, 300)]
+    later = [no_range("Content-Range: bytes */300"), open_ended(A[:300], ONE)]
+    with serve_replies([*first, *later]) as (url, _):
+        with pytest.raises(DownloadError, match=r"not show that .* go on from byte 300, or remove"):
+            fetch(f"{url}/f", tmp_path / "f", retries=1, first_wait=0.0)
+        with pytest.raises(DownloadError, match=f"the body ended at byte 300 of {N} after"):
+            fetch(f"{url}/f", tmp_path / "f", retries=1, first_wait=0.0)
+
+
 UNTOLD = {
     "a first range": [part(A, 0, CUT, ONE, size="*")],
     "ranges": [chunks(A[:CUT], ONE, is_whole=False), part(A, CUT, 300, ONE, size="*")],
