@@ -17,7 +17,6 @@ import kernel_step
 import pytest
 import torch
 from gpu_kernels import Refused, default_path, first_call
-from kernels.calls import results_of
 from kernel_errors import n_cases
 from kernel_step import RECIPES, StepRow, kernels_of, steps_to_time, winners
 from readme_tables import read_table
@@ -27,6 +26,7 @@ from fastlm import functional
 from fastlm.config.recipes import load_recipe
 from fastlm.ops import torch_ops
 from fastlm.train.trainer import Trainer
+from kernels.calls import results_of
 from kernels.cases import OPS, Inputs
 
 ROOT = Path(__file__).resolve().parents[2]
