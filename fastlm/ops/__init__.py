@@ -5,7 +5,9 @@ functions of the Ops it was built with.
 """
 
 import math
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -318,6 +320,19 @@ def without_faults(
         f"the Triton kernel {name} does not work here ({fault}): PyTorch computes it"
         for name, fault in failed.items()
     )
+
+
+def forward_only() -> AbstractContextManager[None]:
+    """Compute no gradients ahead in a loss that is called with gradients enabled.
+
+    The Triton linear_cross_entropy computes gradients together with the loss. A validation calls
+    the graph that was compiled for training, and needs none.
+    """
+    for package in ("kernels", "fastlm.kernels"):
+        if module := sys.modules.get(f"{package}.linear_cross_entropy"):
+            without: AbstractContextManager[None] = module.forward_only()
+            return without
+    return nullcontext()
 
 
 def kernels_in(table: Ops) -> list[str]:

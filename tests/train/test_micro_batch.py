@@ -1,5 +1,6 @@
 """Runs on cards of a few sizes: tokens a step kept, memory used, and what cannot fit refused."""
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -140,6 +141,24 @@ def test_validations_of_all_micro_batches_are_alike(data, tmp_path, monkeypatch)
     assert sizes == 2 * [512 // 32, min(n_windows, -(-5000 // 32)), n_windows]
     run = short_runs.new_run(short_runs.config(data, micro_batch=2, compile=True), tmp_path)
     assert run.trainer._validation_batch(None) == 2  # another size would be compiled
+
+
+def test_a_validation_computes_no_gradients_ahead(data, tmp_path, monkeypatch):
+    within = []
+
+    @contextlib.contextmanager
+    def forward_only():
+        within.append(True)
+        yield
+        within.append(False)
+
+    monkeypatch.setattr(trainer_module, "forward_only", forward_only)
+    run = short_runs.new_run(short_runs.config(data), tmp_path)
+    monkeypatch.setattr(
+        run.trainer, "loss", lambda *batch, loss=run.trainer.loss: loss(*batch) * within[-1]
+    )
+    assert run.trainer.evaluate(512).loss > 0
+    assert within == [True, False]
 
 
 def test_validations_that_do_not_fit_are_of_the_micro_batch(card):
