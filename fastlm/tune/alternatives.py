@@ -108,7 +108,7 @@ def _attention(present: TrainConfig) -> list[Alternative]:
     if on is not None and "attention" not in on:
         changes = {"attention": "auto", "triton_ops": _joined([*on, "attention"])}
         found.append(Alternative("attention Triton", "attention triton", changes))
-    return [one for one in found if one.changes.get("attention") != present.attention]
+    return [one for one in found if one.changes != {"attention": present.attention}]
 
 
 def _can_run(present: TrainConfig, *, attention: str) -> bool:
