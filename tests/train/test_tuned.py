@@ -11,6 +11,7 @@ from commands import TINY
 
 from fastlm.config import OptimConfig, TrainConfig
 from fastlm.runs.record import RunRecord
+from fastlm.train import micro_batch as micro_batch_module
 from fastlm.train import tuned
 from fastlm.train.assemble import set_up
 from fastlm.train.command import main
@@ -207,12 +208,14 @@ def test_a_folder_in_the_place_of_the_file_is_told():
 
 
 def test_a_micro_batch_that_does_not_fit_the_free_memory_is_left_to_the_plan(monkeypatch):
-    written(CONFIG)
-    monkeypatch.setattr("fastlm.train.micro_batch.usable_memory", lambda config, device: 1 << 20)
-    with_room = taken(CONFIG).config
-    assert with_room.micro_batch in ("auto", 4)
-    fitting = tuned.plan_memory(CONFIG, torch.device("cpu"), bf16=False).micro_batch
-    assert (with_room.micro_batch == 4) == (fitting >= 4)
+    written(CONFIG, Choices(micro_batch=4, threads=1))
+    for n_windows, micro_batch in ((2, "auto"), (4, 4)):
+        config = dataclasses.replace(CONFIG, micro_batch=n_windows)
+        needed = tuned.plan_memory(config, torch.device("cpu"), bf16=False).needed
+        monkeypatch.setattr(micro_batch_module, "usable_memory", lambda *_, n=needed: n)
+        assert taken(CONFIG).config == dataclasses.replace(
+            CONFIG, micro_batch=micro_batch, threads=1
+        )
 
 
 @pytest.mark.parametrize("home", ["", "relative/cache"])
