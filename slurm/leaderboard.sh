@@ -13,6 +13,7 @@
 # Train the leaderboard recipe on data that slurm/prepare.sh made, inside one 90-minute job:
 #   sbatch slurm/leaderboard.sh [more flags of fastlm.train]
 # Environment variables: DATA, OUT (folder of the run), RECIPE, TIME_BUDGET, PYTHON.
+# A new run uses what slurm/tune.sh measured on such a GPU, if it did.
 # A job that is stopped early saves. At its time limit it requeues itself and resumes. After scancel
 # it does not, nor after preemption, where Slurm may requeue it: the end of its output then names the
 # OUT with which the same command resumes, as the folder is named after the job otherwise.

@@ -24,7 +24,7 @@ FLOORS = [
     ("data", "accounting", "report", "pretrained", "record", "sgd_toy"),
     ("evaluate", "generate", "export", "records", "doctor"),
     ("train", "imports"),
-    ("sweep",),
+    ("sweep", "tune"),
     ("__main__",),
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -47,6 +47,7 @@ COMMANDS = {
     "accounting": Command(
         "accounting", "accounting.__main__", "parameters, FLOPs, memory and time of a recipe"
     ),
+    "tune": Command("tune", "tune.__main__", "measure which settings train fastest here"),
     "sweep": Command("sweep", "sweep.__main__", "train many configurations and compare them"),
     "report": Command("report", "report.__main__", "one page of all runs, with charts"),
     "records": Command("records", "records", "keep the record of a run"),

@@ -41,6 +41,10 @@ MOST_LAYERS = 10_000
 """Greatest number of layers: formulas and constructors take time for each"""
 
 
+MOST_THREADS = 4096
+"""Greatest number of threads: each has a stack"""
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
@@ -353,9 +357,9 @@ class TrainConfig:
     model; fsdp: each holds a shard of it; auto: ddp"""
     compile: bool = False
     """torch.compile the training step"""
-    compile_scope: Literal["step", "block"] = "step"
+    compile_scope: Literal["auto", "step", "block"] = "auto"
     """unit of compilation: the whole step, or one block reused for all layers, which starts sooner
-    and runs a little slower"""
+    and runs a little slower; auto: step, unless fastlm.tune found block to be faster"""
     checkpoint_activations: bool = False
     """activation checkpointing: blocks recompute their activations in the backward pass, which
     takes less memory and more time"""
@@ -367,9 +371,14 @@ class TrainConfig:
     """use deterministic algorithms, at some cost in speed"""
     triton_ops: str = "auto"
     """Triton kernels to use: auto, none, all, or comma-separated names"""
-    attention: Literal["auto", "fa3"] = "auto"
-    """fa3: FlashAttention-3, which must be installed, on a Hopper GPU with bf16; auto: the kernel
-    that triton_ops chooses, else PyTorch's own attention"""
+    attention: Literal["auto", "cudnn", "flash", "efficient", "fa3"] = "auto"
+    """cudnn, flash, efficient: that one of PyTorch's attention kernels, on a GPU; fa3:
+    FlashAttention-3, which must be installed, on a Hopper GPU with bf16; auto: the kernel that
+    triton_ops chooses, else the one that PyTorch chooses"""
+    optimizer_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """dtype of the matrix products of muon and normuon; auto: bfloat16 on a GPU, else float32"""
+    threads: int | Literal["auto"] = "auto"
+    """CPU threads of an operation; auto: PyTorch's number, usually one for each core"""
 
     def __post_init__(self) -> None:
         _require_bounded(self)
@@ -406,6 +415,10 @@ class TrainConfig:
         _require(
             self.memory == "auto" or self.memory > 0,
             f"memory must be auto or a number of GiB above 0: got {self.memory}",
+        )
+        _require(
+            self.threads == "auto" or 1 <= self.threads <= MOST_THREADS,
+            f"threads must be auto or lie in [1, {MOST_THREADS:,}]: got {self.threads}",
         )
         counts = ("eval_every", "eval_tokens", "checkpoint_every", "checkpoint_keep", "log_every")
         for name in counts:

@@ -126,6 +126,26 @@ def free_memory(device: torch.device) -> int:
         return 4 << 30
 
 
+def identity(device: torch.device) -> dict[str, Any]:
+    """What makes two devices equally fast at the same work, as JSON: chip, memory, cores."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return {
+            "type": "cuda",
+            "name": properties.name,
+            "memory_gib": round(properties.total_memory / 2**30, 1),
+            "compute_capability": f"{properties.major}.{properties.minor}",
+        }
+    return {"type": device.type, "name": _cpu_name(), "cores": available_cores()}
+
+
+def available_cores() -> int:
+    """Number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def describe(device: torch.device) -> dict[str, Any]:
     """Describe machine and software for a run's record: versions, CPU, GPU, driver, commit."""
     versions = {}

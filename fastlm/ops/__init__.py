@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fastlm import functional
 from fastlm.files.paths import PACKAGE
@@ -262,6 +263,35 @@ def _check_float8(device: torch.device | str | None) -> None:
         )
 
 
+_SDPA_BACKENDS = {
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+}
+
+
+def _load_sdpa(name: str, device: torch.device | str | None) -> Callable[..., Tensor]:
+    """One of PyTorch's attention kernels for causal attention without a mask, else any of them."""
+    if name not in _SDPA_BACKENDS:
+        raise ValueError(
+            f"no attention is called {name!r}: expected auto, fa3, {', '.join(_SDPA_BACKENDS)}"
+        )
+    device = torch.device("cuda" if device is None else device)
+    if device.type != "cuda" or not torch.cuda.is_available():
+        raise ValueError(f"--attention {name} needs a GPU: got cpu; use --attention auto")
+    backend = _SDPA_BACKENDS[name]
+
+    def attention(
+        q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, is_causal: bool = False
+    ) -> Tensor:
+        if mask is not None or not is_causal or q.shape[-2] != k.shape[-2]:
+            return _attention(q, k, v, mask, is_causal=is_causal)
+        with sdpa_kernel(backend):
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    return attention
+
+
 def _load_fa3(device: torch.device | str | None, other: Callable[..., Tensor]) -> Any:
     """FlashAttention-3 for causal bfloat16 attention without a mask, otherwise `other`.
 
@@ -378,15 +408,17 @@ def load_ops(
         triton_ops: "none": PyTorch's own operations. "auto": on a GPU, the Triton kernels named in
             kernels.AUTO. "all" or comma-separated names: those kernels.
         device: device of the model; by default the first GPU if there is one.
-        attention: "auto": by triton_ops. "fa3": FlashAttention-3 for causal bfloat16 attention
-            without a mask.
+        attention: "auto": by triton_ops. "cudnn", "flash", "efficient": that kernel of PyTorch for
+            causal attention without a mask. "fa3": FlashAttention-3 for such attention in bfloat16.
         fp8: compute the blocks' matrix products in float8.
     Raises:
         ValueError: for an unknown kernel name, or an operation that the device cannot run.
     """
     table = _load_table(triton_ops, device)
-    if attention != "auto":
+    if attention == "fa3":
         table = table._replace(attention=_load_fa3(device, table.attention))
+    elif attention != "auto":
+        table = table._replace(attention=_load_sdpa(attention, device))
     if fp8:
         _check_float8(device)
         table = with_float8(table)

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import torch
 from torch import nn
 
 from fastlm.config import OptimConfig
@@ -73,12 +74,14 @@ def build_optimizers(
     *,
     ranks: Ranks | None = None,
     compiled: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> list[Stepper]:
     """Build the optimizers of a run, with each group at its peak learning rate.
 
     Args:
         ranks: the processes of the run, which divide Muon's matrices among themselves.
         compiled: torch.compile the updates of muon and normuon.
+        dtype: as in Muon.
     """
     groups = parameter_groups(model)
     matrices = groups.pop("matrices") if config.name in ("muon", "normuon") else []
@@ -113,6 +116,7 @@ def build_optimizers(
                 ops=ops,
                 ranks=ranks,
                 compiled=compiled,
+                dtype=dtype,
             )
         )
     return optimizers

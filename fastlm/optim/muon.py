@@ -119,6 +119,7 @@ def update_stacks(
     beta2: float = 0.0,
     eps: float = 0.0,
     applies: Bool[Tensor, ""] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> list[Float[Tensor, "n d_out d_in"]]:
     """Return the parameters after a step of Muon, or of NorMuon if there are second moments.
 
@@ -131,10 +132,11 @@ def update_stacks(
         lr, decay: 0-dim tensors when compiled, because a Python number would become a constant of
             the graph; decay is lr * weight_decay.
         applies: if False, values and second moments stay unchanged.
+        dtype: as in orthogonalize().
     """
     new = []
     for i, (params, update) in enumerate(zip(stacks, updates, strict=True)):
-        o = orthogonalize(update, method=method, symmetric_product=symmetric_product)
+        o = orthogonalize(update, method=method, symmetric_product=symmetric_product, dtype=dtype)
         if second_moments:
             o = normalize_neurons(o, second_moments[i], beta2=beta2, eps=eps, applies=applies)
         shrunk = params * (1 - (decay * (params * o >= 0) if cautious else decay))
@@ -162,6 +164,7 @@ class Muon(Stepper):
             and an all-gather gives all of them to all.
         compiled: torch.compile the update; changes of lr, weight_decay and momentum do not
             recompile it.
+        dtype: as in orthogonalize().
 
     Source: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/.
     """
@@ -169,6 +172,7 @@ class Muon(Stepper):
     updates_on_condition = True
     normalizes_neurons = False
     _update: Callable[..., list[Tensor]] = staticmethod(update_stacks)
+    _dtype: torch.dtype | None = None
 
     def __init__(
         self,
@@ -182,6 +186,7 @@ class Muon(Stepper):
         ops: Ops = torch_ops,
         ranks: Ranks | None = None,
         compiled: bool = False,
+        dtype: torch.dtype | None = None,
     ) -> None:
         check_rates(lr, momentum=momentum, weight_decay=weight_decay)
         if orthogonalization not in POLYNOMIALS:
@@ -197,6 +202,7 @@ class Muon(Stepper):
             "cautious": cautious,
         }
         super().__init__(params, defaults, ops=ops, ranks=ranks)
+        self._dtype = dtype
         if compiled:
             self._update = torch.compile(update_stacks, fullgraph=True, dynamic=False)
         for group in self.param_groups:
@@ -206,6 +212,9 @@ class Muon(Stepper):
                         f"{type(self).__name__} needs matrices: got a parameter of shape "
                         f"{tuple(p.shape)}; give it to AdamW"
                     )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_dtype": self._dtype}
 
     def update(
         self,
@@ -279,6 +288,7 @@ class Muon(Stepper):
             method=group["orthogonalization"],
             symmetric_product=self.ops.symmetric_product,
             applies=applies,
+            dtype=self._dtype,
             **{name: group[name] for name in ("beta2", "eps") if name in group},
         )
 

@@ -20,7 +20,8 @@ _PROGRAM = "from fastlm.sweep.child import main; main()"
 
 def command(flags: Sequence[str], out: Path) -> list[str]:
     """The command of a process that trains into a folder, or resumes the run in it."""
-    words = [*flags, "--out", str(out), "--resume", "auto"]
+    # Runs that are compared are computed alike, unless a flag of the sweep says otherwise.
+    words = ["--tuned", "none", *flags, "--out", str(out), "--resume", "auto"]
     return [sys.executable, "-c", _PROGRAM, str(os.getpid()), *words]
 
 

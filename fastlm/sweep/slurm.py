@@ -32,7 +32,8 @@ def submit(runs: Sequence[Run], folder: Path, *, at_once: int) -> None:
         raise ValueError(f"--slurm needs a checkout of fastlm: expected {job}, which no wheel has")
     lines = []
     for run in runs:
-        words = ["--recipe", run.config.recipe, *run.flags, "--out", str(out / run.name)]
+        words = ["--tuned", "none", "--recipe", run.config.recipe, *run.flags]
+        words += ["--out", str(out / run.name)]
         # slurm/leaderboard.sh sets these for all runs; the run's own settings replace them.
         words += [] if run.config.compile else ["--no-compile"]
         words += [] if run.config.bf16 else ["--no-bf16"]

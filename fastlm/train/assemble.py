@@ -24,6 +24,8 @@ from fastlm.train.micro_batch import MemoryPlan, plan_memory, plan_validation
 from fastlm.train.row_loss import RowLoss
 from fastlm.train.tying import Tie, tie
 
+_DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -37,6 +39,13 @@ class Setup:
     notices: tuple[str, ...]
     """Why the dtype or the compilation differs from the requested one."""
     ops: Ops
+    tuned: str = ""
+    """File of fastlm.tune whose choices the configuration has; empty: none."""
+
+    @property
+    def kernels(self) -> list[str]:
+        """Names of the operations that Triton kernels compute."""
+        return kernels_in(self.ops)
 
 
 def set_up(config: TrainConfig) -> Setup:
@@ -76,13 +85,19 @@ class Parts:
     gradient_sum: GradientSum | None
 
 
-def assemble(config: TrainConfig, setup: Setup, ranks: Ranks) -> Parts:
+def assemble(
+    config: TrainConfig, setup: Setup, ranks: Ranks, *, keeps_graphs: bool = False
+) -> Parts:
     """Build everything, with weights initialised from config.seed.
 
+    Args:
+        keeps_graphs: keep what torch.compile made for other networks, which are still trained.
     Raises:
         ValueError: if a step does not fit the device.
     """
     device, ops = setup.device, setup.ops
+    if config.threads != "auto":
+        torch.set_num_threads(config.threads)
     if torch.are_deterministic_algorithms_enabled() != config.deterministic:  # takes a second
         torch.use_deterministic_algorithms(config.deterministic)
     torch.manual_seed(config.seed)  # fastlm does not use this generator, but other code may
@@ -91,7 +106,7 @@ def assemble(config: TrainConfig, setup: Setup, ranks: Ranks) -> Parts:
         config,
         device,
         bf16=setup.compute_dtype == torch.bfloat16,
-        kernels=kernels_in(ops),
+        kernels=setup.kernels,
         n_ranks=ranks.size,
         is_fsdp=ranks.is_fsdp,
     )
@@ -100,7 +115,7 @@ def assemble(config: TrainConfig, setup: Setup, ranks: Ranks) -> Parts:
         memory,
         device,
         bf16=setup.compute_dtype == torch.bfloat16,
-        kernels=kernels_in(ops),
+        kernels=setup.kernels,
     )
     # The device with the least free memory decides for all.
     size, checkpointed, windows_at_once = ranks.largest(
@@ -108,10 +123,11 @@ def assemble(config: TrainConfig, setup: Setup, ranks: Ranks) -> Parts:
     )
     memory = memory._replace(micro_batch=-int(size), checkpoint_activations=bool(checkpointed))
     # FSDP gathers and frees parameters between layers, so the whole step cannot be one graph.
-    scope = "block" if ranks.is_fsdp else config.compile_scope
+    is_by_block = ranks.is_fsdp or config.compile_scope == "block"
     if config.compile:
-        _forget_graphs()
-        if scope == "block":
+        if not keeps_graphs:
+            _forget_graphs()
+        if is_by_block:
             head = torch.compile(ops.linear_cross_entropy, fullgraph=True, dynamic=False)
             ops = ops._replace(linear_cross_entropy=head)
     with undrawn():
@@ -131,13 +147,20 @@ def assemble(config: TrainConfig, setup: Setup, ranks: Ranks) -> Parts:
         apply_fsdp(model, layers=model.layers, device=device)
     tied = tie(model) if config.optim.tie_until > 0 else None
     optimizers: list[Stepper | RowAdaGrad] = [
-        *build_optimizers(model, config.optim, setup.ops, ranks=ranks, compiled=config.compile)
+        *build_optimizers(
+            model,
+            config.optim,
+            setup.ops,
+            ranks=ranks,
+            compiled=config.compile,
+            dtype=_DTYPES[config.optimizer_dtype],
+        )
     ]
     if tables is not None:
         optimizers.append(tables)
     parameters = [p for p in model.parameters() if p.requires_grad]
     loss: Callable[[Tensor, Tensor], Tensor] = model.loss
-    if config.compile and scope == "block":
+    if config.compile and is_by_block:
         for layer in model.layers:
             layer.compile(fullgraph=True, dynamic=False)
     elif config.compile:

@@ -15,6 +15,7 @@ import tyro
 from fastlm import cli
 from fastlm.config import PathText, TrainConfig
 from fastlm.config.continued import check_continues
+from fastlm.config.dotted import replaced
 from fastlm.config.recipes import load_recipe
 from fastlm.devices import torchrun
 from fastlm.files import disk
@@ -49,6 +50,10 @@ class TrainArguments:
     one of its checkpoints, to resume from"""
     profile: bool = False
     """only profile a few steps: writes profile.md and trace.json to --out"""
+    tuned: PathText = "auto"
+    """settings that say auto are those that fastlm.tune measured to be the fastest. auto: in a new
+    run, if they were measured for this machine, network and batch; none: not at all; otherwise the
+    file that fastlm.tune wrote"""
 
 
 ARGUMENTS = TrainArguments
@@ -190,6 +195,7 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
     if arguments.out is not None and arguments.resume is None:
         check_new_run(arguments.out)
     _check_resumes(arguments, argv)
+    tuned = _tuned(arguments)
     torchrun.check_environment()
     # Slow imports come after the flags are parsed.
     from fastlm.data.prepared import open_prepared
@@ -226,6 +232,7 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
                     f"another one than --model.vocab-size {asked}; leave the flag out, or prepare "
                     f"the text with --vocab-size {asked}"
                 )
+            config, setup = _with_tuned(config, setup, tuned, ranks)
             if arguments.profile and ranks.size > 1:
                 raise ValueError("--profile times a single process: leave out torchrun")
             job_ends = signals.job_end(lambda text: say(f"warning: {text}"))
@@ -251,6 +258,36 @@ def main(argv: Sequence[str] | None = None, *, started: float | None = None) -> 
         code = signals.SAVED
     if code:
         sys.exit(code)
+
+
+def _tuned(arguments: TrainArguments) -> str:
+    """Where to look for what fastlm.tune measured: a resumed run goes on as it began."""
+    if arguments.tuned not in ("auto", "none") and not Path(arguments.tuned).exists():
+        raise FileNotFoundError(
+            f"{arguments.tuned} does not exist: --tuned names a file of fastlm.tune"
+        )
+    is_resumed = arguments.resume is not None and RunRecord(arguments.out or Path()).exists
+    return "none" if is_resumed and arguments.tuned == "auto" else arguments.tuned
+
+
+def _with_tuned(
+    config: TrainConfig, setup: "Setup", where: str, ranks: "Ranks"
+) -> tuple[TrainConfig, "Setup"]:
+    """Take over what fastlm.tune measured, the same on all processes: the first one decides."""
+    from fastlm.data.prepared import open_prepared
+    from fastlm.train.assemble import set_up
+    from fastlm.train.tuned import Taken, take_tuned
+
+    taken = Taken(config)
+    if ranks.is_first:
+        vocab_size = open_prepared(config.data.path).vocab_size
+        full = replaced(config, {"model.vocab_size": vocab_size})
+        taken = take_tuned(full, setup, where, n_ranks=ranks.size)
+    taken = ranks.of_first(taken)
+    if taken.path:
+        config, setup = taken.config, set_up(taken.config)
+    notices = (*setup.notices, taken.note) if taken.note else setup.notices
+    return config, dataclasses.replace(setup, notices=notices, tuned=taken.path)
 
 
 def _exit_code(

@@ -63,6 +63,7 @@ def plan_memory(
     kernels: Collection[str] = (),
     n_ranks: int = 1,
     is_fsdp: bool = False,
+    usable: int | None = None,
 ) -> MemoryPlan:
     """Choose the largest micro-batch that divides all batch sizes and fits; a given one is kept.
 
@@ -74,6 +75,7 @@ def plan_memory(
         kernels: names of the operations that Triton kernels compute; see fastlm.accounting.
         n_ranks: number of data parallel processes.
         is_fsdp: whether each process holds only its shard of optimizer state and average.
+        usable: bytes that tensors may take; usable_memory() when not given.
     Raises:
         ValueError: if not even one window fits, or the processes cannot get equal shares.
     """
@@ -99,7 +101,8 @@ def plan_memory(
             )
     if config.micro_batch != "auto":
         return MemoryPlan(config.micro_batch, asked, needed(config.micro_batch, asked))
-    usable = usable_memory(config, device)
+    if usable is None:
+        usable = usable_memory(config, device)
     for checkpointed in [asked] if config.memory == "auto" else sorted({asked, True}):
         fits = functools.partial(_fits, needed, usable, checkpointed)
         micro_batch = _largest_micro_batch(config, n_ranks, fits)

@@ -66,8 +66,8 @@ def train(
 ) -> Summary:
     """Train a model into a folder.
 
-    PyTorch's random state on the CPU, its choice of algorithms and whether it records gradients are
-    the caller's again at the end.
+    PyTorch's random state on the CPU, its threads, its choice of algorithms and whether it records
+    gradients are the caller's again at the end.
 
     Args:
         config: data.path must be a prepared folder; vocab_size is taken from it.
@@ -120,7 +120,7 @@ def train(
                 if _n_bytes(run.trainer.data) <= _SMALL_BYTES:  # a fault is told before writing
                     verified.result()
                 pool.submit(run.saving.reserve)
-                is_resumed = _open_record(run, resume)
+                is_resumed = _open_record(run, resume, setup.tuned)
                 _introduce(run, setup, status, is_resumed=is_resumed)
                 at_end.callback(_forward_rows(run, status))
                 # However the run ends, a checkpoint that is being written is completed.
@@ -142,12 +142,15 @@ def _callers_settings() -> Iterator[None]:
     """Restore what a run changes in PyTorch for the whole process, and record gradients inside."""
     was = torch.are_deterministic_algorithms_enabled()
     only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    n_threads = torch.get_num_threads()
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             yield
     finally:
         if torch.are_deterministic_algorithms_enabled() != was:  # takes a second
             torch.use_deterministic_algorithms(was, warn_only=only_warned)
+        if torch.get_num_threads() != n_threads:
+            torch.set_num_threads(n_threads)
 
 
 def _n_bytes(data: PreparedData) -> int:
@@ -185,11 +188,13 @@ def _failures_explained(run: Training, status: StatusLine) -> Iterator[None]:
         raise out_of_memory(trainer.memory, run.config, peak, trainer.ranks.size) from error
 
 
-def _open_record(run: Training, resume: bool | Path) -> bool:
+def _open_record(run: Training, resume: bool | Path, tuned: str) -> bool:
     """Start the run's record, or resume it; returns whether it was resumed."""
     trainer, record, saver = run.trainer, run.record, run.saving.saver
     data, ranks = trainer.data, trainer.ranks
     environment = describe(trainer.device) | {"arguments": sys.argv[1:], "processes": ranks.size}
+    if tuned:
+        environment["tuned"] = tuned
     saved = read_saved(record, resume, ranks, say) if resume else None
     if saved is None and run.config.init_from:
         trainer.load_weights(read_start(run.config, data.tokenizer_hash))

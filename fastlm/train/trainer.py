@@ -86,14 +86,21 @@ class Trainer:
         setup: the device and the operations to compute with.
         ranks: the data parallel processes; each has a trainer and calls the same methods in the
             same order.
+        keeps_graphs: as in assemble().
     """
 
     def __init__(
-        self, config: TrainConfig, data: PreparedData, setup: Setup, ranks: Ranks | None = None
+        self,
+        config: TrainConfig,
+        data: PreparedData,
+        setup: Setup,
+        ranks: Ranks | None = None,
+        *,
+        keeps_graphs: bool = False,
     ) -> None:
         self.config, self.data = config, data
         self.device, self.ranks = setup.device, ranks or Ranks()
-        parts = assemble(config, setup, self.ranks)
+        parts = assemble(config, setup, self.ranks, keeps_graphs=keeps_graphs)
         self.memory, self.micro_batch = parts.memory, parts.memory.micro_batch
         self.validation_batch = parts.validation_batch
         self.model, self.optimizers, self.tie = parts.model, parts.optimizers, parts.tie

@@ -25,6 +25,7 @@ LONG = ("experiments.md", "export.md", "parallel.md", "recipe.md")
 SMALLER = {
     "fastlm.train": "--max-steps 2 --model.d-model 32 --model.n-layers 1 --model.n-heads 2 --batch-size 2 --eval-tokens 512 --device cpu --no-compile",
     "fastlm.sweep": "--max-steps 2 --model.d-model 32 --model.n-layers 1 --model.n-heads 2 --eval-tokens 512 --device cpu --at-once 2",
+    "fastlm.tune": "--model.d-model 32 --model.n-layers 1 --model.n-heads 2 --batch-size 2 --device cpu --no-compile --no-bf16 --micro-batch 1 --threads 1 --optimizer-dtype float32 --out tuned.json",
     "fastlm.corpus stories": "--n-bytes 50000 --valid-bytes 5000",
     "fastlm.generate": "--max-tokens 8",
     "leaderboard-tiny": "--model.d-model 64 --model.n-layers 2 --eval-tokens 2048",
@@ -82,6 +83,8 @@ def check_code_of_page(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
                     is_first = words[2] == "out/rates"
                     words += [] if is_first else ["--dry-run"]
                     words[:] = [re.sub(r",(0\.3|1|3|10|100)\b", "", w) for w in words]
+                if words[1:2] == ["fastlm.tune"]:
+                    words += SMALLER["fastlm.tune"].split()
                 if words[1:4] == ["fastlm.train", "--recipe", "leaderboard-tiny"]:
                     words += SMALLER["leaderboard-tiny"].split()
                     words += ["--time-budget", "15s"] if "--fix-steps" in words else []

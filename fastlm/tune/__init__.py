@@ -1,0 +1,1 @@
+"""Measures which settings train fastest on this machine, for fastlm.train to use."""

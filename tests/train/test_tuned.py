@@ -1,0 +1,269 @@
+"""What fastlm.tune measured is taken over where it fits, told in one line, and never by surprise."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import short_runs
+import torch
+from commands import TINY
+
+from fastlm.config import OptimConfig, TrainConfig
+from fastlm.runs.record import RunRecord
+from fastlm.train import micro_batch as micro_batch_module
+from fastlm.train import tuned
+from fastlm.train.assemble import set_up
+from fastlm.train.command import main
+from fastlm.train.tuned import (
+    Choices,
+    Conditions,
+    Tuned,
+    conditions_of,
+    default_file,
+    read_tuned,
+    take_tuned,
+    write_tuned,
+)
+
+CONFIG = TrainConfig(
+    model=short_runs.MODEL, optim=OptimConfig(name="muon"), batch_size=8, max_steps=2, device="cpu"
+)
+FOUND = Choices(micro_batch=4, threads=1, optimizer_dtype="bfloat16")
+ON_GPU = Choices(triton_ops="adamw,rms_norm", attention="flash", compile_scope="block")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    """The user's cache folder, and no number of threads from outside."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    return tmp_path / "cache"
+
+
+def conditions(config: TrainConfig) -> Conditions:
+    setup = set_up(config)
+    dtype, compiles = setup.compute_dtype, setup.compiles
+    return conditions_of(config, setup.device, dtype=dtype, compiles=compiles)
+
+
+def written(config: TrainConfig, choices: Choices = FOUND, path: Path | None = None) -> Path:
+    """The file of a measurement for a configuration, by default where training finds it."""
+    measured = conditions(config)
+    path = path or default_file(measured)
+    assert path is not None
+    write_tuned(path, Tuned(measured, choices, {"tokens_per_second": {}}), replace=True)
+    return path
+
+
+def taken(config: TrainConfig, where: str = "auto", **options) -> tuned.Taken:
+    return take_tuned(config, set_up(config), where, **options)
+
+
+def test_without_a_file_nothing_changes_and_nothing_is_said():
+    assert taken(CONFIG) == tuned.Taken(CONFIG)
+
+
+def test_a_file_that_fits_is_taken_over_by_settings_that_say_auto_and_told(cache):
+    path = written(CONFIG)
+    assert path.parent == cache / "fastlm" / "tuned"
+    config, note, used = taken(CONFIG)
+    assert config == dataclasses.replace(
+        CONFIG, micro_batch=4, threads=1, optimizer_dtype="bfloat16"
+    )
+    assert used == str(path)
+    assert note == (
+        "--micro-batch 4 --threads 1 --optimizer-dtype bfloat16, as fastlm.tune measured here "
+        f"({path}; --tuned none: without)"
+    )
+    assert taken(CONFIG, "none") == tuned.Taken(CONFIG)
+
+
+def test_what_a_file_holds_is_read_as_it_was_written():
+    path = written(CONFIG)
+    assert read_tuned(path) == Tuned(conditions(CONFIG), FOUND, {"tokens_per_second": {}})
+
+
+def test_a_flag_wins(monkeypatch):
+    written(CONFIG)
+    given = dataclasses.replace(CONFIG, micro_batch=2, threads=2)
+    config, note, _ = taken(given)
+    assert (config.micro_batch, config.threads) == (2, 2)
+    assert config.optimizer_dtype == "bfloat16"
+    assert note.startswith("--optimizer-dtype bfloat16, as")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert taken(CONFIG).config.threads == "auto"
+    everything = dataclasses.replace(given, optimizer_dtype="float32")
+    assert taken(everything) == tuned.Taken(everything)
+
+
+def test_a_flag_for_triton_chooses_attention_too():
+    given = dataclasses.replace(CONFIG, triton_ops="none")
+    assert tuned.with_choices(given, ON_GPU).attention == "auto"
+    assert tuned.with_choices(CONFIG, ON_GPU).attention == "flash"
+    fa3 = dataclasses.replace(CONFIG, attention="fa3")
+    assert tuned.with_choices(fa3, ON_GPU).attention == "fa3"
+
+
+def test_several_processes_take_over_only_how_operations_are_computed():
+    both = dataclasses.replace(ON_GPU, **FOUND.made)
+    config = tuned.with_choices(CONFIG, both, n_ranks=2)
+    changed = {n for n in vars(both) if getattr(config, n) != "auto"}
+    assert changed == {"triton_ops", "attention", "optimizer_dtype"}
+    written(CONFIG)
+    assert taken(CONFIG, n_ranks=2).config == dataclasses.replace(
+        CONFIG, optimizer_dtype="bfloat16"
+    )
+    sharded = dataclasses.replace(CONFIG, parallel="fsdp")
+    assert taken(sharded, n_ranks=2).config == sharded
+    assert "without FSDP" in taken(sharded, n_ranks=2).note
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"versions": {"torch": "1.0", "triton": "x", "fastlm": "0"}}, "with torch 1.0, and this is"),
+        ({"how": {"compile": True, "dtype": "float32", "fp8": False}}, "with compile true, and this"),
+        ({"how": {}}, "with compile null, and this is false"),
+    ],
+)  # fmt: skip
+def test_a_file_of_other_versions_or_flags_is_told_and_left_out(change, told):
+    path = written(CONFIG)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    config, note, used = taken(CONFIG)
+    assert (config, used) == (CONFIG, "")
+    assert f"{path} was measured {told}" in note
+    assert note.endswith(": its choices are left out")
+    assert note.count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"batch_size": 16}, "batch [8], and this is [16]"),
+        ({"model": dataclasses.replace(short_runs.MODEL, n_layers=1)}, "network.n_layers 2, and"),
+        ({"optim": OptimConfig(name="adamw")}, "optimizer muon, and this is adamw"),
+        ({"checkpoint_activations": True}, "checkpoint_activations false, and this is true"),
+    ],
+)
+def test_a_named_file_of_another_work_is_told_and_left_out(change, told, tmp_path):
+    """The user's cache folder has a file for each work: another one's is not looked at."""
+    path = written(CONFIG, path=tmp_path / "mine.json")
+    other = dataclasses.replace(CONFIG, **change)
+    assert taken(other) == tuned.Taken(other)
+    config, note, _ = taken(other, str(path))
+    assert config == other
+    assert told in note
+    assert taken(CONFIG, str(path)).config.micro_batch == 4
+
+
+def test_a_file_of_another_device_is_told(tmp_path, monkeypatch):
+    path = written(CONFIG, path=tmp_path / "mine.json")
+    monkeypatch.setattr(tuned, "identity", lambda device: {"type": "cpu", "name": "x", "cores": 9})
+    config, note, _ = taken(CONFIG, str(path))
+    assert config == CONFIG
+    assert "measured with device.name" in note or "measured with device.cores" in note
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"{", b"[]", b"\xff\xfe\x00", b"[" * 100_000, b"{}", b'{"format": 2}', b'{"format": 1}',
+        b'{"format": 1, "work": 1, "versions": 2, "how": 3, "measured": 4, "choices": 5}',
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_told_and_left_out(content):
+    path = written(CONFIG)
+    path.write_bytes(content)
+    config, note, used = taken(CONFIG)
+    assert (config, used) == (CONFIG, "")
+    assert str(path) in note
+    assert note.endswith(": its choices are left out")
+    assert note.count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"micro_batch": 3}, {"micro_batch": 0}, {"micro_batch": 10**30}, {"micro_batch": "8"},
+        {"micro_batch": True}, {"threads": 10**9}, {"threads": 0}, {"triton_ops": 7},
+        {"triton_ops": "quick"}, {"attention": "fastest"}, {"attention": "cudnn"},
+        {"seed": 3}, {"compile_scope": ["block"]},
+    ],
+)  # fmt: skip
+def test_choices_that_cannot_be_are_told_and_left_out(choices):
+    path = written(CONFIG)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"choices": choices}))
+    config, note, used = taken(CONFIG)
+    assert (config, used) == (CONFIG, "")
+    assert note.endswith(": its choices are left out")
+
+
+def test_a_folder_in_the_place_of_the_file_is_told():
+    path = written(CONFIG)
+    path.unlink()
+    path.mkdir()
+    assert taken(CONFIG).config == CONFIG
+    assert str(path) in taken(CONFIG).note
+
+
+def test_a_micro_batch_that_does_not_fit_the_free_memory_is_left_to_the_plan(monkeypatch):
+    written(CONFIG, Choices(micro_batch=4, threads=1))
+    for n_windows, micro_batch in ((2, "auto"), (4, 4)):
+        config = dataclasses.replace(CONFIG, micro_batch=n_windows)
+        needed = tuned.plan_memory(config, torch.device("cpu"), bf16=False).needed
+        monkeypatch.setattr(micro_batch_module, "usable_memory", lambda *_, n=needed: n)
+        assert taken(CONFIG).config == dataclasses.replace(
+            CONFIG, micro_batch=micro_batch, threads=1
+        )
+
+
+@pytest.mark.parametrize("home", ["", "relative/cache"])
+def test_without_a_cache_folder_of_its_own_it_is_that_of_the_home_folder(
+    home, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", home)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = default_file(conditions(CONFIG))
+    assert path is not None
+    assert path.parent == tmp_path / ".cache" / "fastlm" / "tuned"
+
+
+def test_a_result_without_changes_says_nothing():
+    written(CONFIG, Choices())
+    assert taken(CONFIG) == tuned.Taken(CONFIG)
+
+
+def test_a_run_takes_it_over_records_it_and_goes_on_with_it(data, tmp_path, capfd):
+    """The same flags resume with what the run began with, whatever is measured meanwhile."""
+    words = [*TINY, "--data", str(data), "--out", str(tmp_path / "run"), "--no-compile"]
+    n_threads = torch.get_num_threads()
+    main([*words, "--max-steps", "1", "--tuned", "none"])
+    plain = RunRecord(tmp_path / "run").config()
+    assert (plain.micro_batch, plain.threads) == ("auto", "auto")
+    path = written(plain, Choices(micro_batch=2, threads=1))
+    # The run that began without it goes on without it.
+    main([*words, "--max-steps", "2", "--resume", "auto"])
+    assert "fastlm.tune" not in capfd.readouterr().err
+    assert RunRecord(tmp_path / "run").config().micro_batch == "auto"
+
+    words[words.index(str(tmp_path / "run"))] = str(tmp_path / "other")
+    main([*words, "--max-steps", "1"])
+    told = capfd.readouterr().err
+    assert told.count("fastlm.tune") == 1
+    assert "note: --micro-batch 2 --threads 1, as fastlm.tune measured here" in told
+    assert "micro-batches of 2" in told
+    record = RunRecord(tmp_path / "other")
+    assert (record.config().micro_batch, record.config().threads) == (2, 1)
+    environment = json.loads(record.files.environment.read_text())
+    assert (environment["threads"], environment["tuned"]) == (1, str(path))
+    assert torch.get_num_threads() == n_threads
+    written(plain, Choices(micro_batch=1))
+    main([*words, "--max-steps", "2", "--resume", "auto"])
+    assert "fastlm.tune" not in capfd.readouterr().err
+    assert (record.config().micro_batch, record.config().threads) == (2, 1)
+
+
+def test_a_named_file_that_is_not_there_is_refused(data, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no\.json does not exist: --tuned names a file"):
+        main([*TINY, "--data", str(data), "--tuned", str(tmp_path / "no.json")])
