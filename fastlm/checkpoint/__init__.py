@@ -29,6 +29,7 @@ from fastlm.config.continued import check_continues
 from fastlm.config.dicts import from_dict
 from fastlm.files import disk, folders
 from fastlm.files.destination import OTHERS, is_leftover
+from fastlm.files.paths import open_to_read, read_bytes
 from fastlm.files.sealed import read_sealed, seal
 from fastlm.files.step_folders import is_checkpoint as is_checkpoint
 from fastlm.files.step_folders import run_checkpoints as run_checkpoints
@@ -270,7 +271,7 @@ def verify(folder: Path) -> None:
     expected = read_manifest(folder)["files"]
     for name in FILES:
         try:
-            with open(folder / name, "rb") as file:
+            with open_to_read(folder / name) as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise Damaged(f"{folder / name} cannot be read: {error!r}") from error
@@ -285,7 +286,7 @@ def _compare(path: Path, found: str, expected: dict[str, dict[str, str]]) -> Non
 def _verified(folder: Path, name: str, manifest: dict[str, Any]) -> bytes:
     """Read a file of a checkpoint and check it against the manifest."""
     try:
-        raw = (folder / name).read_bytes()
+        raw = read_bytes(folder / name)
     except OSError as error:
         raise Damaged(f"{folder / name} cannot be read: {error!r}") from error
     _compare(folder / name, hashlib.sha256(raw).hexdigest(), manifest["files"])

@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Int, UInt
 from numpy.typing import NDArray
 
-from fastlm.files import sync
+from fastlm.files import disk, sync
 from fastlm.files.json_files import read_object, read_object_or_empty
-from fastlm.files.paths import check_file, identify
+from fastlm.files.paths import check_file, identify, open_to_read
 
 _CHECKED_IDS = 1 << 22  # ids per read
 _READ_BYTES = 1 << 22
@@ -144,7 +144,7 @@ class TokenFile(NamedTuple):
         if len(self.tokens) == 0:
             return
         digest = hashlib.sha256()
-        with open(self.path, "rb") as file:
+        with open_to_read(self.path) as file:
             for ids in read_ids(
                 file, self.tokens.dtype, self.vocab_size, self.path, n_ids=len(self.tokens)
             ):
@@ -422,6 +422,7 @@ class TokenWriter:
         n_left = after.n_ids
         while n_left > 0 and self._path_of(len(self._shards)).is_file():
             n_wanted = min(n_left, self._shard_tokens or n_left)
+            disk.part_from_copies(self._path_of(len(self._shards)))
             file = self._open("r+b")
             if not self._has_read(file, n_wanted):
                 break
