@@ -31,7 +31,7 @@ from fastlm.files.tokens import DataLost
 from fastlm.pretrained import read_start
 from fastlm.runs.given import check_new_run, check_place_of_run
 from fastlm.runs.record import RunRecord
-from fastlm.tokenizer.folder import check_copy
+from fastlm.tokenizer.folder import check_copy, is_linked
 from fastlm.train import signals
 from fastlm.train.assemble import Setup, set_up
 from fastlm.train.budget import Budget, Clock
@@ -283,7 +283,7 @@ def _own_folder(
                     check_place_of_run(record.folder)
                 else:
                     check_new_run(record.folder, is_over=True)
-                if not record.exists:
+                if not record.exists or is_linked(record.tokenizer):
                     check_copy(tokenizer, record.tokenizer)
             except OSError as refused:
                 error = refused
