@@ -174,7 +174,10 @@ def _failures_explained(run: Training, status: StatusLine) -> Iterator[None]:
         again = f"put the data back and go on with {pasted('--resume', run.record.folder)}"
         if trainer.step and trainer.ranks.size == 1:  # others may be in the middle of a step
             run.read_steps()
+            run.check_data()
             run.saving.save_last()
+            for line in run.news():
+                status.say(line)
             again = f"step {trainer.step:,} is saved: {again}"
         raise DataLost(f"{error}; {again}") from error
     except RuntimeError as error:
