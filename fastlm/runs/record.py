@@ -54,6 +54,8 @@ class RunRecord:
         """Device, inode and size of the log as this process left it; empty if there is none."""
         self._first_row = b""
         """First line of the log, by which it is told from that of another run."""
+        self.last_validation: dict[str, Any] = {}
+        """Row of the last validation before the run was resumed; empty if there is none."""
         self._untold: list[str] = []
         self._writing = threading.Lock()
         """Lock of the files, which the thread that writes checkpoints writes too."""
@@ -253,8 +255,11 @@ class RunRecord:
         n_lines = sum(bool(line.strip()) for line in _lines(self.files.log))
         if n_lines > len(placed):
             disk.copy_file(self.files.log, self.files.unreadable_log, replace=True)
-        kept = "".join(_line(row) for row in placed if row["step"] <= step)
-        disk.write_file(self.files.log, kept.encode(), replace=True)
+        kept = [row for row in placed if row["step"] <= step]
+        raw = "".join(map(_line, kept)).encode()
+        disk.write_file(self.files.log, raw, replace=True)
+        validations = (row for row in reversed(kept) if row.get("kind") == "eval")
+        self.last_validation = next(validations, {})
         self._know_log()
         return n_lines - len(placed)
 

@@ -76,14 +76,14 @@ class Telling:
         return " · ".join(parts)
 
     def validation(self, trainer: Trainer, result: Evaluation) -> None:
-        """Log a validation."""
-        self.log(
-            trainer,
-            "eval",
-            val_loss=result.loss,
-            val_tokens=result.n_tokens,
-            whole_file=result.n_tokens == len(trainer.data.val.tokens) - 1,
-        )
+        """Log a validation, but not the one that a resumed run repeats with the same result."""
+        values = {
+            "val_loss": result.loss,
+            "val_tokens": result.n_tokens,
+            "whole_file": result.n_tokens == len(trainer.data.val.tokens) - 1,
+        }
+        if not ({"step": trainer.step} | values).items() <= self.record.last_validation.items():
+            self.log(trainer, "eval", **values)
 
     def step(self, trainer: Trainer, step: Step) -> None:
         """Log a step if it is a spike or was not finite."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from short_runs import config, interrupted_after, same, simulate_clock, weights
+from short_runs import config, interrupted_after, same, simulate_clock, validations, weights
 
 from fastlm.checkpoint import KEPT
 from fastlm.checkpoint.saver import Saver
@@ -131,6 +131,7 @@ def test_a_resumed_run_that_takes_no_step_says_so(budget, told, finished, data, 
     resume = re.escape(f"python -m fastlm.train --resume {run}")
     assert re.fullmatch(f"note: no step was added: {told.format(resume=resume)} goes on", note)
     assert end.startswith("20 steps, 5,120 tokens, validation loss ")
+    assert validations(run) == validations(finished[0])  # the last one is repeated, not logged
 
 
 @pytest.mark.parametrize(
