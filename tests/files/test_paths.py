@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from short_runs import config
 from waiting import in_time
@@ -12,6 +13,8 @@ from waiting import in_time
 from fastlm.checkpoint import read_run_checkpoint
 from fastlm.data import open_prepared
 from fastlm.files import disk
+from fastlm.files.resumed import resumed_file
+from fastlm.files.tokens import TokenWriter
 from fastlm.records import keep
 from fastlm.report import report_page
 from fastlm.runs.found import read_log
@@ -55,6 +58,28 @@ def test_what_is_appended_leaves_the_other_hard_links_of_a_file(tmp_path):
         assert copy.read_bytes() == then
     assert log.read_bytes() == b"1\n2\n3\n"
     assert log.stat().st_mode & 0o777 == 0o640
+
+
+def test_unfinished_files_that_are_gone_on_with_leave_their_other_hard_links(tmp_path):
+    path, copy = tmp_path / "file", tmp_path / "copy"
+    for n in (1, 2):
+        with resumed_file(path, made_of={"of": 1}) as part:
+            part.file.seek(part.n_bytes)
+            part.file.write(b"%d\n" % n)
+            part.write_note({"of": 1, "n": n})
+        if n == 1:
+            copy.hardlink_to(tmp_path / "file.part")
+    assert ((tmp_path / "file.part").read_bytes(), copy.read_bytes()) == (b"1\n2\n", b"1\n")
+    ids, kept = np.arange(3, dtype=np.uint16), tmp_path / "kept.bin"
+    writer = TokenWriter(tmp_path / "a.bin", dtype="uint16")
+    written = writer.write(ids)
+    writer.close()
+    kept.hardlink_to(tmp_path / "a.bin")
+    later = TokenWriter(tmp_path / "a.bin", dtype="uint16", after=written)
+    later.write(ids)
+    later.finish()
+    assert kept.read_bytes() == ids.tobytes()
+    assert (tmp_path / "a.bin").read_bytes() == ids.tobytes() * 2
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, to_device, Path.mkdir])
