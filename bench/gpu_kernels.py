@@ -29,13 +29,13 @@ if "--try-on-cpu" in sys.argv:
 elif not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from kernel_calls import copied, results_of  # noqa: E402
 from kernel_peers import contenders  # noqa: E402
 from kernel_step import steps_to_time, time_step  # noqa: E402
 from kernel_timing import Timing, copy_gb_per_second, interleaved, matrix_tflops  # noqa: E402
 from readme_tables import replace_table  # noqa: E402
 
 from fastlm.devices.hardware import configure_cuda, describe  # noqa: E402
+from kernels.calls import copied, results_of  # noqa: E402
 from kernels.cases import OPS, Inputs, Shape  # noqa: E402
 
 WHOLE = {"linear_cross_entropy"}  # timed forward and backward together

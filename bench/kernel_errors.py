@@ -21,10 +21,10 @@ sys.path.insert(0, str(ROOT))
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from kernel_calls import largest_error, results_and_gradients  # noqa: E402
 from readme_tables import replace_table  # noqa: E402
 
 from fastlm import functional  # noqa: E402
+from kernels.calls import largest_error, results_and_gradients  # noqa: E402
 from kernels.cases import OPS  # noqa: E402
 
 

@@ -43,7 +43,6 @@ EAGER: dict[str, Call] = {
     "linear_cross_entropy": torch_ops.linear_cross_entropy,
     "silu_mul": lambda gate, up: F.silu(gate) * up,
     "swiglu": torch_ops.swiglu,
-    "relu2": lambda x: F.relu(x).square(),
     "attention": torch_ops.attention,
     "symmetric_product": _symmetric_product,
 }
@@ -83,7 +82,11 @@ LIGER: dict[str, Callable[[], Call]] = {
         )(hidden, weight, targets)[0]
     ),
     "silu_mul": lambda: _liger("swiglu", "LigerSiLUMulFunction"),
-    "relu2": lambda: _liger("relu_squared", "LigerReLUSquaredFunction"),
+    "relu2_ffn": lambda: (
+        lambda x, w1, w2: F.linear(
+            _liger("relu_squared", "LigerReLUSquaredFunction")(F.linear(x, w1)), w2
+        )
+    ),
     "rotate_pairs": lambda: _liger_rope,
 }
 

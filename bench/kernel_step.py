@@ -117,15 +117,19 @@ def time_step(recipe: str, kernel: str, device: torch.device) -> StepRow:
     return StepRow(recipe, kernel, times["with"].median_ms, times["without"].median_ms)
 
 
-def winners(folder: Path) -> tuple[str, ...]:
-    """Names of the kernels that make every step of every record in the folder faster."""
+def winners(folder: Path, unmeasured: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the kernels that make every step of every record in the folder faster.
+
+    Args:
+        unmeasured: the names if there is no record.
+    """
     records: list[list[StepRow]] = []
     for path in sorted(folder.glob("*.json")):
         record = json.loads(path.read_text())
         if isinstance(record, dict) and record.get("training_steps"):
             records.append([StepRow(**row) for row in record["training_steps"]])
     if not records:
-        return ()
+        return unmeasured
     slower = {r.kernel for rows in records for r in rows if r.ms >= MARGIN * r.ms_without}
     timed = set.intersection(*({r.kernel for r in rows} for rows in records))
     return tuple(sorted(timed.intersection(kernels.OPS) - slower))

@@ -118,6 +118,15 @@ def silu_ffn(
     return linear(silu(linear(x, w1)), w2)
 
 
+def relu2_ffn(
+    x: Float[Tensor, "... d_model"],
+    w1: Float[Tensor, "d_ff d_model"],
+    w2: Float[Tensor, "d_model d_ff"],
+) -> Float[Tensor, "... d_model"]:
+    """W2 relu2(W1 x): the feed-forward layer with ReLU squared, without a gate."""
+    return linear(relu2(linear(x, w1)), w2)
+
+
 def rope_table(
     positions: Int[Tensor, "... seq"], d_head: int, theta: float = 10_000.0
 ) -> tuple[Float[Tensor, "... seq half"], Float[Tensor, "... seq half"]]:
@@ -163,29 +172,57 @@ def rope(
     return rotate_pairs(x, cos, sin)
 
 
-def qk_norm_rope(
-    q: Float[Tensor, "... seq d_head"],
-    k: Float[Tensor, "... seq d_head"],
+def qkv_norm_rope(
+    qkv: Float[Tensor, "... seq columns"],
     cos: Float[Tensor, "... seq half"],
     sin: Float[Tensor, "... seq half"],
     q_weight: Float[Tensor, " d_head"] | None = None,
     k_weight: Float[Tensor, " d_head"] | None = None,
     *,
+    n_heads: int,
     eps: float = 1e-5,
-) -> tuple[Float[Tensor, "... seq d_head"], Float[Tensor, "... seq d_head"]]:
-    """QK norm, then RoPE: rms_norm of queries and keys, rotated by their positions.
+) -> tuple[
+    Float[Tensor, "... head seq d_head"],
+    Float[Tensor, "... head seq d_head"],
+    Float[Tensor, "... head seq d_head"],
+    Float[Tensor, "... seq rest"],
+]:
+    """Queries, keys and values of a joint projection by head; QK norm, then RoPE, of q and k.
 
-    Computed in float32, returned in the dtypes of q and k.
+    QK norm is rms_norm of each query and key. Both are computed in float32, and returned in qkv's
+    dtype.
 
     Args:
+        qkv: the columns of all heads' queries, then keys, then values, then others.
+        cos, sin: tables for heads of 2 * half columns.
         q_weight, k_weight: gains of the norms; None means 1.
+    Returns:
+        (q, k, v, the other columns).
     Source: Henry et al. 2020, arXiv:2010.04245, with RMSNorm in place of the l2 norm.
     """
-    turned = (
+    q, k, v, rest = split_heads(qkv, n_heads, 2 * cos.shape[-1])
+    q, k = (
         rotate_pairs(rms_norm(_accurate(x), weight, eps), cos, sin).to(x.dtype)
         for x, weight in ((q, q_weight), (k, k_weight))
     )
-    return next(turned), next(turned)
+    return q, k, v, rest
+
+
+def split_heads(
+    qkv: Float[Tensor, "... seq columns"], n_heads: int, d_head: int
+) -> tuple[
+    Float[Tensor, "... head seq d_head"],
+    Float[Tensor, "... head seq d_head"],
+    Float[Tensor, "... head seq d_head"],
+    Float[Tensor, "... seq rest"],
+]:
+    """Views of a joint projection: queries, keys and values by head, and the columns after them."""
+    n = 3 * n_heads * d_head
+    heads = rearrange(
+        qkv[..., :n], "... seq (three head d) -> three ... head seq d", three=3, head=n_heads
+    )
+    q, k, v = heads.unbind(0)
+    return q, k, v, qkv[..., n:]
 
 
 def causal_mask(n_queries: int, n_keys: int, device: torch.device) -> Bool[Tensor, "q k"]:

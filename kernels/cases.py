@@ -16,9 +16,10 @@ from .adamw import adamw
 from .attention import attention
 from .cross_entropy import cross_entropy
 from .linear_cross_entropy import linear_cross_entropy
-from .relu2 import relu2
+from .qkv_norm_rope import qkv_norm_rope
+from .relu2_ffn import relu2_ffn
 from .rms_norm import add_rms_norm, rms_norm
-from .rope import qk_norm_rope, rotate_pairs
+from .rope import rotate_pairs
 from .softmax import softmax
 from .swiglu import silu_mul, swiglu
 from .symmetric_product import symmetric_product
@@ -58,6 +59,7 @@ class Op(NamedTuple):
         bytes_moved: bytes read and written for a shape and an itemsize, each tensor counted once.
         flops: multiplications and additions of the matrix products for a shape and options.
         borders: more shapes to compile for, at which the kernels choose other tiles.
+        check: a small shape with the tiles of real models, for fault_of; otherwise tiny.
     """
 
     function: Callable[..., Any]
@@ -70,6 +72,7 @@ class Op(NamedTuple):
     flops: Callable[[Shape, Options], Pair] = lambda shape, options: (0, 0)
     dtypes: tuple[torch.dtype, ...] = FLOATS
     borders: tuple[Shape, ...] = ()
+    check: Shape = ()
 
 
 def _randn(
@@ -156,6 +159,14 @@ def _feed_forward_inputs(
     return Inputs((x, w1, w2, w3), (0, 1, 2, 3), options)
 
 
+def _plain_feed_forward_inputs(
+    shape: Shape, options: Options, dtype: torch.dtype, device: torch.device, g: torch.Generator
+) -> Inputs:
+    """Shape (..., d_model, d_ff)."""
+    x, w1, w2, _ = _feed_forward_inputs(shape, options, dtype, device, g).tensors
+    return Inputs((x, w1, w2), (0, 1, 2), options)
+
+
 def _angles(
     seq: int, d_head: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
@@ -181,19 +192,20 @@ def _rope_inputs(
     return Inputs((_heads(shape, dtype, device, g), *angles), (0,), options)
 
 
-def _qk_inputs(
+def _qkv_inputs(
     shape: Shape, options: Options, dtype: torch.dtype, device: torch.device, g: torch.Generator
 ) -> Inputs:
-    """Shape (..., heads, seq, d_head)."""
+    """Shape (..., seq, heads, d_head)."""
     left = dict(options)
-    has_weight = left.pop("has_weight")
-    q, k = (_heads(shape, dtype, device, g) for _ in range(2))
+    has_weight, n_others = left.pop("has_weight"), left.pop("n_others")
+    *batch, n_heads, d_head = shape
+    qkv = _randn((*batch, 3 * n_heads * d_head + n_others), dtype, device, g)
     gain = _parameter_dtype(dtype)
     weights = (
-        1 + 0.1 * _randn(shape[-1:], gain, device, g) if has_weight else None for _ in range(2)
+        1 + 0.1 * _randn((d_head,), gain, device, g) if has_weight else None for _ in range(2)
     )
-    angles = _angles(shape[-2], shape[-1], dtype, device)
-    return Inputs((q, k, *angles, *weights), (0, 1, 4, 5) if has_weight else (0, 1), left)
+    tensors = (qkv, *_angles(shape[-3], d_head, dtype, device), *weights)
+    return Inputs(tensors, (0, 3, 4) if has_weight else (0,), {"n_heads": n_heads, **left})
 
 
 def _attention_inputs(
@@ -265,6 +277,25 @@ def _swiglu_bytes(shape: Shape, itemsize: int) -> Pair:
 
 def _swiglu_flops(shape: Shape, options: Options) -> Pair:
     return 6 * math.prod(shape), 12 * math.prod(shape)
+
+
+def _relu2_ffn_bytes(shape: Shape, itemsize: int) -> Pair:
+    """Bytes beside those of the products that PyTorch computes: the hidden layer, its gradient."""
+    *rows, d_model, d_ff = shape
+    inputs, hidden, weight = (
+        n * itemsize for n in (math.prod(rows) * d_model, math.prod(rows) * d_ff, d_model * d_ff)
+    )
+    return inputs + weight + hidden, inputs + weight + 2 * hidden
+
+
+def _relu2_ffn_flops(shape: Shape, options: Options) -> Pair:
+    return 4 * math.prod(shape), 8 * math.prod(shape)
+
+
+def _qkv_bytes(shape: Shape, itemsize: int) -> Pair:
+    """Bytes without those of other columns; the backward pass reads no values."""
+    n = math.prod(shape) * itemsize
+    return 6 * n, 8 * n
 
 
 def _adamw_bytes(shape: Shape, itemsize: int) -> Pair:
@@ -388,14 +419,16 @@ OPS = {
         _swiglu_bytes,
         _swiglu_flops,
     ),
-    "relu2": Op(
-        relu2,
-        _one_tensor,
-        _ROWS_TINY,
-        (*_SMALL, (3, 1, 5000)),
-        ((65_536, 3072), (65_536, 4096)),
+    "relu2_ffn": Op(
+        relu2_ffn,
+        _plain_feed_forward_inputs,
+        (2, 3, 5, 7),
+        ((1, 1, 1), (2, 3, 33, 123), (150, 64, 144), (0, 8, 8)),
+        ((65_536, 1024, 4096), (65_536, 768, 3072)),
         ({},),
-        _times(2, 3),
+        _relu2_ffn_bytes,
+        _relu2_ffn_flops,
+        check=(300, 128, 512),
     ),
     "rotate_pairs": Op(
         rotate_pairs,
@@ -406,14 +439,19 @@ OPS = {
         ({},),
         _times(2, 2),
     ),
-    "qk_norm_rope": Op(
-        qk_norm_rope,
-        _qk_inputs,
-        (2, 2, 3, 4),
-        ((1, 2), (7, 6), (3, 33, 64), (2, 3, 40, 48), (2, 1, 2, 5, 16), (1, 2, 2, 128), (0, 3, 8)),
-        ((128, 12, 512, 64), (128, 8, 512, 128), (32, 16, 1024, 128)),
-        ({"has_weight": False}, {"has_weight": True}, {"has_weight": True, "eps": 0.5}),
-        _times(4, 6),
+    "qkv_norm_rope": Op(
+        qkv_norm_rope,
+        _qkv_inputs,
+        (2, 3, 2, 4),
+        ((1, 1, 2), (7, 3, 6), (33, 1, 64), (2, 40, 3, 48), (2, 1, 2, 2, 16), (0, 3, 8)),
+        ((128, 512, 8, 128), (128, 512, 12, 64), (32, 1024, 16, 128)),
+        (
+            {"has_weight": False, "n_others": 16},
+            {"has_weight": True, "n_others": 0},
+            {"has_weight": True, "n_others": 48, "eps": 0.5},
+        ),
+        _qkv_bytes,
+        check=(2, 40, 2, 64),
     ),
     "adamw": Op(
         adamw,

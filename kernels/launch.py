@@ -12,12 +12,34 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.library import custom_op, triton_op, wrap_triton
+from triton import __version__ as triton_version
 from triton import knobs, next_power_of_2
 from triton import language as tl
 
 INTERPRETED: bool = knobs.runtime.interpret
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def _take_arrays_of_one_as_numbers() -> None:
+    """Let loops run in the interpreter of Triton 3.6 with NumPy 2.4, as they do in Triton 3.7.
+
+    That interpreter makes a number of an array of one element with int(), which NumPy then refuses.
+    """
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang_tensor
+
+    def patch_and_index(tensor: Any, *scope: Any) -> None:
+        patch(tensor, *scope)
+        set_attribute = scope[0].set_attr if scope else setattr
+        set_attribute(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    interpreter._patch_lang_tensor = patch_and_index
+
+
+if INTERPRETED and triton_version.startswith("3.6."):
+    _take_arrays_of_one_as_numbers()
 
 _INTERPRETED_PROGRAMS = 3  # few, since each is slow, but enough to share work among them
 

@@ -10,6 +10,9 @@ scales them. If each row may get its own gradient (reduction "none", or lse), th
 computes the logits a second time.
 """
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -107,6 +110,24 @@ def _fake_total(
     return total, *_gradients_of(hidden, weight, wants_dhidden, wants_dweight)
 
 
+_is_forward_only = False
+
+
+@contextmanager
+def forward_only() -> Iterator[None]:
+    """Compute no gradients ahead, although gradients are enabled; a backward pass gives NaN.
+
+    A graph that was compiled for training is so run for its loss alone: to PyTorch the operation is
+    opaque, and the graph the same.
+    """
+    global _is_forward_only
+    before, _is_forward_only = _is_forward_only, True
+    try:
+        yield
+    finally:
+        _is_forward_only = before
+
+
 @operation("linear_cross_entropy_total", _fake_total, is_opaque=True)
 def _total(
     hidden: Tensor,
@@ -121,6 +142,9 @@ def _total(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(sum of all losses, gradient of hidden, gradient of weight), gradients only if wanted."""
     dhidden, dweight = _gradients_of(hidden, weight, wants_dhidden, wants_dweight)
+    if _is_forward_only:
+        wants_dhidden = wants_dweight = False
+        dhidden, dweight = dhidden.fill_(math.nan), dweight.fill_(math.nan)
     losses = hidden.new_empty(targets.shape, dtype=sum_dtype(hidden))
     _go_through(
         hidden, weight, targets, losses, torch.empty_like(losses),

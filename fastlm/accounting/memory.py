@@ -1,7 +1,7 @@
 """Memory that a training step needs, from a configuration alone."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from fastlm.accounting.counts import count_parameters
@@ -56,7 +56,7 @@ def step_memory(
     micro_batch: int,
     *,
     bf16: bool,
-    keeps_logits: bool = True,
+    kernels: Collection[str] = (),
     n_parts: int = 1,
 ) -> StepMemory:
     """Peak memory of a run's training step in each process, from training_memory.
@@ -64,7 +64,7 @@ def step_memory(
     Args:
         micro_batch: windows per micro-batch.
         bf16: whether activations are bfloat16 on the device, which config.bf16 only asks for.
-        keeps_logits: False if the loss is computed in chunks; see training_memory.
+        kernels: names of the operations that Triton kernels compute; see training_memory.
         n_parts: number of processes that shard optimizer state and average, as FSDP does.
             Parameters and gradients are counted in full even then: each layer gathers them.
     """
@@ -75,7 +75,7 @@ def step_memory(
         optim=config.optim,
         compiled=config.compile,
         checkpointed=config.checkpoint_activations,
-        keeps_logits=keeps_logits,
+        kernels=kernels,
     )
     memory = StepMemory(**whole)
     return memory._replace(optimizer=memory.optimizer // n_parts, average=memory.average // n_parts)
@@ -95,7 +95,7 @@ def training_memory(
     optim: OptimConfig | None = None,
     compiled: bool = False,
     checkpointed: bool = False,
-    keeps_logits: bool = True,
+    kernels: Collection[str] = (),
 ) -> dict[str, int]:
     """Bytes that a training step holds at its peak, by part; their sum is the peak.
 
@@ -109,7 +109,7 @@ def training_memory(
     Args:
         batch_size: windows per micro-batch.
         optim: optimizer configuration; by default AdamW.
-        compiled, checkpointed, keeps_logits: as for saved_for_backward.
+        compiled, checkpointed, kernels: as for saved_for_backward.
     """
     optim = OptimConfig() if optim is None else optim
     n_parameters = count_parameters(config)
@@ -132,16 +132,19 @@ def training_memory(
         bf16=bf16,
         compiled=compiled,
         checkpointed=checkpointed,
-        keeps_logits=keeps_logits,
+        kernels=kernels,
     )
-    head = _head_saved(config, n_tokens, size, compiled=compiled, keeps_logits=keeps_logits)
+    head = _head_saved(config, n_tokens, size, compiled=compiled, kernels=kernels)
     activations = kept - head
-    head += _head_passing(config, n_tokens, size, compiled=compiled, keeps_logits=keeps_logits)
+    head += _head_passing(config, n_tokens, size, compiled=compiled, kernels=kernels)
     if checkpointed:
         # A block's activations are recomputed after those of the head were freed.
         layers = range(max(config.n_layers - 2, 0), config.n_layers)
-        again = max(_layer_saved(config, i, n_tokens, size, compiled=compiled) for i in layers)
-        again += n_tokens * _layer_passing(config, size, compiled=compiled)
+        again = max(
+            _layer_saved(config, i, n_tokens, size, compiled=compiled, kernels=kernels)
+            for i in layers
+        )
+        again += n_tokens * _layer_passing(config, size, compiled=compiled, kernels=kernels)
         activations += max(0, again - head)
     return {
         "parameters": 4 * n_parameters,
@@ -180,7 +183,7 @@ def saved_for_backward(
     bf16: bool = False,
     compiled: bool = False,
     checkpointed: bool = False,
-    keeps_logits: bool = True,
+    kernels: Collection[str] = (),
 ) -> int:
     """Bytes that autograd saves for the backward pass, without the parameters.
 
@@ -193,7 +196,9 @@ def saved_for_backward(
             float32 unless compiled.
         compiled: cheap operations are recomputed in the backward pass.
         checkpointed: blocks save only their input.
-        keeps_logits: False for the Triton linear_cross_entropy, which saves two gradients.
+        kernels: names of the operations that Triton kernels compute. linear_cross_entropy saves two
+            gradients in place of the logits, relu2_ffn only its hidden layer, and qkv_norm_rope the
+            values apart from the projection; the others save as much as compiled code.
     """
     size, n_tokens = 2 if bf16 else 4, batch_size * config.context_length
     total = _embedding_saved(config, n_tokens, size, compiled=compiled)
@@ -201,8 +206,8 @@ def saved_for_backward(
         if checkpointed:
             total += n_tokens * config.d_model * size
         else:
-            total += _layer_saved(config, i, n_tokens, size, compiled=compiled)
-    return total + _head_saved(config, n_tokens, size, compiled=compiled, keeps_logits=keeps_logits)
+            total += _layer_saved(config, i, n_tokens, size, compiled=compiled, kernels=kernels)
+    return total + _head_saved(config, n_tokens, size, compiled=compiled, kernels=kernels)
 
 
 def _norm_saved(config: ModelConfig, size: int, *, compiled: bool) -> int:
@@ -234,7 +239,13 @@ def _embedding_saved(config: ModelConfig, n_tokens: int, size: int, *, compiled:
 
 
 def _layer_saved(
-    config: ModelConfig, layer: int, n_tokens: int, size: int, *, compiled: bool
+    config: ModelConfig,
+    layer: int,
+    n_tokens: int,
+    size: int,
+    *,
+    compiled: bool,
+    kernels: Collection[str],
 ) -> int:
     d, f, h = config.d_model, config.ffn_width, config.n_heads
     has_value = config.has_value_embedding(layer)
@@ -247,7 +258,9 @@ def _layer_saved(
     if config.norm != "none":
         per_token += 2 * _norm_saved(config, size, compiled=compiled)
     # q, k and v are views of one tensor, which is kept as long as one of them is needed.
-    if config.qk_norm:
+    if config.qk_norm and config.position == "rope" and "qkv_norm_rope" in kernels:
+        per_token += (3 if has_value else 4) * d * size
+    elif config.qk_norm:
         gains = 2 if config.norm_gain and not compiled else 1
         per_token += 2 * 4 * h  # scales
         if accurate == size:
@@ -265,8 +278,9 @@ def _layer_saved(
     per_token += {
         "swiglu": (3 if compiled else 4) * f * size,
         "silu": 2 * f * size,
+        "relu2 in one": f * size,
         "relu2": 2 * f * size if compiled else 2 * f * 4 + f * size,
-    }[config.ffn]
+    }["relu2 in one" if config.ffn == "relu2" and "relu2_ffn" in kernels else config.ffn]
     copies = 0
     if config.attention_gate:  # its rows are joined to those of queries, keys and values
         copies = d * h if size == 2 else d * (3 * d + h)
@@ -275,8 +289,12 @@ def _layer_saved(
     return n_tokens * per_token + size * copies
 
 
-def _layer_passing(config: ModelConfig, size: int, *, compiled: bool) -> int:
+def _layer_passing(
+    config: ModelConfig, size: int, *, compiled: bool, kernels: Collection[str]
+) -> int:
     """Bytes per token: gradients in the feed-forward layer, where a block's backward starts."""
+    if config.ffn == "relu2" and "relu2_ffn" in kernels:
+        return config.ffn_width * size
     if compiled:
         return 3 * config.ffn_width * size
     in_bf16 = 16 if config.ffn == "relu2" else 10
@@ -284,13 +302,13 @@ def _layer_passing(config: ModelConfig, size: int, *, compiled: bool) -> int:
 
 
 def _head_saved(
-    config: ModelConfig, n_tokens: int, size: int, *, compiled: bool, keeps_logits: bool
+    config: ModelConfig, n_tokens: int, size: int, *, compiled: bool, kernels: Collection[str]
 ) -> int:
     d, v = config.d_model, config.vocab_size
     total = 0
     if config.norm != "none":
         total += n_tokens * _norm_saved(config, size, compiled=compiled)
-    if not keeps_logits:
+    if "linear_cross_entropy" in kernels:
         return total + n_tokens * d * size + 4 * v * d
     total += n_tokens * (d * size + 8) + (2 * v * d if size == 2 else 0)
     if compiled:
@@ -304,7 +322,7 @@ _HEAD_CHUNK_BYTES = 512 << 20
 
 
 def _head_passing(
-    config: ModelConfig, n_tokens: int, size: int, *, compiled: bool, keeps_logits: bool
+    config: ModelConfig, n_tokens: int, size: int, *, compiled: bool, kernels: Collection[str]
 ) -> int:
     """Temporary bytes of the head: gradients of the logits, in float32 and in the compute dtype.
 
@@ -312,7 +330,7 @@ def _head_passing(
     in float32, is there beside all activations before it is added to that of earlier micro-batches.
     """
     v = config.vocab_size
-    if not keeps_logits:
+    if "linear_cross_entropy" in kernels:
         fitting = _HEAD_CHUNK_BYTES // (v * size) // 256 * 256
         rows = min(n_tokens, max(fitting, 2048), 16_384)
         return rows * v * size + (2 * v * config.d_model if size == 2 else 0)

@@ -9,11 +9,21 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fastlm.cli.progress import Progress
+from fastlm.corpus.answer import (
+    Answer,
+    UnclearAnswerError,
+    Version,
+    read_answer,
+    read_range,
+    read_version,
+)
+from fastlm.corpus.known_file import BrokenOffError, KnownFile
 from fastlm.corpus.sources import is_as_fetched, is_finished, is_record, write_record
 from fastlm.files import resumed
 from fastlm.files.compression import BLOCK_BYTES
@@ -44,10 +54,6 @@ class DownloadError(OSError):
         super().__init__(" ".join(message.split()))
 
 
-class _BrokenOffError(Exception):
-    """An attempt ended early for a reason that another attempt may not meet."""
-
-
 def fetch(
     url: str,
     out_path: Path,
@@ -64,8 +70,10 @@ def fetch(
 
     Bytes go to out_path + ".part" and become out_path only when they are complete and on disk.
     The part is continued only if the server's ETag or Last-Modified is unchanged (or, if a server
-    gives neither, if expected_sha256 is given). sources.json beside the file keeps address, size,
-    SHA-256, ETag and date; a file that agrees with it is not fetched.
+    gives neither, if expected_sha256 is given). A size that was told for that version holds for
+    all later answers; a warning tells that none was, so that a broken connection can look like the
+    end. sources.json beside the file keeps address, size, SHA-256, ETag and date; a file that
+    agrees with it is not fetched.
 
     Args:
         is_data: refuse what is neither a text of LEAST_BYTES or more nor, if the address ends so,
@@ -91,20 +99,20 @@ def fetch(
         return out_path
     replace = is_as_fetched(out_path)
     with resumed.resumed_file(out_path, made_of={"url": url}, replace=replace) as part:
-        download = _Download(url, part, expected_sha256, expected_bytes, is_data=is_data)
+        known = KnownFile(expected_sha256, expected_bytes)
+        download = _Download(url, part, known, is_data=is_data)
         furthest, failures = part.n_bytes, 0
         while True:
             try:
                 sha256 = download.attempt(timeout, on_progress)
                 break
-            except _BrokenOffError as broken:
+            except BrokenOffError as broken:
                 failures = 1 if part.n_bytes > furthest else failures + 1
                 furthest = max(furthest, part.n_bytes)
                 if failures > retries:
-                    hint = f"; run again to go on from byte {part.n_bytes}"
                     raise DownloadError(
                         f"{url}: {broken} after {failures} attempt(s) in a row"
-                        + (hint if download.can_continue() else "")
+                        + download.give_up(broken)
                     ) from broken
                 time.sleep(min(first_wait * 2 ** (failures - 1), _LONGEST_WAIT_SECONDS))
         write_record(out_path, download.finish(sha256))
@@ -126,63 +134,71 @@ def describe_no_data(head: bytes) -> str:
 
 
 class _Download:
-    """A download in progress: a part and a note of the server's description of the file."""
+    """A download in progress: a part, whose bytes are all of one version of the file."""
 
     def __init__(
-        self,
-        url: str,
-        part: resumed.ResumedFile,
-        expected_sha256: str | None,
-        expected_bytes: int | None,
-        *,
-        is_data: bool,
+        self, url: str, part: resumed.ResumedFile, known: KnownFile, *, is_data: bool
     ) -> None:
-        self.url = url
-        self.is_data = is_data
-        self.part = part
-        self.expected_sha256 = expected_sha256
-        self.expected_bytes = expected_bytes
-        self.note = part.read_note()
-        if self.note.get("url") != url or not self.can_continue():
+        self.url, self.part, self.known, self.is_data = url, part, known, is_data
+        note = part.read_note()
+        version = Version(note.get("etag"), note.get("last_modified"), note.get("bytes"))
+        if note.get("url") != url or not known.begin(version, part.n_bytes):
             self.clear()
 
-    def can_continue(self) -> bool:
-        """Return whether the server or the final hash would detect parts of different files."""
-        return self.part.n_bytes > 0 and bool(self._validator() or self.expected_sha256)
-
     def clear(self) -> None:
+        """Empty the part, and forget what is known of it."""
         self.part.clear()
-        self.note = {}
+        self.known.forget()
 
     def attempt(self, timeout: float, on_progress: Progress | None) -> str:
         """Request and write the missing bytes; return the SHA-256 of the complete file."""
-        if not self.can_continue():
-            self.part.clear()  # the note in memory still has the size that the server told
-        start = self.part.n_bytes
+        n_bytes = self.part.n_bytes
+        self.known.saw(n_bytes)
+        start = n_bytes if self.known.can_continue(n_bytes) else 0
         request = urllib.request.Request(self.url, headers=self._headers(start))
         try:
             response = urllib.request.urlopen(request, timeout=timeout)
         except urllib.error.HTTPError as error:
             return self._refused(error, start)
+        except (http.client.InvalidURL, ValueError) as error:
+            raise DownloadError(f"{self.url}: expected a valid address: {error}") from error
         except (OSError, http.client.HTTPException) as error:
-            raise _BrokenOffError(_reason(error)) from error
+            raise BrokenOffError(_reason(error)) from error
         with response:
-            if response.status not in (http.client.OK, http.client.PARTIAL_CONTENT):
-                raise DownloadError(
-                    f"{self.url}: HTTP {response.status} {response.reason}: expected the file with "
-                    "status 200"
-                )
-            start, total = self._agree(response, start)
-            return self._receive(response, start, total, on_progress)
+            self._check_is_file(response)
+            try:
+                answer = read_answer(response)
+                self.known.accept(answer, start)
+            except UnclearAnswerError as error:
+                raise self.known.asking_anew(str(error)) from error
+            except ValueError as error:
+                raise DownloadError(f"{self.url}: {error}") from error
+            if answer.first:
+                self.part.file.seek(answer.first)
+                self.part.file.truncate()
+            else:
+                self.part.clear()
+            self.part.write_note(self._note())
+            return self._receive(response, answer, on_progress)
+
+    def give_up(self, broken: BrokenOffError) -> str:
+        """Remove a part that no call can go on from; return advice for the user, or nothing."""
+        n_bytes = self.part.n_bytes
+        if broken.keeps_part and self.known.could_continue(n_bytes):
+            or_anew = f", or remove {self.part.part} to begin anew" if self.known.is_anew else ""
+            return f"; run again to go on from byte {n_bytes}{or_anew}"
+        self.clear()
+        return "; run again to fetch the file from its beginning" if n_bytes else ""
 
     def finish(self, sha256: str) -> dict[str, Any]:
         """Check the complete part and give it its name; return its record."""
         size = self.part.n_bytes
         wrong = ""
-        if self.expected_bytes is not None and size != self.expected_bytes:
-            wrong = f"expected {self.expected_bytes} bytes, got {size}"
-        elif self.expected_sha256 is not None and sha256 != self.expected_sha256:
-            wrong = f"expected SHA-256 {self.expected_sha256}, got {sha256}"
+        expected_bytes, expected_sha256 = self.known.expected_bytes, self.known.expected_sha256
+        if expected_bytes is not None and size != expected_bytes:
+            wrong = f"expected {expected_bytes} bytes, got {size}"
+        elif expected_sha256 is not None and sha256 != expected_sha256:
+            wrong = f"expected SHA-256 {expected_sha256}, got {sha256}"
         elif self.is_data:
             wrong = self._find_no_data()
         if wrong:
@@ -192,11 +208,11 @@ class _Download:
             "url": self.url,
             "bytes": size,
             "sha256": sha256,
-            "etag": self.note.get("etag"),
+            "etag": self.known.version.etag,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         # If this call ends before the record is written, the next one takes it from the note.
-        self.part.write_note({**self.note, "record": record})
+        self.part.write_note({**self._note(), "record": record})
         self.part.give_name()
         return record
 
@@ -207,81 +223,45 @@ class _Download:
         packed = (begin for begin, suffix in COMPRESSED.items() if self.url.endswith(suffix))
         return "" if head.startswith(tuple(packed)) else describe_no_data(head)
 
-    def _validator(self) -> str | None:
-        etag = self.note.get("etag")
-        # A weak ETag promises the same meaning, not the same bytes.
-        if etag and not etag.startswith("W/"):
-            return str(etag)
-        return self.note.get("last_modified")
+    def _note(self) -> dict[str, Any]:
+        version = self.known.version
+        return {
+            "url": self.url,
+            "etag": version.etag,
+            "last_modified": version.last_modified,
+            "bytes": version.size,
+        }
 
     def _headers(self, start: int) -> dict[str, str]:
         headers = {"User-Agent": "fastlm", "Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"
-            if validator := self._validator():
+            if validator := self.known.version.validator():
                 headers["If-Range"] = validator
         return headers
 
-    def _agree(self, response: Any, start: int) -> tuple[int, int | None]:
-        """Return the offset of the body and the size of the file; keep or renew the note."""
+    def _check_is_file(self, response: Any) -> None:
+        """Raise a DownloadError if an answer is none with bytes of the file."""
+        if not isinstance(response, http.client.HTTPResponse):
+            raise DownloadError(
+                f"{self.url}: expected the file over HTTP, was redirected to {response.url}"
+            )
+        if response.status not in (http.client.OK, http.client.PARTIAL_CONTENT):
+            raise DownloadError(
+                f"{self.url}: HTTP {response.status} {response.reason}: expected the file with "
+                "status 200"
+            )
         kind = response.headers.get_content_type()
         if self.is_data and kind in _NO_DATA:
             raise DownloadError(f"{self.url}: expected a text, got {kind}; {_CHECK_MIRROR}")
-        self._refuse_packing(response.headers.get("Content-Encoding"))
-        span = response.headers.get("Content-Range", "")
-        length = response.headers.get("Content-Length")
-        # Some servers send the bytes asked for as if they were the whole file.
-        is_rest = response.status == http.client.PARTIAL_CONTENT or (start > 0 and bool(span))
-        first, end, total = (
-            _content_range(span)
-            if is_rest
-            else (0, None, int(length) if length and length.isdecimal() else None)
-        )
-        note = {
-            "url": self.url,
-            "etag": response.headers.get("ETag"),
-            "last_modified": response.headers.get("Last-Modified"),
-            "bytes": total,
-        }
-        is_other_file = _contradicts({**note, "bytes": None}, self.note)
-        is_other_size = _contradicts({"bytes": total}, self.note)
-        if is_rest:
-            # Some servers heed Range but not If-Range, which would join parts of two files. An
-            # answer of the same file has its ETag.
-            has_no_etag = bool(self.note.get("etag")) and note["etag"] is None
-            if first != start or is_other_file or is_other_size or has_no_etag:
-                self.clear()
-                raise _BrokenOffError("the file changed on the server")
-        elif start > 0 and total is None:
-            # Without a length nobody can tell whether this is the rest or the whole file.
-            self.part.clear()
-            raise _BrokenOffError("the server did not tell the size of its answer")
-        elif start > 0 and is_other_size and not is_other_file:
-            # An answer with the same ETag and another size is not the whole file.
-            self.clear()
-            raise _BrokenOffError("the server gave the file in two sizes")
-        if total is None and not is_other_file:
-            total = self.note.get("bytes")
-        if total is None:
-            total = end  # all bytes to the end of the file were asked for
-        if not is_rest:
-            self.clear()
-            start = 0
-            self.note = {**note, "bytes": total}
-            self.part.write_note(self.note)
-        if None not in (total, self.expected_bytes) and total != self.expected_bytes:
-            self.clear()
-            raise DownloadError(
-                f"{self.url}: expected {self.expected_bytes} bytes, the server has {total}"
-            )
-        return start, total
+        self._refuse_packing(", ".join(response.headers.get_all("Content-Encoding", [])))
 
-    def _refuse_packing(self, packing: str | None) -> None:
+    def _refuse_packing(self, packing: str) -> None:
         """Raise a DownloadError if the body is compressed, which was not asked for.
 
         Many servers say so of a file that is compressed itself, and send it as it is.
         """
-        name = (packing or "identity").strip().lower()
+        name = packing.strip().lower() or "identity"
         is_of_file = name in ("gzip", "x-gzip") and self.url.endswith(".gz")
         if name != "identity" and not is_of_file:
             raise DownloadError(
@@ -289,23 +269,24 @@ class _Download:
                 "does a proxy or a mirror do that?"
             )
 
-    def _receive(
-        self, response: Any, start: int, total: int | None, on_progress: Progress | None
-    ) -> str:
+    def _receive(self, response: Any, answer: Answer, on_progress: Progress | None) -> str:
+        """Write the body of an accepted answer; return the SHA-256 if the file is whole then."""
         digest = self._digest()
-        done = start
-        if on_progress is not None and total is not None:
-            on_progress("total", total)
+        done, size = answer.first, self.known.size
+        if on_progress is not None and size is not None:
+            on_progress("total", size)
         while block := _read_network(response):
             self.part.file.write(block)
             digest.update(block)
             done += len(block)
             if on_progress is not None:
                 on_progress("bytes", done)
-        if total is not None and done != total:
-            if done > total:
-                self.part.clear()
-            raise _BrokenOffError(f"the body ended at byte {done} of {total}")
+        if not self.known.is_whole_after(answer, done):
+            warnings.warn(
+                f"{self.url}: the server did not tell the size of the file: compare the "
+                f"{done:,} bytes that came with the size it should have",
+                stacklevel=4,
+            )
         return digest.hexdigest()
 
     def _digest(self) -> Any:
@@ -317,27 +298,20 @@ class _Download:
         return digest
 
     def _refused(self, error: urllib.error.HTTPError, start: int) -> str:
-        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and start:
-            *_, total = _content_range(error.headers.get("Content-Range", ""))
-            # A part that broke off is not whole because the server, or a cache that kept no more
-            # of it, now says so: the size must be known from elsewhere, too.
-            known = (self.note.get("bytes"), self.expected_bytes)
-            if total == start and (start in known or self.expected_sha256 is not None):
-                return str(self._digest().hexdigest())
-            self.clear()
-            raise _BrokenOffError(
-                "the server gave the file in two sizes"
-                if total == start
-                else "the part was longer than the file"
-            ) from error
+        """Take the refusal of a request; return the SHA-256 if it says that the part is whole."""
+        if start and error.code == http.client.PRECONDITION_FAILED:
+            raise self.known.asking_anew("the file changed on the server") from error
+        if start and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            *_, size = read_range(error.headers.get("Content-Range", ""))
+            sha256: str = self._digest().hexdigest()
+            self.known.check_ends_at(start, read_version(error.headers, size), sha256)
+            return sha256
         reason = f"HTTP {error.code} {error.reason}"
+        if later := error.headers.get("Retry-After"):
+            reason += f" (Retry-After: {later})"
         if error.code >= 500 or error.code in _WORTH_RETRYING:
-            raise _BrokenOffError(reason) from error
+            raise BrokenOffError(reason) from error
         raise DownloadError(f"{self.url}: {reason}") from error
-
-
-def _contradicts(note: dict[str, Any], earlier: dict[str, Any]) -> bool:
-    return any(note[key] and earlier.get(key) not in (None, note[key]) for key in note)
 
 
 def _read_network(response: Any) -> bytes:
@@ -345,7 +319,7 @@ def _read_network(response: Any) -> bytes:
     try:
         block: bytes = response.read1(BLOCK_BYTES)
     except (OSError, http.client.HTTPException) as error:
-        raise _BrokenOffError(_reason(error)) from error
+        raise BrokenOffError(_reason(error)) from error
     return block
 
 
@@ -355,17 +329,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, http.client.IncompleteRead):
         return "the body broke off"
     return str(getattr(error, "reason", None) or error or type(error).__name__)
-
-
-def _content_range(header: str) -> tuple[int | None, int | None, int | None]:
-    """Read "bytes 5-8/10" as (5, 9, 10), "bytes 5-8/*" as (5, 9, None), "bytes */10" likewise."""
-    span, _, total = header.removeprefix("bytes").strip().partition("/")
-    first, _, last = span.partition("-")
-    return (
-        int(first) if first.isdecimal() else None,
-        int(last) + 1 if last.isdecimal() else None,
-        int(total) if total.isdecimal() else None,
-    )
 
 
 def _write_noted_record(path: Path, note: dict[str, Any]) -> None:

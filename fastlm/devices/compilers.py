@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 
 INSTALL = "apt-get install g++ python3-dev"
@@ -45,4 +46,14 @@ def lacks_for_cpu() -> str:
         return f"a C++ compiler ({found} cannot be run)"
     if answer.returncode:
         return f"a C++ compiler ({found} --version fails)"
+    return "" if has_python_headers() else "Python's headers (Python.h)"
+
+
+def lacks_for_gpu() -> str:
+    """Return what torch.compile lacks for a GPU on this machine; empty if nothing."""
+    if find_spec("triton") is None:
+        return "Triton"
+    found, names = find_compiler("C")
+    if found is None:
+        return f"a C compiler (looked for {names})"
     return "" if has_python_headers() else "Python's headers (Python.h)"

@@ -86,6 +86,13 @@ def cpu_has_bf16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def without_waiting(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """x of the CPU on the device; the host goes on before a GPU has it."""
+    # A copy from pageable memory would wait for all work of the GPU.
+    pinned = x.pin_memory() if device.type == "cuda" else x
+    return pinned.to(device, non_blocking=True)
+
+
 def chip_peak_flops(device: torch.device) -> float | None:
     """Dense bf16 peak of the GPU, FLOP/s; None if unknown."""
     if device.type != "cuda":

@@ -34,6 +34,11 @@ class EvaluateArguments:
     """tokens per window, at most the model's context length; none: that length"""
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
     bf16: bool = False
+    """compute in bfloat16, as a GPU that can does without this flag"""
+    float32: bool = False
+    """compute in float32 on a GPU too"""
+    eager: bool = False
+    """do not compile; without this flag, long texts are compiled for on a GPU"""
 
 
 ARGUMENTS = EvaluateArguments
@@ -46,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         size = getattr(arguments, name)
         if size is not None and size < 1:
             raise ValueError(f"{name} must be at least 1: got {size}")
+    if arguments.bf16 and arguments.float32:
+        raise ValueError("--bf16 and --float32 exclude each other: give one")
     check_run(arguments.run)
     if arguments.data is not None:
         check_prepared(arguments.data)
@@ -56,11 +63,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     from fastlm.devices.hardware import choose_compute_dtype, choose_device
     from fastlm.evaluate.batches import fitting_batch
     from fastlm.evaluate.loss import evaluate_loss
+    from fastlm.evaluate.on_gpu import compile_blocks, compiles_for, has_bf16
     from fastlm.evaluate.own_data import open_own_data
     from fastlm.pretrained import load_pretrained
 
     device = choose_device(arguments.device)
-    dtype, _ = choose_compute_dtype(device, arguments.bf16)
+    takes_bf16 = has_bf16(device) and not arguments.float32
+    dtype, _ = choose_compute_dtype(device, arguments.bf16 or takes_bf16)
     prepared = open_own_data(arguments.run) if arguments.data is None else None
     pretrained = load_pretrained(arguments.run, device=device, compute_dtype=dtype)
     if prepared is None:
@@ -92,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             "loss is the same",
             file=sys.stderr,
         )
+    if not arguments.eager and compiles_for(device, len(split.tokens)):
+        compile_blocks(pretrained.model)
     with torch.no_grad():
         result = evaluate_loss(
             pretrained.model.loss,
@@ -104,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "perplexity": result.perplexity,
         "bits_per_byte": result.bits_per_byte(split.text_bytes),
         "context_length": context_length,
+        "dtype": str(dtype).removeprefix("torch."),
     }
     print(json.dumps({name: finite(value) for name, value in told.items()}, indent=2))
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fastlm.devices.hardware import without_waiting
 from fastlm.devices.ranks import Ranks
 from fastlm.files.tokens import Tokens
 from fastlm.functional import IGNORE_INDEX
@@ -101,7 +102,8 @@ def evaluate_loss(
         # All processes compute equally many batches: one with none left repeats one, uncounted.
         i, end = pairs[mine[n]] if n < len(mine) else pairs[-1]
         inputs, targets, count = _batch(tokens, starts[i:end], batch_size, context_length)
-        losses.append(loss(inputs.to(device), targets.to(device)).detach())
+        sent = (without_waiting(x, device) for x in (inputs, targets))
+        losses.append(loss(*sent).detach())
         counts.append(count)
     # One transfer at the end: the host does not wait for the device after each batch.
     both = torch.zeros(2, len(pairs), dtype=torch.float64)

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from fastlm.config import VALUE_GATE_INPUTS
+from fastlm.functional import split_heads
 from fastlm.model.layers import Linear, RMSNorm, RotaryPositionalEmbedding, init_matrix
 from fastlm.ops import Ops, reference_ops
 from fastlm.ops.float8 import float8_linear
@@ -102,62 +103,63 @@ class MultiHeadSelfAttention(nn.Module):
         mask: Bool[Tensor, "... seq keys"] | None = None,
         value_embedding: Float[Tensor, "... seq d_model"] | None = None,
     ) -> Float[Tensor, "... seq d_model"]:
-        qkv, gates = self._projected(x, is_joined=cache is None and self.joins_gates)
-        qkv = rearrange(
-            qkv, "... seq (three head d) -> three ... head seq d", three=3, head=self.n_heads
-        )
-        q, k, v = qkv.unbind(0)
+        joins_gates = cache is None and self.joins_gates
+        q, k, v, rest = self._heads(self._projected(x, joins_gates=joins_gates), token_positions)
         if self.value_gate is not None:
             assert value_embedding is not None, "this layer adds a value embedding"
             added = rearrange(value_embedding, "... seq (head d) -> ... head seq d", d=v.shape[-1])
-            v = v + _gates(self.value_gate(x[..., :VALUE_GATE_INPUTS])) * added
-        if token_positions is not None and token_positions.ndim > 1:
-            token_positions = token_positions.unsqueeze(-2)  # the same for every head
-        q, k = self._placed(q, k, token_positions)
+            gates = _gates(self.value_gate(x[..., :VALUE_GATE_INPUTS]))
+            v = v + gates.transpose(-2, -3) * added
         if cache is not None:
             k, v = cache.append(k, v)
-        mixed = self.ops.attention(q, k, v, mask, is_causal=True)
-        if gates is not None:
+        mixed = self.ops.attention(q, k, v, mask, is_causal=True).transpose(-2, -3)
+        if self.gate is not None:
+            gates = rest[..., : self.n_heads] if joins_gates else self.gate(x)
             mixed = mixed * _gates(gates)
-        return self.output_proj(rearrange(mixed, "... head seq d -> ... seq (head d)"))
+        return self.output_proj(rearrange(mixed, "... seq head d -> ... seq (head d)"))
 
-    def _projected(self, x: Tensor, *, is_joined: bool) -> tuple[Tensor, Tensor | None]:
-        """Queries, keys and values in one tensor, and the gates before their sigmoid, if any.
+    def _projected(self, x: Tensor, *, joins_gates: bool) -> Tensor:
+        """Queries, keys and values, and the gates before their sigmoid if joins_gates.
 
-        Args:
-            is_joined: multiply by both matrices at once, which is faster for many tokens, as a
-                product of few columns takes as long as reading x.
+        One product is faster for many tokens, as a product of few columns takes as long as reading
+        x.
         """
         weight = rearrange(self.qkv_weight, "three d_out d_in -> (three d_out) d_in").to(x.dtype)
-        if self.gate is None:
-            return self.ops.linear(x, weight), None
-        if not is_joined:
-            return self.ops.linear(x, weight), self.gate(x)
-        n, n_padding = len(weight), -(len(weight) + self.n_heads) % _ALIGNED_ROWS
+        if self.gate is None or not joins_gates:
+            return self.ops.linear(x, weight)
+        n_padding = -(len(weight) + self.n_heads) % _ALIGNED_ROWS
         rows = (weight, self.gate.weight.to(x.dtype), weight.new_zeros(n_padding, x.shape[-1]))
-        both = self.ops.linear(x, torch.cat(rows))
-        return both[..., :n], both[..., n : n + self.n_heads]
+        return self.ops.linear(x, torch.cat(rows))
 
-    def _placed(
-        self, q: Tensor, k: Tensor, token_positions: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Apply QK norm and RoPE to queries and keys."""
-        if self.rope is None:
-            return (self.q_norm(q), self.k_norm(k)) if self.qk_norm else (q, k)
-        if not self.qk_norm:
-            return self.rope(q, token_positions), self.rope(k, token_positions)
-        cos, sin = self.rope.table(q.shape[-2], token_positions)
-        gains = self.q_norm.weight, self.k_norm.weight
-        return self.ops.qk_norm_rope(q, k, cos, sin, *gains, eps=self.norm_eps)
+    def _heads(
+        self, projected: Tensor, token_positions: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries and keys with QK norm and RoPE, values, and the columns after them."""
+        if token_positions is not None and token_positions.ndim > 1:
+            token_positions = token_positions.unsqueeze(-2)  # the same for every head
+        if self.qk_norm and self.rope is not None:
+            table = self.rope.table(projected.shape[-2], token_positions)
+            gains = self.q_norm.weight, self.k_norm.weight
+            return self.ops.qkv_norm_rope(
+                projected, *table, *gains, n_heads=self.n_heads, eps=self.norm_eps
+            )
+        d_head = self.qkv_weight.shape[1] // self.n_heads
+        q, k, v, rest = split_heads(projected, self.n_heads, d_head)
+        if self.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if self.rope is not None:
+            q, k = self.rope(q, token_positions), self.rope(k, token_positions)
+        return q, k, v, rest
 
 
-_ALIGNED_ROWS = 16
-"""Products are fastest if the number of rows is a multiple of this."""
+_ALIGNED_ROWS = 64
+"""Rows of a matrix are multiples of this, so that rows of a bfloat16 result begin at multiples of
+128 bytes: products are fastest then, and compiled code needs no copy to get there."""
 
 
-def _gates(x: Float[Tensor, "... seq head"]) -> Float[Tensor, "... head seq 1"]:
-    """Gate 2 sigmoid(x) for each head and position; 1 where x is 0."""
-    return (2 * torch.sigmoid(x)).mT.unsqueeze(-1)
+def _gates(x: Float[Tensor, "... seq head"]) -> Float[Tensor, "... seq head 1"]:
+    """Gate 2 sigmoid(x) for each position and head; 1 where x is 0."""
+    return (2 * torch.sigmoid(x)).unsqueeze(-1)
 
 
 def _split_qkv(

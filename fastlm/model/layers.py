@@ -186,6 +186,5 @@ class PlainFeedForward(nn.Module):
         self.w2 = Linear(d_ff, d_model, starts_at_zero=starts_at_zero, ops=ops)
 
     def forward(self, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
-        if self.kind == "silu":
-            return self.ops.silu_ffn(x, self.w1.weight.to(x.dtype), self.w2.weight.to(x.dtype))
-        return self.w2(self.ops.relu2(self.w1(x)))
+        function = self.ops.silu_ffn if self.kind == "silu" else self.ops.relu2_ffn
+        return function(x, self.w1.weight.to(x.dtype), self.w2.weight.to(x.dtype))

@@ -5,7 +5,9 @@ functions of the Ops it was built with.
 """
 
 import math
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,11 +33,11 @@ class Ops(NamedTuple):
     rms_norm: Callable[..., Tensor]
     add_rms_norm: Callable[..., tuple[Tensor, Tensor]]
     rotate_pairs: Callable[..., Tensor]
-    qk_norm_rope: Callable[..., tuple[Tensor, Tensor]]
+    qkv_norm_rope: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
     attention: Callable[..., Tensor]
     swiglu: Callable[..., Tensor]
     silu_ffn: Callable[..., Tensor]
-    relu2: Callable[..., Tensor]
+    relu2_ffn: Callable[..., Tensor]
     linear_cross_entropy: Callable[..., Any]  # (loss, lse) with return_lse=True
     adamw: Callable[..., None]
     symmetric_product: Callable[..., Tensor]
@@ -47,11 +49,11 @@ reference_ops = Ops(
     rms_norm=functional.rms_norm,
     add_rms_norm=functional.add_rms_norm,
     rotate_pairs=functional.rotate_pairs,
-    qk_norm_rope=functional.qk_norm_rope,
+    qkv_norm_rope=functional.qkv_norm_rope,
     attention=functional.attention,
     swiglu=functional.swiglu,
     silu_ffn=functional.silu_ffn,
-    relu2=functional.relu2,
+    relu2_ffn=functional.relu2_ffn,
     linear_cross_entropy=functional.linear_cross_entropy,
     adamw=functional.adamw,
     symmetric_product=functional.symmetric_product,
@@ -117,6 +119,14 @@ def _silu_ffn(
     w2: Float[Tensor, "d_model d_ff"],
 ) -> Float[Tensor, "... d_model"]:
     return F.linear(F.silu(F.linear(x, w1)), w2)
+
+
+def _relu2_ffn(
+    x: Float[Tensor, "... d_model"],
+    w1: Float[Tensor, "d_ff d_model"],
+    w2: Float[Tensor, "d_model d_ff"],
+) -> Float[Tensor, "... d_model"]:
+    return F.linear(functional.relu2(F.linear(x, w1)), w2)
 
 
 def _linear_cross_entropy(
@@ -214,11 +224,11 @@ torch_ops = Ops(
     rms_norm=_rms_norm,
     add_rms_norm=_add_rms_norm,
     rotate_pairs=_rotate_pairs,
-    qk_norm_rope=functional.qk_norm_rope,
+    qkv_norm_rope=functional.qkv_norm_rope,
     attention=_attention,
     swiglu=_swiglu,
     silu_ffn=_silu_ffn,
-    relu2=functional.relu2,
+    relu2_ffn=_relu2_ffn,
     linear_cross_entropy=_linear_cross_entropy,
     adamw=_adamw,
     symmetric_product=_symmetric_product,
@@ -234,7 +244,12 @@ def with_float8(table: Ops) -> Ops:
     def silu_ffn(x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
         return float8_linear(F.silu(float8_linear(x, w1)), w2)
 
-    return table._replace(linear=float8_linear, swiglu=swiglu, silu_ffn=silu_ffn)
+    def relu2_ffn(x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
+        return float8_linear(functional.relu2(float8_linear(x, w1)), w2)
+
+    return table._replace(
+        linear=float8_linear, swiglu=swiglu, silu_ffn=silu_ffn, relu2_ffn=relu2_ffn
+    )
 
 
 def _check_float8(device: torch.device | str | None) -> None:
@@ -313,6 +328,49 @@ def _load_fa3(device: torch.device | str | None, other: Callable[..., Tensor]) -
     return attention
 
 
+def without_faults(
+    table: Ops, device: torch.device, dtype: torch.dtype
+) -> tuple[Ops, tuple[str, ...]]:
+    """The table with PyTorch's operation in place of each kernel that does not work on the device.
+
+    Each kernel of AUTO in the table computes a small case forward and backward, beside PyTorch's:
+    seconds, for the kernels are compiled.
+
+    Returns:
+        (the table, a line for each kernel that was left out).
+    """
+    names = kernels_in(table)
+    if not names:
+        return table, ()
+    check = import_module(f"{load_kernels().__name__}.check")
+    plain = {name: getattr(torch_ops, name) for name in names}
+    faults = {name: check.fault_of(name, plain[name], device, dtype) for name in names}
+    failed = {name: fault for name, fault in faults.items() if fault is not None}
+    return table._replace(**{name: plain[name] for name in failed}), tuple(
+        f"the Triton kernel {name} does not work here ({fault}): PyTorch computes it"
+        for name, fault in failed.items()
+    )
+
+
+def forward_only() -> AbstractContextManager[None]:
+    """Compute no gradients ahead in a loss that is called with gradients enabled.
+
+    The Triton linear_cross_entropy computes gradients together with the loss. A validation calls
+    the graph that was compiled for training, and needs none.
+    """
+    for package in ("kernels", "fastlm.kernels"):
+        if module := sys.modules.get(f"{package}.linear_cross_entropy"):
+            without: AbstractContextManager[None] = module.forward_only()
+            return without
+    return nullcontext()
+
+
+def kernels_in(table: Ops) -> list[str]:
+    """Names of the operations that a table takes from the package kernels."""
+    module = "kernels."
+    return [name for name, op in table._asdict().items() if module in op.__module__]
+
+
 def load_kernels() -> ModuleType:
     """Import fastlm's Triton kernels, never Hugging Face's package `kernels` from PyPI.
 
@@ -347,9 +405,8 @@ def load_ops(
     """Choose the table of operations to run a model with.
 
     Args:
-        triton_ops: "none": PyTorch's own operations. "auto": on a GPU, the Triton kernels that
-            recorded measurements show to be faster in the training step. "all" or comma-separated
-            names: those kernels.
+        triton_ops: "none": PyTorch's own operations. "auto": on a GPU, the Triton kernels named in
+            kernels.AUTO. "all" or comma-separated names: those kernels.
         device: device of the model; by default the first GPU if there is one.
         attention: "auto": by triton_ops. "cudnn", "flash", "efficient": that kernel of PyTorch for
             causal attention without a mask. "fa3": FlashAttention-3 for such attention in bfloat16.

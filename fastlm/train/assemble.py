@@ -14,7 +14,7 @@ from fastlm.devices.hardware import choose_compute_dtype, choose_device
 from fastlm.devices.ranks import GradientSum, Ranks
 from fastlm.model import TransformerLM, init_weights
 from fastlm.model.layers import undrawn
-from fastlm.ops import Ops, load_ops, torch_ops
+from fastlm.ops import Ops, kernels_in, load_ops, without_faults
 from fastlm.optim import Stepper
 from fastlm.optim.averaging import WeightAverage
 from fastlm.optim.groups import build_optimizers
@@ -42,15 +42,12 @@ class Setup:
     tuned: str = ""
     """File of fastlm.tune whose choices the configuration has; empty: none."""
 
-    @property
-    def keeps_logits(self) -> bool:
-        """Whether the loss has all logits in memory at once."""
-        return self.ops.linear_cross_entropy is torch_ops.linear_cross_entropy
 
-
-def set_up(config: TrainConfig) -> Setup:
+def set_up(config: TrainConfig, *, proves_kernels: bool = False) -> Setup:
     """Choose device, dtype and operations; looks for devices and packages, changes nothing.
 
+    Args:
+        proves_kernels: leave out kernels that do not work on the device, also if they are named.
     Raises:
         ValueError: if this machine lacks what the configuration asks for.
     """
@@ -61,6 +58,9 @@ def set_up(config: TrainConfig) -> Setup:
     not_compiled = f"--compile needs {lacks}: it is left out; {INSTALL}" if lacks else ""
     notices = tuple(filter(None, (other_dtype, not_compiled)))
     ops = load_ops(config.triton_ops, device, attention=config.attention, fp8=config.fp8)
+    if config.triton_ops == "auto" or proves_kernels:
+        ops, faults = without_faults(ops, device, dtype)
+        notices += faults
     return Setup(device, dtype, config.compile and not lacks, notices, ops)
 
 
@@ -103,7 +103,7 @@ def assemble(
         config,
         device,
         bf16=setup.compute_dtype == torch.bfloat16,
-        keeps_logits=setup.keeps_logits,
+        kernels=kernels_in(ops),
         n_ranks=ranks.size,
         is_fsdp=ranks.is_fsdp,
     )
@@ -112,7 +112,7 @@ def assemble(
         memory,
         device,
         bf16=setup.compute_dtype == torch.bfloat16,
-        keeps_logits=setup.keeps_logits,
+        kernels=kernels_in(ops),
     )
     # The device with the least free memory decides for all.
     size, checkpointed, windows_at_once = ranks.largest(

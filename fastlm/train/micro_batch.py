@@ -7,7 +7,7 @@ micro-batches, over which gradients are accumulated.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import torch
@@ -60,7 +60,7 @@ def plan_memory(
     device: torch.device,
     *,
     bf16: bool,
-    keeps_logits: bool = True,
+    kernels: Collection[str] = (),
     n_ranks: int = 1,
     is_fsdp: bool = False,
     usable: int | None = None,
@@ -72,7 +72,7 @@ def plan_memory(
 
     Args:
         bf16: whether activations are bfloat16 on this device.
-        keeps_logits: False if the loss is computed in chunks; see fastlm.accounting.
+        kernels: names of the operations that Triton kernels compute; see fastlm.accounting.
         n_ranks: number of data parallel processes.
         is_fsdp: whether each process holds only its shard of optimizer state and average.
         usable: bytes that tensors may take; usable_memory() when not given.
@@ -85,7 +85,7 @@ def plan_memory(
             dataclasses.replace(config, checkpoint_activations=checkpointed),
             micro_batch,
             bf16=bf16,
-            keeps_logits=keeps_logits,
+            kernels=kernels,
             n_parts=n_ranks if is_fsdp else 1,
         )
         return memory.total
@@ -129,7 +129,7 @@ def plan_validation(
     device: torch.device,
     *,
     bf16: bool,
-    keeps_logits: bool = True,
+    kernels: Collection[str] = (),
 ) -> int:
     """Choose the windows per batch of a validation; call it before anything is on the device.
 
@@ -145,7 +145,7 @@ def plan_validation(
     if config.compile:
         return plan.micro_batch
     config = dataclasses.replace(config, checkpoint_activations=plan.checkpoint_activations)
-    needed = step_memory(config, windows, bf16=bf16, keeps_logits=keeps_logits).total
+    needed = step_memory(config, windows, bf16=bf16, kernels=kernels).total
     fits = needed <= max(plan.needed, usable_memory(config, device))
     return windows if fits else plan.micro_batch
 

@@ -15,6 +15,7 @@ from fastlm.data.windows import Batch, batches, check_not_cut
 from fastlm.devices.fsdp import assign, local, reshard
 from fastlm.devices.ranks import Ranks
 from fastlm.evaluate.loss import Evaluation, evaluate_loss
+from fastlm.ops import forward_only
 from fastlm.optim import clip_gradients, set_schedule
 from fastlm.train.assemble import Setup, assemble
 from fastlm.train.row_loss import RowLoss
@@ -230,16 +231,17 @@ class Trainer:
 
         check_all()
         # With gradients enabled, so that the graph compiled for training is reused.
-        result = evaluate_loss(
-            self.loss,
-            self.data.val.tokens,
-            context_length=self.config.model.context_length,
-            batch_size=self._validation_batch(max_tokens),
-            device=self.device,
-            max_tokens=max_tokens,
-            check=check_all,
-            ranks=self.ranks,
-        )
+        with forward_only():
+            result = evaluate_loss(
+                self.loss,
+                self.data.val.tokens,
+                context_length=self.config.model.context_length,
+                batch_size=self._validation_batch(max_tokens),
+                device=self.device,
+                max_tokens=max_tokens,
+                check=check_all,
+                ranks=self.ranks,
+            )
         reshard(self.model)  # optimizers write to the shards, not to gathered parameters
         if max_tokens is not None:
             self.evaluated_step = self.step

@@ -13,6 +13,7 @@ from fastlm.accounting import step_memory
 from fastlm.config import TrainConfig
 from fastlm.data.prepared import PreparedData
 from fastlm.data.windows import Batch
+from fastlm.ops import kernels_in
 from fastlm.train.assemble import set_up
 from fastlm.train.micro_batch import MemoryPlan, plan_memory, usable_memory
 from fastlm.train.trainer import Trainer
@@ -53,7 +54,7 @@ def planned(config: TrainConfig, room: Room) -> MemoryPlan:
         config,
         setup.device,
         bf16=setup.compute_dtype == torch.bfloat16,
-        keeps_logits=setup.keeps_logits,
+        kernels=kernels_in(setup.ops),
         usable=room.usable - _state_bytes(config),
     )
 

@@ -36,7 +36,7 @@ def test_gpt2_xl_has_the_published_size():
         {"ffn": "silu"},
         {"tie_weights": False, "norm": "post"},
         # With so many heads, the rows of the gates need no padding, which is no work of the model.
-        {"ffn": "relu2", "attention_gate": True, "n_heads": 16, "qk_norm": True, "n_layers": 3},
+        {"ffn": "relu2", "attention_gate": True, "d_model": 128, "n_heads": 64, "qk_norm": True},
         {"value_embeddings": True, "ngram_rows": 50, "ngram_width": 20, "zero_init": True},
     ],
     ids=str,

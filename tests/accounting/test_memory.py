@@ -187,7 +187,7 @@ def test_a_checkpointed_model_generates_and_evaluates_as_before():
 def test_the_head_in_chunks_keeps_two_gradients():
     pytest.importorskip("triton")
     model = network(torch.float32, load_ops("linear_cross_entropy", "cpu"))
-    found = saved_for_backward(SMALL, BATCH, keeps_logits=False)
+    found = saved_for_backward(SMALL, BATCH, kernels=["linear_cross_entropy"])
     assert found == pytest.approx(saved_bytes(model), rel=0.02)
     assert found < saved_for_backward(SMALL, BATCH)
 
@@ -199,7 +199,7 @@ def test_a_chunk_of_logits_is_that_of_the_kernel():
     for vocab_size, batch in ((32_000, 512), (509, 8), (300_000, 64), (50_000, 4)):
         config = dataclasses.replace(SMALL, vocab_size=vocab_size)
         with_head, kept = (
-            training_memory(config, batch, keeps_logits=False)["head"],
+            training_memory(config, batch, kernels=["linear_cross_entropy"])["head"],
             64 * batch * (96 * 4 * 3 + 4) + 4 * vocab_size * 96,
         )
         chunk = chunk_rows(64 * batch, vocab_size, 4) * vocab_size * 4
@@ -314,29 +314,29 @@ def test_the_peak_is_that_of_the_larger_of_the_two_halves_of_a_step():
     assert small["step"] > 0 == large["step"]
 
 
-# Each row describes a run: recipe, windows, checkpointed, bf16, compiled, keeps_logits, processes under fsdp, bytes.
+# Each row describes a run: recipe, windows, checkpointed, bf16, compiled, kernels, processes under fsdp, bytes.
 RUNS = [
-    ("stories", 1, True, False, True, True, 1, 34_031_616),
-    ("baseline", 1, False, False, False, True, 2, 1_962_732_544),
-    ("small-gpu", 4, False, True, False, False, 4, 1_524_246_688),
-    ("leaderboard", 4, False, True, True, True, 1, 10_710_438_336),
-    ("leaderboard", 4, True, True, True, False, 4, 8_411_397_912),
+    ("stories", 1, True, False, True, (), 1, 34_031_616),
+    ("baseline", 1, False, False, False, (), 2, 1_962_732_544),
+    ("small-gpu", 4, False, True, False, ("linear_cross_entropy",), 4, 1_524_246_688),
+    ("leaderboard", 4, False, True, True, (), 1, 10_710_438_336),
+    ("leaderboard", 4, True, True, True, ("linear_cross_entropy",), 4, 8_411_397_912),
 ]
 
 
-@pytest.mark.parametrize(("recipe", "n", "checkpointed", "bf16", "compiled", "keeps_logits", "n_parts", "expected"), RUNS)  # fmt: skip
+@pytest.mark.parametrize(("recipe", "n", "checkpointed", "bf16", "compiled", "kernels", "n_parts", "expected"), RUNS)  # fmt: skip
 def test_the_memory_of_a_step_of_a_run(
-    recipe, n, checkpointed, bf16, compiled, keeps_logits, n_parts, expected
+    recipe, n, checkpointed, bf16, compiled, kernels, n_parts, expected
 ):
     """The total is what it was when each caller added up the parts itself."""
     config = dataclasses.replace(
         load_recipe(recipe), compile=compiled, checkpoint_activations=checkpointed
     )
-    found = step_memory(config, n, bf16=bf16, keeps_logits=keeps_logits, n_parts=n_parts)
+    found = step_memory(config, n, bf16=bf16, kernels=kernels, n_parts=n_parts)
     assert found.total == expected
     whole = training_memory(
         config.model, n, bf16=bf16, optim=config.optim, compiled=compiled,
-        checkpointed=checkpointed, keeps_logits=keeps_logits,
+        checkpointed=checkpointed, kernels=kernels,
     )  # fmt: skip
     shared = {"optimizer", "average"}
     assert found._asdict() == {

@@ -17,7 +17,6 @@ import kernel_step
 import pytest
 import torch
 from gpu_kernels import Refused, default_path, first_call
-from kernel_calls import results_of
 from kernel_errors import n_cases
 from kernel_step import RECIPES, StepRow, kernels_of, steps_to_time, winners
 from readme_tables import read_table
@@ -27,6 +26,7 @@ from fastlm import functional
 from fastlm.config.recipes import load_recipe
 from fastlm.ops import torch_ops
 from fastlm.train.trainer import Trainer
+from kernels.calls import results_of
 from kernels.cases import OPS, Inputs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,24 +67,25 @@ def test_times_without_a_gpu_are_refused_with_what_can_be_had():
 
 
 def test_kernels_taken_by_themselves_are_those_that_win_every_recorded_step():
-    assert winners(ROOT / "bench" / "results") == tuple(sorted(kernels.AUTO))
+    assert winners(ROOT / "bench" / "results", kernels.AUTO) == tuple(sorted(kernels.AUTO))
 
 
 def test_every_kernel_is_tried_in_a_step_that_uses_it():
     of_each = {recipe: set(kernels_of(recipe)) for recipe in RECIPES}
     assert set().union(*of_each.values()) == set(kernels.OPS)
-    assert {"relu2", "qk_norm_rope", "symmetric_product"} <= of_each["leaderboard"]
+    assert {"relu2_ffn", "qkv_norm_rope", "symmetric_product"} <= of_each["leaderboard"]
     assert not of_each["leaderboard"] & {"swiglu", "rotate_pairs"}
     assert steps_to_time(["swiglu", "softmax"]) == [("baseline", "swiglu"), ("baseline", "all")]
 
 
 def test_a_winner_wins_everywhere_by_more_than_noise(tmp_path):
+    assert winners(tmp_path, ("relu2_ffn",)) == ("relu2_ffn",)
     records = [
         {
             "rms_norm": [90.0, 49.0],
             "swiglu": [99.8],
             "adamw": [80.0],
-            "relu2": [90.0],
+            "relu2_ffn": [90.0],
             "all": [7.0],
         },
         {"rms_norm": [99.4], "swiglu": [40.0], "adamw": [80.0, 100.2], "all": [40.0]},
@@ -97,7 +98,7 @@ def test_a_winner_wins_everywhere_by_more_than_noise(tmp_path):
         ]
         (tmp_path / f"{i}.json").write_text(json.dumps({"training_steps": steps}))
     (tmp_path / "other.json").write_text(json.dumps({"rows": []}))
-    assert winners(tmp_path) == ("rms_norm",)
+    assert winners(tmp_path, ("relu2_ffn",)) == ("rms_norm",)
 
 
 def test_the_table_of_errors_has_every_operation_dtype_and_case():
@@ -111,12 +112,12 @@ def test_the_table_of_errors_has_every_operation_dtype_and_case():
 
 
 def test_a_kernel_that_returns_nan_has_no_clean_row(monkeypatch):
-    def broken(x):
-        y = functional.relu2(x)
+    def broken(gate, up):
+        y = functional.silu_mul(gate, up)
         return y * math.nan if y.shape[-1] == 64 else y
 
-    monkeypatch.setitem(OPS, "relu2", OPS["relu2"]._replace(function=broken))
-    row = kernel_errors.worst("relu2", torch.float32, CPU)
+    monkeypatch.setitem(OPS, "silu_mul", OPS["silu_mul"]._replace(function=broken))
+    row = kernel_errors.worst("silu_mul", torch.float32, CPU)
     assert math.isnan(row.ours)
     assert row.plain < 1e-6
     assert "| nan |" in kernel_errors.table([row])
@@ -241,7 +242,7 @@ def test_a_record_of_another_machine_is_not_added_to(tmp_path, monkeypatch, caps
     path.write_text(text)
     monkeypatch.setattr(gpu_kernels, "describe", lambda device: H200)
     with pytest.raises(SystemExit, match="2"):
-        gpu_kernels.main(["--try-on-cpu", "--out", str(path), "--ops", "relu2"])
+        gpu_kernels.main(["--try-on-cpu", "--out", str(path), "--ops", "relu2_ffn"])
     message = capsys.readouterr().err
     assert "was measured on NVIDIA H100 80GB HBM3, this is NVIDIA H200: give another" in message
     assert path.read_text() == text

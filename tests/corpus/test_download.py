@@ -46,14 +46,6 @@ def test_empty_file_is_fetched(plan: Plan, tmp_path: Path) -> None:
     assert get(plan, tmp_path / "f") == b""
 
 
-def test_a_length_that_is_no_number_is_passed_over(plan: Plan, tmp_path: Path) -> None:
-    for plan.length in ("", "abc", "-5", "10,240", "\u00b2"):
-        seen: list[str] = []
-        out = tmp_path / f"of {plan.length}"
-        assert get(plan, out, on_progress=lambda what, n: seen.append(what)) == CONTENT  # noqa: B023
-        assert set(seen) == {"bytes"}  # the size of the file is not known
-
-
 def test_finished_file_is_not_asked_for_again(plan: Plan, tmp_path: Path) -> None:
     get(plan, tmp_path / "f")
     get(plan, tmp_path / "f")

@@ -11,6 +11,7 @@ from short_runs import config
 
 from fastlm.data import prepare
 from fastlm.evaluate import __main__ as command
+from fastlm.evaluate import on_gpu
 from fastlm.evaluate.batches import fitting_batch, forward_memory
 from fastlm.evaluate.own_data import open_own_data
 from fastlm.train import train
@@ -116,3 +117,46 @@ def test_other_validation_data_beside_the_same_training_data_are_refused(two_pla
     monkeypatch.setattr(own_data, "open_prepared", changed)
     with pytest.raises(ValueError, match="its val_hash is 000000000000, expected"):
         open_own_data(Path("out/run"))
+
+
+def test_a_gpu_computes_in_bfloat16_and_a_cpu_as_asked(finished, capsys, monkeypatch):
+    run, _ = finished
+    asked = []
+    monkeypatch.setattr(
+        "fastlm.devices.hardware.choose_compute_dtype",
+        lambda device, bf16: asked.append(bf16) or (torch.float32, ""),
+    )
+    for has_bf16 in (False, True):
+        monkeypatch.setattr("fastlm.evaluate.on_gpu.has_bf16", lambda device, has=has_bf16: has)
+        for flags in ([], ["--float32"], ["--bf16"]):
+            command.main([str(run), *flags])
+            assert told(capsys)["dtype"] == "float32"
+    assert asked == [False, False, True, True, False, True]
+    with pytest.raises(ValueError, match="--bf16 and --float32 exclude each other"):
+        command.main([str(run), "--bf16", "--float32"])
+
+
+@pytest.mark.compiled
+def test_compiled_blocks_give_the_same_loss(finished, capsys, monkeypatch, without_code_generation):
+    run, summary = finished
+    compiled = []
+    monkeypatch.setattr(
+        "fastlm.evaluate.on_gpu.compiles_for", lambda device, n: compiled.append(n) or True
+    )
+    command.main([str(run), "--eager"])
+    assert compiled == []
+    command.main([str(run)])
+    assert json.loads("[" + capsys.readouterr().out.replace("}\n{", "},{") + "]")[1]["loss"] == (
+        pytest.approx(summary.val_loss, rel=1e-5)
+    )
+    assert len(compiled) == 1
+
+
+def test_only_a_gpu_and_a_long_text_are_compiled_for(monkeypatch):
+    monkeypatch.setattr(on_gpu, "lacks_for_gpu", lambda: "")
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    assert on_gpu.compiles_for(cuda, on_gpu.COMPILED_FROM)
+    assert not on_gpu.compiles_for(cuda, on_gpu.COMPILED_FROM - 1)
+    assert not on_gpu.compiles_for(cpu, 10**12)
+    monkeypatch.setattr(on_gpu, "lacks_for_gpu", lambda: "Triton")
+    assert not on_gpu.compiles_for(cuda, 10**12)

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from kernel_calls import copied, largest_error, results_and_gradients, results_of
 
 from fastlm import functional
 from fastlm.config import ModelConfig
 from fastlm.model import TransformerLM, init_weights
 from fastlm.ops import load_ops
+from kernels.calls import copied, largest_error, results_and_gradients, results_of
 from kernels.cases import OPS
 from kernels.linear_cross_entropy import CHUNK_BYTES, linear_cross_entropy
 from kernels.softmax import softmax

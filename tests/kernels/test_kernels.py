@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from kernel_calls import copied, results_of
 from kernel_truth import (
     cases,
     check_compiled,
@@ -16,6 +15,7 @@ from kernel_truth import (
 from torch.utils._pytree import tree_leaves
 
 from fastlm import functional
+from kernels.calls import copied, results_of
 from kernels.cases import OPS
 
 pytestmark = pytest.mark.interpreter

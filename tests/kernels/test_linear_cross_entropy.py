@@ -80,6 +80,27 @@ def test_without_gradients_none_are_made():
     torch.testing.assert_close(loss, functional.linear_cross_entropy(hidden, weight, targets))
 
 
+@pytest.mark.compiled
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_forward_only_makes_no_gradients_ahead(is_compiled, monkeypatch):
+    made = []
+    real = module._go_through
+    monkeypatch.setattr(
+        module, "_go_through", lambda *given: made.append(given[7:9]) or real(*given)
+    )
+    function = linear_cross_entropy
+    if is_compiled:
+        function = torch.compile(function, fullgraph=True, backend="aot_eager")
+    hidden, weight, targets = make()
+    loss = function(hidden, weight, targets)
+    with module.forward_only():
+        alone = function(hidden, weight, targets)
+    assert torch.equal(alone, loss)
+    assert [[g is None for g in given] for given in made] == [[False, False], [True, True]]
+    assert all(g.isnan().all() for g in torch.autograd.grad(alone, (hidden, weight)))
+    assert torch.autograd.grad(function(hidden, weight, targets), hidden)[0].isfinite().all()
+
+
 def test_the_backward_pass_may_run_twice():
     hidden, weight, targets = make()
     loss = linear_cross_entropy(hidden, weight, targets) * 3

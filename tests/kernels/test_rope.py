@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 import kernels.rope as module
 from fastlm import functional
-from kernels.rope import qk_norm_rope, rotate_pairs
+from kernels.qkv_norm_rope import qkv_norm_rope
+from kernels.rope import rotate_pairs
 
 pytestmark = pytest.mark.interpreter
 
@@ -63,10 +64,37 @@ def test_queries_of_a_joint_projection_are_read_where_they_lie(monkeypatch):
     real = module.launch
     monkeypatch.setattr(module, "launch", launch)
     projection = randn(2, 6, 3, 4, 8)  # batch, seq, which, head, d_head
-    q, k, _ = projection.permute(2, 0, 3, 1, 4).unbind(0)
-    qk_norm_rope(q, k, *table(torch.arange(6), 8))
-    assert [x.data_ptr() for x in given_to_kernel] == [q.data_ptr(), k.data_ptr()]
-    assert [x.stride() for x in given_to_kernel] == [q.stride(), k.stride()]
+    q, _, _ = projection.permute(2, 0, 3, 1, 4).unbind(0)
+    rotate_pairs(q, *table(torch.arange(6), 8))
+    assert [x.data_ptr() for x in given_to_kernel] == [q.data_ptr()]
+    assert [x.stride() for x in given_to_kernel] == [q.stride()]
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 5), (3, 1, 5), (1, 2, 5), (3, 2, 5)])
+def test_positions_of_a_joint_projection_may_differ_by_batch_and_head(shape):
+    qkv = randn(3, 5, 3 * 2 * 8 + 4).requires_grad_()
+    positions = torch.randint(0, 50, shape, generator=torch.Generator().manual_seed(0))
+    if len(shape) == 2:
+        positions = positions[:, None]
+    cos, sin = table(positions, 8)
+    found = qkv_norm_rope(qkv, cos, sin, n_heads=2)
+    truth = functional.qkv_norm_rope(qkv, cos, sin, n_heads=2)
+    torch.testing.assert_close(found, truth)
+    weights = [randn(*x.shape, seed=i) for i, x in enumerate(truth)]
+    torch.testing.assert_close(
+        torch.autograd.grad(found, qkv, weights), torch.autograd.grad(truth, qkv, weights)
+    )
+
+
+def test_tokens_of_a_joint_projection_more_than_two_billion_elements_apart():
+    room = torch.empty(2 * (2**30 + 8) + 32)  # hardly any of it is ever touched
+    qkv = room.as_strided((3, 28), (2**30 + 8, 1)).copy_(randn(3, 28)).requires_grad_()
+    tables = table(torch.arange(3), 8)
+    found = qkv_norm_rope(qkv, *tables, n_heads=1)
+    truth = functional.qkv_norm_rope(qkv, *tables, n_heads=1)
+    torch.testing.assert_close(found, truth)
+    gradients = [torch.autograd.grad(x, qkv, [y + 1 for y in truth])[0] for x in (found, truth)]
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +106,7 @@ def test_queries_of_a_joint_projection_are_read_where_they_lie(monkeypatch):
     ],
     ids=["batches", "heads", "positions"],
 )
-@pytest.mark.parametrize("has_norm", [False, True])
-def test_elements_more_than_two_billion_apart(has_norm, shape, strides):
+def test_elements_more_than_two_billion_apart(shape, strides):
     """x, its gradient and the tables have them; the interpreter's int32 wraps as a GPU's."""
     # Hardly any of it is ever touched.
     room = torch.empty(1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)))
@@ -88,12 +115,10 @@ def test_elements_more_than_two_billion_apart(has_norm, shape, strides):
     q = x.detach().requires_grad_()
 
     def with_gradient(turn):
-        results = turn(q, q, cos, sin) if has_norm else (turn(q, cos, sin),)
-        return *results, *torch.autograd.grad(results, q, [dy for _ in results])
+        result = turn(q, cos, sin)
+        return result, *torch.autograd.grad(result, q, dy)
 
-    name = "qk_norm_rope" if has_norm else "rotate_pairs"
-    found, truth = with_gradient(getattr(module, name)), with_gradient(getattr(functional, name))
-    torch.testing.assert_close(found, truth)
+    torch.testing.assert_close(with_gradient(rotate_pairs), with_gradient(functional.rotate_pairs))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +127,10 @@ def test_elements_more_than_two_billion_apart(has_norm, shape, strides):
         (lambda: rotate_pairs(randn(4, 7), randn(4, 3), randn(4, 3)), "d_head even: got \\(4, 7\\)"),
         (lambda: rotate_pairs(randn(4, 6), randn(3, 3), randn(3, 3)), r"cos and sin of \(\.\.\., 4, 3\)"),
         (lambda: rotate_pairs(randn(4, 6), randn(4, 3).requires_grad_(), randn(4, 3)), "no gradients to cos and sin"),
-        (lambda: qk_norm_rope(randn(4, 6), randn(4, 6), randn(4, 3), randn(4, 3), randn(5)), r"got weight \(5,\)"),
+        (lambda: qkv_norm_rope(randn(4, 18), randn(4, 3), randn(4, 3), randn(5), randn(6), n_heads=1), r"got weight \(5,\)"),
+        (lambda: qkv_norm_rope(randn(4, 18), randn(4, 3), randn(4, 3), randn(6), n_heads=1), "both weights or none"),
+        (lambda: qkv_norm_rope(randn(4, 17), randn(4, 3), randn(4, 3), n_heads=1), r"18 columns or more\) for 1 heads of 6: got \(4, 17\)"),
+        (lambda: qkv_norm_rope(randn(4, 18), randn(3, 3), randn(3, 3), n_heads=1), r"cos and sin of \(\.\.\., 4, 3\)"),
         (lambda: rotate_pairs(randn(2, 2000), randn(2, 1000), randn(2, 1000)), "at most 1,024 columns"),
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ import kernels
 
 pytestmark = pytest.mark.interpreter
 
-NETWORK_OF = {"relu2": OF_OTHER_PARTS, "qk_norm_rope": OF_OTHER_PARTS}  # of the others: CONFIG
+NETWORK_OF = {"relu2_ffn": OF_OTHER_PARTS, "qkv_norm_rope": OF_OTHER_PARTS}  # of the others: CONFIG
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import kernels
 from fastlm import functional
 from fastlm.config import ModelConfig
 from fastlm.model import TransformerLM, init_weights
-from fastlm.ops import Ops, load_ops, reference_ops, torch_ops
+from fastlm.ops import Ops, load_ops, reference_ops, torch_ops, without_faults
 from kernels.cases import OPS
 from kernels.launch import INTERPRETED
 
@@ -56,10 +56,35 @@ def test_what_a_model_may_be_given_has_a_case_and_a_place_in_the_table():
 
 
 def test_names_are_taken_and_no_others():
-    table = load_ops("rms_norm,relu2", HERE)
-    assert table == torch_ops._replace(rms_norm=kernels.OPS["rms_norm"], relu2=kernels.OPS["relu2"])
+    table = load_ops("rms_norm,relu2_ffn", HERE)
+    assert table == torch_ops._replace(
+        rms_norm=kernels.OPS["rms_norm"], relu2_ffn=kernels.OPS["relu2_ffn"]
+    )
     assert load_ops("none") is torch_ops
     assert load_ops("all", HERE) == torch_ops._replace(**kernels.OPS)
+
+
+@pytest.mark.interpreter
+@pytest.mark.parametrize("name", kernels.AUTO)
+def test_a_kernel_that_works_stays_and_one_that_does_not_is_told(name, monkeypatch):
+    device = torch.device(HERE)
+    table = load_ops(name, device)
+    assert without_faults(table, device, torch.bfloat16) == (table, ())
+    op = OPS[name]
+
+    def wrong(*arguments, **options):
+        result = op.function(*arguments, **options)
+        return tuple(1.05 * r for r in result) if isinstance(result, tuple) else 1.05 * result
+
+    def broken(*arguments, **options):
+        raise RuntimeError("out of resource:\n shared memory")
+
+    for function, reason in ((wrong, "an error of "), (broken, "out of resource: shared memory")):
+        monkeypatch.setitem(OPS, name, op._replace(function=function))
+        found, (notice,) = without_faults(table, device, torch.bfloat16)
+        assert found == torch_ops
+        assert f"the Triton kernel {name} does not work here" in notice
+        assert reason in notice
 
 
 def test_by_itself_kernels_are_taken_on_a_gpu_alone(monkeypatch):

@@ -19,12 +19,12 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_comparison_of_kernels_runs_and_goes_on_where_it_stopped(tmp_path):
     out = tmp_path / "record.json"
     command = ["bench/gpu_kernels.py", "--try-on-cpu", "--out", str(out), "--ops"]
-    first = run(*command, "relu2")
+    first = run(*command, "relu2_ffn")
     assert first.returncode == 0, first.stderr
     record = json.loads(out.read_text())
     steps = record["training_steps"]
     assert [(s["recipe"], s["kernel"]) for s in steps] == [
-        ("leaderboard", "relu2"),
+        ("leaderboard", "relu2_ffn"),
         ("leaderboard", "all"),
     ]
     assert all(s["ms"] > 0 and s["ms_without"] > 0 for s in steps)
@@ -34,16 +34,16 @@ def test_the_comparison_of_kernels_runs_and_goes_on_where_it_stopped(tmp_path):
         for who in ("eager", "torch.compile", "fastlm")
     }
     forward = record["rows"][0]
-    moved, _ = OPS["relu2"].bytes_moved(OPS["relu2"].tiny, 2)
-    assert forward["bytes_moved"] == moved == 2 * 2 * 2 * 3 * 7
+    moved, _ = OPS["relu2_ffn"].bytes_moved(OPS["relu2_ffn"].tiny, 2)
+    assert forward["bytes_moved"] == moved
     assert forward["gb_per_second"] == pytest.approx(moved / forward["median_ms"] / 1e6)
-    second = run(*command, "relu2", "qk_norm_rope")
+    second = run(*command, "relu2_ffn", "qkv_norm_rope")
     assert second.returncode == 0, second.stderr
     again = json.loads(out.read_text())
     assert again["rows"][: len(record["rows"])] == record["rows"]
     assert again["training_steps"][:2] == steps
     (added,) = again["training_steps"][2:]
-    assert (added["recipe"], added["kernel"]) == ("leaderboard", "qk_norm_rope")
-    assert {row["op"] for row in again["rows"]} == {"relu2", "qk_norm_rope"}
-    assert "| qk_norm_rope | 2 x 2 x 3 x 4 | backward |" in second.stdout
-    assert "| leaderboard | qk_norm_rope | " in second.stdout
+    assert (added["recipe"], added["kernel"]) == ("leaderboard", "qkv_norm_rope")
+    assert {row["op"] for row in again["rows"]} == {"relu2_ffn", "qkv_norm_rope"}
+    assert "| qkv_norm_rope | 2 x 3 x 2 x 4 | backward |" in second.stdout
+    assert "| leaderboard | qkv_norm_rope | " in second.stdout

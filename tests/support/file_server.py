@@ -1,9 +1,12 @@
 """An HTTP server of files that misbehaves as a test wants."""
 
+import contextlib
 import gzip
+import threading
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from fastlm.corpus.datasets import DATASETS
 
@@ -24,7 +27,6 @@ class Plan:
     heeds_range: bool = True
     heeds_if_range: bool = True
     extra_length: int = 0
-    length: str | None = None
     rest_status: int = 206
     has_content_range: bool = True
     total: str | None = None
@@ -79,7 +81,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Last-Modified", plan.last_modified)
         length = str(len(content) - start + plan.extra_length)
         if plan.has_later_length or not is_later:
-            self.send_header("Content-Length", length if plan.length is None else plan.length)
+            self.send_header("Content-Length", length)
         self.end_headers()
         body = content[start:]
         if plan.break_after:
@@ -98,3 +100,36 @@ def serve_datasets(plan: Plan) -> dict[str, bytes]:
             texts[f"{name}/{file_name}"] = text = f"{name} {file_name}\n".encode() * 500
             plan.files["/" + path] = gzip.compress(text) if path.endswith(".gz") else text
     return texts
+
+
+Reply = tuple[str, list[str], bytes]
+"""The status, the header lines and the body of an answer; the connection is closed after it"""
+
+
+@contextlib.contextmanager
+def serve_replies(replies: Sequence[Reply]) -> Iterator[tuple[str, list[str]]]:
+    """Answer the requests for any file one after the other, and later ones like the last.
+
+    Yields:
+        The address of the server, and the value of Range in each request so far.
+    """
+    asked: list[str] = []
+
+    class Replier(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers.get("Range", ""))
+            status, lines, body = replies[min(len(asked), len(replies)) - 1]
+            head = "".join(f"{line}\r\n" for line in [f"HTTP/1.1 {status}", *lines, ""])
+            self.wfile.write(head.encode() + body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Replier) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join()

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from kernel_calls import largest_error, results_and_gradients
 from kernel_graphs import calls_of
 
 from fastlm import functional
+from kernels.calls import largest_error, results_and_gradients
 from kernels.cases import OPS, Inputs
 
 CPU = torch.device("cpu")

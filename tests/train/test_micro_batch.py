@@ -1,5 +1,6 @@
 """Runs on cards of a few sizes: tokens a step kept, memory used, and what cannot fit refused."""
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -142,6 +143,24 @@ def test_validations_of_all_micro_batches_are_alike(data, tmp_path, monkeypatch)
     assert run.trainer._validation_batch(None) == 2  # another size would be compiled
 
 
+def test_a_validation_computes_no_gradients_ahead(data, tmp_path, monkeypatch):
+    within = []
+
+    @contextlib.contextmanager
+    def forward_only():
+        within.append(True)
+        yield
+        within.append(False)
+
+    monkeypatch.setattr(trainer_module, "forward_only", forward_only)
+    run = short_runs.new_run(short_runs.config(data), tmp_path)
+    monkeypatch.setattr(
+        run.trainer, "loss", lambda *batch, loss=run.trainer.loss: loss(*batch) * within[-1]
+    )
+    assert run.trainer.evaluate(512).loss > 0
+    assert within == [True, False]
+
+
 def test_validations_that_do_not_fit_are_of_the_micro_batch(card):
     card(4)
     config = dataclasses.replace(recipe("tiny", micro_batch=2), compile=False)
@@ -179,7 +198,7 @@ def test_a_loss_in_chunks_lets_more_windows_in(card):
     card(1000)
     config = dataclasses.replace(recipe("baseline", memory=24.0), compile=False)
     assert plan_memory(config, CUDA, bf16=True).micro_batch == 32
-    assert plan_memory(config, CUDA, bf16=True, keeps_logits=False).micro_batch == 64
+    assert plan_memory(config, CUDA, bf16=True, kernels=["linear_cross_entropy"]).micro_batch == 64
 
 
 def test_memory_is_auto_or_above_zero():

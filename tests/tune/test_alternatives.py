@@ -21,10 +21,18 @@ def machine(monkeypatch):
     monkeypatch.setattr(alternatives, "cpu_has_bf16", lambda: True)
 
 
+def named(config: TrainConfig) -> list[str]:
+    """The Triton operations of a configuration, on a GPU where all of them work."""
+    default = "qkv_norm_rope,relu2_ffn" if config.triton_ops == "auto" else config.triton_ops
+    return [] if default == "none" else default.split(",")
+
+
 def names(
     config: TrainConfig, device: torch.device = CPU, opened=(), largest: int = 16
 ) -> list[str]:
-    found = dimensions(config, device, largest=lambda config: largest, n_threads=8, opened=opened)
+    found = dimensions(
+        config, device, largest=lambda config: largest, kernels=named, n_threads=8, opened=opened
+    )
     return [one.what for dimension in found for one in dimension(config)]
 
 
@@ -59,7 +67,7 @@ def test_the_search_for_a_micro_batch_goes_on_from_where_it_is():
     config = dataclasses.replace(
         load_recipe("tiny"), threads=8, optimizer_dtype="float32", compile_scope="step"
     )
-    (dimension,) = dimensions(config, CPU, largest=lambda config: 8, n_threads=8)
+    (dimension,) = dimensions(config, CPU, largest=lambda config: 8, kernels=named, n_threads=8)
     sizes = {
         size: [one.changes["micro_batch"] for one in dimension(changed)]
         for size in ("auto", 8, 4, 1)
@@ -73,7 +81,8 @@ def test_a_gpu_tries_attention_each_operation_of_triton_and_the_unit_of_compilat
     config = dataclasses.replace(load_recipe("leaderboard"), compile=True, bf16=True)
     assert names(config, CUDA, opened=("fp8",), largest=128) == [
         "attention cudnn", "attention flash", "attention efficient", "attention Triton",
-        "Triton linear_cross_entropy", "Triton adamw", "Triton qk_norm_rope", "Triton relu2",
+        "Triton linear_cross_entropy", "Triton adamw", "without Triton qkv_norm_rope",
+        "without Triton relu2_ffn",
         "Triton add_rms_norm", "Triton rms_norm", "Triton symmetric_product",
         "micro-batch 64", "compile scope block", "--fp8",
     ]  # fmt: skip
@@ -84,7 +93,7 @@ def test_a_gpu_tries_attention_each_operation_of_triton_and_the_unit_of_compilat
 def test_operations_of_triton_are_turned_on_and_off_one_by_one():
     pytest.importorskip("triton")
     config = dataclasses.replace(load_recipe("baseline"), triton_ops="auto")
-    found = dimensions(config, CUDA, largest=lambda config: 1, n_threads=8)
+    found = dimensions(config, CUDA, largest=lambda config: 1, kernels=named, n_threads=8)
     changed = dataclasses.replace(config, triton_ops="attention,swiglu")
     ways = {one.what: one.changes for dimension in found for one in dimension(changed)}
     assert ways["Triton adamw"] == {"triton_ops": "adamw,attention,swiglu"}
@@ -96,8 +105,16 @@ def test_operations_of_triton_are_turned_on_and_off_one_by_one():
 @pytest.mark.parametrize(
     ("recipe", "used", "unused"),
     [
-        ("leaderboard", {"qk_norm_rope", "relu2", "symmetric_product"}, {"swiglu", "rotate_pairs"}),
-        ("baseline", {"rotate_pairs", "swiglu", "rms_norm"}, {"qk_norm_rope", "symmetric_product"}),
+        (
+            "leaderboard",
+            {"qkv_norm_rope", "relu2_ffn", "symmetric_product"},
+            {"swiglu", "rotate_pairs"},
+        ),
+        (
+            "baseline",
+            {"rotate_pairs", "swiglu", "rms_norm"},
+            {"qkv_norm_rope", "symmetric_product"},
+        ),
     ],
 )
 def test_only_operations_that_the_step_uses_are_tried(recipe, used, unused):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from kernels.cases import Inputs
+from .cases import Inputs
 
 
 def copied(inputs: Inputs, dtype: torch.dtype | None = None) -> Inputs:
