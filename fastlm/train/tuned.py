@@ -55,12 +55,12 @@ class Choices:
 
 
 class Conditions(NamedTuple):
-    """What a measurement holds for, as JSON.
+    """The conditions that a measurement holds for, as JSON.
 
     Attributes:
         work: device, network, batch and optimizer; another file holds those of another work.
         versions: of torch, triton and fastlm.
-        how: what the user decides: compilation, dtype, fp8.
+        how: the user's decisions: compilation, dtype, fp8.
     """
 
     work: dict[str, Any]

@@ -27,7 +27,7 @@ _PROGRESS = 0.1
 
 
 class Room(NamedTuple):
-    """What the first candidate found: all later ones share the device with another one.
+    """The machine before anything is computed: later candidates share it with another one.
 
     Attributes:
         usable: bytes that tensors may take.

@@ -37,7 +37,7 @@ class TimeUp(BaseException):
 
 
 class Row(NamedTuple):
-    """What came of an alternative.
+    """The result of an alternative.
 
     Attributes:
         before, after: tokens per second of the choice before and of the alternative; 0 if it was

@@ -38,12 +38,14 @@ from fastlm.tune.search import Search, TimeUp, lines_of
 SWITCHES = ("compile", "bf16", "fp8")
 """Settings without "auto": the search tries them where no flag decides, and names them as flags"""
 
+_AGAIN_SECONDS = 5.0
+
 _MOST_GRAPHS = 64
 """Compiled graphs of one function: those of all alternatives, of which the present one is kept"""
 
 
 class Task(NamedTuple):
-    """What a search begins with.
+    """Everything that a search begins with.
 
     Attributes:
         opened: the switches that it may turn on.
@@ -134,11 +136,8 @@ def search_for(
     )
     with contextlib.ExitStack() as inside:
         inside.callback(torch.set_num_threads, room.n_threads)
-        inside.enter_context(
-            torch._dynamo.config.patch(
-                recompile_limit=_MOST_GRAPHS, accumulated_recompile_limit=1 << 20
-            )
-        )
+        if one.config.compile or "compile" in one.opened:
+            inside.enter_context(_many_graphs())
         stop = inside.enter_context(StopRequest())
         try:
             with stop.raising(), alarm(deadline - time.perf_counter()):
@@ -168,6 +167,17 @@ def _dtype_of(config: TrainConfig) -> str:
     return "bfloat16" if "bfloat16" in dtypes else "float32"
 
 
+def _many_graphs() -> contextlib.AbstractContextManager[Any]:
+    """Inside `with`, torch.compile keeps the graphs of all alternatives."""
+    limits: dict[str, Any] = {
+        "recompile_limit": _MOST_GRAPHS,
+        "accumulated_recompile_limit": 1 << 20,
+    }
+    # Dynamo takes seconds to import.
+    patched: contextlib.AbstractContextManager[Any] = torch._dynamo.config.patch(limits)
+    return patched
+
+
 @contextlib.contextmanager
 def alarm(seconds: float) -> Iterator[None]:
     """Inside the block, TimeUp is raised after so many seconds, in the middle of whatever is done.
@@ -184,7 +194,8 @@ def alarm(seconds: float) -> Iterator[None]:
         raise TimeUp
 
     previous = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(1e-3, seconds))
+    # Again and again, as Python drops an exception that comes while it frees an object.
+    signal.setitimer(signal.ITIMER_REAL, max(1e-3, seconds), _AGAIN_SECONDS)
     try:
         yield
     finally:
@@ -193,7 +204,7 @@ def alarm(seconds: float) -> Iterator[None]:
 
 
 def found_choices(search: Search) -> Choices:
-    """What a search changed, but for the switches."""
+    """The settings that a search changed, but for the switches."""
     found, asked = search.found, search.asked
     changed = {
         name: getattr(found, name)

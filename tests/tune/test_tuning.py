@@ -83,15 +83,10 @@ def tuning_config() -> TrainConfig:
 
 @pytest.mark.usefixtures("without_code_generation")
 def test_compilation_is_tried_and_named_as_a_flag(cache, monkeypatch, capfd):
-    """A planted fast one: uncompiled steps are slowed down."""
-    step = Candidate._step
-
-    def slowed(self):
-        if not self._trainer.config.compile:
-            time.sleep(0.05)
-        return step(self)
-
-    monkeypatch.setattr(Candidate, "_step", slowed)
+    """A planted fast one: it is said to take half the time."""
+    monkeypatch.setattr(
+        Candidate, "seconds", lambda self: 1.0 if self._trainer.config.compile else 2.0
+    )
     only(monkeypatch, {"compile": True})
     main([*WORDS, "--no-bf16"])
     out, _ = capfd.readouterr()
@@ -291,6 +286,12 @@ def test_a_file_of_ones_own_is_not_replaced_unless_asked_for(tmp_path, data, mon
 )
 def test_bad_arguments_are_refused_in_a_line(words, told, capfd):
     check_refused(lambda: main([*TINY, *words]), told, capfd)
+
+
+def test_several_processes_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="a single process: leave out torchrun"):
+        main(WORDS)
 
 
 def test_made_tokens_are_of_the_vocabulary_and_can_be_learned():
