@@ -63,7 +63,7 @@ def dimensions(
 
     Args:
         asked: the configuration as the user gave it.
-        largest: the micro-batch that "auto" stands for.
+        largest: the micro-batch that "auto" stands for; 0 to try no others.
         kernels: names of the Triton operations of a configuration.
         n_threads: the CPU threads that "auto" stands for.
         opened: switches that the search may turn on, since no flag does: compile, bf16, fp8.

@@ -43,9 +43,11 @@ def look_around(config: TrainConfig) -> Room:
     return Room(usable_memory(config, set_up(config).device), torch.get_num_threads())
 
 
-def planned(config: TrainConfig, room: Room) -> MemoryPlan:
+def planned(config: TrainConfig, room: Room, *, is_alone: bool = False) -> MemoryPlan:
     """The micro-batch of a configuration where the state of another one is in memory too.
 
+    Args:
+        is_alone: as in a run, where no other one is.
     Raises:
         ValueError: if not even one window fits.
     """
@@ -55,7 +57,7 @@ def planned(config: TrainConfig, room: Room) -> MemoryPlan:
         setup.device,
         bf16=setup.compute_dtype == torch.bfloat16,
         kernels=kernels_in(setup.ops),
-        usable=room.usable - _state_bytes(config),
+        usable=room.usable - (0 if is_alone else _state_bytes(config)),
     )
 
 

@@ -117,6 +117,12 @@ def search_for(
     for notice in setup.notices:
         say(f"note: {notice}")
     room = look_around(one.config)
+    fitting, alone = (planned(one.config, room, is_alone=a).micro_batch for a in (False, True))
+    if fitting != alone:
+        say(
+            f"note: micro-batches of {alone} fit only one network at a time: those of {fitting} "
+            "are measured, and the choice of the size is left to fastlm.train"
+        )
     search = Search(
         asked=one.config,
         build=lambda config: Candidate(config, one.data, room),
@@ -129,7 +135,7 @@ def search_for(
     order = dimensions(
         one.config,
         setup.device,
-        largest=lambda config: planned(config, room).micro_batch,
+        largest=lambda config: planned(config, room).micro_batch if fitting == alone else 0,
         kernels=lambda config: kernels_in(set_up(config).ops),
         n_threads=room.n_threads,
         opened=one.opened,
