@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import short_runs
@@ -11,6 +13,7 @@ from commands import TINY
 
 from fastlm.config import DataConfig, OptimConfig, TrainConfig
 from fastlm.devices.ranks import Ranks
+from fastlm.ops import load_kernels
 from fastlm.runs.record import RunRecord
 from fastlm.train import command, tuned
 from fastlm.train import micro_batch as micro_batch_module
@@ -136,6 +139,25 @@ def test_a_file_of_other_versions_or_flags_is_told_and_left_out(change, told):
     assert f"{path} was measured {told}" in note
     assert note.endswith(": its choices are left out")
     assert note.count("\n") == 0
+
+
+def test_other_kernels_are_another_version(monkeypatch, tmp_path):
+    pytest.importorskip("triton")
+    monkeypatch.setattr(tuned, "identity", lambda device: {"type": "cuda", "name": "card"})
+
+    def version() -> str:
+        gpu = torch.device("cuda")
+        return conditions_of(CONFIG, gpu, dtype=torch.bfloat16, compiles=True).versions["kernels"]
+
+    ours = version()
+    assert ours == version()
+    copy = tmp_path / "kernels"
+    shutil.copytree(Path(load_kernels().__path__[0]), copy)
+    monkeypatch.setattr(tuned, "load_kernels", lambda: SimpleNamespace(__path__=[str(copy)]))
+    assert version() == ours
+    with (copy / "adamw.py").open("a") as file:
+        file.write("\n")
+    assert version() != ours
 
 
 @pytest.mark.parametrize(
