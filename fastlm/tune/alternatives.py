@@ -72,10 +72,11 @@ def dimensions(
     on_gpu = device.type == "cuda"
     if on_gpu and asked.attention == "auto" and asked.triton_ops == "auto":
         found.append(_attention(kernels))
-    if not on_gpu and "compile" in opened:
-        found.append(_switch("compile"))
+    # First the threads, whose number decides over what else is fast on a busy machine.
     if device.type == "cpu" and asked.threads == "auto" and "OMP_NUM_THREADS" not in os.environ:
         found.append(_threads(n_threads))
+    if not on_gpu and "compile" in opened:
+        found.append(_switch("compile"))
     if not on_gpu and "bf16" in opened and (device.type != "cpu" or cpu_has_bf16()):
         found.append(_switch("bf16"))
     if on_gpu and asked.triton_ops == "auto":
@@ -185,14 +186,17 @@ def used_ops(config: TrainConfig) -> set[str]:
 
 
 def _micro_batches(largest: Callable[[TrainConfig], int]) -> Dimension:
-    """Half and twice as many windows at once, of those that divide the batch and fit."""
+    """Half and twice as many windows at once, of those that divide the batch and fit.
+
+    The most that fit are the choice that the search began with.
+    """
 
     def neighbours(present: TrainConfig) -> list[Alternative]:
         most = largest(dataclasses.replace(present, micro_batch="auto"))
         size = most if present.micro_batch == "auto" else present.micro_batch
         found = []
         for other in (size // 2, 2 * size):
-            if 1 <= other <= most and all(n % other == 0 for n in present.batch_sizes):
+            if 1 <= other < most and all(n % other == 0 for n in present.batch_sizes):
                 what = f"micro-batch {other}"
                 found.append(Alternative(what, what, {"micro_batch": other}))
         return found
@@ -207,7 +211,7 @@ def _threads(automatic: int) -> Dimension:
         n = automatic if present.threads == "auto" else present.threads
         found = []
         for other in dict.fromkeys((n // 2, 2 * n, n - 1)):
-            if 1 <= other <= available_cores() and other != n:
+            if 1 <= other <= available_cores() and other not in (n, automatic):
                 what = f"{other} thread{'' if other == 1 else 's'}"
                 found.append(Alternative(what, what, {"threads": other}))
         return found
