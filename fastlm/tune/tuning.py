@@ -248,7 +248,8 @@ def report(search: Search) -> str:
     after = before * (1 + search.total_gain)
     rest = "" if search.is_finished else "; not all was tried"
     found = search.found
-    words = ["--recipe", found.recipe, *(["--data", found.data.path] if found.data.path else [])]
+    words = ["--recipe", found.recipe]
+    words += ["--data", found.data.path] if found.data.path else []
     words += [f"--{name}" for name in SWITCHES if getattr(found, name)]
     words += flags_of(found_choices(search).made)
     gain = f"{before:,.0f} -> {after:,.0f} tokens/s ({search.total_gain:+.1%}){rest}"
