@@ -29,14 +29,19 @@ from fastlm.config.continued import check_continues
 from fastlm.config.dicts import from_dict
 from fastlm.files import disk, folders
 from fastlm.files.destination import OTHERS, is_leftover
+from fastlm.files.paths import open_to_read, read_bytes
 from fastlm.files.sealed import read_sealed, seal
 from fastlm.files.step_folders import is_checkpoint as is_checkpoint
 from fastlm.files.step_folders import run_checkpoints as run_checkpoints
 from fastlm.files.step_folders import step_folder as step_folder
+from fastlm.files.step_folders import step_of as step_of
 
 FORMAT = 2
 MANIFEST = "manifest.json"
 FILES = ("model.safetensors", "optim.safetensors", "state.json")
+KEPT = "kept.txt"
+"""File in the folder of a checkpoint that stays when older ones are removed"""
+_TOLD_OF_KEPT = b"The last checkpoint before the data of the run were written to.\n"
 
 
 class Damaged(ValueError):
@@ -147,6 +152,8 @@ def write_snapshot(
 ) -> Path:
     """Write folder/step-NNNNNN, read it back, name it, then remove all but the newest `keep`.
 
+    Those that keep_for_good was called with stay too.
+
     When this returns, the checkpoint survives a power cut. When it raises, earlier checkpoints are
     untouched, and nothing half-written is left. Files that somebody put into the folder of a
     checkpoint that goes are kept beside it.
@@ -168,18 +175,41 @@ def write_snapshot(
     with disk.whole_folder(final, replace=True) as partial:
         _write_files(partial, snapshot)
         verify(partial)
+        if is_kept(final):
+            disk.write_new(partial / KEPT, _TOLD_OF_KEPT)
         if before_rename is not None:
             before_rename()
         replaced = disk.set_aside(final, OTHERS) if _has_others(final) else None
     if replaced is not None:
         _keep_others(replaced, warn)
     older = [path for path in run_checkpoints(folder) if path != final and path.is_dir()]
+    older = [path for path in older if not is_kept(path)]
     for path in older[: max(0, len(older) + 1 - keep)]:
         try:
             _remove(path, warn)
         except OSError as error:  # the new one is saved all the same
             warn(f"{path} is an old checkpoint and cannot be removed ({error.strerror or error})")
     return final
+
+
+def keep_for_good(folder: Path) -> None:
+    """Keep a checkpoint until the run goes on from it, or somebody removes it.
+
+    Raises:
+        OSError: if that cannot be noted in its folder.
+    """
+    disk.write_file(folder / KEPT, _TOLD_OF_KEPT, replace=True)
+
+
+def is_kept(folder: Path) -> bool:
+    """Return whether keep_for_good was called with a checkpoint."""
+    return not folder.is_symlink() and (folder / KEPT).is_file()
+
+
+def keep_no_longer(folder: Path) -> None:
+    """Let a checkpoint be removed once it is an older one."""
+    if is_kept(folder):
+        disk.remove_file(folder / KEPT)
 
 
 def _remove(path: Path, warn: Callable[[str], None]) -> None:
@@ -192,14 +222,14 @@ def _remove(path: Path, warn: Callable[[str], None]) -> None:
 
 def _keep_others(path: Path, warn: Callable[[str], None]) -> None:
     """Remove the files of a checkpoint from a folder that also has others."""
-    for name in (*FILES, MANIFEST):
+    for name in (*FILES, MANIFEST, KEPT):
         disk.remove_file(path / name)
     warn(f"{path} keeps what was in the folder of a checkpoint and is no part of it")
 
 
 def _has_others(folder: Path) -> bool:
     """Return whether a folder has anything that is no part of a checkpoint."""
-    own = (*FILES, MANIFEST)
+    own = (*FILES, MANIFEST, KEPT)
     return folder.is_dir() and any(
         path.name not in own and not is_leftover(path.name) for path in folder.iterdir()
     )
@@ -270,7 +300,7 @@ def verify(folder: Path) -> None:
     expected = read_manifest(folder)["files"]
     for name in FILES:
         try:
-            with open(folder / name, "rb") as file:
+            with open_to_read(folder / name) as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise Damaged(f"{folder / name} cannot be read: {error!r}") from error
@@ -285,7 +315,7 @@ def _compare(path: Path, found: str, expected: dict[str, dict[str, str]]) -> Non
 def _verified(folder: Path, name: str, manifest: dict[str, Any]) -> bytes:
     """Read a file of a checkpoint and check it against the manifest."""
     try:
-        raw = (folder / name).read_bytes()
+        raw = read_bytes(folder / name)
     except OSError as error:
         raise Damaged(f"{folder / name} cannot be read: {error!r}") from error
     _compare(folder / name, hashlib.sha256(raw).hexdigest(), manifest["files"])
@@ -313,7 +343,7 @@ def read_model_tensors(folder: Path) -> dict[str, Tensor]:
 
 def set_aside(folder: Path, step: int) -> list[Path]:
     """Rename the checkpoints after the step a run goes back to; return their new paths."""
-    later = [path for path in run_checkpoints(folder) if int(path.name.split("-")[1]) > step]
+    later = [path for path in run_checkpoints(folder) if step_of(path) > step]
     # Each name is flushed before the log drops the rows after it.
     return [disk.set_aside(path, "abandoned") for path in later]
 

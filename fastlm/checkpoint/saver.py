@@ -5,7 +5,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fastlm.checkpoint import Damaged, Snapshot, run_checkpoints, step_folder, write_snapshot
+from fastlm.checkpoint import (
+    Damaged,
+    Snapshot,
+    is_kept,
+    keep_for_good,
+    run_checkpoints,
+    step_folder,
+    step_of,
+    write_snapshot,
+)
 from fastlm.cli.units import human_bytes
 from fastlm.files import folders
 
@@ -67,7 +76,8 @@ class Saver:
         """
         self.seconds = 0.2 + n_bytes / _BYTES_PER_SECOND
         folders.make_folder(self.folder)
-        to_come = self.keep + 1 - min(self.keep, len(run_checkpoints(self.folder)))
+        there = [path for path in run_checkpoints(self.folder) if not is_kept(path)]
+        to_come = self.keep + 1 - min(self.keep, len(there))
         free = folders.free_bytes(self.folder)
         if free < to_come * n_bytes:
             raise OSError(
@@ -75,6 +85,21 @@ class Saver:
                 f"{human_bytes(to_come * n_bytes)} ({to_come} of {human_bytes(n_bytes)}): make "
                 "room, or give an --out on another disk"
             )
+
+    def keep_newest(self) -> Path | None:
+        """Keep the newest checkpoint for good, once it is written; None if there is none."""
+        self.finish()
+        own = (path for path in run_checkpoints(self.folder) if not path.is_symlink())
+        newest = max(own, default=None, key=step_of)
+        if newest is not None:
+            try:
+                keep_for_good(newest)
+            except OSError as error:
+                self._untold.append(
+                    f"warning: {newest} cannot be kept for good ({error.strerror or error})"
+                )
+                return None
+        return newest
 
     def make_ready(self) -> None:
         """Make the folder of the run ready to be written to.

@@ -14,6 +14,7 @@ from fastlm.corpus.documents import END_OF_TEXT
 from fastlm.corpus.stories import generate_stories, story
 from fastlm.files import disk
 from fastlm.files.json_files import read_object_or_empty, to_json
+from fastlm.files.paths import open_to_read
 
 # No training file reaches the indices of validation stories: 2^40 stories are a petabyte.
 _FIRST_VALID_STORY = 1 << 40
@@ -145,5 +146,5 @@ def _write_documents(
 
 
 def _hash(path: Path) -> str:
-    with open(path, "rb") as file:
+    with open_to_read(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 from fastlm.files import disk
 from fastlm.files.json_files import read_json, to_json
+from fastlm.files.paths import open_to_read
 
 RECORDS = "sources.json"
 
@@ -42,7 +43,7 @@ def is_as_fetched(path: Path) -> bool:
 
 def measure(path: Path) -> dict[str, Any]:
     """Return the size and the hash of a file, as its record has them."""
-    with open(path, "rb") as file:
+    with open_to_read(path) as file:
         digest = hashlib.file_digest(file, "sha256")
     return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
 

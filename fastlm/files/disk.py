@@ -15,6 +15,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -50,7 +51,7 @@ from fastlm.files.destination import (
 )
 from fastlm.files.folders import make_folder, remove, remove_empty
 from fastlm.files.lock import holding
-from fastlm.files.paths import StrPath
+from fastlm.files.paths import StrPath, open_to_read
 from fastlm.files.sync import flush_tree, sync_file, sync_folder
 
 WAIT_SECONDS = 10.0
@@ -273,8 +274,9 @@ def append(path: Path, raw: bytes) -> None:
     """Append all bytes or none to a file, which is made if it is missing.
 
     Raises:
-        OSError: if writing fails.
+        OSError: if writing fails, or it is no regular file.
     """
+    part_from_copies(path)
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags, 0o666)
     try:
@@ -287,13 +289,36 @@ def append(path: Path, raw: bytes) -> None:
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """Open a file for the output of a process, which is appended without a rename."""
+    """Open a file for the output of a process, which is appended without a rename.
+
+    Raises:
+        OSError: if it cannot be written to, or is no regular file.
+    """
+    part_from_copies(path)
     return open(path, "ab")
+
+
+def part_from_copies(path: Path) -> None:
+    """Make a file that will be written in place a file of its own if it has other hard links.
+
+    They are copies of it, such as those that `cp -al` makes, and would change with it.
+
+    Raises:
+        OSError: if it is no regular file, such as a pipe, which would wait for a reader.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"{path} is no regular file: expected one to write to")
+    if found.st_nlink > 1:
+        copy_file(path, path, replace=True)
 
 
 def copy_file(source: Path, path: StrPath, *, replace: bool = False) -> None:
     """Copy the content of a file atomically, with whole_file."""
-    with open(source, "rb") as file, whole_file(path, replace=replace) as out:
+    with open_to_read(source) as file, whole_file(path, replace=replace) as out:
         shutil.copyfileobj(file, out, 1 << 20)
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fastlm.files.paths import open_to_read
+from fastlm.files.paths import read_bytes
 
 
 def read_json(path: Path) -> Any:
@@ -14,8 +14,7 @@ def read_json(path: Path) -> Any:
         OSError: if the file cannot be read.
         ValueError: if it is no JSON or too deep; the message does not name the file.
     """
-    with open_to_read(path) as file:
-        raw = file.read()
+    raw = read_bytes(path)
     try:
         return json.loads(raw)
     except (ValueError, RecursionError) as error:

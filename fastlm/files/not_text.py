@@ -129,7 +129,7 @@ def refuse_no_text(path: StrPath, head: bytes) -> None:
 def refuse_zeros(path: StrPath, block: bytes, offset: int) -> None:
     """Raise a ValueError if a part of a text is UTF-16, UTF-32 or zeros.
 
-    Such a part was appended in another encoding, or a download left it unwritten. Texts have few
+    Such a part was written in another encoding, or a download left it unwritten. Texts have few
     zeros, if any, and a block without them costs one search.
 
     Args:
@@ -145,8 +145,8 @@ def refuse_zeros(path: StrPath, block: bytes, offset: int) -> None:
         is_wide = n_zeros >= _LEAST_ZEROS and _LEAST_INNER_BYTES <= len(inner) <= n_zeros * 32
         if is_wide and (encoding := find_encoding(inner)):
             raise ValueError(
-                f"{path}: expected UTF-8, got {encoding[:6]} {at}: convert that part, which seems "
-                "to be appended"
+                f"{path}: expected UTF-8, got {encoding[:6]} {at}: convert the part that begins "
+                "there"
             )
         if n_zeros >= _MANY_ZEROS and _has_zeros(stretch):
             raise ValueError(

@@ -1,12 +1,12 @@
 """Paths that a user gives: files checked, and recognised when they are met again."""
 
 import errno
+import io
 import os
 import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 PACKAGE = Path(__file__).resolve().parent.parent
 """Folder of the package fastlm; its parent is the checkout, if there is one."""
@@ -34,13 +34,19 @@ def spell(text: StrPath) -> str:
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), os.fspath(text))
 
 
-def open_to_read(path: StrPath) -> BinaryIO:
+def open_to_read(path: StrPath) -> io.BufferedReader:
     """Open a regular file; a pipe that has its name is refused, where open() waits for a writer.
 
     Raises:
         OSError: if it cannot be opened, or is no regular file.
     """
     return open(path, "rb", opener=_open_regular)
+
+
+def read_bytes(path: StrPath) -> bytes:
+    """Read a whole file, as open_to_read opens it."""
+    with open_to_read(path) as file:
+        return file.read()
 
 
 def _open_regular(path: str, flags: int) -> int:

@@ -24,6 +24,7 @@ from fastlm.files.disk import (
     check_new_file,
     name_file,
     name_folder,
+    part_from_copies,
     prepare_folder,
     refuse_file,
     restore_name,
@@ -116,6 +117,8 @@ def resumed_file(
         _remove_partial_note(note)
         if not os.path.lexists(part):
             _begin(part, note, made_of)
+        elif not part.is_symlink():
+            part_from_copies(part)
         try:
             with open(part, "r+b", opener=_without_links) as file:
                 yield ResumedFile(file, target, seen, made_of=made_of, replace=replace)

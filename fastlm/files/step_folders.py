@@ -16,9 +16,14 @@ def is_checkpoint(folder: Path) -> bool:
     return _STEP_FOLDER.fullmatch(folder.name) is not None
 
 
+def step_of(folder: Path) -> int:
+    """Return the step of a checkpoint of a run, by the name of its folder."""
+    return int(folder.name.split("-")[1])
+
+
 def run_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, oldest first."""
     if not folder.is_dir():
         return []
     found = [p for p in folder.iterdir() if is_checkpoint(p)]
-    return sorted(found, key=lambda p: int(p.name.split("-")[1]))
+    return sorted(found, key=step_of)

@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Int, UInt
 from numpy.typing import NDArray
 
-from fastlm.files import sync
+from fastlm.files import disk, sync
 from fastlm.files.json_files import read_object, read_object_or_empty
-from fastlm.files.paths import check_file, identify
+from fastlm.files.paths import check_file, identify, open_to_read
 
 _CHECKED_IDS = 1 << 22  # ids per read
 _READ_BYTES = 1 << 22
@@ -107,6 +107,14 @@ class DataLost(ValueError):
     """Token files were cut or written to while they are read."""
 
 
+class Change(NamedTuple):
+    """A change of a file that is mapped."""
+
+    told: str
+    is_read: bool
+    """Whether other ids are read since; a file that was replaced or removed is read as it was."""
+
+
 class TokenFile(NamedTuple):
     """One memory-mapped file of token ids."""
 
@@ -120,20 +128,19 @@ class TokenFile(NamedTuple):
     seen: tuple[int, ...] = ()
     """identify() of the file when it was mapped; nothing for a file without tokens."""
 
-    def change(self) -> str:
-        """Say what has become of the file since it was mapped; empty if nothing has.
-
-        A file that was replaced or removed is still mapped as it was.
-        """
+    def change(self) -> Change | None:
+        """Return the change of the file since it was mapped; None if there is none."""
         if not self.seen:
-            return ""
+            return None
         try:
             now = identify(self.path)
         except OSError:
-            return f"{self.path} was removed: it is read as it was"
+            return Change(f"{self.path} was removed: it is read as it was", is_read=False)
         if now[-1] != self.seen[-1]:
-            return f"{self.path} was replaced: it is read as it was"
-        return "" if now == list(self.seen) else f"{self.path} was written to while it is read"
+            return Change(f"{self.path} was replaced: it is read as it was", is_read=False)
+        if now == list(self.seen):
+            return None
+        return Change(f"{self.path} was written to while it is read", is_read=True)
 
     def verify(self) -> None:
         """Read the whole file once and check its ids and its hash; other threads can run meanwhile.
@@ -144,7 +151,7 @@ class TokenFile(NamedTuple):
         if len(self.tokens) == 0:
             return
         digest = hashlib.sha256()
-        with open(self.path, "rb") as file:
+        with open_to_read(self.path) as file:
             for ids in read_ids(
                 file, self.tokens.dtype, self.vocab_size, self.path, n_ids=len(self.tokens)
             ):
@@ -422,6 +429,7 @@ class TokenWriter:
         n_left = after.n_ids
         while n_left > 0 and self._path_of(len(self._shards)).is_file():
             n_wanted = min(n_left, self._shard_tokens or n_left)
+            disk.part_from_copies(self._path_of(len(self._shards)))
             file = self._open("r+b")
             if not self._has_read(file, n_wanted):
                 break

@@ -20,7 +20,7 @@ from fastlm.data.unfinished import tokenizer_of
 from fastlm.files import disk
 from fastlm.files.json_files import read_object_or_empty
 from fastlm.files.not_text import are_characters, find_format
-from fastlm.files.paths import check_unchanged, identify
+from fastlm.files.paths import check_unchanged, identify, open_to_read
 from fastlm.files.tokens import (
     Facts,
     TokenWriter,
@@ -70,7 +70,7 @@ class ForeignTokens(NamedTuple):
         Raises:
             ValueError: if one does not belong to the vocabulary, or the file changes meanwhile.
         """
-        with open(self.path, "rb") as file:
+        with open_to_read(self.path) as file:
             yield from read_ids(
                 file,
                 self.kind,
@@ -231,7 +231,7 @@ def open_foreign(path: Path, vocab_size: int, dtype: str | None) -> ForeignToken
         raise FileNotFoundError(f"no such token file: {path}")
     seen = identify(path)
     size = seen[0]
-    with open(path, "rb") as file:
+    with open_to_read(path) as file:
         head = file.read(HEADER_BYTES)
     what = find_format(head)
     if head.startswith(_MEGATRON_INDEX):
@@ -336,7 +336,7 @@ def _refuse_wide_text(found: ForeignTokens, tokenizer: Tokenizer) -> None:
     Those of a text in UTF-16 or UTF-32 are ids of most vocabularies.
     """
     bits = 8 * found.kind.itemsize
-    with open(found.path, "rb") as file:
+    with open_to_read(found.path) as file:
         head = file.read(_LOOKED_AT_BYTES)
     if len(head) < _TEXT_BYTES or not are_characters(head, f"utf-{bits}-le"):
         return
@@ -385,6 +385,6 @@ def _digest(blocks: Iterable[NDArray[Any]]) -> bytes:
 
 
 def _first_ids(path: Path, kind: np.dtype[Any]) -> NDArray[Any]:
-    with open(path, "rb") as file:
+    with open_to_read(path) as file:
         raw = file.read(_BLOCK_TOKENS)
     return np.frombuffer(raw, kind.newbyteorder("<"), len(raw) // kind.itemsize)

@@ -21,6 +21,7 @@ from fastlm.devices.hardware import describe
 from fastlm.export import architectures
 from fastlm.files import disk
 from fastlm.files.not_text import check_no_pointer
+from fastlm.files.paths import read_bytes
 from fastlm.model import TransformerLM
 from fastlm.model.layers import undrawn
 from fastlm.runs.record import RunRecord
@@ -108,7 +109,7 @@ def _check_is_own(given: Tokenizer, path: Path, folder: Path) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_bytes())  # with or without a byte order mark
+        values = json.loads(read_bytes(path))  # with or without a byte order mark
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"expected a folder of transformers: no {path}") from None
     except (ValueError, RecursionError) as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastlm.config.dotted import leaves
+from fastlm.files.paths import open_to_read
 from fastlm.report.thinning import rows_to_keep
 from fastlm.runs.found import (
     BEGINNING,
@@ -199,7 +200,7 @@ def _marks(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
 
 def _sample(folder: Path) -> str:
     try:
-        with open(RunFiles(folder).sample, "rb") as text:
+        with open_to_read(RunFiles(folder).sample) as text:
             raw = text.read(MOST_SAMPLE_BYTES + 1)
     except OSError:
         return ""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastlm.files.json_files import read_json
+from fastlm.files.paths import open_to_read
 from fastlm.runs.run_files import RunFiles
 
 DEPTH = 3
@@ -153,7 +154,7 @@ def read_log(folder: Path, start: Position = BEGINNING) -> LogPart:
     """
     path = RunFiles(folder).log
     try:
-        with open(path, "rb") as log:
+        with open_to_read(path) as log:
             is_same = start.offset == 0 or _check(log, start.offset) == start.check
             begin = start.offset if is_same else 0
             log.seek(begin)

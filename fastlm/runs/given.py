@@ -13,6 +13,7 @@ from fastlm.files import disk
 from fastlm.files.json_files import read_object_or_empty
 from fastlm.files.step_folders import is_checkpoint, run_checkpoints
 from fastlm.runs.found import read_log, runs_in
+from fastlm.runs.links import check_own_files
 from fastlm.runs.run_files import RunFiles, SweepFiles
 from fastlm.runs.state import state_of
 
@@ -104,7 +105,7 @@ def check_new_run(folder: Path, *, is_over: bool = False) -> None:
 
 
 def check_place_of_run(folder: Path, *, instead: str = "give another --out") -> None:
-    """Check that a folder without a configuration is no place that a run would harm or mix.
+    """Check that a folder is no place where a run would harm others' files or mix with them.
 
     Args:
         instead: what to do, for the message.
@@ -114,6 +115,7 @@ def check_place_of_run(folder: Path, *, instead: str = "give another --out") -> 
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
             raise NotADirectoryError(f"{place} is a file: {instead}")
+    check_own_files(folder, instead=instead)
     if RunFiles(folder).config.is_file():
         return
     named, resolved = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))

@@ -21,6 +21,7 @@ from fastlm.files import disk, folders, json_files, sync
 from fastlm.files.destination import OTHERS
 from fastlm.runs.found import number, read_log, try_read_object
 from fastlm.runs.given import check_new_run
+from fastlm.runs.links import links_into_others, note_owner
 from fastlm.runs.run_files import RunFiles
 from fastlm.runs.state import state_of
 
@@ -53,6 +54,8 @@ class RunRecord:
         """Device, inode and size of the log as this process left it; empty if there is none."""
         self._first_row = b""
         """First line of the log, by which it is told from that of another run."""
+        self.last_validation: dict[str, Any] = {}
+        """Row of the last validation before the run was resumed; empty if there is none."""
         self._untold: list[str] = []
         self._writing = threading.Lock()
         """Lock of the files, which the thread that writes checkpoints writes too."""
@@ -72,6 +75,7 @@ class RunRecord:
         # A run that was stopped before its first checkpoint may have left rows.
         disk.write_file(self.files.log, b"", replace=True)
         self._know()
+        note_owner(self.folder)
         self._environment = json_files.to_json(environment)
         disk.write_file(self.files.environment, self._environment, replace=True)
         self.write_config(config)  # last, as it makes the folder a run and flushes all names
@@ -98,7 +102,7 @@ class RunRecord:
 
         What somebody put in its place is neither changed nor added to: the run goes on in a folder
         beside it. What was put in the place of the configuration or of the folder of checkpoints
-        alone is renamed. news() tells all of it.
+        alone is renamed, and so is a link into another run. news() tells all of it.
 
         Args:
             fill: writes the files that others than the record write, such as the tokenizer.
@@ -111,6 +115,8 @@ class RunRecord:
             is_told = not self._is_here()
             if is_told:
                 self._take_place()
+            for path, _ in links_into_others(self.folder):
+                self._set_aside(path)
             self._check_checkpoints()
             if os.path.lexists(self.files.config) and not self._has_config():
                 self._set_aside(self.files.config)
@@ -223,6 +229,7 @@ class RunRecord:
         self._check_files()
         disk.sweep(self.folder)
         self._know()
+        note_owner(self.folder)
         files = self.files
         if files.environment.is_file():
             self._environment = files.environment.read_bytes()
@@ -248,8 +255,11 @@ class RunRecord:
         n_lines = sum(bool(line.strip()) for line in _lines(self.files.log))
         if n_lines > len(placed):
             disk.copy_file(self.files.log, self.files.unreadable_log, replace=True)
-        kept = "".join(_line(row) for row in placed if row["step"] <= step)
-        disk.write_file(self.files.log, kept.encode(), replace=True)
+        kept = [row for row in placed if row["step"] <= step]
+        raw = "".join(map(_line, kept)).encode()
+        disk.write_file(self.files.log, raw, replace=True)
+        validations = (row for row in reversed(kept) if row.get("kind") == "eval")
+        self.last_validation = next(validations, {})
         self._know_log()
         return n_lines - len(placed)
 
@@ -313,7 +323,8 @@ class RunRecord:
         is_there, first = os.path.lexists(log), _first_line(log)
         if found == self._log_is and is_file == is_there:
             return
-        if is_there and (not is_file or first not in (b"", self._first_row)):
+        is_others = any(path == log for path, _ in links_into_others(self.folder))
+        if is_there and (not is_file or is_others or first not in (b"", self._first_row)):
             self._set_aside(log)
         elif found[2:] != self._log_is[2:] or not first:  # otherwise it is a copy
             self._untold.append(

@@ -59,6 +59,11 @@ class RunFiles:
         return self.folder / "checkpoints"
 
     @property
+    def owner(self) -> Path:
+        """The run that writes the checkpoints, where their folder is reached by a link."""
+        return self.checkpoints / "run.json"
+
+    @property
     def tokenizer(self) -> Path:
         return self.folder / "tokenizer"
 
@@ -94,6 +99,14 @@ class RunFiles:
     def nonfinite_step(self, step: int | str) -> Path:
         """Return the path of the description of a step whose loss or gradients were not finite."""
         return self.folder / f"not-finite-step-{step}.json"
+
+    def written(self) -> list[Path]:
+        """Return all that a run writes to, whether or not it exists, except its tokenizer."""
+        record = [self.config, self.environment, self.log, self.unreadable_log]
+        ends = [self.summary, self.former_summary, self.failed, self.curve, self.sample]
+        others = [self.profile, self.trace, self.tensorboard, self.wandb_id, self.output]
+        steps = sorted(self.folder.glob(self.nonfinite_step("*").name))
+        return [self.checkpoints, *record, *ends, *others, *steps]
 
     def evidence(self) -> list[Path]:
         """Return the existing files that document the run, without weights and training text."""
@@ -136,6 +149,10 @@ class SweepFiles:
     def equal(self) -> Path:
         """Plot of the losses of batch sizes after equal tokens and after equal seconds."""
         return self.folder / "equal.png"
+
+    def written(self) -> list[Path]:
+        """Return all that a sweep writes to, whether or not it exists."""
+        return [self.plan, self.flags, self.table, self.curves, self.loss, self.equal]
 
     def evidence(self) -> list[Path]:
         """Return the existing files that document the results of the sweep."""

@@ -19,6 +19,7 @@ from fastlm.files.json_files import read_object, read_object_or_empty
 from fastlm.files.step_folders import run_checkpoints
 from fastlm.runs.found import read_log
 from fastlm.runs.given import check_place_of_run, check_prepared, is_prepared
+from fastlm.runs.links import check_own_files
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import SweepFiles
 from fastlm.runs.state import state_of
@@ -107,6 +108,7 @@ def check_folder(runs: Sequence[Run], arguments: SweepArguments, words: Sequence
         raise FileExistsError(f"{out} is the folder of a single run: give the sweep another")
     if is_prepared(out):
         raise FileExistsError(f"{out} is prepared data: give the sweep another folder")
+    check_own_files(out, instead="give the sweep another folder")
     if files.plan.is_file():
         _check_place(files.plan, runs)
     for run in runs:

@@ -35,6 +35,7 @@ def run_all(runs: Sequence[Run], out: Path, *, at_once: int) -> set[str]:
 
     Raises:
         ValueError: if no run can use a flag.
+        FileNotFoundError: if out was moved or removed meanwhile.
         Stopped: on Ctrl-C or SIGTERM, after the current runs have saved.
     """
     stop = threading.Event()
@@ -44,7 +45,8 @@ def run_all(runs: Sequence[Run], out: Path, *, at_once: int) -> set[str]:
     def train(run: Run) -> None:
         try:
             if not stop.is_set():
-                _train(run, out / run.name, at_once, children, stop)
+                with _in_place(known, out):
+                    _train(run, out / run.name, at_once, children, stop)
         except BlockingIOError as error:
             busy.add(run.name)
             print(f"{run.name}: left out: {error}", flush=True)
@@ -52,11 +54,35 @@ def run_all(runs: Sequence[Run], out: Path, *, at_once: int) -> set[str]:
             stop.set()  # a flag that no run can use ends the sweep
             raise
 
-    with _stopping(stop, children), ThreadPoolExecutor(at_once) as pool:
+    with (
+        contextlib.closing(folders.KnownFolder(out)) as known,
+        _stopping(stop, children),
+        ThreadPoolExecutor(at_once) as pool,
+    ):
         list(pool.map(train, running_order(runs)))
     if stop.is_set():
         raise Stopped(f"stopped; {cli.command_line('sweep', out)} goes on")
     return busy
+
+
+@contextlib.contextmanager
+def _in_place(known: folders.KnownFolder, out: Path) -> Iterator[None]:
+    """After the block, refuse to go on in another folder than the sweep's."""
+    error: OSError | None = None
+    try:
+        yield
+    except BlockingIOError:
+        raise
+    except OSError as raised:  # such as of a file that moved with the folder
+        error = raised
+    if not known.is_at(out):
+        again = cli.command_line("sweep", "NEW-PLACE")
+        raise FileNotFoundError(
+            f"{out} was moved or removed while the sweep goes on: {again} goes on where it is "
+            f"now; what its runs have made since then is in {out}"
+        ) from error
+    if error is not None:
+        raise error
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 from fastlm.files import disk
 from fastlm.files.destination import entries, find
 from fastlm.files.json_files import read_object_or_empty, to_json
-from fastlm.files.paths import StrPath
+from fastlm.files.paths import StrPath, read_bytes
 from fastlm.tokenizer.formats import gpt2, hugging_face, tiktoken
 from fastlm.tokenizer.tables import Tables, hash_tables, make_tables, pack_tables, unpack_tables
 from fastlm.tokenizer.text_blocks import read_text
@@ -131,7 +131,7 @@ def _read_own(folder: Path, vocab_name: str, merges_name: str) -> tuple[Tables, 
     tables_path = folder / TABLES_FILE
     if tables_path.is_file():
         names = (vocab_name, merges_name, SPECIAL_FILE)
-        made_from = _hash_files([(folder / name).read_bytes() for name in names])
+        made_from = _hash_files([read_bytes(folder / name) for name in names])
         unpacked = unpack_tables(tables_path.read_bytes(), made_from)
         if unpacked is not None:
             return unpacked
@@ -349,6 +349,11 @@ def check_copy(source: Path, folder: Path) -> None:
                 f"{folder} holds another tokenizer than {source}: give another --out, or move it "
                 "away"
             )
+
+
+def is_linked(folder: Path) -> bool:
+    """Return whether a tokenizer, or a file of it, is a link, and so may be another's too."""
+    return folder.is_symlink() or any(path.is_symlink() for path in own_files(folder))
 
 
 def saved_files(folder: Path) -> list[Path]:

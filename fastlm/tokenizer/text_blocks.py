@@ -12,7 +12,7 @@ from fastlm.corpus.documents import END_OF_TEXT, iter_json_texts
 from fastlm.corpus.text_files import kind_of
 from fastlm.files.compression import compression_of
 from fastlm.files.not_text import HEAD_BYTES, refuse_no_text, refuse_zeros
-from fastlm.files.paths import StrPath, check_file, open_to_read
+from fastlm.files.paths import StrPath, check_file, open_to_read, read_bytes
 from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, Block, Loadable, first_cut, last_cut
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
@@ -210,7 +210,7 @@ def read_text(path: StrPath) -> str:
         InvalidUtf8: with the file and the position of the byte.
     """
     check_file(path)
-    raw = Path(path).read_bytes()
+    raw = read_bytes(path)
     refuse_no_text(path, raw[:HEAD_BYTES])
     refuse_zeros(path, raw, 0)
     try:

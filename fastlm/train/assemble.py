@@ -42,6 +42,11 @@ class Setup:
     tuned: str = ""
     """File of fastlm.tune whose choices the configuration has; empty: none."""
 
+    @property
+    def kernels(self) -> list[str]:
+        """Names of the operations that Triton kernels compute."""
+        return kernels_in(self.ops)
+
 
 def set_up(config: TrainConfig, *, proves_kernels: bool = False) -> Setup:
     """Choose device, dtype and operations; looks for devices and packages, changes nothing.
@@ -103,7 +108,7 @@ def assemble(
         config,
         device,
         bf16=setup.compute_dtype == torch.bfloat16,
-        kernels=kernels_in(ops),
+        kernels=setup.kernels,
         n_ranks=ranks.size,
         is_fsdp=ranks.is_fsdp,
     )
@@ -112,7 +117,7 @@ def assemble(
         memory,
         device,
         bf16=setup.compute_dtype == torch.bfloat16,
-        kernels=kernels_in(ops),
+        kernels=setup.kernels,
     )
     # The device with the least free memory decides for all.
     size, checkpointed, windows_at_once = ranks.largest(

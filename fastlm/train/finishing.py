@@ -92,10 +92,11 @@ def finish(
     failure = None
     try:
         if not is_untrained:
+            run.check_data()
             run.saving.save_last(renew=n_averaged > 0)
     except SaveFailed as error:  # raised at the end: first report what is known
         failure = error
-    run.telling.data(trainer)
+    run.check_data()
     run.renew_record()
     for line in run.news():
         status.say(line)

@@ -95,10 +95,14 @@ class Training:
         if n_steps and int(self.trainer.guard.n_bad) >= n_steps:
             raise Diverged(last_step(self.trainer), "loss or gradients of all steps are")
 
+    def check_data(self) -> None:
+        """Log changes of the data; every checkpoint is written after this found none, or told."""
+        self.telling.data(self.trainer, self.saving.saver.keep_newest)
+
     def save(self) -> float:
         """Write a checkpoint, after reading all steps; returns seconds that training waited."""
         self.read_steps()
-        self.telling.data(self.trainer)
+        self.check_data()
         return self.saving.save()
 
     def renew_record(self) -> None:

@@ -5,7 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastlm.checkpoint import SavedRun, read_newest, read_run_checkpoint, set_aside, step_folder
+from fastlm.checkpoint import (
+    SavedRun,
+    is_kept,
+    keep_no_longer,
+    read_newest,
+    read_run_checkpoint,
+    run_checkpoints,
+    set_aside,
+    step_folder,
+    step_of,
+)
+from fastlm.cli import pasted
 from fastlm.config import TrainConfig
 from fastlm.devices.ranks import Ranks
 from fastlm.runs.found import number, read_log, try_read_object
@@ -31,6 +42,8 @@ def read_saved(
     if path is None and ranks.is_first:
         saved = read_newest(record.checkpoints, lambda text: say(f"warning: {text}"))
         path = None if saved is None else record.checkpoints / step_folder(saved.step)
+        if path is not None and (warning := _kept_before(path)):
+            say(warning)
     path = ranks.of_first(path)
     if path is None:
         _check_may_begin(record, is_named=is_named)
@@ -40,6 +53,18 @@ def read_saved(
         saved = read_run_checkpoint(path)
     ranks.wait()  # the first process may change the folder only after all have read
     return saved
+
+
+def _kept_before(path: Path) -> str:
+    """A warning if an earlier checkpoint is kept as the last one before a change of the data."""
+    earlier = [kept for kept in run_checkpoints(path.parent) if step_of(kept) < step_of(path)]
+    kept = next((kept for kept in reversed(earlier) if is_kept(kept)), None)
+    if kept is None:
+        return ""
+    return (
+        f"warning: the data were written to after {kept.name}, and {path.name} may have been "
+        f"trained on what they were then: to go back, resume with {pasted('--resume', kept)}"
+    )
 
 
 def _same(a: Path, b: Path) -> bool:
@@ -99,6 +124,8 @@ def reopen(
     record.write_config(config)
     for path in set_aside(record.checkpoints, step) if record.is_written else []:
         say(f"note: going back to step {step:,}: {path} is kept")
+    if record.is_written:
+        keep_no_longer(record.checkpoints / step_folder(step))
     n_bad = record.cut(step)
     if n_bad:
         say(

@@ -31,7 +31,7 @@ from fastlm.files.tokens import DataLost
 from fastlm.pretrained import read_start
 from fastlm.runs.given import check_new_run, check_place_of_run
 from fastlm.runs.record import RunRecord
-from fastlm.tokenizer.folder import check_copy
+from fastlm.tokenizer.folder import check_copy, is_linked
 from fastlm.train import signals
 from fastlm.train.assemble import Setup, set_up
 from fastlm.train.budget import Budget, Clock
@@ -177,7 +177,10 @@ def _failures_explained(run: Training, status: StatusLine) -> Iterator[None]:
         again = f"put the data back and go on with {pasted('--resume', run.record.folder)}"
         if trainer.step and trainer.ranks.size == 1:  # others may be in the middle of a step
             run.read_steps()
+            run.check_data()
             run.saving.save_last()
+            for line in run.news():
+                status.say(line)
             again = f"step {trainer.step:,} is saved: {again}"
         raise DataLost(f"{error}; {again}") from error
     except RuntimeError as error:
@@ -288,7 +291,7 @@ def _own_folder(
                     check_place_of_run(record.folder)
                 else:
                     check_new_run(record.folder, is_over=True)
-                if not record.exists:
+                if not record.exists or is_linked(record.tokenizer):
                     check_copy(tokenizer, record.tokenizer)
             except OSError as refused:
                 error = refused

@@ -51,12 +51,11 @@ def exit_on_signals() -> None:
 
 
 def handled() -> list[signal.Signals]:
-    """The signals that ask a run to stop; nohup, which ignores SIGHUP, is respected."""
-    return [
-        number
-        for number in _SIGNALS
-        if number not in _NEVER_SECOND or signal.getsignal(number) != signal.SIG_IGN
-    ]
+    """The signals that ask a run to stop, but for those that are ignored.
+
+    So nohup ignores SIGHUP, and a script SIGINT for what it begins with &.
+    """
+    return [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -79,9 +78,9 @@ def _answer_at_once() -> None:
 class StopRequest:
     """Records the first signal that asks to stop; a second one raises KeyboardInterrupt.
 
-    These are SIGTERM, SIGINT, SIGUSR1 and SIGUSR2; SIGHUP and SIGXCPU too, unless they were ignored
-    when the process began, but never as the second. Signals are handled inside `with`, in the main
-    thread; in another thread the caller must stop the run.
+    These are SIGTERM, SIGINT, SIGUSR1 and SIGUSR2; SIGHUP and SIGXCPU too, but never as the second.
+    One that was ignored when the process began stays so. Signals are handled inside `with`, in the
+    main thread; in another thread the caller must stop the run.
 
     Args:
         job_ends: time at which this process's job will be killed, in seconds since the epoch.

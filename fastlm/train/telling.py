@@ -1,5 +1,7 @@
 """Reports of a run in progress: log rows and status lines."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +43,7 @@ class Telling:
         self._n_devices = n_devices
         self._untold: list[str] = []
         self._changes: set[str] = set()
+        self._has_kept = False
 
     def mfu(self, tokens_per_second: float) -> float | None:
         """Model FLOPs utilization: share of the devices' bf16 peak; None if the peak is unknown."""
@@ -73,14 +76,14 @@ class Telling:
         return " · ".join(parts)
 
     def validation(self, trainer: Trainer, result: Evaluation) -> None:
-        """Log a validation."""
-        self.log(
-            trainer,
-            "eval",
-            val_loss=result.loss,
-            val_tokens=result.n_tokens,
-            whole_file=result.n_tokens == len(trainer.data.val.tokens) - 1,
-        )
+        """Log a validation, but not the one that a resumed run repeats with the same result."""
+        values = {
+            "val_loss": result.loss,
+            "val_tokens": result.n_tokens,
+            "whole_file": result.n_tokens == len(trainer.data.val.tokens) - 1,
+        }
+        if not ({"step": trainer.step} | values).items() <= self.record.last_validation.items():
+            self.log(trainer, "eval", **values)
 
     def step(self, trainer: Trainer, step: Step) -> None:
         """Log a step if it is a spike or was not finite."""
@@ -99,19 +102,29 @@ class Telling:
             told = f"spike of {step.sigmas:.1f} sigma" if step.sigmas else "skipped: not finite"
             self._untold.append(f"step {step.number:,}: {told}")
 
-    def data(self, trainer: Trainer) -> None:
-        """Log token files that were changed since the run began; each change is told once."""
+    def data(self, trainer: Trainer, keep: Callable[[], Path | None]) -> None:
+        """Log token files that were changed since the run began; each change is told once.
+
+        Args:
+            keep: called at the first change of what is read; keeps the last checkpoint before it.
+        """
         if not self.record.is_written:
             return
         for file in (*trainer.data.train.files, *trainer.data.val.files):
-            told = file.change()
-            if told and told not in self._changes:
-                self._changes.add(told)
-                self.log(trainer, "data changed", change=told)
-                self._untold.append(
-                    f"warning: {told}; the run can be resumed, evaluated and repeated only with "
-                    "the data that it began with"
-                )
+            change = file.change()
+            if change is None or change.told in self._changes:
+                continue
+            self._changes.add(change.told)
+            kept = None
+            if change.is_read and not self._has_kept:
+                self._has_kept, kept = True, keep()
+            of_kept = {} if kept is None else {"kept": kept.name}
+            self.log(trainer, "data changed", change=change.told, **of_kept)
+            before = "" if kept is None else f"; {kept}, from before that, is kept"
+            self._untold.append(
+                f"warning: {change.told}{before}; the run can be resumed, evaluated and repeated "
+                "only with the data that it began with"
+            )
 
     def news(self) -> list[str]:
         """Status lines about what happened since the last call."""

@@ -24,7 +24,7 @@ from fastlm.config.dicts import from_dict
 from fastlm.config.dotted import leaves
 from fastlm.devices.hardware import identity
 from fastlm.files import disk, json_files
-from fastlm.ops import kernels_in, load_kernels
+from fastlm.ops import load_kernels
 from fastlm.train.assemble import Setup, set_up
 from fastlm.train.micro_batch import plan_memory
 
@@ -251,7 +251,7 @@ def _with_room(chosen: TrainConfig, config: TrainConfig, setup: Setup) -> TrainC
         automatic,
         setup.device,
         bf16=setup.compute_dtype == torch.bfloat16,
-        kernels=kernels_in(setup.ops),
+        kernels=setup.kernels,
     ).micro_batch
     return automatic if int(chosen.micro_batch) > fitting else chosen
 

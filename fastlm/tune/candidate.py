@@ -13,7 +13,6 @@ from fastlm.accounting import step_memory
 from fastlm.config import TrainConfig
 from fastlm.data.prepared import PreparedData
 from fastlm.data.windows import Batch
-from fastlm.ops import kernels_in
 from fastlm.train.assemble import set_up
 from fastlm.train.micro_batch import MemoryPlan, plan_memory, usable_memory
 from fastlm.train.trainer import Trainer
@@ -56,7 +55,7 @@ def planned(config: TrainConfig, room: Room, *, is_alone: bool = False) -> Memor
         config,
         setup.device,
         bf16=setup.compute_dtype == torch.bfloat16,
-        kernels=kernels_in(setup.ops),
+        kernels=setup.kernels,
         usable=room.usable - (0 if is_alone else _state_bytes(config)),
     )
 

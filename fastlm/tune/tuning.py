@@ -18,7 +18,6 @@ from fastlm.data.prepared import PreparedData, open_prepared
 from fastlm.data.windows import check_length
 from fastlm.devices.hardware import choose_device, configure_cuda
 from fastlm.files import disk
-from fastlm.ops import kernels_in
 from fastlm.train.assemble import set_up
 from fastlm.train.signals import Stopped, StopRequest
 from fastlm.train.tuned import (
@@ -136,7 +135,7 @@ def search_for(
         one.config,
         setup.device,
         largest=lambda config: planned(config, room).micro_batch if fitting == alone else 0,
-        kernels=lambda config: kernels_in(set_up(config).ops),
+        kernels=lambda config: set_up(config).kernels,
         n_threads=room.n_threads,
         opened=one.opened,
     )

@@ -21,6 +21,13 @@ import fastlm.cli, fastlm.train  # the packages; Python itself imports them befo
 
 class Interrupt:
     def find_spec(self, name, path=None, target=None):
+        begin = f"fastlm.{module}"
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            if name.split(".")[0] != "fastlm" or name in (begin, begin + ".__main__"):
+                return
+            if name not in ("fastlm.__main__", "fastlm.cli.commands", "fastlm.lazy"):
+                print(name, "comes before SIGINT is handled", file=sys.stderr)
+                os._exit(1)
         if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -1,12 +1,11 @@
 """JSON files: an object is read or refused in one line, and written as other programs write it."""
 
-import contextlib
 import json
 import os
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
+from waiting import in_time
 
 from fastlm.corpus.generated import make_stories
 from fastlm.corpus.parquet import check_parquet
@@ -49,18 +48,6 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path):
         read = readings.get(path.suffix, lambda: list(read_blocks(path, 1)))  # noqa: B023
         with pytest.raises((OSError, ValueError), match="expected a (regular|whole)"), in_time():
             read()
-
-
-@contextlib.contextmanager
-def in_time() -> Iterator[None]:
-    """Interrupt what waits for ever."""
-    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits"))
-    signal.alarm(5)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("name", ["corpus.json", "sources.json"])

@@ -149,6 +149,22 @@ def test_the_log_of_another_run_a_pipe_or_a_device_is_not_written_to(link, recor
     assert other.read_text() == '{"step": 8}\n'
 
 
+def test_a_link_into_another_run_that_comes_meanwhile_is_renamed(record, tmp_path):
+    """Also one that leads to the log of a run that has no row yet, or to what is not there yet."""
+    with contextlib.closing(RunRecord(tmp_path / "other")) as other:
+        other.start(CONFIG, {"python": "3.11"})
+        for name in ("log.jsonl", "summary.json", "config.json"):
+            (record.folder / name).unlink(missing_ok=True)
+            (record.folder / name).symlink_to(other.folder / name)
+        told = go_on(record)
+        assert len(told) == 4  # the configuration is written again
+        for name in ("log.jsonl", "summary.json", "config.json"):
+            assert any(f"{record.folder / name} was replaced while" in line for line in told)
+        assert not (record.folder / "summary.json").exists()
+        assert steps(record) == [2, 3]
+        assert other.files.log.read_bytes() == b""
+
+
 def test_checkpoints_of_another_run_are_not_the_runs(record, tmp_path):
     other = tmp_path / "other"
     (other / "step-000001").mkdir(parents=True)

@@ -127,6 +127,23 @@ def test_a_run_that_fails_says_why_and_the_others_go_on(at_once, tmp_path, monke
     assert "broken off after step 0" in (out / "table.md").read_text()
 
 
+@pytest.mark.parametrize("rest", ["", "mkdir -p {out}/seed-0", "exit 1"])
+def test_a_sweep_whose_folder_is_moved_says_how_to_go_on(rest, tmp_path, monkeypatch):
+    """Nothing more is begun, and no table is written in the place of the folder."""
+    out, moved = tmp_path / "sweep", tmp_path / "moved"
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\nmv {out} {moved}\n{rest.format(out=out)}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(FileNotFoundError, match=f"{out} was moved or removed while") as error:
+        sweep.main([str(out), "--recipe", "baseline-tiny", "--seeds", "0", "1"])
+    assert "fastlm.sweep NEW-PLACE goes on where it is now" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not list(out.glob("table.md"))
+    assert (moved / "seed-0/output.txt").is_file()
+    assert not (moved / "seed-1").exists()
+
+
 @pytest.mark.parametrize(
     ("program", "reason"),
     [

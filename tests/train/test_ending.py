@@ -1,17 +1,21 @@
 """Every run says how it ended, and one that trained nothing is not finished."""
 
+import functools
 import os
 import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from short_runs import config, same, simulate_clock, weights
+from short_runs import config, interrupted_after, same, simulate_clock, validations, weights
 
+from fastlm.checkpoint import KEPT
+from fastlm.checkpoint.saver import Saver
 from fastlm.data import open_prepared
 from fastlm.devices.ranks import Ranks
-from fastlm.files.step_folders import run_checkpoints
+from fastlm.files.step_folders import run_checkpoints, step_of
 from fastlm.files.tokens import DataLost
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles
@@ -127,6 +131,7 @@ def test_a_resumed_run_that_takes_no_step_says_so(budget, told, finished, data, 
     resume = re.escape(f"python -m fastlm.train --resume {run}")
     assert re.fullmatch(f"note: no step was added: {told.format(resume=resume)} goes on", note)
     assert end.startswith("20 steps, 5,120 tokens, validation loss ")
+    assert validations(run) == validations(finished[0])  # the last one is repeated, not logged
 
 
 @pytest.mark.parametrize(
@@ -134,8 +139,6 @@ def test_a_resumed_run_that_takes_no_step_says_so(budget, told, finished, data, 
 )
 def test_checkpoints_are_written_by_the_clock(minutes, expected, data, tmp_path, monkeypatch):
     """A step takes 10 s: the checkpoint is as old as asked for when the next one is taken."""
-    from fastlm.checkpoint.saver import Saver
-
     simulate_clock(monkeypatch, window_seconds=10.0 / 8)
     saved, save = [], Saver.save
     monkeypatch.setattr(
@@ -262,3 +265,80 @@ def test_data_that_are_changed_during_a_run_are_told_once(
     assert lines[0].startswith(f"warning: {mine / 'val.bin'} {told}; the run can be resumed,")
     rows = [row for row in RunRecord(tmp_path / "run").rows() if row["kind"] == "data changed"]
     assert [row["step"] for row in rows] == [5]  # at the next checkpoint
+
+
+def zero(path: Path) -> None:
+    rewrite(path)
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def names_of_checkpoints(run: Path) -> list[int]:
+    return [step_of(path) for path in run_checkpoints(run / "checkpoints")]
+
+
+@pytest.fixture
+def damaged(data, tmp_path, monkeypatch) -> Callable[..., Path]:
+    """Trains in tmp_path/run on a copy of the data; files are written to during some steps."""
+    mine = Path(shutil.copytree(data, tmp_path / "d"))
+
+    def train_on(changes: dict[int, str], *, resume=False, stopped_in=0, **settings) -> Path:
+        train_step = Trainer.train_step
+
+        def step(self, stream, **place):
+            if self.step in changes:
+                zero(mine / changes[self.step])
+            return train_step(self, stream, **place)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "train_step", step)
+            how = functools.partial(interrupted_after, stopped_in) if stopped_in else train
+            how(config(mine, **settings), tmp_path / "run", resume=resume)
+        for name in changes.values():
+            shutil.copy(data / name, mine / name)
+        return tmp_path / "run"
+
+    return train_on
+
+
+def test_the_last_checkpoint_before_the_data_were_written_to_is_kept(damaged, finished, capsys):
+    """One for each process that notices; going on from it, the run is as if nothing had been."""
+    run = damaged({6: "train.bin", 17: "val.bin"})
+    kept = run / "checkpoints/step-000005"
+    told = [line for line in capsys.readouterr().err.splitlines() if "written to" in line]
+    assert [f"; {kept}, from before that, is kept; the run can" in line for line in told] == [
+        True,
+        False,
+    ]
+    assert names_of_checkpoints(run) == [5, 15, 20]
+    rows = [row for row in RunRecord(run).rows() if row["kind"] == "data changed"]
+    assert [row.get("kept") for row in rows] == ["step-000005", None]
+    damaged({27: "train.bin"}, max_steps=30, resume=True)
+    assert names_of_checkpoints(run) == [5, 20, 25, 30]
+    told = capsys.readouterr().err
+    assert f"warning: the data were written to after {kept.name}, and step-000020 may" in told
+    damaged({}, max_steps=20, resume=kept)
+    assert names_of_checkpoints(run) == [15, 20]  # the run has gone on from what was kept
+    assert same(weights(run), weights(finished[0]))
+    capsys.readouterr()
+    damaged({}, max_steps=21, resume=True)
+    assert "written to" not in capsys.readouterr().err
+
+
+def test_a_run_that_a_signal_stops_looks_at_its_data_before_the_last_checkpoint(damaged, capsys):
+    run = damaged({5: "train.bin"}, stopped_in=7, checkpoint_keep=1, checkpoint_every=4)
+    assert names_of_checkpoints(run) == [4, 7]
+    told = capsys.readouterr().err
+    assert f"{run / 'checkpoints/step-000004'}, from before that, is kept" in told
+
+
+def test_no_checkpoint_of_another_run_is_marked(finished, tmp_path):
+    """A link to one is left out, as what is written there would be written to that run."""
+    other = shutil.copytree(finished[0], tmp_path / "other")
+    folder = tmp_path / "run/checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "step-000020").symlink_to(other / "checkpoints/step-000020")
+    saver = Saver(folder, keep=2)
+    assert saver.keep_newest() is None
+    shutil.copytree(other / "checkpoints/step-000015", folder / "step-000015")
+    assert saver.keep_newest() == folder / "step-000015"
+    assert not list(other.rglob(KEPT))

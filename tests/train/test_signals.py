@@ -67,8 +67,9 @@ def test_a_terminal_or_a_limit_that_signals_again_does_not_stop_the_saving(name,
         assert stop.reason == "SIGTERM"
 
 
-@pytest.mark.parametrize("name", ["SIGHUP", "SIGXCPU"])
-def test_a_signal_that_nohup_ignores_stops_nothing(name):
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGXCPU", "SIGINT", "SIGTERM"])
+def test_a_signal_that_is_ignored_from_the_start_stops_nothing(name):
+    """As nohup ignores SIGHUP, and a script SIGINT for what it begins with &."""
     number = signal.Signals[name]
     before = signal.signal(number, signal.SIG_IGN)
     try:
