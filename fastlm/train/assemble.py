@@ -48,9 +48,11 @@ class Setup:
         return kernels_in(self.ops)
 
 
-def set_up(config: TrainConfig) -> Setup:
+def set_up(config: TrainConfig, *, proves_kernels: bool = False) -> Setup:
     """Choose device, dtype and operations; looks for devices and packages, changes nothing.
 
+    Args:
+        proves_kernels: leave out kernels that do not work on the device, also if they are named.
     Raises:
         ValueError: if this machine lacks what the configuration asks for.
     """
@@ -61,7 +63,7 @@ def set_up(config: TrainConfig) -> Setup:
     not_compiled = f"--compile needs {lacks}: it is left out; {INSTALL}" if lacks else ""
     notices = tuple(filter(None, (other_dtype, not_compiled)))
     ops = load_ops(config.triton_ops, device, attention=config.attention, fp8=config.fp8)
-    if config.triton_ops == "auto":
+    if config.triton_ops == "auto" or proves_kernels:
         ops, faults = without_faults(ops, device, dtype)
         notices += faults
     return Setup(device, dtype, config.compile and not lacks, notices, ops)

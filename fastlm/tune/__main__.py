@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastlm import cli
+from fastlm.devices.torchrun import world_size
 from fastlm.files import disk
 from fastlm.runs.given import check_prepared
 from fastlm.train.command import configuration
@@ -50,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not 0 < arguments.minutes < math.inf:
         raise ValueError(f"minutes must be above 0 and finite: got {arguments.minutes}")
     config = configuration(flags)
+    if world_size() > 1:
+        raise ValueError("fastlm.tune measures a single process: leave out torchrun")
     if config.data.path:
         check_prepared(Path(config.data.path))
     if arguments.out is not None:
