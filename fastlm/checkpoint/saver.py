@@ -17,6 +17,7 @@ from fastlm.checkpoint import (
 )
 from fastlm.cli.units import human_bytes
 from fastlm.files import folders
+from fastlm.files.step_folders import newest_step
 
 RETRY_SECONDS = 30.0
 """Seconds between a checkpoint that could not be written and the next attempt."""
@@ -184,6 +185,6 @@ class Saver:
 
     def _told(self, step: int, error: OSError | Damaged) -> str:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        whole = run_checkpoints(self.folder)
-        kept = f"{whole[-1].name} is kept" if whole else "there is none yet"
+        newest = newest_step(self.folder)
+        kept = "there is none yet" if newest is None else f"{step_folder(newest)} is kept"
         return f"warning: the checkpoint of step {step:,} is not saved ({why}); {kept}"

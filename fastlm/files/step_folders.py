@@ -27,3 +27,12 @@ def run_checkpoints(folder: Path) -> list[Path]:
         return []
     found = [p for p in folder.iterdir() if is_checkpoint(p)]
     return sorted(found, key=step_of)
+
+
+def newest_step(folder: Path) -> int | None:
+    """Return the step of the newest checkpoint in a folder; None if there is none to be seen."""
+    try:
+        found = run_checkpoints(folder)
+    except OSError:  # such as of a folder that may not be read
+        return None
+    return step_of(found[-1]) if found else None

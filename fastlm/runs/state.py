@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from fastlm.files.step_folders import newest_step
 from fastlm.runs.found import changed_at, number, read_log, try_read_object
 from fastlm.runs.run_files import RunFiles
 
@@ -20,6 +21,8 @@ IMPORTED = "imported"
 
 SILENT_SECONDS = 900.0
 """Seconds without a new row after which a run without a recorded end is taken to be dead."""
+
+_GO_ON = "; --resume auto goes on"
 
 
 class RunState(NamedTuple):
@@ -55,6 +58,7 @@ def state_of(folder: Path, *, end: LogEnd | None = None, is_over: bool = False) 
     ==========  ==================================================================================
     state       its files
     ==========  ==================================================================================
+    broken off  summary.json says that its last step was not saved, and no checkpoint has it
     finished    summary.json says so
     stopped     summary.json says otherwise: a signal or the end of a job, after which it can go on
     diverged    the log ends with a step that was not finite, which a file of its own describes
@@ -73,27 +77,41 @@ def state_of(folder: Path, *, end: LogEnd | None = None, is_over: bool = False) 
     end = LogEnd.of_rows(read_log(folder).rows) if end is None else end
     summary = try_read_object(files.summary, [])
     if summary:
-        if summary.get("finished") is True:
-            return RunState("finished")
         if summary.get("step") == 0 and summary.get("stopped_by") == "time budget":
             told = "no step fits its time budget: --resume auto with a longer one begins it anew"
             return RunState("stopped", told)
-        return RunState("stopped", f"stopped by {summary.get('stopped_by')}; --resume auto goes on")
+        if _is_unsaved(files, summary):
+            return RunState("broken off", f"its last step is not saved{_failure(files)}{_GO_ON}")
+        if summary.get("finished") is True:
+            return RunState("finished")
+        return RunState("stopped", f"stopped by {summary.get('stopped_by')}{_GO_ON}")
     step = number(end.row.get("step"))
     is_bad = end.row.get("kind") == "not finite" and step is not None
     if is_bad and files.nonfinite_step(f"{step:.0f}").is_file():
         return RunState("diverged", f"loss or gradients are not finite at step {step:,.0f}")
     if files.failed.is_file():
-        last = try_read_object(files.failed, []).get("last")
-        told = f": {last}" if isinstance(last, str) else ""
-        return RunState("broken off", f"its process ended with an error{told}")
+        return RunState("broken off", f"its process ended with an error{_failure(files)}")
     if not files.log.is_file() and not files.config.is_file():
         return RunState("waiting")
     if not end.row and try_read_object(files.config, []).get("recipe") == IMPORTED:
         return RunState("imported", "its weights are another tool's; --init-from begins with them")
     if not is_over and not is_silent(folder):
         return RunState("running")
-    return RunState("broken off", "no summary and no new row for a while: --resume auto goes on")
+    return RunState("broken off", f"no summary and no new row for a while{_GO_ON}")
+
+
+def _is_unsaved(files: RunFiles, summary: Mapping[str, Any]) -> bool:
+    """Return whether the weights that a summary tells of are in no checkpoint: saving failed."""
+    if summary.get("saved") is not False:
+        return False
+    # The checkpoint before an average has the weights of the last step alone.
+    return bool(summary.get("n_averaged")) or newest_step(files.checkpoints) != summary.get("step")
+
+
+def _failure(files: RunFiles) -> str:
+    """Return the error that a sweep has seen, as the end of a line; empty if there is none."""
+    last = try_read_object(files.failed, []).get("last")
+    return f": {last}" if isinstance(last, str) else ""
 
 
 def is_silent(folder: Path) -> bool:

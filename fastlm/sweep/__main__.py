@@ -14,13 +14,14 @@ if __name__ == "__main__":
 import dataclasses
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from fastlm import cli
 from fastlm.files import disk, folders
 from fastlm.runs.record import write_json
 from fastlm.runs.run_files import SweepFiles
+from fastlm.runs.state import StateName
 from fastlm.sweep.arguments import SweepArguments, parse_words, plan_runs
 from fastlm.sweep.earlier import (
     check_folder,
@@ -37,6 +38,9 @@ from fastlm.sweep.slurm import submit
 from fastlm.train.signals import SAVED
 
 ARGUMENTS = SweepArguments
+
+_NOT_ENDED: Mapping[StateName, str] = {"broken off": "broke off", "stopped": "stopped"}
+"""States of runs that have come to no end and that nobody trains, and their verbs"""
 
 
 def sweep(
@@ -126,10 +130,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(SAVED)
-    broken = [result.run.name for result in results if result.state == "broken off"]
-    if broken:
+    names = {state: [r.run.name for r in results if r.state == state] for state in _NOT_ENDED}
+    told = [
+        f"{', '.join(names[state])} {verb}" for state, verb in _NOT_ENDED.items() if names[state]
+    ]
+    if told:
         again = cli.command_line("sweep", arguments.out)
-        print(f"error: {', '.join(broken)} broke off; {again} goes on", file=sys.stderr)
+        print(f"error: {'; '.join(told)}; {again} goes on", file=sys.stderr)
         sys.exit(cli.FAILED)
 
 

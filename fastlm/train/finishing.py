@@ -18,6 +18,7 @@ from fastlm.files import disk
 from fastlm.generate.sampling import generate_text
 from fastlm.pretrained import load_pretrained
 from fastlm.runs.found import read_log
+from fastlm.runs.given import resumed
 from fastlm.runs.plot import plot_curves
 from fastlm.runs.record import write_json
 from fastlm.runs.run_files import RunFiles
@@ -32,7 +33,7 @@ class Summary:
     """Results of a run; the content of summary.json."""
 
     finished: bool
-    """False after a signal: the run can be resumed."""
+    """False after a signal, or if the last step could not be saved: the run can be resumed."""
     saved: bool
     """Whether the last step is on the disk."""
     stopped_by: str
@@ -102,7 +103,7 @@ def finish(
         status.say(line)
     speed = run.config.model.context_length / statistics.median(run.budget.window_seconds.all)
     summary = Summary(
-        finished=result is not None,
+        finished=result is not None and failure is None,
         saved=failure is None and not is_untrained,
         stopped_by=stopped_by,
         step=trainer.step,
@@ -127,7 +128,7 @@ def finish(
         return summary
     folder, files = run.record.folder, run.record.files
     ended = end_line(run, stopped_by, result)
-    advice = f"; go on with --resume auto --out {pasted(folder)}"
+    advice = f"; go on with {pasted(*resumed(folder))}"
     if is_untrained:
         status.say(untrained_line(run))
     elif not is_idle and (overrun := overrun_line(run)) is not None:

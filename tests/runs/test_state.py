@@ -10,6 +10,7 @@ import pytest
 from made_runs import eval_row, lines, train_row, write_run
 
 from fastlm.config import TrainConfig
+from fastlm.files.step_folders import step_folder
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles
 from fastlm.runs.state import SILENT_SECONDS, LogEnd, StateName, is_silent, state_of
@@ -24,6 +25,7 @@ def made(
     summary: dict[str, Any] | None = None,
     failed: dict[str, Any] | None = None,
     described: int | None = None,
+    saved: int | None = None,
     config: dict[str, Any] | None = None,
     age: float = 0.0,
 ) -> Path:
@@ -37,6 +39,8 @@ def made(
         if values is not None:
             path.write_text(json.dumps(values))
             os.utime(path, (written + 1,) * 2)
+    if saved is not None:
+        (files.checkpoints / step_folder(saved)).mkdir(parents=True)
     if described is not None:
         files.nonfinite_step(described).write_text("{}")
     for path in (files.config, files.log):
@@ -56,6 +60,14 @@ TABLE: dict[str, tuple[dict[str, Any], StateName]] = {
     "the same, long ago": ({"summary": FINISHED, "age": 1e6}, "finished"),
     "summary of a stop": ({"summary": STOPPED}, "stopped"),
     "the same, long ago, as of a job in a queue": ({"summary": STOPPED, "age": 1e6}, "stopped"),
+    "its last checkpoint failed": ({"summary": {**FINISHED, "saved": False}}, "broken off"),
+    "a failed checkpoint that a sweep saw": ({"summary": {**FINISHED, "saved": False}, "failed": {"exit_code": 1}}, "broken off"),
+    "the same, and an earlier step is saved": ({"summary": {**FINISHED, "saved": False}, "saved": 5}, "broken off"),
+    "the same, and the last step was saved before": ({"summary": {**FINISHED, "saved": False}, "saved": 10}, "finished"),
+    "that step is saved without the average": ({"summary": {**FINISHED, "saved": False, "n_averaged": 4}, "saved": 10}, "broken off"),
+    "the last checkpoint of a stop failed": ({"summary": {**STOPPED, "saved": False}}, "broken off"),
+    "nothing was trained": ({"summary": {**STOPPED, "step": 0, "stopped_by": "time budget", "saved": False}}, "stopped"),
+    "its weights are elsewhere": ({"summary": {**FINISHED, "saved": True}}, "finished"),
     "a step was left out on the way": ({"rows": [BAD, train_row(20)], "summary": {"finished": True, "step": 20}}, "finished"),
     "a step that is not finite, described": ({"rows": [train_row(10), BAD], "described": 12}, "diverged"),
     "the same step, long ago": ({"rows": [train_row(10), BAD], "described": 12, "age": 1e6}, "diverged"),
@@ -106,7 +118,11 @@ def test_every_word_is_one_of_the_seven():
 @pytest.mark.parametrize("begins_anew", [False, True])
 def test_what_is_over_is_taken_up_again(begins_anew, tmp_path):
     """Nothing tells any more that it has ended, whatever the times of its files are."""
-    for name, how in (("stopped", {"summary": STOPPED}), ("failed", {"failed": {"exit_code": 1}})):
+    for name, how in (
+        ("stopped", {"summary": STOPPED}),
+        ("failed", {"failed": {"exit_code": 1}}),
+        ("unsaved", {"summary": {**FINISHED, "saved": False}, "failed": {"exit_code": 1}}),
+    ):
         run = made(tmp_path / name, **how)
         assert state_of(run).name in ("stopped", "broken off")
         record = RunRecord(run)
@@ -125,6 +141,12 @@ def test_the_reason_tells_what_happened(tmp_path):
     assert state_of(stopped).reason == "stopped by SIGTERM; --resume auto goes on"
     diverged = made(tmp_path / "b", [BAD], described=12)
     assert state_of(diverged).reason == "loss or gradients are not finite at step 12"
+    unsaved = {"summary": {**FINISHED, "saved": False}}
+    without = made(tmp_path / "d", **unsaved)
+    assert state_of(without).reason == "its last step is not saved; --resume auto goes on"
+    seen = made(tmp_path / "e", **unsaved, failed={"exit_code": 1, "last": "error: no room"})
+    told = "its last step is not saved: error: no room; --resume auto goes on"
+    assert state_of(seen).reason == told
     failed = made(tmp_path / "c", failed={"exit_code": 1, "last": "error: no room"})
     assert state_of(failed).reason == "its process ended with an error: error: no room"
 

@@ -1,5 +1,6 @@
 """The processes of a sweep are stopped, and each that fails names its reason."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from short_runs import train_rows
 from short_sweeps import SMALL, begun_run, flags, gone_on_with
 
 from fastlm.files import disk
-from fastlm.runs.record import RunRecord
+from fastlm.runs.record import RunRecord, write_json
 from fastlm.sweep import __main__ as sweep
 from fastlm.sweep import running
 from fastlm.sweep.plan import plan
@@ -125,6 +126,49 @@ def test_a_run_that_fails_says_why_and_the_others_go_on(at_once, tmp_path, monke
     expected = [f"{name}: broken off after step 0: MemoryError: no room" for name in names]
     assert lines == expected if at_once == "1" else sorted(lines) == sorted(expected)
     assert "broken off after step 0" in (out / "table.md").read_text()
+
+
+@pytest.mark.parametrize("exit_code", [1, 0])
+def test_a_run_that_could_not_be_saved_is_not_done(exit_code, tmp_path, monkeypatch, capsys):
+    """The run gets a program in place of Python that leaves what a failed last save leaves."""
+    run, out = plan([], [], [0, 1], SMALL)[0], tmp_path / "s"
+    record = begun_run(out / run.name, run.config, loss=5.0)
+    begun_run(out / "seed-1", plan([], [], [0, 1], SMALL)[1].config)
+    unsaved = {**record.summary(), "finished": exit_code == 1, "saved": False}
+    record.files.summary.unlink()
+    program = tmp_path / "python"
+    lines = [
+        "echo 'error: the last checkpoint could not be saved'",
+        f"echo '{json.dumps(unsaved)}' > {record.files.summary}",
+        f"echo begun >> {tmp_path}/begun",
+    ]
+    program.write_text("\n".join(["#!/bin/sh", *lines, f"exit {exit_code}\n"]))
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    for n in (1, 2):
+        with pytest.raises(SystemExit) as end:
+            sweep.main([str(out), "--seeds", "0", "1", *SMALL])
+        assert end.value.code == 1
+        told = capsys.readouterr()
+        assert "2 runs, 1 of them done" in told.out
+        assert f"error: seed-0 broke off; python -m fastlm.sweep {out} goes on" in told.err
+        assert (tmp_path / "begun").read_text() == n * "begun\n"
+    assert "| broken off after step 3, finished |" in (out / "table.md").read_text()
+
+
+def test_a_run_that_was_stopped_alone_is_told_by_the_exit_code(tmp_path, monkeypatch, capsys):
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexit 75\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    runs = plan([], [], [0, 1], SMALL)
+    begun_run(tmp_path / "s/seed-1", runs[1].config)
+    stopped = begun_run(tmp_path / "s/seed-0", runs[0].config)
+    write_json(stopped.files.summary, {**stopped.summary(), "finished": False, "saved": True})
+    with pytest.raises(SystemExit) as end:
+        sweep.main([str(tmp_path / "s"), "--seeds", "0", "1", *SMALL])
+    assert end.value.code == 1
+    assert "error: seed-0 stopped; python -m fastlm.sweep" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("rest", ["", "mkdir -p {out}/seed-0", "exit 1"])
