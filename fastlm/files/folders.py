@@ -9,6 +9,9 @@ from pathlib import Path
 
 from fastlm.files.sync import sync_folder
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of writing where there is no room"""
+
 
 def make_folder(path: Path) -> list[Path]:
     """Make a folder and its missing parents, and flush their names to disk.
@@ -49,6 +52,16 @@ def remove(path: Path) -> None:
 def free_bytes(path: Path) -> int:
     """Return the bytes this process may still write on the disk of an existing path."""
     return shutil.disk_usage(path).free
+
+
+def remedy(error: Exception, place: Path) -> str:
+    """Return what to do about an error of writing to a place; empty where nobody can tell."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in FULL:
+        return "make room"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"make {place} writable"
+    return ""
 
 
 class KnownFolder:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fastlm.files.destination import OURS, Destination, check_place
-from fastlm.files.folders import make_folder, remove_empty
+from fastlm.files.folders import FULL, make_folder, remove_empty
 
 try:
     import fcntl
@@ -19,7 +19,6 @@ except ImportError:  # Windows: two processes that make the same path are not de
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # a link in its place must not lead the write elsewhere
 _POLL_SECONDS = 0.02
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -41,7 +40,7 @@ def holding(
             yield
     except OSError as error:
         remove_empty(made)
-        if error.errno in _FULL and error.filename is None:  # errors of write() name no file
+        if error.errno in FULL and error.filename is None:  # errors of write() name no file
             error.filename = str(target.given)
         if error.errno == errno.ELOOP or not _is_ours(error.filename):
             raise

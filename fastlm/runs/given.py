@@ -64,13 +64,18 @@ def check_run(path: Path, *, is_saved: bool = True) -> None:
         )
 
 
+def resumed(folder: Path) -> tuple[str | Path, ...]:
+    """The words of fastlm.train that go on with a run, or begin it anew if it has no checkpoint."""
+    return ("--resume", "auto", "--out", folder)
+
+
 def nothing_to_go_on_from(folder: Path, flags: Sequence[str] = ()) -> FileNotFoundError:
     """The error for a run that was named to go on and has no checkpoint.
 
     Args:
         flags: the other words of the command line, which the advice repeats.
     """
-    anew = pasted("--resume", "auto", "--out", folder, *flags)
+    anew = pasted(*resumed(folder), *flags)
     return FileNotFoundError(f"{folder} has no checkpoint to go on from: begin it anew with {anew}")
 
 

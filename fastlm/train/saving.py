@@ -10,8 +10,9 @@ from fastlm.checkpoint.host_copies import reserve
 from fastlm.checkpoint.saver import SaveFailed, Saver
 from fastlm.cli import pasted
 from fastlm.config import TrainConfig
+from fastlm.files import folders
 from fastlm.optim import Stepper
-from fastlm.runs.given import only_weights
+from fastlm.runs.given import only_weights, resumed
 from fastlm.train.budget import Clock
 from fastlm.train.trainer import Trainer
 from fastlm.train.watch import Diverged, Watch, last_step
@@ -113,10 +114,11 @@ class Saving:
         if ranks.of_first(self.saver.failure is not None):
             self.save(wait=True)
         if self.saver.failure is not None:
-            run = self.saver.folder.parent
+            failure, folder = self.saver.failure, self.saver.folder
+            remedy = folders.remedy(failure, folder)
             raise SaveFailed(
-                f"the last checkpoint could not be saved: {self.saver.failure}; make room and "
-                f"continue with {pasted('--resume', run)}"
+                f"the last checkpoint could not be saved: {failure}; "
+                f"{remedy and f'{remedy} and '}go on with {pasted(*resumed(folder.parent))}"
             )
 
     def resume(self, saved: SavedRun) -> TrainConfig:

@@ -14,9 +14,10 @@ from short_runs import config, new_run, same, train_rows, weights
 from fastlm import checkpoint
 from fastlm.checkpoint import Damaged, read_newest, run_checkpoints, saver, write_snapshot
 from fastlm.checkpoint.saver import SaveFailed, Saver
-from fastlm.files import destination, disk, folders
-from fastlm.runs.record import RunRecord
-from fastlm.train import train
+from fastlm.files import destination, disk, folders, step_folders
+from fastlm.runs.record import RunRecord, write_json
+from fastlm.runs.state import state_of
+from fastlm.train import command, train
 
 CALLS = ("mkdir", "fsync", "rename", "open")
 
@@ -170,16 +171,64 @@ def test_a_run_whose_last_checkpoint_fails_says_so_and_keeps_the_one_before(
     with monkeypatch.context() as patch:
         for name in ("open_new", "write_file"):
             patch.setattr(disk, name, limited(getattr(disk, name)))
-        with pytest.raises(SaveFailed, match=r"No space left.*--resume"):
+        with pytest.raises(
+            SaveFailed, match=r"No space left.*; make room and go on with --resume auto"
+        ):
             train(config(data), tmp_path / "run")
     assert (
         "the checkpoint of step 20 is not saved (No space left on device)"
         in capsys.readouterr().err
     )
     assert (tmp_path / "run/summary.json").is_file() != stays_full
+    if not stays_full:
+        summary = RunRecord(tmp_path / "run").summary()
+        assert (summary["finished"], summary["saved"], summary["step"]) == (False, False, 20)
+        assert state_of(tmp_path / "run").name == "broken off"
     assert read_newest(tmp_path / "run/checkpoints", pytest.fail).step == 15
     train(config(data), tmp_path / "run", resume=True)
     assert same(weights(tmp_path / "run"), weights(finished[0]))
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EFBIG, "make room and "),
+        (errno.EACCES, "make {checkpoints} writable and "),
+        (errno.EROFS, "make {checkpoints} writable and "),
+        (errno.EIO, ""),
+    ],
+)
+def test_the_advice_after_a_first_checkpoint_that_fails_works(
+    number, remedy, data, tmp_path, monkeypatch
+):
+    run_config = config(data, max_steps=1)
+
+    def refused(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saver, "write_snapshot", refused)
+        with pytest.raises(SaveFailed) as error:
+            train(run_config, tmp_path / "run")
+    told, _, advice = str(error.value).partition("go on with ")
+    given = remedy.format(checkpoints=tmp_path / "run/checkpoints")
+    assert told.endswith(f"{os.strerror(number)}; {given}")
+    arguments = command._parsed(advice.split())
+    command._check_resumes(arguments, advice.split())
+    assert train(arguments.config, arguments.out, resume=True).saved
+    assert state_of(tmp_path / "run").name == "finished"
+
+
+def test_checkpoints_that_may_not_be_read_prevent_no_warning(tmp_path, monkeypatch):
+    def refused(folder):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+    monkeypatch.setattr(step_folders, "run_checkpoints", refused)
+    written = Saver(tmp_path, keep=1)
+    told = written._told(3, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    assert told.endswith("step 3 is not saved (Permission denied); there is none yet")
+    write_json(tmp_path / "summary.json", {"finished": True, "saved": False, "step": 3})
+    assert state_of(tmp_path).name == "broken off"
 
 
 def test_log_rows_wait_for_a_full_disk(tmp_path):
