@@ -8,16 +8,19 @@ from fastlm.cli import interrupts
 if __name__ == "__main__":
     interrupts.exit_on_interrupt()
 
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tyro.conf import Positional
 
 from fastlm import cli
 from fastlm.accounting import count_parameters
+from fastlm.cli.markdown import link, literal, table_row
 from fastlm.config import TrainConfig
 from fastlm.files import disk
 from fastlm.runs.found import number, read_log, try_read_object
+from fastlm.runs.given import check_place_of_records, check_run, is_foreign_model
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles, SweepFiles
 from fastlm.runs.state import state_of
@@ -40,9 +43,27 @@ def keep(folder: Path, to: Path, *, replace: bool = False) -> Path:
         replace: replace files of a run's record that have changed since it was kept.
     Raises:
         ValueError: if the folder holds neither, a run has not ended, or a path in it is absolute.
-        FileExistsError: if the record of another run, or another file, has that name, or
-            a file of a run's record was changed and replace is not given.
+        FileExistsError: if the record of another run, or another file, has that name, a file of a
+            run's record was changed and replace is not given, or the folder of records is in a run,
+            a sweep, prepared data or a tokenizer.
     """
+    target, copies = _planned(folder, to, replace=replace)
+    _copy(copies)
+    return target
+
+
+def _copy(copies: Mapping[Path, Path]) -> None:
+    for path, copy in copies.items():
+        disk.copy_file(path, copy, replace=True)
+
+
+def _planned(folder: Path, to: Path, *, replace: bool) -> tuple[Path, dict[Path, Path]]:
+    """Return the record that keep() makes of a folder, and where it copies which files.
+
+    Raises:
+        OSError, ValueError: as keep.
+    """
+    check_place_of_records(to)
     runs = _runs_in(folder)
     if not runs:
         raise ValueError(f"{folder} holds no run and no sweep: expected {RunFiles(folder).config}")
@@ -66,10 +87,7 @@ def keep(folder: Path, to: Path, *, replace: bool = False) -> Path:
         is_known = any(RunFiles(target / run.relative_to(folder)).log.is_file() for run in runs)
         found = SweepFiles(folder).evidence()
         kept[folder] = _record_of(found, folder, target, is_known=is_known)
-    for paths in kept.values():
-        for path, copy in paths.items():
-            disk.copy_file(path, copy, replace=True)
-    return target
+    return target, {path: copy for paths in kept.values() for path, copy in paths.items()}
 
 
 def _record_of(
@@ -114,11 +132,12 @@ def _is_equal(path: Path, copy: Path) -> bool:
 def _runs_in(folder: Path) -> list[Path]:
     """Return the folder itself if it is a run, or else the runs in it."""
     if RunRecord(folder).exists:
+        check_run(folder, is_saved=False)  # other tools have a config.json too
         return [folder]
-    return _runs_below(folder, "*")
+    return [run for run in _folders_like_runs(folder, "*") if not is_foreign_model(run)]
 
 
-def _runs_below(folder: Path, pattern: str) -> list[Path]:
+def _folders_like_runs(folder: Path, pattern: str) -> list[Path]:
     found = (path for path in folder.glob(pattern) if RunRecord(path).exists)
     # Other tools have a config.json too, but no log.
     return sorted(path for path in found if RunFiles(path).log.is_file())
@@ -141,11 +160,25 @@ def _check(run: Path) -> None:
             raise ValueError(f"{run} was begun with {text}: a record names no path of a machine")
 
 
-def table(records: Path) -> str:
-    """Return a Markdown table with a line for each run in a folder of records."""
-    lines = ["| " + " | ".join(_COLUMNS) + " |", "| " + " | ".join(["---"] * len(_COLUMNS)) + " |"]
-    for run in _runs_below(records, "**/*"):
-        lines.append("| " + " | ".join(_cells(run, records)) + " |")
+def table(records: Path, notes: list[str] | None = None) -> str:
+    """Return a Markdown table with a line for each run in a folder of records.
+
+    Args:
+        notes: list to which a line is added for each folder that is left out: it is damaged, or no
+            record, such as the model of another tool.
+    """
+    lines, notes = (
+        [table_row(_COLUMNS), table_row(["---"] * len(_COLUMNS))],
+        [] if notes is None else notes,
+    )
+    for run in _folders_like_runs(records, "**/*"):
+        if is_foreign_model(run):
+            notes.append(f"note: {run} is left out of the table: a model of transformers, no run")
+            continue
+        try:
+            lines.append(table_row(_cells(run, records)))
+        except (OSError, ValueError) as error:
+            notes.append(f"warning: {run} is left out of the table: {error}")
     return "\n".join(lines)
 
 
@@ -154,18 +187,18 @@ def _cells(run: Path, records: Path) -> list[str]:
     config, rows = record.config(), read_log(run).rows
     summary = try_read_object(record.files.summary, [])
     where = summary or (rows[-1] if rows else {})
-    name = run.relative_to(records).as_posix()
+    state = state_of(run).name
     loss, bits = number(summary.get("val_loss")), number(summary.get("bits_per_byte"))
     reached = [number(where.get(key)) or 0 for key in ("step", "tokens", "elapsed_seconds")]
     return [
-        f"[{name}]({name})",
-        config.recipe,
-        f"{Path(config.data.path).name}, {config.model.vocab_size:,}",
+        link(run.relative_to(records)),
+        literal(config.recipe),
+        literal(f"{Path(config.data.path).name}, {config.model.vocab_size:,}"),
         f"{config.model.n_layers} x {config.model.d_model}, T {config.model.context_length:,}",
         f"{count_parameters(config.model):,}",
         *(f"{value:,.0f}" for value in reached),
-        _hardware(run, config),
-        state_of(run).name if loss is None else f"{loss:.4f}",
+        literal(_hardware(run, config)),
+        state if loss is None or state == "broken off" else f"{loss:.4f}",
         "" if bits is None else f"{bits:.4f}",
     ]
 
@@ -178,17 +211,19 @@ def _hardware(run: Path, config: TrainConfig) -> str:
     return str(environment.get("gpu", environment.get("device", config.device)))
 
 
-def update(page: Path) -> bool:
+def update(page: Path, notes: list[str] | None = None) -> bool:
     """Put the table between a page's two marks, or at its end; return whether the page changed.
 
     The page's line endings stay.
 
+    Args:
+        notes: as in table.
     Raises:
         OSError, ValueError: as check_page.
     """
     old = check_page(page)
     newline = "\r\n" if "\r\n" in old else "\n"
-    made = f"{_BEGIN}\n{table(page.parent)}\n{_END}".replace("\n", newline)
+    made = f"{_BEGIN}\n{table(page.parent, notes)}\n{_END}".replace("\n", newline)
     before, begin, rest = old.partition(_BEGIN)
     if begin:
         new = before + made + rest.partition(_END)[2]
@@ -240,11 +275,24 @@ def _keep(
     """
     if not runs and not to.is_dir():
         raise ValueError(f"no records in {to}: give folders of runs, or --to")
+    check_place_of_records(to)
     page = to / "README.md"
     check_page(page)
+    planned: dict[Path, tuple[Path, dict[Path, Path]]] = {}
     for run in runs:
-        print(f"kept: {keep(run, to, replace=overwrite)}")
-    print(f"{page}: {'renewed' if update(page) else 'as it was'}")
+        target, copies = _planned(run, to, replace=overwrite)
+        other = planned.get(target, (run,))[0]
+        if not other.samefile(run):
+            raise FileExistsError(f"{run} and {other} have one name: keep them one at a time")
+        planned[target] = run, copies
+    for target, (_, copies) in planned.items():
+        _copy(copies)
+        cli.say(f"kept: {target}")
+    notes: list[str] = []
+    is_new = update(page, notes)
+    for note in notes:
+        cli.say(note, file=sys.stderr)
+    cli.say(f"{page}: {'renewed' if is_new else 'as it was'}")
 
 
 ARGUMENTS = _keep

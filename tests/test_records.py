@@ -200,6 +200,85 @@ def test_what_is_no_record_is_refused_before_anything_is_copied(tmp_path):
         records.main(["--to", str(tmp_path / "nowhere")])
 
 
+def test_what_is_no_record_or_a_damaged_one_is_left_out_of_the_table(tmp_path, capsys):
+    """And the records beside it are kept, also those of a sweep."""
+    to = tmp_path / "runs"
+    for name, config in (("llama", '{"model_type": "llama"}'), ("cut", '{"recipe": "ti')):
+        (to / name).mkdir(parents=True)
+        (to / name / "config.json").write_text(config)
+        (to / name / "log.jsonl").write_text('{"step": 1}\n')
+    (finished_run(tmp_path / "rates/lr-1") / "log.jsonl").touch()
+    (tmp_path / "rates/llama").mkdir()
+    for name in ("config.json", "log.jsonl"):
+        (tmp_path / "rates/llama" / name).write_bytes((to / "llama" / name).read_bytes())
+    records.main([str(finished_run(tmp_path / "one")), str(tmp_path / "rates"), "--to", str(to)])
+    told = capsys.readouterr()
+    assert told.out.splitlines()[-1] == f"{to / 'README.md'}: renewed"
+    damaged, foreign = told.err.splitlines()
+    assert damaged.startswith(f"warning: {to / 'cut'} is left out of the table: ")
+    assert foreign == (
+        f"note: {to / 'llama'} is left out of the table: a model of transformers, no run"
+    )
+    text = (to / "README.md").read_text()
+    assert ["| [one]" in text, "| [rates/lr-1]" in text, "llama" in text, "cut" in text] == [
+        True, True, False, False,
+    ]  # fmt: skip
+    with pytest.raises(FileNotFoundError, match="it is a model of transformers, which"):
+        records.main([str(to / "llama"), "--to", str(to)])
+
+
+def test_nothing_is_kept_if_one_of_several_cannot_be(tmp_path):
+    to, one = tmp_path / "runs", finished_run(tmp_path / "one")
+    for second, kind, message in (
+        (finished_run(tmp_path / "half", ended=False), ValueError, "has not come to its end"),
+        (finished_run(tmp_path / "other/one"), FileExistsError, "have one name"),
+    ):
+        with pytest.raises(kind, match=message):
+            records.main([str(one), str(second), "--to", str(to)])
+        assert not to.exists()
+    records.main([str(one), str(tmp_path / "other/../one"), "--to", str(to)])
+    assert [path.name for path in sorted(to.iterdir())] == ["README.md", "one"]
+
+
+def test_records_are_not_kept_where_they_mix_with_others_files(tmp_path):
+    run, data = finished_run(tmp_path / "mine"), tmp_path / "data"
+    for folder in (run / "tokenizer", data / "tokenizer", tmp_path / "own", tmp_path / "sweep"):
+        folder.mkdir(parents=True)
+    (data / "meta.json").write_text("{}")
+    (tmp_path / "sweep/sweep.json").write_text("{}")
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / "own" / name).write_text("")
+    (tmp_path / "link").symlink_to(run / "checkpoints")
+    before = sorted(tmp_path.rglob("*"))
+    for to, told in {
+        "mine": "is the run", "mine/checkpoints": "is inside the run", "mine/tokenizer": "is inside",
+        "mine/new/deep": "is inside the run", "data": "is the prepared data", "own": "a tokenizer",
+        "data/tokenizer": "is inside the prepared data", "data/new": "is inside the prepared data",
+        "sweep": "is a sweep", "link": "is inside the run", "mine/../data/x": "is inside",
+    }.items():  # fmt: skip
+        for runs in ([str(run)], []):
+            with pytest.raises((FileExistsError, ValueError), match=f"{told}|no records in"):
+                records.main([*runs, "--to", str(tmp_path / to)])
+        with pytest.raises(FileExistsError, match=f"{told}.*give another folder --to"):
+            records.keep(run, tmp_path / to)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_that_was_not_saved_is_no_record(tmp_path):
+    run = finished_run(tmp_path / "mine")
+    end = RunRecord(run).summary()
+    write_json(run / "summary.json", {**end, "saved": False})
+    with pytest.raises(ValueError, match=r"has not come to its end, it is broken off"):
+        records.main([str(run), "--to", str(tmp_path / "runs")])
+    assert "| broken off |" in records.table(tmp_path)
+
+
+def test_any_name_of_a_run_is_one_cell_of_the_table(tmp_path):
+    finished_run(tmp_path / "x|y]\n(z", data="data/a|b")
+    *_, line = records.table(tmp_path).splitlines()
+    assert line.startswith(r"| [x\|y\]\\n(z](x%7Cy%5D%0A%28z) | tiny | a\|b, 4,096 |")
+
+
 def test_the_records_here_name_no_path_of_a_machine():
     for path in RUNS.glob("**/*.json"):
         told = json.loads(path.read_text(encoding="utf-8"))

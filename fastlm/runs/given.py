@@ -12,7 +12,7 @@ from fastlm.cli import command_line, pasted
 from fastlm.files import disk
 from fastlm.files.json_files import read_object_or_empty
 from fastlm.files.step_folders import is_checkpoint, run_checkpoints
-from fastlm.runs.found import read_log, runs_in
+from fastlm.runs.found import is_run, read_log, runs_in
 from fastlm.runs.links import check_own_files
 from fastlm.runs.run_files import RunFiles, SweepFiles
 from fastlm.runs.state import state_of
@@ -23,6 +23,7 @@ MOST_NAMED = 5
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
 _HUB_NAME = re.compile(r"[\w-]+/[\w.-]+")
 _META = "meta.json"
+_OF_A_TOKENIZER = ("vocab.json", "merges.txt")
 _TEXTS = (".txt", ".jsonl", ".json", ".md", ".parquet", ".gz", ".xz", ".zst", ".csv")
 
 
@@ -46,7 +47,7 @@ def check_run(path: Path, *, is_saved: bool = True) -> None:
     files = RunFiles(run)
     if not files.config.is_file():
         raise FileNotFoundError(f"no run in {path}: {_instead_of_run(path)}")
-    if _is_foreign_model(run):
+    if is_foreign_model(run):
         raise FileNotFoundError(
             f"no run in {path}: it is a model of transformers, which "
             f"{command_line('imports', 'model', path, '--out', 'RUN')} makes a run of"
@@ -137,6 +138,26 @@ def check_place_of_run(folder: Path, *, instead: str = "give another --out") -> 
         raise FileExistsError(f"{folder} holds {found}: {instead}")
 
 
+def check_place_of_records(folder: Path) -> None:
+    """Check that records in a folder would not mix with the files of a run, a sweep or data.
+
+    Raises:
+        FileExistsError: if the folder is one of these or in one, or is a tokenizer.
+    """
+    instead = "give another folder --to"
+    named, resolved = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))
+    for place in dict.fromkeys((named, *named.parents, resolved, *resolved.parents)):
+        is_or_in = "is" if place in (named, resolved) else "is inside"
+        if is_run(place) and RunFiles(place).config.is_file():
+            raise FileExistsError(f"{folder} {is_or_in} the run {place}: {instead}")
+        if is_prepared(place):
+            raise FileExistsError(f"{folder} {is_or_in} the prepared data {place}: {instead}")
+    if SweepFiles(folder).plan.is_file():
+        raise FileExistsError(f"{folder} is a sweep: {instead}")
+    if all((folder / name).is_file() for name in _OF_A_TOKENIZER):
+        raise FileExistsError(f"{folder} is a tokenizer: {instead}")
+
+
 def _has_no_process(folder: Path) -> bool:
     try:
         with disk.locked(folder):
@@ -184,7 +205,8 @@ def only_weights(folder: Path, flags: Sequence[str] = ()) -> ValueError:
     )
 
 
-def _is_foreign_model(folder: Path) -> bool:
+def is_foreign_model(folder: Path) -> bool:
+    """Whether the config.json in a folder is that of a model of transformers."""
     try:
         values = read_object_or_empty(RunFiles(folder).config)
     except OSError:

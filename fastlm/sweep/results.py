@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastlm.cli.markdown import literal, table_row
 from fastlm.runs.found import number as finite_number
 from fastlm.runs.found import read_log, try_read_object
 from fastlm.runs.plot import same_tokens
@@ -102,11 +103,11 @@ def table(results: Sequence[Result]) -> str:
     if with_base:
         head.append("difference")
     head += ["steps", "tokens", "seconds", "tokens/s", "state"]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = [table_row(head), table_row(["---"] * len(head))]
     for key, group in groups.items():
         ablation, values = key
         cells = [ablation or ""] if with_ablations else []
-        cells += [value for _, value in values]
+        cells += [literal(value) for _, value in values]
         cells.append(_losses(group, is_best=means[key] is not None and means[key] == best))
         if with_base:
             mean = means[key]
@@ -116,7 +117,7 @@ def table(results: Sequence[Result]) -> str:
         cells += [_median(group, lambda r: r.seconds)]
         cells += [_median(group, lambda r: r.tokens_per_second or 0)]
         states = dict.fromkeys(described_state(result) for result in group)
-        lines.append(_line([*cells, ", ".join(states)]))
+        lines.append(table_row([*cells, ", ".join(states)]))
     return "\n".join(lines) + "\n"
 
 
@@ -154,10 +155,6 @@ def _losses(group: Sequence[Result], *, is_best: bool) -> str:
 
 def _median(group: Sequence[Result], value: Callable[[Result], float]) -> str:
     return f"{statistics.median(value(result) for result in group):,.0f}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def number(text: str) -> float | None:
