@@ -328,6 +328,7 @@ def run(main: Callable[[], object]) -> NoReturn:
 def _exit_code(main: Callable[[], object]) -> int | str | None:
     try:
         with raising():
+            check_current_folder()
             main()
     except SystemExit as left:
         return left.code
@@ -339,6 +340,22 @@ def _exit_code(main: Callable[[], object]) -> int | str | None:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def check_current_folder() -> None:
+    """Check that the current folder, where relative paths begin, is still there.
+
+    Libraries of numbers end the process in its absence.
+
+    Raises:
+        FileNotFoundError: if it was removed.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            "the current folder was removed: change to one that is there, such as with cd"
+        ) from None
 
 
 def report_error(error: Exception) -> int:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, TextIO, cast
 
-from fastlm.files.nowhere import open_closed_streams, point_to_nowhere
+from fastlm.files.nowhere import Nowhere, open_closed_streams, point_to_nowhere
 from fastlm.files.paths import spell
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -96,9 +96,8 @@ def tolerated() -> Iterator[None]:
     """
     before = sys.stdout, sys.stderr, warnings.showwarning
     open_closed_streams()
-    nowhere = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     for name in ("stdout", "stderr"):
-        stream = getattr(sys, name) or nowhere
+        stream = getattr(sys, name) or io.TextIOWrapper(Nowhere(), encoding="utf-8")
         if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
         setattr(sys, name, cast(TextIO, ToleratedStream(stream)))

@@ -1,6 +1,16 @@
-"""The null device in place of standard streams that are closed or lost."""
+"""What takes the place of standard streams that are closed or lost."""
 
+import errno
+import io
 import os
+from typing import Any
+
+
+class Nowhere(io.BytesIO):
+    """The bytes below a stream that was closed before the command began: nobody reads them."""
+
+    def write(self, raw: Any) -> int:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def point_to_nowhere(number: int) -> None:

@@ -8,10 +8,12 @@ import warnings
 from pathlib import Path
 
 import pytest
+from made_runs import write_run
 
 from fastlm import cli
 from fastlm.cli import streams
 from fastlm.cli.meter import Meter
+from fastlm.report import __main__ as report
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,6 +67,14 @@ class Failing(io.TextIOWrapper):
             raise self.error
         self.n_left -= 1
         return super().write(text)
+
+
+def test_nothing_is_called_written_to_a_closed_stream(tmp_path, monkeypatch, capsys):
+    run = write_run(tmp_path / "run")
+    monkeypatch.setattr(sys, "stdout", None)  # as Python has it where the shell says >&-
+    with pytest.raises(SystemExit) as end:
+        cli.run(lambda: report.main([str(run), "--out", "-"]))
+    assert (end.value.code or 0, capsys.readouterr().err) == (0, "")
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])

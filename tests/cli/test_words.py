@@ -246,3 +246,18 @@ def test_other_lines_show_the_odd_characters_of_names(tmp_path, capfd):
         told = capfd.readouterr()
         for line in (told.out + told.err).split("\n"):
             assert line.isprintable(), (verb, words)
+
+
+def test_a_current_folder_that_was_removed_is_told_before_anything_else(
+    tmp_path, monkeypatch, capsys
+):
+    """Where it is not there, a library that torch loads ends the process."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    begun = []
+    with pytest.raises(SystemExit) as end:
+        cli.run(lambda: begun.append(1))
+    told = "error: the current folder was removed: change to one that is there, such as with cd\n"
+    assert (end.value.code, capsys.readouterr().err, begun) == (cli.BAD_INPUT, told, [])
