@@ -76,11 +76,12 @@ class Saver:
             OSError: if it has not; the message gives the space needed and free, and advice.
         """
         self.seconds = 0.2 + n_bytes / _BYTES_PER_SECOND
-        folders.make_folder(self.folder)
+        made = folders.make_folder(self.folder)
         there = [path for path in run_checkpoints(self.folder) if not is_kept(path)]
         to_come = self.keep + 1 - min(self.keep, len(there))
         free = folders.free_bytes(self.folder)
         if free < to_come * n_bytes:
+            folders.remove_empty(made)
             raise OSError(
                 f"{self.folder} has {human_bytes(free)} free, the checkpoints of this run need "
                 f"{human_bytes(to_come * n_bytes)} ({to_come} of {human_bytes(n_bytes)}): make "
