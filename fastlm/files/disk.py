@@ -50,7 +50,7 @@ from fastlm.files.destination import (
     seen_at,
 )
 from fastlm.files.folders import make_folder, remove, remove_empty
-from fastlm.files.lock import holding
+from fastlm.files.lock import holding, is_held
 from fastlm.files.paths import StrPath, open_to_read
 from fastlm.files.sync import flush_tree, sync_file, sync_folder
 
@@ -198,6 +198,11 @@ def locked(path: StrPath, *, wait_seconds: float = 0.0) -> Iterator[None]:
     """
     with holding(find(Path(path)), wait_seconds=wait_seconds):
         yield
+
+
+def is_locked(path: StrPath) -> bool:
+    """Return whether a process holds the lock of a path; True where nobody can tell."""
+    return is_held(find(Path(path)))
 
 
 @contextlib.contextmanager

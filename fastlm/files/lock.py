@@ -50,6 +50,27 @@ def holding(
         raise
 
 
+def is_held(target: Destination) -> bool:
+    """Return whether a process holds a lock of a target; True where nobody can tell.
+
+    Nothing is made. A process that takes the lock at the same moment may be refused.
+    """
+    for lock in target.locks if fcntl is not None else ():
+        try:
+            handle = os.open(lock, os.O_RDONLY | _NO_LINK)
+        except FileNotFoundError:
+            continue  # a lock is unlinked when it is freed
+        except OSError:
+            return True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(handle)
+    return fcntl is None
+
+
 def _is_ours(name: str | bytes | int | None) -> bool:
     return isinstance(name, str) and Path(name).name.startswith(OURS)
 

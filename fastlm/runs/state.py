@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from fastlm.files import disk
 from fastlm.files.step_folders import newest_step
 from fastlm.runs.found import changed_at, number, read_log, try_read_object
 from fastlm.runs.run_files import RunFiles
@@ -21,6 +22,8 @@ IMPORTED = "imported"
 
 SILENT_SECONDS = 900.0
 """Seconds without a new row after which a run without a recorded end is taken to be dead."""
+CLOCK_SKEW_SECONDS = 60.0
+"""Seconds that the clock of a file server may be ahead"""
 
 _GO_ON = "; --resume auto goes on"
 
@@ -65,7 +68,7 @@ def state_of(folder: Path, *, end: LogEnd | None = None, is_over: bool = False) 
     broken off  failed.json: its process ended with an error that a sweep has seen
     waiting     neither a log nor a configuration: it has not begun
     imported    its configuration says so, and its log has no row: another tool made its weights
-    running     a row, or else the configuration, is at most SILENT_SECONDS old
+    running     a row, or else the configuration, is at most SILENT_SECONDS old, see is_silent
     broken off  none of these: its process was killed, or its machine went down
     ==========  ==================================================================================
 
@@ -115,7 +118,11 @@ def _failure(files: RunFiles) -> str:
 
 
 def is_silent(folder: Path) -> bool:
-    """Return whether a run wrote no row (before the first: no file) for SILENT_SECONDS."""
+    """Return whether a run wrote no row (before the first: no file) for SILENT_SECONDS.
+
+    A row from the future, as where a clock was set back, tells no age: more than
+    CLOCK_SKEW_SECONDS ahead, whether a process holds the lock of the run decides.
+    """
     files = RunFiles(folder)
-    changed = changed_at(files.log) or changed_at(files.config)
-    return time.time() - changed > SILENT_SECONDS
+    age = time.time() - (changed_at(files.log) or changed_at(files.config))
+    return age > SILENT_SECONDS or (age < -CLOCK_SKEW_SECONDS and not disk.is_locked(folder))

@@ -10,6 +10,8 @@ import pytest
 from made_runs import eval_row, lines, train_row, write_run
 
 from fastlm.config import TrainConfig
+from fastlm.files import disk
+from fastlm.files.destination import LOCK
 from fastlm.files.step_folders import step_folder
 from fastlm.runs.record import RunRecord
 from fastlm.runs.run_files import RunFiles
@@ -107,6 +109,21 @@ def test_a_run_that_has_not_begun_is_waiting(tmp_path):
     assert state_of(tmp_path / "run").name == "waiting"
     RunFiles(tmp_path / "run").failed.write_text('{"exit_code": 1}')
     assert state_of(tmp_path / "run").name == "broken off"
+
+
+@pytest.mark.parametrize("rows", [None, []])
+def test_a_run_with_files_from_the_future_is_running_while_its_lock_is_held(rows, tmp_path):
+    """As where the clock was set back, or a file server's is ahead; nothing is made to find out."""
+    run = made(tmp_path / "run", rows, age=-1e6)
+    files = sorted(tmp_path.rglob("*"))
+    assert (state_of(run).name, is_silent(run)) == ("broken off", True)
+    (tmp_path / f"{LOCK}run").touch()  # as kill -9 leaves it
+    assert state_of(run).name == "broken off"
+    (tmp_path / f"{LOCK}run").unlink()
+    assert sorted(tmp_path.rglob("*")) == files
+    with disk.locked(run):
+        assert (state_of(run).name, is_silent(run)) == ("running", False)
+    assert state_of(made(tmp_path / "ahead", rows, age=-20)).name == "running"
 
 
 def test_every_word_is_one_of_the_seven():
