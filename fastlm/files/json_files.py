@@ -49,6 +49,18 @@ def read_object_or_empty(path: Path) -> dict[str, Any]:
         return {}
 
 
+def check_path(text: str, name: str, path: Path) -> None:
+    """Check that a text that a file holds can be a path.
+
+    Args:
+        name: name of the value in the file, for the message.
+    Raises:
+        ValueError: if it cannot be one; the message names the file.
+    """
+    if "\0" in text:
+        raise ValueError(f"{path}: expected a path as {name}, got {text!r}")
+
+
 def to_json(
     values: Any, *, indent: int = 2, is_ascii: bool = True, sort_keys: bool = False
 ) -> bytes:

@@ -224,7 +224,7 @@ def check_model_folder(path: Path) -> None:
         return
     told = "there is no such folder"
     if path.exists():
-        told = "it is a file"
+        told = "it is a file" if path.is_file() else "it is a device, a pipe or a socket"
     elif _ADDRESS.match(str(path)) or _HUB_NAME.fullmatch(str(path)):
         told = "download it first, such as with hf download NAME --local-dir DIR"
     raise FileNotFoundError(f"expected the folder of a model of transformers at {path}: {told}")
@@ -243,6 +243,8 @@ def _instead_of_run(path: Path) -> str:
             )
         return expected
     if not path.is_dir():
+        if not path.is_file():
+            return f"it is a device, a pipe or a socket: {expected}"
         folder = next((p for p in path.parents if RunFiles(p).config.is_file()), None)
         if folder is not None:
             return f"it is a file: give the folder of its run, {folder}"
@@ -284,6 +286,8 @@ def _instead_of_data(path: Path) -> str:
     if not path.is_dir():
         if is_prepared(path.parent):
             return f"it is a file: give its folder, {path.parent}"
+        if not path.is_file():
+            return f"it is a device, a pipe or a socket: expected a folder with {_META}"
         if path.suffix in (".bin", ".npy"):
             words = ("tokens", "--train", path, "--val", "FILE", "--tokenizer", "DIR", "--out")
             made = command_line("imports", *words, f"data/{path.stem}")

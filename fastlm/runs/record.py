@@ -360,9 +360,12 @@ class RunRecord:
         if not path.is_file():
             raise FileNotFoundError(f"no run in {self.folder}: expected {path}")
         try:
-            return from_dict(TrainConfig, json.loads(path.read_text(encoding="utf-8")))
+            config = from_dict(TrainConfig, json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not a configuration: {error}") from error
+        json_files.check_path(config.data.path, "data.path", path)
+        json_files.check_path(config.init_from or "", "init_from", path)
+        return config
 
     def summary(self) -> dict[str, Any]:
         """Read the summary of the run.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from fastlm import cli
 from fastlm.config import TrainConfig
 from fastlm.config.dotted import leaves, replaced
-from fastlm.files.json_files import read_object, read_object_or_empty
+from fastlm.files.json_files import check_path, read_object, read_object_or_empty
 from fastlm.files.step_folders import run_checkpoints
 from fastlm.runs.found import read_log
 from fastlm.runs.given import check_place_of_run, check_prepared, is_prepared
@@ -62,9 +62,16 @@ def with_units(words: Sequence[str]) -> list[str]:
 
 
 def starting_folder(saved: Path) -> Path:
-    """The folder in which a sweep was begun, where its relative paths begin."""
+    """The folder in which a sweep was begun, where its relative paths begin.
+
+    Raises:
+        ValueError: if its sweep.json has something in its place that can be no path.
+    """
     told = read_object_or_empty(saved).get("begun_in")
-    return Path(os.path.abspath(saved.resolve().parent / told)) if isinstance(told, str) else Path()
+    if not isinstance(told, str):
+        return Path()
+    check_path(told, "begun_in", saved)
+    return Path(os.path.abspath(saved.resolve().parent / told))
 
 
 def placed(runs: Sequence[Run], out: Path) -> list[Run]:

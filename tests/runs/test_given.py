@@ -61,6 +61,7 @@ def here(tmp_path, monkeypatch) -> Path:
         ("meta-llama/Llama-3", "a model of the Hugging Face hub is downloaded first"),
         ("https://example.org/run", "an address is not read: download the model"),
         ("empty", "no run in empty: expected empty/config.json"),
+        ("/dev/zero", "no run in /dev/zero: it is a device, a pipe or a socket"),
     ],
 )
 def test_where_a_run_is_expected(path, answer, here):
@@ -89,6 +90,7 @@ def test_where_a_run_is_expected(path, answer, here):
         ("roneneldan/TinyStories", "a data set of the Hugging Face hub is downloaded first"),
         ("s3://bucket/data", "an address is not read: download the text"),
         ("empty", "expected empty/meta.json; make it with"),
+        ("/dev/zero", "no prepared data in /dev/zero: it is a device, a pipe or a socket"),
     ],
 )
 def test_where_prepared_data_are_expected(path, answer, here):
@@ -102,7 +104,7 @@ def test_where_prepared_data_are_expected(path, answer, here):
 
 def test_where_a_model_of_another_tool_is_expected(here):
     check_model_folder(Path("llama"))
-    for path, answer in {"gpt2/x": "download it first", "other.bin": "it is a file", "no": "no such"}.items():  # fmt: skip
+    for path, answer in {"gpt2/x": "download it first", "other.bin": "it is a file", "/dev/zero": "it is a device", "no": "no such"}.items():  # fmt: skip
         with pytest.raises(FileNotFoundError, match=answer):
             check_model_folder(Path(path))
 

@@ -124,6 +124,21 @@ def test_a_sweep_goes_on_where_its_relative_data_are(data, tmp_path, asked, monk
     assert asked == ["seed-0", "seed-1", "seed-1", "seed-1"]
 
 
+def test_a_path_that_can_be_none_is_told_with_its_file(tmp_path, asked):
+    plan_file = SweepFiles(tmp_path / "s").plan
+    plan_file.parent.mkdir()
+    write_json(plan_file, {"arguments": ["s", "--seeds", "0", "1", *SMALL], "begun_in": "a\0b"})
+    told = f"{plan_file}: expected a path as begun_in, got 'a\\\\x00b'"
+    with pytest.raises(ValueError, match=told):
+        sweep.main([str(tmp_path / "s")])
+    run = begun_run(tmp_path / "run", plan([], [], [0], SMALL)[0].config)
+    for name in ("data.path", "init_from"):
+        config = replaced(plan([], [], [0], SMALL)[0].config, {name: "a\0b"})
+        run.write_config(config)
+        with pytest.raises(ValueError, match=rf"config\.json: expected a path as {name}, got"):
+            run.config()
+
+
 def test_runs_that_are_done_need_no_data(tmp_path, asked, capsys):
     words = ["--seeds", "0", "1", *flags(tmp_path / "gone", 5)]
     for run in plan([], [], [0, 1], words[3:]):
