@@ -65,9 +65,9 @@ def check_run(path: Path, *, is_saved: bool = True) -> None:
         )
 
 
-def resumed(folder: Path) -> tuple[str | Path, ...]:
-    """The words of fastlm.train that go on with a run, or begin it anew if it has no checkpoint."""
-    return ("--resume", "auto", "--out", folder)
+def going_on(folder: Path) -> str:
+    """The advice to go on with a run, which begins anew with the same words if none is saved."""
+    return f"go on with --resume auto --out {pasted(folder)}"
 
 
 def nothing_to_go_on_from(folder: Path, flags: Sequence[str] = ()) -> FileNotFoundError:
@@ -76,7 +76,7 @@ def nothing_to_go_on_from(folder: Path, flags: Sequence[str] = ()) -> FileNotFou
     Args:
         flags: the other words of the command line, which the advice repeats.
     """
-    anew = pasted(*resumed(folder), *flags)
+    anew = pasted("--resume", "auto", "--out", folder, *flags)
     return FileNotFoundError(f"{folder} has no checkpoint to go on from: begin it anew with {anew}")
 
 

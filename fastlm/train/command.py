@@ -25,9 +25,9 @@ from fastlm.runs.given import (
     check_place_of_run,
     check_prepared,
     check_run,
+    going_on,
     nothing_to_go_on_from,
     only_weights,
-    resumed,
     run_of,
 )
 from fastlm.runs.record import RunRecord
@@ -328,7 +328,7 @@ def _exit_code(
             # Without a configuration nothing was written: a new folder was removed, and an old one
             # is unchanged.
             begun = RunRecord(run_dir).exists
-            advice = f"go on with {cli.pasted(*resumed(run_dir))}"
+            advice = going_on(run_dir)
             if resume:  # config.json may lack this command's settings
                 advice = "the same command goes on"
             how = advice if begun else "nothing was written"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastlm.accounting import count_parameters
 from fastlm.checkpoint.saver import SaveFailed
-from fastlm.cli import command_line, pasted
+from fastlm.cli import command_line
 from fastlm.cli.console import StatusLine
 from fastlm.config import TrainConfig
 from fastlm.config.recipes import RECIPES
@@ -18,7 +18,7 @@ from fastlm.files import disk
 from fastlm.generate.sampling import generate_text
 from fastlm.pretrained import load_pretrained
 from fastlm.runs.found import read_log
-from fastlm.runs.given import resumed
+from fastlm.runs.given import going_on
 from fastlm.runs.plot import plot_curves
 from fastlm.runs.record import write_json
 from fastlm.runs.run_files import RunFiles
@@ -128,7 +128,7 @@ def finish(
         return summary
     folder, files = run.record.folder, run.record.files
     ended = end_line(run, stopped_by, result)
-    advice = f"; go on with {pasted(*resumed(folder))}"
+    advice = f"; {going_on(folder)}"
     if is_untrained:
         status.say(untrained_line(run))
     elif not is_idle and (overrun := overrun_line(run)) is not None:

@@ -13,7 +13,6 @@ import torch
 
 from fastlm.accounting import count_parameters
 from fastlm.checkpoint.saver import Saver
-from fastlm.cli import pasted
 from fastlm.cli.console import StatusLine, standard_error
 from fastlm.config import TrainConfig
 from fastlm.data.prepared import (
@@ -29,7 +28,7 @@ from fastlm.evaluate.loss import check_validation
 from fastlm.files import disk
 from fastlm.files.tokens import DataLost
 from fastlm.pretrained import read_start
-from fastlm.runs.given import check_new_run, check_place_of_run, resumed
+from fastlm.runs.given import check_new_run, check_place_of_run, going_on
 from fastlm.runs.record import RunRecord
 from fastlm.tokenizer.folder import check_copy, is_linked
 from fastlm.train import signals
@@ -174,7 +173,7 @@ def _failures_explained(run: Training, status: StatusLine) -> Iterator[None]:
         raise
     except DataLost as error:
         status.say(end_line(run, "a change of the data"))
-        again = f"put the data back and go on with {pasted(*resumed(run.record.folder))}"
+        again = f"put the data back and {going_on(run.record.folder)}"
         if trainer.step and trainer.ranks.size == 1:  # others may be in the middle of a step
             run.read_steps()
             run.check_data()

@@ -8,11 +8,10 @@ from fastlm.accounting import step_memory
 from fastlm.checkpoint import SavedRun, check_same_data, continued, set_aside, take_snapshot
 from fastlm.checkpoint.host_copies import reserve
 from fastlm.checkpoint.saver import SaveFailed, Saver
-from fastlm.cli import pasted
 from fastlm.config import TrainConfig
 from fastlm.files import folders
 from fastlm.optim import Stepper
-from fastlm.runs.given import only_weights, resumed
+from fastlm.runs.given import going_on, only_weights
 from fastlm.train.budget import Clock
 from fastlm.train.trainer import Trainer
 from fastlm.train.watch import Diverged, Watch, last_step
@@ -118,7 +117,7 @@ class Saving:
             remedy = folders.remedy(failure, folder)
             raise SaveFailed(
                 f"the last checkpoint could not be saved: {failure}; "
-                f"{remedy and f'{remedy} and '}go on with {pasted(*resumed(folder.parent))}"
+                f"{remedy and f'{remedy} and '}{going_on(folder.parent)}"
             )
 
     def resume(self, saved: SavedRun) -> TrainConfig:
