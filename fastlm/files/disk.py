@@ -106,12 +106,13 @@ def whole_file(
 def _stream(path: Path) -> Iterator[BinaryIO]:
     """Open a stream to write to; errors of writing to it name it."""
     try:
-        if path == STANDARD_OUTPUT:
+        number = descriptor(path)
+        # Where standard output was closed, its number is that of the null device now.
+        if path == STANDARD_OUTPUT or (number == 1 and sys.__stdout__ is None):
             sys.stdout.flush()
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
             return
-        number = descriptor(path)
         if number is not None:  # opened by its path, a file that a shell appends to would be cut
             sys.stdout.flush()
             file_or_number: Path | int = os.dup(number)

@@ -69,11 +69,13 @@ class Failing(io.TextIOWrapper):
         return super().write(text)
 
 
-def test_nothing_is_called_written_to_a_closed_stream(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("out", ["-", "/dev/stdout"])
+def test_nothing_is_called_written_to_a_closed_stream(out, tmp_path, monkeypatch, capsys):
     run = write_run(tmp_path / "run")
-    monkeypatch.setattr(sys, "stdout", None)  # as Python has it where the shell says >&-
+    for name in ("stdout", "__stdout__"):
+        monkeypatch.setattr(sys, name, None)  # as Python has it where the shell says >&-
     with pytest.raises(SystemExit) as end:
-        cli.run(lambda: report.main([str(run), "--out", "-"]))
+        cli.run(lambda: report.main([str(run), "--out", out]))
     assert (end.value.code or 0, capsys.readouterr().err) == (0, "")
 
 
