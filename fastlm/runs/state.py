@@ -108,7 +108,8 @@ def _is_unsaved(files: RunFiles, summary: Mapping[str, Any]) -> bool:
     if summary.get("saved") is not False:
         return False
     # The checkpoint before an average has the weights of the last step alone.
-    return bool(summary.get("n_averaged")) or newest_step(files.checkpoints) != summary.get("step")
+    newest = newest_step(files.checkpoints)
+    return newest is None or newest != summary.get("step") or bool(summary.get("n_averaged"))
 
 
 def _failure(files: RunFiles) -> str:

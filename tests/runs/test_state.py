@@ -67,6 +67,7 @@ TABLE: dict[str, tuple[dict[str, Any], StateName]] = {
     "the same, and an earlier step is saved": ({"summary": {**FINISHED, "saved": False}, "saved": 5}, "broken off"),
     "the same, and the last step was saved before": ({"summary": {**FINISHED, "saved": False}, "saved": 10}, "finished"),
     "that step is saved without the average": ({"summary": {**FINISHED, "saved": False, "n_averaged": 4}, "saved": 10}, "broken off"),
+    "the same, and the step is not told": ({"summary": {"finished": True, "saved": False}}, "broken off"),
     "the last checkpoint of a stop failed": ({"summary": {**STOPPED, "saved": False}}, "broken off"),
     "nothing was trained": ({"summary": {**STOPPED, "step": 0, "stopped_by": "time budget", "saved": False}}, "stopped"),
     "its weights are elsewhere": ({"summary": {**FINISHED, "saved": True}}, "finished"),
