@@ -124,8 +124,7 @@ def assemble(
         -memory.micro_batch, memory.checkpoint_activations, -windows
     )
     memory = memory._replace(micro_batch=-int(size), checkpoint_activations=bool(checkpointed))
-    # FSDP gathers and frees parameters between layers, so the whole step cannot be one graph.
-    is_by_block = ranks.is_fsdp or config.compile_scope == "block"
+    is_by_block = compiles_by_block(config, ranks)
     if config.compile:
         if not keeps_graphs:
             _forget_graphs()
@@ -185,6 +184,18 @@ def assemble(
         loss=loss,
         gradient_sum=GradientSum(parameters, ranks) if is_added_up else None,
     )
+
+
+def compiles_by_block(config: TrainConfig, ranks: Ranks) -> bool:
+    """Whether each block is compiled by itself, and not the whole step.
+
+    FSDP gathers and frees parameters between layers, so the whole step cannot be one graph. Under
+    DDP gradients are sent while earlier layers compute theirs: the graph of a whole step has them
+    all at its end.
+    """
+    if ranks.is_fsdp or config.compile_scope == "block":
+        return True
+    return config.compile_scope == "auto" and ranks.size > 1
 
 
 def _forget_graphs() -> None:

@@ -62,6 +62,7 @@ def test_names_are_taken_and_no_others():
         rms_norm=kernels.OPS["rms_norm"], relu2_ffn=kernels.OPS["relu2_ffn"]
     )
     assert load_ops("none") is torch_ops
+    assert load_ops("relu2,qk_norm_rope", HERE) == load_ops("relu2_ffn,qkv_norm_rope", HERE)
     assert load_ops("all", HERE) == torch_ops._replace(**kernels.OPS)
 
 
