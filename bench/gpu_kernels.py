@@ -29,12 +29,14 @@ if "--try-on-cpu" in sys.argv:
 elif not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from kernel_peers import contenders  # noqa: E402
+from kernel_peers import contenders, measured_options  # noqa: E402
 from kernel_step import steps_to_time, time_step  # noqa: E402
 from kernel_timing import Timing, copy_gb_per_second, interleaved, matrix_tflops  # noqa: E402
 from readme_tables import replace_table  # noqa: E402
 
 from fastlm.devices.hardware import configure_cuda, describe  # noqa: E402
+from fastlm.files import disk  # noqa: E402
+from fastlm.files.json_files import to_json  # noqa: E402
 from kernels.calls import copied, results_of  # noqa: E402
 from kernels.cases import OPS, Inputs, Shape  # noqa: E402
 
@@ -100,10 +102,9 @@ def first_call(
 
 def measure_case(name: str, shape: Shape, device: torch.device) -> list[dict[str, Any]]:
     """A row for each direction and contender, with figures, or with an error if it fails."""
-    op, dtype = OPS[name], dtype_of(name)
-    inputs = op.make(shape, op.options[0], dtype, device, torch.Generator().manual_seed(0))
-    itemsize = torch.empty((), dtype=dtype).element_size()
-    moved, flops = op.bytes_moved(shape, itemsize), op.flops(shape, op.options[0])
+    op, dtype, options = OPS[name], dtype_of(name), measured_options(name)
+    inputs = op.make(shape, options, dtype, device, torch.Generator().manual_seed(0))
+    moved, flops = op.bytes_moved(shape, dtype.itemsize), op.flops(shape, options)
     rows = []
     for direction in directions(name, inputs):
         calls, failed = {}, {}
@@ -119,6 +120,7 @@ def measure_case(name: str, shape: Shape, device: torch.device) -> list[dict[str
                     "op": name,
                     "shape": list(shape),
                     "dtype": str(dtype).removeprefix("torch."),
+                    "options": options,
                     "direction": direction,
                     "contender": who,
                     **figures(timing, moved[which], flops[which]),
@@ -151,6 +153,7 @@ def table(record: dict[str, Any]) -> str:
             f"Limits: copies {record['copy_gb_per_second']:,.0f} GB/s, matrix products in bfloat16 "
             f"{record['matrix_tflops']:,.0f} TFLOP/s."
         ),
+        "A star: the GPU may have waited for the host, whose time is in the figure.",
         "",
         f"| operation | shape | direction | fastlm | rate | of the limit | {' | '.join(others)} |",
         f"|{' --- |' * (6 + len(others))}",
@@ -167,12 +170,9 @@ def table(record: dict[str, Any]) -> str:
         else:
             rate = f"{ours['gb_per_second']:,.0f} GB/s"
             share = ours["gb_per_second"] / record["copy_gb_per_second"]
-        theirs = (
-            f"{by[who]['median_ms']:.3f}" if "median_ms" in by.get(who, {}) else ""
-            for who in others
-        )
+        theirs = (_ms(by[who]) if "median_ms" in by.get(who, {}) else "" for who in others)
         lines.append(
-            f"| {name} | {' x '.join(map(str, shape))} | {direction} | {ours['median_ms']:.3f} | "
+            f"| {name} | {' x '.join(map(str, shape))} | {direction} | {_ms(ours)} | "
             f"{rate} | {share:.0%} | {' | '.join(theirs)} |"
         )
     if record["training_steps"]:
@@ -185,6 +185,12 @@ def table(record: dict[str, Any]) -> str:
         share = row["ms"] / row["ms_without"]
         lines.append(f"| {row['recipe']} | {row['kernel']} | {row['ms']:.2f} | {share:.3f} |")
     return "\n".join(lines)
+
+
+def _ms(row: dict[str, Any]) -> str:
+    """Milliseconds, with a star if the GPU may have waited for the host in most rounds."""
+    is_host_bound = 2 * row.get("n_host_bound", 0) > row["n_rounds"]
+    return f"{row['median_ms']:.3f}{'*' if is_host_bound else ''}"
 
 
 def start_record(device: torch.device) -> dict[str, Any]:
@@ -256,7 +262,7 @@ def main(argv: list[str] | None = None) -> None:
 
     def keep() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        disk.write_file(path, to_json(record, indent=1), replace=True)
 
     done = {(row["op"], tuple(row["shape"])) for row in record["rows"]}
     for name in arguments.ops:
