@@ -95,7 +95,7 @@ def cycles_per_ms(device: torch.device, n: int = 20_000_000) -> float:
 
 
 def lead_for(call: Call, watch: Stopwatch) -> float:
-    """Milliseconds that the stream has to sleep for the host to launch a call meanwhile, twice over.
+    """Milliseconds for which the stream sleeps while the host launches a call: twice its need.
 
     0 for a call in which the host waits for the GPU, and for one with more launches than a stream
     queues: there the GPU waits for the host however long it sleeps.

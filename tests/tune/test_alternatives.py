@@ -96,8 +96,16 @@ def test_operations_of_triton_are_turned_on_and_off_one_by_one():
 @pytest.mark.parametrize(
     ("recipe", "used", "unused"),
     [
-        ("leaderboard", {"qkv_norm_rope", "relu2_ffn", "symmetric_product"}, {"swiglu", "rotate_pairs"}),
-        ("baseline", {"rotate_pairs", "swiglu", "rms_norm"}, {"qkv_norm_rope", "symmetric_product"}),
+        (
+            "leaderboard",
+            {"qkv_norm_rope", "relu2_ffn", "symmetric_product"},
+            {"swiglu", "rotate_pairs"},
+        ),
+        (
+            "baseline",
+            {"rotate_pairs", "swiglu", "rms_norm"},
+            {"qkv_norm_rope", "symmetric_product"},
+        ),
     ],
 )
 def test_only_operations_that_the_step_uses_are_tried(recipe, used, unused):
