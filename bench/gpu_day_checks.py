@@ -258,6 +258,8 @@ def main(argv: list[str] | None = None) -> int:
     rows = Rows(arguments.out)
     warnings.simplefilter("ignore")
     for name, do in listed(device, list(order), n_steps).items():
+        if name in rows.rows:
+            continue
         rows.work(name, do, seconds=arguments.seconds)
         gc.collect()
         if rows.rows[name]["state"] == FAILED and is_lost(device):
