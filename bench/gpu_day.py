@@ -38,6 +38,7 @@ GRACE_SECONDS = 15.0
 """Time to end for a part that is told to"""
 _END_SECONDS = 5.0
 """Kept for the table at the end"""
+PARTS = "checks, steps, tune, kernels, training; tests (pytest -m gpu) runs only if asked for"
 KERNELS_FIRST = ("qkv_norm_rope", "relu2_ffn", "linear_cross_entropy", "attention", "adamw")
 
 
@@ -85,7 +86,7 @@ class Part:
         least: seconds below which it is not begun.
         command: the words to run, from the seconds it may take.
         told: a line on its records so far.
-        is_over: whether its records are whole, so that it need not run (again).
+        is_over: whether its records are whole, however its process ended.
         goes_on: whether it may begin again after its process died, as long as records grow.
     """
 
@@ -96,6 +97,8 @@ class Part:
     told: Callable[[], str]
     is_over: Callable[[], bool] = lambda: False
     goes_on: bool = False
+    is_asked_for: bool = False
+    """Whether only --parts runs it."""
 
 
 @dataclass
@@ -112,7 +115,7 @@ def parts_of(day: Day) -> list[Part]:
     python, on_cpu = sys.executable, ["--try-on-cpu"] if day.on_cpu else []
     out = day.out
     checks, steps, tuned = out / "checks.json", out / "steps.json", out / "tuned.json"
-    kernels, run = out / "kernels.json", day.work / "run"
+    kernels, run, junit = out / "kernels.json", day.work / "run", out / "tests.xml"
     compiled = ["--no-compile"] if day.on_cpu else ["--compile", "--bf16"]
 
     def check(seconds: float) -> list[str]:
@@ -136,6 +139,10 @@ def parts_of(day: Day) -> list[Part]:
         program = [python, str(BENCH / "gpu_kernels.py"), "--out", str(kernels)]
         return [*program, "--ops", *_kernels_in_order(on_cpu=day.on_cpu), *on_cpu]
 
+    def test(seconds: float) -> list[str]:
+        words = ["-m", "gpu", "-q", "-p", "no:cacheprovider", "--junitxml", str(junit)]
+        return [python, "-m", "pytest", *words, *map(str, _files_of_gpu_tests())]
+
     def train(seconds: float) -> list[str]:
         data = day.data or day.work / "data"
         budget = f"{max(seconds - GRACE_SECONDS, seconds / 2):.0f}s"
@@ -151,6 +158,7 @@ def parts_of(day: Day) -> list[Part]:
         Part("tune", 0.5, 40, tune, lambda: told_of_tuning(tuned), tuned.exists),
         Part("kernels", 0.4, 20, time_kernels, lambda: told_of_kernels(kernels)),
         Part("training", 1.0, 30, train, lambda: told_of_run(run)),
+        Part("tests", 1.0, 60, test, lambda: told_of_tests(junit), is_asked_for=True),
     ]
 
 
@@ -160,6 +168,21 @@ def _kernels_in_order(*, on_cpu: bool) -> list[str]:
     from kernels.cases import OPS
 
     return list(dict.fromkeys((*KERNELS_FIRST, *OPS)))
+
+
+def _files_of_gpu_tests() -> list[Path]:
+    """Files with tests that are marked gpu, those of the kernels first."""
+    files = [p for p in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in p.read_text("utf-8")]
+    return sorted(files, key=lambda path: (path.parent.name != "kernels", path))
+
+
+def told_of_tests(path: Path) -> str:
+    """How many tests passed."""
+    from xml.etree import ElementTree
+
+    (suite,) = ElementTree.parse(path).getroot()
+    total, *others = (int(suite.get(n, 0)) for n in ("tests", "failures", "errors", "skipped"))
+    return f"{total - sum(others)} of {total} passed, {others[2]} were skipped"
 
 
 def told_of_rows(path: Path) -> str:
@@ -177,6 +200,11 @@ def told_of_steps(path: Path) -> str:
         if "tokens_per_second" in row:
             mfu = "" if row["mfu"] is None else f", MFU {row['mfu']:.1%}"
             told.append(f"{recipe}: {row['tokens_per_second']:,.0f} tokens/s{mfu}")
+            if not 0.8 < row["wall_ms"] / row["step_ms"] < 1.25:
+                told[-1] += (
+                    f" (by the GPU's events, {row['step_ms']:.2f} ms a step; the wall clock says "
+                    f"{row['wall_ms']:.2f})"
+                )
         if row["state"] == FAILED:
             told.append(f"{recipe}: {row['why']}")
     return "; ".join(told) or "none"
@@ -367,6 +395,8 @@ def table(parts: Sequence[Part], record: Record, day: Day) -> Iterator[str]:
     yield "| part | state | seconds | result |"
     yield "| --- | --- | --- | --- |"
     for part in parts:
+        if part.is_asked_for and part.name not in record.parts:
+            continue
         result = record.parts.get(part.name, Result(LEFT_OUT, "not begun"))
         told = result.told.replace("|", "/")
         yield f"| {part.name} | {result.state} | {result.seconds:.0f} | {told} |"
@@ -403,7 +433,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out/gpu_day"), help="records")
     parser.add_argument("--work", type=Path, help="run and made-up data (default: OUT/work)")
     parser.add_argument("--data", type=Path, help="prepared data (default: made-up tokens)")
-    parser.add_argument("--parts", nargs="+", metavar="NAME", help="only these parts")
+    parser.add_argument("--parts", nargs="+", metavar="NAME", help=f"only these: {PARTS}")
     parser.add_argument("--try-on-cpu", action="store_true", help="tiny sizes: no measurement")
     arguments, flags = parser.parse_known_args(argv)
     if not 0 < arguments.minutes < 1e6:
@@ -431,7 +461,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, _interrupted)
-    chosen = [part for part in parts if not arguments.parts or part.name in arguments.parts]
+    asked = arguments.parts or [part.name for part in parts if not part.is_asked_for]
+    chosen = [part for part in parts if part.name in asked]
     code = 0
     try:
         deadline = began + 60 * arguments.minutes - _END_SECONDS

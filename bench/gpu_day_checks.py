@@ -87,7 +87,7 @@ def _largest(x: torch.Tensor) -> float:
 def small_cases(name: str, device: torch.device) -> dict[str, Any]:
     """A kernel forward and backward, with all options: no worse than the formula in its dtype."""
     op = OPS[name]
-    worst = {}
+    worst: dict[str, float] = {}
     for dtype, options in itertools.product((torch.bfloat16, torch.float32), op.options):
         inputs = _made(name, op.check or op.tiny, options, dtype, device)
         formula = getattr(functional, name)

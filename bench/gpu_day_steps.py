@@ -69,10 +69,15 @@ class Stepping:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def seconds_of_steps(self, seconds: float, most: int = 200) -> tuple[list[float], list[float]]:
-        """Seconds of each step, and seconds of the host in it, for about so long.
+    def seconds_of_steps(
+        self, seconds: float, most: int = 200
+    ) -> tuple[list[float], list[float], float]:
+        """Seconds of each step, seconds of the host in it, and mean seconds by the wall clock.
 
-        On a GPU the time is that between events after the steps: the host goes on meanwhile.
+        On a GPU the first are those between events after the steps: the host goes on meanwhile.
+
+        Args:
+            seconds: about the time to spend.
         """
         self.step()
         self.wait()
@@ -80,14 +85,15 @@ class Stepping:
         self.step()
         self.wait()
         n = min(max(5, math.ceil(seconds / (time.perf_counter() - began))), most)
-        marks, host = [self._mark()], []
+        marks, host, first = [self._mark()], [], time.perf_counter()
         for _ in range(n):
             began = time.perf_counter()
             self.step()
             host.append(time.perf_counter() - began)
             marks.append(self._mark())
         self.wait()
-        return [_between(a, b) for a, b in itertools.pairwise(marks)], host
+        wall = (time.perf_counter() - first) / n
+        return [_between(a, b) for a, b in itertools.pairwise(marks)], host, wall
 
     def _mark(self) -> Any:
         if self.device.type != "cuda":
@@ -166,7 +172,7 @@ def measure(
     tell(compile_seconds=time.perf_counter() - began, first_losses=losses)
     n_graphs = counters["stats"]["unique_graphs"]
     with manual_garbage_collection():
-        times, host = stepping.seconds_of_steps(seconds)
+        times, host, wall = stepping.seconds_of_steps(seconds)
     median = statistics.median(times)
     n_tokens = config.batch_sizes[0] * config.model.context_length
     per_token = training_flops_per_token(config.model, config.model.context_length)
@@ -178,6 +184,7 @@ def measure(
         fastest_ms=min(times) * 1e3,
         slowest_ms=max(times) * 1e3,
         host_ms=statistics.median(host) * 1e3,
+        wall_ms=wall * 1e3,
         n_steps=len(times),
         tokens_per_step=n_tokens,
         flops_per_token=per_token,

@@ -197,7 +197,8 @@ def words_of(day: Day, name: str) -> list[str]:
 @pytest.mark.parametrize("on_cpu", [False, True])
 def test_flags_reach_the_steps_the_tuning_and_the_training(on_cpu, tmp_path):
     day = Day(tmp_path, tmp_path / "work", flags=("--optim.lr", "0.5"), on_cpu=on_cpu)
-    assert [p.name for p in parts_of(day)] == ["checks", "steps", "tune", "kernels", "training"]
+    by_default = [p.name for p in parts_of(day) if not p.is_asked_for]
+    assert by_default == ["checks", "steps", "tune", "kernels", "training"]
     arguments, flags = cli.parse_known(TUNE_ARGUMENTS, words_of(day, "tune"), prog="tune")
     assert arguments.minutes == pytest.approx((300 - gpu_day.GRACE_SECONDS) / 60)
     tuned = command.configuration(flags)
@@ -224,6 +225,20 @@ def test_own_data_are_trained_on_and_what_was_tuned_is_used(tmp_path):
     assert parsed.tuned == str(tmp_path / "tuned.json")
 
 
+def test_the_tests_for_a_gpu_are_run_if_they_are_asked_for(tmp_path):
+    day = Day(tmp_path, tmp_path / "work")
+    words = words_of(day, "tests")
+    files = [Path(word) for word in words if word.endswith(".py")]
+    assert files[0].parent.name == "kernels"
+    assert {"test_gpu.py", "test_profiling.py"} & {file.name for file in files} == {"test_gpu.py"}
+    (tmp_path / "tests.xml").write_text(
+        '<testsuites><testsuite tests="9" failures="2" errors="1" skipped="1"/></testsuites>'
+    )
+    (one,) = [p for p in parts_of(day) if p.name == "tests"]
+    assert one.told() == "5 of 9 passed, 1 were skipped"
+    assert not any("| tests" in line for line in table([one], Record(tmp_path / "r", {}), day))
+
+
 TINY = shlex.split(
     "--device cpu --no-compile --batch-size 2 --micro-batch 1 --model.context-length 16 "
     "--model.n-layers 1 --model.d-model 16 --model.n-heads 2 --model.vocab-size 64"
@@ -242,12 +257,23 @@ def test_steps_are_timed_and_a_recipe_that_fails_is_told(tmp_path):
     assert row["tokens_per_step"] == 32
     assert row["micro_batch"] == 1
     assert row["n_steps"] >= 5
+    assert row["wall_ms"] >= 0.5 * row["host_ms"]
     assert row["tokens_per_second"] == pytest.approx(32 / (row["step_ms"] / 1e3))
     assert row["fastest_ms"] <= row["step_ms"] <= row["slowest_ms"]
     assert all(math.log(64) - 1 < loss < math.log(64) + 1 for loss in row["first_losses"])
     told = gpu_day.told_of_steps(path)
     assert told.startswith("no-such: ")
-    assert told.endswith(f"tiny: {row['tokens_per_second']:,.0f} tokens/s")
+    assert f"; tiny: {row['tokens_per_second']:,.0f} tokens/s" in told
+
+
+def test_clocks_that_disagree_are_told(tmp_path):
+    path = tmp_path / "steps.json"
+    row = {"state": "right", "tokens_per_second": 1e6, "mfu": 0.5, "step_ms": 10.0}
+    told = "tiny: 1,000,000 tokens/s, MFU 50.0%"
+    apart = " (by the GPU's events, 10.00 ms a step; the wall clock says 33.00)"
+    for wall, expected in ((10.5, told), (33.0, told + apart)):
+        path.write_text(json.dumps({"rows": {"tiny": {**row, "wall_ms": wall}}}))
+        assert gpu_day.told_of_steps(path) == expected
 
 
 def fail() -> dict:
