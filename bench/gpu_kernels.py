@@ -133,6 +133,13 @@ def measure_case(name: str, shape: Shape, device: torch.device) -> list[dict[str
     return rows
 
 
+def cases_of(names: list[str], *, tiny: bool) -> list[tuple[str, Shape]]:
+    """(operation, shape) to measure: the first shape of each operation, then the second ..."""
+    shapes = {name: (OPS[name].tiny,) if tiny else OPS[name].large for name in names}
+    most = max(map(len, shapes.values()), default=0)
+    return [(name, of[i]) for i in range(most) for name, of in shapes.items() if i < len(of)]
+
+
 def figures(timing: Timing, n_bytes: int, flops: int) -> dict[str, Any]:
     """A timing with bytes and FLOPs per second."""
     found = timing._asdict() | {"bytes_moved": n_bytes, "flops": flops}
@@ -265,13 +272,12 @@ def main(argv: list[str] | None = None) -> None:
         disk.write_file(path, to_json(record, indent=1), replace=True)
 
     done = {(row["op"], tuple(row["shape"])) for row in record["rows"]}
-    for name in arguments.ops:
-        for shape in (OPS[name].tiny,) if arguments.try_on_cpu else OPS[name].large:
-            if (name, shape) in done:
-                continue
-            record["rows"] += measure_case(name, shape, device)
-            keep()
-            print(f"{name} {shape}", flush=True)
+    for name, shape in cases_of(arguments.ops, tiny=arguments.try_on_cpu):
+        if (name, shape) in done:
+            continue
+        record["rows"] += measure_case(name, shape, device)
+        keep()
+        print(f"{name} {shape}", flush=True)
     steps = record["training_steps"]
     for recipe, kernel in steps_to_time(arguments.ops):
         if (recipe, kernel) in {(row["recipe"], row["kernel"]) for row in steps}:

@@ -265,6 +265,14 @@ def test_the_timed_step_is_a_step_of_training(recipe, monkeypatch):
     assert trainer.config.optim == config.optim
 
 
+def test_one_shape_of_every_operation_is_measured_before_the_second_of_any():
+    names = ["relu2_ffn", "adamw", "attention"]
+    found = gpu_kernels.cases_of(names, tiny=False)
+    assert [name for name, _ in found[:5]] == [*names, "relu2_ffn", "attention"]
+    assert sorted(found) == sorted((n, shape) for n in names for shape in OPS[n].large)
+    assert gpu_kernels.cases_of(names, tiny=True) == [(n, OPS[n].tiny) for n in names]
+
+
 H200 = {"device": "cuda", "gpu": "NVIDIA H200", "cpu": "AMD EPYC"}
 H100 = {"device": "cuda", "gpu": "NVIDIA H100 80GB HBM3", "cpu": "AMD EPYC"}
 
