@@ -157,7 +157,7 @@ def parts_of(day: Day) -> list[Part]:
         Part("steps", 0.4, 30, step, lambda: told_of_steps(steps), goes_on=True),
         Part("tune", 0.5, 40, tune, lambda: told_of_tuning(tuned), tuned.exists),
         Part("kernels", 0.4, 20, time_kernels, lambda: told_of_kernels(kernels)),
-        Part("training", 1.0, 30, train, lambda: told_of_run(run)),
+        Part("training", 1.0, 30, train, lambda: told_of_run(run), lambda: is_finished(run)),
         Part("tests", 1.0, 60, test, lambda: told_of_tests(junit), is_asked_for=True),
     ]
 
@@ -226,6 +226,11 @@ def told_of_kernels(path: Path) -> str:
     values = read_object_or_empty(path)
     cases = {(row["op"], tuple(row["shape"])) for row in values.get("rows", [])}
     return f"{len(cases)} cases, {len(values.get('training_steps', []))} training steps"
+
+
+def is_finished(run: Path) -> bool:
+    """Whether a run used its budget and is whole, though its process may have ended late."""
+    return bool(read_object_or_empty(run / "summary.json").get("finished", False))
 
 
 def told_of_run(run: Path) -> str:

@@ -239,6 +239,22 @@ def test_the_tests_for_a_gpu_are_run_if_they_are_asked_for(tmp_path):
     assert not any("| tests" in line for line in table([one], Record(tmp_path / "r", {}), day))
 
 
+@pytest.mark.parametrize(("finished", "state"), [(True, "done"), (False, "out of time")])
+def test_a_run_that_has_ended_is_done_though_its_process_did_not_end_in_time(
+    finished, state, tmp_path
+):
+    day = Day(tmp_path, tmp_path)
+    (one,) = [p for p in parts_of(day) if p.name == "training"]
+    summary = {"step": 1200, "tokens": 9000, "val_loss": 3.25, "tokens_per_second": 1e6, "mfu": 0.5}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "summary.json").write_text(json.dumps({**summary, "finished": finished}))
+    late = part("training", "sleep 9", share=0.2, told=one.told, is_over=one.is_over)
+    (result,) = run([late], tmp_path, seconds=4).parts.values()
+    assert result.state == state
+    told = "1,200 steps, 9,000 tokens, validation loss 3.2500, 1,000,000 tokens/s, MFU 50.0%"
+    assert result.told == told
+
+
 TINY = shlex.split(
     "--device cpu --no-compile --batch-size 2 --micro-batch 1 --model.context-length 16 "
     "--model.n-layers 1 --model.d-model 16 --model.n-heads 2 --model.vocab-size 64"
