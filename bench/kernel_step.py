@@ -48,7 +48,7 @@ def _small(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, model=model, batch_size=2)
 
 
-def _random_data(config: TrainConfig) -> PreparedData:
+def random_data(config: TrainConfig) -> PreparedData:
     """Random token ids, enough for one batch."""
     vocab_size = config.model.vocab_size
     n_tokens = (config.batch_size + 2) * config.model.context_length
@@ -63,7 +63,7 @@ def _step(
     """A call that takes a training run's step, on the same batch each time."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     config = dataclasses.replace(config, compile=compiled, bf16=dtype == torch.bfloat16)
-    trainer = Trainer(config, _random_data(config), Setup(device, dtype, config.compile, (), ops))
+    trainer = Trainer(config, random_data(config), Setup(device, dtype, config.compile, (), ops))
     # One batch that stays on the device: the time to load windows is no kernel's.
     stream = itertools.repeat(next(trainer.stream()))
 

@@ -15,7 +15,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .launch import accurate_dtype, check_tensors, launch, operation, without_waiting
+from .launch import (
+    accurate_dtype,
+    check_tensors,
+    launch,
+    may_be_traced,
+    operation,
+    untraced,
+    without_waiting,
+)
 
 CHUNK = 2048
 WARPS = 8
@@ -111,16 +119,8 @@ def _fake(*arguments: list[Tensor] | float) -> None:
     """Return nothing, as the operation does."""
 
 
-# The operation is opaque to torch.compile, since nothing can be fused with it, and is left out of
-# CUDA graphs, which would replay it with the addresses and the step of one call.
-@operation(
-    "adamw",
-    _fake,
-    is_opaque=True,
-    changes=("params", "exp_avgs", "exp_avg_sqs"),
-    tags=(torch.Tag.cudagraph_unsafe,),
-)
-def _step(
+@untraced
+def _update_all(
     params: list[Tensor],
     grads: list[Tensor],
     exp_avgs: list[Tensor],
@@ -158,6 +158,17 @@ def _step(
             CHUNK=CHUNK,
             num_warps=WARPS,
         )  # fmt: skip
+
+
+# The operation is opaque to torch.compile, since nothing can be fused with it, and is left out of
+# CUDA graphs, which would replay it with the addresses and the step of one call.
+_update_in_graph = operation(
+    "adamw",
+    _fake,
+    is_opaque=True,
+    changes=("params", "exp_avgs", "exp_avg_sqs"),
+    tags=(torch.Tag.cudagraph_unsafe,),
+)(_update_all)
 
 
 @torch.no_grad()
@@ -216,7 +227,11 @@ def adamw(
             "a tensor of dtype bool, or None"
         )
     if len(params) > 0:
-        _step(
+        # As an operation, a call would take the host another millisecond.
+        update = _update_in_graph if may_be_traced(params[0]) else _update_all
+        update(
             list(params), list(grads), list(exp_avgs), list(exp_avg_sqs),
             lr, *betas, eps, weight_decay, step, applies,
         )  # fmt: skip
+        if update is _update_all:
+            torch.autograd.graph.increment_version([*params, *exp_avgs, *exp_avg_sqs])

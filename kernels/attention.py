@@ -53,6 +53,7 @@ _BEFORE_HOPPER = _HALF_PRECISION | {
     ("keys", 64): (128, 32, 8, 3),
     ("keys", 128): (64, 64, 8, 2),
 }
+_AFTER_HOPPER = _HALF_PRECISION | {("queries", 128): (128, 32, 8, 2)}
 _SINGLE_PRECISION = {64: (32, 32, 8, 2), 128: (32, 16, 8, 2)}
 
 
@@ -343,23 +344,25 @@ def _backward_keys(
 
 
 def shape_of(
-    kernel: str, d_head: int, itemsize: int, *, is_hopper: bool = True
+    kernel: str, d_head: int, itemsize: int, *, architecture: int = 90
 ) -> tuple[int, int, int, int]:
     """(rows that a program keeps, rows that it reads at a time, warps, stages).
 
     Args:
         kernel: "forward", "queries" (computes dq) or "keys" (computes dk and dv).
         itemsize: bytes per element.
-        is_hopper: whether the compute capability is 9 or higher.
+        architecture: as of Gpu.
     """
     width = 64 if d_head <= 64 else MAX_D_HEAD
     if itemsize > 2:
         return _SINGLE_PRECISION[width]
-    return (_HALF_PRECISION if is_hopper else _BEFORE_HOPPER)[kernel, width]
+    if architecture < 90:
+        return _BEFORE_HOPPER[kernel, width]
+    return (_HALF_PRECISION if architecture < 100 else _AFTER_HOPPER)[kernel, width]
 
 
-def _is_hopper(device: torch.device) -> bool:
-    return INTERPRETED or gpu_of(device).architecture >= 90
+def _architecture(device: torch.device) -> int:
+    return 90 if INTERPRETED else gpu_of(device).architecture
 
 
 def _as_heads(x: Float[Tensor, "... rows d_head"]) -> Float[Tensor, "batch heads rows d_head"]:
@@ -385,7 +388,7 @@ def _options(kernel: str, q: Tensor, is_causal: bool) -> dict[str, Any]:
     """The constants and launch options of a kernel."""
     d_head = q.shape[-1]
     kept, streamed, n_warps, n_stages = shape_of(
-        kernel, d_head, q.element_size(), is_hopper=_is_hopper(q.device)
+        kernel, d_head, q.element_size(), architecture=_architecture(q.device)
     )
     if kernel == "keys":
         kept, streamed = streamed, kept

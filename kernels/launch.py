@@ -5,8 +5,10 @@ Triton is imported, its interpreter runs kernels on CPU tensors, in NumPy. torch
 trace the interpreter, so operations are then opaque to it.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -119,7 +121,9 @@ def operation(
     def decorate(function: Callable[..., Any]) -> Any:
         if not INTERPRETED and not is_opaque:
             return triton_op(f"fastlm::{name}", function, mutates_args=changes)
-        registered = custom_op(f"fastlm::{name}", function, mutates_args=changes, tags=tags)
+        registered = custom_op(
+            f"fastlm::{name}", untraced(function), mutates_args=changes, tags=tags
+        )
         # A recording needs the launches, so it calls the function itself on "meta".
         registered.register_fake(
             lambda *arguments: (fake if _recording is None else function)(*arguments)
@@ -127,6 +131,36 @@ def operation(
         return registered
 
     return decorate
+
+
+_is_untraced = ContextVar("is_untraced", default=False)
+
+
+def untraced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which launches its kernels itself.
+
+    Launches that torch.compile could trace take a millisecond of the host each, and PyTorch keeps
+    their arguments for ever.
+    """
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        before = _is_untraced.set(True)
+        try:
+            return function(*arguments)
+        finally:
+            _is_untraced.reset(before)
+
+    return call
+
+
+def may_be_traced(x: Tensor) -> bool:
+    """Whether something looks at the operations on a tensor: a compiler, a mode or a subclass."""
+    return (
+        torch.compiler.is_compiling()
+        or type(x) not in (Tensor, torch.nn.Parameter)
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
@@ -140,7 +174,8 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) 
         return
     if not INTERPRETED:
         given = [_addresses(a) if isinstance(a, list) else a for a in arguments]
-        wrap_triton(kernel)[grid](*given, **options)
+        kernel = kernel if _is_untraced.get() else wrap_triton(kernel)
+        kernel[grid](*given, **options)
         return
     copies: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
 

@@ -359,7 +359,9 @@ class TrainConfig:
     """torch.compile the training step"""
     compile_scope: Literal["auto", "step", "block"] = "auto"
     """unit of compilation: the whole step, or one block reused for all layers, which starts sooner
-    and runs a little slower; auto: step, unless fastlm.tune found block to be faster"""
+    and runs a little slower; auto: block with several processes, which then send
+    gradients during the backward pass; otherwise step, unless fastlm.tune found block to be
+    faster"""
     checkpoint_activations: bool = False
     """activation checkpointing: blocks recompute their activations in the backward pass, which
     takes less memory and more time"""

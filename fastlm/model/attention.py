@@ -127,7 +127,8 @@ class MultiHeadSelfAttention(nn.Module):
         weight = rearrange(self.qkv_weight, "three d_out d_in -> (three d_out) d_in").to(x.dtype)
         if self.gate is None or not joins_gates:
             return self.ops.linear(x, weight)
-        n_padding = -(len(weight) + self.n_heads) % _ALIGNED_ROWS
+        n_rows = len(weight) + self.n_heads
+        n_padding = -n_rows % (_ALIGNED_ROWS if n_rows <= _MANY_ROWS else _ALIGNED_MANY_ROWS)
         rows = (weight, self.gate.weight.to(x.dtype), weight.new_zeros(n_padding, x.shape[-1]))
         return self.ops.linear(x, torch.cat(rows))
 
@@ -152,9 +153,12 @@ class MultiHeadSelfAttention(nn.Module):
         return q, k, v, rest
 
 
-_ALIGNED_ROWS = 64
-"""Rows of a matrix are multiples of this, so that rows of a bfloat16 result begin at multiples of
-128 bytes: products are fastest then, and compiled code needs no copy to get there."""
+_ALIGNED_ROWS = 16
+"""Products are fastest if the number of rows is a multiple of this."""
+
+_MANY_ROWS, _ALIGNED_MANY_ROWS = 1024, 64
+"""With more than 1,024 rows, torch.compile lets those of a bfloat16 result begin at multiples of
+128 bytes, or 64 numbers: a result whose rows are no multiple would be copied before it is read."""
 
 
 def _gates(x: Float[Tensor, "... seq head"]) -> Float[Tensor, "... seq head 1"]:

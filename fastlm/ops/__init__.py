@@ -425,6 +425,10 @@ def load_ops(
     return table
 
 
+_RENAMED = {"relu2": "relu2_ffn", "qk_norm_rope": "qkv_norm_rope"}
+"""Names that runs of earlier versions have in their configurations"""
+
+
 def _load_table(triton_ops: str, device: torch.device | str | None) -> Ops:
     on_gpu = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
     if triton_ops == "none" or (triton_ops == "auto" and not on_gpu):
@@ -440,7 +444,8 @@ def _load_table(triton_ops: str, device: torch.device | str | None) -> Ops:
         ) from None
     OPS, INTERPRETED = kernels.OPS, kernels.launch.INTERPRETED
     chosen = {"auto": kernels.AUTO, "all": tuple(OPS)}
-    names = chosen[triton_ops] if triton_ops in chosen else triton_ops.split(",")
+    given = chosen[triton_ops] if triton_ops in chosen else triton_ops.split(",")
+    names = [_RENAMED.get(name, name) for name in given]
     for name in names:
         if name not in OPS:
             raise ValueError(

@@ -48,9 +48,11 @@ class Setup:
         return kernels_in(self.ops)
 
 
-def set_up(config: TrainConfig) -> Setup:
+def set_up(config: TrainConfig, *, proves_kernels: bool = False) -> Setup:
     """Choose device, dtype and operations; looks for devices and packages, changes nothing.
 
+    Args:
+        proves_kernels: leave out kernels that do not work on the device, also if they are named.
     Raises:
         ValueError: if this machine lacks what the configuration asks for.
     """
@@ -61,7 +63,7 @@ def set_up(config: TrainConfig) -> Setup:
     not_compiled = f"--compile needs {lacks}: it is left out; {INSTALL}" if lacks else ""
     notices = tuple(filter(None, (other_dtype, not_compiled)))
     ops = load_ops(config.triton_ops, device, attention=config.attention, fp8=config.fp8)
-    if config.triton_ops == "auto":
+    if config.triton_ops == "auto" or proves_kernels:
         ops, faults = without_faults(ops, device, dtype)
         notices += faults
     return Setup(device, dtype, config.compile and not lacks, notices, ops)
@@ -122,8 +124,7 @@ def assemble(
         -memory.micro_batch, memory.checkpoint_activations, -windows
     )
     memory = memory._replace(micro_batch=-int(size), checkpoint_activations=bool(checkpointed))
-    # FSDP gathers and frees parameters between layers, so the whole step cannot be one graph.
-    is_by_block = ranks.is_fsdp or config.compile_scope == "block"
+    is_by_block = compiles_by_block(config, ranks)
     if config.compile:
         if not keeps_graphs:
             _forget_graphs()
@@ -183,6 +184,18 @@ def assemble(
         loss=loss,
         gradient_sum=GradientSum(parameters, ranks) if is_added_up else None,
     )
+
+
+def compiles_by_block(config: TrainConfig, ranks: Ranks) -> bool:
+    """Whether each block is compiled by itself, and not the whole step.
+
+    FSDP gathers and frees parameters between layers, so the whole step cannot be one graph. Under
+    DDP gradients are sent while earlier layers compute theirs: the graph of a whole step has them
+    all at its end.
+    """
+    if ranks.is_fsdp or config.compile_scope == "block":
+        return True
+    return config.compile_scope == "auto" and ranks.size > 1
 
 
 def _forget_graphs() -> None:

@@ -285,7 +285,7 @@ def _with_tuned(
         taken = take_tuned(full, setup, where, n_ranks=ranks.size)
     taken = ranks.of_first(taken)
     if taken.path:
-        config, setup = taken.config, set_up(taken.config)
+        config, setup = taken.config, set_up(taken.config, proves_kernels=True)
     notices = (*setup.notices, taken.note) if taken.note else setup.notices
     return config, dataclasses.replace(setup, notices=notices, tuned=taken.path)
 

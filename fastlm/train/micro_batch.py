@@ -94,10 +94,12 @@ def plan_memory(
     least_share = n_ranks * (1 if config.micro_batch == "auto" else config.micro_batch)
     for size in config.batch_sizes:
         if size % least_share:
+            # A resumed run has the micro-batch that it was given or that was measured.
+            or_else = ", or --micro-batch auto" if size % n_ranks == 0 else ""
             raise ValueError(
                 f"{n_ranks} processes cannot share out {size} windows per step equally in "
                 f"micro-batches of {least_share // n_ranks}: give a --batch-size (and "
-                f"--batch-ramp) that is a multiple of {least_share}"
+                f"--batch-ramp) that is a multiple of {least_share}{or_else}"
             )
     if config.micro_batch != "auto":
         return MemoryPlan(config.micro_batch, asked, needed(config.micro_batch, asked))

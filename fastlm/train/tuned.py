@@ -24,6 +24,7 @@ from fastlm.config.dicts import from_dict
 from fastlm.config.dotted import leaves
 from fastlm.devices.hardware import identity
 from fastlm.files import disk, json_files
+from fastlm.ops import load_kernels
 from fastlm.train.assemble import Setup, set_up
 from fastlm.train.micro_batch import plan_memory
 
@@ -54,12 +55,12 @@ class Choices:
 
 
 class Conditions(NamedTuple):
-    """What a measurement holds for, as JSON.
+    """The conditions that a measurement holds for, as JSON.
 
     Attributes:
         work: device, network, batch and optimizer; another file holds those of another work.
-        versions: of torch, triton and fastlm.
-        how: what the user decides: compilation, dtype, fp8.
+        versions: of torch, triton and fastlm, and on a GPU the hash of its kernels.
+        how: the user's decisions: compilation, dtype, fp8.
     """
 
     work: dict[str, Any]
@@ -114,9 +115,23 @@ def conditions_of(
     except metadata.PackageNotFoundError:
         triton = "absent"
     versions = {"torch": torch.__version__, "triton": triton, "fastlm": __version__}
+    if device.type == "cuda":
+        versions["kernels"] = _digest_of_kernels()
     how = {"compile": compiles, "dtype": str(dtype).removeprefix("torch."), "fp8": config.fp8}
     as_json: list[dict[str, Any]] = json.loads(json.dumps([work, versions, how]))
     return Conditions(*as_json)
+
+
+def _digest_of_kernels() -> str:
+    """Hash of the Triton kernels' files, which change more often than the version of fastlm."""
+    try:
+        folder = Path(load_kernels().__path__[0])
+    except ImportError:
+        return "absent"
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def default_file(conditions: Conditions) -> Path | None:
@@ -247,7 +262,10 @@ def _difference(then: Conditions, now: Conditions) -> str:
         if before == after:
             continue
         had, has = leaves(before), leaves(after)
-        name = next(n for n in [*has, *had] if had.get(n) != has.get(n))
+        differing = (n for n in [*has, *had] if had.get(n, leaves) != has.get(n, leaves))
+        name = next(differing, "")
+        if not name:  # an empty object, or a name with a point in it
+            return "conditions that fastlm.tune does not write"
         return f"{name} {_shown(had.get(name))}, and this is {_shown(has.get(name))}"
     return ""
 

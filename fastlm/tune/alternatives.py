@@ -55,6 +55,7 @@ def dimensions(
     device: torch.device,
     *,
     largest: Callable[[TrainConfig], int],
+    kernels: Callable[[TrainConfig], list[str]],
     n_threads: int,
     opened: Collection[str] = (),
 ) -> list[Dimension]:
@@ -62,22 +63,24 @@ def dimensions(
 
     Args:
         asked: the configuration as the user gave it.
-        largest: the micro-batch that "auto" stands for.
+        largest: the micro-batch that "auto" stands for; 0 to try no others.
+        kernels: names of the Triton operations of a configuration.
         n_threads: the CPU threads that "auto" stands for.
         opened: switches that the search may turn on, since no flag does: compile, bf16, fp8.
     """
     found: list[Dimension] = []
     on_gpu = device.type == "cuda"
     if on_gpu and asked.attention == "auto" and asked.triton_ops == "auto":
-        found.append(_attention)
-    if not on_gpu and "compile" in opened:
-        found.append(_switch("compile"))
+        found.append(_attention(kernels))
+    # First the threads, whose number decides over what else is fast on a busy machine.
     if device.type == "cpu" and asked.threads == "auto" and "OMP_NUM_THREADS" not in os.environ:
         found.append(_threads(n_threads))
+    if not on_gpu and "compile" in opened:
+        found.append(_switch("compile"))
     if not on_gpu and "bf16" in opened and (device.type != "cpu" or cpu_has_bf16()):
         found.append(_switch("bf16"))
     if on_gpu and asked.triton_ops == "auto":
-        found.append(_triton_ops(used_ops(asked)))
+        found.append(_triton_ops(used_ops(asked), kernels))
     if asked.micro_batch == "auto":
         found.append(_micro_batches(largest))
     if asked.compile_scope == "auto":
@@ -97,18 +100,20 @@ def _switch(name: str) -> Dimension:
     return switch
 
 
-def _attention(present: TrainConfig) -> list[Alternative]:
-    names = ("cudnn", "flash", "fa3", "efficient")
-    found = [
-        Alternative(f"attention {name}", f"attention {name}", {"attention": name})
-        for name in names
-        if name != "fa3" or _can_run(present, attention="fa3")
-    ]
-    on = _triton_on(present)
-    if on is not None and "attention" not in on:
-        changes = {"attention": "auto", "triton_ops": _joined([*on, "attention"])}
-        found.append(Alternative("attention Triton", "attention triton", changes))
-    return [one for one in found if one.changes != {"attention": present.attention}]
+def _attention(kernels: Callable[[TrainConfig], list[str]]) -> Dimension:
+    def others(present: TrainConfig) -> list[Alternative]:
+        found = [
+            Alternative(f"attention {name}", f"attention {name}", {"attention": name})
+            for name in ("cudnn", "flash", "fa3", "efficient")
+            if name != "fa3" or _can_run(present, attention="fa3")
+        ]
+        on = kernels(present)
+        if "attention" not in on and _triton_names():
+            changes = {"attention": "auto", "triton_ops": _joined([*on, "attention"])}
+            found.append(Alternative("attention Triton", "attention triton", changes))
+        return [one for one in found if one.changes != {"attention": present.attention}]
+
+    return others
 
 
 def _can_run(present: TrainConfig, *, attention: str) -> bool:
@@ -119,33 +124,25 @@ def _can_run(present: TrainConfig, *, attention: str) -> bool:
     return present.bf16
 
 
-def _triton_on(present: TrainConfig) -> list[str] | None:
-    """Names of the Triton operations of a configuration; None where there are no kernels."""
+def _triton_names() -> list[str]:
+    """Names of all Triton operations, those first that may gain most; empty without Triton."""
     try:
-        kernels = load_kernels()
+        names = list(load_kernels().OPS)
     except ImportError:
-        return None
-    if present.triton_ops == "auto":
-        return list(kernels.AUTO)
-    return [] if present.triton_ops == "none" else present.triton_ops.split(",")
+        return []
+    return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
 
 
 def _joined(names: Collection[str]) -> str:
     return ",".join(sorted(names)) or "none"
 
 
-def _triton_ops(used: Collection[str]) -> Dimension:
+def _triton_ops(used: Collection[str], kernels: Callable[[TrainConfig], list[str]]) -> Dimension:
     def toggles(present: TrainConfig) -> list[Alternative]:
-        on = _triton_on(present)
-        if on is None:
-            return []
-        names = [name for name in load_kernels().OPS if name != "attention"]
-        known = sorted(
-            names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER)
-        )
+        on = kernels(present)
         found = []
-        for name in known:
-            if name in used:
+        for name in _triton_names():
+            if name in used and name != "attention":
                 is_on = name in on
                 new = [n for n in on if n != name] if is_on else [*on, name]
                 what = f"{'without ' if is_on else ''}Triton {name}"
@@ -189,14 +186,17 @@ def used_ops(config: TrainConfig) -> set[str]:
 
 
 def _micro_batches(largest: Callable[[TrainConfig], int]) -> Dimension:
-    """Half and twice as many windows at once, of those that divide the batch and fit."""
+    """Half and twice as many windows at once, of those that divide the batch and fit.
+
+    The most that fit are the choice that the search began with.
+    """
 
     def neighbours(present: TrainConfig) -> list[Alternative]:
         most = largest(dataclasses.replace(present, micro_batch="auto"))
         size = most if present.micro_batch == "auto" else present.micro_batch
         found = []
         for other in (size // 2, 2 * size):
-            if 1 <= other <= most and all(n % other == 0 for n in present.batch_sizes):
+            if 1 <= other < most and all(n % other == 0 for n in present.batch_sizes):
                 what = f"micro-batch {other}"
                 found.append(Alternative(what, what, {"micro_batch": other}))
         return found
@@ -211,7 +211,7 @@ def _threads(automatic: int) -> Dimension:
         n = automatic if present.threads == "auto" else present.threads
         found = []
         for other in dict.fromkeys((n // 2, 2 * n, n - 1)):
-            if 1 <= other <= available_cores() and other != n:
+            if 1 <= other <= available_cores() and other not in (n, automatic):
                 what = f"{other} thread{'' if other == 1 else 's'}"
                 found.append(Alternative(what, what, {"threads": other}))
         return found

@@ -26,7 +26,7 @@ _PROGRESS = 0.1
 
 
 class Room(NamedTuple):
-    """What the first candidate found: all later ones share the device with another one.
+    """The machine before anything is computed: later candidates share it with another one.
 
     Attributes:
         usable: bytes that tensors may take.
@@ -42,9 +42,11 @@ def look_around(config: TrainConfig) -> Room:
     return Room(usable_memory(config, set_up(config).device), torch.get_num_threads())
 
 
-def planned(config: TrainConfig, room: Room) -> MemoryPlan:
+def planned(config: TrainConfig, room: Room, *, is_alone: bool = False) -> MemoryPlan:
     """The micro-batch of a configuration where the state of another one is in memory too.
 
+    Args:
+        is_alone: as in a run, where no other one is.
     Raises:
         ValueError: if not even one window fits.
     """
@@ -54,7 +56,7 @@ def planned(config: TrainConfig, room: Room) -> MemoryPlan:
         setup.device,
         bf16=setup.compute_dtype == torch.bfloat16,
         kernels=setup.kernels,
-        usable=room.usable - _state_bytes(config),
+        usable=room.usable - (0 if is_alone else _state_bytes(config)),
     )
 
 

@@ -37,7 +37,7 @@ class TimeUp(BaseException):
 
 
 class Row(NamedTuple):
-    """What came of an alternative.
+    """The result of an alternative.
 
     Attributes:
         before, after: tokens per second of the choice before and of the alternative; 0 if it was
@@ -85,7 +85,7 @@ class Search:
     show: Callable[[str], None] = lambda line: None
     rows: list[Row] = field(default_factory=list)
     tokens_per_second: float = 0.0
-    """Of the configuration to begin with; 0 before it was measured."""
+    """Speed of the configuration to begin with; 0 before it was measured"""
     total_gain: float = 0.0
     """Gain of what was found over where the search began: measured at the end, or else the product
     of the single gains"""
@@ -128,10 +128,13 @@ class Search:
         try:
             config = replace(self.found, **alternative.changes)
         except ValueError as error:
-            self._tell(Row(alternative.what, 0, 0, 0, 0, f"left out: {first_line(error)}"))
+            self._tell(_untimed(alternative.what, f"left out: {first_line(error)}"))
             return
-        if not self._has_time(config):
-            self._tell(Row(alternative.what, 0, 0, 0, 0, NO_TIME))
+        needed = self._seconds_for(config)
+        if self.found != self.asked:  # they are compared at the end
+            needed += self._seconds_for(self.asked, share=_KNOWN_SHARE)
+        if self.clock() + needed > self.deadline:
+            self._tell(_untimed(alternative.what, NO_TIME))
             return
         self.show(f"{alternative.what} ...")
         row, steps = self._compared(alternative.what, config)
@@ -147,18 +150,18 @@ class Search:
         try:
             return self._timed(what, config)
         except TimeUp:
-            self._tell(Row(what, 0, 0, 0, 0, NO_TIME))
+            self._tell(_untimed(what, NO_TIME))
             raise
         except Exception as error:
             # Not the error itself, whose frames hold the memory of what failed.
-            return Row(what, 0, 0, 0, 0, f"left out: {first_line(error)}"), None
+            return _untimed(what, f"left out: {first_line(error)}"), None
 
     def _timed(self, what: str, config: TrainConfig) -> tuple[Row, Steps]:
         assert self._present is not None
         steps = self._built(config)
         dtype = less_precise(self._tolerated, self.dtype_of(config))
         if wrong := difference(self._reference, steps.first_steps, dtype):
-            return Row(what, 0, 0, 0, 0, f"left out: {wrong}"), steps
+            return _untimed(what, f"left out: {wrong}"), steps
         return _row(what, compare(self._present.seconds, steps.seconds), steps), steps
 
     def _check_present(self) -> None:
@@ -175,18 +178,18 @@ class Search:
         if self.found == self.asked or self._present is None:
             return
         what = "all of them"
-        if not self._has_time(self.asked):
-            self._tell(Row(what, 0, 0, 0, 0, NO_TIME))
+        if self.clock() + self._seconds_for(self.asked, share=_KNOWN_SHARE) > self.deadline:
+            self._tell(_untimed(what, NO_TIME))
             return
         self.show("all changes together ...")
         try:
             began = self._built(self.asked)
             row = _row(what, compare(began.seconds, self._present.seconds), self._present)
         except TimeUp:
-            self._tell(Row(what, 0, 0, 0, 0, NO_TIME))
+            self._tell(_untimed(what, NO_TIME))
             raise
         except Exception as error:
-            self._tell(Row(what, 0, 0, 0, 0, f"left out: {first_line(error)}"))
+            self._tell(_untimed(what, f"left out: {first_line(error)}"))
             return
         self._tell(row)
         self.tokens_per_second, self.total_gain = row.before, row.gain
@@ -202,11 +205,11 @@ class Search:
         self._build_seconds[config.compile] = max(took, self._build_seconds.get(config.compile, 0))
         return steps
 
-    def _has_time(self, config: TrainConfig) -> bool:
+    def _seconds_for(self, config: TrainConfig, *, share: float = 1.0) -> float:
+        """Expected time to build a configuration, at a share of the longest, and to compare it."""
         assert self._present is not None
         building = self._build_seconds.get(config.compile, FIRST_COMPILATION_SECONDS)
-        pairs = 2 * STAGES[0][0] * self._present.block_seconds
-        return self.clock() + building + pairs <= self.deadline
+        return share * building + 2 * STAGES[0][0] * self._present.block_seconds
 
     def _tell(self, row: Row) -> None:
         self.rows.append(row)
@@ -215,6 +218,9 @@ class Search:
 
 FIRST_COMPILATION_SECONDS = 45.0
 """Expected time of the first compilation of a step, before one was measured"""
+
+_KNOWN_SHARE = 0.5
+"""Time to build what was built before, whose code the compilers keep, as a share of the first"""
 
 _PRECISION = ("float32", "bfloat16", "float8")
 
@@ -229,6 +235,10 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return told if len(told) <= 160 else f"{told[:157]}..."
+
+
+def _untimed(what: str, verdict: str) -> Row:
+    return Row(what, 0.0, 0.0, 0.0, 0.0, verdict)
 
 
 def _row(what: str, compared: Comparison, steps: Steps) -> Row:

@@ -37,12 +37,14 @@ from fastlm.tune.search import Search, TimeUp, lines_of
 SWITCHES = ("compile", "bf16", "fp8")
 """Settings without "auto": the search tries them where no flag decides, and names them as flags"""
 
+_AGAIN_SECONDS = 5.0
+
 _MOST_GRAPHS = 64
 """Compiled graphs of one function: those of all alternatives, of which the present one is kept"""
 
 
 class Task(NamedTuple):
-    """What a search begins with.
+    """Everything that a search begins with.
 
     Attributes:
         opened: the switches that it may turn on.
@@ -114,6 +116,12 @@ def search_for(
     for notice in setup.notices:
         say(f"note: {notice}")
     room = look_around(one.config)
+    fitting, alone = (planned(one.config, room, is_alone=a).micro_batch for a in (False, True))
+    if fitting != alone:
+        say(
+            f"note: micro-batches of {alone} fit only one network at a time: those of {fitting} "
+            "are measured, and the choice of the size is left to fastlm.train"
+        )
     search = Search(
         asked=one.config,
         build=lambda config: Candidate(config, one.data, room),
@@ -126,17 +134,15 @@ def search_for(
     order = dimensions(
         one.config,
         setup.device,
-        largest=lambda config: planned(config, room).micro_batch,
+        largest=lambda config: planned(config, room).micro_batch if fitting == alone else 0,
+        kernels=lambda config: set_up(config).kernels,
         n_threads=room.n_threads,
         opened=one.opened,
     )
     with contextlib.ExitStack() as inside:
         inside.callback(torch.set_num_threads, room.n_threads)
-        inside.enter_context(
-            torch._dynamo.config.patch(
-                recompile_limit=_MOST_GRAPHS, accumulated_recompile_limit=1 << 20
-            )
-        )
+        if one.config.compile or "compile" in one.opened:
+            inside.enter_context(_many_graphs())
         stop = inside.enter_context(StopRequest())
         try:
             with stop.raising(), alarm(deadline - time.perf_counter()):
@@ -166,6 +172,17 @@ def _dtype_of(config: TrainConfig) -> str:
     return "bfloat16" if "bfloat16" in dtypes else "float32"
 
 
+def _many_graphs() -> contextlib.AbstractContextManager[Any]:
+    """Inside `with`, torch.compile keeps the graphs of all alternatives."""
+    limits: dict[str, Any] = {
+        "recompile_limit": _MOST_GRAPHS,
+        "accumulated_recompile_limit": 1 << 20,
+    }
+    # Dynamo takes seconds to import.
+    patched: contextlib.AbstractContextManager[Any] = torch._dynamo.config.patch(limits)
+    return patched
+
+
 @contextlib.contextmanager
 def alarm(seconds: float) -> Iterator[None]:
     """Inside the block, TimeUp is raised after so many seconds, in the middle of whatever is done.
@@ -182,7 +199,8 @@ def alarm(seconds: float) -> Iterator[None]:
         raise TimeUp
 
     previous = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(1e-3, seconds))
+    # Again and again, as Python drops an exception that comes while it frees an object.
+    signal.setitimer(signal.ITIMER_REAL, max(1e-3, seconds), _AGAIN_SECONDS)
     try:
         yield
     finally:
@@ -191,7 +209,7 @@ def alarm(seconds: float) -> Iterator[None]:
 
 
 def found_choices(search: Search) -> Choices:
-    """What a search changed, but for the switches."""
+    """The settings that a search changed, but for the switches."""
     found, asked = search.found, search.asked
     changed = {
         name: getattr(found, name)
@@ -229,7 +247,8 @@ def report(search: Search) -> str:
     after = before * (1 + search.total_gain)
     rest = "" if search.is_finished else "; not all was tried"
     found = search.found
-    words = ["--recipe", found.recipe, *(["--data", found.data.path] if found.data.path else [])]
+    words = ["--recipe", found.recipe]
+    words += ["--data", found.data.path] if found.data.path else []
     words += [f"--{name}" for name in SWITCHES if getattr(found, name)]
     words += flags_of(found_choices(search).made)
     gain = f"{before:,.0f} -> {after:,.0f} tokens/s ({search.total_gain:+.1%}){rest}"

@@ -40,6 +40,28 @@ def test_leaderboard_asks_for_90_minutes_of_one_gpu_and_trains_for_less():
     assert 5000 < parse_duration(budget) < 5400
 
 
+def test_tune_measures_the_recipe_of_the_leaderboard_with_its_data(tmp_path):
+    """Within the limit of its job; a stand-in for Python shows its words."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    script = ROOT / "slurm/tune.sh"
+    set_to = {"PYTHON": str(python)}
+    done = subprocess.run(
+        [str(script), "--fp8"], env=os.environ | set_to, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == (
+        "-m fastlm.tune --recipe leaderboard --data data/owt-v32000 --minutes 15 --fp8"
+    )
+    set_to |= {"RECIPE": "baseline", "DATA": "d", "MINUTES": "3"}
+    done = subprocess.run(
+        [str(script)], env=os.environ | set_to, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.endswith("-m fastlm.tune --recipe baseline --data d --minutes 3\n")
+    (limit,) = re.findall(r"#SBATCH --time=(\S+)", script.read_text())
+    assert parse_duration(limit) >= 60 * (15 + 3)
+
+
 def environment(**changes: str) -> dict[str, str]:
     return os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT)} | changes
 

@@ -25,7 +25,7 @@ LONG = ("experiments.md", "export.md", "parallel.md", "recipe.md")
 SMALLER = {
     "fastlm.train": "--max-steps 2 --model.d-model 32 --model.n-layers 1 --model.n-heads 2 --batch-size 2 --eval-tokens 512 --device cpu --no-compile",
     "fastlm.sweep": "--max-steps 2 --model.d-model 32 --model.n-layers 1 --model.n-heads 2 --eval-tokens 512 --device cpu --at-once 2",
-    "fastlm.tune": "--model.d-model 32 --model.n-layers 1 --model.n-heads 2 --batch-size 2 --device cpu --no-compile --no-bf16 --micro-batch 1 --threads 1 --optimizer-dtype float32 --out tuned.json",
+    "fastlm.tune": "--model.d-model 32 --model.n-layers 1 --model.n-heads 2 --batch-size 2 --device cpu --no-compile --no-bf16 --micro-batch 1 --threads 1 --optimizer-dtype float32 --out tuned.json --overwrite",
     "fastlm.corpus stories": "--n-bytes 50000 --valid-bytes 5000",
     "fastlm.generate": "--max-tokens 8",
     "leaderboard-tiny": "--model.d-model 64 --model.n-layers 2 --eval-tokens 2048",

@@ -82,7 +82,7 @@ def test_a_run_ends_when_the_process_of_its_sweep_is_killed():
         [sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, text=True,
     ) as parent:  # fmt: skip
-        assert parent.stdout.readline() == "--seed 1 --out x --resume auto\n"
+        assert parent.stdout.readline() == "--tuned none --seed 1 --out x --resume auto\n"
         parent.kill()
         began = time.monotonic()
         assert parent.stdout.read() == ""  # at the end of the child, which holds the pipe too

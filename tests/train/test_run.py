@@ -46,6 +46,7 @@ from fastlm.runs.state import state_of
 from fastlm.tokenizer import Tokenizer
 from fastlm.train import run as run_module
 from fastlm.train import train
+from fastlm.train.assemble import compiles_by_block
 from fastlm.train.budget import Measured
 from fastlm.train.command import configuration, main
 from fastlm.train.loop import manual_garbage_collection
@@ -646,3 +647,20 @@ def test_validation_data_without_text_have_a_loss_and_no_bits_per_byte(data, tmp
     with pytest.raises(ValueError, match="a validation loss needs at least 2 tokens: got 1"):
         train(config(tmp_path / "one", max_steps=1), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("scope", "n_ranks", "is_fsdp", "by_block"),
+    [
+        ("auto", 1, False, False),
+        ("auto", 2, False, True),
+        ("step", 2, False, False),
+        ("block", 1, False, True),
+        ("step", 2, True, True),
+    ],
+)
+def test_blocks_are_compiled_where_gradients_are_sent_between_them(
+    scope, n_ranks, is_fsdp, by_block, data
+):
+    ranks = Ranks(0, n_ranks, is_fsdp=is_fsdp)
+    assert compiles_by_block(config(data, compile_scope=scope), ranks) == by_block

@@ -2,17 +2,21 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import short_runs
 import torch
 from commands import TINY
 
-from fastlm.config import OptimConfig, TrainConfig
+from fastlm.config import DataConfig, OptimConfig, TrainConfig
+from fastlm.devices.ranks import Ranks
+from fastlm.ops import load_kernels
 from fastlm.runs.record import RunRecord
+from fastlm.train import command, tuned
 from fastlm.train import micro_batch as micro_batch_module
-from fastlm.train import tuned
 from fastlm.train.assemble import set_up
 from fastlm.train.command import main
 from fastlm.train.tuned import (
@@ -137,6 +141,25 @@ def test_a_file_of_other_versions_or_flags_is_told_and_left_out(change, told):
     assert note.count("\n") == 0
 
 
+def test_other_kernels_are_another_version(monkeypatch, tmp_path):
+    pytest.importorskip("triton")
+    monkeypatch.setattr(tuned, "identity", lambda device: {"type": "cuda", "name": "card"})
+
+    def version() -> str:
+        gpu = torch.device("cuda")
+        return conditions_of(CONFIG, gpu, dtype=torch.bfloat16, compiles=True).versions["kernels"]
+
+    ours = version()
+    assert ours == version()
+    copy = tmp_path / "kernels"
+    shutil.copytree(Path(load_kernels().__path__[0]), copy)
+    monkeypatch.setattr(tuned, "load_kernels", lambda: SimpleNamespace(__path__=[str(copy)]))
+    assert version() == ours
+    with (copy / "adamw.py").open("a") as file:
+        file.write("\n")
+    assert version() != ours
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -197,6 +220,17 @@ def test_choices_that_cannot_be_are_told_and_left_out(choices):
     config, note, used = taken(CONFIG)
     assert (config, used) == (CONFIG, "")
     assert note.endswith(": its choices are left out")
+
+
+@pytest.mark.parametrize("foreign", [{"x": {}}, {"network.d_model": 64}, {"x": None}])
+def test_conditions_with_something_foreign_are_left_out(foreign, tmp_path):
+    path = written(CONFIG, path=tmp_path / "mine.json")
+    values = json.loads(path.read_text())
+    values["work"] |= foreign
+    path.write_text(json.dumps(values))
+    config, note, used = taken(CONFIG, str(path))
+    assert (config, used) == (CONFIG, "")
+    assert "was measured with" in note
 
 
 def test_a_folder_in_the_place_of_the_file_is_told():
@@ -262,6 +296,37 @@ def test_a_run_takes_it_over_records_it_and_goes_on_with_it(data, tmp_path, capf
     main([*words, "--max-steps", "2", "--resume", "auto"])
     assert "fastlm.tune" not in capfd.readouterr().err
     assert (record.config().micro_batch, record.config().threads) == (2, 1)
+
+
+class Second(Ranks):
+    """The second of two processes, which gets what the first one sends."""
+
+    def __init__(self, sent: tuned.Taken) -> None:
+        super().__init__(rank=1, size=2)
+        self.sent = sent
+
+    def of_first(self, value):
+        assert value.path == "", "it looks for no file of its own"
+        return self.sent
+
+
+def test_all_processes_take_what_the_first_one_took(data):
+    config = dataclasses.replace(CONFIG, data=DataConfig(path=str(data)))
+    setup = set_up(config)
+    written(config, Choices(micro_batch=1))  # the second one's machine has another file
+    sent = tuned.Taken(dataclasses.replace(config, optimizer_dtype="bfloat16"), "as measured", "f")
+    both = [command._with_tuned(config, setup, "auto", Second(sent)) for _ in range(2)]
+    for found, with_tuned in both:
+        assert found == sent.config
+        assert (with_tuned.notices[-1], with_tuned.tuned) == ("as measured", "f")
+    nothing = command._with_tuned(config, setup, "auto", Second(tuned.Taken(config)))
+    assert nothing == (config, setup)
+
+
+def test_a_resumed_run_on_more_processes_than_its_micro_batches_is_told_what_to_do():
+    config = dataclasses.replace(CONFIG, micro_batch=4)
+    with pytest.raises(ValueError, match="a multiple of 16, or --micro-batch auto"):
+        tuned.plan_memory(config, torch.device("cpu"), bf16=False, n_ranks=4)
 
 
 def test_a_named_file_that_is_not_there_is_refused(data, tmp_path):

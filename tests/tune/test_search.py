@@ -201,6 +201,15 @@ def test_the_budget_is_kept_and_what_was_not_tried_is_named(minutes, build_secon
     assert untried or minutes > 1.0
 
 
+def test_time_for_the_last_comparison_is_kept_free():
+    """At 79 s there would be time for two more alternatives, but not for the comparison after them."""
+    order = [one(compile_scope="block"), one(triton_ops="adamw"), one(micro_batch=8), one(seed=1)]
+    machine = Machine(planted, build_seconds=15.0, sigma=0.0)
+    search = searched(machine, order, minutes=2.4)
+    assert list(verdicts(search).values()) == [KEPT, "no clear gain", NO_TIME, NO_TIME, KEPT]
+    assert machine.now <= 144
+
+
 def test_time_that_is_up_in_the_middle_keeps_what_was_found():
     """As the alarm does it."""
 

@@ -16,6 +16,7 @@ from fastlm.config import ModelConfig, OptimConfig, TrainConfig
 from fastlm.ops import Ops, reference_ops, torch_ops
 from fastlm.train import assemble
 from fastlm.train.assemble import set_up
+from fastlm.train.micro_batch import plan_memory
 from fastlm.train.tuned import Choices, default_file, read_tuned, take_tuned
 from fastlm.tune import candidate, tuning
 from fastlm.tune.__main__ import main
@@ -26,6 +27,7 @@ from fastlm.tune.same_losses import difference
 from fastlm.tune.search import KEPT, NO_TIME, TimeUp
 from fastlm.tune.tuning import alarm, search_for, task
 
+CPU = torch.device("cpu")
 WORDS = ["--recipe", "tiny", *TINY]
 
 
@@ -83,15 +85,10 @@ def tuning_config() -> TrainConfig:
 
 @pytest.mark.usefixtures("without_code_generation")
 def test_compilation_is_tried_and_named_as_a_flag(cache, monkeypatch, capfd):
-    """A planted fast one: uncompiled steps are slowed down."""
-    step = Candidate._step
-
-    def slowed(self):
-        if not self._trainer.config.compile:
-            time.sleep(0.05)
-        return step(self)
-
-    monkeypatch.setattr(Candidate, "_step", slowed)
+    """A planted fast one: it is said to take half the time."""
+    monkeypatch.setattr(
+        Candidate, "seconds", lambda self: 1.0 if self._trainer.config.compile else 2.0
+    )
     only(monkeypatch, {"compile": True})
     main([*WORDS, "--no-bf16"])
     out, _ = capfd.readouterr()
@@ -279,11 +276,22 @@ def test_a_file_of_ones_own_is_not_replaced_unless_asked_for(tmp_path, data, mon
     assert json.loads(path.read_text())["work"]["network"]["vocab_size"] == 400
 
 
+@pytest.mark.parametrize("name", ["train.bin", "meta.json"])
+def test_what_is_read_is_not_written(name, data, capfd):
+    before = (data / name).read_bytes()
+    words = [*WORDS, "--data", str(data), "--out", str(data / name), "--overwrite"]
+    check_refused(lambda: main(words), "is read and would be written", capfd)
+    assert (data / name).read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--minutes", "0"], "minutes must be above 0 and finite: got 0.0"),
-        (["--minutes", "inf"], "minutes must be above 0 and finite"),
+        (["--minutes", "0"], "minutes must be above 0, and at most 10,000: got 0"),
+        (["--minutes", "inf"], "minutes must be above 0, and at most 10,000: got inf"),
+        (["--minutes", "1e12"], "minutes must be above 0, and at most 10,000: got 1e+12"),
+        (["--resume", "out/x"], "--resume is for fastlm.train: leave it out here"),
+        (["--profile"], "--profile is for fastlm.train: leave it out here"),
         (["--data", "missing"], "missing"),
         (["--recipe", "tinny"], "did you mean tiny?"),
         (["--triton-ops", "quick"], "quick"),
@@ -291,6 +299,26 @@ def test_a_file_of_ones_own_is_not_replaced_unless_asked_for(tmp_path, data, mon
 )
 def test_bad_arguments_are_refused_in_a_line(words, told, capfd):
     check_refused(lambda: main([*TINY, *words]), told, capfd)
+
+
+def test_a_micro_batch_that_fits_only_alone_is_left_to_training(monkeypatch):
+    """Eight windows fit, but not beside the state of another network."""
+    needed = plan_memory(dataclasses.replace(CONFIG, micro_batch=8), CPU, bf16=False).needed
+    monkeypatch.setattr(candidate, "usable_memory", lambda config, device: needed)
+    config = dataclasses.replace(CONFIG, threads=1, optimizer_dtype="float32")
+    told: list[str] = []
+    one = task(config, {"compile", "bf16"})
+    search, _ = search_for(one, deadline=time.perf_counter() + 60, say=told.append)
+    assert "micro-batches of 8 fit only one network at a time: those of" in told[0]
+    assert search.rows == []
+    assert search.found.micro_batch == "auto"
+    assert search.is_finished
+
+
+def test_several_processes_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="a single process: leave out torchrun"):
+        main(WORDS)
 
 
 def test_made_tokens_are_of_the_vocabulary_and_can_be_learned():
