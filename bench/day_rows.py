@@ -5,6 +5,7 @@ has no result says that the process died in it.
 """
 
 import contextlib
+import math
 import signal
 import time
 import traceback
@@ -17,6 +18,9 @@ from fastlm.files import disk
 from fastlm.files.json_files import read_object_or_empty, to_json
 
 BEGUN, RIGHT, FAILED = "begun", "right", "failed"
+
+ALL_RIGHT, SOME_FAILED, GPU_LOST, SOME_LATE = 0, 1, 70, 75
+"""Exit codes of a program that fills a file of rows"""
 
 
 class TooSlow(BaseException):
@@ -44,7 +48,7 @@ class Rows:
             do: returns figures for the row, or raises.
             seconds: bound for it, where signals can interrupt it.
         """
-        if name in self.rows:
+        if self.has_result(name, seconds=seconds):
             return
         self._write(name, {"state": BEGUN})
         began = time.perf_counter()
@@ -53,7 +57,7 @@ class Rows:
                 row = {"state": RIGHT, **do()}
         except TooSlow:
             failed = {"state": FAILED, "why": f"no result after {seconds:.0f} s"}
-            row = self.rows[name] | failed
+            row = self.rows[name] | failed | {"bound": seconds}
         except Exception as error:
             where = traceback.format_exc()[-1500:]
             row = self.rows[name] | {"state": FAILED, "why": one_line(error), "where": where}
@@ -63,6 +67,11 @@ class Rows:
             raise
         self._write(name, row | {"seconds": round(time.perf_counter() - began, 2)})
         print(f"{name}: {row['state']} {row.get('why', '')}".rstrip(), flush=True)
+
+    def has_result(self, name: str, *, seconds: float) -> bool:
+        """Whether a piece of work has a result; none in a shorter time than so many is none."""
+        row = self.rows.get(name)
+        return row is not None and not row.get("bound", math.inf) < 0.9 * seconds
 
     def add(self, name: str, **figures: Any) -> None:
         """Add figures to the row of a piece of work that is not over."""
@@ -80,6 +89,12 @@ class Rows:
     def failed(self) -> list[str]:
         """Names of the rows that failed."""
         return [name for name, row in self.rows.items() if row["state"] == FAILED]
+
+    def exit_code(self) -> int:
+        """ALL_RIGHT, or SOME_LATE if more time would help, or SOME_FAILED."""
+        if any("bound" in row for row in self.rows.values()):
+            return SOME_LATE
+        return SOME_FAILED if self.failed else ALL_RIGHT
 
 
 def one_line(error: BaseException) -> str:

@@ -137,11 +137,26 @@ def test_a_part_whose_process_dies_goes_on_as_long_as_its_records_grow(tmp_path)
     assert (tmp_path / "output.txt").read_text().count("lost") == 2
 
 
-@pytest.mark.parametrize("code", [0, 1])
-def test_checks_that_found_something_wrong_are_done(code, tmp_path):
-    assert states(run([part("checks", f"exit {code}", goes_on=True)], tmp_path)) == {
-        "checks": "done"
-    }
+@pytest.mark.parametrize(("code", "state"), [(0, "done"), (1, "done"), (75, "out of time")])
+def test_checks_that_found_something_wrong_are_done_and_those_without_time_are_not(
+    code, state, tmp_path
+):
+    record = run([part("checks", f"exit {code}", goes_on=True)], tmp_path)
+    assert states(record) == {"checks": state}
+
+
+def test_a_row_without_a_result_is_tried_again_with_more_time(tmp_path):
+    rows = Rows(tmp_path / "rows.json")
+    for _ in range(2):
+        rows.work("slow", lambda: time.sleep(0.3) or {}, seconds=0.05)
+        assert rows.rows["slow"]["why"] == "no result after 0 s"
+        assert rows.exit_code() == 75
+    rows = Rows(tmp_path / "rows.json")
+    rows.work("slow", lambda: {"value": 1}, seconds=0.05)
+    assert "value" not in rows.rows["slow"]
+    rows.work("slow", lambda: {"value": 1}, seconds=5.0)
+    assert rows.rows["slow"]["value"] == 1
+    assert rows.exit_code() == 0
 
 
 def test_records_of_another_card_or_other_flags_are_not_added_to(tmp_path):
@@ -313,7 +328,7 @@ def test_rows_with_a_result_stay_and_one_in_which_the_process_died_says_so(tmp_p
     rows._write("deadly", {"state": "begun"})  # as if killed
     again = Rows(path)
     for name in ("good", "bad", "endless", "deadly"):
-        again.work(name, lambda: done.append(1) or {}, seconds=5)
+        again.work(name, lambda: done.append(1) or {}, seconds=0.05)
     assert done == []
     assert again.rows["good"] == {"state": "right", "value": 1, "seconds": pytest.approx(0, abs=1)}
     assert again.rows["bad"]["why"] == "ValueError: not right"
