@@ -30,7 +30,9 @@ def check_held(name: str, value: float) -> None:
         ValueError: if it becomes infinity or 0 in float32.
     """
     if not 0 < rounded(value) < math.inf:
-        raise ValueError(f"{name} must lie in the range of float32, 1.4e-45 to 3.4e38: got {value}")
+        raise ValueError(
+            f"{name} must lie in the range of float32, 1.4e-45 to 3.4e38: got {value:g}"
+        )
 
 
 def check_rate(name: str, value: float) -> None:
