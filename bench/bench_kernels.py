@@ -21,7 +21,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from gpu_kernels import Refused, directions, dtype_of, figures, first_call
-from kernel_peers import OTHERS, contenders
+from kernel_peers import OTHERS, contenders, measured_options
 from kernel_timing import copy_gb_per_second, interleaved, matrix_tflops
 
 from kernels.cases import OPS
@@ -49,9 +49,9 @@ def bench_kernel(benchmark, name, who):
     if function is None:
         pytest.skip(f"{who} is not installed, or has no such operation")
     op, device = OPS[name], torch.device("cuda")
-    shape, dtype = op.large[0], dtype_of(name)
-    inputs = op.make(shape, op.options[0], dtype, device, torch.Generator().manual_seed(0))
-    moved, flops = op.bytes_moved(shape, dtype.itemsize), op.flops(shape, op.options[0])
+    shape, dtype, options = op.large[0], dtype_of(name), measured_options(name)
+    inputs = op.make(shape, options, dtype, device, torch.Generator().manual_seed(0))
+    moved, flops = op.bytes_moved(shape, dtype.itemsize), op.flops(shape, options)
     gb_per_second, tflops = limits()
     calls = {}
     for direction in directions(name, inputs):
@@ -94,7 +94,7 @@ def bench_compiling_for_gpus(benchmark, name, tmp_path):
             {
                 "shape": list(shape),
                 "bytes_moved": op.bytes_moved(shape, itemsize),
-                "flops": op.flops(shape, op.options[0]),
+                "flops": op.flops(shape, measured_options(name)),
             }
             for shape in op.large
         ],

@@ -15,7 +15,7 @@ from gpt2_shape import GPT2Shape
 
 from fastlm.accounting import training_flops_per_token
 from fastlm.config import ModelConfig
-from fastlm.devices.hardware import choose_device, cpu_has_bf16
+from fastlm.devices.hardware import choose_device, cpu_has_bf16, identity
 from fastlm.model import TransformerLM, init_weights
 from fastlm.ops import reference_ops, torch_ops
 from fastlm.optim import AdamW, clip_gradients
@@ -80,7 +80,7 @@ def measure(
         "flops_per_token": flops_per_token,
         "matrix_gflops_per_second": round(rate / 1e9, 1),
         "share_of_matrix_rate": round(tokens_per_second * flops_per_token / rate, 3),
-        "device": str(DEVICE),
+        "device": identity(DEVICE)["name"],
         "threads": torch.get_num_threads(),
     }
 

@@ -29,12 +29,14 @@ if "--try-on-cpu" in sys.argv:
 elif not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from kernel_peers import contenders  # noqa: E402
+from kernel_peers import contenders, measured_options  # noqa: E402
 from kernel_step import steps_to_time, time_step  # noqa: E402
 from kernel_timing import Timing, copy_gb_per_second, interleaved, matrix_tflops  # noqa: E402
 from readme_tables import replace_table  # noqa: E402
 
 from fastlm.devices.hardware import configure_cuda, describe  # noqa: E402
+from fastlm.files import disk  # noqa: E402
+from fastlm.files.json_files import to_json  # noqa: E402
 from kernels.calls import copied, results_of  # noqa: E402
 from kernels.cases import OPS, Inputs, Shape  # noqa: E402
 
@@ -100,10 +102,9 @@ def first_call(
 
 def measure_case(name: str, shape: Shape, device: torch.device) -> list[dict[str, Any]]:
     """A row for each direction and contender, with figures, or with an error if it fails."""
-    op, dtype = OPS[name], dtype_of(name)
-    inputs = op.make(shape, op.options[0], dtype, device, torch.Generator().manual_seed(0))
-    itemsize = torch.empty((), dtype=dtype).element_size()
-    moved, flops = op.bytes_moved(shape, itemsize), op.flops(shape, op.options[0])
+    op, dtype, options = OPS[name], dtype_of(name), measured_options(name)
+    inputs = op.make(shape, options, dtype, device, torch.Generator().manual_seed(0))
+    moved, flops = op.bytes_moved(shape, dtype.itemsize), op.flops(shape, options)
     rows = []
     for direction in directions(name, inputs):
         calls, failed = {}, {}
@@ -119,6 +120,7 @@ def measure_case(name: str, shape: Shape, device: torch.device) -> list[dict[str
                     "op": name,
                     "shape": list(shape),
                     "dtype": str(dtype).removeprefix("torch."),
+                    "options": options,
                     "direction": direction,
                     "contender": who,
                     **figures(timing, moved[which], flops[which]),
@@ -129,6 +131,13 @@ def measure_case(name: str, shape: Shape, device: torch.device) -> list[dict[str
             for who, e in failed.items()
         ]
     return rows
+
+
+def cases_of(names: list[str], *, tiny: bool) -> list[tuple[str, Shape]]:
+    """(operation, shape) to measure: the first shape of each operation, then the second ..."""
+    shapes = {name: (OPS[name].tiny,) if tiny else OPS[name].large for name in names}
+    most = max(map(len, shapes.values()), default=0)
+    return [(name, of[i]) for i in range(most) for name, of in shapes.items() if i < len(of)]
 
 
 def figures(timing: Timing, n_bytes: int, flops: int) -> dict[str, Any]:
@@ -151,6 +160,7 @@ def table(record: dict[str, Any]) -> str:
             f"Limits: copies {record['copy_gb_per_second']:,.0f} GB/s, matrix products in bfloat16 "
             f"{record['matrix_tflops']:,.0f} TFLOP/s."
         ),
+        "A star: the GPU may have waited for the host, whose time is in the figure.",
         "",
         f"| operation | shape | direction | fastlm | rate | of the limit | {' | '.join(others)} |",
         f"|{' --- |' * (6 + len(others))}",
@@ -167,12 +177,9 @@ def table(record: dict[str, Any]) -> str:
         else:
             rate = f"{ours['gb_per_second']:,.0f} GB/s"
             share = ours["gb_per_second"] / record["copy_gb_per_second"]
-        theirs = (
-            f"{by[who]['median_ms']:.3f}" if "median_ms" in by.get(who, {}) else ""
-            for who in others
-        )
+        theirs = (_ms(by[who]) if "median_ms" in by.get(who, {}) else "" for who in others)
         lines.append(
-            f"| {name} | {' x '.join(map(str, shape))} | {direction} | {ours['median_ms']:.3f} | "
+            f"| {name} | {' x '.join(map(str, shape))} | {direction} | {_ms(ours)} | "
             f"{rate} | {share:.0%} | {' | '.join(theirs)} |"
         )
     if record["training_steps"]:
@@ -185,6 +192,12 @@ def table(record: dict[str, Any]) -> str:
         share = row["ms"] / row["ms_without"]
         lines.append(f"| {row['recipe']} | {row['kernel']} | {row['ms']:.2f} | {share:.3f} |")
     return "\n".join(lines)
+
+
+def _ms(row: dict[str, Any]) -> str:
+    """Milliseconds, with a star if the GPU may have waited for the host in most rounds."""
+    is_host_bound = 2 * row.get("n_host_bound", 0) > row["n_rounds"]
+    return f"{row['median_ms']:.3f}{'*' if is_host_bound else ''}"
 
 
 def start_record(device: torch.device) -> dict[str, Any]:
@@ -256,16 +269,15 @@ def main(argv: list[str] | None = None) -> None:
 
     def keep() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        disk.write_file(path, to_json(record, indent=1), replace=True)
 
     done = {(row["op"], tuple(row["shape"])) for row in record["rows"]}
-    for name in arguments.ops:
-        for shape in (OPS[name].tiny,) if arguments.try_on_cpu else OPS[name].large:
-            if (name, shape) in done:
-                continue
-            record["rows"] += measure_case(name, shape, device)
-            keep()
-            print(f"{name} {shape}", flush=True)
+    for name, shape in cases_of(arguments.ops, tiny=arguments.try_on_cpu):
+        if (name, shape) in done:
+            continue
+        record["rows"] += measure_case(name, shape, device)
+        keep()
+        print(f"{name} {shape}", flush=True)
     steps = record["training_steps"]
     for recipe, kernel in steps_to_time(arguments.ops):
         if (recipe, kernel) in {(row["recipe"], row["kernel"]) for row in steps}:

@@ -112,7 +112,7 @@ def time_step(recipe: str, kernel: str, device: torch.device) -> StepRow:
     names = kernels.OPS if kernel == "all" else [kernel]
     ops = torch_ops._replace(**{name: kernels.OPS[name] for name in names})
     calls = {"without": _step(config, torch_ops, device), "with": _step(config, ops, device)}
-    times = interleaved(calls, device, seconds=2.0, max_rounds=40)
+    times = interleaved(calls, device, seconds=2.0, max_rounds=40, has_lead=False)
     torch.compiler.reset()
     return StepRow(recipe, kernel, times["with"].median_ms, times["without"].median_ms)
 

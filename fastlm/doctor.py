@@ -286,6 +286,21 @@ def look_at_compiling() -> Iterator[Finding]:
     yield ok("torch.compile", f"works on {device}")
 
 
+def look_at_machine_code() -> Iterator[Finding]:
+    """Find the folder that keeps the compiled kernels of the tokenizer."""
+    if _version("numba") is None:
+        return
+    from fastlm.tokenizer.bpe.cache import REMEDY, find_cache, keep
+
+    about = "tokenizer kernels"
+    folder = find_cache(keep)
+    if folder is None:
+        text = "no folder to keep them in, so each start compiles them anew, for about 5 s"
+        yield note(about, text, REMEDY)
+    else:
+        yield ok(about, f"kept in {folder}")
+
+
 def look_at_folders() -> Iterator[Finding]:
     """Check free space, permissions and locks where runs and temporary files are written."""
     for about, folder in (("this folder", Path.cwd()), ("temporary", Path(tempfile.gettempdir()))):
@@ -391,7 +406,7 @@ def look_at_slurm() -> Iterator[Finding]:
 
 Look = Callable[[], Iterator[Finding]]
 WITH_TORCH: tuple[Look, ...] = (look_at_kernels, look_at_gpus, look_at_memory, look_at_data)
-LOOKS: tuple[Look, ...] = (look_at_compiler, look_at_folders, look_at_slurm)
+LOOKS: tuple[Look, ...] = (look_at_compiler, look_at_machine_code, look_at_folders, look_at_slurm)
 
 
 def lines_of(finding: Finding) -> list[str]:

@@ -11,6 +11,7 @@ if __name__ == "__main__":
 from collections.abc import Sequence
 
 from fastlm import cli
+from fastlm.config.float32 import check_rate
 from fastlm.config.seeds import check_seed
 
 
@@ -47,6 +48,9 @@ def _toy(
     if steps < 2:
         raise ValueError(f"steps must be at least 2, to see a change: got {steps}")
     check_seed(seed)
+    for rate in rates:
+        if rate != 0:
+            check_rate("rates", rate)
     columns = [losses(rate, steps, seed) for rate in rates]
     print("step" + "".join(f"{f'rate {rate:g}':>14}" for rate in rates))
     for step in range(steps):

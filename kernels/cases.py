@@ -54,8 +54,7 @@ class Op(NamedTuple):
         tiny: a shape small enough for finite differences, with several rows and columns.
         small: shapes for which the interpreter needs about a second.
         large: shapes of real models, for a GPU.
-        options: options that tests try on the small shapes; benchmarks measure the first, which
-            is training's.
+        options: options that tests try on the small shapes; the first are the plainest.
         bytes_moved: bytes read and written for a shape and an itemsize, each tensor counted once.
         flops: multiplications and additions of the matrix products for a shape and options.
         borders: more shapes to compile for, at which the kernels choose other tiles.

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from numba.core import caching
 
 from fastlm import doctor, ops
 from fastlm.devices import compilers, hardware
@@ -63,6 +64,14 @@ def test_an_old_python(monkeypatch):
     assert one(doctor.look_at_python, "Python") == doctor.problem(
         "Python", one(doctor.look_at_python, "Python").text, "install Python 9.0 or newer, and fastlm into that one",
     )  # fmt: skip
+
+
+def test_no_folder_for_the_machine_code_of_the_tokenizer(monkeypatch):
+    assert one(doctor.look_at_machine_code, "tokenizer kernels").state == "ok"
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    found = one(doctor.look_at_machine_code, "tokenizer kernels", "each start compiles")
+    assert found.state == "note"
+    assert "NUMBA_CACHE_DIR" in found.remedy
 
 
 def pretend_versions(monkeypatch, **changes: str | None) -> None:

@@ -38,3 +38,10 @@ def test_the_command_says_which_rates_diverge(capsys):
         main(["--steps", "1"])
     with pytest.raises(ValueError, match="seed must have at most 64 bits"):
         main(["--seed", str(2**64)])
+
+
+def test_a_rate_that_float32_cannot_hold_is_refused_before_anything_is_computed(monkeypatch):
+    monkeypatch.setattr("fastlm.sgd_toy.losses", lambda *_: pytest.fail("begun"))
+    for rate in ("1e39", "1e-50", "3e38", "nan"):
+        with pytest.raises(ValueError, match="rates must .* float32"):
+            main(["--rates", "1", rate])

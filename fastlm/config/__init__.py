@@ -14,7 +14,11 @@ from typing import Annotated, Literal
 import tyro
 
 from fastlm.cli import named_path
+from fastlm.config import float32
 from fastlm.config.durations import Duration
+
+RATES = ("lr", "muon_lr", "ngram_lr", "embedding_lr", "value_embedding_lr", "scalar_lr", "x0_lr")
+"""Fields of OptimConfig that are learning rates"""
 
 VALUE_GATE_INPUTS = 32
 """Number of input features that the value-embedding gate reads."""
@@ -141,6 +145,9 @@ class ModelConfig:
             self.logit_softcap is None or 0 < self.logit_softcap < math.inf,
             f"logit_softcap must be above 0 and finite: got {self.logit_softcap}",
         )
+        float32.check_held("norm_eps", self.norm_eps)
+        if self.logit_softcap is not None:
+            float32.check_held("logit_softcap", self.logit_softcap)
         _require(self.ngram_rows >= 0, f"ngram_rows must be at least 0: got {self.ngram_rows}")
         _require(
             self.ngram_width == "auto" or self.ngram_width >= 1,
@@ -236,12 +243,16 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         _require_bounded(self)
-        group_rates = ("embedding_lr", "value_embedding_lr", "scalar_lr", "x0_lr")
-        for name in ("lr", "muon_lr", "ngram_lr", *group_rates, "eps", "max_grad_norm"):
+        for name in (*RATES, "eps", "max_grad_norm"):
             value = getattr(self, name)
-            _require(value is None or value > 0, f"optim.{name} must be above 0: got {value}")
-            is_bounded = value is None or name == "max_grad_norm" or math.isfinite(value)
-            _require(is_bounded, f"optim.{name} must be finite: got {value}")
+            if value is None:
+                continue
+            _require(value > 0, f"optim.{name} must be above 0: got {value}")
+            if name == "max_grad_norm" and value == math.inf:
+                continue
+            _require(math.isfinite(value), f"optim.{name} must be finite: got {value}")
+            check = float32.check_rate if name in RATES else float32.check_held
+            check(f"optim.{name}", value)
         for name in (
             "warmup_fraction",
             "decay_fraction",
@@ -264,8 +275,15 @@ class OptimConfig:
             f"betas and momentum must lie in [0, 1): got {betas}, {momenta}",
         )
         _require(
+            all(float32.rounded(value) < 1 for value in (*betas, *momenta) if value is not None),
+            "betas and momentum must be below 1 in float32, at most 0.99999994: got "
+            f"{betas}, {momenta}",
+        )
+        _require(
             self.weight_decay >= 0, f"optim.weight_decay must be >= 0: got {self.weight_decay}"
         )
+        if self.weight_decay > 0:
+            float32.check_held("optim.weight_decay", self.weight_decay)
         for name in ("warmup_steps", "momentum_warmup_steps"):
             value = getattr(self, name)
             _require(value is None or value >= 0, f"optim.{name} must be >= 0: got {value}")
@@ -407,6 +425,12 @@ class TrainConfig:
             all(0 < value < math.inf for value in self.batch_ramp_lr),
             f"batch_ramp_lr must be above 0 and finite: got {self.batch_ramp_lr}",
         )
+        if self.batch_ramp:
+            factor = max(self.lr_factors)
+            for name in RATES:
+                rate = getattr(self.optim, name)
+                if rate is not None:
+                    float32.check_rate(f"optim.{name} times {factor:g} of the ramp", rate * factor)
         sizes = f"batch_ramp={self.batch_ramp}" if self.batch_ramp else ""
         _require(
             self.micro_batch == "auto"

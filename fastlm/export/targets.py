@@ -19,7 +19,7 @@ from fastlm.pretrained import Pretrained
 from fastlm.tokenizer.bpe.reference import PATTERN
 from fastlm.tokenizer.folder import ENCODING_FILE, HUGGING_FACE_FILE, RANKS_FILE
 from fastlm.tokenizer.formats.hugging_face import format_tokenizer_json
-from fastlm.tokenizer.formats.tiktoken import format_ranks
+from fastlm.tokenizer.formats.tiktoken import check_special_tokens, format_ranks
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -101,9 +101,10 @@ def export_tiktoken(tokenizer: Tokenizer, out: Path) -> None:
     read under that path from its cache.
 
     Raises:
-        ValueError: if tiktoken would give other ids.
+        ValueError: if tiktoken would give other ids, or could.
         FileExistsError: if the folder is not empty.
     """
+    check_special_tokens(tokenizer.special_tokens)
     special = set(tokenizer.special_tokens.values())
     vocab = {rank: token for rank, token in tokenizer.vocab.items() if rank not in special}
     raw = format_ranks(vocab, tokenizer.merges).encode()

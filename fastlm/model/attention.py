@@ -157,8 +157,8 @@ _ALIGNED_ROWS = 16
 """Products are fastest if the number of rows is a multiple of this."""
 
 _MANY_ROWS, _ALIGNED_MANY_ROWS = 1024, 64
-"""With more rows than 1,024, torch.compile lets those of a bfloat16 result begin at multiples of 128
-bytes, or 64 rows. If they are no multiple, what reads them copies them first."""
+"""With more than 1,024 rows, torch.compile lets those of a bfloat16 result begin at multiples of
+128 bytes, or 64 numbers: a result whose rows are no multiple would be copied before it is read."""
 
 
 def _gates(x: Float[Tensor, "... seq head"]) -> Float[Tensor, "... seq head 1"]:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from fastlm import cli
 from fastlm.accounting import largest_batch, step_memory
-from fastlm.config import MOST_INTEGER, OptimConfig, TrainConfig
+from fastlm.config import MOST_INTEGER, RATES, OptimConfig, TrainConfig
 from fastlm.config.dotted import leaves
+from fastlm.config.float32 import check_rate
 from fastlm.sweep.ablations import ABLATIONS, BASE
 from fastlm.train.command import configuration
 
@@ -25,8 +26,8 @@ LR_FACTOR = "lr_factor"
 _SET_BY_SWEEP = ("out", "resume", "seed", "profile")
 _RECIPE, _BATCH_SIZE = "recipe", "batch_size"
 _PATHS = ("data", "init_from")
-# All learning rates but ngram_lr: the AdaGrad of the n-gram tables keeps its own.
-_RATES = ("lr", "muon_lr", "embedding_lr", "value_embedding_lr", "scalar_lr", "x0_lr")
+# The AdaGrad of the n-gram tables keeps its own.
+_RATES = tuple(name for name in RATES if name != "ngram_lr")
 
 PATHS = {"data.path": "--data", "init_from": "--init-from"}
 """Fields with a path, which begins where the sweep was begun, and their flags"""
@@ -175,6 +176,7 @@ def _multiplied_rates(optim: OptimConfig, factor: str) -> list[str]:
     for name in _RATES:
         rate = getattr(optim, name)
         if rate is not None and (name != "muon_lr" or optim.name in ("muon", "normuon")):
+            check_rate(f"lr-factor {factor} times optim.{name}", rate * by)
             words += [f"--optim.{_as_flag(name)}", f"{rate * by:.6g}"]
     return words
 

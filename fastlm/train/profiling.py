@@ -6,14 +6,17 @@ apart. The rest of the step's time is embedding, additions, and the gain or loss
 and whole steps are timed in turn, so that other work on the machine slows all of them alike.
 """
 
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
 from fastlm.accounting import forward_flops
@@ -53,7 +56,8 @@ class StepProfile(NamedTuple):
 
     Attributes:
         seconds: median time of a whole step.
-        idle: share of the step in which the GPU is idle; None on a CPU.
+        idle: share of the step in which the GPU computes and copies nothing; None on a CPU, and
+            where the profiler sees no GPU.
         peak_flops: bf16 peak of the chip, FLOP/s; None if unknown.
     """
 
@@ -111,18 +115,34 @@ def profile_step(
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
     _wait(trainer.device)
     with profile(activities=kinds) as profiled:
-        began = time.perf_counter()
         for _ in range(n_steps):
             step()
         _wait(trainer.device)
-        wall = time.perf_counter() - began
     with disk.whole_file(trace, replace=True) as file:
         profiled.export_chrome_trace(file.name)
-    idle = None
-    if on_gpu:
-        busy = sum(event.self_device_time_total for event in profiled.key_averages()) / 1e6
-        idle = max(0.0, 1 - busy / wall)
+    # Of the step that was timed without the profiler, which slows the host down.
+    busy = busy_seconds(profiled.events()) / n_steps if on_gpu else 0.0
+    idle = max(0.0, 1 - busy / seconds) if busy else None
     return StepProfile(parts, seconds, idle, run.telling.peak_flops)
+
+
+def device_events(events: Iterable[FunctionEvent]) -> list[FunctionEvent]:
+    """Kernels, copies and fills among the events of a profile.
+
+    An operation that launched kernels counts their time as its own, and a named range of the host
+    is there once more, as long as all kernels launched in it: both are left out.
+    """
+    return [e for e in events if e.device_type != DeviceType.CPU and not e.is_user_annotation]
+
+
+def busy_seconds(events: Iterable[FunctionEvent]) -> float:
+    """Seconds in which a GPU did anything; what ran on several streams at once counts once."""
+    intervals = sorted((e.time_range.start, e.time_range.end) for e in device_events(events))
+    busy, until = 0.0, -math.inf
+    for begin, end in intervals:
+        busy += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return busy / 1e6
 
 
 def profile_run(run: Training) -> StepProfile:

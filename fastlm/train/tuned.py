@@ -262,7 +262,10 @@ def _difference(then: Conditions, now: Conditions) -> str:
         if before == after:
             continue
         had, has = leaves(before), leaves(after)
-        name = next(n for n in [*has, *had] if had.get(n) != has.get(n))
+        differing = (n for n in [*has, *had] if had.get(n, leaves) != has.get(n, leaves))
+        name = next(differing, "")
+        if not name:  # an empty object, or a name with a point in it
+            return "conditions that fastlm.tune does not write"
         return f"{name} {_shown(had.get(name))}, and this is {_shown(has.get(name))}"
     return ""
 

@@ -11,7 +11,6 @@ from fastlm.cli import interrupts
 if __name__ == "__main__":
     interrupts.exit_on_interrupt()
 
-import math
 import signal
 import sys
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from fastlm import cli
 from fastlm.devices.torchrun import world_size
-from fastlm.files import disk
+from fastlm.files.outputs import check_new_files
 from fastlm.runs.given import check_prepared
 from fastlm.train.command import configuration
 
@@ -42,21 +41,30 @@ class TuneArguments:
 
 ARGUMENTS = TuneArguments
 
+MOST_MINUTES = 10_000
+"""A week: timers of the system end somewhere beyond"""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line of fastlm.tune."""
     began = time.perf_counter()
     words = list(sys.argv[1:] if argv is None else argv)
     arguments, flags = cli.parse_known(ARGUMENTS, words, prog=cli.program("tune"))
-    if not 0 < arguments.minutes < math.inf:
-        raise ValueError(f"minutes must be above 0 and finite: got {arguments.minutes}")
+    if not 0 < arguments.minutes <= MOST_MINUTES:
+        raise ValueError(
+            f"minutes must be above 0, and at most {MOST_MINUTES:,}: got {arguments.minutes:g}"
+        )
+    for flag in ("--resume", "--profile", "--tuned"):
+        if any(word.partition("=")[0] == flag for word in flags):
+            raise ValueError(f"{flag} is for fastlm.train: leave it out here")
     config = configuration(flags)
     if world_size() > 1:
         raise ValueError("fastlm.tune measures a single process: leave out torchrun")
     if config.data.path:
         check_prepared(Path(config.data.path))
     if arguments.out is not None:
-        disk.check_new_file(arguments.out, replace=arguments.overwrite)
+        read = [path for path in (config.data.path, config.init_from) if path]
+        check_new_files({"--out": arguments.out}, read, replace=arguments.overwrite)
     # Slow imports come after the flags are parsed.
     from fastlm.cli.console import StatusLine
     from fastlm.tune.tuning import report, search_for, task, write_result

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.attention import SDPBackend
 
 from fastlm.config import ModelConfig, TrainConfig
 from fastlm.devices.hardware import available_cores, cpu_has_bf16
@@ -57,6 +58,7 @@ def dimensions(
     largest: Callable[[TrainConfig], int],
     kernels: Callable[[TrainConfig], list[str]],
     n_threads: int,
+    attention: str = "",
     opened: Collection[str] = (),
 ) -> list[Dimension]:
     """The dimensions to search, in order.
@@ -66,12 +68,14 @@ def dimensions(
         largest: the micro-batch that "auto" stands for; 0 to try no others.
         kernels: names of the Triton operations of a configuration.
         n_threads: the CPU threads that "auto" stands for.
+        attention: the kernel of attention that "auto" stands for; empty if it is not known.
         opened: switches that the search may turn on, since no flag does: compile, bf16, fp8.
     """
     found: list[Dimension] = []
     on_gpu = device.type == "cuda"
-    if on_gpu and asked.attention == "auto" and asked.triton_ops == "auto":
-        found.append(_attention(kernels))
+    tries_attention = on_gpu and asked.attention == "auto" and asked.triton_ops == "auto"
+    if tries_attention:
+        found.append(_attention(attention))
     # First the threads, whose number decides over what else is fast on a busy machine.
     if device.type == "cpu" and asked.threads == "auto" and "OMP_NUM_THREADS" not in os.environ:
         found.append(_threads(n_threads))
@@ -81,6 +85,8 @@ def dimensions(
         found.append(_switch("bf16"))
     if on_gpu and asked.triton_ops == "auto":
         found.append(_triton_ops(used_ops(asked), kernels))
+    if tries_attention:
+        found.append(_slower_attention(attention, kernels))
     if asked.micro_batch == "auto":
         found.append(_micro_batches(largest))
     if asked.compile_scope == "auto":
@@ -100,20 +106,48 @@ def _switch(name: str) -> Dimension:
     return switch
 
 
-def _attention(kernels: Callable[[TrainConfig], list[str]]) -> Dimension:
+def _attention(automatic: str) -> Dimension:
     def others(present: TrainConfig) -> list[Alternative]:
-        found = [
-            Alternative(f"attention {name}", f"attention {name}", {"attention": name})
-            for name in ("cudnn", "flash", "fa3", "efficient")
-            if name != "fa3" or _can_run(present, attention="fa3")
-        ]
+        names = [name for name in ("cudnn", "flash") if name != automatic]
+        names += ["fa3"] if _can_run(present, attention="fa3") else []
+        return [_attention_by(name) for name in names if name != present.attention]
+
+    return others
+
+
+def _slower_attention(automatic: str, kernels: Callable[[TrainConfig], list[str]]) -> Dimension:
+    """Kernels that need more products or passes than the others, which may not run everywhere."""
+
+    def others(present: TrainConfig) -> list[Alternative]:
+        names = [name for name in ("efficient",) if name not in (automatic, present.attention)]
+        found = [_attention_by(name) for name in names]
         on = kernels(present)
         if "attention" not in on and _triton_names():
             changes = {"attention": "auto", "triton_ops": _joined([*on, "attention"])}
             found.append(Alternative("attention Triton", "attention triton", changes))
-        return [one for one in found if one.changes != {"attention": present.attention}]
+        return found
 
     return others
+
+
+def _attention_by(name: str) -> Alternative:
+    return Alternative(f"attention {name}", f"attention {name}", {"attention": name})
+
+
+def automatic_attention(config: TrainConfig, device: torch.device, dtype: torch.dtype) -> str:
+    """The kernel that PyTorch chooses for the attention of a network; empty if it does not say."""
+    shape = (1, config.model.n_heads, config.model.context_length, config.model.d_head)
+    q, k, v = (torch.empty(shape, device=device, dtype=dtype, requires_grad=True) for _ in range(3))
+    try:
+        chosen = SDPBackend(torch._fused_sdp_choice(q, k, v, None, 0.0, True))
+    except (RuntimeError, TypeError, ValueError, AttributeError):  # it is PyTorch's own affair
+        return ""
+    names = {
+        SDPBackend.CUDNN_ATTENTION: "cudnn",
+        SDPBackend.FLASH_ATTENTION: "flash",
+        SDPBackend.EFFICIENT_ATTENTION: "efficient",
+    }
+    return names.get(chosen, "")
 
 
 def _can_run(present: TrainConfig, *, attention: str) -> bool:

@@ -94,7 +94,7 @@ class Search:
     def __post_init__(self) -> None:
         self.found = self.asked
         self._present: Steps | None = None
-        self._build_seconds: dict[bool, float] = {}
+        self._build_seconds: dict[bool, list[float]] = {False: [], True: []}
 
     def run(self, dimensions: Iterable[Dimension]) -> None:
         """Search; may be left by any exception, and then has what was found until then.
@@ -200,15 +200,16 @@ class Search:
     def _built(self, config: TrainConfig) -> Steps:
         began = self.clock()
         steps = self.build(config)
-        # The longest one counts: the next may find nothing in the compilers' caches.
-        took = self.clock() - began
-        self._build_seconds[config.compile] = max(took, self._build_seconds.get(config.compile, 0))
+        self._build_seconds[config.compile].append(self.clock() - began)
         return steps
 
     def _seconds_for(self, config: TrainConfig, *, share: float = 1.0) -> float:
         """Expected time to build a configuration, at a share of the longest, and to compare it."""
         assert self._present is not None
-        building = self._build_seconds.get(config.compile, FIRST_COMPILATION_SECONDS)
+        took = self._build_seconds[config.compile] or [FIRST_COMPILATION_SECONDS]
+        # The longest one counts, as the next may find nothing in the compilers' caches, but not the
+        # first, which loads and starts the compilers.
+        building = max(took[1:] or took)
         return share * building + 2 * STAGES[0][0] * self._present.block_seconds
 
     def _tell(self, row: Row) -> None:

@@ -29,7 +29,7 @@ from fastlm.train.tuned import (
     flags_of,
     write_tuned,
 )
-from fastlm.tune.alternatives import dimensions
+from fastlm.tune.alternatives import automatic_attention, dimensions
 from fastlm.tune.candidate import Candidate, look_around, planned
 from fastlm.tune.made_tokens import made_data
 from fastlm.tune.search import Search, TimeUp, lines_of
@@ -137,6 +137,7 @@ def search_for(
         largest=lambda config: planned(config, room).micro_batch if fitting == alone else 0,
         kernels=lambda config: set_up(config).kernels,
         n_threads=room.n_threads,
+        attention=automatic_attention(one.config, setup.device, setup.compute_dtype),
         opened=one.opened,
     )
     with contextlib.ExitStack() as inside:

@@ -125,8 +125,8 @@ def test_a_kernel_that_returns_nan_has_no_clean_row(monkeypatch):
 
 def case(name: str) -> Inputs:
     """The case that benchmarks measure, at the tiny shape."""
-    op = OPS[name]
-    return op.make(op.tiny, op.options[0], torch.float32, CPU, torch.Generator().manual_seed(0))
+    op, options = OPS[name], kernel_peers.measured_options(name)
+    return op.make(op.tiny, options, torch.float32, CPU, torch.Generator().manual_seed(0))
 
 
 def peers() -> list[Any]:
@@ -149,8 +149,39 @@ def test_every_peer_takes_the_measured_case(name, function):
     inspect.signature(function).bind(*inputs.tensors, **inputs.options)
 
 
+@pytest.mark.parametrize("name", sorted(OPS))
+def test_what_pytorch_computes_as_a_peer_has_the_values_of_the_formula(name, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda f, **options: compiled.append(f) or f)
+    found = kernel_peers.contenders(name)
+    expected = results_of(getattr(functional, name), gpu_kernels.copied(case(name)))
+    for who in ("eager", "torch.compile", *kernel_peers.OTHERS.get(name, {})):
+        if who == "cuDNN":
+            continue
+        for _ in range(2):  # the second call has the step counts of the first
+            ours = results_of(found[who], gpu_kernels.copied(case(name)))
+            torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
+    # Not the formula, if PyTorch has the operation.
+    own = getattr(torch_ops, name, None) or kernel_peers.EAGER[name]
+    assert (compiled == [getattr(functional, name)]) == (own is getattr(functional, name))
+
+
+def test_peers_of_adamw_are_the_functions_of_pytorchs_optimizers(monkeypatch):
+    """Eager and fused are not one: torch_ops.adamw calls the fused one itself."""
+    called = []
+    for way in ("_fused_adamw_", "_foreach_lerp_"):
+        real = getattr(torch, way)
+        monkeypatch.setattr(
+            torch, way, lambda *a, way=way, real=real, **o: called.append(way) or real(*a, **o)
+        )
+    found = kernel_peers.contenders("adamw")
+    for who in ("eager", "torch fused"):
+        results_of(found[who], case("adamw"))
+    assert called == ["_foreach_lerp_", "_fused_adamw_"]
+
+
 @pytest.mark.parametrize("applies", [None, True, False])
-def test_the_fused_adamw_of_torch_takes_the_step_that_the_kernel_takes(applies):
+def test_the_fused_adamw_of_torch_is_told_what_the_kernel_is_told(applies):
     inputs = case("adamw")
     flag = None if applies is None else torch.tensor(applies)
     inputs = inputs._replace(options=inputs.options | {"applies": flag})
@@ -178,15 +209,23 @@ def test_a_peer_may_refuse_a_case_but_not_its_arguments():
                    inputs, "forward")  # fmt: skip
 
 
-def test_attention_is_measured_as_training_calls_it():
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [
+        ("baseline", "attention"),
+        ("leaderboard", "attention"),
+        ("leaderboard", "linear_cross_entropy"),
+    ],
+)
+def test_an_operation_is_measured_as_training_calls_it(recipe, name):
     calls = []
 
-    def attention(*arguments, **options):
+    def watched(*arguments, **options):
         calls.append(options)
-        return torch_ops.attention(*arguments, **options)
+        return getattr(torch_ops, name)(*arguments, **options)
 
-    kernel_step.small_step("baseline", torch_ops._replace(attention=attention))()
-    assert calls[0] == OPS["attention"].options[0] == {"is_causal": True}
+    kernel_step.small_step(recipe, torch_ops._replace(**{name: watched}))()
+    assert calls[0] == kernel_peers.measured_options(name) != {}
 
 
 @pytest.mark.parametrize(("n_queries", "n_keys"), [(5, 5), (3, 7), (7, 3), (1, 4), (0, 3)])
@@ -224,6 +263,14 @@ def test_the_timed_step_is_a_step_of_training(recipe, monkeypatch):
     assert trainer.guard.unread == []
     assert trainer.micro_batch == trainer.config.batch_size
     assert trainer.config.optim == config.optim
+
+
+def test_one_shape_of_every_operation_is_measured_before_the_second_of_any():
+    names = ["relu2_ffn", "adamw", "attention"]
+    found = gpu_kernels.cases_of(names, tiny=False)
+    assert [name for name, _ in found[:5]] == [*names, "relu2_ffn", "attention"]
+    assert sorted(found) == sorted((n, shape) for n in names for shape in OPS[n].large)
+    assert gpu_kernels.cases_of(names, tiny=True) == [(n, OPS[n].tiny) for n in names]
 
 
 H200 = {"device": "cuda", "gpu": "NVIDIA H200", "cpu": "AMD EPYC"}

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -233,6 +234,49 @@ def test_a_tokenizer_to_which_tiktoken_would_give_other_ids_is_refused(case, tmp
     with pytest.raises(ValueError, match=r"tiktoken.*tokenizer\.json with the package tokenizers"):
         export_tiktoken(Tokenizer(dict(enumerate(tokens)), merges), tmp_path / "ranks")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("  ", "   "), ("<|endoftext|>", "<|end"), ("\n\n\n", "\n\n"), ("<a>", "<a>1")],
+)
+def test_special_tokens_that_begin_with_another_are_refused_for_tiktoken(first, second, tmp_path):
+    """tiktoken joins them to a regular expression in the order of a hash table."""
+    special = ["<b", first, "b>", second]
+    ours = Tokenizer(dict(enumerate(BYTES)), [], special)
+    with pytest.raises(
+        ValueError, match=r"begins with.*tokenizer\.json with the package"
+    ) as refusal:
+        export_tiktoken(ours, tmp_path / "ranks")
+    assert repr(first) in str(refusal.value)
+    assert repr(second) in str(refusal.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_special_tokens_that_overlap_otherwise_have_the_same_ids_in_tiktoken(tmp_path):
+    """As suffix and prefix, or one inside another, with all or some of them allowed."""
+    rng = random.Random(0)
+    n_exported = 0
+    for trial in range(20):
+        special = {"".join(rng.choices("ab \né", k=rng.randint(2, 4))) for _ in range(3)}
+        ours = Tokenizer(dict(enumerate(BYTES)), [], sorted(special, reverse=True))
+        folder = tmp_path / str(trial)
+        if any(a != b and b.startswith(a) for a in special for b in special):
+            with pytest.raises(ValueError, match="begins with"):
+                export_tiktoken(ours, folder)
+            continue
+        n_exported += 1
+        export_tiktoken(ours, folder)
+        told = json.loads((folder / "encoding.json").read_text())
+        encoding = tiktoken.Encoding("e", mergeable_ranks=read_ranks(folder), **told)
+        for _ in range(10):
+            text = "".join(rng.choices("ab \néc", k=30))
+            choice = {
+                "allowed_special": set(rng.sample(sorted(special), rng.randint(0, len(special)))),
+                "disallowed_special": (),
+            }
+            assert encoding.encode(text, **choice) == ours.encode(text, **choice), (special, text)
+    assert 5 < n_exported < 20
 
 
 def test_ids_of_bytes_in_any_order_are_exported(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import kernels
 from fastlm import functional
@@ -207,3 +208,57 @@ def test_flash_attention_3_asked_for_where_it_cannot_run_is_refused(hopper, monk
     monkeypatch.setitem(sys.modules, "flash_attn_interface", None)
     with pytest.raises(ValueError, match="needs the package flash_attn_interface"):
         load_ops("none", "cuda", attention="fa3")
+
+
+@pytest.mark.parametrize("name", ["cudnn", "flash", "efficient"])
+def test_a_named_kernel_of_pytorch_computes_causal_attention_and_others_are_left_to_it(
+    name, monkeypatch
+):
+    """On a machine that seems to have a GPU, PyTorch's function notes which kernels it may take."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    allowed: list[set[str]] = []
+    compute = torch.nn.functional.scaled_dot_product_attention
+
+    def noting(*arguments, **options):
+        kernels = {"cudnn": "cudnn", "flash": "flash", "efficient": "mem_efficient", "math": "math"}
+        on = {k for k, v in kernels.items() if getattr(torch.backends.cuda, f"{v}_sdp_enabled")()}
+        allowed.append(on)
+        with sdpa_kernel(SDPBackend.MATH):
+            return compute(*arguments, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", noting)
+    ours = load_ops("none", "cuda", attention=name).attention
+    q, k = torch.randn(2, 3, 5, 8), torch.randn(2, 3, 9, 8)
+    mask = torch.ones(5, 5, dtype=torch.bool)
+    torch.testing.assert_close(ours(q, q, q, is_causal=True), functional.attention(q, q, q, is_causal=True))  # fmt: skip
+    assert allowed.pop() == {name}
+    for arguments, is_causal in (((q, q, q, mask), True), ((q, k, k), True), ((q, k, k), False)):
+        found = ours(*arguments, is_causal=is_causal)
+        torch.testing.assert_close(found, functional.attention(*arguments, is_causal=is_causal))
+        assert len(allowed.pop()) > 1
+
+
+def test_a_kernel_of_pytorch_is_refused_without_a_gpu_and_by_a_wrong_name():
+    with pytest.raises(ValueError, match="--attention cudnn needs a GPU: got cpu"):
+        load_ops("none", "cpu", attention="cudnn")
+    with pytest.raises(
+        ValueError, match="no attention is called 'fast': expected auto, fa3, cudnn"
+    ):
+        load_ops("none", "cuda", attention="fast")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["cudnn", "flash", "efficient"])
+def test_named_kernels_of_pytorch_agree_with_the_formula(name):
+    ours = load_ops("none", "cuda", attention=name).attention
+    rng = torch.Generator("cuda").manual_seed(0)
+    q, k, v, slope = (
+        torch.randn(2, 4, 200, 64, device="cuda", generator=rng).bfloat16() for _ in range(4)
+    )
+    results = []
+    for function, dtype in ((ours, torch.bfloat16), (functional.attention, torch.float64)):
+        inputs = [x.to(dtype).requires_grad_() for x in (q, k, v)]
+        out = function(*inputs, is_causal=True)
+        results.append([out, *torch.autograd.grad(out, inputs, slope.to(dtype))])
+    for found, truth in zip(*results, strict=True):
+        torch.testing.assert_close(found.double(), truth, atol=0.03, rtol=0.03)

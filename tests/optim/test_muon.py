@@ -273,6 +273,23 @@ def test_numbers_as_tensors_give_the_same_step():
         torch.testing.assert_close(p, q)
 
 
+@pytest.mark.parametrize("make", [Muon, NorMuon])
+def test_the_dtype_of_its_products_is_that_of_orthogonalize(make):
+    params, grads = parameters_and_gradients(1)
+    steps = {}
+    for dtype in (None, torch.float32, torch.bfloat16):
+        p = nn.Parameter(params[1].detach().clone())
+        p.grad = grads[0][1].clone()
+        optimizer = make([p], 0.1, momentum=0.0, dtype=dtype)
+        copy.deepcopy(optimizer).step()
+        assert torch.equal(p, params[1])
+        optimizer.step()
+        steps[dtype] = p.detach() - params[1]
+    assert torch.equal(steps[None], steps[torch.float32])
+    assert not torch.equal(steps[None], steps[torch.bfloat16])
+    torch.testing.assert_close(steps[torch.bfloat16], steps[None], atol=3e-3, rtol=0.05)
+
+
 @pytest.mark.compiled
 @pytest.mark.slow
 @pytest.mark.parametrize(

@@ -145,6 +145,30 @@ KERNEL_BUGS = {
     "swapped sign of the rotation": Bug(
         "kernels/rope.py", "sin = -sin", "sin = sin", _PARITY.format("rotate_pairs-3x33x64")
     ),
+    "a weight's gradient of keys in that of queries": Bug(
+        "kernels/qkv_norm_rope.py",
+        "dq_weight += tl.where(part == 0, dweight, 0.0)",
+        "dq_weight += dweight",
+        _PARITY.format("qkv_norm_rope-7x3x6-1"),
+    ),
+    "gradient of the other columns not written": Bug(
+        "kernels/qkv_norm_rope.py",
+        "tl.store(dqkv_ptr + in_dqkv + after, rest, is_other)",
+        "tl.store(dqkv_ptr + in_dqkv + after, rest, is_other & (rest != rest))",
+        "tests/kernels/test_kernels.py -k 'every_element and qkv_norm_rope'",
+    ),
+    "the last tile's columns of a product": Bug(
+        "kernels/relu2_ffn.py",
+        "is_row, is_column = rows < n_rows, columns < n_columns",
+        "is_row, is_column = rows < n_rows, columns < n_columns - 1",
+        _PARITY.format("relu2_ffn-2x3x33x123-0"),
+    ),
+    "gradient of a square without its 2": Bug(
+        "kernels/relu2_ffn.py",
+        "y = 2.0 * positive * total",
+        "y = positive * total",
+        "tests/kernels/test_kernels.py -k 'finite_differences and relu2_ffn'",
+    ),
     "missing gradient of the residual": Bug(
         "kernels/rms_norm.py",
         "dx += dsum.to(ACCURATE)",

@@ -318,6 +318,8 @@ def test_ablations_are_neighbours_of_their_recipe():
         ({"vary": ["batch-size=a..4"]}, "FIRST..LAST are whole numbers, doubled"),
         ({"vary": ["batch-size=0..4"]}, "has no values"),
         ({"vary": ["lr-factor=1,x"]}, "lr-factor must be a number above 0: got 'x'"),
+        ({"vary": ["lr-factor=1,1e45"]}, "lr-factor 1e45 times optim.lr must lie in the range of"),
+        ({"vary": ["optim.lr=1e-3,1e39"]}, "optim.lr must lie in the range of float32"),
         ({"vary": ["lr-factor=0"]}, "lr-factor must be a number above 0: got '0'"),
         ({"vary": ["recipe=tiny,tinny"]}, "unknown recipe 'tinny'; did you mean tiny"),
         ({"vary": ["n-heads=3"]}, "n_heads must divide d_model"),

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import torch
 from short_runs import new_run
+from torch._C._autograd import DeviceType
+from torch.autograd.profiler_util import EventList, FunctionEvent
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from fastlm.accounting import training_flops_per_token
 from fastlm.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
@@ -18,6 +21,8 @@ from fastlm.train.profiling import (
     StepProfile,
     _median_seconds,
     _Timed,
+    busy_seconds,
+    device_events,
     profile_run,
     profile_step,
 )
@@ -124,6 +129,40 @@ def test_the_table_has_shares_rates_and_the_rest():
         "| step | 10.00 | 100.0% | 300 | 30.0% |",
         "| idle | 0.20 | 2.0% |  |  |",
     ]
+
+
+def event(name: str, start: float, end: float, **given: Any) -> FunctionEvent:
+    """An event of a profile with a GPU, of a kernel unless another device_type is given."""
+    kind = {"device_type": DeviceType.CUDA, **given}
+    return FunctionEvent(len(name), name, 0, start, end, use_device="cuda", **kind)
+
+
+def test_each_kernel_is_counted_once_and_streams_side_by_side_are_no_more_than_the_time():
+    """As torch.profiler lists them: a launching operation has its kernels' time as its own."""
+    launches = event("aten::mm", 0, 5, device_type=DeviceType.CPU)
+    launches.append_kernel("gemm", 0, 100)
+    events = EventList(
+        [
+            launches,
+            event("gemm", 10, 110),
+            event("Memcpy HtoD", 60, 130, device_resource_id=2),  # beside it, on another stream
+            event("all", 20, 30),  # inside it
+            event("step", 5, 500, is_user_annotation=True),  # a range of the host, on the GPU
+            event("relu", 400, 450),
+        ],
+        use_device="cuda",
+    )
+    assert sum(e.self_device_time_total for e in events) > 700
+    assert busy_seconds(events) == pytest.approx((120 + 50) / 1e6)
+    assert [e.name for e in device_events(events)] == ["gemm", "Memcpy HtoD", "all", "relu"]
+
+
+def test_named_ranges_of_a_real_profile_are_no_kernels():
+    with profile(activities=[ProfilerActivity.CPU]) as profiled, record_function("step"):
+        torch.ones(3).add_(1)
+    assert any(e.is_user_annotation for e in profiled.events())
+    assert device_events(profiled.events()) == []
+    assert busy_seconds(profiled.events()) == 0
 
 
 @pytest.mark.parametrize("name", ["profile.md", "trace.json"])

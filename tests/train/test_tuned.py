@@ -222,6 +222,17 @@ def test_choices_that_cannot_be_are_told_and_left_out(choices):
     assert note.endswith(": its choices are left out")
 
 
+@pytest.mark.parametrize("foreign", [{"x": {}}, {"network.d_model": 64}, {"x": None}])
+def test_conditions_with_something_foreign_are_left_out(foreign, tmp_path):
+    path = written(CONFIG, path=tmp_path / "mine.json")
+    values = json.loads(path.read_text())
+    values["work"] |= foreign
+    path.write_text(json.dumps(values))
+    config, note, used = taken(CONFIG, str(path))
+    assert (config, used) == (CONFIG, "")
+    assert "was measured with" in note
+
+
 def test_a_folder_in_the_place_of_the_file_is_told():
     path = written(CONFIG)
     path.unlink()

@@ -8,7 +8,7 @@ import torch
 from fastlm.config import ModelConfig, OptimConfig, TrainConfig
 from fastlm.config.recipes import load_recipe
 from fastlm.tune import alternatives
-from fastlm.tune.alternatives import dimensions, used_ops
+from fastlm.tune.alternatives import automatic_attention, dimensions, used_ops
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -81,14 +81,31 @@ def test_a_gpu_tries_attention_each_operation_of_triton_and_the_unit_of_compilat
     pytest.importorskip("triton")
     config = dataclasses.replace(load_recipe("leaderboard"), compile=True, bf16=True)
     assert names(config, CUDA, opened=("fp8",), largest=128) == [
-        "attention cudnn", "attention flash", "attention efficient", "attention Triton",
+        "attention cudnn", "attention flash",
         "Triton linear_cross_entropy", "Triton adamw", "without Triton qkv_norm_rope",
         "without Triton relu2_ffn",
         "Triton add_rms_norm", "Triton rms_norm", "Triton symmetric_product",
+        "attention efficient", "attention Triton",
         "micro-batch 64", "compile scope block", "--fp8",
     ]  # fmt: skip
     given = dataclasses.replace(config, triton_ops="none", compile_scope="step")
     assert names(given, CUDA, largest=128) == ["micro-batch 64"]
+
+
+def test_the_kernel_of_attention_that_is_taken_anyway_is_not_tried():
+    config = dataclasses.replace(load_recipe("leaderboard"), compile=True, bf16=True)
+    for automatic in ("cudnn", "flash", "efficient"):
+        found = dimensions(
+            config, CUDA, largest=lambda config: 1, kernels=named, n_threads=8, attention=automatic
+        )
+        tried = [one.what for dimension in found for one in dimension(config)]
+        kernels = {"cudnn", "flash", "efficient"}
+        assert {name for name in kernels if f"attention {name}" in tried} == kernels - {automatic}
+
+
+def test_pytorch_says_which_kernel_it_takes():
+    """On a CPU that is the one called flash."""
+    assert automatic_attention(load_recipe("tiny"), CPU, torch.float32) == "flash"
 
 
 def test_operations_of_triton_are_turned_on_and_off_one_by_one():

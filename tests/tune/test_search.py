@@ -210,6 +210,20 @@ def test_time_for_the_last_comparison_is_kept_free():
     assert machine.now <= 144
 
 
+def test_the_first_build_which_starts_the_compilers_is_not_expected_again():
+    machine = Machine(lambda config: 0.01, build_seconds=20.0)
+    build = machine.build
+
+    def slow_at_first(config: TrainConfig) -> Machine.Ready:
+        machine.now += 0.0 if machine.built else 60.0
+        return build(config)
+
+    machine.build = slow_at_first
+    search = searched(machine, DIMENSIONS, minutes=3.0)
+    assert NO_TIME not in list(verdicts(search).values())[:4]
+    assert machine.now <= 180
+
+
 def test_time_that_is_up_in_the_middle_keeps_what_was_found():
     """As the alarm does it."""
 

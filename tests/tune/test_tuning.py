@@ -276,11 +276,22 @@ def test_a_file_of_ones_own_is_not_replaced_unless_asked_for(tmp_path, data, mon
     assert json.loads(path.read_text())["work"]["network"]["vocab_size"] == 400
 
 
+@pytest.mark.parametrize("name", ["train.bin", "meta.json"])
+def test_what_is_read_is_not_written(name, data, capfd):
+    before = (data / name).read_bytes()
+    words = [*WORDS, "--data", str(data), "--out", str(data / name), "--overwrite"]
+    check_refused(lambda: main(words), "is read and would be written", capfd)
+    assert (data / name).read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--minutes", "0"], "minutes must be above 0 and finite: got 0.0"),
-        (["--minutes", "inf"], "minutes must be above 0 and finite"),
+        (["--minutes", "0"], "minutes must be above 0, and at most 10,000: got 0"),
+        (["--minutes", "inf"], "minutes must be above 0, and at most 10,000: got inf"),
+        (["--minutes", "1e12"], "minutes must be above 0, and at most 10,000: got 1e+12"),
+        (["--resume", "out/x"], "--resume is for fastlm.train: leave it out here"),
+        (["--profile"], "--profile is for fastlm.train: leave it out here"),
         (["--data", "missing"], "missing"),
         (["--recipe", "tinny"], "did you mean tiny?"),
         (["--triton-ops", "quick"], "quick"),

@@ -18,11 +18,11 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic, overload
 
-from fastlm.tokenizer.bpe.cache import notice_changes
+from fastlm.tokenizer.bpe.cache import keep, made_kept, notice_changes
 
 _NUMBA_VERSIONS = "numba>=0.61,<0.69"  # as in pyproject.toml: pipeline.py works with them
 
-_options: dict[str, Any] = {"cache": True}
+_options: dict[str, Any] = {}
 try:
     from fastlm.tokenizer.bpe import pipeline
 except (ImportError, AttributeError, TypeError) as _error:
@@ -43,8 +43,10 @@ with contextlib.suppress(ImportError, AttributeError):
 
 instruction: Any = intrinsic
 
-# A kernel is a function that Python calls. It is compiled when first called and kept on disk.
-kernel: Any = numba.njit(nogil=True, **_options)
+
+def kernel(function: Any) -> Any:
+    """Let Python call a function, which is compiled when first called and kept on disk."""
+    return keep(numba.njit(nogil=True, **_options)(function))
 
 
 def _signature(function: Any) -> Any:
@@ -119,7 +121,12 @@ class _Shared:
     @functools.cached_property
     def address(self) -> int:
         """Address of the machine code; the function is compiled when it is first needed."""
-        compiled = numba.cfunc(_signature(self.function), **_options)(self.function)
+        signature = _signature(self.function)
+
+        def make(function: Any, *, cache: bool) -> Any:
+            return numba.cfunc(signature, cache=cache, **_options)(function)
+
+        compiled = made_kept(make, self.function)
         assert compiled.address is not None
         return compiled.address
 

@@ -6,8 +6,10 @@ token was made of two tokens of lower ranks.
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
+
+_ADVICE = "use tokenizer.json with the package tokenizers"
 
 
 def parse_ranks(text: str, source: str) -> dict[int, bytes]:
@@ -77,30 +79,48 @@ def format_ranks(vocab: Mapping[int, bytes], merges: Sequence[tuple[bytes, bytes
     Raises:
         ValueError: if tiktoken would give other ids; the message has the first token at fault.
     """
-    advice = "use tokenizer.json with the package tokenizers"
     tokens = set(vocab.values())
     missing = [byte for byte in range(256) if bytes([byte]) not in tokens]
     if missing:
         raise ValueError(
             f"tiktoken needs a token for each of the 256 bytes: there is none for "
             f"{bytes(missing[:1])!r}{f' and {len(missing) - 1} others' if missing[1:] else ''}; "
-            f"{advice}"
+            f"{_ADVICE}"
         )
     if len(tokens) < len(vocab):
-        raise ValueError(f"tiktoken cannot have two ids for one token: {advice}")
+        raise ValueError(f"tiktoken cannot have two ids for one token: {_ADVICE}")
     try:
         found = find_merges(vocab, "tiktoken's ranks are the ids")
     except ValueError as error:
-        raise ValueError(f"{error}, so tiktoken would give other ids: {advice}") from None
+        raise ValueError(f"{error}, so tiktoken would give other ids: {_ADVICE}") from None
     for ours, theirs in zip(merges, found, strict=False):
         if ours != theirs:
             raise ValueError(
                 f"tiktoken merges in the order of ids, and would join {theirs[0]!r} and "
-                f"{theirs[1]!r} where this tokenizer joins {ours[0]!r} and {ours[1]!r}: {advice}"
+                f"{theirs[1]!r} where this tokenizer joins {ours[0]!r} and {ours[1]!r}: {_ADVICE}"
             )
     if len(found) != len(merges):
         raise ValueError(
-            f"tiktoken would have {len(found):,} merges, this tokenizer {len(merges):,}: {advice}"
+            f"tiktoken would have {len(found):,} merges, this tokenizer {len(merges):,}: {_ADVICE}"
         )
     lines = [f"{base64.b64encode(t).decode()} {rank}\n" for rank, t in sorted(vocab.items())]
     return "".join(lines)
+
+
+def check_special_tokens(special_tokens: Collection[str]) -> None:
+    """Check that tiktoken finds the special tokens that this tokenizer finds.
+
+    Both look for the leftmost one. Where two begin at the same place, this tokenizer takes the
+    longer one, and tiktoken the one that comes first in the order of a hash table, which nobody
+    chooses. Two can begin at the same place only if one is a prefix of the other.
+
+    Raises:
+        ValueError: for the first two of which one is a prefix of the other.
+    """
+    # Sorted, all tokens that begin with one follow it at once.
+    for token, longer in pairwise(sorted(special_tokens)):
+        if longer.startswith(token):
+            raise ValueError(
+                f"the special token {longer!r} begins with the special token {token!r}, and "
+                f"tiktoken may find either of them there, which gives other ids: {_ADVICE}"
+            )
