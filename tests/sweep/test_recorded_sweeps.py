@@ -38,7 +38,8 @@ def same_run(config: TrainConfig) -> str:
     """Everything that decides a run's loss, with "auto" replaced by its value.
 
     The records are older than sweeps of recipes: they were validated after equal steps, not tokens,
-    and AdamW's runs differ in the rate of Muon, which they do not use.
+    AdamW's runs differ in the rate of Muon, which they do not use, and the unit of compilation is
+    given, which "auto" now chooses.
     """
     network = config.model
     auto = {"d_ff": network.ffn_width, "ngram_width": network.ngram_row_width}
@@ -49,6 +50,7 @@ def same_run(config: TrainConfig) -> str:
             config,
             model=dataclasses.replace(network, **auto),
             optim=dataclasses.replace(config.optim, **unused),
+            compile_scope="step",
             eval_every=1,
             log_every=1,
         )
