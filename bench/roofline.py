@@ -12,7 +12,6 @@ fastlm.train.
 """
 
 import argparse
-import json
 import re
 import sys
 from collections import Counter
@@ -30,6 +29,7 @@ from fastlm.accounting import count_parameters, forward_flops_by_part, training_
 from fastlm.accounting.counts import parameters_by_part  # noqa: E402
 from fastlm.config import ModelConfig, TrainConfig  # noqa: E402
 from fastlm.devices.chips import CHIPS  # noqa: E402
+from fastlm.files import disk, json_files  # noqa: E402
 from fastlm.optim.muon import POLYNOMIALS  # noqa: E402
 
 BANDWIDTH = {"A100": 2.04e12, "H100": 3.35e12, "H200": 4.8e12, "B200": 8.0e12}
@@ -230,6 +230,13 @@ def take_step(config: TrainConfig) -> tuple[Generated, int, list[str]]:
     return generated, trainer.memory.micro_batch, setup.kernels
 
 
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"a share must lie in (0, 1]: got {text}")
+    return share
+
+
 def told(prediction: Prediction, heading: str) -> str:
     """The table."""
     lines = [heading, "", f"{'part':34} {'TFLOP':>8} {'GB':>8} {'ms':>8} {'share':>6}"]
@@ -250,7 +257,7 @@ def told(prediction: Prediction, heading: str) -> str:
             "attention and optimizers"
         )
     lines.append(
-        f"predicted: {prediction.seconds * 1e3:.0f} ms a step, "
+        f"predicted: {prediction.seconds * 1e3:.3g} ms a step, "
         f"{prediction.tokens_per_second:,.0f} tokens/s, MFU {prediction.mfu:.1%}"
     )
     return "\n".join(lines)
@@ -266,22 +273,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("recipe", help="a recipe's name")
     parser.add_argument("--chip", choices=BANDWIDTH, default="H100")
     parser.add_argument("--json", type=Path, help="file for the prediction")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of --json")
     for name, share in SHARES.items():
-        parser.add_argument(f"--{name}", type=float, default=share, help=f"of the peak; {share}")
+        parser.add_argument(f"--{name}", type=_share, default=share, help=f"of the peak; {share}")
     arguments, flags = parser.parse_known_args(argv)
+    from fastlm.files.outputs import check_new_files
     from fastlm.ops import load_kernels
     from fastlm.train.command import configuration
 
-    config = configuration(
-        ["--recipe", arguments.recipe, "--compile", "--bf16", "--max-steps", "100", *flags]
-    )
+    words = ["--recipe", arguments.recipe, "--compile", "--bf16", "--max-steps", "100", *flags]
+    try:
+        config = configuration(words)
+        if config.triton_ops not in ("auto", "none", "all"):
+            known = load_kernels().OPS
+            if unknown := [name for name in config.triton_ops.split(",") if name not in known]:
+                raise ValueError(
+                    f"--triton-ops has no {unknown[0]!r}: expected some of {', '.join(known)}"
+                )
+        if arguments.json is not None:
+            check_new_files({"--json": arguments.json}, replace=arguments.overwrite)
+    except (ValueError, OSError, ImportError) as error:
+        parser.error(str(error))
     if torch.cuda.is_available():
         generated, micro_batch, kernels = take_step(config)
     else:
         given = config.micro_batch
         generated, micro_batch = None, config.batch_size if given == "auto" else given
         chosen = config.triton_ops
-        names = {"auto": load_kernels().AUTO, "none": ()}
+        names = {"auto": load_kernels().AUTO, "none": (), "all": tuple(load_kernels().OPS)}
         kernels = list(names[chosen]) if chosen in names else chosen.split(",")
     shares = {name: getattr(arguments, name.replace("-", "_")) for name in SHARES}
     prediction = predict(config, arguments.chip, micro_batch, kernels, generated, shares)
@@ -295,7 +314,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.json is not None:
         found = prediction._asdict() | {"parts": [part._asdict() for part in prediction.parts]}
         kept = {"predicted": True, "flags": [arguments.recipe, *flags], "shares": shares, **found}
-        arguments.json.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        disk.write_file(arguments.json, json_files.to_json(kept), replace=arguments.overwrite)
     return 0
 
 

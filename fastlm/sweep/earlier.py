@@ -227,13 +227,16 @@ def _settings(config: TrainConfig, folder: Path | None = None) -> str:
 def _asked(config: TrainConfig, folder: Path | None = None) -> TrainConfig:
     """The configuration with absolute paths, and without the vocabulary size of the data.
 
+    The unit of compilation says "step" where it says "auto", which earlier versions did not know.
+
     Args:
         folder: where a relative path begins; None: the current folder.
     """
     values = leaves(config)
     given = {name: values[name] for name in PATHS if values[name]}
     absolute = {name: str(((folder or Path()) / path).resolve()) for name, path in given.items()}
-    return replaced(config, {"model.vocab_size": 1, **absolute})
+    scope = "step" if config.compile_scope == "auto" else config.compile_scope
+    return replaced(config, {"model.vocab_size": 1, "compile_scope": scope, **absolute})
 
 
 def _asked_of(record: RunRecord, folder: Path) -> TrainConfig:

@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             status.say(f"stopped by {stopped_by}")
     code = 128 + signal.Signals[stopped_by] if stopped_by else 0
     if search.tokens_per_second:
-        print(report(search))
+        print(report(search, flags))
         write_result(one, search, seconds=time.perf_counter() - began)
         use = "by itself" if arguments.out is None else f"with {cli.pasted('--tuned', one.path)}"
         cli.say(f"written to {one.path}: fastlm.train uses it {use}")

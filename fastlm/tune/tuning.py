@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -242,15 +242,18 @@ def write_result(one: Task, search: Search, *, seconds: float) -> None:
     write_tuned(one.path, tuned, replace=one.replace)
 
 
-def report(search: Search) -> str:
-    """The table of a search, its gain, and the command that trains with what it found."""
+def report(search: Search, flags: Sequence[str] = ()) -> str:
+    """The table of a search, its gain, and the command that trains with what it found.
+
+    Args:
+        flags: those of the user, which decide what the command trains.
+    """
     before = search.tokens_per_second
     after = before * (1 + search.total_gain)
     rest = "" if search.is_finished else "; not all was tried"
     found = search.found
-    words = ["--recipe", found.recipe]
-    words += ["--data", found.data.path] if found.data.path else []
-    words += [f"--{name}" for name in SWITCHES if getattr(found, name)]
+    words = list(flags)
+    words += [f"--{name}" for name in SWITCHES if getattr(found, name) and f"--{name}" not in flags]
     words += flags_of(found_choices(search).made)
     gain = f"{before:,.0f} -> {after:,.0f} tokens/s ({search.total_gain:+.1%}){rest}"
     return "\n".join(

@@ -75,6 +75,35 @@ def test_each_optimizer_moves_its_own_parameters():
     assert seconds_of(of_both, "products of normuon") > 0 == seconds_of(of_one, "products of muon")
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nope"], "nope"),
+        (["tiny", "--batch-size", "0"], "batch_size"),
+        (["tiny", "--micro-batch", "3"], "micro_batch must divide batch_size: got micro_batch=3"),
+        (["tiny", "baseline"], "baseline"),
+        (["tiny", "--products", "0"], r"a share must lie in (0, 1]: got 0"),
+        (["tiny", "--products", "nan"], r"a share must lie in (0, 1]: got nan"),
+        (["tiny", "--bandwidth", "-1"], r"a share must lie in (0, 1]: got -1"),
+        (["tiny", "--triton-ops", "foo"], "--triton-ops has no 'foo': expected some of "),
+    ],
+)
+def test_what_cannot_be_predicted_is_refused_in_a_line(words, told, capsys):
+    with pytest.raises(SystemExit) as left:
+        roofline.main(words)
+    assert left.value.code == 2
+    assert told in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_file_of_ones_own_is_kept(tmp_path, capsys):
+    mine = tmp_path / "mine.json"
+    mine.write_text("mine")
+    with pytest.raises(SystemExit):
+        roofline.main(["tiny", "--json", str(mine)])
+    assert f"{mine} is there already" in capsys.readouterr().err
+    assert mine.read_text() == "mine"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
 def test_without_a_gpu_the_table_says_what_it_leaves_out(tmp_path, capsys):
     out = tmp_path / "prediction.json"

@@ -64,7 +64,8 @@ def test_a_search_of_a_tiny_network_is_written_and_found_by_training(cache, capf
         assert f"| {what} |" in out
         assert f"{what}: " in told
     assert "the present choice: " in told
-    assert "fastest: python -m fastlm.train --recipe tiny" in out
+    (fastest,) = [line for line in out.splitlines() if line.startswith("fastest: ")]
+    assert fastest.startswith(f"fastest: {cli.command_line('train', *WORDS, '--no-compile')}")
     assert out.endswith(f"written to {path}: fastlm.train uses it by itself\n")
     assert read_tuned(path).measured["finished"] is True
     assert torch.get_num_threads() == n_threads
@@ -94,7 +95,7 @@ def test_compilation_is_tried_and_named_as_a_flag(cache, monkeypatch, capfd):
     out, _ = capfd.readouterr()
     (path,) = cache.iterdir()
     assert verdicts(path) == {"way 1": KEPT, "all of them": KEPT}
-    assert "fastest: python -m fastlm.train --recipe tiny --compile" in out
+    assert f"fastest: {cli.command_line('train', *WORDS, '--no-bf16', '--compile')}" in out
     assert read_tuned(path).conditions.how == {"compile": True, "dtype": "float32", "fp8": False}
     # Without the flag a run stays as it is, and says why.
     asked = dataclasses.replace(tuning.task(tuning_config(), {"compile"}).config, bf16=False)
