@@ -11,6 +11,7 @@ from fastlm.cli import interrupts
 if __name__ == "__main__":
     interrupts.exit_on_interrupt()
 
+import contextlib
 import signal
 import sys
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from fastlm import cli
 from fastlm.devices.torchrun import world_size
+from fastlm.files import disk
 from fastlm.files.outputs import check_new_files
 from fastlm.runs.given import check_prepared
 from fastlm.train.command import configuration
@@ -72,7 +74,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = {word.partition("=")[0].removeprefix("--").removeprefix("no-") for word in flags}
     one = task(config, given, out=arguments.out, overwrite=arguments.overwrite)
     deadline = began + 60 * arguments.minutes
-    with StatusLine() as status:
+    with contextlib.ExitStack() as held:
+        if arguments.out is not None:  # a second call would find the file only at its end
+            held.enter_context(disk.locked(arguments.out))
+        status = held.enter_context(StatusLine())
         search, stopped_by = search_for(one, deadline=deadline, say=status.say, show=status.update)
         if stopped_by:
             status.say(f"stopped by {stopped_by}")

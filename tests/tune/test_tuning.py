@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastlm import cli, functional
 from fastlm.config import ModelConfig, OptimConfig, TrainConfig
+from fastlm.files import disk
 from fastlm.ops import Ops, reference_ops, torch_ops
 from fastlm.train import assemble
 from fastlm.train.assemble import set_up
@@ -275,6 +276,13 @@ def test_a_file_of_ones_own_is_not_replaced_unless_asked_for(tmp_path, data, mon
     main([*words, "--overwrite"])
     assert f"fastlm.train uses it with --tuned {path}" in capfd.readouterr().out
     assert json.loads(path.read_text())["work"]["network"]["vocab_size"] == 400
+
+
+def test_a_file_that_another_call_will_write_is_refused_at_once(tmp_path, capfd):
+    path = tmp_path / "mine.json"
+    with disk.locked(path):
+        check_refused(lambda: main([*WORDS, "--out", str(path)]), "process", capfd)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["train.bin", "meta.json"])
