@@ -262,6 +262,9 @@ def told_of_run(run: Path) -> str:
     return told
 
 
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
 @dataclass
 class Runner:
     """Runs commands, copies what they print to a file, and ends them in time."""
@@ -282,29 +285,31 @@ class Runner:
         environment["PYTHONPATH"] = os.pathsep.join(
             [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         )
+        process, last = None, list[str]()
         with _watcher() as watch:
-            process = subprocess.Popen(
-                words,
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
-            last: list[str] = []
-            reader = threading.Thread(target=self._copy, args=(process, last), daemon=True)
             try:
-                watch(process.pid)
-                reader.start()
+                with _signals_held_back():  # until it is known what is to be ended
+                    process = subprocess.Popen(
+                        words,
+                        cwd=folder,
+                        env=environment,
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.STDOUT,
+                        text=True,
+                        errors="replace",
+                        start_new_session=True,
+                    )
+                    watch(process.pid)
+                    reader = threading.Thread(target=self._copy, args=(process, last), daemon=True)
+                    reader.start()
                 process.wait(seconds)
                 code: int | None = process.returncode
             except subprocess.TimeoutExpired:
                 code = None
             finally:  # an interrupt ends the part too
-                self._end(process)
+                if process is not None:
+                    self._end(process)
             reader.join(2)
         return code, last[-1] if last else ""
 
@@ -346,6 +351,23 @@ def _say_lost(what: object, error: Exception) -> None:
     with contextlib.suppress(OSError, ValueError):
         reason = getattr(error, "strerror", None) or error
         print(f"warning: {what} cannot be written ({reason})", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """A signal that comes inside the block takes effect at its end."""
+    came: list[int] = []
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, *_SIGNALS)}
+    handled = {n: handler for n, handler in before.items() if callable(handler)}
+    for number in handled:
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handled.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 @contextlib.contextmanager
@@ -523,9 +545,6 @@ def _no_gpu() -> str:
         return ""
     build = f"PyTorch {torch.__version__}"
     return f"no CUDA device: {build} sees none; --try-on-cpu tries this program without one"
-
-
-_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def _interrupted(number: int, frame: object) -> NoReturn:

@@ -349,13 +349,30 @@ def test_a_damaged_record_of_kernels_is_refused(text, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_the_part_and_the_table_is_printed(number, tmp_path, capsys, script_for_checks):
     send = f"kill -{number:d} {os.getpid()}"
-    script_for_checks(f"trap '{send}; sleep 0.1; exit' TERM; {send}; sleep 20 & wait")
+    ended = tmp_path / "ended"
+    trap = f"trap '{send}; sleep 0.2; touch {ended}; exit' TERM"
+    script_for_checks(f"{trap}; {send}; sleep 20 & wait")
     before = signal.getsignal(number)
     began = time.monotonic()
     assert day(tmp_path / "out") == 128 + number
     assert time.monotonic() - began < 10
+    assert ended.exists()  # a second signal took none of the part's time
     assert "| checks | interrupted | " in capsys.readouterr().out
     assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_comes_while_a_part_starts_takes_effect_after_that():
+    seen = []
+
+    def start() -> None:
+        with gpu_day._signals_held_back():
+            signal.raise_signal(signal.SIGINT)
+            seen.append("started")
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert seen == ["started"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path, script_for_checks):
