@@ -15,12 +15,12 @@ from types import FrameType
 from typing import Any
 
 from fastlm.files import disk
-from fastlm.files.json_files import read_object_or_empty, to_json
+from fastlm.files.json_files import read_object, to_json
 
 BEGUN, RIGHT, FAILED = "begun", "right", "failed"
 
-ALL_RIGHT, SOME_FAILED, GPU_LOST, SOME_LATE = 0, 1, 70, 75
-"""Exit codes of a program that fills a file of rows"""
+ALL_RIGHT, SOME_FAILED, GPU_LOST, SOME_LATE = 0, 69, 70, 75
+"""Exit codes of a program that fills a file of rows; a traceback has the code 1"""
 
 
 class TooSlow(BaseException):
@@ -32,11 +32,13 @@ class Rows:
 
     Args:
         path: JSON file; made by the first row.
+    Raises:
+        ValueError: if the file is there and is no such record.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows: dict[str, dict[str, Any]] = read_object_or_empty(path).get("rows", {})
+        self.rows: dict[str, dict[str, Any]] = _read_rows(path) if path.exists() else {}
         for row in self.rows.values():
             if row["state"] == BEGUN:
                 row |= {"state": FAILED, "why": "the process died in it"}
@@ -95,6 +97,16 @@ class Rows:
         if any("bound" in row for row in self.rows.values()):
             return SOME_LATE
         return SOME_FAILED if self.failed else ALL_RIGHT
+
+
+def _read_rows(path: Path) -> dict[str, dict[str, Any]]:
+    rows = read_object(path).get("rows")
+    if not isinstance(rows, dict):
+        raise ValueError(f"{path}: expected an object of rows: move the file away")
+    for name, row in rows.items():
+        if not isinstance(row, dict) or row.get("state") not in (BEGUN, RIGHT, FAILED):
+            raise ValueError(f"{path}: row {name!r} has no state: move the file away")
+    return rows
 
 
 def one_line(error: BaseException) -> str:

@@ -5,11 +5,13 @@
 Parts run one after another, what is worth most first, each in a process of its own with a share of
 the minutes that are left. One that fails or is out of time is told, and the next one goes on. Every
 record is written as soon as it is known; the same command goes on where an earlier one stopped.
-Without --data the tokens are made up.
+Without --data the tokens are made up. Exit code: 0 if every part that had time is done, 1 if one
+failed, 2 for wrong arguments, 128 + N after signal N.
 """
 
 import argparse
 import contextlib
+import math
 import os
 import re
 import signal
@@ -29,8 +31,11 @@ sys.path[:0] = [path for path in (str(ROOT), str(BENCH)) if path not in sys.path
 
 from day_rows import ALL_RIGHT, FAILED, SOME_FAILED, SOME_LATE, Rows  # noqa: E402
 
+from fastlm import cli  # noqa: E402
 from fastlm.files import disk  # noqa: E402
-from fastlm.files.json_files import read_object_or_empty, to_json  # noqa: E402
+from fastlm.files.destination import check_place, find, is_leftover  # noqa: E402
+from fastlm.files.json_files import read_object, read_object_or_empty, to_json  # noqa: E402
+from fastlm.files.lock import holding  # noqa: E402
 
 RECIPE, BESIDE = "leaderboard", "baseline"
 DONE, OUT_OF_TIME, LEFT_OUT, INTERRUPTED = "done", "out of time", "left out", "interrupted"
@@ -86,7 +91,7 @@ class Part:
         least: seconds below which it is not begun.
         command: the words to run, from the seconds it may take.
         told: a line on its records so far.
-        is_over: whether its records are whole, however its process ended.
+        is_over: whether its records are whole, though its process had no time to end.
         goes_on: whether it may begin again after its process died, as long as records grow.
     """
 
@@ -99,6 +104,8 @@ class Part:
     goes_on: bool = False
     is_asked_for: bool = False
     """Whether only --parts runs it."""
+    folder: Path | None = None
+    """where it runs; none: in the current folder, where relative paths in flags begin"""
 
 
 @dataclass
@@ -133,7 +140,8 @@ def parts_of(day: Day) -> list[Part]:
     def tune(seconds: float) -> list[str]:
         words = ["--recipe", day.recipe, *day.data_flags, "--out", str(tuned), "--overwrite"]
         minutes = f"{max(seconds - GRACE_SECONDS, seconds / 2) / 60:.2f}"
-        return [python, "-m", "fastlm.tune", *words, "--minutes", minutes, *day.settings]
+        # -P: packages in the current folder, which may be anyone's, do not hide this one.
+        return [python, "-P", "-m", "fastlm.tune", *words, "--minutes", minutes, *day.settings]
 
     def time_kernels(seconds: float) -> list[str]:
         program = [python, str(BENCH / "gpu_kernels.py"), "--out", str(kernels)]
@@ -155,10 +163,10 @@ def parts_of(day: Day) -> list[Part]:
     return [
         Part("checks", 0.3, 20, check, lambda: told_of_rows(checks), goes_on=True),
         Part("steps", 0.4, 30, step, lambda: told_of_steps(steps), goes_on=True),
-        Part("tune", 0.5, 40, tune, lambda: told_of_tuning(tuned), tuned.exists),
+        Part("tune", 0.5, 40, tune, lambda: told_of_tuning(tuned), lambda: is_tuned(tuned)),
         Part("kernels", 0.4, 20, time_kernels, lambda: told_of_kernels(kernels)),
         Part("training", 1.0, 30, train, lambda: told_of_run(run), lambda: is_finished(run)),
-        Part("tests", 1.0, 60, test, lambda: told_of_tests(junit), is_asked_for=True),
+        Part("tests", 1.0, 60, test, lambda: told_of_tests(junit), is_asked_for=True, folder=ROOT),
     ]
 
 
@@ -200,7 +208,8 @@ def told_of_steps(path: Path) -> str:
         if "tokens_per_second" in row:
             mfu = "" if row["mfu"] is None else f", MFU {row['mfu']:.1%}"
             told.append(f"{recipe}: {row['tokens_per_second']:,.0f} tokens/s{mfu}")
-            if not 0.8 < row["wall_ms"] / row["step_ms"] < 1.25:
+            is_gpu = "gpu" in row.get("machine", {})
+            if is_gpu and not 0.8 < row["wall_ms"] / row["step_ms"] < 1.25:
                 told[-1] += (
                     f" (by the GPU's events, {row['step_ms']:.2f} ms a step; the wall clock says "
                     f"{row['wall_ms']:.2f})"
@@ -208,6 +217,11 @@ def told_of_steps(path: Path) -> str:
         if row["state"] == FAILED:
             told.append(f"{recipe}: {row['why']}")
     return "; ".join(told) or "none"
+
+
+def is_tuned(path: Path) -> bool:
+    """Whether a tuning that was ended in time wrote what it had measured."""
+    return "measured" in read_object_or_empty(path)
 
 
 def told_of_tuning(path: Path) -> str:
@@ -248,6 +262,9 @@ def told_of_run(run: Path) -> str:
     return told
 
 
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
 @dataclass
 class Runner:
     """Runs commands, copies what they print to a file, and ends them in time."""
@@ -256,87 +273,180 @@ class Runner:
     echo: IO[str] = field(default_factory=lambda: sys.stdout)
     grace: float = GRACE_SECONDS
 
-    def run(self, words: list[str], seconds: float) -> tuple[int | None, str]:
-        """Run a command; returns its exit code, None if it was out of time, and its last line."""
+    def run(
+        self, words: list[str], seconds: float, folder: Path | None = None
+    ) -> tuple[int | None, str]:
+        """Run a command; returns its exit code, None if it was out of time, and its last line.
+
+        Args:
+            folder: where it runs; none: in the current folder.
+        """
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(
             [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         )
-        process = subprocess.Popen(
-            words,
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        last: list[str] = []
-        reader = threading.Thread(target=self._copy, args=(process, last), daemon=True)
-        reader.start()
-        try:
-            process.wait(seconds)
-            code: int | None = process.returncode
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:  # an interrupt ends the part too
-            self._end(process)
+        process, last = None, list[str]()
+        with _watcher() as watch:
+            try:
+                with _signals_held_back():  # until it is known what is to be ended
+                    process = subprocess.Popen(
+                        words,
+                        cwd=folder,
+                        env=environment,
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.STDOUT,
+                        text=True,
+                        errors="replace",
+                        start_new_session=True,
+                    )
+                    watch(process.pid)
+                    reader = threading.Thread(target=self._copy, args=(process, last), daemon=True)
+                    reader.start()
+                process.wait(seconds)
+                code: int | None = process.returncode
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:  # an interrupt ends the part too
+                if process is not None:
+                    self._end(process)
             reader.join(2)
         return code, last[-1] if last else ""
 
     def _copy(self, process: "subprocess.Popen[str]", last: list[str]) -> None:
+        """Copy all that a process prints; a full pipe that nobody reads would stop it."""
         assert process.stdout is not None
-        with self.log.open("a", encoding="utf-8") as file:
+        with contextlib.ExitStack() as opened:
+            sinks = [self.echo]
+            try:
+                sinks.append(opened.enter_context(self.log.open("a", encoding="utf-8")))
+            except OSError as error:
+                _say_lost(self.log, error)
             for line in process.stdout:
-                file.write(line)
-                file.flush()
-                self.echo.write(line)
-                self.echo.flush()
+                for sink in list(sinks):
+                    try:
+                        sink.write(line)
+                        sink.flush()
+                    except (OSError, ValueError) as error:  # ValueError: it is closed
+                        sinks.remove(sink)
+                        _say_lost("the output" if sink is self.echo else self.log, error)
                 if line.strip():
                     last[:] = [line.strip()[:200]]
 
     def _end(self, process: "subprocess.Popen[str]") -> None:
         """End a process and its children: compilers may outlive it."""
-        if process.poll() is None:
+        try:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(self.grace)
+        finally:  # a second interrupt does not wait
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(self.grace)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _say_lost(what: object, error: Exception) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        reason = getattr(error, "strerror", None) or error
+        print(f"warning: {what} cannot be written ({reason})", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """A signal that comes inside the block takes effect at its end."""
+    came: list[int] = []
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, *_SIGNALS)}
+    handled = {n: handler for n, handler in before.items() if callable(handler)}
+    for number in handled:
+        signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handled.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+@contextlib.contextmanager
+def _watcher() -> Iterator[Callable[[int], None]]:
+    """A function for a group of processes to be killed if this process dies in the block."""
+    # The shell reads from a pipe that only this process holds open, so that it sees kill -9 too.
+    script = 'read -r group; read -r _; [ -z "$group" ] || kill -s KILL -- "-$group"'
+    with subprocess.Popen(
+        ["sh", "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as shell:
+        pipe = shell.stdin
+        assert pipe is not None
+
+        def watch(group: int) -> None:
+            pipe.write(b"%d\n" % group)
+            pipe.flush()
+
+        try:
+            yield watch
+        finally:
+            shell.kill()
 
 
 class Record:
     """gpu_day.json: the machine, the settings, and what came of each part.
 
     Raises:
-        ValueError: if the file is of another machine or of other settings.
+        ValueError: if the file is of another machine or of other settings, or is damaged.
     """
 
     def __init__(self, path: Path, conditions: dict[str, Any]) -> None:
         self.path = path
-        values = read_object_or_empty(path)
-        for name, now in conditions.items():
-            then = values.get("conditions", conditions).get(name)
-            if then != now:
-                raise ValueError(
-                    f"{path} is of {name} {then}, and this is {now}: give another --out"
-                )
         self.conditions = conditions
-        self.began: str = values.get("began", datetime.now(UTC).isoformat(timespec="seconds"))
-        self.parts = {name: Result(**row) for name, row in values.get("parts", {}).items()}
+        self.began = datetime.now(UTC).isoformat(timespec="seconds")
+        self.parts: dict[str, Result] = {}
+        if not path.exists():
+            return
+        then, self.began, self.parts = _read_record(path)
+        for name, now in conditions.items():
+            if then.get(name) != now:
+                raise ValueError(
+                    f"{path} is of {name} {then.get(name)}, and this is {now}: give another --out"
+                )
 
     def put(self, name: str, result: Result) -> None:
         """Write what came of a part; its seconds are added to those of earlier calls."""
         before = self.parts.get(name)
         result.seconds += before.seconds if before else 0.0
         self.parts[name] = result
+        self.write()
+
+    def write(self) -> None:
+        """Write the file whole."""
         parts = {name: vars(result) for name, result in self.parts.items()}
         values = {"began": self.began, "conditions": self.conditions, "parts": parts}
         disk.write_file(self.path, to_json(values), replace=True)
+
+
+def _read_record(path: Path) -> tuple[dict[str, Any], str, dict[str, Result]]:
+    """Conditions, beginning and parts of an earlier call."""
+    try:
+        values = read_object(path)
+        conditions, began, rows = (values[n] for n in ("conditions", "began", "parts"))
+        parts = {name: Result(**row) for name, row in rows.items()}
+        if not isinstance(conditions, dict) or not isinstance(began, str):
+            raise TypeError
+        for part in parts.values():
+            if [type(part.state), type(part.told)] != [str, str]:
+                raise TypeError
+            part.seconds = float(part.seconds)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise ValueError(
+            f"{path} is damaged, or no record of this command: give another --out"
+        ) from None
+    return conditions, began, parts
 
 
 def spend(
@@ -357,7 +467,9 @@ def spend(
         began = clock()
         seconds = part.share * (deadline - began) - runner.grace
         if seconds < part.least:
-            result = Result(LEFT_OUT, f"{max(0, deadline - began):.0f} s were left")
+            needed = math.ceil((part.least + runner.grace) / part.share)
+            left = f"{max(0, deadline - began):.0f} s were left"
+            result = Result(LEFT_OUT, f"{left}, and it needs {needed}")
             if before is None:
                 record.put(part.name, result)
             say(f"== {part.name}: {result.state}, {result.told}")
@@ -378,15 +490,22 @@ def _run_part(part: Part, runner: Runner, until: float, clock: Callable[[], floa
     told = ""
     while True:
         left = max(1.0, until - clock())
-        code, last = runner.run(part.command(left), left)
+        code, last = runner.run(part.command(left), left, part.folder)
         before, told = told, _told(part)
         has_rows = part.goes_on and code == SOME_FAILED
-        if part.is_over() or code == ALL_RIGHT or has_rows:
+        if code == ALL_RIGHT or has_rows or (code is None and _is_over(part)):
             return Result(DONE, told)
         if code is None or (part.goes_on and code == SOME_LATE):
             return Result(OUT_OF_TIME, told)
         if not part.goes_on or told == before or clock() >= until:
             return Result(FAILED, f"exit code {code}: {last}; {told}")
+
+
+def _is_over(part: Part) -> bool:
+    try:
+        return part.is_over()
+    except OSError:
+        return False
 
 
 def _told(part: Part) -> str:
@@ -429,7 +548,49 @@ def _no_gpu() -> str:
 
 
 def _interrupted(number: int, frame: object) -> NoReturn:
+    for other in _SIGNALS:  # one is enough, and the part may need its time to end
+        if signal.getsignal(other) is _interrupted:
+            signal.signal(other, signal.SIG_IGN)
     raise SystemExit(128 + number)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Inside the block a signal that is not ignored, as under nohup, raises SystemExit."""
+    before = {n: signal.getsignal(n) for n in _SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, _interrupted)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_flags(day: Day, names: Sequence[str]) -> None:
+    """Refuse flags of fastlm.train that the parts would refuse one after another."""
+    from fastlm.train.command import configuration
+
+    if "tune" in names:
+        for flag in ("--resume", "--profile", "--tuned"):
+            if any(word.partition("=")[0] == flag for word in day.flags):
+                raise ValueError(f"{flag} is not for the part tune: leave it out, or give --parts")
+    configuration(["--recipe", day.recipe, *day.data_flags, *day.settings])
+
+
+def _check_folders(day: Day) -> None:
+    """Refuse folders that hold what is not of this command: parts replace their records."""
+    if (day.out / "gpu_day.json").exists():
+        return
+    if day.out.is_dir():
+        found = sorted(e.name for e in day.out.iterdir() if not is_leftover(e.name))
+        if found:
+            raise ValueError(
+                f"--out {day.out} holds {found[0]} and no gpu_day.json: give a new or empty folder"
+            )
+    if os.path.lexists(day.work / "run"):
+        raise ValueError(f"--work {day.work} holds another run: give another folder")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -446,9 +607,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--minutes must be above 0: got {arguments.minutes:g}")
     if arguments.data is not None and not (arguments.data / "meta.json").is_file():
         parser.error(f"--data: {arguments.data} is no prepared folder")
-    if not arguments.try_on_cpu and (why := _no_gpu()):
-        print(f"error: {why}", file=sys.stderr)
-        return 2
     out = arguments.out.resolve()
     day = Day(
         out=out,
@@ -460,23 +618,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     parts = parts_of(day)
     if unknown := set(arguments.parts or ()) - {part.name for part in parts}:
         parser.error(f"--parts: expected {', '.join(p.name for p in parts)}, got {unknown.pop()}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        record = Record(out / "gpu_day.json", conditions_of(day))
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    signal.signal(signal.SIGTERM, _interrupted)
     asked = arguments.parts or [part.name for part in parts if not part.is_asked_for]
     chosen = [part for part in parts if part.name in asked]
-    code = 0
-    try:
+    with contextlib.ExitStack() as held:
+        try:
+            _check_flags(day, asked)
+            if not day.on_cpu and (why := _no_gpu()):
+                raise ValueError(why)
+            check_place(find(day.work / "run"))
+            held.enter_context(holding(find(out)))  # by the same command, for all of its time
+            _check_folders(day)
+            record = Record(out / "gpu_day.json", conditions_of(day))
+            out.mkdir(exist_ok=True)
+            log = out / "output.txt"
+            log.open("a").close()
+            record.write()
+        except (OSError, ValueError) as error:
+            return cli.report_error(error)
         deadline = began + 60 * arguments.minutes - _END_SECONDS
-        spend(chosen, record, Runner(out / "output.txt"), deadline, say=_say)
-    except (KeyboardInterrupt, SystemExit) as stopped:
-        code = 130 if isinstance(stopped, KeyboardInterrupt) else int(stopped.code or 0)
-    print("\n".join(table(parts, record, day)), flush=True)
-    return code
+        code = 0
+        try:
+            with _ended_by_signals():
+                spend(chosen, record, Runner(log), deadline, say=_say)
+        except (KeyboardInterrupt, SystemExit) as stopped:
+            code = 130 if isinstance(stopped, KeyboardInterrupt) else int(stopped.code or 0)
+        print("\n".join(table(parts, record, day)), flush=True)
+    if code:
+        return code
+    return int(any(record.parts[part.name].state == FAILED for part in chosen))
 
 
 def _say(line: str) -> None:
@@ -484,4 +653,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(lambda: sys.exit(main()))

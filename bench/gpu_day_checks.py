@@ -255,7 +255,10 @@ def main(argv: list[str] | None = None) -> int:
     print(describe(device).get("gpu", "CPU"), flush=True)
     order = dict.fromkeys((*FIRST, *OPS)) if arguments.ops is None else arguments.ops
     n_steps = 2 if arguments.try_on_cpu else N_STEPS
-    rows = Rows(arguments.out)
+    try:
+        rows = Rows(arguments.out)
+    except ValueError as error:
+        parser.error(str(error))
     warnings.simplefilter("ignore")
     for name, do in listed(device, list(order), n_steps).items():
         if rows.has_result(name, seconds=arguments.seconds):

@@ -212,7 +212,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--bound", type=float, default=600.0, help="seconds for all recipes")
     arguments, flags = parser.parse_known_args(argv)
     configure_cuda(bf16=True)
-    rows = Rows(arguments.out)
+    try:
+        rows = Rows(arguments.out)
+    except ValueError as error:
+        parser.error(str(error))
     deadline = time.perf_counter() + arguments.bound
     for recipe in arguments.recipes:
         is_last = recipe == arguments.recipes[-1]

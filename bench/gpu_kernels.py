@@ -11,7 +11,6 @@ Last come the training steps of two recipes, with each kernel in turn.
 
 import argparse
 import datetime
-import json
 import os
 import re
 import sys
@@ -36,7 +35,7 @@ from readme_tables import replace_table  # noqa: E402
 
 from fastlm.devices.hardware import configure_cuda, describe  # noqa: E402
 from fastlm.files import disk  # noqa: E402
-from fastlm.files.json_files import to_json  # noqa: E402
+from fastlm.files.json_files import read_object, to_json  # noqa: E402
 from kernels.calls import copied, results_of  # noqa: E402
 from kernels.cases import OPS, Inputs, Shape  # noqa: E402
 
@@ -228,15 +227,28 @@ def open_record(path: Path, device: torch.device) -> dict[str, Any]:
     """The record in a file, to which rows are added, or a new one.
 
     Raises:
-        ValueError: if the file's rows are of another machine.
+        ValueError: if the file is no record, or its rows are of another machine.
     """
     if not path.exists():
         return start_record(device)
-    record: dict[str, Any] = json.loads(path.read_text())
+    record = read_object(path)
+    if not _is_record(record):
+        raise ValueError(f"{path} is no record of this program: move it away or give another --out")
     there, here = chip(record["machine"]), chip(describe(device))
     if there != here:
         raise ValueError(f"{path} was measured on {there}, this is {here}: give another --out")
     return record
+
+
+def _is_record(values: dict[str, Any]) -> bool:
+    machine, rows, steps = (values.get(n) for n in ("machine", "rows", "training_steps"))
+    if not (isinstance(machine, dict) and isinstance(rows, list) and isinstance(steps, list)):
+        return False
+    return bool({"gpu", "cpu"} & set(machine)) and all(
+        isinstance(row, dict) and keys <= set(row)
+        for some, keys in ((rows, {"op", "shape"}), (steps, {"recipe", "kernel"}))
+        for row in some
+    )
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -5,14 +5,18 @@ import io
 import json
 import math
 import os
+import re
 import shlex
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import gpu_day
+import gpu_day_checks
 import gpu_day_steps
+import gpu_kernels
 import numpy as np
 import pytest
 import torch
@@ -23,6 +27,8 @@ from random_data import make_random_data, untrained_tokenizer
 from fastlm import cli
 from fastlm.config.recipes import load_recipe
 from fastlm.data.prepared import check_tokenizer, open_prepared
+from fastlm.files.destination import find
+from fastlm.files.lock import holding
 from fastlm.tokenizer import Tokenizer
 from fastlm.train import command
 from fastlm.tune.__main__ import ARGUMENTS as TUNE_ARGUMENTS
@@ -92,7 +98,7 @@ def test_parts_share_the_time_that_is_left_and_too_little_is_left_out(tmp_path):
     now, given = [0.0], []
 
     class Spending(Runner):
-        def run(self, words, seconds):
+        def run(self, words, seconds, folder=None):
             given.append(seconds)
             now[0] += float(words[-1])
             return 0, ""
@@ -111,7 +117,7 @@ def test_parts_share_the_time_that_is_left_and_too_little_is_left_out(tmp_path):
     runner = Spending(tmp_path / "output.txt", grace=4.0)
     spend(parts, record, runner, 100.0, clock=lambda: now[0], say=lambda line: None)
     assert given == [0.5 * 100 - 4, 0.25 * 80 - 4, 79 - 4]
-    assert record.parts["no time"] == Result("left out", "79 s were left", 0.0)
+    assert record.parts["no time"] == Result("left out", "79 s were left, and it needs 1400", 0.0)
 
 
 def test_a_part_that_is_told_to_end_may_write_what_it_knows(tmp_path):
@@ -137,12 +143,245 @@ def test_a_part_whose_process_dies_goes_on_as_long_as_its_records_grow(tmp_path)
     assert (tmp_path / "output.txt").read_text().count("lost") == 2
 
 
-@pytest.mark.parametrize(("code", "state"), [(0, "done"), (1, "done"), (75, "out of time")])
+@pytest.mark.parametrize(
+    ("code", "state"), [(0, "done"), (69, "done"), (1, "failed"), (75, "out of time")]
+)
 def test_checks_that_found_something_wrong_are_done_and_those_without_time_are_not(
     code, state, tmp_path
 ):
     record = run([part("checks", f"exit {code}", goes_on=True)], tmp_path)
     assert states(record) == {"checks": state}
+
+
+def test_records_that_are_there_do_not_hide_that_the_process_failed(tmp_path):
+    record = run([part("tune", "echo no; exit 2", is_over=lambda: True)], tmp_path)
+    assert record.parts["tune"].state == "failed"
+    assert record.parts["tune"].told == "exit code 2: no; told"
+
+
+@pytest.mark.parametrize("lost", ["log", "echo"])
+def test_output_that_cannot_be_written_does_not_stop_the_part(lost, tmp_path, capfd):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    log, script = tmp_path / "output.txt", "seq 100000; echo end"
+    if lost == "log":
+        log.mkdir()
+    runner = Runner(log, echo=Full() if lost == "echo" else io.StringIO(), grace=0.5)
+    assert runner.run(["bash", "-c", script], 10) == (0, "end")
+    kept = runner.echo.getvalue() if lost == "log" else log.read_text()
+    assert kept.count("\n") == 100_001
+    assert capfd.readouterr().err.startswith("warning: ")
+
+
+def test_relative_paths_in_flags_begin_in_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runner = Runner(tmp_path / "output.txt", echo=io.StringIO(), grace=0.5)
+    assert runner.run(["pwd"], 10) == (0, str(tmp_path))
+    assert runner.run(["pwd"], 10, gpu_day.ROOT) == (0, str(gpu_day.ROOT))
+    assert [p.folder for p in parts_of(Day(tmp_path, tmp_path))] == [None] * 5 + [gpu_day.ROOT]
+
+
+def test_a_part_does_not_outlive_a_killed_command(tmp_path):
+    pid = tmp_path / "pid"
+    script = f"sleep 30 & echo $! > {pid}.new; mv {pid}.new {pid}; wait"
+    code = (
+        "import sys; from pathlib import Path; from gpu_day import Runner; "
+        f"Runner(Path({os.devnull!r})).run(['bash', '-c', {script!r}], 30)"
+    )
+    path = os.pathsep.join([str(gpu_day.BENCH), str(gpu_day.ROOT)])
+    parent = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path})
+    wait_until(pid.exists)
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not is_running(int(pid.read_text())))
+
+
+def wait_until(is_so) -> None:
+    ends = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there, and no zombie that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def day(folder: Path, *words: str) -> int:
+    """Call the command for a single part, which is replaced in tests that run it."""
+    words = ("--try-on-cpu", "--minutes", "2.5", "--parts", "checks", "--out", str(folder), *words)
+    return gpu_day.main(words)
+
+
+@pytest.fixture
+def script_for_checks(monkeypatch):
+    """A function that gives the script of the shell that runs as the part checks."""
+
+    def give(script: str) -> None:
+        monkeypatch.setattr(gpu_day, "parts_of", lambda day: [part("checks", script)])
+
+    return give
+
+
+@pytest.mark.parametrize(("script", "code"), [("true", 0), ("exit 3", 1), ("kill -9 $$", 1)])
+def test_the_exit_code_tells_whether_a_part_failed(script, code, tmp_path, script_for_checks):
+    script_for_checks(script)
+    assert day(tmp_path / "out") == code
+    script_for_checks("true")
+    assert day(tmp_path / "out") == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--minuts", "3"], ["--bogus", "1"], ["--optim.lr", "x"], ["stray"], ["--work", "file/x"]],
+)
+def test_wrong_flags_are_refused_before_anything_is_written(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    assert day(Path("out"), *words) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert words[-1] in message or words[0].lstrip("-") in message
+    assert message.count("\n") == 1
+    assert os.listdir() == ["file"]
+
+
+def test_flags_that_the_tuning_refuses_are_refused(tmp_path, capsys):
+    words = ["--try-on-cpu", "--out", str(tmp_path / "out"), "--tuned=none"]
+    assert gpu_day.main(words) == 2
+    assert "--tuned is not for the part tune" in capsys.readouterr().err
+
+
+def test_folders_of_others_are_refused(tmp_path, capsys, script_for_checks):
+    script_for_checks("true")
+    for name in ("out/tuned.json", "work/run/summary.json"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    assert day(tmp_path / "out") == 2
+    assert "out holds tuned.json and no gpu_day.json: give" in capsys.readouterr().err
+    assert day(tmp_path / "new", "--work", str(tmp_path / "work")) == 2
+    assert "work holds another run: give" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "empty").mkdir()
+    assert day(tmp_path / "empty") == 0
+
+
+def test_a_folder_is_ours_from_the_beginning(tmp_path, script_for_checks, monkeypatch):
+    script_for_checks("true")
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu_day, "spend", lambda *words, **named: os.listdir()[10**9])  # as if killed
+        with pytest.raises(IndexError):
+            day(tmp_path / "out")
+    assert {"gpu_day.json", "output.txt"} <= set(os.listdir(tmp_path / "out"))
+    assert day(tmp_path / "out") == 0
+
+
+def test_a_second_command_in_the_same_folder_is_refused(tmp_path, capsys, script_for_checks):
+    script_for_checks("true")
+    out = tmp_path / "out"
+    with holding(find(out)):
+        assert day(out) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {out} is being made by process {os.getpid()}")
+    assert message.count("\n") == 1
+    assert not out.exists()
+
+
+GOOD = {"conditions": {}, "began": "2026-01-01", "parts": {}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["not json", "", "[]", "{}"]
+    + [
+        json.dumps(GOOD | changes)
+        for changes in (
+            {"conditions": [1]},
+            {"began": 3},
+            {"parts": [1]},
+            {"parts": {"checks": 3}},
+            {"parts": {"checks": {"foo": 1}}},
+            {"parts": {"checks": {"state": "done", "told": 1, "seconds": 1}}},
+            {"parts": {"checks": {"state": "done", "told": "", "seconds": "x"}}},
+        )
+    ],
+)
+def test_a_damaged_record_is_refused_and_stays(text, tmp_path, capsys):
+    path = tmp_path / "gpu_day.json"
+    path.write_text(text)
+    assert day(tmp_path) == 2
+    message = capsys.readouterr().err
+    assert message == (
+        f"error: {path} is damaged, or no record of this command: give another --out\n"
+    )
+    assert path.read_text() == text
+    assert os.listdir(tmp_path) == ["gpu_day.json"]
+
+
+@pytest.mark.parametrize("text", ["not json", "{}", '{"rows": 3}', '{"rows": {"a": {"b": 1}}}'])
+def test_damaged_rows_are_refused_and_stay(text, tmp_path, capsys):
+    path = tmp_path / "rows.json"
+    path.write_text(text)
+    for program in (gpu_day_checks, gpu_day_steps):
+        words = ["tiny"] if program is gpu_day_steps else ["--try-on-cpu"]
+        with pytest.raises(SystemExit, match="2"):
+            program.main([*words, "--out", str(path)])
+        assert str(path) in capsys.readouterr().err.splitlines()[-1]
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("text", ["not json", '{"a": 1}', '{"machine": {"gpu": "x"}, "rows": [1]}'])
+def test_a_damaged_record_of_kernels_is_refused(text, tmp_path):
+    path = tmp_path / "kernels.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        gpu_kernels.open_record(path, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_the_part_and_the_table_is_printed(number, tmp_path, capsys, script_for_checks):
+    send = f"kill -{number:d} {os.getpid()}"
+    ended = tmp_path / "ended"
+    trap = f"trap '{send}; sleep 0.2; touch {ended}; exit' TERM"
+    script_for_checks(f"{trap}; {send}; sleep 20 & wait")
+    before = signal.getsignal(number)
+    began = time.monotonic()
+    assert day(tmp_path / "out") == 128 + number
+    assert time.monotonic() - began < 10
+    assert ended.exists()  # a second signal took none of the part's time
+    assert "| checks | interrupted | " in capsys.readouterr().out
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_comes_while_a_part_starts_takes_effect_after_that():
+    seen = []
+
+    def start() -> None:
+        with gpu_day._signals_held_back():
+            signal.raise_signal(signal.SIGINT)
+            seen.append("started")
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert seen == ["started"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path, script_for_checks):
+    script_for_checks(f"kill -HUP {os.getpid()}")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert day(tmp_path / "out") == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_row_without_a_result_is_tried_again_with_more_time(tmp_path):
@@ -206,7 +445,8 @@ def words_of(day: Day, name: str) -> list[str]:
     (one,) = [p for p in parts_of(day) if p.name == name]
     words = one.command(300.0)
     assert words[0] == sys.executable
-    return words[3:] if words[1] == "-m" else words[2:]
+    del words[1 : words.index("-m") + 1 if "-m" in words[:3] else 1]
+    return words[2:]
 
 
 @pytest.mark.parametrize("on_cpu", [False, True])
@@ -280,7 +520,7 @@ def test_steps_are_timed_and_a_recipe_that_fails_is_told(tmp_path):
     path = tmp_path / "steps.json"
     code = gpu_day_steps.main(["no-such", "tiny", "--out", str(path), "--seconds", "0.02", *TINY])
     rows = json.loads(path.read_text())["rows"]
-    assert code == 1
+    assert code == 69
     assert rows["no-such"]["state"] == "failed"
     assert "no-such" in rows["no-such"]["why"]
     row = rows["tiny"]
@@ -300,11 +540,16 @@ def test_steps_are_timed_and_a_recipe_that_fails_is_told(tmp_path):
 def test_clocks_that_disagree_are_told(tmp_path):
     path = tmp_path / "steps.json"
     row = {"state": "right", "tokens_per_second": 1e6, "mfu": 0.5, "step_ms": 10.0}
+    row["machine"] = {"cpu": "a CPU", "gpu": "a GPU"}
     told = "tiny: 1,000,000 tokens/s, MFU 50.0%"
     apart = " (by the GPU's events, 10.00 ms a step; the wall clock says 33.00)"
     for wall, expected in ((10.5, told), (33.0, told + apart)):
         path.write_text(json.dumps({"rows": {"tiny": {**row, "wall_ms": wall}}}))
         assert gpu_day.told_of_steps(path) == expected
+    path.write_text(
+        json.dumps({"rows": {"tiny": {**row, "wall_ms": 33.0, "machine": {"cpu": ""}}}})
+    )
+    assert gpu_day.told_of_steps(path) == told
 
 
 def fail() -> dict:
@@ -368,5 +613,5 @@ def test_an_untrained_tokenizer_has_any_size(vocab_size, n_merges):
 @pytest.mark.parametrize("words", [["-m", "bench.gpu_day"], ["bench/gpu_day.py"]])
 def test_the_program_runs_as_a_module_and_as_a_file(words):
     runner = Runner(Path(os.devnull), echo=io.StringIO())
-    assert runner.run([sys.executable, *words, "--help"], 60)[0] == 0
+    assert runner.run([sys.executable, *words, "--help"], 60, gpu_day.ROOT)[0] == 0
     assert "--try-on-cpu" in runner.echo.getvalue()
