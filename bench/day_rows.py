@@ -7,12 +7,13 @@ has no result says that the process died in it.
 import contextlib
 import math
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from fastlm.files import disk
 from fastlm.files.json_files import read_object, to_json
@@ -112,6 +113,11 @@ def _read_rows(path: Path) -> dict[str, dict[str, Any]]:
 def one_line(error: BaseException) -> str:
     """The kind of an error and its text, at most 200 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def exit_by_signal(number: int, frame: object) -> NoReturn:
+    """End the process with 128 and the number of a signal, which it handles."""
+    sys.exit(128 + number)
 
 
 @contextlib.contextmanager

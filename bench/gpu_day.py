@@ -15,21 +15,20 @@ import math
 import os
 import re
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "bench"
 sys.path[:0] = [path for path in (str(ROOT), str(BENCH)) if path not in sys.path]
 
 from day_rows import ALL_RIGHT, FAILED, SOME_FAILED, SOME_LATE, Rows  # noqa: E402
+from day_runner import GRACE_SECONDS, SIGNALS, Runner  # noqa: E402
 
 from fastlm import cli  # noqa: E402
 from fastlm.files import disk  # noqa: E402
@@ -39,8 +38,6 @@ from fastlm.files.lock import holding  # noqa: E402
 
 RECIPE, BESIDE = "leaderboard", "baseline"
 DONE, OUT_OF_TIME, LEFT_OUT, INTERRUPTED = "done", "out of time", "left out", "interrupted"
-GRACE_SECONDS = 15.0
-"""Time to end for a part that is told to"""
 _END_SECONDS = 5.0
 """Kept for the table at the end"""
 PARTS = "checks, steps, tune, kernels, training; tests (pytest -m gpu) runs only if asked for"
@@ -49,7 +46,7 @@ KERNELS_FIRST = ("qkv_norm_rope", "relu2_ffn", "linear_cross_entropy", "attentio
 
 @dataclass(frozen=True)
 class Day:
-    """What the command was asked for.
+    """The request: folders, data and flags of the command.
 
     Attributes:
         out: folder of the records.
@@ -110,7 +107,7 @@ class Part:
 
 @dataclass
 class Result:
-    """What came of a part: its state, a line, and the seconds it took in all calls."""
+    """The outcome of a part: its state, a line, and the seconds it took in all calls."""
 
     state: str
     told: str
@@ -262,139 +259,6 @@ def told_of_run(run: Path) -> str:
     return told
 
 
-_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-
-
-@dataclass
-class Runner:
-    """Runs commands, copies what they print to a file, and ends them in time."""
-
-    log: Path
-    echo: IO[str] = field(default_factory=lambda: sys.stdout)
-    grace: float = GRACE_SECONDS
-
-    def run(
-        self, words: list[str], seconds: float, folder: Path | None = None
-    ) -> tuple[int | None, str]:
-        """Run a command; returns its exit code, None if it was out of time, and its last line.
-
-        Args:
-            folder: where it runs; none: in the current folder.
-        """
-        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-        environment["PYTHONPATH"] = os.pathsep.join(
-            [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        )
-        process, last = None, list[str]()
-        with _watcher() as watch:
-            try:
-                with _signals_held_back():  # until it is known what is to be ended
-                    process = subprocess.Popen(
-                        words,
-                        cwd=folder,
-                        env=environment,
-                        stdin=subprocess.DEVNULL,
-                        stdout=subprocess.PIPE,
-                        stderr=subprocess.STDOUT,
-                        text=True,
-                        errors="replace",
-                        start_new_session=True,
-                    )
-                    watch(process.pid)
-                    reader = threading.Thread(target=self._copy, args=(process, last), daemon=True)
-                    reader.start()
-                process.wait(seconds)
-                code: int | None = process.returncode
-            except subprocess.TimeoutExpired:
-                code = None
-            finally:  # an interrupt ends the part too
-                if process is not None:
-                    self._end(process)
-            reader.join(2)
-        return code, last[-1] if last else ""
-
-    def _copy(self, process: "subprocess.Popen[str]", last: list[str]) -> None:
-        """Copy all that a process prints; a full pipe that nobody reads would stop it."""
-        assert process.stdout is not None
-        with contextlib.ExitStack() as opened:
-            sinks = [self.echo]
-            try:
-                sinks.append(opened.enter_context(self.log.open("a", encoding="utf-8")))
-            except OSError as error:
-                _say_lost(self.log, error)
-            for line in process.stdout:
-                for sink in list(sinks):
-                    try:
-                        sink.write(line)
-                        sink.flush()
-                    except (OSError, ValueError) as error:  # ValueError: it is closed
-                        sinks.remove(sink)
-                        _say_lost("the output" if sink is self.echo else self.log, error)
-                if line.strip():
-                    last[:] = [line.strip()[:200]]
-
-    def _end(self, process: "subprocess.Popen[str]") -> None:
-        """End a process and its children: compilers may outlive it."""
-        try:
-            if process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGTERM)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(self.grace)
-        finally:  # a second interrupt does not wait
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _say_lost(what: object, error: Exception) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        reason = getattr(error, "strerror", None) or error
-        print(f"warning: {what} cannot be written ({reason})", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """A signal that comes inside the block takes effect at its end."""
-    came: list[int] = []
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, *_SIGNALS)}
-    handled = {n: handler for n, handler in before.items() if callable(handler)}
-    for number in handled:
-        signal.signal(number, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in handled.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
-
-
-@contextlib.contextmanager
-def _watcher() -> Iterator[Callable[[int], None]]:
-    """A function for a group of processes to be killed if this process dies in the block."""
-    # The shell reads from a pipe that only this process holds open, so that it sees kill -9 too.
-    script = 'read -r group; read -r _; [ -z "$group" ] || kill -s KILL -- "-$group"'
-    with subprocess.Popen(
-        ["sh", "-c", script],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as shell:
-        pipe = shell.stdin
-        assert pipe is not None
-
-        def watch(group: int) -> None:
-            pipe.write(b"%d\n" % group)
-            pipe.flush()
-
-        try:
-            yield watch
-        finally:
-            shell.kill()
-
-
 class Record:
     """gpu_day.json: the machine, the settings, and what came of each part.
 
@@ -529,7 +393,7 @@ def table(parts: Sequence[Part], record: Record, day: Day) -> Iterator[str]:
 
 
 def conditions_of(day: Day) -> dict[str, Any]:
-    """What two calls into one folder must share."""
+    """The conditions that two calls into one folder must share."""
     import torch
 
     card = "none" if day.on_cpu else torch.cuda.get_device_name()
@@ -548,7 +412,7 @@ def _no_gpu() -> str:
 
 
 def _interrupted(number: int, frame: object) -> NoReturn:
-    for other in _SIGNALS:  # one is enough, and the part may need its time to end
+    for other in SIGNALS:  # one is enough, and the part may need its time to end
         if signal.getsignal(other) is _interrupted:
             signal.signal(other, signal.SIG_IGN)
     raise SystemExit(128 + number)
@@ -557,7 +421,7 @@ def _interrupted(number: int, frame: object) -> NoReturn:
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
     """Inside the block a signal that is not ignored, as under nohup, raises SystemExit."""
-    before = {n: signal.getsignal(n) for n in _SIGNALS}
+    before = {n: signal.getsignal(n) for n in SIGNALS}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, _interrupted)

@@ -23,7 +23,7 @@ if "--try-on-cpu" in sys.argv:  # Triton reads this when its kernels are decorat
     os.environ["TRITON_INTERPRET"] = "1"
 
 import torch  # noqa: E402
-from day_rows import FAILED, GPU_LOST, Rows  # noqa: E402
+from day_rows import FAILED, GPU_LOST, Rows, exit_by_signal  # noqa: E402
 from kernel_peers import measured_options  # noqa: E402
 
 import kernels  # noqa: E402
@@ -272,12 +272,8 @@ def main(argv: list[str] | None = None) -> int:
     return rows.exit_code()
 
 
-def _stop(number: int, frame: object) -> None:
-    sys.exit(128 + number)
-
-
 if __name__ == "__main__":
     import signal
 
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, exit_by_signal)
     sys.exit(main())

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 import torch  # noqa: E402
-from day_rows import Rows, one_line  # noqa: E402
+from day_rows import Rows, exit_by_signal, one_line  # noqa: E402
 from torch._dynamo.utils import counters  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 
@@ -48,7 +48,7 @@ PROGRESS = 0.1
 """Share of a run after which its steps are like most: warmed up"""
 _MOST_KERNELS = 40
 _SHARE = 0.65
-"""Of the time that is left, for a recipe that others follow: most of it compiles"""
+"""Share of the time that is left, for a recipe that others follow: most of it compiles"""
 
 
 class Stepping:
@@ -227,12 +227,8 @@ def main(argv: list[str] | None = None) -> int:
     return rows.exit_code()
 
 
-def _stop(number: int, frame: object) -> None:
-    sys.exit(128 + number)
-
-
 if __name__ == "__main__":
     import signal
 
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, exit_by_signal)
     sys.exit(main())

@@ -63,7 +63,7 @@ PARTS = {
 
 
 class Part(NamedTuple):
-    """What a part of the step comes to, all micro-batches together."""
+    """The work and time of a part of the step, all micro-batches together."""
 
     name: str
     flops: float

@@ -127,7 +127,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def identity(device: torch.device) -> dict[str, Any]:
-    """What makes two devices equally fast at the same work, as JSON: chip, memory, cores."""
+    """The facts that make two devices equally fast at the same work: chip, memory, cores (JSON)."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return {

@@ -1,4 +1,4 @@
-"""What takes the place of standard streams that are closed or lost."""
+"""Streams that take the place of standard streams that are closed or lost."""
 
 import errno
 import io

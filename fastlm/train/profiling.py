@@ -120,7 +120,7 @@ def profile_step(
         _wait(trainer.device)
     with disk.whole_file(trace, replace=True) as file:
         profiled.export_chrome_trace(file.name)
-    # Of the step that was timed without the profiler, which slows the host down.
+    # The shares are of the step that was timed without the profiler, which slows the host down.
     busy = busy_seconds(profiled.events()) / n_steps if on_gpu else 0.0
     idle = max(0.0, 1 - busy / seconds) if busy else None
     return StepProfile(parts, seconds, idle, run.telling.peak_flops)

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 from day_rows import Rows
+from day_runner import signals_held_back
 from gpu_day import Day, Part, Record, Result, Runner, parts_of, spend, table
 from random_data import make_random_data, untrained_tokenizer
 
@@ -365,7 +366,7 @@ def test_a_signal_that_comes_while_a_part_starts_takes_effect_after_that():
     seen = []
 
     def start() -> None:
-        with gpu_day._signals_held_back():
+        with signals_held_back():
             signal.raise_signal(signal.SIGINT)
             seen.append("started")
 

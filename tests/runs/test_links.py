@@ -1,4 +1,4 @@
-"""What a run or a sweep writes to is its own, or a link of the user's to a place in no other."""
+"""A run or a sweep writes to files of its own, or through a link to a place in no other."""
 
 import shutil
 from pathlib import Path

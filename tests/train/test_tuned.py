@@ -1,4 +1,4 @@
-"""What fastlm.tune measured is taken over where it fits, told in one line, and never by surprise."""
+"""A result of fastlm.tune is taken over where it fits, told in a line, and never by surprise."""
 
 import dataclasses
 import json
