@@ -70,6 +70,11 @@ def test_kernels_taken_by_themselves_are_those_that_win_every_recorded_step():
     assert winners(ROOT / "bench" / "results", kernels.AUTO) == tuple(sorted(kernels.AUTO))
 
 
+def test_a_kernel_that_is_taken_unmeasured_can_be_checked_with_the_tiles_of_real_models():
+    for name in kernels.AUTO:
+        assert OPS[name].check, name
+
+
 def test_every_kernel_is_tried_in_a_step_that_uses_it():
     of_each = {recipe: set(kernels_of(recipe)) for recipe in RECIPES}
     assert set().union(*of_each.values()) == set(kernels.OPS)
