@@ -31,10 +31,12 @@ from fastlm.tokenizer.bpe.context import (
 )
 from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte, plain_str
 from fastlm.tokenizer.bpe.merge_word import SCRATCH_PER_BYTE, add_merges, add_rank_lists, merge_word
+from fastlm.tokenizer.bpe.patterns import Pattern
 from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES
 from fastlm.tokenizer.bpe.segments import add_special_tokens, start_walk
 from fastlm.tokenizer.bpe.small import NO_TOKEN
 from fastlm.tokenizer.bpe.walk import add_walk, next_window
+from fastlm.tokenizer.bpe.word_rules import PLAIN_WORDS, WordRules
 from fastlm.tokenizer.bpe.words import (
     AHEAD,
     VALUE,
@@ -66,6 +68,7 @@ class Encoder:
         merges: rows (left id, right id, merged id), in the order learned.
         special_tokens: id of each special token.
         dtype: dtype of the ids that encode returns, uint16 or uint32.
+        words: how texts are cut into words; it must have kernels.
     """
 
     def __init__(
@@ -74,7 +77,9 @@ class Encoder:
         merges: Int64[np.ndarray, "n_merges 3"],
         special_tokens: Mapping[bytes, int],
         dtype: np.dtype[Any],
+        words: WordRules = PLAIN_WORDS,
     ) -> None:
+        self._pattern = words.pattern
         self._special_tokens = sorted(special_tokens, key=len, reverse=True)
         self._special_texts = [token.decode() for token in self._special_tokens]
         special_ids = [special_tokens[token] for token in self._special_tokens]
@@ -129,7 +134,7 @@ class Encoder:
         try:  # _take_worker, without the cost of calling it
             worker = self._idle.pop()
         except IndexError:
-            worker = _Worker(self._tables, self._dtype)
+            worker = _Worker(self._tables, self._dtype, self._pattern)
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_ids[: worker.encode_small(text)].tolist()
@@ -146,7 +151,8 @@ class Encoder:
             self._idle.append(worker)
 
     def _utf8_blocks(self, text: str) -> Iterator[bytes | str]:
-        for block in cut_text(text, self._special_texts, n_characters=_CHUNK):
+        cuts = self._pattern.cuts
+        for block in cut_text(text, self._special_texts, n_characters=_CHUNK, cuts=cuts):
             yield block if block.isascii() else block.encode()
 
     def _number_table(self) -> np.ndarray:
@@ -159,20 +165,20 @@ class Encoder:
         try:
             return self._idle.pop()
         except IndexError:
-            return _Worker(self._tables, self._dtype)
+            return _Worker(self._tables, self._dtype, self._pattern)
 
 
 class _Worker:
     """The state of one thread: a cache of the ids of words, and buffers."""
 
-    def __init__(self, tables: Context, dtype: np.dtype[Any]) -> None:
+    def __init__(self, tables: Context, dtype: np.dtype[Any], pattern: Pattern) -> None:
         self._context = tables.copy()
         self._address = self._context.address
         self._arena = np.empty(_FIRST_ARENA, np.uint64)
         self.own_out = np.empty(_OWN_OUT, dtype)
         self.own_ids: Any = memoryview(self.own_out)  # type: ignore[arg-type]  # its tolist is faster than an array's
         self._own_bounds = np.zeros(2, np.int64)
-        add_walk(self._context)
+        add_walk(self._context, pattern)
         add_rank_lists(self._context)
         hold_table(self._context, new_table(_FIRST_SLOTS))
         hold_arena(self._context, self._arena)
