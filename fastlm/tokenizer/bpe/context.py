@@ -8,8 +8,6 @@ which also makes them several times quicker to compile than arrays. No kernel al
 what is too small to Python, which grows it and calls again (status_codes.py).
 """
 
-import ctypes
-import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -79,6 +77,7 @@ def _pointer_to(item: Any) -> Any:
 
 
 uint8_at = _pointer_to(types.uint8)
+uint16_at = _pointer_to(types.uint16)
 int32_at = _pointer_to(types.int32)
 int64_at = _pointer_to(types.int64)
 uint64_at = _pointer_to(types.uint64)
@@ -116,24 +115,3 @@ def store_word(_typing_context, pointer, index, word):
         return context.get_dummy_value()
 
     return types.void(types.CPointer(types.uint8), types.int64, types.uint64), generate
-
-
-BYTES_HEADER = bytes.__basicsize__ - 1  # bytes of a bytes object before its content
-ASCII_HEADER = sys.getsizeof("") - 1  # bytes of an ASCII str before its content
-
-
-def address_of(text: bytes | str) -> int:
-    """Address of the content of a bytes object or an ASCII str, valid while the object lives."""
-    return id(text) + (BYTES_HEADER if isinstance(text, bytes) else ASCII_HEADER)
-
-
-def _check_layout() -> None:
-    text = "where does the content begin?"
-    for given in (text, text.encode()):
-        if ctypes.string_at(address_of(given), len(given)) != text.encode():
-            raise ImportError(
-                "the tokenizer's kernels need CPython: this Python lays out strings differently"
-            )
-
-
-_check_layout()
