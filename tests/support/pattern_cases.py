@@ -10,7 +10,21 @@ MODIFIER, CASELESS, MARKS = "ʰˢᵃ", "ªאあ中龥한ก", "\u0301\u0338\u0e3
 NUMBERS, SYMBOLS = "0123456789½Ⅷ²৪", "!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~¿€«。，😀🏽"
 FORMATS = "\u200b\u200d\ufeff\x00\x1b\xad\ue000"
 WORDS = ["'s", "'S", "'ll", "'LL", "'lL", "'re", "'ve", "'d", "'ſ", "'", "''", "//", "\r\n", "\n"]
-WORDS += ["the", "The", "THE", "cat's", "CAT'S", " x", "  ", "   ", " \n", "\n ", "12345", "a1", "。\n"]
+WORDS += [
+    "the",
+    "The",
+    "THE",
+    "cat's",
+    "CAT'S",
+    " x",
+    "  ",
+    "   ",
+    " \n",
+    "\n ",
+    "12345",
+    "a1",
+    "。\n",
+]
 _POOLS = [UPPER, LOWER, TITLE, MODIFIER, CASELESS, MARKS, NUMBERS, SYMBOLS, FORMATS]
 _POOLS += [SPACES, SPACES, NOT_SPACES, " ", "\r\n", "'", "/"]
 

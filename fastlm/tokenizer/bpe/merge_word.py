@@ -7,16 +7,17 @@ bytes, so these have a table of their own, indexed by the two bytes.
 """
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt64
+from jaxtyping import Int32, Int64
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
-from fastlm.tokenizer.bpe.compiler import inner
+from fastlm.tokenizer.bpe.compiler import inner, kernel
 from fastlm.tokenizer.bpe.context import (
     Context,
     i32,
     i64,
     int32_at,
+    int64_at,
     pi32,
     pi64,
     pu8,
@@ -47,13 +48,15 @@ def add_merges(
     Raises:
         ValueError: if the vocabulary is too large for the hash table.
     """
+    merges = np.ascontiguousarray(merges, np.int64)
     vocab_size = 1 + int(max(byte_ids.max(), merges.max(initial=0)))
     if max(vocab_size, len(merges)) >= _MAX_IDS:
         raise ValueError(
             f"a vocabulary must have fewer than {_MAX_IDS} tokens and merges: got {vocab_size} and "
             f"{len(merges)}"
         )
-    pairs = _hash_pairs(merges)
+    pairs = np.full(1 << (2 * len(merges) + 1).bit_length(), _NO_PAIR, np.uint64)
+    _hash_pairs(merges.ctypes.data, len(merges), pairs.ctypes.data, len(pairs) - 1)
     context.hold(f.PAIRS, pairs)
     context.fields[f.PAIR_MASK] = len(pairs) - 1
     context.hold(f.BYTE_PAIRS, _rank_byte_pairs(byte_ids, merges, vocab_size))
@@ -64,22 +67,32 @@ def add_merges(
     context.fields[f.VOCAB_SIZE] = vocab_size
 
 
-def _hash_pairs(merges: Int64[np.ndarray, "n_merges 3"]) -> UInt64[np.ndarray, " n_slots"]:
-    """Return a hash table of the merges, at most half full, with linear probing."""
-    pairs = np.full(1 << (2 * len(merges) + 1).bit_length(), _NO_PAIR, np.uint64)
-    keys = merges[:, 0].astype(np.uint64) << _LEFT_SHIFT
-    keys |= merges[:, 1].astype(np.uint64) << _RIGHT_SHIFT
-    keys, ranks = np.unique(keys, return_index=True)
-    entries = keys | ranks.astype(np.uint64)
-    mask = np.uint64(len(pairs) - 1)
-    slots = keys * _MULTIPLIER >> _HASH_SHIFT & mask
-    while len(entries) > 0:
-        # If several entries want one free slot, the one written last keeps it; the others go on.
-        free = pairs[slots] == _NO_PAIR
-        pairs[slots[free]] = entries[free]
-        waits = pairs[slots] != entries
-        entries, slots = entries[waits], slots[waits] + np.uint64(1) & mask
-    return pairs
+@kernel
+def _hash_pairs(merges_address, n_merges, pairs_address, mask):
+    """Fill a hash table of the merges, at most half full, with linear probing."""
+    merges, pairs = int64_at(merges_address), uint64_at(pairs_address)
+    for rank in range(n_merges):
+        key = np.uint64(merges[3 * rank]) << _LEFT_SHIFT
+        key |= np.uint64(merges[3 * rank + 1]) << _RIGHT_SHIFT
+        slot = np.int64((key * _MULTIPLIER) >> _HASH_SHIFT) & mask
+        while pairs[slot] != _NO_PAIR and pairs[slot] ^ key >= np.uint64(_NO_RANK):
+            slot = (slot + 1) & mask
+        if pairs[slot] == _NO_PAIR:  # otherwise a row before has the same pair
+            pairs[slot] = key | np.uint64(rank)
+    return 0
+
+
+@kernel
+def _add_lengths(merges_address, n_merges, lengths_address):
+    """Add the lengths of merged tokens to those of single bytes; returns how many were added."""
+    merges, lengths = int64_at(merges_address), int32_at(lengths_address)
+    n_added = 0
+    for row in range(0, 3 * n_merges, 3):
+        left, right = lengths[merges[row]], lengths[merges[row + 1]]
+        if left > 0 and right > 0 and lengths[merges[row + 2]] == 0:
+            lengths[merges[row + 2]] = left + right
+            n_added += 1
+    return n_added
 
 
 def _rank_byte_pairs(
@@ -101,14 +114,9 @@ def _token_lengths(
     """Return the length in bytes of each byte or merged token; 0 for all other tokens."""
     lengths = np.zeros(vocab_size, np.int32)
     lengths[byte_ids[byte_ids >= 0]] = 1
-    left = merges
-    while len(left) > 0:
-        # A merge may stand before those that make its parts; a later round resolves it.
-        is_known = (lengths[left[:, 0]] > 0) & (lengths[left[:, 1]] > 0)
-        known, left = left[is_known], left[~is_known]
-        if len(known) == 0:
-            break
-        lengths[known[:, 2]] = lengths[known[:, 0]] + lengths[known[:, 1]]
+    # A merge may stand before those that make its parts; a later round resolves it.
+    while _add_lengths(merges.ctypes.data, len(merges), lengths.ctypes.data) > 0:
+        pass
     return lengths
 
 
