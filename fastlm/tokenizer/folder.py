@@ -326,7 +326,9 @@ def _read_ranks(path: Path) -> Tables:
     try:
         merges = tiktoken.find_merges(vocab, str(path))
     except ValueError:
-        merges = tiktoken.find_all_merges(vocab, str(path))
+        if tiktoken.missing_bytes(vocab):
+            raise
+        merges = tiktoken.find_all_merges(vocab)
         rules = rules._replace(ignore_merges=True, merges_by_rank=True)
     special_tokens = sorted(ids, key=ids.__getitem__)
     for token in special_tokens:

@@ -158,7 +158,7 @@ class RuledEncoder:
             elif how[2] == "text":
                 text = text.replace(how[0], how[1])
             else:
-                from fastlm.tokenizer.bpe.splits import compile_expression
+                from fastlm.tokenizer.bpe.by_regex import compile_expression
 
                 text = compile_expression(how[0]).sub(how[1].replace("\\", r"\\"), text)
         return text

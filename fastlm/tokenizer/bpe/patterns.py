@@ -193,7 +193,7 @@ def pattern_of(steps: Iterable[Step]) -> Pattern:
 
 
 def _check_expression(regex: str) -> None:
-    from fastlm.tokenizer.bpe.splits import compile_expression
+    from fastlm.tokenizer.bpe.by_regex import compile_expression
 
     compile_expression(regex)
 

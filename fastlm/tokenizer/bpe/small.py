@@ -71,9 +71,9 @@ def pretokenizer_of(pattern: Pattern) -> Callable[[str], list[str]]:
     """Return the function that splits a text without special tokens into its pre-tokens."""
     if pattern == GPT2:
         return pretokenize
-    from fastlm.tokenizer.bpe import splits
+    from fastlm.tokenizer.bpe import by_regex
 
-    return functools.partial(splits.pretokenize, pattern=pattern)
+    return functools.partial(by_regex.pretokenize, pattern=pattern)
 
 
 def _special_pattern(special_tokens: Iterable[str]) -> re.Pattern[str] | None:

@@ -76,7 +76,7 @@ def _parse_normal_step(step: Any, source: str) -> tuple[str, ...]:
 
 
 def _check_replaced(expression: str, source: str) -> None:
-    from fastlm.tokenizer.bpe.splits import compile_expression
+    from fastlm.tokenizer.bpe.by_regex import compile_expression
 
     # A group would be a reference in the replacement.
     if not is_portable(expression) or re.search(r"(?<!\\)\((?!\?)", expression):

@@ -26,9 +26,13 @@ _ADVICE = "use tokenizer.json with the package tokenizers"
 
 _END, _FIM = "<|endoftext|>", ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")
 _LLAMA3 = (
-    *("<|begin_of_text|>", "<|end_of_text|>"),
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
     *(f"<|reserved_special_token_{i}|>" for i in range(4)),
-    *("<|start_header_id|>", "<|end_header_id|>", "<|reserved_special_token_4|>", "<|eot_id|>"),
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|reserved_special_token_4|>",
+    "<|eot_id|>",
     *(f"<|reserved_special_token_{i}|>" for i in range(5, 251)),
 )
 
@@ -150,18 +154,15 @@ def find_merges(vocab: Mapping[int, bytes], source: str) -> list[tuple[bytes, by
     return merges
 
 
-def find_all_merges(vocab: Mapping[int, bytes], source: str) -> list[tuple[bytes, bytes]]:
-    """Find each pair of tokens whose concatenation is a token, in the order of its rank.
-
-    Raises:
-        ValueError: if one of the 256 bytes is no token.
-    """
+def missing_bytes(vocab: Mapping[int, bytes]) -> list[int]:
+    """Return the bytes that are no token."""
     tokens = set(vocab.values())
-    missing = [byte for byte in range(256) if bytes([byte]) not in tokens]
-    if missing:
-        raise ValueError(
-            f"{source}: expected ranks of all 256 bytes: there is none for {bytes(missing[:1])!r}"
-        )
+    return [byte for byte in range(256) if bytes([byte]) not in tokens]
+
+
+def find_all_merges(vocab: Mapping[int, bytes]) -> list[tuple[bytes, bytes]]:
+    """Find each pair of tokens whose concatenation is a token, in the order of its rank."""
+    tokens = set(vocab.values())
     return [
         (token[:i], token[i:])
         for _, token in sorted(vocab.items())
@@ -183,7 +184,7 @@ def format_ranks(vocab: Mapping[int, bytes], merges: Sequence[tuple[bytes, bytes
         ValueError: if tiktoken would give other ids; the message has the first token at fault.
     """
     tokens = set(vocab.values())
-    missing = [byte for byte in range(256) if bytes([byte]) not in tokens]
+    missing = missing_bytes(vocab)
     if missing:
         raise ValueError(
             f"tiktoken needs a token for each of the 256 bytes: there is none for "
