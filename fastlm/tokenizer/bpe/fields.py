@@ -29,4 +29,7 @@ N_MERGES, VOCAB_SIZE, SCRATCH, SCRATCH_SIZE, SCRATCH_WANTED, RANK_LISTS = range(
 # Functions that several kernels call by address (compiler.shared).
 NEXT_WINDOW, FIND_WORD = range(53, 55)
 
-N_FIELDS = 55
+# The pattern of token_ends.py.
+SCANNER, MAX_DIGITS, TAKES_END = range(55, 58)
+
+N_FIELDS = 58

@@ -4,10 +4,7 @@ import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from fastlm.tokenizer.bpe.patterns import GPT2, Pattern
-
-# The patterns that kernels find.
-_SCANNED = (GPT2,)
+from fastlm.tokenizer.bpe.patterns import GPT2, PATTERNS, Pattern
 
 
 class WordRules(NamedTuple):
@@ -33,7 +30,7 @@ PLAIN_WORDS = WordRules()
 
 def is_scanned(pattern: Pattern) -> bool:
     """Whether kernels find the words of a pattern."""
-    return pattern in _SCANNED
+    return pattern.name in PATTERNS
 
 
 def warn_if_slow(pattern: Pattern) -> None:
