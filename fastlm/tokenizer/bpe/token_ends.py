@@ -24,7 +24,7 @@ from fastlm.tokenizer.bpe.categories import (
     UPPER,
     categories,
 )
-from fastlm.tokenizer.bpe.compiler import inner
+from fastlm.tokenizer.bpe.compiler import byte_bits, count_trailing_zeros, inner
 from fastlm.tokenizer.bpe.context import (
     Context,
     boolean,
@@ -33,6 +33,7 @@ from fastlm.tokenizer.bpe.context import (
     pi64,
     pu8,
     uint8_at,
+    uint64_at,
 )
 from fastlm.tokenizer.bpe.patterns import (
     CL100K,
@@ -66,6 +67,9 @@ _SCANNERS = {
     DEEPSEEK: (_PIECES, 3, False),
 }
 _BLANK, _APOSTROPHE, _SLASH = b" '/"
+
+_letter_bits = byte_bits(((ord("a"), ord("z")),), ignored_bits=0x20)
+_lower_bits = byte_bits(((ord("a"), ord("z")),))
 
 
 @functools.cache
@@ -102,6 +106,19 @@ def add_scanner(context: Context, pattern: Pattern) -> None:
 
 
 @inner
+def note_letters(c: pi64, text: pu8, begin: i64, n_bytes: i64) -> None:
+    """Note where ASCII letters are in the window text[:n_bytes], which begins at begin of the data.
+
+    For O200K these are those in lower case, as only they can follow each other in any number.
+    """
+    bits = uint64_at(c[f.LETTER_BITS])
+    c[f.WINDOW_BEGIN], c[f.WINDOW_END] = begin, begin + n_bytes
+    is_cased = c[f.SCANNER] == _CASES
+    for block in range((n_bytes + 63) >> 6):
+        bits[block] = _lower_bits(text, block << 6) if is_cased else _letter_bits(text, block << 6)
+
+
+@inner
 def token_end(c: pi64, text: pu8, begin: i64, end: i64) -> i64:
     """Find the end of the pre-token at begin; -1 if no UTF-8 character begins there."""
     class_of = uint8_at(c[f.CLASS_OF])
@@ -115,10 +132,10 @@ def token_end(c: pi64, text: pu8, begin: i64, end: i64) -> i64:
     if scanner == _WORDS:
         return _end_of_words(c, text, begin, after, end, class_of, label)
     if scanner == _CASES:
-        return _end_of_cases(text, begin, after, end, class_of, label)
+        return _end_of_cases(c, text, begin, after, end, class_of, label)
     if scanner == _DIGITS:
-        return _end_of_digits(text, begin, after, end, class_of, label)
-    return _end_of_pieces(text, begin, after, end, class_of, label)
+        return _end_of_digits(c, text, begin, after, end, class_of, label)
+    return _end_of_pieces(c, text, begin, after, end, class_of, label)
 
 
 @inner
@@ -151,6 +168,27 @@ def _run_end(text: pu8, i: i64, end: i64, class_of: pu8, labels: i64) -> i64:
             break
         i += length
     return i
+
+
+@inner
+def _letters_end(c: pi64, text: pu8, i: i64, end: i64, class_of: pu8, labels: i64) -> i64:
+    """Do what _run_end does, where the run is mostly the ASCII letters that LETTER_BITS has."""
+    bits = uint64_at(c[f.LETTER_BITS])
+    first, limit = c[f.WINDOW_BEGIN], c[f.WINDOW_END]
+    while i < limit:
+        place = i - first
+        others = ~bits[place >> 6] >> np.uint64(place & 63)
+        if others == np.uint64(0):
+            i += 64 - (place & 63)
+            continue
+        i += count_trailing_zeros(others)
+        if i >= limit:
+            return _run_end(text, limit, end, class_of, labels)
+        label, length = _label_at(text, i, end, class_of)
+        if label & labels == 0:
+            return i
+        i += length
+    return _run_end(text, i, end, class_of, labels)
 
 
 @inner
@@ -234,7 +272,7 @@ def _end_of_words(
     (?i:'s|...)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|...
     """
     if label & _LETTER:
-        return _run_end(text, after, end, class_of, _LETTER)
+        return _letters_end(c, text, after, end, class_of, _LETTER)
     if label & _BREAK == 0:
         following = _label_before(text, after, end, class_of)
         if following & _LETTER:
@@ -242,7 +280,7 @@ def _end_of_words(
                 end_of_contraction = _contraction_end(text, begin, end)
                 if end_of_contraction > begin:
                     return end_of_contraction
-            return _run_end(text, after, end, class_of, _LETTER)
+            return _letters_end(c, text, after, end, class_of, _LETTER)
         if label & (_OTHER | _MARK) or (text[begin] == _BLANK and following & (_OTHER | _MARK)):
             i = _run_end(text, after, end, class_of, _OTHER | _MARK)
             return _line_end(text, i, end)
@@ -250,7 +288,9 @@ def _end_of_words(
 
 
 @inner
-def _end_of_cases(text: pu8, begin: i64, after: i64, end: i64, class_of: pu8, label: i64) -> i64:
+def _end_of_cases(
+    c: pi64, text: pu8, begin: i64, after: i64, end: i64, class_of: pu8, label: i64
+) -> i64:
     r"""O200K, with U for [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}] and l for [\p{Ll}\p{Lm}\p{Lo}\p{M}].
 
     X?U*l+(?i:'s|...)?|X?U+l*(?i:'s|...)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|...
@@ -258,12 +298,12 @@ def _end_of_cases(text: pu8, begin: i64, after: i64, end: i64, class_of: pu8, la
     """
     i = np.int64(-1)
     if label & _LETTER:
-        i = _cased_end(text, begin, end, class_of, True)
+        i = _cased_end(c, text, begin, end, class_of, True)
     elif label & _BREAK == 0:
         is_word = _label_before(text, after, end, class_of) & _WORD
         if is_word:
             # A mark that is X leaves the word to U*l+, or else is a word without an X.
-            i = _cased_end(text, after, end, class_of, label & _MARK == 0)
+            i = _cased_end(c, text, after, end, class_of, label & _MARK == 0)
         if i < 0 and label & _MARK:
             i = after
     if i >= 0:
@@ -280,7 +320,9 @@ def _end_of_cases(text: pu8, begin: i64, after: i64, end: i64, class_of: pu8, la
 
 
 @inner
-def _cased_end(text: pu8, begin: i64, end: i64, class_of: pu8, may_be_upper: boolean) -> i64:
+def _cased_end(
+    c: pi64, text: pu8, begin: i64, end: i64, class_of: pu8, may_be_upper: boolean
+) -> i64:
     """Match U*l+, or else U+ if it may be; -1 if neither does.
 
     U* takes as much as it can, and gives back characters until l+ has one: without a lower-case
@@ -291,7 +333,7 @@ def _cased_end(text: pu8, begin: i64, end: i64, class_of: pu8, may_be_upper: boo
     while i < end:
         label, length = _label_at(text, i, end, class_of)
         if label & _LOWER:
-            return _run_end(text, i + length, end, class_of, _LOWER | _CASELESS | _MARK)
+            return _letters_end(c, text, i + length, end, class_of, _LOWER | _CASELESS | _MARK)
         if label & _WORD == 0:
             break
         i += length
@@ -303,14 +345,16 @@ def _cased_end(text: pu8, begin: i64, end: i64, class_of: pu8, may_be_upper: boo
 
 
 @inner
-def _end_of_digits(text: pu8, begin: i64, after: i64, end: i64, class_of: pu8, label: i64) -> i64:
+def _end_of_digits(
+    c: pi64, text: pu8, begin: i64, after: i64, end: i64, class_of: pu8, label: i64
+) -> i64:
     r"""SMOLLM: each \p{N} alone, and what lies between two of them cut by GPT-2's pattern.
 
     '(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
     """
     others = _OTHER | _MARK
     if label & _LETTER:
-        return _run_end(text, after, end, class_of, _LETTER)
+        return _letters_end(c, text, after, end, class_of, _LETTER)
     if label & others:
         if text[begin] == _APOSTROPHE:
             i = _contraction_end(text, begin, end)
@@ -324,7 +368,7 @@ def _end_of_digits(text: pu8, begin: i64, after: i64, end: i64, class_of: pu8, l
     if text[begin] == _BLANK:
         following = _label_before(text, after, end, class_of)
         if following & _LETTER:
-            return _run_end(text, after, end, class_of, _LETTER)
+            return _letters_end(c, text, after, end, class_of, _LETTER)
         if following & others:
             return _run_end(text, after, end, class_of, others)
     last = i = begin
@@ -340,7 +384,9 @@ def _end_of_digits(text: pu8, begin: i64, after: i64, end: i64, class_of: pu8, l
 
 
 @inner
-def _end_of_pieces(text: pu8, begin: i64, after: i64, end: i64, class_of: pu8, label: i64) -> i64:
+def _end_of_pieces(
+    c: pi64, text: pu8, begin: i64, after: i64, end: i64, class_of: pu8, label: i64
+) -> i64:
     r"""DEEPSEEK: \p{N}{1,3}, then runs of Chinese and Japanese, and what lies between them cut by
 
     [ASCII symbol][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+
@@ -348,7 +394,7 @@ def _end_of_pieces(text: pu8, begin: i64, after: i64, end: i64, class_of: pu8, l
     """
     letters = _ASCII | _ALPHA
     if label & letters:
-        return _run_end(text, after, end, class_of, letters)
+        return _letters_end(c, text, after, end, class_of, letters)
     if label & _CJK:
         return _run_end(text, after, end, class_of, _CJK)
     following = _label_before(text, after, end, class_of)
@@ -357,7 +403,7 @@ def _end_of_pieces(text: pu8, begin: i64, after: i64, end: i64, class_of: pu8, l
             return _run_end(text, after, end, class_of, _ASCII)
         return _line_end(text, _run_end(text, after, end, class_of, _SYMBOL), end)
     if label & _BREAK == 0 and following & letters:
-        return _run_end(text, after, end, class_of, letters)
+        return _letters_end(c, text, after, end, class_of, letters)
     if label & _CONTROL:
         i = after
         while following & _CONTROL:
