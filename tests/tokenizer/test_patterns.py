@@ -15,8 +15,19 @@ import tokenizers
 from pattern_cases import any_characters, hard_strings
 
 from fastlm.tokenizer import Tokenizer, train_bpe, train_bpe_from_documents
-from fastlm.tokenizer.bpe import blocks, categories, lazy_encoder, learn, reference, unicode_table
+from fastlm.tokenizer.bpe import (
+    blocks,
+    categories,
+    lazy_encoder,
+    learn,
+    reference,
+    small,
+    token_walk,
+    unicode_table,
+)
+from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.patterns import PATTERNS, Pattern, Step, find_pattern, pattern_of
+from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES, token_bounds
 
 END = "<|endoftext|>"
 NAMES = sorted(PATTERNS)
@@ -284,9 +295,68 @@ def test_known_patterns_have_kernels_with_the_same_ids(tokenizer, monkeypatch):
         assert compiled.encode(text) == tokenizer.encode(text), repr(text)
 
 
-def test_pairs_of_pieces_make_the_text(tokenizer):
-    text = TEXTS[1]
-    pieces = reference.pretokenize(text, find_pattern(tokenizer.pattern))
-    bounds = np.cumsum([0, *map(len, pieces)]).tolist()
+class TestScanners:
+    """The compiled and the plain way, against the reference."""
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_hard_strings(self, name):
+        pattern = PATTERNS[name]
+        plain = small.pretokenizer_of(pattern)
+        for text in [*hard_strings(2000, seed=10), *any_characters(500, seed=1)]:
+            expected = reference.pretokenize(text, pattern)
+            assert [word.encode() for word in plain(text)] == expected, repr(text)
+            assert compiled_words(text, pattern) == expected, repr(text)
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_every_code_point(self, name):
+        """Each is one word with its neighbours or is not, as its category says."""
+        pattern = PATTERNS[name]
+        table = categories.categories()
+        skipped = (table == categories.UNASSIGNED) | (np.arange(len(table)) == 0x295)
+        points = [p for p in np.flatnonzero(~skipped).tolist() if not 0xD800 <= p < 0xE000]
+        plain = small.pretokenizer_of(pattern)
+        for begin in range(0, len(points), 4000):
+            text = "".join(f"a{chr(p)}b{chr(p)}{chr(p)}A" for p in points[begin : begin + 4000])
+            words = plain(text)
+            assert [word.encode() for word in words] == compiled_words(text, pattern)
+            assert (regex_words(text, pattern) == words) is True, begin
+
+    @pytest.mark.parametrize("name", [name for name in NAMES if name != "gpt2"])
+    def test_tokens_across_windows(self, name):
+        pattern = PATTERNS[name]
+        n = WINDOW_BYTES
+        for text in [
+            *("x" * n + " y", "x" * (n - 1) + "'ll", " " * (n + 5) + "a", "é" * n + "b"),
+            *(
+                "1" * (n + 7),
+                "." * n + "\n\n\n" + "b",
+                "\n" * n + " " * n,
+                "A" * n + "が" + "A" * n,
+            ),
+            *((" word" * n)[: n - k] + "'ſ \r\n,, x" for k in range(20)),
+        ]:
+            assert compiled_words(text, pattern) == reference.pretokenize(text, pattern), text[:9]
+
+    @pytest.mark.parametrize("name", [name for name in NAMES if name != "gpt2"])
+    @pytest.mark.parametrize(
+        "invalid", [b"\x80", b"a\xc3", b" \xe4\xb8", b"x\xed\xa0\x80", b"\n\xff"]
+    )
+    def test_invalid_text_is_told_by_its_place(self, name, invalid):
+        for before in (b"", b"some words, 12 ", b"x" * WINDOW_BYTES):
+            data = before + invalid + b" and more"
+            with pytest.raises(UnicodeDecodeError) as expected:
+                data.decode()
+            with pytest.raises(InvalidUtf8) as told:
+                token_walk.token_bounds(data, PATTERNS[name])
+            assert told.value.position == expected.value.start
+
+
+def compiled_words(text: str, pattern: Pattern) -> list[bytes]:
     data = text.encode()
-    assert [data[a:b] for a, b in pairwise(bounds)] == pieces
+    is_gpt2 = pattern.name == "gpt2"
+    bounds = token_bounds(data) if is_gpt2 else token_walk.token_bounds(data, pattern)
+    return [data[a:b] for a, b in pairwise(bounds.tolist())]
+
+
+def regex_words(text: str, pattern: Pattern) -> list[str]:
+    return [word.decode() for word in reference.pretokenize(text, pattern)]

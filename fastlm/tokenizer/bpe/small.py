@@ -24,7 +24,7 @@ from jaxtyping import UInt8
 from fastlm.tokenizer.bpe.errors import UnknownByte, plain_str
 from fastlm.tokenizer.bpe.patterns import GPT2, Pattern
 from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_classes
-from fastlm.tokenizer.bpe.word_rules import PLAIN_WORDS, WordRules
+from fastlm.tokenizer.bpe.word_rules import PLAIN_WORDS, WordRules, is_scanned
 
 NO_TOKEN = -1
 
@@ -71,6 +71,10 @@ def pretokenizer_of(pattern: Pattern) -> Callable[[str], list[str]]:
     """Return the function that splits a text without special tokens into its pre-tokens."""
     if pattern == GPT2:
         return pretokenize
+    if is_scanned(pattern):
+        from fastlm.tokenizer.bpe import small_patterns
+
+        return small_patterns.pretokenizer_of(pattern)
     from fastlm.tokenizer.bpe import by_regex
 
     return functools.partial(by_regex.pretokenize, pattern=pattern)
