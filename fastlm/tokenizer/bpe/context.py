@@ -11,7 +11,7 @@ what is too small to Python, which grows it and calls again (status_codes.py).
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt64
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 else:
     u8, i32, i64, u64, boolean = types.uint8, types.int32, types.int64, types.uint64, types.boolean
     pu8, pi32, pi64, pu64 = map(types.CPointer, (u8, i32, i64, u64))
+
+
+def aligned_words(n: int) -> UInt64[np.ndarray, " n"]:
+    """Make an array of n zeros that begins with a cache line, which is 64 bytes, 8 words."""
+    room = np.zeros(n + 8, np.uint64)
+    begin = -room.ctypes.data % 64 // 8
+    return room[begin : begin + n]
 
 
 class Context:

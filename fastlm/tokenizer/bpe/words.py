@@ -22,6 +22,7 @@ from fastlm.tokenizer.bpe import status_codes as codes
 from fastlm.tokenizer.bpe.compiler import inner, kernel, multiply_fold, shared
 from fastlm.tokenizer.bpe.context import (
     Context,
+    aligned_words,
     boolean,
     i64,
     int32_at,
@@ -49,10 +50,8 @@ _SECOND_MULTIPLIER = np.uint64(0xC2B2AE3D27D4EB4F)
 
 
 def new_table(n_slots: int) -> UInt64[np.ndarray, " n_words"]:
-    """Make an empty table, aligned to a cache line; n_slots is a power of two."""
-    room = np.zeros(4 * n_slots + 8, np.uint64)
-    begin = -room.ctypes.data % 64 // 8  # a cache line is 64 bytes, 8 words
-    return room[begin : begin + 4 * n_slots]
+    """Make an empty table; n_slots is a power of two."""
+    return aligned_words(4 * n_slots)
 
 
 def hold_table(context: Context, table: UInt64[np.ndarray, " n_words"]) -> None:
