@@ -106,16 +106,27 @@ class RuledEncoder:
         if self._whole is not None and self._is_normalized(text):
             return self._whole.encode_to_list(text)
         ids: list[int] = []
+        n_before = 0
         for piece, token_id in self._first.split(text):
             if token_id is not None:
                 ids.append(token_id)
-                continue
-            for part, part_id in self._later.split(self._normalize(piece)):
-                if part_id is not None:
-                    ids.append(part_id)
-                else:
-                    ids += self._pieces.encode_to_list(part)
+            else:
+                self._encode_piece(piece, n_before, ids)
+            n_before += len(piece.encode())
         return ids
+
+    def _encode_piece(self, piece: str, n_before: int, ids: list[int]) -> None:
+        """Append the ids of a piece, before which the text has n_before bytes."""
+        for part, token_id in self._later.split(self._normalize(piece)):
+            if token_id is not None:
+                ids.append(token_id)
+            else:
+                try:
+                    ids += self._pieces.encode_to_list(part)
+                except UnknownByte as error:
+                    error.shift(n_before)
+                    raise
+            n_before += len(part.encode())
 
     def encode_text(self, text: str) -> UInt[np.ndarray, " n_tokens"]:
         """Encode a text to an array of token ids; raises what encode_to_list raises."""

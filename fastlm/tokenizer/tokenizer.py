@@ -104,11 +104,11 @@ class Tokenizer:
             text[bounds[token_id] : bounds[token_id + 1]].decode(): token_id
             for token_id in tables.special_ids
         }
-        added = {token.content for token in tables.rules.added if not token.special}
-        self._always_found = frozenset(added)
-        self._special_ids = frozenset(
-            token_id for token, token_id in self.special_tokens.items() if token not in added
-        )
+        self._always_found = frozenset(t.content for t in tables.rules.added if not t.special)
+        self._choosable = {
+            token: i for token, i in self.special_tokens.items() if token not in self._always_found
+        }
+        self._special_ids = frozenset(self._choosable.values())
 
     @classmethod
     def _from_tables(cls, tables: Tables, tokenizer_hash: str | None = None) -> "Tokenizer":
@@ -243,10 +243,18 @@ class Tokenizer:
         return self._encoder_of(frozenset(self.special_tokens))
 
     def encode(
-        self, text: str, *, allowed_special: Choice = "all", disallowed_special: Choice = ()
+        self,
+        text: str,
+        *,
+        allowed_special: Choice = "all",
+        disallowed_special: Choice = (),
+        add_special_tokens: bool = False,
     ) -> list[int]:
         """Encode a text to a list of token ids; allowed special tokens in it become their ids.
 
+        Args:
+            add_special_tokens: put the ids around it that the tokenizer.json of a model asks for,
+                such as that of the begin of a text.
         Raises:
             TypeError: if the text is no str.
             ValueError: if it holds lone surrogates or a disallowed special token.
@@ -255,10 +263,14 @@ class Tokenizer:
         if allowed_special != "all" or disallowed_special:
             encoder = self._check_special(text, allowed_special, disallowed_special)
         try:
-            return encoder.encode_to_list(text)
+            ids = encoder.encode_to_list(text)
         except UnicodeEncodeError:
             check_text(text)
             raise
+        return self._put_around(ids) if add_special_tokens else ids
+
+    def _put_around(self, ids: list[int]) -> list[int]:
+        return [*self.rules.before, *ids, *self.rules.after]
 
     def encode_to_numpy(
         self,
@@ -283,7 +295,7 @@ class Tokenizer:
         self, text: str | bytes, allowed_special: Choice, disallowed_special: Choice
     ) -> TextEncoder:
         """Refuse disallowed special tokens in a text; returns the encoder for the allowed ones."""
-        use = choose_special(self.special_tokens, allowed_special, disallowed_special)
+        use = choose_special(self._choosable, allowed_special, disallowed_special)
         if use.refused:
             if isinstance(text, bytes):
                 characters = text.decode("utf-8", "replace")
@@ -315,14 +327,15 @@ class Tokenizer:
         n_threads: int | None = None,
         allowed_special: Choice = "all",
         disallowed_special: Choice = (),
+        add_special_tokens: bool = False,
     ) -> list[list[int]]:
-        """Encode texts independently of each other.
+        """Encode texts independently of each other, each like encode.
 
         Raises:
             TypeError: if one is no str, or texts is one itself, a set or a mapping.
             ValueError: as encode does.
         """
-        use = choose_special(self.special_tokens, allowed_special, disallowed_special)
+        use = choose_special(self._choosable, allowed_special, disallowed_special)
         check_several(texts)
         listed = list(texts)
         encoder = self._encoder_of(use.allowed)
@@ -337,6 +350,8 @@ class Tokenizer:
             return [encoder.encode_to_list(text) for text in group]
 
         encoded = map_in_order(encode_group, range(0, len(listed), _BATCH_TEXTS), n_threads)
+        if add_special_tokens:
+            return [self._put_around(ids) for group in encoded for ids in group]
         return [ids for group in encoded for ids in group]
 
     def encode_iterable(
@@ -355,7 +370,7 @@ class Tokenizer:
             TypeError: if one is no str, or iterable is a set or a mapping.
         """
         # This is no generator, so that a wrong argument is refused here and not at the first id.
-        use = choose_special(self.special_tokens, allowed_special, disallowed_special)
+        use = choose_special(self._choosable, allowed_special, disallowed_special)
         refuse_unordered(iterable, "several texts")
         return self._encode_stream(iterable, use)
 

@@ -37,6 +37,7 @@ from fastlm.tokenizer.bpe.segments import add_special_tokens, start_walk
 from fastlm.tokenizer.bpe.small import NO_TOKEN
 from fastlm.tokenizer.bpe.utf8 import to_utf8
 from fastlm.tokenizer.bpe.walk import add_walk, next_window
+from fastlm.tokenizer.bpe.whole_words import add_whole_words, rank_by_id
 from fastlm.tokenizer.bpe.word_rules import PLAIN_WORDS, WordRules
 from fastlm.tokenizer.bpe.words import (
     AHEAD,
@@ -70,7 +71,7 @@ class Encoder:
         merges: rows (left id, right id, merged id), in the order learned.
         special_tokens: id of each special token.
         dtype: dtype of the ids that encode returns, uint16 or uint32.
-        words: how texts are cut into words; it must have kernels.
+        words: how texts are cut into words, by a pattern with kernels, and words into ids.
     """
 
     def __init__(
@@ -90,7 +91,12 @@ class Encoder:
         self._tables.hold(f.SPECIAL_IDS, np.array(special_ids, np.int64))
         add_special_tokens(self._tables, longest_first)
         add_merges(self._tables, byte_ids, merges)
-        self._vocab_size = 1 + max(int(self._tables.fields[f.VOCAB_SIZE]) - 1, *special_ids, 0)
+        if words.merges_by_rank:
+            rank_by_id(self._tables)
+        if words.whole:
+            add_whole_words(self._tables, words.whole)
+        greatest = int(self._tables.fields[f.VOCAB_SIZE]) - 1
+        self._vocab_size = 1 + max(greatest, *special_ids, *words.whole.values(), 0)
         self._idle: list[_Worker] = []
 
     def encode(

@@ -32,4 +32,7 @@ NEXT_WINDOW, FIND_WORD = range(53, 55)
 # The pattern of token_ends.py.
 SCANNER, MAX_DIGITS, TAKES_END, WINDOW_BEGIN, WINDOW_END = range(55, 60)
 
-N_FIELDS = 60
+# Words that are a token whatever merges would make of them (whole_words.py).
+N_WHOLE, WHOLE_TEXT, WHOLE_BOUNDS, WHOLE_IDS, WHOLE_SLOTS, WHOLE_MASK = range(60, 66)
+
+N_FIELDS = 66

@@ -150,6 +150,8 @@ def find_pattern(given: str) -> Pattern:
         raise TypeError(f"pattern must be a name or a regular expression: got {given!r}")
     if given in PATTERNS:
         return PATTERNS[given]
+    if given == "[]":
+        return Pattern("", ())
     if given.startswith("[["):
         try:
             steps = tuple(Step(str(r), str(k), bool(i)) for r, k, i in json.loads(given))

@@ -22,7 +22,7 @@ class WordRules(NamedTuple):
     @property
     def has_kernels(self) -> bool:
         """Whether there is compiled code for them; without it, Python encodes texts of any size."""
-        return is_scanned(self.pattern) and not self.whole and not self.merges_by_rank
+        return is_scanned(self.pattern)
 
 
 PLAIN_WORDS = WordRules()

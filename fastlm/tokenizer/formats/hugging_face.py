@@ -86,6 +86,7 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
     if not isinstance(added, list):
         raise ValueError(f"{source}: added_tokens must be a list: got {added}")
     tokens = []
+    next_id = len(all_entries)
     for token in added:
         content, token_id = (
             (token.get("content"), token.get("id")) if isinstance(token, dict) else (None, None)
@@ -96,8 +97,10 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
             )
         tokens.append(parse_added_token(token, source))
         name = f"added_tokens {content!r}."
-        known_id = all_entries.setdefault(content, token_id)
+        # `tokenizers` counts on from the vocabulary, whatever the file says.
+        known_id = all_entries.setdefault(content, next_id)
         _refuse_unless(known_id == token_id, source, f"{name}id", token_id, str(known_id))
+        next_id = max(next_id, known_id + 1)
     rules = Rules(
         pattern,
         normalizer,

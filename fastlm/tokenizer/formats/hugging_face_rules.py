@@ -151,7 +151,9 @@ def _parse_split(split: Any, source: str) -> Step:
         refuse(source, "pre_tokenizer.behavior", behavior, "one of " + ", ".join(_KIND_OF))
     if type(is_inverted) is not bool:
         refuse(source, "pre_tokenizer.invert", is_inverted, "true or false")
-    return Step(re.escape(text) if how == "text" else text, _KIND_OF[behavior], is_inverted)
+    if how == "text":  # re.escape would also escape what has no other meaning
+        text = re.sub(r"[\\.\[\]{}()*+?^$|]", r"\\\g<0>", text)
+    return Step(text, _KIND_OF[behavior], is_inverted)
 
 
 def parse_post_processor(part: Any, source: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -169,6 +171,8 @@ def parse_post_processor(part: Any, source: str) -> tuple[tuple[int, ...], tuple
             first, last = _put_around(step)
         except (KeyError, TypeError, ValueError, AttributeError):
             refuse(source, "post_processor", step, "null, ByteLevel or a template of one text")
+        if (first or last) and (before or after):
+            refuse(source, "post_processor", part, "one template at most")
         before, after = first + before, after + last
     return before, after
 
