@@ -7,16 +7,20 @@ import json
 import pickle
 import random
 import warnings
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiktoken
 import tokenizers
+from mutated_files import mutated_files
 from pattern_cases import hard_strings
 
 from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
 from fastlm.tokenizer.bpe import lazy_encoder
+from fastlm.tokenizer.bpe.errors import UnknownByte
 
 END = "<|endoftext|>"
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
@@ -303,3 +307,44 @@ def test_cases_differ(described):
     """No two of the cases above are one."""
     parts = [json.dumps(part, sort_keys=True) for part in cases(described).values()]
     assert all(a != b for a, b in itertools.combinations(parts, 2))
+
+
+def compare_mutated(
+    described: dict[str, Any], folder: Path, n_files: int, seed: int
+) -> Counter[str]:
+    """Read mutated files here and with `tokenizers`; returns how many ended in which way."""
+    ended: Counter[str] = Counter()
+    path = folder / "tokenizer.json"
+    texts = texts_for(seed)[:40]
+    for told in mutated_files(described, list(cases(described).values()), n_files, seed):
+        path.write_text(json.dumps(told), encoding="utf-8")
+        try:
+            tokenizer = Tokenizer.load(path)
+        except (ValueError, OSError) as error:
+            ended["refused" if "\n" not in str(error) else str(error)] += 1
+            continue
+        try:
+            peer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception:
+            ended["read here alone"] += 1
+            continue
+        peer.no_truncation()
+        peer.no_padding()
+        ended["read"] += 1
+        for text in texts:
+            try:
+                ids = tokenizer.encode(text)
+            except UnknownByte:
+                continue
+            assert ids == peer.encode(text, add_special_tokens=False).ids, (told, text)
+            around = tokenizer.encode(text, add_special_tokens=True)
+            assert around == peer.encode(text).ids, (told, text)
+    return ended
+
+
+@pytest.mark.filterwarnings("ignore:.*will not be applied")
+def test_mutated_files_are_read_with_the_same_ids_or_refused_in_a_line(described, tmp_path):
+    ended = compare_mutated(described, tmp_path, 200, seed=1)
+    assert ended.keys() <= {"read", "refused", "read here alone"}
+    assert ended["read"] > 50
+    assert ended["refused"] > 50

@@ -31,12 +31,8 @@ BLOCK_BYTES = 1 << 21
 _IS_ASCII_SPACE = np.zeros(256, np.bool_)
 _IS_ASCII_SPACE[list(b"\t\n\v\f\r ")] = True
 
-# A cut is looked for in the last bytes or characters first.
+# A cut is looked for in the last bytes first.
 _TAIL_BYTES = 4096
-_TAIL_CHARACTERS = 128
-_SPACE_AFTER_WORD = re.compile(r"(?<=\S)[\t-\r ]")
-_CUT_OF_LINES = re.compile(r"(?<=\S)[\t\v\f ]|(?<=[0-9A-Za-z])[\r\n]|(?<=[\r\n])[^\s/]")
-
 _IS_LINE_BREAK = np.zeros(256, np.bool_)
 _IS_LINE_BREAK[list(b"\r\n")] = True
 _IS_WORD = np.array([byte < 128 and chr(byte).isalnum() for byte in range(256)])
@@ -132,45 +128,6 @@ def _may_cut(data: bytes, place: int, special_tokens: Sequence[bytes]) -> bool:
         token in data[max(place - len(token) + 1, 0) : place + len(token) - 1]
         for token in special_tokens
     )
-
-
-def cut_text(
-    text: str, special_tokens: Sequence[str], *, n_characters: int, cuts: Cuts = "spaces"
-) -> Iterator[str]:
-    """Cut a text into blocks of at most n_characters that can be tokenized independently.
-
-    A block without a position to cut grows until it has one.
-    """
-    if cuts in ("specials", "never"):
-        if text:
-            yield text
-        return
-    begin = 0
-    end = n_characters
-    while end < len(text):
-        place = _last_place(text, begin + 1, end, special_tokens, cuts)
-        if place < 0:
-            end += end - begin
-            continue
-        yield text[begin:place]
-        begin = place
-        end = begin + n_characters
-    if begin < len(text):
-        yield text[begin:]
-
-
-def _last_place(text: str, begin: int, end: int, special_tokens: Sequence[str], cuts: Cuts) -> int:
-    """Last position at which text may be cut, from begin to end - 1; -1 when there is none."""
-    places = _SPACE_AFTER_WORD if cuts == "spaces" else _CUT_OF_LINES
-    for first in (max(end - _TAIL_CHARACTERS, begin), begin):
-        for found in reversed(list(places.finditer(text, first, end))):
-            place = found.start()
-            if not any(
-                token in text[max(place - len(token) + 1, 0) : place + len(token) - 1]
-                for token in special_tokens
-            ):
-                return place
-    return -1
 
 
 def cut_blocks(

@@ -15,6 +15,7 @@ from jaxtyping import Int64, UInt
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
+from fastlm.tokenizer.bpe.characters import to_utf8
 from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch
 from fastlm.tokenizer.bpe.context import (
     Context,
@@ -35,7 +36,6 @@ from fastlm.tokenizer.bpe.patterns import Pattern
 from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES
 from fastlm.tokenizer.bpe.segments import add_special_tokens, start_walk
 from fastlm.tokenizer.bpe.small import NO_TOKEN
-from fastlm.tokenizer.bpe.utf8 import to_utf8
 from fastlm.tokenizer.bpe.walk import add_walk, next_window
 from fastlm.tokenizer.bpe.whole_words import add_whole_words, rank_by_id
 from fastlm.tokenizer.bpe.word_rules import PLAIN_WORDS, WordRules

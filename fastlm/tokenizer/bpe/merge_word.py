@@ -77,7 +77,12 @@ def add_merges(
     context.fields[f.PAIR_MASK] = len(pairs) - 8
     context.hold(f.BYTE_PAIRS, _rank_byte_pairs(byte_ids, merges, vocab_size))
     context.hold(f.BYTE_IDS, byte_ids.astype(np.int32))
-    context.hold(f.MERGED_IDS, np.ascontiguousarray(merges[:, 2], np.int32))
+    merged_ids = np.ascontiguousarray(merges[:, 2], np.int32)
+    context.hold(f.MERGED_IDS, merged_ids)
+    # In most vocabularies the id is the rank and a constant, which saves looking it up.
+    offsets = merged_ids - np.arange(len(merges), dtype=np.int32)
+    is_constant = len(merges) > 0 and offsets[0] > 0 and bool((offsets == offsets[0]).all())
+    context.fields[f.MERGED_OFFSET] = offsets[0] if is_constant else 0
     context.hold(f.TOKEN_LENGTHS, _token_lengths(byte_ids, merges, vocab_size))
     context.fields[f.N_MERGES] = len(merges)
     context.fields[f.VOCAB_SIZE] = vocab_size
@@ -250,7 +255,7 @@ def merge_word(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, i64]:
 @inner
 def _merge_by_scanning(c: pi64, n_bytes: i64, ids: pi32, ranks: pi32) -> i64:
     """Merge a word of up to 64 bytes: a symbol stands at its first byte, which has a bit set."""
-    merged_ids = int32_at(c[f.MERGED_IDS])
+    merged_ids, offset = int32_at(c[f.MERGED_IDS]), c[f.MERGED_OFFSET]
     ranks[n_bytes - 1] = _NO_RANK
     ids[_SCANNED_BYTES] = ids[_SCAN_ROOM - 1] = _NO_ID
     symbols = _ALL >> np.uint64(_SCANNED_BYTES - n_bytes)
@@ -265,7 +270,7 @@ def _merge_by_scanning(c: pi64, n_bytes: i64, ids: pi32, ranks: pi32) -> i64:
         if best >= np.int64(_NO_RANK) << 6:
             break
         place = best & 63
-        merged = np.int64(merged_ids[best >> 6])
+        merged = (best >> 6) + offset if offset else np.int64(merged_ids[best >> 6])
         # The symbols after the place: the first of them is merged with the one at the place.
         after = symbols & ~_ONE << np.uint64(place)
         symbols ^= after & (np.uint64(0) - after)

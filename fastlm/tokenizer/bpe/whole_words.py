@@ -69,6 +69,7 @@ def rank_by_id(context: Context) -> None:
     vocab_size = int(context.fields[f.VOCAB_SIZE])
     context.hold(f.MERGED_IDS, np.arange(vocab_size, dtype=np.int32))
     context.fields[f.N_MERGES] = vocab_size
+    context.fields[f.MERGED_OFFSET] = 0
 
 
 @kernel
