@@ -232,15 +232,15 @@ def short(path: str, folder: str, rounds: int) -> list[Row]:
     return rows
 
 
-def short_texts(text: str, n_bytes: int) -> list[str]:
+def short_texts(text: str, n_bytes: int, n_texts: int = _N_SHORT_TEXTS) -> list[str]:
     """Pieces of about n_bytes from places spread over a text."""
     from tokenizer_texts import END_OF_TEXT
 
     text = text.replace(END_OF_TEXT, "")
-    stride = max(len(text) // _N_SHORT_TEXTS, 1)
+    stride = max(len(text) // n_texts, 1)
     places = range(0, len(text), stride)
     encoded = (text[place : place + n_bytes].encode()[:n_bytes] for place in places)
-    return [data.decode("utf-8", "ignore") for data in encoded][:_N_SHORT_TEXTS]
+    return [data.decode("utf-8", "ignore") for data in encoded][:n_texts]
 
 
 def seconds_of_calls(call: Callable[[Any], object], arguments: Sequence[Any]) -> float:

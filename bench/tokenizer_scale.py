@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from record import rounded
 from tokenizer_parts import (
     SMALL_VOCAB_SIZE,
     Options,
@@ -127,17 +128,6 @@ def use_texts(texts: tuple[Path, ...], max_bytes: int | None, work: Path) -> lis
             text = work / "texts" / text.name
         used.append(text)
     return used
-
-
-def rounded(value: Any) -> Any:
-    """All floats rounded to five digits, since more are noise and make the file hard to read."""
-    if isinstance(value, float):
-        return float(f"{value:.5g}")
-    if isinstance(value, list):
-        return [rounded(item) for item in value]
-    if isinstance(value, dict):
-        return {name: rounded(item) for name, item in value.items()}
-    return value
 
 
 def measure(options: Options) -> None:
