@@ -30,7 +30,8 @@ from typing import Any
 
 from readme_tables import replace_table
 from record import rounded
-from tokenizer_peers import CONTENDERS, thread_environment, versions_of, write_vocabulary
+from tokenizer_contenders import CONTENDERS, write_vocabulary
+from tokenizer_peers import thread_environment, versions_of
 from tokenizer_race_parts import OURS, PARTS, Row, Setting
 from tokenizer_race_tables import BLOCK, table, tables
 from tyro.conf import Positional
@@ -143,7 +144,7 @@ def measure(options: Options) -> None:
     record = begun(options.out, where)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        write_vocabulary(Tokenizer.load(options.gpt2), work / "vocabulary")
+        write_vocabulary(Tokenizer.load(options.gpt2), str(work / "vocabulary"))
         names = [OURS, *(name for name, version in peers.items() if version != "absent")]
         setting = Setting(
             [CONTENDERS[name] for name in names],
@@ -172,20 +173,19 @@ def measure(options: Options) -> None:
             options.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def show(record: Path, write: bool) -> None:
-    shown = tables(json.loads(record.read_text()))
-    if write:
-        replace_table(DOCS, BLOCK, f"{shown}\n\n([record](../bench/results/{record.name}))")
-    else:
-        print(shown)
+def page(record: Path) -> str:
+    """The tables of a record and a link to it, as in docs/tokenizer.md."""
+    return f"{tables(json.loads(record.read_text()))}\n\n([record](../bench/results/{record.name}))"
 
 
 def main(argv: list[str] | None = None) -> None:
     options = cli.parse(Options, argv)
-    if options.tables is not None:
-        show(options.tables, options.write)
-    else:
+    if options.tables is None:
         measure(options)
+    elif options.write:
+        replace_table(DOCS, BLOCK, page(options.tables))
+    else:
+        print(tables(json.loads(options.tables.read_text())))
 
 
 if __name__ == "__main__":

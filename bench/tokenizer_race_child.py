@@ -5,13 +5,11 @@ CPU seconds and the wall seconds since the process began and its peak memory, al
 is made comparable, and then that result.
 """
 
-import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from tokenizer_peers import CONTENDERS, ids_of
+from tokenizer_contenders import CONTENDERS, ids_of
 
 Row = dict[str, Any]
 
@@ -26,8 +24,9 @@ def measured(began: float) -> Row:
 
 def start(contender: str, began: float, folder: str, path: str, n_threads: int) -> Row:
     """Load the vocabulary and encode a file's text to a list."""
-    ways = CONTENDERS[contender].load(Path(folder), n_threads)
-    ids = ways.to_list(Path(path).read_bytes().decode())
+    ways = CONTENDERS[contender].load(folder, n_threads)
+    with open(path, encoding="utf-8", newline="") as file:
+        ids = (ways.to_first_list or ways.to_list)(file.read())
     return measured(began) | {"result": digest(ids)}
 
 
@@ -35,9 +34,10 @@ def train(
     contender: str, began: float, path: str, vocab_size: int, n_threads: int, tokens: str
 ) -> Row:
     """Train, and write the tokens to a file, one a line in hexadecimal digits."""
-    tokens_of = CONTENDERS[contender].train(Path(path), vocab_size, n_threads)
+    tokens_of = CONTENDERS[contender].train(path, vocab_size, n_threads)
     row = measured(began)
-    Path(tokens).write_text("\n".join(token.hex() for token in tokens_of()))
+    with open(tokens, "w") as file:
+        file.write("\n".join(token.hex() for token in tokens_of()))
     return row
 
 
@@ -51,5 +51,7 @@ def digest(ids: Any) -> str:
 
 
 if __name__ == "__main__":
+    import json
+
     job = {"start": start, "train": train}[sys.argv[1]]
     print("\n" + json.dumps(job(sys.argv[2], **json.loads(sys.argv[3]))))

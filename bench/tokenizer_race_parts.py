@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 from tokenizer_child import short_texts
-from tokenizer_peers import Contender, ids_of, thread_environment
+from tokenizer_contenders import Contender, ids_of
+from tokenizer_peers import thread_environment
 from tokenizer_race_child import digest
 from tokenizer_texts import END_OF_TEXT, HARD, adversarial_text, write_start
 
@@ -175,7 +176,7 @@ def measure_hard(setting: Setting) -> list[Row]:
 
 def measure_start(setting: Setting) -> list[Row]:
     """Fresh processes that load the vocabulary and encode a text of each size to a list."""
-    ours = next(c for c in setting.contenders if c.name == OURS).load(setting.folder, 1)
+    ours = next(c for c in setting.contenders if c.name == OURS).load(str(setting.folder), 1)
     jobs = []
     for n_bytes in START_BYTES:
         text = plain_text(setting.texts[0], n_bytes)
@@ -312,7 +313,7 @@ def rotated(items: Sequence[Any], turn: int) -> list[Any]:
 def admit(case: Case, setting: Setting) -> Iterator[tuple[Contender, str | None]]:
     """The contenders that have the way of a case, each with the reason if it is left out."""
     able = [contender for contender in setting.contenders if contender.load]
-    ours = next(c for c in able if c.name == OURS).load(setting.folder, setting.n_threads)
+    ours = next(c for c in able if c.name == OURS).load(str(setting.folder), setting.n_threads)
     expected = None
     for contender in able:
         try:
@@ -348,7 +349,7 @@ def expected_of(value: Any, to_list: Callable[[str], list[int]]) -> list[list[in
 
 def encoder(case: Case, contender: Contender, setting: Setting) -> Callable[[Any], Any] | None:
     """How a new object of a contender encodes the input of a case; None if it lacks the way."""
-    ways = contender.load(setting.folder, setting.n_threads)
+    ways = contender.load(str(setting.folder), setting.n_threads)
     way = getattr(ways, case.way)
     if case.is_each and way is not None:
         return lambda texts: [way(text) for text in texts]
