@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from fastlm.tokenizer import Tokenizer
 
-PEERS = ["tiktoken", "tokenizers", "rustbpe"]
-
 
 def versions_of(names: Iterable[str]) -> dict[str, str]:
     """Versions of the packages with these names, "absent" where one is not installed."""
@@ -30,11 +28,6 @@ def versions_of(names: Iterable[str]) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[name] = "absent"
     return versions
-
-
-def peer_versions() -> dict[str, str]:
-    """Versions of the peers that are installed."""
-    return versions_of(PEERS)
 
 
 def thread_environment(n_threads: int) -> dict[str, str]:
