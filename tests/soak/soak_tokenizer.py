@@ -412,6 +412,6 @@ class TestHardInputs:
         print(f"{kind}: {len(text.encode()):,} bytes, {len(merges)} merges")
 
 
-def test_without_a_private_name_of_numba_all_results_are_equal(tmp_path):
+def test_without_a_private_name_of_numba_all_results_are_equal():
     """test_compiler.py counts words so."""
-    check_without_a_name(tmp_path, "all")
+    check_without_a_name("all")

@@ -1,137 +1,124 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
-"""Decorators that compile functions with numba: kernel, inner, shared and instruction.
+"""Decorators that mark functions to compile: kernel, inner, shared and instruction.
 
-pipeline.py makes compiling three times as fast, with names that numba does not promise to keep.
-Where one of them is missing, numba.njit compiles the same functions without it, and a warning says
-so.
+Nothing is compiled here, and numba is not imported: build.py compiles everything that is marked in
+this folder, once on each machine, and machine_code.py keeps the result and loads it.
+
+A kernel takes integers, allocates nothing and returns one integer (a count, a flag or a status
+code), so that its machine code depends on nothing but the processor.
 """
 
-import contextlib
 import functools
-import inspect
-import warnings
+import importlib
 from collections.abc import Callable
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
-import numba
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
-from numba.extending import intrinsic, overload
 
-from fastlm.tokenizer.bpe.cache import keep, made_kept, notice_changes
+class Lazy:
+    """A module that is imported when one of its names is first used."""
 
-_NUMBA_VERSIONS = "numba>=0.61,<0.69"  # as in pyproject.toml: pipeline.py works with them
+    def __init__(self, name: str) -> None:
+        self.module_name = name
 
-_options: dict[str, Any] = {}
-try:
-    from fastlm.tokenizer.bpe import pipeline
-except (ImportError, AttributeError, TypeError) as _error:
-    _has_pipeline = False
-    warnings.warn(
-        f"numba {numba.__version__} lacks what the tokenizer's compiler pipeline expects of it "
-        f"({_error}): results are the same, but the first use of the tokenizer's kernels, which "
-        f"compiles them, takes about 15 s in place of 5 s; install {_NUMBA_VERSIONS}",
-        stacklevel=2,
-    )
-else:
-    _has_pipeline = True
-    _options["pipeline_class"] = pipeline.ShortCompiler
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.module(), name)
 
-# Without it, numba's cache notices a change only in the file that defines a kernel.
-with contextlib.suppress(ImportError, AttributeError):
-    notice_changes()
+    def module(self) -> Any:
+        """Import the module."""
+        return importlib.import_module(self.module_name)
 
-instruction: Any = intrinsic
+
+# Instructions generate code with them: only build.py calls instructions.
+ir: Any = Lazy("llvmlite.ir")
+types: Any = Lazy("numba.types")
+
+
+class NumberType:
+    """A type in the annotations of compiled functions: a type of numba's, or a pointer to one."""
+
+    def __init__(self, name: str, *, is_pointer: bool = False) -> None:
+        self.name, self.is_pointer = name, is_pointer
+
+    def of_numba(self) -> Any:
+        """Return numba's type."""
+        item = getattr(types, self.name)
+        return types.CPointer(item) if self.is_pointer else item
+
+
+class _Marked:
+    """A function that is compiled."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]
+
+
+class Inner(_Marked):
+    """A function that kernels call; its code becomes a part of theirs."""
+
+
+class Shared(Inner):
+    """A function with machine code of its own, which kernels call by its address.
+
+    Args:
+        field: field of the context that holds the address.
+    """
+
+    def __init__(self, function: Any, field: int) -> None:
+        super().__init__(function)
+        self.field = field
+
+    @functools.cached_property
+    def address(self) -> int:
+        """Address of the machine code."""
+        from fastlm.tokenizer.bpe import machine_code
+
+        return machine_code.loaded().addresses[name_of(self.function)]
+
+
+class Instruction(_Marked):
+    """A function that generates LLVM's code of a call, as numba.extending.intrinsic takes it."""
+
+
+class Kernel(_Marked):
+    """A compiled function of integers that Python calls."""
+
+    @functools.cached_property
+    def compiled(self) -> Callable[..., int]:
+        """The compiled function itself: calling it saves the time of calling __call__."""
+        from fastlm.tokenizer.bpe import machine_code
+
+        return machine_code.loaded().functions[name_of(self.function)]
+
+    def __call__(self, *arguments: int) -> int:
+        return self.compiled(*arguments)
+
+
+KERNELS: list[Kernel] = []
+"""The kernels of all imported files"""
+SHARED: list[Shared] = []
+"""The shared functions of all imported files"""
+
+
+def name_of(function: Any) -> str:
+    """Return the name under which machine code is kept: file and function."""
+    return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
 
 
 def kernel(function: Any) -> Any:
-    """Let Python call a function, which is compiled when first called and kept on disk."""
-    return keep(numba.njit(nogil=True, **_options)(function))
-
-
-def _signature(function: Any) -> Any:
-    """numba's signature of a function, from its annotations."""
-    hints = get_type_hints(function)
-    returned = _numba_type(hints.pop("return"))
-    return returned(*map(_numba_type, hints.values()))
-
-
-def _numba_type(hint: Any) -> Any:
-    if get_origin(hint) is tuple:
-        return types.Tuple([_numba_type(part) for part in get_args(hint)])
-    return types.void if hint is type(None) else hint
-
-
-def _instruction_like(function: Any, signature: Any, generate: Any) -> Any:
-    """Make an intrinsic with the parameters and the docstring of a function."""
-
-    def call(_typing_context: Any, *_arguments: Any) -> Any:
-        return signature, generate
-
-    # intrinsic takes the names of the arguments from here.
-    parameters = [inspect.Parameter("_typing_context", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
-    parameters += inspect.signature(function).parameters.values()
-    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return functools.update_wrapper(intrinsic(call), function)
+    """Let Python call a function of integers, which returns one; it holds no lock of Python's."""
+    KERNELS.append(Kernel(function))
+    return KERNELS[-1]
 
 
 def inner(function: Any) -> Any:
     """Let kernels call a function; its annotations are the types of its arguments and result.
 
     numba.njit would optimize the function and generate machine code for it alone, and again inside
-    each caller, which takes most of the time of compiling. The pipeline puts it into the code of
-    the kernel that calls it, where it is optimized once, together with the rest.
+    each caller, which takes most of the time of compiling. build.py puts it into the code of the
+    kernel that calls it, where it is optimized once, together with the rest.
     """
-    signature = _signature(function)
-    if _has_pipeline:
-        return _instruction_like(function, signature, pipeline.call_inside(function, signature))
-    return _compiled_when_called(function, signature)
-
-
-def _compiled_when_called(function: Any, signature: Any) -> Any:
-    """Delay numba.njit(signature)(function) until a function that calls it is compiled.
-
-    Compiling at once is too early: a function may call others that its file defines further down.
-    """
-
-    def called(*arguments: Any) -> Any:
-        raise NotImplementedError  # compiled code calls what overload returns in place of this
-
-    compile_once = functools.cache(lambda: numba.njit(signature)(function))
-
-    @overload(called)
-    def choose(*arguments: Any) -> Any:
-        compiled = compile_once()
-
-        def call(*arguments: Any) -> Any:
-            return compiled(*arguments)
-
-        return call
-
-    return functools.update_wrapper(called, function)
-
-
-class _Shared:
-    """A function with machine code of its own, which kernels call by its address."""
-
-    def __init__(self, field: int, function: Any) -> None:
-        self.field = field
-        self.function = function
-
-    @functools.cached_property
-    def address(self) -> int:
-        """Address of the machine code; the function is compiled when it is first needed."""
-        signature = _signature(self.function)
-
-        def make(function: Any, *, cache: bool) -> Any:
-            return numba.cfunc(signature, cache=cache, **_options)(function)
-
-        compiled = made_kept(make, self.function)
-        assert compiled.address is not None
-        return compiled.address
-
-
-_shared: dict[Any, _Shared] = {}
+    return Inner(function)
 
 
 def shared(field: int) -> Callable[[Any], Any]:
@@ -142,26 +129,15 @@ def shared(field: int) -> Callable[[Any], Any]:
     """
 
     def decorate(function: Any) -> Any:
-        signature = _signature(function)
-
-        def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-            returned, *arguments = map(
-                context.get_value_type, (signature.return_type, *signature.args)
-            )
-            place = builder.gep(values[0], [ir.Constant(ir.IntType(64), field)])
-            pointer = ir.FunctionType(returned, arguments).as_pointer()
-            return builder.call(builder.inttoptr(builder.load(place), pointer), values)
-
-        called = _instruction_like(function, signature, generate)
-        _shared[called] = _Shared(field, function)
-        return called
+        SHARED.append(Shared(function, field))
+        return SHARED[-1]
 
     return decorate
 
 
-def shared_address(function: Any) -> tuple[int, int]:
-    """Return the field of a shared function and the address of its machine code."""
-    return _shared[function].field, _shared[function].address
+def instruction(function: Any) -> Any:
+    """Let kernels call an instruction; the function is one for numba.extending.intrinsic."""
+    return Instruction(function)
 
 
 @instruction

@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Shaped
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
 
-from fastlm.tokenizer.bpe.compiler import instruction, shared_address
+from fastlm.tokenizer.bpe.compiler import NumberType, Shared, instruction, ir, types
 
 if TYPE_CHECKING:
     u8: TypeAlias = Any
@@ -30,8 +28,8 @@ if TYPE_CHECKING:
     pi64: TypeAlias = Any
     pu64: TypeAlias = Any
 else:
-    u8, i32, i64, u64, boolean = types.uint8, types.int32, types.int64, types.uint64, types.boolean
-    pu8, pi32, pi64, pu64 = map(types.CPointer, (u8, i32, i64, u64))
+    u8, i32, i64, u64, boolean = map(NumberType, ("uint8", "int32", "int64", "uint64", "boolean"))
+    pu8, pi32, pi64, pu64 = (NumberType(t.name, is_pointer=True) for t in (u8, i32, i64, u64))
 
 
 class Context:
@@ -42,10 +40,9 @@ class Context:
         self.address = self.fields.ctypes.data
         self._arrays: dict[int, np.ndarray] = {}
 
-    def link(self, function: Any) -> None:
+    def link(self, function: Shared) -> None:
         """Let kernels that are given this context call a shared function."""
-        field, address = shared_address(function)
-        self.fields[field] = address
+        self.fields[function.field] = function.address
 
     def array(self, field: int) -> np.ndarray:
         """Return the array whose address is in a field."""
@@ -65,7 +62,7 @@ class Context:
         self.fields[field] = array.ctypes.data
 
 
-def _pointer_to(item: Any) -> Any:
+def _pointer_to(name: str) -> Any:
     """Make an instruction that casts an address to a pointer to items of a type."""
 
     @instruction
@@ -73,15 +70,15 @@ def _pointer_to(item: Any) -> Any:
         def generate(context, builder, signature, arguments):
             return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
-        return types.CPointer(item)(types.int64), generate
+        return types.CPointer(getattr(types, name))(types.int64), generate
 
     return cast
 
 
-uint8_at = _pointer_to(types.uint8)
-int32_at = _pointer_to(types.int32)
-int64_at = _pointer_to(types.int64)
-uint64_at = _pointer_to(types.uint64)
+uint8_at = _pointer_to("uint8")
+int32_at = _pointer_to("int32")
+int64_at = _pointer_to("int64")
+uint64_at = _pointer_to("uint64")
 
 
 @instruction

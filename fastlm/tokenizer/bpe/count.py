@@ -92,7 +92,7 @@ class WordCounter:
         text = np.append(words.text, np.zeros(16, np.uint8))
         done = 0
         while True:
-            status, done = _count_words(
+            done = _count_words(
                 self._context.address,
                 text.ctypes.data,
                 words.bounds.ctypes.data,
@@ -100,9 +100,9 @@ class WordCounter:
                 done,
                 len(words.counts),
             )
-            if status == codes.DONE:
+            if done == len(words.counts):
                 return
-            self._grow(status)
+            self._grow(int(self._context.fields[f.STATUS]))
 
     def words(self) -> Words:
         """Return the distinct pre-tokens, in no particular order."""
@@ -178,12 +178,14 @@ def _count_long_token(c: pi64, data: i64) -> i64:
 
 @kernel
 def _count_words(address, text_address, bounds_address, counts_address, done, n_words):
+    """Add the counts of words from `done` on; returns the number done. STATUS says what is full."""
     c = int64_at(address)
     bounds, counts = int64_at(bounds_address), int64_at(counts_address)
     table = uint64_at(c[f.TABLE])
     for word in range(done, n_words):
         slot = find_or_insert(c, text_address, bounds[word], bounds[word + 1] - bounds[word])
         if slot < 0:
-            return slot, word
+            c[f.STATUS] = slot
+            return word
         table[slot + VALUE] += np.uint64(counts[word])
-    return codes.DONE, n_words
+    return n_words

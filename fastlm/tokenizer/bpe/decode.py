@@ -45,3 +45,4 @@ def _decode(ids_address, text_address, bounds_address, out_address, n_ids):
         for k in range(0, length, 8):
             store_word(out, end + k, load_word(text, begin + k))
         end += length
+    return end

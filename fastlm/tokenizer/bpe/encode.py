@@ -168,6 +168,7 @@ class _Worker:
     def __init__(self, tables: Context, dtype: np.dtype[Any]) -> None:
         self._context = tables.copy()
         self._address = self._context.address
+        self._encode = _encode.compiled
         self._arena = np.empty(_FIRST_ARENA, np.uint64)
         self.own_out = np.empty(_OWN_OUT, dtype)
         self.own_ids: Any = memoryview(self.own_out)  # type: ignore[arg-type]  # its tolist is faster than an array's
@@ -189,10 +190,10 @@ class _Worker:
         else:
             data = text.encode()
             n_bytes, address = len(data), id(data) + BYTES_HEADER
-        n_out: int = _encode(self._address, address, n_bytes, _FRESH)
+        n_out: int = self._encode(self._address, address, n_bytes, _FRESH)
         while n_out < 0:
             self._make_room(n_out, text.encode(), 0)
-            n_out = _encode(self._address, address, n_bytes, _RESUME)
+            n_out = self._encode(self._address, address, n_bytes, _RESUME)
         return n_out
 
     def encode(
@@ -222,14 +223,14 @@ class _Worker:
         try:
             for text in blocks:
                 address = address_of(text)
-                n_out = _encode(self._address, address, len(text), mode)
+                n_out = self._encode(self._address, address, len(text), mode)
                 while n_out < 0:
                     if n_out == codes.OUT_FULL:
                         out.resize(len(out) + len(out) // 2, refcheck=False)
                         self._hold_out(out)
                     else:
                         self._make_room(n_out, text, n_before)
-                    n_out = _encode(self._address, address, len(text), _RESUME)
+                    n_out = self._encode(self._address, address, len(text), _RESUME)
                 mode = _APPEND
                 n_before += len(text)
         finally:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from fastlm.cli.progress import Progress
-from fastlm.tokenizer.bpe import small
+from fastlm.tokenizer.bpe import machine_code, small
 from fastlm.tokenizer.bpe.blocks import Block, Loadable, map_blocks, resolve_threads
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 Vocab = dict[int, bytes]
 Merges = list[tuple[bytes, bytes]]
 
-# Plain Python learns from so many bytes in less time than it takes to load the kernels.
+# Plain Python learns from so many bytes in less time than it takes to compile the kernels.
 SMALL_BYTES = 1 << 19
+# From so few bytes it learns in less time than it takes to load kernels that are compiled already.
+TINY_BYTES = 1 << 12
 
 
 def learn_vocabulary(
@@ -77,10 +79,10 @@ def learn_vocabulary(
 
 
 def _load_first(blocks: Iterator[Loadable]) -> tuple[list[Block], bool]:
-    """Load blocks until they hold more than SMALL_BYTES; returns (blocks, are these all)."""
+    """Load blocks until kernels are faster than Python; returns (blocks, are these all)."""
     first: list[Block] = []
     n_bytes = 0
-    while n_bytes <= SMALL_BYTES:
+    while n_bytes <= TINY_BYTES or (n_bytes <= SMALL_BYTES and not machine_code.is_at_hand()):
         following = next(blocks, None)
         if following is None:
             return first, True

@@ -22,6 +22,7 @@ from jaxtyping import Int32, Int64, UInt8
 
 from fastlm.cli.progress import Progress
 from fastlm.tokenizer.bpe import merge_fields as f
+from fastlm.tokenizer.bpe import status_codes as codes
 from fastlm.tokenizer.bpe.compiler import inner, kernel
 from fastlm.tokenizer.bpe.context import (
     Context,
@@ -245,6 +246,7 @@ def _walk_words(
                     places[key] += 1
                 slot += 1
             slot += 1
+    return codes.DONE
 
 
 @inner

@@ -200,6 +200,7 @@ def _rehash(address, larger_address, larger_mask):
             slot = (slot + 4) & (4 * larger_mask + 3)
         for i in range(4):
             larger[slot + i] = table[old + i]
+    return codes.DONE
 
 
 def grow_table(context: Context) -> None:
@@ -235,3 +236,4 @@ def list_words(address, text_address, bounds_address, counts_address):
         word += 1
         bounds[word] = end
         counts[word - 1] = np.int64(table[slot + VALUE])
+    return codes.DONE
