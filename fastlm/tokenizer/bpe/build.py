@@ -16,6 +16,7 @@ import pkgutil
 import types as python_types
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin
 
 import llvmlite.binding as llvm  # type: ignore[import-untyped]
@@ -25,7 +26,6 @@ from numba import types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
 
-from fastlm.tokenizer import bpe
 from fastlm.tokenizer.bpe import compiler
 from fastlm.tokenizer.bpe.compiler import Inner, Instruction, Lazy, NumberType, Shared
 from fastlm.tokenizer.bpe.machine_code import CALLED, SHARED
@@ -89,7 +89,7 @@ def build() -> Built:
 
 def import_all() -> None:
     """Import all files of this folder, so that all kernels are known."""
-    for module in pkgutil.iter_modules(bpe.__path__, f"{bpe.__name__}."):
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)], f"{__package__}."):
         if not module.name.endswith((".build", ".pipeline")):
             importlib.import_module(module.name)
 

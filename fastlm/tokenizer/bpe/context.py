@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from jaxtyping import Shaped
 
-from fastlm.tokenizer.bpe.compiler import NumberType, Shared, instruction, ir, types
+from fastlm.tokenizer.bpe.compiler import NumberType, Shared, inner, instruction, ir, types
 
 if TYPE_CHECKING:
     u8: TypeAlias = Any
@@ -90,6 +90,17 @@ def load_word(_typing_context, pointer, index):
         return builder.load(builder.bitcast(place, ir.IntType(64).as_pointer()), align=1)
 
     return types.uint64(types.CPointer(types.uint8), types.int64), generate
+
+
+@inner
+def load_tail(text: pu8, index: i64, end: i64) -> u64:
+    """Load 8 bytes, little-endian, with zeros from end on, where nothing is read."""
+    if index + 8 <= end:
+        return load_word(text, index)
+    word = np.uint64(0)
+    for k in range(end - index):
+        word |= np.uint64(text[index + k]) << np.uint64(8 * k)
+    return word
 
 
 @instruction
