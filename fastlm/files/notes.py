@@ -1,15 +1,19 @@
 """When the progress of writing token files is noted, so that a later process can continue."""
 
+from __future__ import annotations
+
 import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt
 
 from fastlm.files.tokens import TokenWriter, Written
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt
 
 NOTE_BYTES = 1 << 30
 """Bytes of text after which a note of the progress is written."""

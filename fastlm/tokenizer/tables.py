@@ -1,17 +1,21 @@
 """The arrays that encoding and decoding need, and their storage."""
 
+from __future__ import annotations
+
 import hashlib
 import io
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Int32, Int64
 
 from fastlm.tokenizer.special_tokens import check_special
+
+if TYPE_CHECKING:
+    from jaxtyping import Int32, Int64
 
 _FORMAT = 1
 

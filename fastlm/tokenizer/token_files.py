@@ -6,16 +6,17 @@ ids get their name, and FILE.bin.json is written last: whoever reads FILE.bin be
 facts in the note.
 """
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from jaxtyping import UInt
 
 from fastlm.cli.progress import Progress
 from fastlm.corpus.text_files import kind_of
@@ -42,6 +43,9 @@ from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import Loadable, resolve_threads
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt
 
 _NOTED = ("tokenizer_hash", "text", "errors")
 _MADE_OF = (*_NOTED, "json")

@@ -9,13 +9,14 @@ Compiled code (fastlm.tokenizer.bpe) is imported when first used, so that import
 fast.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import UInt
 
 from fastlm.cli.progress import Progress
 from fastlm.corpus.documents import END_OF_TEXT as END_OF_TEXT
@@ -40,6 +41,9 @@ from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
 from fastlm.tokenizer.token_files import encode_text_file
 from fastlm.tokenizer.training import train_bpe as train_bpe
 from fastlm.tokenizer.training import train_bpe_from_documents as train_bpe_from_documents
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt
 
 DecodeErrors = Literal["replace", "strict", "ignore"]
 

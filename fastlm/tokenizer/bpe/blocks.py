@@ -5,17 +5,21 @@ before it do not depend on the text after it. So a text may be cut there, unless
 covers the position.
 """
 
+from __future__ import annotations
+
 import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
-from jaxtyping import Int64
 
 from fastlm.tokenizer.bpe.errors import BadByte, check_integer
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -239,7 +239,7 @@ def _made_known(mark: Any) -> Any:
 
 def _signature(function: Any) -> Any:
     """numba's signature of a function, from its annotations."""
-    hints = inspect.get_annotations(function)
+    hints = inspect.get_annotations(function, eval_str=True)
     returned = _numba_type(hints.pop("return"))
     return returned(*map(_numba_type, hints.values()))
 

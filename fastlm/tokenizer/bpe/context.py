@@ -8,16 +8,19 @@ which also makes them several times quicker to compile than arrays. No kernel al
 what is too small to Python, which grows it and calls again (status_codes.py).
 """
 
+from __future__ import annotations
+
 import ctypes
 import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Shaped
 
 from fastlm.tokenizer.bpe.compiler import NumberType, Shared, inner, instruction, ir, types
 
 if TYPE_CHECKING:
+    from jaxtyping import Shaped
+
     u8: TypeAlias = Any
     i32: TypeAlias = Any
     i64: TypeAlias = Any

@@ -1,11 +1,12 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code=assignment
 """Count the distinct pre-tokens of texts."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64, UInt8
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
@@ -32,6 +33,9 @@ from fastlm.tokenizer.bpe.words import (
     list_words,
     new_table,
 )
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64, UInt8
 
 _FIRST_SLOTS = 1 << 14
 _FIRST_ARENA = 1 << 14

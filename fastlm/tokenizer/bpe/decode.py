@@ -1,11 +1,17 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
 """Decode ids to bytes: tokens are copied one after another, eight bytes at a time."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Int64, Shaped
 
 from fastlm.tokenizer.bpe.compiler import kernel
 from fastlm.tokenizer.bpe.context import int64_at, load_word, store_word, uint8_at
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64, Shaped
 
 _SLACK = 8  # bytes read and written past a token
 

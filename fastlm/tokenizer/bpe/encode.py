@@ -5,11 +5,12 @@ A text repeats its words, so nearly every word is found in a hash table with its
 one store of eight bytes writes them to the output: up to four ids of uint16, up to two of uint32.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int64, UInt
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
@@ -44,6 +45,9 @@ from fastlm.tokenizer.bpe.words import (
     hold_table,
     new_table,
 )
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64, UInt
 
 _CACHED_BYTES = 256  # longer words are rare and seldom repeated
 _FIRST_SLOTS, _MAX_SLOTS = 1 << 12, 1 << 20  # a slot is 32 bytes

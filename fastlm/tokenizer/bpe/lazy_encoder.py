@@ -1,18 +1,21 @@
 """Encoding that loads the kernels only once there is enough text to make it worthwhile."""
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int, Int64, UInt
 
 from fastlm.tokenizer.bpe import machine_code
 from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte, plain_str
 from fastlm.tokenizer.bpe.small import NO_TOKEN, SmallEncoder
 
 if TYPE_CHECKING:
+    from jaxtyping import Int, Int64, UInt
+
     from fastlm.tokenizer.bpe.encode import Encoder
 
 # Python encodes so many characters in a fraction of the time that it takes to compile the kernels.

@@ -1,5 +1,7 @@
 """Learn a vocabulary from blocks of text."""
 
+from __future__ import annotations
+
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
@@ -7,7 +9,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Int64
 
 from fastlm.cli.progress import Progress
 from fastlm.tokenizer.bpe import machine_code, small
@@ -15,6 +16,8 @@ from fastlm.tokenizer.bpe.blocks import Block, Loadable, map_blocks, resolve_thr
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 
 if TYPE_CHECKING:
+    from jaxtyping import Int64
+
     from fastlm.tokenizer.bpe.count import Words
 
 Vocab = dict[int, bytes]

@@ -17,8 +17,11 @@ No two merges make the same byte string: merging inside a string whose ends no m
 takes the same course wherever the string occurs.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8
 
 from fastlm.cli.progress import Progress
 from fastlm.tokenizer.bpe import merge_fields as f
@@ -39,6 +42,9 @@ from fastlm.tokenizer.bpe.context import (
 )
 from fastlm.tokenizer.bpe.count import Words
 from fastlm.tokenizer.bpe.pair_heap import pop, push, replace_top
+
+if TYPE_CHECKING:
+    from jaxtyping import Int32, Int64, UInt8
 
 _BOUNDARY, _INSIDE = -1, -2  # in slots that hold no id of a symbol
 

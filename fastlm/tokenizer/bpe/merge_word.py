@@ -6,8 +6,11 @@ A merge is one uint64 in a hash table: left id, right id and merge rank. At eigh
 bytes, so these have a table of their own, indexed by the two bytes.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-from jaxtyping import Int32, Int64, UInt64
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
@@ -22,6 +25,9 @@ from fastlm.tokenizer.bpe.context import (
     pu8,
     uint64_at,
 )
+
+if TYPE_CHECKING:
+    from jaxtyping import Int32, Int64, UInt64
 
 _MAX_IDS = 1 << 21  # ids and ranks share a uint64
 _NO_RANK = np.int32((1 << 22) - 1)

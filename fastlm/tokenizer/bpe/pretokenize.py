@@ -14,10 +14,12 @@ such a number, and a few operations on numbers apply a rule to the whole block. 
 beyond ASCII and contractions are looked at one by one.
 """
 
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Int64, UInt8
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe.compiler import (
@@ -47,6 +49,9 @@ from fastlm.tokenizer.bpe.context import (
 )
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, SPACE, code_point_classes
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64, UInt8
 
 WINDOW_BYTES = 8192
 _LOOKAHEAD = 16  # bytes copied past a window: for the next class, contractions and loads of keys

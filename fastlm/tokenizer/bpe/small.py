@@ -9,6 +9,8 @@ numba nor regex is imported.
 [(b'o', b'w'), (b'l', b'ow')]
 """
 
+from __future__ import annotations
+
 import functools
 import heapq
 import re
@@ -17,12 +19,15 @@ from bisect import insort
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import UInt8
 
 from fastlm.tokenizer.bpe.errors import UnknownByte, plain_str
 from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_classes
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 NO_TOKEN = -1
 

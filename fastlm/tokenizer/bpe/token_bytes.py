@@ -1,5 +1,7 @@
 """Decode ids to the bytes of their tokens, by a kernel where there are many ids."""
 
+from __future__ import annotations
+
 import functools
 import operator
 from collections.abc import Collection, Iterable, Sequence
@@ -7,11 +9,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int64, Shaped
 
 from fastlm.tokenizer.bpe.errors import refuse_unordered
 
 if TYPE_CHECKING:
+    from jaxtyping import Int64, Shaped
+
     from fastlm.tokenizer.bpe.decode import Decoder
 
 KERNEL_TOKENS = 1 << 17  # from so many ids on it is worthwhile to load the kernel

@@ -1,10 +1,15 @@
 """Class of every code point in Unicode 16. Generated: see tests/support/make_unicode_table.py."""
 
+from __future__ import annotations
+
 import base64
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import UInt8
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 N_CODE_POINTS = 0x110000
 LETTER, NUMBER, OTHER, SPACE = 1, 2, 4, 8

@@ -12,10 +12,12 @@ whole window are computed first, and the cache lines of their slots are prefetch
 larger than the caches, and the processor would wait for each line in turn.
 """
 
+from __future__ import annotations
+
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import UInt64
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
@@ -36,6 +38,9 @@ from fastlm.tokenizer.bpe.context import (
     uint64_at,
 )
 from fastlm.tokenizer.bpe.pretokenize import PADDING, WINDOW_BYTES
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt64
 
 SHORT_BYTES = 15
 AHEAD = 16  # tokens between the prefetch of a slot and its use
