@@ -104,7 +104,10 @@ class ShardedTokens:
         return ids.reshape(places.shape)
 
 
-Tokens: TypeAlias = UInt[np.ndarray, " n_tokens"] | ShardedTokens
+if TYPE_CHECKING:
+    Tokens: TypeAlias = UInt[np.ndarray, " n_tokens"] | ShardedTokens
+else:
+    Tokens = np.ndarray | ShardedTokens
 
 
 class DataLost(ValueError):
