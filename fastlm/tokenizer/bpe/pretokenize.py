@@ -31,7 +31,6 @@ from fastlm.tokenizer.bpe.compiler import (
 )
 from fastlm.tokenizer.bpe.context import (
     Context,
-    address_of,
     boolean,
     i64,
     int32_at,
@@ -48,6 +47,7 @@ from fastlm.tokenizer.bpe.context import (
     uint64_at,
 )
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
+from fastlm.tokenizer.bpe.objects import address_of
 from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, SPACE, code_point_classes
 
 if TYPE_CHECKING:
