@@ -8,9 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from fastlm.files.tokens import TokenWriter, Written
+from fastlm.lazy import numpy as np
 
 if TYPE_CHECKING:
     from jaxtyping import UInt

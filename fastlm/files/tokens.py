@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, TypeAlias, overload
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fastlm.files import disk, sync
 from fastlm.files.json_files import read_object, read_object_or_empty
 from fastlm.files.paths import check_file, identify, open_to_read
+from fastlm.lazy import numpy as np
 
 if TYPE_CHECKING:
     from jaxtyping import Int, UInt

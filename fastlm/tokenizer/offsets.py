@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-import numpy as np
+from fastlm.lazy import numpy as np
 
 if TYPE_CHECKING:
     from jaxtyping import Int64

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
+from fastlm.lazy import numpy as np
 from fastlm.tokenizer.special_tokens import check_special
 
 if TYPE_CHECKING:

@@ -16,8 +16,6 @@ from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from fastlm.cli.progress import Progress
 from fastlm.corpus.text_files import kind_of
 from fastlm.files import disk, resumed
@@ -40,6 +38,7 @@ from fastlm.files.tokens import (
     noted_facts,
 )
 from fastlm.files.utf8 import check_errors
+from fastlm.lazy import numpy as np
 from fastlm.tokenizer.bpe.blocks import Loadable, resolve_threads
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks

@@ -16,11 +16,10 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from fastlm.cli.progress import Progress
 from fastlm.corpus.documents import END_OF_TEXT as END_OF_TEXT
 from fastlm.files.paths import StrPath
+from fastlm.lazy import numpy as np
 from fastlm.tokenizer.bpe.blocks import (
     Loadable,
     cut_blocks,

@@ -14,20 +14,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
-import numpy as np
-
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.errors import BadByte, check_integer
 
 if TYPE_CHECKING:
-    from jaxtyping import Int64
+    from jaxtyping import Bool, Int64
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 BLOCK_BYTES = 1 << 21
 
-_IS_ASCII_SPACE = np.zeros(256, np.bool_)
-_IS_ASCII_SPACE[list(b"\t\n\v\f\r ")] = True
+_ASCII_SPACES = b"\t\n\v\f\r "
 
 # A cut is looked for in the last bytes or characters first.
 _TAIL_BYTES = 4096
@@ -62,7 +60,7 @@ def last_cut(data: bytes, special_tokens: Sequence[bytes]) -> int:
     # A special token that begins before the cut must lie in data as a whole.
     end = len(data) - longest
     for begin in (max(end - _TAIL_BYTES, 0), 0):
-        is_space = _IS_ASCII_SPACE[np.frombuffer(data[begin : max(end, begin)], np.uint8)]
+        is_space = _are_ascii_spaces(data[begin : max(end, begin)])
         places = np.flatnonzero(is_space[1:] & ~is_space[:-1]) + begin + 1
         for place in places[::-1]:
             if _may_cut(data, int(place), special_tokens):
@@ -76,12 +74,18 @@ def first_cut(data: bytes, begin: int, special_tokens: Sequence[bytes]) -> int:
     Whether a position is a cut depends on up to max(4, length of the longest special token) bytes
     on both sides of it, which must lie in data.
     """
-    is_space = _IS_ASCII_SPACE[np.frombuffer(data, np.uint8)]
+    is_space = _are_ascii_spaces(data)
     places = np.flatnonzero(is_space[1:] & ~is_space[:-1]) + 1
     for place in places[np.searchsorted(places, begin) :]:
         if _may_cut(data, int(place), special_tokens):
             return int(place)
     return -1
+
+
+def _are_ascii_spaces(data: bytes) -> Bool[np.ndarray, " n_bytes"]:
+    is_space = np.zeros(256, np.bool_)
+    is_space[list(_ASCII_SPACES)] = True
+    return is_space[np.frombuffer(data, np.uint8)]
 
 
 def _may_cut(data: bytes, place: int, special_tokens: Sequence[bytes]) -> bool:

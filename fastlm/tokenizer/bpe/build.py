@@ -26,8 +26,9 @@ from numba import types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
 
+from fastlm.lazy import LazyModule
 from fastlm.tokenizer.bpe import compiler
-from fastlm.tokenizer.bpe.compiler import Inner, Instruction, Lazy, NumberType, Shared
+from fastlm.tokenizer.bpe.compiler import Inner, Instruction, Number, NumberType, Shared
 from fastlm.tokenizer.bpe.machine_code import CALLED, SHARED
 
 NUMBA_VERSIONS = "numba>=0.61,<0.69"  # as in pyproject.toml: pipeline.py works with them
@@ -214,10 +215,12 @@ _known: dict[int, tuple[Any, Any]] = {}
 
 
 def _known_to_numba(value: Any) -> Any:
-    if isinstance(value, Lazy):
-        return value.module()
+    if isinstance(value, LazyModule):
+        return importlib.import_module(value.module_name)
     if isinstance(value, NumberType):
         return value.of_numba()
+    if isinstance(value, Number):
+        return value.type.of_numpy()(value)
     if not isinstance(value, (Inner, Instruction)):
         return value
     if id(value) not in _known:

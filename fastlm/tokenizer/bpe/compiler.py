@@ -8,41 +8,72 @@ A kernel takes integers, allocates nothing and returns one integer (a count, a f
 code), so that its machine code depends on nothing but the processor.
 """
 
+from __future__ import annotations
+
 import functools
-import importlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fastlm.lazy import LazyModule
+
+if TYPE_CHECKING:
+    import numpy as numpy
+    from llvmlite import ir as ir  # type: ignore[import-untyped]
+    from numba import types as types
+else:
+    # Instructions generate code with them: only build.py calls instructions.
+    ir, types = LazyModule("llvmlite.ir"), LazyModule("numba.types")
 
 
-class Lazy:
-    """A module that is imported when one of its names is first used."""
+class Number(int):
+    """An integer that compiled code takes for one of a type."""
 
-    def __init__(self, name: str) -> None:
-        self.module_name = name
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.module(), name)
-
-    def module(self) -> Any:
-        """Import the module."""
-        return importlib.import_module(self.module_name)
-
-
-# Instructions generate code with them: only build.py calls instructions.
-ir: Any = Lazy("llvmlite.ir")
-types: Any = Lazy("numba.types")
+    type: NumberType
 
 
 class NumberType:
-    """A type in the annotations of compiled functions: a type of numba's, or a pointer to one."""
+    """A type in the annotations of compiled functions: a type of numba's, or a pointer to one.
+
+    Called, it makes a number of the type, as NumPy's types do.
+    """
 
     def __init__(self, name: str, *, is_pointer: bool = False) -> None:
         self.name, self.is_pointer = name, is_pointer
+
+    def __call__(self, value: int) -> Number:
+        number = Number(value)
+        number.type = self
+        return number
+
+    @property
+    def dtype(self) -> Any:
+        """NumPy's type of the same name: arrays can be made of the type itself."""
+        return numpy.dtype(self.name)
 
     def of_numba(self) -> Any:
         """Return numba's type."""
         item = getattr(types, self.name)
         return types.CPointer(item) if self.is_pointer else item
+
+    def of_numpy(self) -> Any:
+        """Return NumPy's type."""
+        return getattr(import_module("numpy"), self.name)
+
+
+class _Numpy(LazyModule):
+    """NumPy, not imported for the types of constants alone.
+
+    Compiled functions have the real NumPy (build.py).
+    """
+
+    uint8, uint16, uint32, uint64, int32, int64 = map(
+        NumberType, ("uint8", "uint16", "uint32", "uint64", "int32", "int64")
+    )
+
+
+if not TYPE_CHECKING:
+    numpy = _Numpy("numpy")
 
 
 class _Marked:

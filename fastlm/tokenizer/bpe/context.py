@@ -12,13 +12,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
 from fastlm.tokenizer.bpe.compiler import NumberType, Shared, inner, instruction, ir, types
+from fastlm.tokenizer.bpe.compiler import numpy as np
+from fastlm.tokenizer.bpe.memory import Memory, place_of
 
 if TYPE_CHECKING:
-    from jaxtyping import Shaped, UInt64
-
     u8: TypeAlias = Any
     i32: TypeAlias = Any
     i64: TypeAlias = Any
@@ -33,26 +31,20 @@ else:
     pu8, pi32, pi64, pu64 = (NumberType(t.name, is_pointer=True) for t in (u8, i32, i64, u64))
 
 
-def aligned_words(n: int) -> UInt64[np.ndarray, " n"]:
-    """Make an array of n zeros that begins with a cache line, which is 64 bytes, 8 words."""
-    room = np.zeros(n + 8, np.uint64)
-    begin = -room.ctypes.data % 64 // 8
-    return room[begin : begin + n]
-
-
 class Context:
     """The fields that one thread's kernels read, and the arrays whose addresses are among them."""
 
     def __init__(self, n_fields: int) -> None:
-        self.fields = np.zeros(n_fields, np.int64)
-        self.address = self.fields.ctypes.data
-        self._arrays: dict[int, np.ndarray] = {}
+        self._memory = Memory(n_fields, i64)
+        self.fields = self._memory.items
+        self.address = self._memory.address
+        self._arrays: dict[int, Any] = {}
 
     def link(self, function: Shared) -> None:
         """Let kernels that are given this context call a shared function."""
         self.fields[function.field] = function.address
 
-    def array(self, field: int) -> np.ndarray:
+    def array(self, field: int) -> Any:
         """Return the array whose address is in a field."""
         return self._arrays[field]
 
@@ -63,11 +55,10 @@ class Context:
         other._arrays = self._arrays.copy()
         return other
 
-    def hold(self, field: int, array: Shaped[np.ndarray, "..."]) -> None:
-        """Put the address of an array into a field and keep the array alive."""
-        assert array.flags.c_contiguous
+    def hold(self, field: int, array: Any) -> None:
+        """Put the address of an array (memory.place_of) into a field and keep the array alive."""
         self._arrays[field] = array
-        self.fields[field] = array.ctypes.data
+        self.fields[field] = place_of(array)
 
 
 def _pointer_to(name: str) -> Any:

@@ -6,20 +6,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
 from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     Context,
     i64,
     int32_at,
     int64_at,
     pi64,
+    u64,
     uint64_at,
 )
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
+from fastlm.tokenizer.bpe.memory import Memory
 from fastlm.tokenizer.bpe.objects import address_of
 from fastlm.tokenizer.bpe.segments import add_special_tokens, start_walk
 from fastlm.tokenizer.bpe.walk import add_walk, next_window
@@ -62,7 +63,7 @@ class WordCounter:
 
     def __init__(self, special_tokens: Sequence[bytes] = ()) -> None:
         self._context = Context(f.N_FIELDS)
-        self._arena = np.empty(_FIRST_ARENA, np.uint64)
+        self._arena = Memory(_FIRST_ARENA, u64)
         add_walk(self._context)
         add_special_tokens(self._context, sorted(special_tokens, key=len, reverse=True))
         hold_table(self._context, new_table(_FIRST_SLOTS))
@@ -107,7 +108,7 @@ class WordCounter:
             )
             if done == len(words.counts):
                 return
-            self._grow(int(self._context.fields[f.STATUS]))
+            self._grow(self._context.fields[f.STATUS])
 
     def words(self) -> Words:
         """Return the distinct pre-tokens, in no particular order."""
@@ -122,7 +123,7 @@ class WordCounter:
             grow_table(self._context)
         else:
             assert status == codes.ARENA_FULL
-            self._arena = np.append(self._arena, np.empty_like(self._arena))
+            self._arena = self._arena.grown(2 * len(self._arena))
             hold_arena(self._context, self._arena)
 
 

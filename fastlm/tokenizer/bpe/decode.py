@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fastlm.tokenizer.bpe.compiler import kernel
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import int64_at, load_word, store_word, uint8_at
 
 if TYPE_CHECKING:

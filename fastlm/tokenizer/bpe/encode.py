@@ -9,27 +9,30 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Mapping
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
 from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     Context,
+    i32,
     i64,
     int32_at,
     int64_at,
     pi64,
     pu8,
     store_word,
+    u64,
     uint8_at,
     uint64_at,
 )
 from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte, plain_str
 from fastlm.tokenizer.bpe.lists import ListMaker
+from fastlm.tokenizer.bpe.memory import Memory, as_numbers
 from fastlm.tokenizer.bpe.merge_word import SCRATCH_PER_BYTE, add_merges, add_rank_lists, merge_word
 from fastlm.tokenizer.bpe.objects import ASCII_HEADER, BYTES_HEADER, address_of
 from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES
@@ -69,26 +72,28 @@ class Encoder:
 
     Args:
         byte_ids: token id of each single byte, or NO_TOKEN.
-        merges: rows (left id, right id, merged id), in the order learned.
+        merges: rows (left id, right id, merged id), in the order learned, as an array of NumPy, or
+            one after another as an array("i") of Python.
         special_tokens: id of each special token.
-        dtype: dtype of the ids that encode returns, uint16 or uint32.
+        dtype: "uint16" or "uint32": that of the ids that encode returns.
     """
 
     def __init__(
         self,
-        byte_ids: Int64[np.ndarray, "256"],
-        merges: Int64[np.ndarray, "n_merges 3"],
+        byte_ids: Sequence[int],
+        merges: Any,
         special_tokens: Mapping[bytes, int],
-        dtype: np.dtype[Any],
+        dtype: str,
     ) -> None:
         longest_first = sorted(special_tokens, key=len, reverse=True)
         special_ids = [special_tokens[token] for token in longest_first]
-        self._dtype = np.dtype(dtype)
+        self._dtype = str(dtype)
+        self._itemsize = {"uint16": 2, "uint32": 4}[self._dtype]
         self._tables = Context(f.N_FIELDS)
-        self._tables.fields[f.ID_SHIFT] = {2: 1, 4: 2}[self._dtype.itemsize]
-        self._tables.hold(f.SPECIAL_IDS, np.array(special_ids, np.int64))
+        self._tables.fields[f.ID_SHIFT] = self._itemsize // 2
+        self._tables.hold(f.SPECIAL_IDS, array("q", special_ids))
         add_special_tokens(self._tables, longest_first)
-        add_merges(self._tables, byte_ids, merges)
+        add_merges(self._tables, as_numbers(byte_ids, "i"), as_numbers(merges, "i"))
         self._vocab_size = 1 + max(int(self._tables.fields[f.VOCAB_SIZE]) - 1, *special_ids, 0)
         self._idle: list[_Worker] = []
 
@@ -122,8 +127,9 @@ class Encoder:
         worker = self._take_worker()
         try:
             if len(text) <= _SMALL_CHARACTERS:
-                return worker.own_out[: worker.encode_small(text)].copy()
-            return worker.encode(*_utf8_of(text))
+                ids = worker.own_ids[: worker.encode_small(text)]
+                return np.array(ids, self._dtype)
+            return worker.encode(*to_utf8(text))
         finally:
             self._idle.append(worker)
 
@@ -138,7 +144,8 @@ class Encoder:
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_ids[: worker.encode_small(text)].tolist()
-            return self._lists.to_list(worker.encode(*_utf8_of(text)))
+            ids, n = worker.encode_to_memory(*to_utf8(text))
+            return self._lists.to_list(ids.address, n, self._itemsize)
         finally:
             self._idle.append(worker)
 
@@ -154,25 +161,18 @@ class Encoder:
             return _Worker(self._tables, self._dtype)
 
 
-def _utf8_of(text: str) -> tuple[int, int, object]:
-    """Return (address, number of bytes, what keeps them there) of the UTF-8 of a text."""
-    if text.isascii():
-        return address_of(text), len(text), text
-    data = to_utf8(text)
-    return address_of(data) if isinstance(data, bytes) else data.ctypes.data, len(data), data
-
-
 class _Worker:
     """The state of one thread: a cache of the ids of words, and buffers."""
 
-    def __init__(self, tables: Context, dtype: np.dtype[Any]) -> None:
+    def __init__(self, tables: Context, dtype: str) -> None:
+        self._dtype = dtype
         self._context = tables.copy()
         self._address = self._context.address
         self._encode = _encode.compiled
-        self._arena = np.empty(_FIRST_ARENA, np.uint64)
-        self.own_out = np.empty(_OWN_OUT, dtype)
-        self.own_ids: Any = memoryview(self.own_out)  # type: ignore[arg-type]  # its tolist is faster than an array's
-        self._own_bounds = np.zeros(2, np.int64)
+        self._arena = Memory(_FIRST_ARENA, u64)
+        self._own_out = Memory(_OWN_OUT, dtype)
+        self.own_ids = self._own_out.items
+        self._own_bounds = Memory(2, i64)
         add_walk(self._context)
         add_rank_lists(self._context)
         hold_table(self._context, new_table(_FIRST_SLOTS))
@@ -212,31 +212,53 @@ class _Worker:
             fields[f.N_DOCUMENTS] = len(bounds) - 1
         fields[f.END_OF_TEXT] = end_of_text
         # numpy.empty asks the operating system for huge pages; resize does not.
-        out = np.empty(_OWN_OUT + n_bytes // _BYTES_PER_ID, self.own_out.dtype)
+        out = np.empty(_OWN_OUT + n_bytes // _BYTES_PER_ID, self._dtype)
+
+        def enlarge() -> None:
+            out.resize(len(out) + len(out) // 2, refcheck=False)
+            self._hold_out(out)
+
         self._hold_out(out)
+        n_out = self._encode_to_out(address, n_bytes, enlarge)
+        # Resizing in place frees the pages past the last id and copies nothing.
+        out.resize(n_out, refcheck=False)
+        return out
+
+    def encode_to_memory(
+        self, address: int, n_bytes: int, _keeps_alive: object
+    ) -> tuple[Memory, int]:
+        """Encode the UTF-8 text of n_bytes at an address; returns (ids, their number)."""
+        held = [Memory(_OWN_OUT + n_bytes // _BYTES_PER_ID, self._dtype)]
+
+        def enlarge() -> None:
+            held[0] = held[0].grown(len(held[0]) + len(held[0]) // 2)
+            self._hold_out(held[0])
+
+        self._hold_out(held[0])
+        n_out = self._encode_to_out(address, n_bytes, enlarge)
+        return held[0], n_out
+
+    def _encode_to_out(self, address: int, n_bytes: int, enlarge: Callable[[], None]) -> int:
         try:
             n_out = self._encode(self._address, address, n_bytes, _FRESH)
             while n_out < 0:
                 if n_out == codes.OUT_FULL:
-                    out.resize(len(out) + len(out) // 2, refcheck=False)
-                    self._hold_out(out)
+                    enlarge()
                 else:
                     self._make_room(n_out, address)
                 n_out = self._encode(self._address, address, n_bytes, _RESUME)
         finally:
             self._reset()
-        # Resizing in place frees the pages past the last id and copies nothing.
-        out.resize(n_out, refcheck=False)
-        return out
+        return n_out
 
     def _reset(self) -> None:
         fields = self._context.fields
-        self._hold_out(self.own_out)
+        self._hold_out(self._own_out)
         self._context.hold(f.BOUNDS, self._own_bounds)
         fields[f.N_DOCUMENTS] = 1
         fields[f.END_OF_TEXT] = NO_TOKEN
 
-    def _hold_out(self, out: UInt[np.ndarray, " n_ids"]) -> None:
+    def _hold_out(self, out: Any) -> None:
         self._context.hold(f.OUT, out)
         self._context.fields[f.OUT_SIZE] = len(out)
 
@@ -253,14 +275,14 @@ class _Worker:
         elif status == codes.TABLE_FULL and fields[f.MAX_WORDS] < _MAX_SLOTS // 2:
             grow_table(self._context)
         elif status == codes.ARENA_FULL and len(self._arena) < _MAX_ARENA:
-            self._arena = np.append(self._arena, np.empty_like(self._arena))
+            self._arena = self._arena.grown(2 * len(self._arena))
             hold_arena(self._context, self._arena)
         else:
             hold_table(self._context, new_table(int(fields[f.SLOT_MASK]) + 1))
             fields[f.N_WORDS] = fields[f.ARENA_USED] = 0
 
     def _hold_scratch(self, n_numbers: int) -> None:
-        self._context.hold(f.SCRATCH, np.empty(n_numbers, np.int32))
+        self._context.hold(f.SCRATCH, Memory(n_numbers, i32))
         self._context.fields[f.SCRATCH_SIZE] = n_numbers
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastlm.tokenizer.bpe import machine_code
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte, plain_str
+from fastlm.tokenizer.bpe.memory import as_numbers
 from fastlm.tokenizer.bpe.small import NO_TOKEN, SmallEncoder
 
 if TYPE_CHECKING:
-    from jaxtyping import Int, Int64, UInt
+    from jaxtyping import Int64, UInt
 
     from fastlm.tokenizer.bpe.encode import Encoder
 
@@ -30,20 +30,22 @@ class LazyEncoder:
 
     Args:
         byte_ids: token id of each single byte, or NO_TOKEN.
-        merges: rows (left id, right id, merged id), in the order learned.
+        merges: rows (left id, right id, merged id), in the order learned, as an array of NumPy, or
+            one after another as an array("i") of Python.
         special_tokens: id of each special token.
-        dtype: dtype of ids in arrays, uint16 or uint32.
+        dtype: "uint16" or "uint32": that of ids in arrays.
     """
 
     def __init__(
         self,
-        byte_ids: Int64[np.ndarray, "256"],
-        merges: Int[np.ndarray, "n_merges 3"],
+        byte_ids: Sequence[int],
+        merges: Any,
         special_tokens: Mapping[str, int],
-        dtype: np.dtype[Any],
+        dtype: str,
     ) -> None:
-        self._parts = (byte_ids, merges, special_tokens, dtype)
-        self._dtype = dtype
+        rows = as_numbers(merges, "i")
+        self._parts = (as_numbers(byte_ids, "i"), rows, special_tokens, str(dtype))
+        self._dtype = str(dtype)
         self._small: SmallEncoder | None = None
         self._compiled: Encoder | None = None
         self._n_characters = 0
@@ -108,17 +110,17 @@ class LazyEncoder:
 
     def _make_small(self) -> SmallEncoder:
         byte_ids, merges, special_tokens, _ = self._parts
+        pairs = zip(merges[::3], merges[1::3], strict=True)
         # Reversed, so that the first of several rows with the same pair is kept.
-        rows = reversed(list(enumerate(merges.tolist())))
-        ranks = {(left, right): (rank, merged) for rank, (left, right, merged) in rows}
-        return SmallEncoder(byte_ids.tolist(), ranks, special_tokens)
+        rows = reversed(list(zip(pairs, enumerate(merges[2::3]), strict=True)))
+        return SmallEncoder(byte_ids, dict(rows), special_tokens)
 
     def _compile(self) -> "Encoder":
         from fastlm.tokenizer.bpe.encode import Encoder
 
         byte_ids, merges, special_tokens, dtype = self._parts
         special = {token.encode(): token_id for token, token_id in special_tokens.items()}
-        compiled = Encoder(byte_ids, merges.astype(np.int64), special, dtype)
+        compiled = Encoder(byte_ids, merges, special, dtype)
         # Later calls go to the compiled encoder directly.
         self.encode_to_list = compiled.encode_to_list  # type: ignore[method-assign]
         self.encode_text = compiled.encode_text  # type: ignore[method-assign]

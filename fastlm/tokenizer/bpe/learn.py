@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fastlm.cli.progress import Progress
 from fastlm.tokenizer.bpe import machine_code, small
 from fastlm.tokenizer.bpe.blocks import Block, Loadable, map_blocks, resolve_threads
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import Any
 
 from fastlm.tokenizer.bpe.compiler import kernel
-from fastlm.tokenizer.bpe.context import int32_at, int64_at, uint16_at, uint64_at
+from fastlm.tokenizer.bpe.compiler import numpy as np
+from fastlm.tokenizer.bpe.context import int32_at, int64_at, u64, uint16_at, uint64_at
+from fastlm.tokenizer.bpe.memory import Memory, place_of
 from fastlm.tokenizer.bpe.objects import (
     CAN_WRITE_LISTS,
     ITEMS,
@@ -24,17 +24,15 @@ from fastlm.tokenizer.bpe.objects import (
     new_list,
 )
 
-if TYPE_CHECKING:
-    from jaxtyping import UInt, UInt64
-
 
 @functools.cache
-def _shared_integers(n_bits: int) -> UInt64[np.ndarray, " n_integers"]:
+def _shared_integers(n_bits: int) -> Memory:
     """Addresses of the integers of up to n_bits bits, which live as long as the process."""
     integers = list(range(1 << n_bits))
-    addresses = np.array((ctypes.c_uint64 * len(integers)).from_address(items_of(integers)))
-    counts = ctypes.c_int64.from_address(int(addresses[-1])).value
-    _add_references(addresses.ctypes.data, len(addresses), lasting_references(counts) - counts)
+    addresses = Memory(len(integers), u64)
+    ctypes.memmove(addresses.address, items_of(integers), 8 * len(integers))
+    counts = ctypes.c_int64.from_address(addresses.items[-1]).value
+    _add_references(addresses.address, len(addresses), lasting_references(counts) - counts)
     return addresses
 
 
@@ -74,11 +72,13 @@ class ListMaker:
             _shared_integers(max(n_ids - 1, 1).bit_length()) if CAN_WRITE_LISTS else None
         )
 
-    def to_list(self, ids: UInt[np.ndarray, " n"]) -> list[int]:
-        """Return what ids.tolist() returns; ids are uint16 or uint32."""
+    def to_list(self, ids: Any, n: int, itemsize: int) -> list[int]:
+        """Return a list of the first n ids at an address or in an array, uint16 or uint32."""
+        place = ids if isinstance(ids, int) else place_of(ids)
         if self._addresses is None:
-            return ids.tolist()
-        made = new_list(len(ids))
+            number = {2: ctypes.c_uint16, 4: ctypes.c_uint32}[itemsize]
+            return list((number * n).from_address(place))
+        made = new_list(n)
         if made:
-            _fill(id(made), ids.ctypes.data, ids.itemsize, len(ids), self._addresses.ctypes.data)
+            _fill(id(made), place, itemsize, n, self._addresses.address)
         return made

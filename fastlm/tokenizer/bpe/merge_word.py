@@ -9,9 +9,8 @@ pairs of single bytes, so these have a table of their own, indexed by the two by
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
+from array import array
+from collections.abc import Sequence
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
@@ -24,9 +23,9 @@ from fastlm.tokenizer.bpe.compiler import (
     kernel,
     types,
 )
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     Context,
-    aligned_words,
     i32,
     i64,
     int32_at,
@@ -37,9 +36,7 @@ from fastlm.tokenizer.bpe.context import (
     u64,
     uint64_at,
 )
-
-if TYPE_CHECKING:
-    from jaxtyping import Int32, Int64
+from fastlm.tokenizer.bpe.memory import Memory, place_of
 
 _MAX_IDS = 1 << 21  # ids and ranks share a uint64
 _NO_RANK = np.int32((1 << 22) - 1)
@@ -56,36 +53,43 @@ _ONE, _ALL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
 _NOT_IN_HEAP, _EMPTY = np.int32(-2), np.int32(-1)  # heads of lists that hold no position
 
 
-def add_merges(
-    context: Context,
-    byte_ids: Int64[np.ndarray, "256"],
-    merges: Int64[np.ndarray, "n_merges 3"],
-) -> None:
+def add_merges(context: Context, byte_ids: Sequence[int], merges: array[int]) -> None:
     """Give a context its merges: rows (left id, right id, merged id) in the order learned.
 
     If several rows have the same pair, the first one counts.
 
+    Args:
+        merges: the rows, one after another, as 32-bit integers.
     Raises:
         ValueError: if the vocabulary is too large for the hash table.
     """
-    merges = np.ascontiguousarray(merges, np.int64)
-    vocab_size = 1 + int(max(byte_ids.max(), merges.max(initial=0)))
-    if max(vocab_size, len(merges)) >= _MAX_IDS:
+    n_merges = len(merges) // 3
+    vocab_size = 1 + max(*byte_ids, max(merges, default=0))
+    if max(vocab_size, n_merges) >= _MAX_IDS:
         raise ValueError(
             f"a vocabulary must have fewer than {_MAX_IDS} tokens and merges: got {vocab_size} and "
-            f"{len(merges)}"
+            f"{n_merges}"
         )
-    pairs = aligned_words(1 << max((2 * len(merges)).bit_length(), 3))
-    pairs[:] = _NO_PAIR
-    _hash_pairs(merges.ctypes.data, len(merges), pairs.ctypes.data, len(pairs))
-    context.hold(f.PAIRS, pairs)
-    context.fields[f.PAIR_MASK] = len(pairs) - 8
-    context.hold(f.BYTE_PAIRS, _rank_byte_pairs(byte_ids, merges, vocab_size))
-    context.hold(f.BYTE_IDS, byte_ids.astype(np.int32))
-    context.hold(f.MERGED_IDS, np.ascontiguousarray(merges[:, 2], np.int32))
-    context.hold(f.TOKEN_LENGTHS, _token_lengths(byte_ids, merges, vocab_size))
-    context.fields[f.N_MERGES] = len(merges)
+    tables = {
+        f.PAIRS: Memory(1 << max((2 * n_merges).bit_length(), 3), u64),
+        f.BYTE_PAIRS: Memory(1 << 16, i32),
+        f.BYTE_IDS: Memory(256, i32),
+        f.MERGED_IDS: Memory(n_merges, i32),
+        f.TOKEN_LENGTHS: Memory(vocab_size, i32),
+    }
+    for field, memory in tables.items():
+        context.hold(field, memory)
+    context.fields[f.PAIR_MASK] = len(tables[f.PAIRS]) - 8
+    context.fields[f.N_MERGES] = n_merges
     context.fields[f.VOCAB_SIZE] = vocab_size
+    tables[f.BYTE_IDS].items[:] = array("i", byte_ids)
+    rows, n_pairs = place_of(merges), len(tables[f.PAIRS])
+    _hash_pairs(rows, n_merges, tables[f.PAIRS].address, n_pairs)
+    byte_of = Memory(vocab_size, i32)
+    _rank_byte_pairs(context.address, rows, byte_of.address)
+    # A merge may stand before those that make its parts; a later round resolves it.
+    while _add_lengths(rows, n_merges, tables[f.TOKEN_LENGTHS].address) > 0:
+        pass
 
 
 @kernel
@@ -94,7 +98,9 @@ def _hash_pairs(merges_address, n_merges, pairs_address, n_slots):
 
     No slot is free before one that is taken in a line, and the table is never full.
     """
-    merges, pairs = int64_at(merges_address), uint64_at(pairs_address)
+    merges, pairs = int32_at(merges_address), uint64_at(pairs_address)
+    for slot in range(n_slots):
+        pairs[slot] = _NO_PAIR
     for rank in range(n_merges):
         key = np.uint64(merges[3 * rank]) << _LEFT_SHIFT
         key |= np.uint64(merges[3 * rank + 1]) << _RIGHT_SHIFT
@@ -115,7 +121,7 @@ def _home_line(key: u64, mask: i64) -> i64:
 @kernel
 def _add_lengths(merges_address, n_merges, lengths_address):
     """Add the lengths of merged tokens to those of single bytes; returns how many were added."""
-    merges, lengths = int64_at(merges_address), int32_at(lengths_address)
+    merges, lengths = int32_at(merges_address), int32_at(lengths_address)
     n_added = 0
     for row in range(0, 3 * n_merges, 3):
         left, right = lengths[merges[row]], lengths[merges[row + 1]]
@@ -125,35 +131,44 @@ def _add_lengths(merges_address, n_merges, lengths_address):
     return n_added
 
 
-def _rank_byte_pairs(
-    byte_ids: Int64[np.ndarray, "256"], merges: Int64[np.ndarray, "n_merges 3"], vocab_size: int
-) -> Int32[np.ndarray, "65536"]:
-    """Return the merge rank of each pair of bytes, at index first << 8 | second."""
-    ranks = np.full(1 << 16, _NO_RANK, np.int32)
-    byte_of = np.full(vocab_size, -1, np.int64)
-    byte_of[byte_ids[byte_ids >= 0]] = np.flatnonzero(byte_ids >= 0)
-    left, right = byte_of[merges[:, 0]], byte_of[merges[:, 1]]
-    of_bytes = np.flatnonzero((left >= 0) & (right >= 0))[::-1]  # the first is written last
-    ranks[left[of_bytes] << 8 | right[of_bytes]] = of_bytes
-    return ranks
+@kernel
+def _rank_byte_pairs(address, merges_address, byte_of_address):
+    """Write the merge rank of each pair of bytes, first << 8 | second, and the lengths of bytes.
 
-
-def _token_lengths(
-    byte_ids: Int64[np.ndarray, "256"], merges: Int64[np.ndarray, "n_merges 3"], vocab_size: int
-) -> Int32[np.ndarray, " vocab_size"]:
-    """Return the length in bytes of each byte or merged token; 0 for all other tokens."""
-    lengths = np.zeros(vocab_size, np.int32)
-    lengths[byte_ids[byte_ids >= 0]] = 1
-    # A merge may stand before those that make its parts; a later round resolves it.
-    while _add_lengths(merges.ctypes.data, len(merges), lengths.ctypes.data) > 0:
-        pass
-    return lengths
+    Args:
+        byte_of_address: room for a number for each id, all 0.
+    """
+    c = int64_at(address)
+    merges, byte_of = int32_at(merges_address), int32_at(byte_of_address)
+    byte_ids, ranks = int32_at(c[f.BYTE_IDS]), int32_at(c[f.BYTE_PAIRS])
+    merged, lengths = int32_at(c[f.MERGED_IDS]), int32_at(c[f.TOKEN_LENGTHS])
+    for byte in range(256):
+        if byte_ids[byte] >= 0:
+            byte_of[byte_ids[byte]] = 1 + byte
+            lengths[byte_ids[byte]] = 1
+    for pair in range(1 << 16):
+        ranks[pair] = _NO_RANK
+    for rank in range(c[f.N_MERGES] - 1, -1, -1):  # the first of several is written last
+        merged[rank] = merges[3 * rank + 2]
+        first, second = byte_of[merges[3 * rank]], byte_of[merges[3 * rank + 1]]
+        if first > 0 and second > 0:
+            ranks[(first - 1) << 8 | (second - 1)] = rank
+    return 0
 
 
 def add_rank_lists(context: Context) -> None:
     """Give a context that has merges the buffers for merging long words."""
-    n_merges = int(context.fields[f.N_MERGES])
-    context.hold(f.RANK_LISTS, np.full(3 * n_merges + 1, _NOT_IN_HEAP, np.int32))
+    lists = Memory(3 * context.fields[f.N_MERGES] + 1, i32)
+    _fill(lists.address, len(lists), _NOT_IN_HEAP)
+    context.hold(f.RANK_LISTS, lists)
+
+
+@kernel
+def _fill(address, n, value):
+    numbers = int32_at(address)
+    for i in range(n):
+        numbers[i] = value
+    return 0
 
 
 @instruction

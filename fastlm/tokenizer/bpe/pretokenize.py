@@ -19,8 +19,6 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe.compiler import (
     byte_bits,
@@ -29,9 +27,11 @@ from fastlm.tokenizer.bpe.compiler import (
     inner,
     kernel,
 )
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     Context,
     boolean,
+    i32,
     i64,
     int32_at,
     int64_at,
@@ -47,11 +47,12 @@ from fastlm.tokenizer.bpe.context import (
     uint64_at,
 )
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
+from fastlm.tokenizer.bpe.memory import Memory
 from fastlm.tokenizer.bpe.objects import address_of
 from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, SPACE, code_point_classes
 
 if TYPE_CHECKING:
-    from jaxtyping import Int64, UInt8
+    from jaxtyping import Int64
 
 WINDOW_BYTES = 8192
 _LOOKAHEAD = 16  # bytes copied past a window: for the next class, contractions and loads of keys
@@ -73,7 +74,7 @@ _wide_bits = byte_bits(((0x80, 0xFF),))
 
 
 @functools.cache
-def class_table() -> UInt8[np.ndarray, "1114112"]:
+def class_table() -> bytes:
     """The class of each code point, unpacked once."""
     return code_point_classes()
 
@@ -82,11 +83,11 @@ def add_window(context: Context) -> None:
     """Give a context the buffers that scan_window works in."""
     size = WINDOW_BYTES + PADDING
     context.hold(f.CLASS_OF, class_table())
-    context.hold(f.TEXT, np.zeros(size, np.uint8))
+    context.hold(f.TEXT, Memory(size, u8))
     for field in (f.LETTER_BITS, f.NUMBER_BITS, f.SPACE_BITS, f.START_BITS):
-        context.hold(field, np.zeros(_N_BLOCKS, np.uint64))
+        context.hold(field, Memory(_N_BLOCKS, u64))
     for field in (f.STARTS, f.PLACES):
-        context.hold(field, np.zeros(size, np.int32))
+        context.hold(field, Memory(size, i32))
 
 
 @inner

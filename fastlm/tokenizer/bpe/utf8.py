@@ -7,16 +7,13 @@ are written in Latin letters, and here 64 bytes of it are narrowed at a time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from fastlm.tokenizer.bpe.compiler import inner, instruction, ir, kernel, types
-from fastlm.tokenizer.bpe.context import i64, int32_at, pu8, uint8_at, uint16_at
-from fastlm.tokenizer.bpe.objects import wide_characters
-
-if TYPE_CHECKING:
-    from jaxtyping import UInt8
+from fastlm.tokenizer.bpe.compiler import numpy as np
+from fastlm.tokenizer.bpe.context import i64, int32_at, pu8, u8, uint8_at, uint16_at
+from fastlm.tokenizer.bpe.memory import Memory
+from fastlm.tokenizer.bpe.objects import address_of, wide_characters
 
 _SLACK = 64  # bytes that may be written past the last one
 
@@ -120,17 +117,22 @@ def _to_utf8(source, width, n_characters, target_address):
     return n
 
 
-def to_utf8(text: str) -> bytes | UInt8[np.ndarray, " n_bytes"]:
-    """Return the UTF-8 of a str that is not ASCII, as bytes or as an array of them.
+def to_utf8(text: str) -> tuple[int, int, object]:
+    """Return (address, number of bytes, what keeps them there) of the UTF-8 of a str.
 
     Raises:
         UnicodeEncodeError: if it holds lone surrogates.
     """
-    place = wide_characters(text)
+    place = None if text.isascii() else wide_characters(text)
     if place is None:
-        return text.encode()
+        return _of_bytes(text)
     address, width = place
     # A character of 1, 2 or 4 bytes takes at most 2, 3 or 4 of UTF-8.
-    target = np.empty(len(text) * (width + (width < 4)) + _SLACK, np.uint8)
-    n = _to_utf8(address, width, len(text), target.ctypes.data)
-    return text.encode() if n < 0 else target[:n]
+    target = Memory(len(text) * (width + (width < 4)) + _SLACK, u8)
+    n = _to_utf8(address, width, len(text), target.address)
+    return _of_bytes(text) if n < 0 else (target.address, n, target)
+
+
+def _of_bytes(text: str) -> tuple[int, int, object]:
+    data = text if text.isascii() else text.encode()
+    return address_of(data), len(data), data
