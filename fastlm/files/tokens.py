@@ -15,8 +15,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, TypeAlias, overload
 
-from numpy.typing import NDArray
-
 from fastlm.files import disk, sync
 from fastlm.files.json_files import read_object, read_object_or_empty
 from fastlm.files.paths import check_file, identify, open_to_read
@@ -24,6 +22,7 @@ from fastlm.lazy import numpy as np
 
 if TYPE_CHECKING:
     from jaxtyping import Int, UInt
+    from numpy.typing import NDArray
 
 _CHECKED_IDS = 1 << 22  # ids per read
 _READ_BYTES = 1 << 22
@@ -107,7 +106,7 @@ class ShardedTokens:
 if TYPE_CHECKING:
     Tokens: TypeAlias = UInt[np.ndarray, " n_tokens"] | ShardedTokens
 else:
-    Tokens = np.ndarray | ShardedTokens
+    Tokens = Any
 
 
 class DataLost(ValueError):

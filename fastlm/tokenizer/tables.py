@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
+import struct
+import sys
 import zipfile
 import zlib
+from array import array
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import accumulate, chain, pairwise
+from operator import add, eq
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastlm.lazy import numpy as np
 from fastlm.tokenizer.special_tokens import check_special
@@ -20,18 +25,27 @@ _FORMAT = 1
 
 
 class Tables(NamedTuple):
-    """A tokenizer in arrays. Token i is text[bounds[i] : bounds[i + 1]].
+    """A tokenizer in arrays. Token i is text[ends[i] : ends[i + 1]].
 
-    A row of merges has the ids of the left token, the right token and the merged token.
+    rows has three ids for each merge, of the left token, the right token and the merged token: an
+    array("i") of Python, as ends is an array("q"), so that NumPy need not be imported.
     """
 
     text: bytes
-    bounds: Int64[np.ndarray, " vocab_size_plus_1"]
-    merges: Int32[np.ndarray, "n_merges 3"]
+    ends: array[int]
+    rows: array[int]
     special_ids: tuple[int, ...]
 
+    @property
+    def bounds(self) -> Int64[np.ndarray, " vocab_size_plus_1"]:
+        return np.frombuffer(self.ends, np.int64)
+
+    @property
+    def merges(self) -> Int32[np.ndarray, "n_merges 3"]:
+        return np.frombuffer(self.rows, np.int32).reshape(-1, 3)
+
     def tokens(self) -> list[bytes]:
-        return [self.text[begin:end] for begin, end in pairwise(self.bounds.tolist())]
+        return [self.text[begin:end] for begin, end in pairwise(self.ends)]
 
 
 def make_tables(
@@ -78,8 +92,8 @@ def make_tables(
         ) from None
     return Tables(
         b"".join(tokens),
-        np.cumsum([0, *map(len, tokens)], dtype=np.int64),
-        np.ascontiguousarray(np.array(rows, np.int32).T),
+        array("q", accumulate(map(len, tokens), initial=0)),
+        array("i", chain.from_iterable(zip(*rows, strict=True))),
         tuple(ids[special.encode()] for special in special_tokens),
     )
 
@@ -92,7 +106,8 @@ def hash_tables(tables: Tables) -> str:
     tokens, and each token by its length in bytes, both as 8 little-endian bytes.
     """
     tokens = tables.tokens()
-    merge_parts = [tokens[part] for row in tables.merges[:, :2].tolist() for part in row]
+    pairs = zip(tables.rows[::3], tables.rows[1::3], strict=True)
+    merge_parts = [tokens[part] for pair in pairs for part in pair]
     digest = hashlib.sha256()
     for group in (tokens, merge_parts, [tokens[i] for i in sorted(tables.special_ids)]):
         digest.update(len(group).to_bytes(8, "little"))
@@ -129,27 +144,63 @@ def pack_tables(tables: Tables, tokenizer_hash: str, made_from: str) -> bytes:
 def unpack_tables(packed: bytes, made_from: str) -> tuple[Tables, str] | None:
     """Unpack (tables, hash of the tokenizer); None if damaged or made from other files."""
     try:
-        with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-            if arrays["format"] != _FORMAT or arrays["made_from"] != made_from:
-                return None
-            bounds = np.append(0, np.cumsum(arrays["lengths"], dtype=np.int64))
-            text = arrays["text"].tobytes()
-            special_ids = tuple(arrays["special_ids"].tolist())
-            tables = Tables(text, bounds, arrays["merges"], special_ids)
-            return (tables, str(arrays["hash"])) if _is_sound(tables) else None
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        arrays = _read_npz(packed)
+        if arrays["format"].tolist() != [_FORMAT] or arrays["made_from"] != made_from:
+            return None
+        ends = array("q", accumulate(arrays["lengths"], initial=0))
+        special_ids = tuple(arrays["special_ids"])
+        tables = Tables(bytes(arrays["text"]), ends, arrays["merges"], special_ids)
+        return (tables, str(arrays["hash"])) if _is_sound(tables, arrays["lengths"]) else None
+    except (LookupError, ValueError, TypeError, AttributeError, struct.error):
         return None
 
 
-def _is_sound(tables: Tables) -> bool:
+_FORMS = {"'<i8'": "q", "'<i4'": "i", "'|u1'": "B"}
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': ('[^']+'), 'fortran_order': False, "
+    rb"'shape': \([0-9, ]*\), \} *\n",
+    re.DOTALL,
+)
+
+
+def _read_npz(packed: bytes) -> dict[str, Any]:
+    """Read the arrays of a file that pack_tables wrote, without NumPy.
+
+    Strings are of Python, the items of other arrays stand one after another.
+
+    Raises:
+        LookupError, ValueError, struct.error: if a file is damaged or of another kind.
+    """
+    arrays: dict[str, Any] = {}
+    begin = 0
+    while packed[begin : begin + 4] == b"PK\x03\x04":
+        method, crc, size, n_name, n_extra = struct.unpack_from("<8xH4xI4xIHH", packed, begin)
+        at = begin + 30
+        name = packed[at : at + n_name].decode().removesuffix(".npy")
+        content = packed[at + n_name + n_extra :][:size]
+        begin = at + n_name + n_extra + size
+        header = _HEADER.match(content)
+        if method != zipfile.ZIP_STORED or zlib.crc32(content) != crc or header is None:
+            raise ValueError(f"{name} is damaged")
+        data = content[header.end() :]
+        form = header[1].decode()
+        if form.startswith("'<U"):
+            arrays[name] = data.decode("utf-32-le").rstrip("\0")
+            continue
+        arrays[name] = array(_FORMS[form])
+        arrays[name].frombytes(data)
+        if sys.byteorder == "big":
+            arrays[name].byteswap()
+    return arrays
+
+
+def _is_sound(tables: Tables, lengths: array[int]) -> bool:
     """Whether all ids and lengths are valid, so that compiled code stays inside the tables."""
-    lengths = np.diff(tables.bounds)
-    ids = np.append(tables.merges, np.array(tables.special_ids, np.int64))
-    if tables.merges.shape[1:] != (3,) or ((ids < 0) | (ids >= len(lengths))).any():
+    n_tokens, rows = len(lengths), tables.rows
+    if len(rows) % 3 or min(lengths, default=1) < 1 or tables.ends[-1] != len(tables.text):
         return False
-    left, right, both = lengths[tables.merges].T
-    return bool(
-        (lengths > 0).all()
-        and (left + right == both).all()
-        and tables.bounds[-1] == len(tables.text)
-    )
+    for ids in (rows, tables.special_ids):
+        if ids and not 0 <= min(ids) <= max(ids) < n_tokens:
+            return False
+    left, right, both = (map(lengths.__getitem__, rows[part::3]) for part in range(3))
+    return all(map(eq, map(add, left, right), both))

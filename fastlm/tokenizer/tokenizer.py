@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -92,10 +93,10 @@ class Tokenizer:
 
     def _set_tables(self, tables: Tables) -> None:
         self._tables = tables
-        self._token_bytes = TokenBytes(tables.text, tables.bounds)
+        self._token_bytes = TokenBytes(tables.text, tables.ends)
         self._special_ids = frozenset(tables.special_ids)
         self._encoders: dict[frozenset[str], LazyEncoder] = {}
-        text, bounds = tables.text, tables.bounds
+        text, bounds = tables.text, tables.ends
         self.special_tokens: dict[str, int] = {
             text[bounds[token_id] : bounds[token_id + 1]].decode(): token_id
             for token_id in tables.special_ids
@@ -174,7 +175,8 @@ class Tokenizer:
     @functools.cached_property
     def merges(self) -> list[tuple[bytes, bytes]]:
         tokens = self._tables.tokens()
-        return [(tokens[left], tokens[right]) for left, right, _ in self._tables.merges.tolist()]
+        pairs = zip(self._tables.rows[::3], self._tables.rows[1::3], strict=True)
+        return [(tokens[left], tokens[right]) for left, right in pairs]
 
     @functools.cached_property
     def _ids(self) -> dict[bytes, int]:
@@ -182,12 +184,16 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        return len(self._tables.bounds) - 1
+        return len(self._tables.ends) - 1
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Dtype of ids in arrays and token files: uint16 if vocab_size <= 65,536, else uint32."""
-        return np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
+        return np.dtype(self._dtype_name)
+
+    @property
+    def _dtype_name(self) -> str:
+        return "uint16" if self.vocab_size <= 1 << 16 else "uint32"
 
     @functools.cached_property
     def hash(self) -> str:
@@ -209,12 +215,13 @@ class Tokenizer:
 
     def _encoder_of(self, allowed: frozenset[str]) -> LazyEncoder:
         if allowed not in self._encoders:
-            text, bounds, merges, _ = self._tables
-            byte_ids = np.full(256, NO_TOKEN, np.int64)
-            single = np.flatnonzero(np.diff(bounds) == 1)
-            byte_ids[np.frombuffer(text, np.uint8)[bounds[single]]] = single
+            text, ends, rows, _ = self._tables
+            byte_ids = [NO_TOKEN] * 256
+            for token_id, (begin, end) in enumerate(pairwise(ends)):
+                if end - begin == 1:
+                    byte_ids[text[begin]] = token_id
             special = {t: i for t, i in self.special_tokens.items() if t in allowed}
-            self._encoders[allowed] = LazyEncoder(byte_ids, merges, special, self.dtype)
+            self._encoders[allowed] = LazyEncoder(byte_ids, rows, special, self._dtype_name)
         return self._encoders[allowed]
 
     @functools.cached_property

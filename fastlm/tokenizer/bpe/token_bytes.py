@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from array import array
 from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.errors import refuse_unordered
 
 if TYPE_CHECKING:
-    from jaxtyping import Int64, Shaped
+    from jaxtyping import Shaped
 
     from fastlm.tokenizer.bpe.decode import Decoder
 
@@ -22,20 +23,20 @@ KERNEL_TOKENS = 1 << 17  # from so many ids on it is worthwhile to load the kern
 class TokenBytes:
     """The bytes of the tokens: token i is text[bounds[i] : bounds[i + 1]]."""
 
-    def __init__(self, text: bytes, bounds: Int64[np.ndarray, " vocab_size_plus_1"]) -> None:
+    def __init__(self, text: bytes, bounds: array[int]) -> None:
         self._text = text
         self._bounds = bounds
 
     @functools.cached_property
     def of_id(self) -> dict[int, bytes]:
-        ends = pairwise(self._bounds.tolist())
+        ends = pairwise(self._bounds)
         return dict(enumerate([self._text[begin:end] for begin, end in ends]))
 
     @functools.cached_property
     def _decoder(self) -> "Decoder":
         from fastlm.tokenizer.bpe.decode import Decoder
 
-        return Decoder(self._text, self._bounds)
+        return Decoder(self._text, np.frombuffer(self._bounds, np.int64))
 
     def join(self, ids: Iterable[int], left_out: Collection[int] = ()) -> bytes:
         """Concatenate the bytes of the tokens, without those of the ids left out.
