@@ -16,7 +16,14 @@ from fastlm.files.destination import entries, find
 from fastlm.files.json_files import read_object_or_empty, to_json
 from fastlm.files.paths import StrPath, read_bytes
 from fastlm.tokenizer.formats import gpt2, hugging_face, tiktoken
-from fastlm.tokenizer.tables import Tables, hash_tables, make_tables, pack_tables, unpack_tables
+from fastlm.tokenizer.tables import (
+    Tables,
+    hash_tables,
+    make_tables,
+    pack_tables,
+    tables_of_plain,
+    unpack_tables,
+)
 from fastlm.tokenizer.text_blocks import read_text
 
 VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
@@ -191,8 +198,13 @@ def _warn_of_unlisted(
 
 def _read_pair(vocab_path: Path, merges_path: Path) -> Tables:
     """Read GPT-2's two files; tokens like <|endoftext|> become the special tokens."""
-    entries = gpt2.parse_entries(read_text(vocab_path), str(vocab_path))
-    merges = gpt2.parse_merges(read_text(merges_path), str(merges_path))
+    vocab_text, merges_text = read_text(vocab_path), read_text(merges_path)
+    if not vocab_path.with_name(ADDED_FILE).is_file():
+        plain = gpt2.read_plain(vocab_text, merges_text)
+        if plain is not None:
+            return tables_of_plain(plain)
+    entries = gpt2.parse_entries(vocab_text, str(vocab_path))
+    merges = gpt2.parse_merges(merges_text, str(merges_path))
     made = {left + right for left, right in merges}
     added = _read_added(vocab_path.with_name(ADDED_FILE))
     for token, token_id in added.items():

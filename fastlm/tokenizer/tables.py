@@ -11,11 +11,12 @@ import zipfile
 import zlib
 from array import array
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, pairwise
 from operator import add, eq
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastlm.lazy import numpy as np
+from fastlm.tokenizer.formats.gpt2 import Plain
 from fastlm.tokenizer.special_tokens import check_special
 
 if TYPE_CHECKING:
@@ -93,9 +94,23 @@ def make_tables(
     return Tables(
         b"".join(tokens),
         array("q", accumulate(map(len, tokens), initial=0)),
-        array("i", chain.from_iterable(zip(*rows, strict=True))),
+        _interleaved(rows),
         tuple(ids[special.encode()] for special in special_tokens),
     )
+
+
+def tables_of_plain(plain: Plain) -> Tables:
+    """Make tables of GPT-2's two files."""
+    ends = array("q", accumulate(plain.lengths, initial=0))
+    return Tables(plain.text, ends, _interleaved(plain.merges), tuple(plain.special.values()))
+
+
+def _interleaved(columns: Sequence[Sequence[int]]) -> array[int]:
+    """Return the rows of three columns one after another."""
+    rows = array("i", bytes(4 * 3 * len(columns[0])))
+    for part, ids in enumerate(columns):
+        rows[part::3] = array("i", ids)
+    return rows
 
 
 def hash_tables(tables: Tables) -> str:
