@@ -7,7 +7,6 @@ import io
 import re
 import struct
 import sys
-import zipfile
 import zlib
 from array import array
 from collections.abc import Mapping, Sequence
@@ -137,6 +136,8 @@ def pack_tables(tables: Tables, tokenizer_hash: str, made_from: str) -> bytes:
     Args:
         made_from: hash of the files that the tables were made from.
     """
+    import zipfile
+
     arrays = {
         "format": np.array(_FORMAT),
         "made_from": np.array(made_from),
@@ -170,6 +171,7 @@ def unpack_tables(packed: bytes, made_from: str) -> tuple[Tables, str] | None:
         return None
 
 
+_STORED = 0  # in a zip file, that content is not compressed
 _FORMS = {"'<i8'": "q", "'<i4'": "i", "'|u1'": "B"}
 _HEADER = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': ('[^']+'), 'fortran_order': False, "
@@ -195,7 +197,7 @@ def _read_npz(packed: bytes) -> dict[str, Any]:
         content = packed[at + n_name + n_extra :][:size]
         begin = at + n_name + n_extra + size
         header = _HEADER.match(content)
-        if method != zipfile.ZIP_STORED or zlib.crc32(content) != crc or header is None:
+        if method != _STORED or zlib.crc32(content) != crc or header is None:
             raise ValueError(f"{name} is damaged")
         data = content[header.end() :]
         form = header[1].decode()

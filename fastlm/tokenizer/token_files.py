@@ -16,7 +16,6 @@ from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fastlm.cli.progress import Progress
 from fastlm.corpus.text_files import kind_of
 from fastlm.files import disk, resumed
 from fastlm.files.json_files import read_object_or_empty, to_json
@@ -45,6 +44,8 @@ from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
 
 if TYPE_CHECKING:
     from jaxtyping import UInt
+
+    from fastlm.cli.progress import Progress
 
 _NOTED = ("tokenizer_hash", "text", "errors")
 _MADE_OF = (*_NOTED, "json")

@@ -17,9 +17,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastlm.cli.progress import Progress
 from fastlm.corpus.documents import END_OF_TEXT as END_OF_TEXT
 from fastlm.files.paths import StrPath
+from fastlm.lazy import lazy_names
 from fastlm.lazy import numpy as np
 from fastlm.tokenizer.bpe.blocks import (
     Loadable,
@@ -38,12 +38,17 @@ from fastlm.tokenizer.offsets import decode_strictly, token_spans
 from fastlm.tokenizer.special_tokens import Choice, SpecialUse, choose_special, refuse_special
 from fastlm.tokenizer.tables import Tables, hash_tables, make_tables
 from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
-from fastlm.tokenizer.token_files import encode_text_file
-from fastlm.tokenizer.training import train_bpe as train_bpe
-from fastlm.tokenizer.training import train_bpe_from_documents as train_bpe_from_documents
 
 if TYPE_CHECKING:
     from jaxtyping import UInt
+
+    from fastlm.cli.progress import Progress
+    from fastlm.tokenizer.training import train_bpe as train_bpe
+    from fastlm.tokenizer.training import train_bpe_from_documents as train_bpe_from_documents
+
+__getattr__ = lazy_names(
+    "fastlm.tokenizer", {"train_bpe": "training", "train_bpe_from_documents": "training"}
+)
 
 DecodeErrors = Literal["replace", "strict", "ignore"]
 
@@ -439,6 +444,8 @@ class Tokenizer:
         Warns:
             UserWarning: if there is an out.part of another tokenizer or text.
         """
+        from fastlm.tokenizer.token_files import encode_text_file
+
         return encode_text_file(
             Path(path),
             Path(out),

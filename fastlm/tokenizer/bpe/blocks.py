@@ -11,13 +11,14 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.errors import BadByte, check_integer
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from jaxtyping import Bool, Int64
 
 T = TypeVar("T")
@@ -214,6 +215,8 @@ def map_in_order(
     if n_threads == 1:
         yield from map(function, items)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     pending: deque[Future[R]] = deque()
     with ThreadPoolExecutor(n_threads) as executor:
         try:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from fastlm.cli.progress import Progress
 from fastlm.tokenizer.bpe import machine_code, small
 from fastlm.tokenizer.bpe.blocks import Block, Loadable, map_blocks, resolve_threads
 from fastlm.tokenizer.bpe.compiler import numpy as np
@@ -17,6 +16,7 @@ from fastlm.tokenizer.bpe.errors import InvalidUtf8
 if TYPE_CHECKING:
     from jaxtyping import Int64
 
+    from fastlm.cli.progress import Progress
     from fastlm.tokenizer.bpe.count import Words
 
 Vocab = dict[int, bytes]

@@ -15,7 +15,6 @@ import hashlib
 import json
 import mmap
 import os
-import platform
 import stat
 import struct
 import sys
@@ -90,7 +89,7 @@ def forget() -> None:
 def key() -> str:
     """Return a hash of all that machine code depends on."""
     digest = hashlib.sha256()
-    system = (sys.version, platform.machine(), sys.platform, __version__)
+    system = (sys.version, sys.platform, f"{sys.maxsize} {sys.byteorder}", __version__)
     for part in (*system, *_processor(), _version_file("numba"), _version_file("llvmlite")):
         data = part if isinstance(part, bytes) else part.encode()
         digest.update(len(data).to_bytes(8, "little") + data)

@@ -27,7 +27,7 @@ class Memory:
 
     def __init__(self, n: int, kind: NumberType | str) -> None:
         self.kind = kind if isinstance(kind, str) else kind.name
-        form = _FORMATS[self.kind]
+        form: Any = _FORMATS[self.kind]
         n_bytes = n * array.array(form).itemsize
         room: Any
         if n_bytes >= _LARGE:

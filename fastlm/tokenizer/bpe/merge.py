@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastlm.cli.progress import Progress
 from fastlm.tokenizer.bpe import merge_fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
 from fastlm.tokenizer.bpe.compiler import inner, kernel
@@ -44,6 +43,8 @@ from fastlm.tokenizer.bpe.pair_heap import pop, push, replace_top
 
 if TYPE_CHECKING:
     from jaxtyping import Int32, Int64, UInt8
+
+    from fastlm.cli.progress import Progress
 
 _BOUNDARY, _INSIDE = -1, -2  # in slots that hold no id of a symbol
 

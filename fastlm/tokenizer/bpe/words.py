@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code=assignment
+# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="assignment,operator"
 """A hash table of byte strings, for counts in training and ids in encoding.
 
 A slot is four uint64: two words of key and two of value. A string of up to 15 bytes is its own key:
