@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastlm.corpus.documents import END_OF_TEXT as END_OF_TEXT
 from fastlm.files.paths import StrPath
-from fastlm.lazy import lazy_names
 from fastlm.lazy import numpy as np
 from fastlm.tokenizer.bpe.blocks import (
     Loadable,
@@ -46,9 +45,15 @@ if TYPE_CHECKING:
     from fastlm.tokenizer.training import train_bpe as train_bpe
     from fastlm.tokenizer.training import train_bpe_from_documents as train_bpe_from_documents
 
-__getattr__ = lazy_names(
-    "fastlm.tokenizer", {"train_bpe": "training", "train_bpe_from_documents": "training"}
-)
+
+def __getattr__(name: str) -> Any:
+    """Import what trains when it is asked for here."""
+    if name not in ("train_bpe", "train_bpe_from_documents"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fastlm.tokenizer import training
+
+    return getattr(training, name)
+
 
 DecodeErrors = Literal["replace", "strict", "ignore"]
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from fastlm.tokenizer.bpe.buffers import Buffer, place_of
 from fastlm.tokenizer.bpe.compiler import NumberType, Shared, inner, instruction, ir, types
 from fastlm.tokenizer.bpe.compiler import numpy as np
-from fastlm.tokenizer.bpe.memory import Memory, place_of
 
 if TYPE_CHECKING:
     u8: TypeAlias = Any
@@ -35,7 +35,7 @@ class Context:
     """The fields that one thread's kernels read, and the arrays whose addresses are among them."""
 
     def __init__(self, n_fields: int) -> None:
-        self._memory = Memory(n_fields, i64)
+        self._memory = Buffer(n_fields, i64)
         self.fields = self._memory.items
         self.address = self._memory.address
         self._arrays: dict[int, Any] = {}
@@ -56,7 +56,7 @@ class Context:
         return other
 
     def hold(self, field: int, array: Any) -> None:
-        """Put the address of an array (memory.place_of) into a field and keep the array alive."""
+        """Put the address of an array (buffers.place_of) into a field and keep the array alive."""
         self._arrays[field] = array
         self.fields[field] = place_of(array)
 

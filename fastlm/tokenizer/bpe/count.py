@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
+from fastlm.tokenizer.bpe.buffers import Buffer
 from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch
 from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
@@ -20,7 +21,6 @@ from fastlm.tokenizer.bpe.context import (
     uint64_at,
 )
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
-from fastlm.tokenizer.bpe.memory import Memory
 from fastlm.tokenizer.bpe.objects import address_of
 from fastlm.tokenizer.bpe.segments import add_special_tokens, start_walk
 from fastlm.tokenizer.bpe.walk import add_walk, next_window
@@ -63,7 +63,7 @@ class WordCounter:
 
     def __init__(self, special_tokens: Sequence[bytes] = ()) -> None:
         self._context = Context(f.N_FIELDS)
-        self._arena = Memory(_FIRST_ARENA, u64)
+        self._arena = Buffer(_FIRST_ARENA, u64)
         add_walk(self._context)
         add_special_tokens(self._context, sorted(special_tokens, key=len, reverse=True))
         hold_table(self._context, new_table(_FIRST_SLOTS))

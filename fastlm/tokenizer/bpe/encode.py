@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
+from fastlm.tokenizer.bpe.buffers import Buffer, as_numbers
 from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch
 from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
@@ -32,7 +33,6 @@ from fastlm.tokenizer.bpe.context import (
 )
 from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte, plain_str
 from fastlm.tokenizer.bpe.lists import ListMaker
-from fastlm.tokenizer.bpe.memory import Memory, as_numbers
 from fastlm.tokenizer.bpe.merge_word import SCRATCH_PER_BYTE, add_merges, add_rank_lists, merge_word
 from fastlm.tokenizer.bpe.objects import ASCII_HEADER, BYTES_HEADER, address_of
 from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES
@@ -144,7 +144,7 @@ class Encoder:
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_ids[: worker.encode_small(text)].tolist()
-            ids, n = worker.encode_to_memory(*to_utf8(text))
+            ids, n = worker.encode_to_buffer(*to_utf8(text))
             return self._lists.to_list(ids.address, n, self._itemsize)
         finally:
             self._idle.append(worker)
@@ -169,10 +169,10 @@ class _Worker:
         self._context = tables.copy()
         self._address = self._context.address
         self._encode = _encode.compiled
-        self._arena = Memory(_FIRST_ARENA, u64)
-        self._own_out = Memory(_OWN_OUT, dtype)
+        self._arena = Buffer(_FIRST_ARENA, u64)
+        self._own_out = Buffer(_OWN_OUT, dtype)
         self.own_ids = self._own_out.items
-        self._own_bounds = Memory(2, i64)
+        self._own_bounds = Buffer(2, i64)
         add_walk(self._context)
         add_rank_lists(self._context)
         hold_table(self._context, new_table(_FIRST_SLOTS))
@@ -224,11 +224,11 @@ class _Worker:
         out.resize(n_out, refcheck=False)
         return out
 
-    def encode_to_memory(
+    def encode_to_buffer(
         self, address: int, n_bytes: int, _keeps_alive: object
-    ) -> tuple[Memory, int]:
+    ) -> tuple[Buffer, int]:
         """Encode the UTF-8 text of n_bytes at an address; returns (ids, their number)."""
-        held = [Memory(_OWN_OUT + n_bytes // _BYTES_PER_ID, self._dtype)]
+        held = [Buffer(_OWN_OUT + n_bytes // _BYTES_PER_ID, self._dtype)]
 
         def enlarge() -> None:
             held[0] = held[0].grown(len(held[0]) + len(held[0]) // 2)
@@ -282,7 +282,7 @@ class _Worker:
             fields[f.N_WORDS] = fields[f.ARENA_USED] = 0
 
     def _hold_scratch(self, n_numbers: int) -> None:
-        self._context.hold(f.SCRATCH, Memory(n_numbers, i32))
+        self._context.hold(f.SCRATCH, Buffer(n_numbers, i32))
         self._context.fields[f.SCRATCH_SIZE] = n_numbers
 
 

@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from fastlm.tokenizer.bpe import machine_code
+from fastlm.tokenizer.bpe.buffers import as_numbers
 from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte, plain_str
-from fastlm.tokenizer.bpe.memory import as_numbers
 from fastlm.tokenizer.bpe.small import NO_TOKEN, SmallEncoder
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import ctypes
 import functools
 from typing import Any
 
+from fastlm.tokenizer.bpe.buffers import Buffer, place_of
 from fastlm.tokenizer.bpe.compiler import kernel
 from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import int32_at, int64_at, u64, uint16_at, uint64_at
-from fastlm.tokenizer.bpe.memory import Memory, place_of
 from fastlm.tokenizer.bpe.objects import (
     CAN_WRITE_LISTS,
     ITEMS,
@@ -26,10 +26,10 @@ from fastlm.tokenizer.bpe.objects import (
 
 
 @functools.cache
-def _shared_integers(n_bits: int) -> Memory:
+def _shared_integers(n_bits: int) -> Buffer:
     """Addresses of the integers of up to n_bits bits, which live as long as the process."""
     integers = list(range(1 << n_bits))
-    addresses = Memory(len(integers), u64)
+    addresses = Buffer(len(integers), u64)
     ctypes.memmove(addresses.address, items_of(integers), 8 * len(integers))
     counts = ctypes.c_int64.from_address(addresses.items[-1]).value
     _add_references(addresses.address, len(addresses), lasting_references(counts) - counts)

@@ -163,7 +163,7 @@ def _by_prefix(words: Words) -> Int64[np.ndarray, " n_words"]:
     padded = np.append(words.text, np.zeros(8, np.uint8))
     prefixes = np.zeros(len(words.counts), np.uint64)
     for i in range(8):
-        prefixes = prefixes << np.uint64(8) | padded[words.bounds[:-1] + i]
+        prefixes = prefixes << 8 | padded[words.bounds[:-1] + i]
     return np.argsort(prefixes)
 
 
@@ -193,7 +193,7 @@ def _make_first_pairs(
     for field, values in (
         (f.PLACE, np.arange(256)),
         (f.LENGTH, 1),
-        (f.PREFIX, np.arange(256, dtype=np.uint64) << np.uint64(56)),
+        (f.PREFIX, np.arange(256, dtype=np.uint64) << 56),
     ):
         context.array(field)[:256] = values
     keys = np.flatnonzero(n_places)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
+from fastlm.tokenizer.bpe.buffers import Buffer, place_of
 from fastlm.tokenizer.bpe.compiler import (
     count_leading_zeros,
     count_trailing_zeros,
@@ -36,7 +37,6 @@ from fastlm.tokenizer.bpe.context import (
     u64,
     uint64_at,
 )
-from fastlm.tokenizer.bpe.memory import Memory, place_of
 
 _MAX_IDS = 1 << 21  # ids and ranks share a uint64
 _NO_RANK = np.int32((1 << 22) - 1)
@@ -71,21 +71,21 @@ def add_merges(context: Context, byte_ids: Sequence[int], merges: array[int]) ->
             f"{n_merges}"
         )
     tables = {
-        f.PAIRS: Memory(1 << max((2 * n_merges).bit_length(), 3), u64),
-        f.BYTE_PAIRS: Memory(1 << 16, i32),
-        f.BYTE_IDS: Memory(256, i32),
-        f.MERGED_IDS: Memory(n_merges, i32),
-        f.TOKEN_LENGTHS: Memory(vocab_size, i32),
+        f.PAIRS: Buffer(1 << max((2 * n_merges).bit_length(), 3), u64),
+        f.BYTE_PAIRS: Buffer(1 << 16, i32),
+        f.BYTE_IDS: Buffer(256, i32),
+        f.MERGED_IDS: Buffer(n_merges, i32),
+        f.TOKEN_LENGTHS: Buffer(vocab_size, i32),
     }
-    for field, memory in tables.items():
-        context.hold(field, memory)
+    for field, buffer in tables.items():
+        context.hold(field, buffer)
     context.fields[f.PAIR_MASK] = len(tables[f.PAIRS]) - 8
     context.fields[f.N_MERGES] = n_merges
     context.fields[f.VOCAB_SIZE] = vocab_size
     tables[f.BYTE_IDS].items[:] = array("i", byte_ids)
     rows, n_pairs = place_of(merges), len(tables[f.PAIRS])
     _hash_pairs(rows, n_merges, tables[f.PAIRS].address, n_pairs)
-    byte_of = Memory(vocab_size, i32)
+    byte_of = Buffer(vocab_size, i32)
     _rank_byte_pairs(context.address, rows, byte_of.address)
     # A merge may stand before those that make its parts; a later round resolves it.
     while _add_lengths(rows, n_merges, tables[f.TOKEN_LENGTHS].address) > 0:
@@ -158,7 +158,7 @@ def _rank_byte_pairs(address, merges_address, byte_of_address):
 
 def add_rank_lists(context: Context) -> None:
     """Give a context that has merges the buffers for merging long words."""
-    lists = Memory(3 * context.fields[f.N_MERGES] + 1, i32)
+    lists = Buffer(3 * context.fields[f.N_MERGES] + 1, i32)
     _fill(lists.address, len(lists), _NOT_IN_HEAP)
     context.hold(f.RANK_LISTS, lists)
 

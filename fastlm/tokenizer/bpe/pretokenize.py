@@ -20,6 +20,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from fastlm.tokenizer.bpe import fields as f
+from fastlm.tokenizer.bpe.buffers import Buffer
 from fastlm.tokenizer.bpe.compiler import (
     byte_bits,
     count_ones,
@@ -47,7 +48,6 @@ from fastlm.tokenizer.bpe.context import (
     uint64_at,
 )
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
-from fastlm.tokenizer.bpe.memory import Memory
 from fastlm.tokenizer.bpe.objects import address_of
 from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, SPACE, code_point_classes
 
@@ -83,11 +83,11 @@ def add_window(context: Context) -> None:
     """Give a context the buffers that scan_window works in."""
     size = WINDOW_BYTES + PADDING
     context.hold(f.CLASS_OF, class_table())
-    context.hold(f.TEXT, Memory(size, u8))
+    context.hold(f.TEXT, Buffer(size, u8))
     for field in (f.LETTER_BITS, f.NUMBER_BITS, f.SPACE_BITS, f.START_BITS):
-        context.hold(field, Memory(_N_BLOCKS, u64))
+        context.hold(field, Buffer(_N_BLOCKS, u64))
     for field in (f.STARTS, f.PLACES):
-        context.hold(field, Memory(size, i32))
+        context.hold(field, Buffer(size, i32))
 
 
 @inner

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastlm.tokenizer.bpe.buffers import Buffer
 from fastlm.tokenizer.bpe.compiler import inner, instruction, ir, kernel, types
 from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import i64, int32_at, pu8, u8, uint8_at, uint16_at
-from fastlm.tokenizer.bpe.memory import Memory
 from fastlm.tokenizer.bpe.objects import address_of, wide_characters
 
 _SLACK = 64  # bytes that may be written past the last one
@@ -128,7 +128,7 @@ def to_utf8(text: str) -> tuple[int, int, object]:
         return _of_bytes(text)
     address, width = place
     # A character of 1, 2 or 4 bytes takes at most 2, 3 or 4 of UTF-8.
-    target = Memory(len(text) * (width + (width < 4)) + _SLACK, u8)
+    target = Buffer(len(text) * (width + (width < 4)) + _SLACK, u8)
     n = _to_utf8(address, width, len(text), target.address)
     return _of_bytes(text) if n < 0 else (target.address, n, target)
 

@@ -18,6 +18,7 @@ import functools
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
+from fastlm.tokenizer.bpe.buffers import Buffer
 from fastlm.tokenizer.bpe.compiler import inner, kernel, multiply_fold, shared
 from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
@@ -35,7 +36,6 @@ from fastlm.tokenizer.bpe.context import (
     uint8_at,
     uint64_at,
 )
-from fastlm.tokenizer.bpe.memory import Memory
 from fastlm.tokenizer.bpe.pretokenize import PADDING, WINDOW_BYTES
 
 SHORT_BYTES = 15
@@ -49,19 +49,19 @@ _FIRST_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SECOND_MULTIPLIER = np.uint64(0xC2B2AE3D27D4EB4F)
 
 
-def new_table(n_slots: int) -> Memory:
+def new_table(n_slots: int) -> Buffer:
     """Make an empty table; n_slots is a power of two."""
-    return Memory(4 * n_slots, u64)
+    return Buffer(4 * n_slots, u64)
 
 
-def hold_table(context: Context, table: Memory) -> None:
+def hold_table(context: Context, table: Buffer) -> None:
     """Give a context its hash table, which takes words for up to half of its slots."""
     context.hold(f.TABLE, table)
     context.fields[f.SLOT_MASK] = len(table) // 4 - 1
     context.fields[f.MAX_WORDS] = len(table) // 8
 
 
-def hold_arena(context: Context, arena: Memory) -> None:
+def hold_arena(context: Context, arena: Buffer) -> None:
     """Give a context its arena."""
     context.hold(f.ARENA, arena)
     context.fields[f.ARENA_SIZE] = len(arena)
@@ -72,16 +72,16 @@ def add_keys(context: Context) -> None:
     context.link(find_or_insert)
     context.hold(f.KEY_MASKS, _key_masks())
     for field in (f.FIRSTS, f.SECONDS, f.SLOTS):
-        context.hold(field, Memory(WINDOW_BYTES + PADDING, u64))
+        context.hold(field, Buffer(WINDOW_BYTES + PADDING, u64))
 
 
 @functools.cache
-def _key_masks() -> Memory:
+def _key_masks() -> Buffer:
     """Row n makes the key of a string of n bytes, the last row _NO_KEY for those too long.
 
     The key is (first 8 bytes & row[0], next 8 bytes & row[1] | row[2]).
     """
-    rows = Memory(4 * (SHORT_BYTES + 2), u64)
+    rows = Buffer(4 * (SHORT_BYTES + 2), u64)
     for length in range(SHORT_BYTES + 1):
         rows.items[4 * length] = (1 << 8 * min(length, 8)) - 1
         rows.items[4 * length + 1] = (1 << 8 * max(length - 8, 0)) - 1

@@ -1,4 +1,4 @@
-"""Memory that kernels work on, without NumPy, which takes long to import."""
+"""Buffer that kernels work on, without NumPy, which takes long to import."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LINE = 64  # bytes of a cache line
 _LARGE = 1 << 20  # bytes from which the operating system is asked for memory, which comes as zeros
 
 
-class Memory:
+class Buffer:
     """Zeros of a type, from the begin of a cache line on.
 
     Attributes:
@@ -43,9 +43,9 @@ class Memory:
     def __len__(self) -> int:
         return len(self.items)
 
-    def grown(self, n: int) -> Memory:
+    def grown(self, n: int) -> Buffer:
         """Return a copy with room for n items."""
-        other = Memory(n, self.kind)
+        other = Buffer(n, self.kind)
         other.items[: len(self)] = self.items
         return other
 
@@ -55,8 +55,8 @@ def _address_of_room(room: Any) -> int:
 
 
 def place_of(held: Any) -> int:
-    """Address of the first item of a Memory, bytes, or an array of Python or NumPy."""
-    if isinstance(held, Memory):
+    """Address of the first item of a Buffer, bytes, or an array of Python or NumPy."""
+    if isinstance(held, Buffer):
         return held.address
     if isinstance(held, bytes):
         return address_of(held)
