@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
 from fastlm.tokenizer.bpe.buffers import Buffer, as_numbers
+from fastlm.tokenizer.bpe.characters import to_utf8
 from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch
 from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
@@ -38,7 +39,6 @@ from fastlm.tokenizer.bpe.objects import ASCII_HEADER, BYTES_HEADER, address_of
 from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES
 from fastlm.tokenizer.bpe.segments import add_special_tokens, start_walk
 from fastlm.tokenizer.bpe.small import NO_TOKEN
-from fastlm.tokenizer.bpe.utf8 import to_utf8
 from fastlm.tokenizer.bpe.walk import add_walk, next_window
 from fastlm.tokenizer.bpe.words import (
     AHEAD,

@@ -153,6 +153,13 @@ def _rank_byte_pairs(address, merges_address, byte_of_address):
         first, second = byte_of[merges[3 * rank]], byte_of[merges[3 * rank + 1]]
         if first > 0 and second > 0:
             ranks[(first - 1) << 8 | (second - 1)] = rank
+    # In most vocabularies the id is the rank and a constant, which saves looking it up.
+    c[f.MERGED_OFFSET] = 0
+    if c[f.N_MERGES] > 0 and merged[0] > 0:
+        c[f.MERGED_OFFSET] = merged[0]
+        for rank in range(c[f.N_MERGES]):
+            if merged[rank] - rank != merged[0]:
+                c[f.MERGED_OFFSET] = 0
     return 0
 
 
@@ -238,7 +245,7 @@ def merge_word(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, i64]:
 @inner
 def _merge_by_scanning(c: pi64, n_bytes: i64, ids: pi32, ranks: pi32) -> i64:
     """Merge a word of up to 64 bytes: a symbol stands at its first byte, which has a bit set."""
-    merged_ids = int32_at(c[f.MERGED_IDS])
+    merged_ids, offset = int32_at(c[f.MERGED_IDS]), c[f.MERGED_OFFSET]
     ranks[n_bytes - 1] = _NO_RANK
     ids[_SCANNED_BYTES] = ids[_SCAN_ROOM - 1] = _NO_ID
     symbols = _ALL >> np.uint64(_SCANNED_BYTES - n_bytes)
@@ -253,7 +260,7 @@ def _merge_by_scanning(c: pi64, n_bytes: i64, ids: pi32, ranks: pi32) -> i64:
         if best >= np.int64(_NO_RANK) << 6:
             break
         place = best & 63
-        merged = np.int64(merged_ids[best >> 6])
+        merged = (best >> 6) + offset if offset else np.int64(merged_ids[best >> 6])
         # The symbols after the place: the first of them is merged with the one at the place.
         after = symbols & ~_ONE << np.uint64(place)
         symbols ^= after & (np.uint64(0) - after)

@@ -109,12 +109,13 @@ def hash_window(c: pi64, n_tokens: i64) -> None:
     begin = np.int64(starts[0])
     for token in range(n_tokens):
         end = np.int64(starts[token + 1])
-        row = min(end - begin, SHORT_BYTES + 1) << 2
+        length = end - begin
+        row = 4 * (length if length <= SHORT_BYTES else SHORT_BYTES + 1)
         first = load_word(text, begin) & masks[row]
         second = (load_word(text, begin + 8) & masks[row + 1]) | masks[row + 2]
         slot = _home(first, second, mask)
         if second == _NO_KEY:
-            first = _hash_long(text, begin, end - begin)
+            first = _hash_long(text, begin, length)
             slot = _home(first, _LONG_KEY, mask)
         firsts[token] = first
         seconds[token] = second
