@@ -33,4 +33,4 @@ NEXT_WINDOW, FIND_WORD = range(54, 56)
 # The status code of a kernel that returns something else.
 STATUS = 56
 
-N_FIELDS = 56
+N_FIELDS = 57
