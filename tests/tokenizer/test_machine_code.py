@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from fastlm.files import disk
-from fastlm.tokenizer.bpe import build, compiler, link, machine_code
+from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
+from fastlm.tokenizer.__main__ import main
+from fastlm.tokenizer.bpe import (
+    build,
+    compiler,
+    lazy_encoder,
+    learn,
+    link,
+    machine_code,
+    token_bytes,
+)
 from fastlm.tokenizer.bpe.count import _count
 from fastlm.tokenizer.bpe.decode import Decoder, _decode
 
@@ -39,6 +49,7 @@ def kept(tmp_path, monkeypatch, built):
     monkeypatch.setattr(machine_code, "places", lambda: [machine_code._Place(folder, False)])
     monkeypatch.setattr(machine_code, "_loaded", [])
     monkeypatch.setattr(machine_code, "_told", [])
+    monkeypatch.setattr(machine_code, "_failed", [])
     return folder
 
 
@@ -193,6 +204,47 @@ def test_another_process_that_writes_is_not_waited_for(kept):
     assert not [path for path in kept.iterdir() if path.suffix == ".bin"]
 
 
+def test_where_nothing_can_be_compiled_python_goes_on_and_one_warning_says_so(kept, monkeypatch):
+    def fail():
+        raise ImportError("No module named 'numba'")
+
+    monkeypatch.setattr(machine_code, "build", fail)
+    monkeypatch.setattr(lazy_encoder, "SMALL_CHARACTERS", 5)
+    monkeypatch.setattr(learn, "SMALL_BYTES", 5)
+    monkeypatch.setattr(token_bytes, "KERNEL_TOKENS", 5)
+
+    def use():
+        vocab, merges = train_bpe_from_documents(["low low lower"] * 9, 258, [])
+        tokenizer = Tokenizer(vocab, merges)
+        assert merges == [(b"o", b"w"), (b"l", b"ow")]
+        assert tokenizer.decode(tokenizer.encode("low lower")) == "low lower"
+        assert tokenizer.encode_to_numpy("lower").tolist() == [257, 101, 114]
+
+    (line,) = warned(use)
+    for part in ("No module named 'numba'", "plain Python", "fastlm doctor"):
+        assert part in line
+    assert not warned(use)
+
+
+def test_files_of_other_machines_stay_but_not_for_ever(kept):
+    machine_code.find_folder()
+    for number in range(20):
+        other = kept / f"kernels-{number:016}.bin"
+        other.write_bytes(b"of another machine")
+        os.utime(other, (number, number))
+    machine_code.loaded()
+    left = {path.name for path in kept.glob("kernels-*.bin")}
+    assert left == {machine_code.find_file().name} | {
+        f"kernels-{number:016}.bin" for number in range(13, 20)
+    }
+
+
+def test_the_command_compiles_and_says_where_the_kernels_are(kept, capsys):
+    main(["compile"])
+    (file,) = kept.iterdir()
+    assert capsys.readouterr().out == f"{file} holds the kernels for this machine\n"
+
+
 def test_kernels_refuse_wrong_arguments():
     function = _count.compiled
     for arguments, error in (
@@ -202,6 +254,7 @@ def test_kernels_refuse_wrong_arguments():
         (("1", 2, 3, 4), TypeError),
         ((1.0, 2, 3, 4), TypeError),
         ((1, 2, 3, 1 << 64), OverflowError),
+        ((1, 2, None, 4), TypeError),
     ):
         with pytest.raises(error):
             function(*arguments)
@@ -231,7 +284,7 @@ import json, sys
 from fastlm.tokenizer import Tokenizer
 tokenizer = Tokenizer({byte: bytes([byte]) for byte in range(256)}, [])
 assert tokenizer.encode("abc" * 1000) == [97, 98, 99] * 1000
-slow = {"numba", "llvmlite", "jaxtyping", "torch", "regex", "transformers"}
+slow = {"numba", "llvmlite", "numpy", "jaxtyping", "torch", "regex", "transformers"}
 print(json.dumps(sorted(slow & set(sys.modules))))
 """
 

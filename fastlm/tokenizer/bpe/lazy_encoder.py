@@ -100,7 +100,7 @@ class LazyEncoder:
             return self._compiled
         with self._lock:
             self._n_characters += n_characters
-            if self._n_characters > SMALL_CHARACTERS:
+            if self._n_characters > SMALL_CHARACTERS and machine_code.can_be_loaded():
                 return self._compile()
             if self._small is None:
                 if machine_code.is_at_hand():

@@ -84,13 +84,20 @@ def _load_first(blocks: Iterator[Loadable]) -> tuple[list[Block], bool]:
     """Load blocks until kernels are faster than Python; returns (blocks, are these all)."""
     first: list[Block] = []
     n_bytes = 0
-    while n_bytes <= TINY_BYTES or (n_bytes <= SMALL_BYTES and not machine_code.is_at_hand()):
+    while not _kernels_are_faster(n_bytes):
         following = next(blocks, None)
         if following is None:
             return first, True
         first.append(following.load())
         n_bytes += len(first[-1].text)
     return first, False
+
+
+def _kernels_are_faster(n_bytes: int) -> bool:
+    """Whether it is worthwhile to load the kernels, or even to compile them, for so many bytes."""
+    if n_bytes > SMALL_BYTES:
+        return machine_code.can_be_loaded()
+    return n_bytes > TINY_BYTES and machine_code.is_at_hand()
 
 
 def _check_any(words: Sized, source: str) -> None:

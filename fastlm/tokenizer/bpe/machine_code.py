@@ -10,6 +10,7 @@ can write to is never used, as others could put their code there: hence no tempo
 Without a file, compiling takes some seconds in each process; a note says why there is none.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -30,6 +31,7 @@ _FOLDER = Path(__file__).resolve().parent
 _MAGIC = b"fastlm kernels 1\n"
 _MAX_BYTES = 1 << 26
 _HASH_BYTES = 32
+_MAX_FILES = 8
 
 CALLED, SHARED = "called.", "shared."
 """Prefixes of the names of functions that CPython calls, and of those that kernels call"""
@@ -58,6 +60,8 @@ class Loaded(NamedTuple):
 _lock = threading.Lock()
 _loaded: list[Loaded] = []
 _kept_alive: list[Any] = []
+_failed: list[str] = []
+"""Why the functions can be neither loaded nor compiled, once that is known"""
 _told: list[str] = []
 """The warning of this process, once it is given"""
 
@@ -68,6 +72,23 @@ def loaded() -> Loaded:
         if not _loaded:
             _loaded.append(_load_kept() or _compile())
         return _loaded[0]
+
+
+def can_be_loaded() -> bool:
+    """Whether loaded() returns; if it raises an error, one warning says so, and Python goes on."""
+    if _failed:
+        return False
+    try:
+        loaded()
+    except Exception as error:  # numba is missing, of a strange version, or memory is not executed
+        reason = str(error).strip().partition("\n")[0]
+        _failed.append(f"{type(error).__name__}: {reason}")
+        _warn(
+            f"the tokenizer's kernels cannot be compiled ({_failed[0]}): plain Python does their "
+            "work, with the same results and far more slowly; `fastlm doctor` looks at packages"
+        )
+        return False
+    return True
 
 
 def is_at_hand() -> bool:
@@ -255,6 +276,8 @@ def _keep(of_key: str, content: bytes) -> None:
             reasons.append(reason)
             continue
         try:
+            with contextlib.suppress(FileNotFoundError):  # another process removes them too
+                _remove_old(place.folder)
             with whole_file(place.folder / f"kernels-{of_key[:16]}.bin", replace=True) as file:
                 if hasattr(os, "fchmod"):
                     os.fchmod(file.fileno(), 0o644)
@@ -264,19 +287,30 @@ def _keep(of_key: str, content: bytes) -> None:
             return
         except OSError as error:
             reasons.append(f"{error.strerror or error} in {place.folder}")
-    _tell(f"machine code is not kept ({'; '.join(reasons) or 'there is no home folder'})")
+    _tell_of_loss(f"machine code is not kept ({'; '.join(reasons) or 'there is no home folder'})")
 
 
-def _tell(what: str) -> None:
+def _remove_old(folder: Path) -> None:
+    """Leave room for one more file: machines that share a folder have a file each."""
+    found = sorted(folder.glob("kernels-*.bin"), key=lambda path: path.stat().st_mtime)
+    for path in found[: max(len(found) - _MAX_FILES + 1, 0)]:
+        path.unlink(missing_ok=True)
+
+
+def _tell_of_loss(what: str) -> None:
+    _warn(
+        f"{what}: each process that needs the tokenizer's kernels compiles them anew, which takes "
+        f"about 8 s; {REMEDY}"
+    )
+
+
+def _warn(text: str) -> None:
     """Warn once, and not from the workers of a process that warns itself."""
     import multiprocessing
 
     if not _told and multiprocessing.parent_process() is None:
-        _told.append(
-            f"{what}: each process that needs the tokenizer's kernels compiles them anew, which "
-            f"takes about 8 s; {REMEDY}"
-        )
-        warnings.warn(_told[0], stacklevel=2)
+        _told.append(text)
+        warnings.warn(text, stacklevel=2)
 
 
 # Compiling and loading.
@@ -287,7 +321,7 @@ def _compile() -> Loaded:
     try:
         of_key = key()
     except OSError as error:
-        _tell(f"machine code is not kept ({error.strerror})")
+        _tell_of_loss(f"machine code is not kept ({error.strerror})")
     else:
         _keep(of_key, _pack({"key": of_key, **header}, code))
     return _load(header, code)

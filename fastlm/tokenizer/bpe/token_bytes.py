@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from fastlm.tokenizer.bpe import machine_code
 from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.errors import refuse_unordered
 
@@ -46,7 +47,7 @@ class TokenBytes:
             ValueError: if an id belongs to no token, or ids are an array of another shape.
         """
         row = _checked(ids)
-        if not left_out and len(row) >= KERNEL_TOKENS:
+        if not left_out and len(row) >= KERNEL_TOKENS and machine_code.can_be_loaded():
             array = np.asarray(row.cpu() if hasattr(row, "cpu") else row)
             if array.dtype.kind in "iu":  # integers of more than 64 bits belong to no token
                 return self._join_many(array)
