@@ -55,11 +55,13 @@ def _address_of_room(room: Any) -> int:
 
 
 def place_of(held: Any) -> int:
-    """Address of the first item of a Buffer, bytes, or an array of Python or NumPy."""
+    """Address of the first item of a Buffer, a part of one, bytes, or an array."""
     if isinstance(held, Buffer):
         return held.address
     if isinstance(held, bytes):
         return address_of(held)
+    if isinstance(held, memoryview):
+        return _address_of_room(held)
     if isinstance(held, array.array):
         return held.buffer_info()[0]
     assert held.flags.c_contiguous

@@ -97,6 +97,11 @@ def import_all() -> None:
 
 def _remove_unused(module: Any, target: Any) -> None:
     """Remove the functions that nothing calls: numba's own entries, which need numba."""
+    if hasattr(llvm, "create_module_pass_manager"):  # llvmlite 0.44
+        old_passes = llvm.create_module_pass_manager()
+        old_passes.add_global_dce_pass()
+        old_passes.run(module)
+        return
     passes = llvm.create_new_module_pass_manager()
     passes.add_global_dead_code_eliminate_pass()
     builder = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options())

@@ -13,7 +13,7 @@ from fastlm.tokenizer.bpe.buffers import Buffer
 from fastlm.tokenizer.bpe.compiler import inner, instruction, ir, kernel, types
 from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import i64, int32_at, pu8, u8, uint8_at, uint16_at
-from fastlm.tokenizer.bpe.objects import address_of, wide_characters
+from fastlm.tokenizer.bpe.objects import wide_characters
 
 _SLACK = 64  # bytes that may be written past the last one
 
@@ -117,22 +117,17 @@ def _to_utf8(source, width, n_characters, target_address):
     return n
 
 
-def to_utf8(text: str) -> tuple[int, int, object]:
-    """Return (address, number of bytes, what keeps them there) of the UTF-8 of a str.
+def to_utf8(text: str) -> bytes | memoryview[int]:
+    """Return the UTF-8 of a str that is not ASCII.
 
     Raises:
         UnicodeEncodeError: if it holds lone surrogates.
     """
-    place = None if text.isascii() else wide_characters(text)
+    place = wide_characters(text)
     if place is None:
-        return _of_bytes(text)
+        return text.encode()
     address, width = place
     # A character of 1, 2 or 4 bytes takes at most 2, 3 or 4 of UTF-8.
     target = Buffer(len(text) * (width + (width < 4)) + _SLACK, u8)
     n = _to_utf8(address, width, len(text), target.address)
-    return _of_bytes(text) if n < 0 else (target.address, n, target)
-
-
-def _of_bytes(text: str) -> tuple[int, int, object]:
-    data = text if text.isascii() else text.encode()
-    return address_of(data), len(data), data
+    return text.encode() if n < 0 else target.items[:n]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
-from fastlm.tokenizer.bpe.buffers import Buffer, as_numbers
+from fastlm.tokenizer.bpe.buffers import Buffer, as_numbers, place_of
 from fastlm.tokenizer.bpe.characters import to_utf8
 from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch
 from fastlm.tokenizer.bpe.compiler import numpy as np
@@ -88,9 +88,8 @@ class Encoder:
         longest_first = sorted(special_tokens, key=len, reverse=True)
         special_ids = [special_tokens[token] for token in longest_first]
         self._dtype = str(dtype)
-        self._itemsize = {"uint16": 2, "uint32": 4}[self._dtype]
         self._tables = Context(f.N_FIELDS)
-        self._tables.fields[f.ID_SHIFT] = self._itemsize // 2
+        self._tables.fields[f.ID_SHIFT] = {"uint16": 1, "uint32": 2}[self._dtype]
         self._tables.hold(f.SPECIAL_IDS, array("q", special_ids))
         add_special_tokens(self._tables, longest_first)
         add_merges(self._tables, as_numbers(byte_ids, "i"), as_numbers(merges, "i"))
@@ -129,7 +128,7 @@ class Encoder:
             if len(text) <= _SMALL_CHARACTERS:
                 ids = worker.own_ids[: worker.encode_small(text)]
                 return np.array(ids, self._dtype)
-            return worker.encode(*to_utf8(text))
+            return worker.encode(*_utf8_of(text))
         finally:
             self._idle.append(worker)
 
@@ -144,8 +143,7 @@ class Encoder:
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_ids[: worker.encode_small(text)].tolist()
-            ids, n = worker.encode_to_buffer(*to_utf8(text))
-            return self._lists.to_list(ids.address, n, self._itemsize)
+            return self._lists.to_list(worker.encode_to_buffer(*_utf8_of(text)))
         finally:
             self._idle.append(worker)
 
@@ -159,6 +157,14 @@ class Encoder:
             return self._idle.pop()
         except IndexError:
             return _Worker(self._tables, self._dtype)
+
+
+def _utf8_of(text: str) -> tuple[int, int, object]:
+    """Return (address, number of bytes, what keeps them there) of the UTF-8 of a text."""
+    if text.isascii():
+        return address_of(text), len(text), text
+    data = to_utf8(text)
+    return place_of(data), len(data), data
 
 
 class _Worker:
@@ -224,10 +230,8 @@ class _Worker:
         out.resize(n_out, refcheck=False)
         return out
 
-    def encode_to_buffer(
-        self, address: int, n_bytes: int, _keeps_alive: object
-    ) -> tuple[Buffer, int]:
-        """Encode the UTF-8 text of n_bytes at an address; returns (ids, their number)."""
+    def encode_to_buffer(self, address: int, n_bytes: int, _keeps_alive: object) -> memoryview[int]:
+        """Encode the UTF-8 text of n_bytes at an address; NumPy is not needed."""
         held = [Buffer(_OWN_OUT + n_bytes // _BYTES_PER_ID, self._dtype)]
 
         def enlarge() -> None:
@@ -236,7 +240,8 @@ class _Worker:
 
         self._hold_out(held[0])
         n_out = self._encode_to_out(address, n_bytes, enlarge)
-        return held[0], n_out
+        ids: memoryview[int] = held[0].items[:n_out]
+        return ids
 
     def _encode_to_out(self, address: int, n_bytes: int, enlarge: Callable[[], None]) -> int:
         try:

@@ -72,13 +72,11 @@ class ListMaker:
             _shared_integers(max(n_ids - 1, 1).bit_length()) if CAN_WRITE_LISTS else None
         )
 
-    def to_list(self, ids: Any, n: int, itemsize: int) -> list[int]:
-        """Return a list of the first n ids at an address or in an array, uint16 or uint32."""
-        place = ids if isinstance(ids, int) else place_of(ids)
-        if self._addresses is None:
-            number = {2: ctypes.c_uint16, 4: ctypes.c_uint32}[itemsize]
-            return list((number * n).from_address(place))
+    def to_list(self, ids: Any) -> list[int]:
+        """Return what ids.tolist() returns, of an array or a memoryview of uint16 or uint32."""
+        n = len(ids)
+        if self._addresses is None or n == 0:
+            return ids.tolist()
         made = new_list(n)
-        if made:
-            _fill(id(made), place, itemsize, n, self._addresses.address)
+        _fill(id(made), place_of(ids), ids.itemsize, n, self._addresses.address)
         return made
