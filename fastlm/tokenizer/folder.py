@@ -21,7 +21,6 @@ from fastlm.tokenizer.tables import (
     hash_tables,
     make_tables,
     pack_tables,
-    tables_of_plain,
     unpack_tables,
 )
 from fastlm.tokenizer.text_blocks import read_text
@@ -198,13 +197,13 @@ def _warn_of_unlisted(
 
 def _read_pair(vocab_path: Path, merges_path: Path) -> Tables:
     """Read GPT-2's two files; tokens like <|endoftext|> become the special tokens."""
-    vocab_text, merges_text = read_text(vocab_path), read_text(merges_path)
     if not vocab_path.with_name(ADDED_FILE).is_file():
-        plain = gpt2.read_plain(vocab_text, merges_text)
-        if plain is not None:
-            return tables_of_plain(plain)
-    entries = gpt2.parse_entries(vocab_text, str(vocab_path))
-    merges = gpt2.parse_merges(merges_text, str(merges_path))
+        quick = gpt2.read_quickly(read_bytes(vocab_path), read_bytes(merges_path))
+        if quick is not None:
+            (text, ends, rows, _), special_ids = quick
+            return Tables(text, ends, rows, special_ids)
+    entries = gpt2.parse_entries(read_text(vocab_path), str(vocab_path))
+    merges = gpt2.parse_merges(read_text(merges_path), str(merges_path))
     made = {left + right for left, right in merges}
     added = _read_added(vocab_path.with_name(ADDED_FILE))
     for token, token_id in added.items():

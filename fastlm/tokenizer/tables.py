@@ -15,7 +15,6 @@ from operator import add, eq
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastlm.lazy import numpy as np
-from fastlm.tokenizer.formats.gpt2 import Plain
 from fastlm.tokenizer.special_tokens import check_special
 
 if TYPE_CHECKING:
@@ -96,12 +95,6 @@ def make_tables(
         _interleaved(rows),
         tuple(ids[special.encode()] for special in special_tokens),
     )
-
-
-def tables_of_plain(plain: Plain) -> Tables:
-    """Make tables of GPT-2's two files."""
-    ends = array("q", accumulate(plain.lengths, initial=0))
-    return Tables(plain.text, ends, _interleaved(plain.merges), tuple(plain.special.values()))
 
 
 def _interleaved(columns: Sequence[Sequence[int]]) -> array[int]:

@@ -193,7 +193,7 @@ def test_workers_do_not_repeat_the_warning(kept, monkeypatch):
 def test_a_file_where_the_folder_should_be_is_told(kept):
     kept.write_text("a file")
     (line,) = warned(machine_code.loaded)
-    assert "Not a directory" in line or "File exists" in line
+    assert f"{kept} is no folder" in line
     assert machine_code.find_folder() is None
 
 

@@ -238,11 +238,14 @@ def find_folder() -> Path | None:
 
 def _refusal(place: _Place) -> str:
     """Why the file is not written to a folder, which is made; empty if it is."""
+    from fastlm.files.folders import make_folder
+
     folder, is_beside = place
     if is_beside and sys.dont_write_bytecode:
         return f"Python is told to write nothing to {folder}"
     try:
-        folder.mkdir(0o777 if is_beside else 0o700, parents=not is_beside, exist_ok=True)
+        if make_folder(folder) and not is_beside:
+            folder.chmod(0o700)  # whatever the umask is, as others could put their code here
         if not _is_private(os.stat(folder)):
             return f"others can write to {folder}"
     except OSError as error:
@@ -292,9 +295,11 @@ def _keep(of_key: str, content: bytes) -> None:
 
 def _remove_old(folder: Path) -> None:
     """Leave room for one more file: machines that share a folder have a file each."""
+    from fastlm.files.disk import remove_file
+
     found = sorted(folder.glob("kernels-*.bin"), key=lambda path: path.stat().st_mtime)
     for path in found[: max(len(found) - _MAX_FILES + 1, 0)]:
-        path.unlink(missing_ok=True)
+        remove_file(path)
 
 
 def _tell_of_loss(what: str) -> None:

@@ -10,8 +10,9 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
-from operator import add
-from typing import NamedTuple
+
+from fastlm.tokenizer.bpe import gpt2_reader
+from fastlm.tokenizer.bpe.gpt2_reader import Read
 
 _PRINTED = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _OTHERS = [byte for byte in range(256) if byte not in set(_PRINTED)]
@@ -135,54 +136,22 @@ def parse_merges(text: str, source: str) -> list[tuple[bytes, bytes]]:
     return merges
 
 
-class Plain(NamedTuple):
-    """A tokenizer in GPT-2's two files. Token i is as long as lengths[i], and text has them all.
+def read_quickly(vocab: bytes, merges: bytes) -> tuple[Read, tuple[int, ...]] | None:
+    """Read GPT-2's two files if nothing about them is unusual; None if something is.
 
-    merges has the ids of the left tokens, of the right tokens and of the merged tokens.
+    Whatever is wrong or worth a warning is left to the functions above.
+
+    Returns:
+        (the two files, ids of the special tokens), as find_special finds them.
     """
-
-    text: bytes
-    lengths: list[int]
-    merges: list[list[int]]
-    special: dict[str, int]
-
-
-def read_plain(vocab_text: str, merges_text: str) -> Plain | None:
-    """Read GPT-2's two files quickly if nothing about them is unusual; None if something is.
-
-    Then ids are 0 to n - 1 in order, and every token is a byte, made by exactly one merge, or
-    special. Whatever is wrong or worth a warning is left to the functions above.
-    """
-    if not merges_text.endswith("\n"):
-        merges_text += "\n"
-    if merges_text.startswith(_HEADER):
-        merges_text = merges_text[merges_text.index("\n") + 1 :]
-    n_merges = merges_text.count("\n")
-    # Three parts for each line if it holds one blank: left, right and the end of the line.
-    parts = merges_text.replace("\n", " \n ").split(" ")
-    try:
-        entries = json.loads(vocab_text)
-        keys = list(entries)
-        lefts, rights = parts[:-1:3], parts[1::3]
-        made = list(map(add, lefts, rights))
-        rows = [list(map(entries.__getitem__, tokens)) for tokens in (lefts, rights, made)]
-        different = set(made)
-        special = {key: entries[key] for key in _marked(entries) if key not in different}
-        for key, token_id in special.items():
-            keys[token_id] = to_printable(key.encode())
-        text = _spell_joined("".join(keys))
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+    read = gpt2_reader.read(vocab, merges, [_BYTE_OF_POINT.get(point, -1) for point in range(512)])
+    if read is None:
         return None
-    lengths = list(map(len, keys))
-    is_plain = (
-        len(parts) == 3 * n_merges + 1
-        and parts[2::3].count("\n") == n_merges == len(different)
-        and list(entries.values()) == list(range(len(keys)))
-        and list(map(type, entries.values())).count(int) == len(keys)
-        and n_merges + lengths.count(1) + len(special) == len(keys) == len(set(keys))
-        and 0 not in lengths
-    )
-    return Plain(text, lengths, rows, special) if is_plain else None
+    for token_id in read.unmade:
+        token = read.text[read.ends[token_id] : read.ends[token_id + 1]]
+        if not (token.isascii() and _MARKUP.fullmatch(token.decode())):
+            return None  # no text gets its id, or it is spelled in other characters
+    return read, tuple(read.unmade)
 
 
 def _marked(entries: Mapping[str, int]) -> list[str]:
