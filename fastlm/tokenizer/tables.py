@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 import struct
 import sys
@@ -15,6 +16,7 @@ from operator import add, eq
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastlm.lazy import numpy as np
+from fastlm.tokenizer.rules import Rules, read_rules
 from fastlm.tokenizer.special_tokens import check_special
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class Tables(NamedTuple):
     ends: array[int]
     rows: array[int]
     special_ids: tuple[int, ...]
+    rules: Rules = Rules()
 
     @property
     def bounds(self) -> Int64[np.ndarray, " vocab_size_plus_1"]:
@@ -51,6 +54,7 @@ def make_tables(
     vocab: Mapping[int, bytes],
     merges: Sequence[tuple[bytes, bytes]],
     special_tokens: Sequence[str],
+    rules: Rules | None = None,
 ) -> Tables:
     """Make tables; special tokens outside the vocabulary get the next ids, in the order given.
 
@@ -94,6 +98,7 @@ def make_tables(
         array("q", accumulate(map(len, tokens), initial=0)),
         _interleaved(rows),
         tuple(ids[special.encode()] for special in special_tokens),
+        rules or Rules(),
     )
 
 
@@ -105,12 +110,32 @@ def _interleaved(columns: Sequence[Sequence[int]]) -> array[int]:
     return rows
 
 
+def fill_gaps(vocab: dict[int, bytes], source: str) -> tuple[int, ...]:
+    """Give each id without a token below the greatest one a token that no text has.
+
+    Returns:
+        the ids filled.
+    Raises:
+        ValueError: if most ids have no token.
+    """
+    n_ids = max(vocab, default=-1) + 1
+    if n_ids > 2 * len(vocab) + 1024:
+        raise ValueError(
+            f"{source}: expected ids without large gaps: got {len(vocab)} tokens and the id "
+            f"{n_ids - 1}"
+        )
+    gaps = tuple(i for i in range(n_ids) if i not in vocab) if len(vocab) < n_ids else ()
+    vocab |= {i: f"[unused{i}]".encode() for i in gaps}
+    return gaps
+
+
 def hash_tables(tables: Tables) -> str:
     """SHA-256, in hex, of everything that determines ids.
 
     Three groups are hashed: the tokens in the order of their ids, the left and right token of each
     merge, and the special tokens in the order of their ids. Each group is preceded by its number of
-    tokens, and each token by its length in bytes, both as 8 little-endian bytes.
+    tokens, and each token by its length in bytes, both as 8 little-endian bytes. Rules that are not
+    the default follow as JSON.
     """
     tokens = tables.tokens()
     pairs = zip(tables.rows[::3], tables.rows[1::3], strict=True)
@@ -120,7 +145,15 @@ def hash_tables(tables: Tables) -> str:
         digest.update(len(group).to_bytes(8, "little"))
         for item in group:
             digest.update(len(item).to_bytes(8, "little") + item)
+    digest.update(_hashed_rules(tables.rules).encode())
     return digest.hexdigest()
+
+
+def _hashed_rules(rules: Rules) -> str:
+    """Return the rules that determine the ids of a text, spelled; empty for the default."""
+    # What is put around a text on request, and what counts as special, changes no other id.
+    kept = tuple(token._replace(special=True) for token in rules.added if token.has_rules)
+    return rules._replace(added=kept, before=(), after=(), unused=()).spelled()
 
 
 def pack_tables(tables: Tables, tokenizer_hash: str, made_from: str) -> bytes:
@@ -140,6 +173,8 @@ def pack_tables(tables: Tables, tokenizer_hash: str, made_from: str) -> bytes:
         "merges": tables.merges,
         "special_ids": np.array(tables.special_ids, np.int32),
     }
+    if rules := tables.rules.spelled():
+        arrays["rules"] = np.frombuffer(rules.encode(), np.uint8)
     packed = io.BytesIO()
     # numpy.savez would also write the current time.
     with zipfile.ZipFile(packed, "w") as archive:
@@ -158,7 +193,10 @@ def unpack_tables(packed: bytes, made_from: str) -> tuple[Tables, str] | None:
             return None
         ends = array("q", accumulate(arrays["lengths"], initial=0))
         special_ids = tuple(arrays["special_ids"])
-        tables = Tables(bytes(arrays["text"]), ends, arrays["merges"], special_ids)
+        rules = Rules()
+        if "rules" in arrays:
+            rules = read_rules(json.loads(arrays["rules"].tobytes()), "the rules")
+        tables = Tables(bytes(arrays["text"]), ends, arrays["merges"], special_ids, rules)
         return (tables, str(arrays["hash"])) if _is_sound(tables, arrays["lengths"]) else None
     except (LookupError, ValueError, TypeError, AttributeError, struct.error):
         return None

@@ -1,24 +1,33 @@
 """Blocks of text that can be tokenized independently of each other, and on threads.
 
-An ASCII space after a character that is no space always starts a pre-token, and the pre-tokens
-before it do not depend on the text after it. So a text may be cut there, unless a special token
-covers the position.
+A text may be cut where a pre-token surely starts and those before it do not depend on what follows,
+unless a special token covers the position. Where that is depends on the pattern:
+
+- "spaces": at an ASCII space after a character that is no space;
+- "lines", for patterns whose tokens may end with line breaks: the same, but at a line break only
+  after an ASCII letter or digit; and after a line break, unless a space or a slash follows;
+- "words": where both of these hold, for several tokenizers at once;
+- "specials": after a special token, because nothing is known of the pattern;
+- "never": nowhere.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.errors import BadByte, check_integer
+from fastlm.tokenizer.bpe.patterns import Cuts
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from jaxtyping import Bool, Int64
+    from jaxtyping import Bool, Int64, UInt8
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,8 +36,20 @@ BLOCK_BYTES = 1 << 21
 
 _ASCII_SPACES = b"\t\n\v\f\r "
 
-# A cut is looked for in the last bytes or characters first.
+# A cut is looked for in the last bytes first.
 _TAIL_BYTES = 4096
+_LINE_BREAKS = b"\r\n"
+_WORD = bytes(byte for byte in range(128) if chr(byte).isalnum())
+# The spaces beyond ASCII begin with the bytes C2, E1, E2 and E3.
+_BEGIN_NO_LINE = bytes((*_ASCII_SPACES, *b"/", *range(0x80, 0xC3), 0xE1, 0xE2, 0xE3))
+
+
+@functools.cache
+def _are(kinds: bytes) -> Bool[np.ndarray, "256"]:
+    """Return which bytes are among some."""
+    found = np.zeros(256, np.bool_)
+    found[list(kinds)] = True
+    return found
 
 
 class Block(NamedTuple):
@@ -52,43 +73,79 @@ class Loadable(Protocol):
     def load(self) -> Block: ...
 
 
-def last_cut(data: bytes, special_tokens: Sequence[bytes]) -> int:
-    """Last position at which data may be cut, whatever follows it; 0 when there is none."""
+def common_cuts(several: Iterable[Cuts]) -> Cuts:
+    """Where a text may be cut without another id of any of several tokenizers."""
+    kinds = set(several)
+    for kind in ("never", "specials", "words"):
+        if kind in kinds:
+            return kind
+    if len(kinds) == 1:
+        return kinds.pop()
+    return "words" if kinds else "spaces"
+
+
+def last_cut(data: bytes, special_tokens: Sequence[bytes], cuts: Cuts = "spaces") -> int:
+    """Last position at which data may be cut, whatever follows it; 0 when there is none.
+
+    For "specials", data must begin where the text may be cut.
+    """
+    if cuts == "never":
+        return 0
+    if cuts == "specials":
+        return _last_after_special(data, special_tokens)
     longest = max(map(len, special_tokens), default=1)
     # A special token that begins before the cut must lie in data as a whole.
     end = len(data) - longest
     for begin in (max(end - _TAIL_BYTES, 0), 0):
-        is_space = _are_ascii_spaces(data[begin : max(end, begin)])
-        places = np.flatnonzero(is_space[1:] & ~is_space[:-1]) + begin + 1
+        places = _find_places(np.frombuffer(data[begin : max(end, begin)], np.uint8), cuts) + begin
         for place in places[::-1]:
             if _may_cut(data, int(place), special_tokens):
                 return int(place)
     return 0
 
 
-def first_cut(data: bytes, begin: int, special_tokens: Sequence[bytes]) -> int:
+def first_cut(
+    data: bytes, begin: int, special_tokens: Sequence[bytes], cuts: Cuts = "spaces"
+) -> int:
     """First position from begin on at which data may be cut; -1 when there is none.
 
     Whether a position is a cut depends on up to max(4, length of the longest special token) bytes
     on both sides of it, which must lie in data.
     """
-    is_space = _are_ascii_spaces(data)
-    places = np.flatnonzero(is_space[1:] & ~is_space[:-1]) + 1
+    places = _find_places(np.frombuffer(data, np.uint8), cuts)
     for place in places[np.searchsorted(places, begin) :]:
         if _may_cut(data, int(place), special_tokens):
             return int(place)
     return -1
 
 
-def _are_ascii_spaces(data: bytes) -> Bool[np.ndarray, " n_bytes"]:
-    is_space = np.zeros(256, np.bool_)
-    is_space[list(_ASCII_SPACES)] = True
-    return is_space[np.frombuffer(data, np.uint8)]
+def _find_places(data: UInt8[np.ndarray, " n_bytes"], cuts: Cuts) -> Int64[np.ndarray, " n_places"]:
+    """Find where data may be cut if no space beyond ASCII and no special token is in the way."""
+    before, here = data[:-1], data[1:]
+    is_space = _are(_ASCII_SPACES)[data]
+    begins = is_space[1:] & ~is_space[:-1]
+    if cuts != "spaces":
+        begins &= ~_are(_LINE_BREAKS)[here] | _are(_WORD)[before]
+    if cuts == "lines":
+        begins |= _are(_LINE_BREAKS)[before] & ~_are(_BEGIN_NO_LINE)[here]
+    return np.flatnonzero(begins) + 1
+
+
+def _last_after_special(data: bytes, special_tokens: Sequence[bytes]) -> int:
+    """End of the last special token of data, read from its beginning; 0 when there is none."""
+    longest_first = sorted(special_tokens, key=len, reverse=True)
+    last = 0
+    if longest_first:
+        for found in re.finditer(b"|".join(map(re.escape, longest_first)), data):
+            if found.start() + len(longest_first[0]) <= len(data):  # no longer one is cut off
+                last = found.end()
+    return last
 
 
 def _may_cut(data: bytes, place: int, special_tokens: Sequence[bytes]) -> bool:
     # str.isspace is true for four more characters than the pattern's \s: a few cuts are missed.
-    if data[max(place - 4, 0) : place].decode("utf-8", "ignore")[-1:].isspace():
+    is_after_space = data[max(place - 4, 0) : place].decode("utf-8", "ignore")[-1:].isspace()
+    if is_after_space and data[place - 1] not in _LINE_BREAKS:
         return False
     return not any(
         token in data[max(place - len(token) + 1, 0) : place + len(token) - 1]
@@ -102,6 +159,7 @@ def cut_blocks(
     *,
     n_bytes: int,
     n_first_bytes: int | None = None,
+    cuts: Cuts = "spaces",
 ) -> Iterator[bytes]:
     """Join a stream of chunks and cut it into blocks that can be tokenized independently.
 
@@ -120,7 +178,7 @@ def cut_blocks(
         if n_held < max(wanted, 2 * n_uncut):
             continue
         data = b"".join(held)
-        place = last_cut(data, special_tokens)
+        place = last_cut(data, special_tokens, cuts)
         if place > 0:
             yield data[:place]
             wanted = min(2 * wanted, n_bytes)

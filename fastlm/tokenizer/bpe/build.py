@@ -28,7 +28,7 @@ from numba.extending import intrinsic, overload
 
 from fastlm.lazy import LazyModule
 from fastlm.tokenizer.bpe import compiler
-from fastlm.tokenizer.bpe.compiler import Inner, Instruction, Number, NumberType, Shared
+from fastlm.tokenizer.bpe.compiler import Either, Inner, Instruction, Number, NumberType, Shared
 from fastlm.tokenizer.bpe.machine_code import CALLED, SHARED
 
 NUMBA_VERSIONS = "numba>=0.61,<0.69"  # as in pyproject.toml: pipeline.py works with them
@@ -224,6 +224,8 @@ def _known_to_numba(value: Any) -> Any:
         return importlib.import_module(value.module_name)
     if isinstance(value, NumberType):
         return value.of_numba()
+    if isinstance(value, Either):
+        return _known_to_numba(value.chosen())
     if isinstance(value, Number):
         return value.type.of_numpy()(value)
     if not isinstance(value, (Inner, Instruction)):

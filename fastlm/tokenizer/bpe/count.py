@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
 from fastlm.tokenizer.bpe.buffers import Buffer
-from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch
+from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch_soon
 from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     Context,
@@ -22,6 +22,7 @@ from fastlm.tokenizer.bpe.context import (
 )
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.objects import address_of
+from fastlm.tokenizer.bpe.patterns import GPT2, Pattern
 from fastlm.tokenizer.bpe.segments import add_special_tokens, start_walk
 from fastlm.tokenizer.bpe.walk import add_walk, next_window
 from fastlm.tokenizer.bpe.words import (
@@ -61,10 +62,10 @@ class WordCounter:
     >>> words = counter.words()  # b"low" twice, b" low" once
     """
 
-    def __init__(self, special_tokens: Sequence[bytes] = ()) -> None:
+    def __init__(self, special_tokens: Sequence[bytes] = (), pattern: Pattern = GPT2) -> None:
         self._context = Context(f.N_FIELDS)
         self._arena = Buffer(_FIRST_ARENA, u64)
-        add_walk(self._context)
+        add_walk(self._context, pattern)
         add_special_tokens(self._context, sorted(special_tokens, key=len, reverse=True))
         hold_table(self._context, new_table(_FIRST_SLOTS))
         hold_arena(self._context, self._arena)
@@ -154,7 +155,7 @@ def _count_window(c: pi64, n_tokens: i64) -> i64:
     table = uint64_at(c[f.TABLE])
     one = np.uint64(1)
     for token in range(n_tokens):
-        prefetch(table, slots[token + AHEAD])
+        prefetch_soon(table, slots[token + AHEAD])
         slot = slots[token]
         second = seconds[token]
         is_first = table[slot + 1] == second and table[slot] == firsts[token]

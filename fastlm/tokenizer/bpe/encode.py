@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
 from fastlm.tokenizer.bpe.buffers import Buffer, as_numbers, place_of
-from fastlm.tokenizer.bpe.characters import to_utf8
-from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch
+from fastlm.tokenizer.bpe.characters import Utf8Buffer
+from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch_soon
 from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     Context,
@@ -36,10 +36,13 @@ from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte, plain_str
 from fastlm.tokenizer.bpe.lists import ListMaker
 from fastlm.tokenizer.bpe.merge_word import SCRATCH_PER_BYTE, add_merges, add_rank_lists, merge_word
 from fastlm.tokenizer.bpe.objects import ASCII_HEADER, BYTES_HEADER, address_of
+from fastlm.tokenizer.bpe.patterns import Pattern
 from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES
 from fastlm.tokenizer.bpe.segments import add_special_tokens, start_walk
 from fastlm.tokenizer.bpe.small import NO_TOKEN
 from fastlm.tokenizer.bpe.walk import add_walk, next_window
+from fastlm.tokenizer.bpe.whole_words import add_whole_words, rank_by_id
+from fastlm.tokenizer.bpe.word_rules import PLAIN_WORDS, WordRules
 from fastlm.tokenizer.bpe.words import (
     AHEAD,
     VALUE,
@@ -76,6 +79,7 @@ class Encoder:
             one after another as an array("i") of Python.
         special_tokens: id of each special token.
         dtype: "uint16" or "uint32": that of the ids that encode returns.
+        words: how texts are cut into words, by a pattern with kernels, and words into ids.
     """
 
     def __init__(
@@ -84,7 +88,9 @@ class Encoder:
         merges: Any,
         special_tokens: Mapping[bytes, int],
         dtype: str,
+        words: WordRules = PLAIN_WORDS,
     ) -> None:
+        self._pattern = words.pattern
         longest_first = sorted(special_tokens, key=len, reverse=True)
         special_ids = [special_tokens[token] for token in longest_first]
         self._dtype = str(dtype)
@@ -93,7 +99,12 @@ class Encoder:
         self._tables.hold(f.SPECIAL_IDS, array("q", special_ids))
         add_special_tokens(self._tables, longest_first)
         add_merges(self._tables, as_numbers(byte_ids, "i"), as_numbers(merges, "i"))
-        self._vocab_size = 1 + max(int(self._tables.fields[f.VOCAB_SIZE]) - 1, *special_ids, 0)
+        if words.merges_by_rank:
+            rank_by_id(self._tables)
+        if words.whole:
+            add_whole_words(self._tables, words.whole)
+        greatest = int(self._tables.fields[f.VOCAB_SIZE]) - 1
+        self._vocab_size = 1 + max(greatest, *special_ids, *words.whole.values(), 0)
         self._idle: list[_Worker] = []
 
     def encode(
@@ -128,7 +139,7 @@ class Encoder:
             if len(text) <= _SMALL_CHARACTERS:
                 ids = worker.own_ids[: worker.encode_small(text)]
                 return np.array(ids, self._dtype)
-            return worker.encode(*_utf8_of(text))
+            return worker.encode(*worker.utf8_of(text))
         finally:
             self._idle.append(worker)
 
@@ -139,11 +150,11 @@ class Encoder:
         try:  # _take_worker, without the cost of calling it
             worker = self._idle.pop()
         except IndexError:
-            worker = _Worker(self._tables, self._dtype)
+            worker = _Worker(self._tables, self._dtype, self._pattern)
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_ids[: worker.encode_small(text)].tolist()
-            return self._lists.to_list(worker.encode_to_buffer(*_utf8_of(text)))
+            return self._lists.to_list(worker.encode_to_buffer(*worker.utf8_of(text)))
         finally:
             self._idle.append(worker)
 
@@ -156,21 +167,13 @@ class Encoder:
         try:
             return self._idle.pop()
         except IndexError:
-            return _Worker(self._tables, self._dtype)
-
-
-def _utf8_of(text: str) -> tuple[int, int, object]:
-    """Return (address, number of bytes, what keeps them there) of the UTF-8 of a text."""
-    if text.isascii():
-        return address_of(text), len(text), text
-    data = to_utf8(text)
-    return place_of(data), len(data), data
+            return _Worker(self._tables, self._dtype, self._pattern)
 
 
 class _Worker:
     """The state of one thread: a cache of the ids of words, and buffers."""
 
-    def __init__(self, tables: Context, dtype: str) -> None:
+    def __init__(self, tables: Context, dtype: str, pattern: Pattern) -> None:
         self._dtype = dtype
         self._context = tables.copy()
         self._address = self._context.address
@@ -179,7 +182,8 @@ class _Worker:
         self._own_out = Buffer(_OWN_OUT, dtype)
         self.own_ids = self._own_out.items
         self._own_bounds = Buffer(2, i64)
-        add_walk(self._context)
+        self._utf8 = Utf8Buffer()
+        add_walk(self._context, pattern)
         add_rank_lists(self._context)
         hold_table(self._context, new_table(_FIRST_SLOTS))
         hold_arena(self._context, self._arena)
@@ -201,6 +205,13 @@ class _Worker:
             self._make_room(n_out, address)
             n_out = self._encode(self._address, address, n_bytes, _RESUME)
         return n_out
+
+    def utf8_of(self, text: str) -> tuple[int, int, object]:
+        """Return (address, number of bytes, what keeps them there) of the UTF-8 of a text."""
+        if text.isascii():
+            return address_of(text), len(text), text
+        data = self._utf8.to_utf8(text)
+        return place_of(data), len(data), data
 
     def encode(
         self,
@@ -335,7 +346,7 @@ def _encode_window(c: pi64, n_tokens: i64) -> i64:
     if c[f.OUT_SIZE] < n_out + starts[n_tokens] + _SLACK:
         return codes.OUT_FULL
     for token in range(n_tokens):
-        prefetch(table, slots[token + AHEAD])
+        prefetch_soon(table, slots[token + AHEAD])
         slot = slots[token]
         second = seconds[token]
         is_first = table[slot + 1] == second and table[slot] == firsts[token]

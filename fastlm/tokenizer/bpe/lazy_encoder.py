@@ -12,6 +12,7 @@ from fastlm.tokenizer.bpe.buffers import as_numbers
 from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte, plain_str
 from fastlm.tokenizer.bpe.small import NO_TOKEN, SmallEncoder
+from fastlm.tokenizer.bpe.word_rules import PLAIN_WORDS, WordRules, warn_if_slow
 
 if TYPE_CHECKING:
     from jaxtyping import Int64, UInt
@@ -34,6 +35,7 @@ class LazyEncoder:
             one after another as an array("i") of Python.
         special_tokens: id of each special token.
         dtype: "uint16" or "uint32": that of ids in arrays.
+        words: how texts are cut into words, and words into ids.
     """
 
     def __init__(
@@ -42,9 +44,11 @@ class LazyEncoder:
         merges: Any,
         special_tokens: Mapping[str, int],
         dtype: str,
+        words: WordRules = PLAIN_WORDS,
     ) -> None:
         rows = as_numbers(merges, "i")
         self._parts = (as_numbers(byte_ids, "i"), rows, special_tokens, str(dtype))
+        self._words = words
         self._dtype = str(dtype)
         self._small: SmallEncoder | None = None
         self._compiled: Encoder | None = None
@@ -100,10 +104,12 @@ class LazyEncoder:
             return self._compiled
         with self._lock:
             self._n_characters += n_characters
-            if self._n_characters > SMALL_CHARACTERS and machine_code.can_be_loaded():
-                return self._compile()
+            if self._n_characters > SMALL_CHARACTERS:
+                if self._words.has_kernels and machine_code.can_be_loaded():
+                    return self._compile()
+                warn_if_slow(self._words.pattern)
             if self._small is None:
-                if machine_code.is_at_hand():
+                if self._words.has_kernels and machine_code.is_at_hand():
                     return self._compile()
                 self._small = self._make_small()
             return self._small
@@ -113,14 +119,17 @@ class LazyEncoder:
         pairs = zip(merges[::3], merges[1::3], strict=True)
         # Reversed, so that the first of several rows with the same pair is kept.
         rows = reversed(list(zip(pairs, enumerate(merges[2::3]), strict=True)))
-        return SmallEncoder(byte_ids, dict(rows), special_tokens)
+        ranks = dict(rows)
+        if self._words.merges_by_rank:
+            ranks = {pair: (merged, merged) for pair, (_, merged) in ranks.items()}
+        return SmallEncoder(byte_ids, ranks, special_tokens, self._words)
 
     def _compile(self) -> "Encoder":
         from fastlm.tokenizer.bpe.encode import Encoder
 
         byte_ids, merges, special_tokens, dtype = self._parts
         special = {token.encode(): token_id for token, token_id in special_tokens.items()}
-        compiled = Encoder(byte_ids, merges, special, dtype)
+        compiled = Encoder(byte_ids, merges, special, dtype, self._words)
         # Later calls go to the compiled encoder directly.
         self.encode_to_list = compiled.encode_to_list  # type: ignore[method-assign]
         self.encode_text = compiled.encode_text  # type: ignore[method-assign]
