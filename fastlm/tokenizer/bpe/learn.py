@@ -57,7 +57,7 @@ def learn_vocabulary(
     n_merges = vocab_size - 256 - len(special_tokens)
     n_threads = resolve_threads(n_threads)
     blocks = iter(blocks)
-    first, is_all = _load_first(blocks)
+    first, is_all = _load_first(blocks, pattern)
     if is_all:
         counted: Mapping[bytes, int] = _count_in_python(first, special_tokens, pattern, on_progress)
         _check_any(counted, source)
@@ -87,11 +87,11 @@ def learn_vocabulary(
     return dict(enumerate(tokens)), merges
 
 
-def _load_first(blocks: Iterator[Loadable]) -> tuple[list[Block], bool]:
+def _load_first(blocks: Iterator[Loadable], pattern: Pattern) -> tuple[list[Block], bool]:
     """Load blocks until kernels are faster than Python; returns (blocks, are these all)."""
     first: list[Block] = []
     n_bytes = 0
-    while not _kernels_are_faster(n_bytes):
+    while not _kernels_are_faster(n_bytes, pattern):
         following = next(blocks, None)
         if following is None:
             return first, True
@@ -100,11 +100,11 @@ def _load_first(blocks: Iterator[Loadable]) -> tuple[list[Block], bool]:
     return first, False
 
 
-def _kernels_are_faster(n_bytes: int) -> bool:
+def _kernels_are_faster(n_bytes: int, pattern: Pattern) -> bool:
     """Whether it is worthwhile to load the kernels, or even to compile them, for so many bytes."""
     if n_bytes > SMALL_BYTES:
         return machine_code.can_be_loaded()
-    return n_bytes > TINY_BYTES and machine_code.is_at_hand()
+    return n_bytes > TINY_BYTES and is_scanned(pattern) and machine_code.is_at_hand()
 
 
 def _check_any(words: Sized, source: str) -> None:
