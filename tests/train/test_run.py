@@ -356,7 +356,7 @@ def test_unusable_settings_are_refused_before_the_folder_is_made(data, tmp_path)
     long = dataclasses.replace(MODEL, context_length=1_000_000)
     with pytest.raises(ValueError, match="shorter than one window"):
         train(config(data, model=long), run)
-    with pytest.raises(ValueError, match="no Triton op|needs .* Triton"):
+    with pytest.raises(ValueError, match="is no Triton op|needs .* Triton"):
         train(config(data, triton_ops="quick"), run)
     with pytest.raises(ValueError, match="one window at a time needs"):
         train(config(data, memory=0.25), run)
