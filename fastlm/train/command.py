@@ -59,9 +59,6 @@ class TrainArguments:
 
 ARGUMENTS = TrainArguments
 
-TUNED = frozenset(f.name for f in dataclasses.fields(TrainConfig) if f.default == "auto")
-"""Settings that may come from fastlm.tune, and others that say "auto" by default"""
-
 
 def _flag(argv: Sequence[str], name: str) -> str | None:
     """Value of the last --name in argv; "" if it ends argv, None if it is absent."""
@@ -112,9 +109,9 @@ def _own_config(folder: Path, argv: Sequence[str]) -> TrainConfig:
         return config
     given = (environment.get("tuned_settings") for environment in record.environments())
     pairs = [pair for settings in given if isinstance(settings, dict) for pair in settings.items()]
-    # A value that a flag has replaced since stays.
+    # A value that a flag has replaced since stays; other settings never said "auto".
     names = [name for name, value in pairs if vars(config).get(name) == value]
-    return replaced(config, {name: "auto" for name in names if name in TUNED})
+    return replaced(config, {n: "auto" for n in names if getattr(TrainConfig, n, "") == "auto"})
 
 
 def _next_run_folder(recipe: str) -> contextlib.AbstractContextManager[Path]:

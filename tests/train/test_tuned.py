@@ -345,7 +345,10 @@ def test_only_what_a_file_gave_is_taken_back(data, tmp_path):
     file = str(written(plain, Choices(threads=1, micro_batch=4), tmp_path / "mine.json"))
     shutil.rmtree(run)
     main([*words, "--micro-batch", "2", "--tuned", file, "--max-steps", "1"])
-    assert json.loads((run / "environment.json").read_text())["tuned_settings"] == {"threads": 1}
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["tuned_settings"] == {"threads": 1}
+    environment["tuned_settings"] |= {"seed": plain.seed, "foreign": 1}  # by another hand
+    (run / "environment.json").write_text(json.dumps(environment))
     main(["--resume", str(run), "--tuned", "none", "--max-steps", "2"])
     config = RunRecord(run).config()
     assert (config.micro_batch, config.threads) == (2, "auto")
