@@ -107,6 +107,32 @@ class Encoder:
         finally:
             self._idle.append(worker)
 
+    def encode_flat(
+        self, data: bytes | str, bounds: Int64[np.ndarray, " n_documents_plus_1"]
+    ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_documents_plus_1"]]:
+        """Encode at least one document as encode does, UTF-8 or ASCII.
+
+        Returns:
+            (ids, offsets): the ids of document i are ids[offsets[i] : offsets[i + 1]].
+        """
+        offsets = np.zeros(len(bounds), np.int64)
+        worker = self._take_worker()
+        try:
+            return worker.encode([data], len(data), bounds, id_bounds=offsets), offsets
+        finally:
+            self._idle.append(worker)
+
+    def count(self, text: str) -> int:
+        """Return the number of ids of a string; raises what encode_text raises."""
+        text = plain_str(text)
+        worker = self._take_worker()
+        try:
+            if len(text) <= _SMALL_CHARACTERS:
+                return worker.encode_small(text)
+            return worker.count(self._utf8_blocks(text))
+        finally:
+            self._idle.append(worker)
+
     def encode_text(self, text: str) -> UInt[np.ndarray, " n_tokens"]:
         """Encode a string.
 
@@ -202,12 +228,14 @@ class _Worker:
         bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None,
         end_of_text: int = NO_TOKEN,
         n_before: int = 0,
+        id_bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None,
     ) -> UInt[np.ndarray, " n_tokens"]:
         """Encode consecutive blocks of one text, cut where a text may be cut.
 
         Args:
             n_bytes: approximate size of all blocks.
             n_before: bytes of the text before the first block, for error messages.
+            id_bounds: filled with the number of ids before each document of bounds, and of all.
         """
         fields = self._context.fields
         if bounds is not None:
@@ -215,6 +243,8 @@ class _Worker:
             self._context.hold(f.BOUNDS, np.array(bounds, np.int64))
             fields[f.N_DOCUMENTS] = len(bounds) - 1
         fields[f.END_OF_TEXT] = end_of_text
+        if id_bounds is not None:
+            self._context.hold(f.ID_BOUNDS, id_bounds)
         # numpy.empty asks the operating system for huge pages; resize does not.
         out = np.empty(_OWN_OUT + n_bytes // _BYTES_PER_ID, self.own_out.dtype)
         self._hold_out(out)
@@ -238,12 +268,36 @@ class _Worker:
         out.resize(n_out, refcheck=False)
         return out
 
+    def count(self, blocks: Iterable[bytes | str]) -> int:
+        """Count the ids of consecutive blocks of one text: they overwrite each other in own_out."""
+        fields = self._context.fields
+        n_counted = n_before = 0
+        try:
+            for text in blocks:
+                address = address_of(text)
+                n_out = _encode(self._address, address, len(text), _FRESH)
+                while n_out < 0:
+                    if n_out == codes.OUT_FULL and fields[f.N_OUT] > 0:
+                        n_counted += int(fields[f.N_OUT])
+                        fields[f.N_OUT] = 0
+                    elif n_out == codes.OUT_FULL:  # one token, longer than own_out
+                        self._hold_out(np.empty(2 * fields[f.OUT_SIZE], self.own_out.dtype))
+                    else:
+                        self._make_room(n_out, text, n_before)
+                    n_out = _encode(self._address, address, len(text), _RESUME)
+                n_counted += n_out
+                n_before += len(text)
+        finally:
+            self._reset()
+        return n_counted
+
     def _reset(self) -> None:
         fields = self._context.fields
         self._hold_out(self.own_out)
         self._context.hold(f.BOUNDS, self._own_bounds)
         fields[f.N_DOCUMENTS] = 1
         fields[f.END_OF_TEXT] = NO_TOKEN
+        fields[f.ID_BOUNDS] = 0
 
     def _hold_out(self, out: UInt[np.ndarray, " n_ids"]) -> None:
         self._context.hold(f.OUT, out)
@@ -295,6 +349,8 @@ def _encode(address, data, n_bytes, mode):
                 _append(c, int64_at(c[f.SPECIAL_IDS])[c[f.PASSED]])
             if c[f.HAS_ENDED] and c[f.DOCUMENT] > 0 and c[f.END_OF_TEXT] >= 0:
                 _append(c, c[f.END_OF_TEXT])
+            if c[f.HAS_ENDED] and c[f.ID_BOUNDS] != 0:
+                int64_at(c[f.ID_BOUNDS])[c[f.DOCUMENT]] = c[f.N_OUT]
             continue
         else:
             return c[f.N_OUT] if n_tokens == codes.AT_END else n_tokens

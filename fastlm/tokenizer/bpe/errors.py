@@ -33,6 +33,16 @@ def check_integer(name: str, value: object) -> None:
         raise TypeError(f"{name} must be an integer: got {value!r}")
 
 
+class UnknownToken(ValueError, KeyError):
+    """A token or an id is not in the vocabulary.
+
+    It is a KeyError too, which tiktoken raises in its place.
+    """
+
+    def __str__(self) -> str:
+        return ValueError.__str__(self)  # a KeyError's would put it in quotation marks
+
+
 class BadByte(ValueError):
     """The byte at `position` of `source` cannot be encoded."""
 

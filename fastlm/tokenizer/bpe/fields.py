@@ -28,4 +28,7 @@ N_MERGES, VOCAB_SIZE, SCRATCH, SCRATCH_SIZE, SCRATCH_WANTED, RANK_LISTS = range(
 # Functions that several kernels call by address (compiler.shared).
 NEXT_WINDOW, FIND_WORD = range(49, 51)
 
-N_FIELDS = 51
+# Encoding of several documents: how many ids come before each, or 0 for no such array.
+ID_BOUNDS = 51
+
+N_FIELDS = 52

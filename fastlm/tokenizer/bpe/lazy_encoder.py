@@ -74,8 +74,37 @@ class LazyEncoder:
         encoder = self._choose(len(data))
         if not isinstance(encoder, SmallEncoder):
             return encoder.encode(data, bounds, end_of_text)
+        all_bounds = np.array([0, len(data)]) if bounds is None else bounds
+        return self._encode_small(encoder, data, all_bounds, end_of_text)[0]
+
+    def encode_flat(
+        self, data: bytes | str, bounds: Int64[np.ndarray, " n_documents_plus_1"]
+    ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_documents_plus_1"]]:
+        """Encode documents, like Encoder.encode_flat."""
+        encoder = self._choose(len(data))
+        if not isinstance(encoder, SmallEncoder):
+            return encoder.encode_flat(data, bounds)
+        utf8 = data.encode() if isinstance(data, str) else data
+        return self._encode_small(encoder, utf8, bounds, NO_TOKEN)
+
+    def count(self, text: str) -> int:
+        """Return the number of token ids of a text; raises what encode_to_list raises."""
+        text = plain_str(text)
+        encoder = self._choose(len(text))
+        if isinstance(encoder, SmallEncoder):
+            return len(encoder.encode_to_list(text))
+        return encoder.count(text)
+
+    def _encode_small(
+        self,
+        encoder: SmallEncoder,
+        data: bytes,
+        bounds: Int64[np.ndarray, " n_documents_plus_1"],
+        end_of_text: int,
+    ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_documents_plus_1"]]:
         ids: list[int] = []
-        for begin, end in pairwise([0, len(data)] if bounds is None else bounds.tolist()):
+        offsets = [0]
+        for begin, end in pairwise(bounds.tolist()):
             try:
                 text = data[begin:end].decode()
             except UnicodeDecodeError as error:
@@ -87,7 +116,8 @@ class LazyEncoder:
                 raise
             if end_of_text != NO_TOKEN:
                 ids.append(end_of_text)
-        return np.array(ids, self._dtype)
+            offsets.append(len(ids))
+        return np.array(ids, self._dtype), np.array(offsets, np.int64)
 
     def _choose(self, n_characters: int) -> "SmallEncoder | Encoder":
         if self._compiled is not None:
@@ -117,5 +147,7 @@ class LazyEncoder:
         self.encode_to_list = compiled.encode_to_list  # type: ignore[method-assign]
         self.encode_text = compiled.encode_text  # type: ignore[method-assign]
         self.encode = compiled.encode  # type: ignore[method-assign]
+        self.encode_flat = compiled.encode_flat  # type: ignore[method-assign]
+        self.count = compiled.count  # type: ignore[method-assign]
         self._small, self._compiled = None, compiled
         return compiled

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from fastlm.tokenizer.bpe.errors import refuse_unordered
+from fastlm.tokenizer.bpe.errors import UnknownToken, refuse_unordered
 
 if TYPE_CHECKING:
     from fastlm.tokenizer.bpe.decode import Decoder
@@ -73,8 +73,8 @@ class TokenBytes:
         except IndexError as error:
             raise self._unknown_id(error.args[0]) from None
 
-    def _unknown_id(self, token_id: int) -> ValueError:
-        return ValueError(
+    def _unknown_id(self, token_id: int) -> UnknownToken:
+        return UnknownToken(
             f"token ids must be 0 to {len(self._bounds) - 2}: got {token_id}; "
             "was this encoded with another tokenizer?"
         )

@@ -1,0 +1,148 @@
+"""Many texts at once: their ids one after another, each text's at offsets, and as a matrix."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, pairwise
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Int64, Integer, UInt
+
+from fastlm.tokenizer.bpe.blocks import map_in_order, resolve_threads
+from fastlm.tokenizer.bpe.errors import BadByte, check_integer, plain_str
+from fastlm.tokenizer.bpe.lazy_encoder import LazyEncoder
+from fastlm.tokenizer.given_texts import check_several, check_text
+from fastlm.tokenizer.special_tokens import SpecialUse, refuse_special
+
+Side = Literal["right", "left"]
+Truncate = Literal["error", "right", "left"]
+
+_GROUP_CHARACTERS = 1 << 18  # characters that one thread encodes at a time
+_GROUP_TEXTS = 1 << 14
+
+_Flat = tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_texts_plus_1"]]
+
+
+def encode_flat(
+    encoder: LazyEncoder, texts: Iterable[str], use: SpecialUse, n_threads: int | None
+) -> _Flat:
+    """Encode texts as Tokenizer.encode_batch_flat does."""
+    groups = list(_encode_groups(encoder, texts, use, n_threads))
+    if len(groups) == 1:
+        return groups[0]
+    lengths = np.concatenate([np.diff(offsets) for _, offsets in groups])
+    return np.concatenate([ids for ids, _ in groups]), np.append(0, np.cumsum(lengths))
+
+
+def count_each(
+    encoder: LazyEncoder, texts: Iterable[str], use: SpecialUse, n_threads: int | None
+) -> list[int]:
+    """Return the number of ids of each text."""
+    groups = _encode_groups(encoder, texts, use, n_threads)
+    return [n for _, offsets in groups for n in np.diff(offsets).tolist()]
+
+
+def _encode_groups(
+    encoder: LazyEncoder, texts: Iterable[str], use: SpecialUse, n_threads: int | None
+) -> Iterator[_Flat]:
+    """Yield the ids and offsets of groups of texts, in order; without texts, of one empty group."""
+    check_several(texts)
+    listed = list(texts)
+    if any(kind is not str for kind in set(map(type, listed))):
+        listed = list(map(plain_str, listed))
+
+    def encode_group(bounds: tuple[int, int]) -> _Flat:
+        begin, end = bounds
+        return _encode_group(encoder, listed[begin:end], use, n_before=begin)
+
+    groups = list(pairwise(_cut_groups(list(map(len, listed)))))
+    n_threads = min(resolve_threads(n_threads), len(groups))
+    return map_in_order(encode_group, groups, n_threads)
+
+
+def _cut_groups(lengths: Sequence[int]) -> list[int]:
+    """Return the index of the first text of each group, and the number of texts."""
+    cuts, begin, next_cut = [0], 0, _GROUP_CHARACTERS
+    for index, n_characters in enumerate(accumulate(lengths), start=1):
+        if n_characters >= next_cut or index - begin == _GROUP_TEXTS:
+            cuts.append(index)
+            begin, next_cut = index, n_characters + _GROUP_CHARACTERS
+    return cuts if len(cuts) > 1 and cuts[-1] == len(lengths) else [*cuts, len(lengths)]
+
+
+def _encode_group(
+    encoder: LazyEncoder, texts: Sequence[str], use: SpecialUse, *, n_before: int
+) -> _Flat:
+    if not texts:
+        return encoder.encode(b""), np.zeros(1, np.int64)
+    if use.refused:
+        for index, text in enumerate(texts, start=n_before):
+            refuse_special(text, use.refused, name=f"text {index}")
+    data: str | bytes = "".join(texts)
+    lengths = map(len, texts)
+    if not data.isascii():
+        try:
+            encoded = [text.encode() for text in texts]
+        except UnicodeEncodeError:
+            for text in texts:
+                check_text(text)
+            raise
+        data, lengths = b"".join(encoded), map(len, encoded)
+    bounds = np.fromiter(accumulate(lengths, initial=0), np.int64, len(texts) + 1)
+    try:
+        return encoder.encode_flat(data, bounds)
+    except BadByte as error:
+        index = int(np.searchsorted(bounds, error.position, side="right")) - 1
+        error.shift(-int(bounds[index]), f"text {n_before + index}")
+        raise
+
+
+def pad_rows(
+    ids: Integer[np.ndarray, " n_tokens"],
+    offsets: Int64[np.ndarray, " n_rows_plus_1"],
+    length: int | None,
+    *,
+    pad_id: int,
+    side: Side,
+    truncate: Truncate,
+    multiple_of: int = 1,
+    dtype: np.dtype | type | None = None,
+) -> tuple[Integer[np.ndarray, "n_rows width"], Bool[np.ndarray, "n_rows width"]]:
+    """Put rows of ids into a matrix, as documented at Tokenizer.encode_batch_padded."""
+    for name, value, known in (("side", side, Side), ("truncate", truncate, Truncate)):
+        if value not in get_args(known):
+            choice = ", ".join(map(repr, get_args(known)))
+            raise ValueError(f"{name} must be one of {choice}: got {value!r}")
+    check_integer("multiple_of", multiple_of)
+    if multiple_of < 1:
+        raise ValueError(f"multiple_of must be at least 1: got {multiple_of}")
+    lengths = np.diff(offsets)
+    longest = int(lengths.max(initial=0))
+    if length is not None:
+        check_integer("length", length)
+        if length < 0:
+            raise ValueError(f"length must not be negative: got {length}")
+        if longest > length and truncate == "error":
+            row = int(np.argmax(lengths > length))
+            raise ValueError(
+                f"text {row} has {lengths[row]} tokens, more than length={length}: give "
+                "truncate='right' or 'left' to cut it there, or a greater length"
+            )
+        longest = length
+    width = -(-longest // multiple_of) * multiple_of
+    kept = np.minimum(lengths, longest)
+    if truncate != "error" and kept.sum() < len(ids):
+        begins = offsets[:-1] + (lengths - kept if truncate == "left" else 0)
+        ids = ids[_ranges(begins, kept)]
+    columns = np.arange(width)
+    is_token = columns < kept[:, None] if side == "right" else columns >= width - kept[:, None]
+    matrix = np.full((len(lengths), width), pad_id, ids.dtype if dtype is None else dtype)
+    matrix[is_token] = ids
+    return matrix, is_token
+
+
+def _ranges(
+    begins: Int64[np.ndarray, " n_rows"], lengths: Int64[np.ndarray, " n_rows"]
+) -> Int64[np.ndarray, " n_kept"]:
+    """Concatenate the ranges from each of begins on."""
+    before = np.cumsum(lengths) - lengths
+    return np.arange(lengths.sum()) + np.repeat(begins - before, lengths)
