@@ -5,7 +5,9 @@ from typing import Any, Protocol
 
 from fastlm.corpus.documents import END_OF_TEXT
 from fastlm.tokenizer.bpe.errors import UnknownToken, check_integer, refuse_unordered
+from fastlm.tokenizer.bpe.lazy_encoder import LazyEncoder
 from fastlm.tokenizer.bpe.token_bytes import TokenBytes
+from fastlm.tokenizer.given_texts import check_text
 
 
 class _Tokenizer(Protocol):
@@ -16,9 +18,10 @@ class _Tokenizer(Protocol):
     _special_ids: frozenset[int]
 
     @property
+    def _ordinary_encoder(self) -> LazyEncoder: ...
+    @property
     def vocab_size(self) -> int: ...
     def token_to_id(self, token: str | bytes) -> int: ...
-    def encode(self, text: str, *, allowed_special: Any = ...) -> list[int]: ...
     def encode_batch(
         self, texts: Iterable[str], *, n_threads: int | None = ..., allowed_special: Any = ...
     ) -> list[list[int]]: ...
@@ -30,7 +33,11 @@ class TiktokenNames:
 
     def encode_ordinary(self: _Tokenizer, text: str) -> list[int]:
         """Encode a text in which special tokens are plain text."""
-        return self.encode(text, allowed_special=())
+        try:
+            return self._ordinary_encoder.encode_to_list(text)
+        except UnicodeEncodeError:
+            check_text(text)
+            raise
 
     def encode_ordinary_batch(
         self: _Tokenizer, text: Iterable[str], *, num_threads: int | None = None

@@ -248,6 +248,10 @@ class Tokenizer(TiktokenNames):
     def _encoder(self) -> LazyEncoder:
         return self._encoder_of(frozenset(self.special_tokens))
 
+    @functools.cached_property
+    def _ordinary_encoder(self) -> LazyEncoder:
+        return self._encoder_of(frozenset())
+
     def encode(
         self, text: str, *, allowed_special: Choice = "all", disallowed_special: Choice = ()
     ) -> list[int]:

@@ -129,7 +129,7 @@ class Encoder:
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.encode_small(text)
-            return worker.count(self._utf8_blocks(text))
+            return worker.count(self._utf8_blocks(text), len(text))
         finally:
             self._idle.append(worker)
 
@@ -268,9 +268,16 @@ class _Worker:
         out.resize(n_out, refcheck=False)
         return out
 
-    def count(self, blocks: Iterable[bytes | str]) -> int:
-        """Count the ids of consecutive blocks of one text: they overwrite each other in own_out."""
+    def count(self, blocks: Iterable[bytes | str], n_bytes: int) -> int:
+        """Count the ids of consecutive blocks of one text: they overwrite each other.
+
+        Args:
+            n_bytes: approximate size of all blocks.
+        """
         fields = self._context.fields
+        # When it is full, the last window is scanned again, which must be seldom.
+        n_kept = min(_OWN_OUT + n_bytes // _BYTES_PER_ID, 16 * _OWN_OUT)
+        self._hold_out(np.empty(n_kept, self.own_out.dtype))
         n_counted = n_before = 0
         try:
             for text in blocks:
@@ -280,7 +287,7 @@ class _Worker:
                     if n_out == codes.OUT_FULL and fields[f.N_OUT] > 0:
                         n_counted += int(fields[f.N_OUT])
                         fields[f.N_OUT] = 0
-                    elif n_out == codes.OUT_FULL:  # one token, longer than own_out
+                    elif n_out == codes.OUT_FULL:  # one token, too long for it
                         self._hold_out(np.empty(2 * fields[f.OUT_SIZE], self.own_out.dtype))
                     else:
                         self._make_room(n_out, text, n_before)
