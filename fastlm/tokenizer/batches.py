@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Int64, Integer, UInt
@@ -96,18 +96,29 @@ def _encode_group(
         raise
 
 
-def pad_rows(
-    ids: Integer[np.ndarray, " n_tokens"],
-    offsets: Int64[np.ndarray, " n_rows_plus_1"],
+def dtype_for(dtype: object, vocab_size: int) -> np.dtype[Any]:
+    """Return a dtype as NumPy has it; a ValueError if it is none, or not one of all the ids."""
+    try:
+        found = np.dtype(dtype)  # type: ignore[call-overload]
+    except TypeError:
+        found = None
+    if found is None or found.kind not in "iu" or np.iinfo(found).max < vocab_size - 1:
+        shown = repr(dtype) if found is None else found
+        raise ValueError(f"dtype must hold the ids 0 to {vocab_size - 1}: got {shown}")
+    return found
+
+
+def pad_batch(
+    flat: _Flat,
     length: int | None,
     *,
     pad_id: int,
     side: Side,
     truncate: Truncate,
-    multiple_of: int = 1,
-    dtype: np.dtype | type | None = None,
-) -> tuple[Integer[np.ndarray, "n_rows width"], Bool[np.ndarray, "n_rows width"]]:
-    """Put rows of ids into a matrix, as documented at Tokenizer.encode_batch_padded."""
+    multiple_of: int,
+    dtype: np.dtype[Any],
+) -> tuple[Integer[np.ndarray, "n_texts width"], Bool[np.ndarray, "n_texts width"]]:
+    """Make a matrix of encoded texts, as documented at Tokenizer.encode_batch_padded."""
     for name, value, known in (("side", side, Side), ("truncate", truncate, Truncate)):
         if value not in get_args(known):
             choice = ", ".join(map(repr, get_args(known)))
@@ -115,34 +126,60 @@ def pad_rows(
     check_integer("multiple_of", multiple_of)
     if multiple_of < 1:
         raise ValueError(f"multiple_of must be at least 1: got {multiple_of}")
+    ids, offsets = flat
     lengths = np.diff(offsets)
-    longest = int(lengths.max(initial=0))
-    if length is not None:
-        check_integer("length", length)
-        if length < 0:
-            raise ValueError(f"length must not be negative: got {length}")
-        if longest > length and truncate == "error":
-            row = int(np.argmax(lengths > length))
-            raise ValueError(
-                f"text {row} has {lengths[row]} tokens, more than length={length}: give "
-                "truncate='right' or 'left' to cut it there, or a greater length"
-            )
-        longest = length
-    width = -(-longest // multiple_of) * multiple_of
-    kept = np.minimum(lengths, longest)
-    if truncate != "error" and kept.sum() < len(ids):
-        begins = offsets[:-1] + (lengths - kept if truncate == "left" else 0)
-        ids = ids[_ranges(begins, kept)]
-    columns = np.arange(width)
-    is_token = columns < kept[:, None] if side == "right" else columns >= width - kept[:, None]
-    matrix = np.full((len(lengths), width), pad_id, ids.dtype if dtype is None else dtype)
-    matrix[is_token] = ids
-    return matrix, is_token
+    if length is None:
+        length = int(lengths.max(initial=0))
+    check_integer("length", length)
+    if length < 0:
+        raise ValueError(f"length must not be negative: got {length}")
+    if truncate != "error":
+        kept, offsets = cut_rows(offsets, length, truncate)
+        ids = ids[kept]
+    elif (lengths > length).any():
+        row = int(np.argmax(lengths > length))
+        raise ValueError(
+            f"text {row} has {lengths[row]} tokens, more than length={length}: give "
+            "truncate='right' or 'left' to cut it there, or a greater length"
+        )
+    width = -(-length // multiple_of) * multiple_of
+    return pad_rows(ids, offsets, width, fill=pad_id, side=side, dtype=dtype)
 
 
-def _ranges(
-    begins: Int64[np.ndarray, " n_rows"], lengths: Int64[np.ndarray, " n_rows"]
-) -> Int64[np.ndarray, " n_kept"]:
-    """Concatenate the ranges from each of begins on."""
-    before = np.cumsum(lengths) - lengths
-    return np.arange(lengths.sum()) + np.repeat(begins - before, lengths)
+def cut_rows(
+    offsets: Int64[np.ndarray, " n_rows_plus_1"], length: int, side: str
+) -> tuple[Int64[np.ndarray, " n_kept"] | slice, Int64[np.ndarray, " n_rows_plus_1"]]:
+    """Cut off what is more than length from rows that lie one after another, on a side.
+
+    Returns:
+        (indices of what is kept, the new offsets).
+    """
+    lengths = np.diff(offsets)
+    kept = np.minimum(lengths, length)
+    new = np.append(0, np.cumsum(kept))
+    if new[-1] == offsets[-1]:
+        return slice(None), offsets
+    begins = offsets[:-1] + (lengths - kept if side == "left" else 0)
+    return np.arange(new[-1]) + np.repeat(begins - new[:-1], kept), new
+
+
+def pad_rows(
+    values: Integer[np.ndarray, " n_values ..."],
+    offsets: Int64[np.ndarray, " n_rows_plus_1"],
+    width: int,
+    *,
+    fill: int,
+    side: str,
+    dtype: np.dtype[Any] | type,
+) -> tuple[Integer[np.ndarray, "n_rows width ..."], Bool[np.ndarray, "n_rows width"]]:
+    """Put rows that lie one after another into a matrix, and say where in it they are.
+
+    Args:
+        width: number of columns, at least the length of the longest row.
+        side: the side of the rows, "right" or "left", that is filled.
+    """
+    lengths, columns = np.diff(offsets)[:, None], np.arange(width)
+    is_value = columns < lengths if side == "right" else columns >= width - lengths
+    matrix = np.full((len(lengths), width, *values.shape[1:]), fill, dtype)
+    matrix[is_value] = values
+    return matrix, is_value

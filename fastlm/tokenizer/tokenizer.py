@@ -21,7 +21,7 @@ from fastlm.cli.progress import Progress
 from fastlm.corpus.documents import END_OF_TEXT as END_OF_TEXT
 from fastlm.files.paths import StrPath
 from fastlm.files.utf8 import to_utf8
-from fastlm.tokenizer.batches import Side, Truncate, count_each, encode_flat, pad_rows
+from fastlm.tokenizer.batches import Side, Truncate, count_each, dtype_for, encode_flat, pad_batch
 from fastlm.tokenizer.bpe.blocks import (
     Loadable,
     cut_blocks,
@@ -418,22 +418,24 @@ class Tokenizer(TiktokenNames):
             TypeError, ValueError: as encode_batch does, or for arguments out of range.
         """
         if pad_id is None:
+            if END_OF_TEXT not in self.special_tokens:
+                raise ValueError(f"the tokenizer has no special token {END_OF_TEXT}: give pad_id")
             pad_id = self.eot_token
-        self.decode_single_token_bytes(pad_id)
+        self.decode_single_token_bytes(pad_id)  # checks it
         flat = self.encode_batch_flat(
             texts,
             n_threads=n_threads,
             allowed_special=allowed_special,
             disallowed_special=disallowed_special,
         )
-        return pad_rows(
-            *flat,
+        return pad_batch(
+            flat,
             length,
             pad_id=pad_id,
             side=side,
             truncate=truncate,
             multiple_of=multiple_of,
-            dtype=dtype,
+            dtype=self.dtype if dtype is None else dtype_for(dtype, self.vocab_size),
         )
 
     def encode_iterable(
