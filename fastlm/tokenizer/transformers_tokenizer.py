@@ -95,9 +95,10 @@ class TransformersTokenizer:
     """A Tokenizer whose methods have the names, arguments and results of transformers'.
 
     Its results are those of transformers.PreTrainedTokenizerFast with the files that
-    save_pretrained writes, but for two things that are errors here: an id outside the vocabulary
-    (there it is left out), and an argument that is not known. Pairs of texts, texts split into
-    words, overflowing tokens and chat templates are not supported.
+    save_pretrained writes, but for what is an error here: an id outside the vocabulary (there it
+    is left out), rows of different lengths for NumPy (there an array of objects), and an argument
+    that is not known. Pairs of texts, texts split into words, overflowing tokens and chat templates
+    are not supported.
 
     Attributes:
         tokenizer: the Tokenizer.
@@ -334,6 +335,7 @@ class TransformersTokenizer:
         """Fill rows of input_ids, and the features that go with them, up to one length.
 
         Args:
+            return_tensors: None returns lists for lists, arrays for arrays, tensors for tensors.
             encoded_inputs: what calling the object returns, or a list of it for single texts.
                 Features other than input_ids, attention_mask, token_type_ids and
                 special_tokens_mask stay as they are.
@@ -346,6 +348,7 @@ class TransformersTokenizer:
             encoded_inputs = {name: [one[name] for one in given] for name in names}
         if "input_ids" not in encoded_inputs:
             raise ValueError(f"expected input_ids among what to pad: got {list(encoded_inputs)}")
+        return_tensors = return_tensors or _kind_of(encoded_inputs["input_ids"])
         rows = {name: _as_lists(value) for name, value in encoded_inputs.items()}
         is_one = bool(rows["input_ids"]) and not _is_row(rows["input_ids"][0])
         if is_one:
@@ -361,7 +364,7 @@ class TransformersTokenizer:
             for value in filled.values():
                 _check_equal([len(row) for row in value if _is_row(row)])
         return BatchEncoding(
-            {name: _as_tensor(np.array(value), return_tensors) for name, value in filled.items()}
+            {name: _as_tensor(value, return_tensors) for name, value in filled.items()}
         )
 
     def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> Any:
@@ -504,12 +507,12 @@ def _rows(values: np.ndarray, offsets: np.ndarray) -> list[list[Any]]:
     return [listed[begin:end] for begin, end in pairwise(offsets.tolist())]
 
 
-def _as_tensor(array: np.ndarray, kind: str) -> Any:
+def _as_tensor(value: Any, kind: str) -> Any:
     if kind == "np":
-        return array
+        return np.asarray(value)
     import torch
 
-    return torch.from_numpy(array)
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else torch.tensor(value)
 
 
 def _as_lists(value: Any) -> Any:
@@ -519,6 +522,14 @@ def _as_lists(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [v.tolist() if hasattr(v, "tolist") else v for v in value]
     return value
+
+
+def _kind_of(value: Any) -> str | None:
+    """Return whether rows are given as tensors of PyTorch, "pt", as arrays, "np", or as lists."""
+    first = value[0] if isinstance(value, (list, tuple)) and value else value
+    if isinstance(first, np.ndarray):
+        return "np"
+    return "pt" if type(first).__module__ == "torch" else None
 
 
 def _is_row(value: Any) -> bool:
