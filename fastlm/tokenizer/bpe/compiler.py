@@ -10,7 +10,7 @@ import contextlib
 import functools
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numba
@@ -166,12 +166,71 @@ def shared_address(function: Any) -> tuple[int, int]:
 
 @instruction
 def count_trailing_zeros(_typing_context, value):
-    """Index of the lowest bit set in a uint64 that is not 0."""
+    """Index of the lowest bit set in a uint64; 64 when none is."""
 
     def generate(_context, builder, _signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
     return types.int64(types.uint64), generate
+
+
+@instruction
+def count_ones(_typing_context, value):
+    """Number of bits set in a uint64."""
+
+    def generate(_context, builder, _signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate
+
+
+@instruction
+def multiply_fold(_typing_context, left, right):
+    """Exclusive or of the upper and the lower half of the 128-bit product of two uint64."""
+
+    def generate(_context, builder, _signature, arguments):
+        wide, narrow = ir.IntType(128), ir.IntType(64)
+        product = builder.mul(*(builder.zext(argument, wide) for argument in arguments))
+        upper = builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), narrow)
+        return builder.xor(upper, builder.trunc(product, narrow))
+
+    return types.uint64(types.uint64, types.uint64), generate
+
+
+def byte_bits(ranges: Sequence[tuple[int, int]], ignored_bits: int = 0) -> Any:
+    """Make an instruction (pointer, index): which of 64 bytes lie in a range, as bits of a uint64.
+
+    The 64 bytes begin at an index of a uint8 pointer; the lowest bit is that of the first byte.
+    LLVM makes the widest comparisons of it that the processor has.
+
+    Args:
+        ranges: first and last byte of each range.
+        ignored_bits: bits that are set in each byte before it is compared.
+    """
+    vector = ir.VectorType(ir.IntType(8), 64)
+
+    def constant(byte: int) -> Any:
+        return ir.Constant(vector, [byte] * 64)
+
+    @instruction
+    def bits_at(_typing_context, pointer, index):
+        def generate(_context, builder, _signature, arguments):
+            place = builder.gep(arguments[0], [arguments[1]])
+            block = builder.load(builder.bitcast(place, vector.as_pointer()), align=1)
+            block = builder.or_(block, constant(ignored_bits))
+            found = None
+            for first, last in ranges:
+                if first == last:
+                    here = builder.icmp_unsigned("==", block, constant(first))
+                else:
+                    above = builder.sub(block, constant(first))
+                    here = builder.icmp_unsigned("<=", above, constant(last - first))
+                found = here if found is None else builder.or_(found, here)
+            return builder.bitcast(found, ir.IntType(64))
+
+        return types.uint64(types.CPointer(types.uint8), types.int64), generate
+
+    return bits_at
 
 
 @instruction

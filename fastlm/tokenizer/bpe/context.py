@@ -17,7 +17,7 @@ from jaxtyping import Shaped
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 
-from fastlm.tokenizer.bpe.compiler import instruction, shared_address
+from fastlm.tokenizer.bpe.compiler import inner, instruction, shared_address
 
 if TYPE_CHECKING:
     u8: TypeAlias = Any
@@ -93,6 +93,17 @@ def load_word(_typing_context, pointer, index):
         return builder.load(builder.bitcast(place, ir.IntType(64).as_pointer()), align=1)
 
     return types.uint64(types.CPointer(types.uint8), types.int64), generate
+
+
+@inner
+def load_tail(text: pu8, index: i64, end: i64) -> u64:
+    """Load 8 bytes, little-endian, with zeros from end on, where nothing is read."""
+    if index + 8 <= end:
+        return load_word(text, index)
+    word = np.uint64(0)
+    for k in range(end - index):
+        word |= np.uint64(text[index + k]) << np.uint64(8 * k)
+    return word
 
 
 @instruction

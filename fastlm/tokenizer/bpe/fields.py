@@ -14,21 +14,22 @@ SPECIAL_TEXT, SPECIAL_BOUNDS, N_SPECIALS, SPECIAL_FIRSTS, N_SPECIAL_FIRSTS = ran
 PASSED, HAS_ENDED, TOKEN_END = range(11, 14)
 
 # The buffers of a window (pretokenize.py) and the keys of its tokens (words.py).
-CLASS_OF, TEXT, CLASSES, FLAGS, STARTS, FIRSTS, SECONDS, SLOTS = range(14, 22)
+CLASS_OF, TEXT, LETTER_BITS, NUMBER_BITS, SPACE_BITS, START_BITS, STARTS, PLACES = range(14, 22)
+KEY_MASKS, FIRSTS, SECONDS, SLOTS = range(22, 26)
 
 # The hash table of words (words.py). IS_NEW says whether find_or_insert made the slot it returned.
-TABLE, SLOT_MASK, N_WORDS, MAX_WORDS, ARENA, ARENA_SIZE, ARENA_USED, N_WORD_BYTES = range(22, 30)
-IS_NEW = 30
+TABLE, SLOT_MASK, N_WORDS, MAX_WORDS, ARENA, ARENA_SIZE, ARENA_USED, N_WORD_BYTES = range(26, 34)
+IS_NEW = 34
 
 # Encoding (encode.py, merge_word.py).
-OUT, OUT_SIZE, N_OUT, ID_SHIFT, END_OF_TEXT, SPECIAL_IDS = range(31, 37)
-BYTE_IDS, BYTE_PAIRS, PAIRS, PAIR_MASK, MERGED_IDS, TOKEN_LENGTHS = range(37, 43)
-N_MERGES, VOCAB_SIZE, SCRATCH, SCRATCH_SIZE, SCRATCH_WANTED, RANK_LISTS = range(43, 49)
+OUT, OUT_SIZE, N_OUT, ID_SHIFT, END_OF_TEXT, SPECIAL_IDS = range(35, 41)
+BYTE_IDS, BYTE_PAIRS, PAIRS, PAIR_MASK, MERGED_IDS, TOKEN_LENGTHS = range(41, 47)
+N_MERGES, VOCAB_SIZE, SCRATCH, SCRATCH_SIZE, SCRATCH_WANTED, RANK_LISTS = range(47, 53)
 
 # Functions that several kernels call by address (compiler.shared).
-NEXT_WINDOW, FIND_WORD = range(49, 51)
+NEXT_WINDOW, FIND_WORD = range(53, 55)
 
 # Encoding of several documents: how many ids come before each, or 0 for no such array.
-ID_BOUNDS = 51
+ID_BOUNDS = 55
 
-N_FIELDS = 52
+N_FIELDS = 56

@@ -9,8 +9,9 @@ as a space. An apostrophe that starts a token may begin a contraction, which set
 Since the pattern never looks back, a scan can resume at any token start as if the text began there:
 this is how one window follows another.
 
-Each rule is a loop over the bytes of a window without branches, which the compiler turns into
-vector code, and the arrays of a window stay in the processor's caches.
+A block of 64 bytes has a bit for each byte in one number for each class. Comparing 64 bytes makes
+such a number, and a few operations on numbers apply a rule to the whole block. Only characters
+beyond ASCII and contractions are looked at one by one.
 """
 
 import functools
@@ -19,7 +20,13 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from fastlm.tokenizer.bpe import fields as f
-from fastlm.tokenizer.bpe.compiler import count_trailing_zeros, inner, kernel
+from fastlm.tokenizer.bpe.compiler import (
+    byte_bits,
+    count_ones,
+    count_trailing_zeros,
+    inner,
+    kernel,
+)
 from fastlm.tokenizer.bpe.context import (
     Context,
     address_of,
@@ -27,29 +34,37 @@ from fastlm.tokenizer.bpe.context import (
     i64,
     int32_at,
     int64_at,
+    load_tail,
+    load_word,
     pi32,
     pi64,
     pu8,
     pu64,
     u8,
+    u64,
     uint8_at,
     uint64_at,
 )
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
-from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_classes
-
-_BLANK = 16  # a bit that U+0020 has beside SPACE
-_IS_START, _MAY_CONTRACT = 1, 2  # bits of a window's flags
+from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, SPACE, code_point_classes
 
 WINDOW_BYTES = 8192
 _LOOKAHEAD = 16  # bytes copied past a window: for the next class, contractions and loads of keys
 PADDING = 256  # bytes past a window in its buffers
-_WHOLE = 128  # loops run over multiples of it, which vector code does without a remainder
+_BLOCK = 64  # bytes of a block
+_N_BLOCKS = (WINDOW_BYTES + PADDING) // _BLOCK
 
-_EACH_BYTE = 0x0101010101010101
-_HIGH_BITS = np.uint64(0x80 * _EACH_BYTE)
+_ONE, _ALL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
+_TOP = np.uint64(63)
 _APOSTROPHE = ord("'")
 _D, _E, _L, _M, _R, _S, _T, _V = b"delmrstv"
+
+_letter_bits = byte_bits(((ord("a"), ord("z")),), ignored_bits=0x20)
+_number_bits = byte_bits(((ord("0"), ord("9")),))
+_space_bits = byte_bits(((9, 13), (32, 32)))
+_blank_bits = byte_bits(((32, 32),))
+_apostrophe_bits = byte_bits(((_APOSTROPHE, _APOSTROPHE),))
+_wide_bits = byte_bits(((0x80, 0xFF),))
 
 
 @functools.cache
@@ -62,10 +77,11 @@ def add_window(context: Context) -> None:
     """Give a context the buffers that scan_window works in."""
     size = WINDOW_BYTES + PADDING
     context.hold(f.CLASS_OF, class_table())
-    for field in (f.TEXT, f.CLASSES, f.FLAGS):
-        # uint64, so that loads of eight bytes are aligned.
-        context.hold(field, np.zeros(size // 8, np.uint64))
-    context.hold(f.STARTS, np.zeros(size, np.int32))
+    context.hold(f.TEXT, np.zeros(size, np.uint8))
+    for field in (f.LETTER_BITS, f.NUMBER_BITS, f.SPACE_BITS, f.START_BITS):
+        context.hold(field, np.zeros(_N_BLOCKS, np.uint64))
+    for field in (f.STARTS, f.PLACES):
+        context.hold(field, np.zeros(size, np.int32))
 
 
 @inner
@@ -80,29 +96,28 @@ def scan_window(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, i64]:
         when the first one does not end inside the window. invalid is the position in data of a
         character that is not UTF-8, or -1.
     """
-    text, classes = uint8_at(c[f.TEXT]), uint8_at(c[f.CLASSES])
-    flags, starts = uint8_at(c[f.FLAGS]), int32_at(c[f.STARTS])
+    text, starts = uint8_at(c[f.TEXT]), int32_at(c[f.STARTS])
     n_bytes = min(end - begin, WINDOW_BYTES)
     visible = min(end - begin, n_bytes + _LOOKAHEAD)
     _copy(uint8_at(data + begin), text, visible)
-    n_padded = (n_bytes + _LOOKAHEAD + _WHOLE - 1) & -_WHOLE
-    for i in range(visible, n_padded):
+    n_blocks = (n_bytes + _LOOKAHEAD + _BLOCK - 1) // _BLOCK
+    for i in range(visible, n_blocks * _BLOCK + 8):
         text[i] = 0
-    seen = _classify_ascii(text, classes, n_padded)
-    for i in range(visible, n_bytes + _LOOKAHEAD):
-        classes[i] = SPACE
-    has_wide_space = False
-    if seen >= 0x80:
-        has_wide_space, invalid = _classify_wide(
-            text, uint64_at(c[f.TEXT]), classes, uint8_at(c[f.CLASS_OF]), n_bytes, visible
-        )
+    n_wide_spaces = 0
+    if _classify_ascii(c, text, n_blocks):
+        n_wide_spaces, invalid = _classify_wide(c, text, min(visible, n_bytes + 4))
         if invalid >= 0:
             return 0, begin + invalid
-    _flag_starts(text, classes, flags, n_bytes)
-    if has_wide_space:
-        _flag_wide_spaces(text, uint64_at(c[f.TEXT]), classes, flags, n_bytes)
-    _flag_contractions(text, flags, uint64_at(c[f.FLAGS]), n_bytes)
-    n_starts = _gather_starts(flags, uint64_at(c[f.FLAGS]), starts, n_bytes)
+    spaces = uint64_at(c[f.SPACE_BITS])
+    if visible < n_blocks * _BLOCK:  # the end of the text counts as a space
+        spaces[visible >> 6] |= _ALL << np.uint64(visible & 63)
+    n_apostrophes = _find_starts(c, text, (n_bytes + _BLOCK - 1) // _BLOCK, n_wide_spaces)
+    bits = uint64_at(c[f.START_BITS])
+    _move_wide_spaces(bits, spaces, int32_at(c[f.PLACES]), n_wide_spaces)
+    _end_contractions(
+        bits, text, int32_at(c[f.PLACES] + 4 * n_wide_spaces), n_apostrophes
+    )
+    n_starts = _gather_starts(bits, starts, n_bytes)
     if begin + n_bytes == end:
         starts[n_starts] = n_bytes
         return n_starts, -1
@@ -116,139 +131,166 @@ def _copy(source: pu8, target: pu8, n_bytes: i64) -> None:
 
 
 @inner
-def _classify_ascii(text: pu8, classes: pu8, n_padded: i64) -> u8:
-    """Classify each byte as if it were an ASCII character; returns the bitwise or of all bytes."""
-    # It selects on uint8 and has no branches, so that LLVM turns the loop into vector code.
-    seen = np.uint8(0)
-    for i in range(n_padded & -_WHOLE):
-        byte = text[i]
-        seen |= byte
-        label = np.uint8(OTHER)
-        is_letter = np.uint8(np.uint8(byte | np.uint8(32)) - np.uint8(97)) < np.uint8(26)
-        label = np.uint8(LETTER) if is_letter else label
-        label = np.uint8(NUMBER) if np.uint8(byte - np.uint8(48)) < np.uint8(10) else label
-        label = np.uint8(SPACE) if np.uint8(byte - np.uint8(9)) < np.uint8(5) else label
-        label = np.uint8(SPACE | _BLANK) if byte == np.uint8(32) else label
-        classes[i] = label
-    return seen
+def _classify_ascii(c: pi64, text: pu8, n_blocks: i64) -> boolean:
+    """Set the bits of the classes of ASCII characters; returns whether there are others."""
+    letters, numbers = uint64_at(c[f.LETTER_BITS]), uint64_at(c[f.NUMBER_BITS])
+    spaces = uint64_at(c[f.SPACE_BITS])
+    wide = np.uint64(0)
+    for block in range(n_blocks):
+        begin = block * _BLOCK
+        letters[block] = _letter_bits(text, begin)
+        numbers[block] = _number_bits(text, begin)
+        spaces[block] = _space_bits(text, begin)
+        wide |= _wide_bits(text, begin)
+    spaces[n_blocks] = _ALL
+    return wide != np.uint64(0)
 
 
 @inner
-def _classify_wide(
-    text: pu8, words: pu64, classes: pu8, class_of: pu8, n_bytes: i64, visible: i64
-) -> tuple[boolean, i64]:
-    """Classify characters beyond ASCII; returns (is one of them a space, invalid position or -1).
+def _classify_wide(c: pi64, text: pu8, n_bytes: i64) -> tuple[i64, i64]:
+    """Set the bits of the classes of the characters beyond ASCII that begin before n_bytes.
 
-    Reads past the end of the window, so that the character after a space there is classified too.
+    Returns:
+        (n, invalid): PLACES has place << 2 | length of n spaces of several bytes; invalid is the
+        position of a byte that is not UTF-8, or -1.
     """
-    has_wide_space = False
-    limit = min(visible, n_bytes + 4)
-    i = 0
-    while i < limit:
-        if i & 7 == 0 and words[i >> 3] & _HIGH_BITS == 0:
-            i += 8
-            continue
-        if text[i] < 0x80:
-            i += 1
-            continue
-        code_point, length = _decode_character(text, i, visible)
-        if length == 0:
-            return has_wide_space, i
-        label = class_of[code_point]
-        has_wide_space |= label == SPACE
-        for k in range(length):
-            classes[i + k] = label
-        i += length
-    return has_wide_space, -1
+    class_of, places = uint8_at(c[f.CLASS_OF]), int32_at(c[f.PLACES])
+    letters, numbers = uint64_at(c[f.LETTER_BITS]), uint64_at(c[f.NUMBER_BITS])
+    spaces = uint64_at(c[f.SPACE_BITS])
+    n_spaces = np.int64(0)
+    spilled = np.uint64(0)  # bytes of a block that belong to a character of the block before
+    for block in range((n_bytes + _BLOCK - 1) // _BLOCK):
+        begin = block * _BLOCK
+        wide = _wide_bits(text, begin) & ~((_ONE << spilled) - _ONE)
+        if n_bytes - begin < _BLOCK:
+            wide &= (_ONE << np.uint64(n_bytes - begin)) - _ONE
+        spilled = np.uint64(0)
+        while wide:
+            place = count_trailing_zeros(wide)
+            code_point, length = decode_character(load_word(text, begin + place))
+            if length == 0:
+                return n_spaces, begin + place
+            label = class_of[code_point]
+            ones = (_ONE << np.uint64(length)) - _ONE
+            bits = ones << np.uint64(place)
+            wide &= ~bits
+            letter = _ALL if label == LETTER else np.uint64(0)
+            letters[block] |= bits & letter
+            over = place + length - _BLOCK
+            if over > 0:
+                spilled = np.uint64(over)
+                letters[block + 1] |= letter & ((_ONE << spilled) - _ONE)
+            if label & (NUMBER | SPACE):
+                of_class = numbers if label == NUMBER else spaces
+                of_class[block] |= bits
+                if over > 0:
+                    of_class[block + 1] |= (_ONE << spilled) - _ONE
+                if label == SPACE:
+                    places[n_spaces] = (begin + place) << 2 | length
+                    n_spaces += 1
+    return n_spaces, -1
 
 
 @inner
-def _decode_character(text: pu8, i: i64, end: i64) -> tuple[i64, i64]:
-    """Decode the UTF-8 character beyond ASCII at i to (code point, length); length 0 is invalid."""
-    first = np.int64(text[i])
-    second = np.int64(text[i + 1]) ^ 0x80 if i + 1 < end else 0xFF
-    third = np.int64(text[i + 2]) ^ 0x80 if i + 2 < end else 0xFF
-    fourth = np.int64(text[i + 3]) ^ 0x80 if i + 3 < end else 0xFF
-    if 0xC2 <= first < 0xE0 and second < 0x40:
-        return (first & 0x1F) << 6 | second, 2
-    if 0xE0 <= first < 0xF0 and second < 0x40 and third < 0x40:
-        point = (first & 0x0F) << 12 | second << 6 | third
-        if point >= 0x800 and not 0xD800 <= point < 0xE000:
-            return point, 3
-    if 0xF0 <= first < 0xF5 and second < 0x40 and third < 0x40 and fourth < 0x40:
-        point = (first & 0x07) << 18 | second << 12 | third << 6 | fourth
-        if 0x10000 <= point < 0x110000:
-            return point, 4
+def decode_character(word: u64) -> tuple[i64, i64]:
+    """Decode the character beyond ASCII at the begin of 8 bytes to (code point, length in bytes).
+
+    The length is 0 when it is not UTF-8.
+    """
+    w = np.int64(word & np.uint64(0xFFFFFFFF))
+    if w & 0xC0E0 == 0x80C0:
+        point = (w & 0x1F) << 6 | w >> 8 & 0x3F
+        return point, 2 if point >= 0x80 else 0
+    if w & 0xC0C0F0 == 0x8080E0:
+        point = (w & 0x0F) << 12 | w >> 2 & 0xFC0 | w >> 16 & 0x3F
+        return point, 3 if point >= 0x800 and point & 0xF800 != 0xD800 else 0
+    if w & 0xC0C0C0F8 == 0x808080F0:
+        point = (w & 0x07) << 18 | w << 4 & 0x3F000 | w >> 10 & 0xFC0 | w >> 24 & 0x3F
+        return point, 4 if 0x10000 <= point < 0x110000 else 0
     return 0, 0
 
 
 @inner
-def _flag_starts(text: pu8, classes: pu8, flags: pu8, n_bytes: i64) -> None:
-    """Apply the rules for single-byte spaces; mark where contractions may begin."""
-    class_bits = np.uint8(LETTER | NUMBER | OTHER | SPACE)
-    for i in range((n_bytes + _WHOLE - 1) & -_WHOLE):
-        before = classes[i]
-        here = classes[i + 1]
-        after = classes[i + 2]
-        changes = np.uint8(np.uint8((before ^ here) & class_bits) != np.uint8(0))
-        after_blank = np.uint8(np.uint8(before & np.uint8(_BLANK)) != np.uint8(0))
-        last_space = np.uint8(before & here & np.uint8(~after) & np.uint8(SPACE))
-        contracts = np.uint8(text[i + 1] == np.uint8(_APOSTROPHE)) & np.uint8(
-            np.uint8(before & np.uint8(OTHER | _BLANK)) == np.uint8(0)
-        )
-        starts = (changes & (np.uint8(1) - after_blank)) | np.uint8(last_space != np.uint8(0))
-        flags[i + 1] = starts | (contracts << 1)
-    flags[0] = _IS_START | (_MAY_CONTRACT if text[0] == _APOSTROPHE else 0)
+def _find_starts(c: pi64, text: pu8, n_blocks: i64, n_wide_spaces: i64) -> i64:
+    """Apply the rules for spaces of one byte; returns the number of apostrophes.
+
+    PLACES gets, after the wide spaces, the places where contractions may begin.
+    """
+    letters, numbers = uint64_at(c[f.LETTER_BITS]), uint64_at(c[f.NUMBER_BITS])
+    spaces, bits = uint64_at(c[f.SPACE_BITS]), uint64_at(c[f.START_BITS])
+    places = int32_at(c[f.PLACES] + 4 * n_wide_spaces)
+    n_places = np.int64(0)
+    # The top bits of the block before; before the first byte there is no class at all.
+    letter_before = number_before = space_before = other_before = blank_before = np.uint64(0)
+    for block in range(n_blocks):
+        letter, number, space = letters[block], numbers[block], spaces[block]
+        blank = _blank_bits(text, block * _BLOCK)
+        other = ~(letter | number | space)
+        after_space = space << _ONE | space_before
+        after_blank = blank << _ONE | blank_before
+        after_other = other << _ONE | other_before
+        same = letter & (letter << _ONE | letter_before)
+        same |= number & (number << _ONE | number_before)
+        same |= other & after_other
+        before_space = space >> _ONE | spaces[block + 1] << _TOP
+        in_space = space & after_space
+        bits[block] = ~(same | in_space | after_blank) | (in_space & ~before_space)
+        apostrophes = _apostrophe_bits(text, block * _BLOCK) & ~(after_blank | after_other)
+        while apostrophes:
+            places[n_places] = block * _BLOCK + count_trailing_zeros(apostrophes)
+            n_places += 1
+            apostrophes &= apostrophes - _ONE
+        letter_before, number_before = letter >> _TOP, number >> _TOP
+        space_before, other_before, blank_before = space >> _TOP, other >> _TOP, blank >> _TOP
+    return n_places
 
 
 @inner
-def _flag_wide_spaces(text: pu8, words: pu64, classes: pu8, flags: pu8, n_bytes: i64) -> None:
+def _move_wide_spaces(bits: pu64, spaces: pu64, places: pi32, n_places: i64) -> None:
     """Move the start of a space of several bytes to its first byte."""
-    i = 0
-    while i < n_bytes:
-        if i & 7 == 0 and words[i >> 3] & _HIGH_BITS == 0:
-            i += 8
-            continue
-        if text[i] >= 0xC0 and classes[i] == SPACE:
-            length = 2 if text[i] < 0xE0 else 3
-            for k in range(1, length):
-                flags[i + k] = 0
-            if i > 0 and classes[i - 1] & SPACE:
-                flags[i] = _IS_START if classes[i + length] & SPACE == 0 else 0
-        i += 1
+    for k in range(n_places):
+        place, length = np.int64(places[k] >> 2), np.int64(places[k] & 3)
+        for i in range(place + 1, place + length):
+            bits[i >> 6] &= ~(_ONE << np.uint64(i & 63))
+        if place > 0 and _bit(spaces, place - 1):
+            bits[place >> 6] &= ~(_ONE << np.uint64(place & 63))
+            if not _bit(spaces, place + length):
+                bits[place >> 6] |= _ONE << np.uint64(place & 63)
 
 
 @inner
-def _flag_contractions(text: pu8, flags: pu8, words: pu64, n_bytes: i64) -> None:
-    for word in range((n_bytes + 7) >> 3):
-        if words[word] & np.uint64(_MAY_CONTRACT * _EACH_BYTE) == 0:
-            continue
-        for i in range(word * 8, min(word * 8 + 8, n_bytes)):
-            if flags[i] & _MAY_CONTRACT:
-                length = _contraction_length(text[i + 1], text[i + 2])
-                if length:
-                    flags[i + 1] = 0
-                    flags[i + length] |= _IS_START
+def _bit(bits: pu64, place: i64) -> boolean:
+    return bits[place >> 6] >> np.uint64(place & 63) & _ONE != np.uint64(0)
 
 
 @inner
-def _gather_starts(flags: pu8, words: pu64, starts: pi32, n_bytes: i64) -> i64:
-    """Write the positions of the flags with _IS_START; returns their number."""
-    for i in range(n_bytes, n_bytes + 64):
-        flags[i] = 0
-    n_starts = 0
-    for base in range(0, n_bytes, 64):
-        # 64 flags go into one mask: the processor mispredicts the end of a loop, and one loop over
-        # a mask of 64 ends once where eight short loops would end eight times.
-        mask = np.uint64(0)
-        for k in range(8):
-            bits = words[(base >> 3) + k] & np.uint64(_IS_START * _EACH_BYTE)
-            packed = (bits * np.uint64(0x0102040810204080)) >> np.uint64(56)
-            mask |= packed << np.uint64(8 * k)
-        while mask:
-            starts[n_starts] = base + count_trailing_zeros(mask)
-            n_starts += 1
-            mask &= mask - np.uint64(1)
+def _end_contractions(bits: pu64, text: pu8, places: pi32, n_places: i64) -> None:
+    for k in range(n_places):
+        place = np.int64(places[k])
+        length = _contraction_length(text[place + 1], text[place + 2])
+        if length:
+            after, end = place + 1, place + length
+            bits[after >> 6] &= ~(_ONE << np.uint64(after & 63))
+            bits[end >> 6] |= _ONE << np.uint64(end & 63)
+
+
+@inner
+def _gather_starts(bits: pu64, starts: pi32, n_bytes: i64) -> i64:
+    """Write the positions of the starts before n_bytes; returns their number."""
+    n_starts = np.int64(0)
+    for block in range((n_bytes + _BLOCK - 1) // _BLOCK):
+        begin = block * _BLOCK
+        mask = bits[block]
+        if n_bytes - begin < _BLOCK:
+            mask &= (_ONE << np.uint64(n_bytes - begin)) - _ONE
+        # The processor mispredicts the end of a loop. One that takes eight at a time, and writes a
+        # few too many, ends after the second round in nearly every block.
+        n_ones = count_ones(mask)
+        for group in range(n_starts, n_starts + n_ones, 8):
+            for k in range(8):
+                starts[group + k] = begin + count_trailing_zeros(mask)
+                mask &= mask - _ONE
+        n_starts += n_ones
     return n_starts
 
 
@@ -277,7 +319,7 @@ def long_token_end(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, boole
     while position < end:
         code_point, length = np.int64(text[position]), 1
         if code_point >= 0x80:
-            code_point, length = _decode_character(text, position, end)
+            code_point, length = decode_character(load_tail(text, position, end))
             if length == 0:
                 return position, False
         here = np.int64(class_of[code_point])

@@ -12,18 +12,21 @@ whole window are computed first, and the cache lines of their slots are prefetch
 larger than the caches, and the processor would wait for each line in turn.
 """
 
+import functools
+
 import numpy as np
 from jaxtyping import UInt64
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
-from fastlm.tokenizer.bpe.compiler import inner, kernel, shared
+from fastlm.tokenizer.bpe.compiler import inner, kernel, multiply_fold, shared
 from fastlm.tokenizer.bpe.context import (
     Context,
     boolean,
     i64,
     int32_at,
     int64_at,
+    load_tail,
     load_word,
     pi64,
     pu8,
@@ -43,7 +46,6 @@ _LONG_KEY = np.uint64(0xFF << 56)
 _NO_KEY = np.uint64(0xFE << 56)  # a second key word that no entry has
 _FIRST_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SECOND_MULTIPLIER = np.uint64(0xC2B2AE3D27D4EB4F)
-_ALL_BITS = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 def new_table(n_slots: int) -> UInt64[np.ndarray, " n_words"]:
@@ -69,45 +71,60 @@ def hold_arena(context: Context, arena: UInt64[np.ndarray, " n_words"]) -> None:
 def add_keys(context: Context) -> None:
     """Give a context the buffers for the keys of a window, and find_or_insert."""
     context.link(find_or_insert)
+    context.hold(f.KEY_MASKS, _key_masks())
     for field in (f.FIRSTS, f.SECONDS, f.SLOTS):
         context.hold(field, np.zeros(WINDOW_BYTES + PADDING, np.uint64))
+
+
+@functools.cache
+def _key_masks() -> UInt64[np.ndarray, "17 4"]:
+    """Row n makes the key of a string of n bytes, the last row _NO_KEY for those too long.
+
+    The key is (first 8 bytes & row[0], next 8 bytes & row[1] | row[2]).
+    """
+    rows = np.zeros((SHORT_BYTES + 2, 4), np.uint64)
+    for length in range(SHORT_BYTES + 1):
+        rows[length, 0] = (1 << 8 * min(length, 8)) - 1
+        rows[length, 1] = (1 << 8 * max(length - 8, 0)) - 1
+        rows[length, 2] = length << int(_LENGTH_SHIFT)
+    rows[-1, 2] = _NO_KEY
+    return rows
 
 
 @inner
 def _home(first: u64, second: u64, mask: i64) -> i64:
     """Index in the table of the first of the two slots where the search for a key begins."""
-    mixed = first * _FIRST_MULTIPLIER ^ second * _SECOND_MULTIPLIER
-    mixed = (mixed ^ mixed >> np.uint64(32)) * _FIRST_MULTIPLIER
-    return np.int64((mixed ^ mixed >> np.uint64(29)) & np.uint64(mask) & ~np.uint64(1)) << 2
+    mixed = multiply_fold(first ^ _FIRST_MULTIPLIER, second ^ _SECOND_MULTIPLIER)
+    return np.int64(mixed & np.uint64(mask) & ~np.uint64(1)) << 2
 
 
 @inner
 def hash_window(c: pi64, n_tokens: i64) -> None:
     """Write the keys and home slots of the tokens of a window; a long token gets _NO_KEY."""
-    text, starts = uint8_at(c[f.TEXT]), int32_at(c[f.STARTS])
+    text, starts, masks = uint8_at(c[f.TEXT]), int32_at(c[f.STARTS]), uint64_at(c[f.KEY_MASKS])
     firsts, seconds, slots = uint64_at(c[f.FIRSTS]), uint64_at(c[f.SECONDS]), int64_at(c[f.SLOTS])
     mask = c[f.SLOT_MASK]
+    begin = np.int64(starts[0])
     for token in range(n_tokens):
-        begin = np.int64(starts[token])
-        length = np.int64(starts[token + 1]) - begin
-        first, second = _short_key(text, begin, length)
+        end = np.int64(starts[token + 1])
+        row = min(end - begin, SHORT_BYTES + 1) << 2
+        first = load_word(text, begin) & masks[row]
+        second = (load_word(text, begin + 8) & masks[row + 1]) | masks[row + 2]
         firsts[token] = first
-        seconds[token] = second if length <= SHORT_BYTES else _NO_KEY
+        seconds[token] = second
         slots[token] = _home(first, second, mask)
+        begin = end
     for token in range(n_tokens, n_tokens + AHEAD):
         slots[token] = 0
 
 
 @inner
 def _short_key(text: pu8, begin: i64, length: i64) -> tuple[u64, u64]:
-    """Make the key of a string of up to SHORT_BYTES. Reads 16 bytes from begin on."""
-    n_first = min(length, 8)
-    n_second = min(max(length - 8, 0), 7)
-    first = load_word(text, begin) & _ALL_BITS >> np.uint64(64 - 8 * n_first)
-    # Two shifts, because a shift by 64 bits is undefined.
-    second = load_word(text, begin + 8) & (_ALL_BITS >> np.uint64(8)) >> np.uint64(
-        56 - 8 * n_second
-    )
+    """Make the key of a string of up to SHORT_BYTES, past which nothing is read."""
+    first = load_tail(text, begin, begin + length)
+    second = np.uint64(0)
+    if length > 8:
+        second = load_tail(text, begin + 8, begin + length)
     return first, second | np.uint64(length) << _LENGTH_SHIFT
 
 
@@ -145,7 +162,7 @@ def find_or_insert(c: pi64, text_address: i64, begin: i64, length: i64) -> i64:
             return codes.ARENA_FULL
         arena[place] = np.uint64(length)
         for i in range(n_arena_words):
-            arena[place + 1 + i] = _tail_word(text, begin, 8 * i, length)
+            arena[place + 1 + i] = load_tail(text, begin + 8 * i, begin + length)
         second |= np.uint64(place)
         c[f.ARENA_USED] = place + 1 + n_arena_words
     table[slot] = first
@@ -160,20 +177,9 @@ def find_or_insert(c: pi64, text_address: i64, begin: i64, length: i64) -> i64:
 def _hash_long(text: pu8, begin: i64, length: i64) -> u64:
     hashed = np.uint64(length)
     for i in range(0, length, 8):
-        hashed = (hashed ^ _tail_word(text, begin, i, length)) * _FIRST_MULTIPLIER
-        hashed ^= hashed >> np.uint64(32)
+        word = load_tail(text, begin + i, begin + length)
+        hashed = multiply_fold(hashed ^ _FIRST_MULTIPLIER, word ^ _SECOND_MULTIPLIER)
     return hashed
-
-
-@inner
-def _tail_word(text: pu8, begin: i64, i: i64, length: i64) -> u64:
-    """Load eight bytes at begin + i, with zeros past the end of the string, which is not read."""
-    if i + 8 <= length:
-        return load_word(text, begin + i)
-    word = np.uint64(0)
-    for k in range(length - i):
-        word |= np.uint64(text[begin + i + k]) << np.uint64(8 * k)
-    return word
 
 
 @inner
@@ -181,7 +187,7 @@ def _equals(arena: pu64, place: i64, text: pu8, begin: i64, length: i64) -> bool
     if arena[place] != np.uint64(length):
         return False
     for i in range(0, length, 8):
-        if arena[place + 1 + (i >> 3)] != _tail_word(text, begin, i, length):
+        if arena[place + 1 + (i >> 3)] != load_tail(text, begin + i, begin + length):
             return False
     return True
 
