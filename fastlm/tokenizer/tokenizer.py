@@ -21,7 +21,6 @@ from fastlm.cli.progress import Progress
 from fastlm.corpus.documents import END_OF_TEXT as END_OF_TEXT
 from fastlm.files.paths import StrPath
 from fastlm.files.utf8 import to_utf8
-from fastlm.tokenizer.batches import Side, Truncate, count_each, dtype_for, encode_flat, pad_batch
 from fastlm.tokenizer.bpe.blocks import (
     Loadable,
     cut_blocks,
@@ -39,6 +38,14 @@ from fastlm.tokenizer.offsets import decode_strictly, token_spans
 from fastlm.tokenizer.special_tokens import Choice, SpecialUse, choose_special, refuse_special
 from fastlm.tokenizer.stream_decoder import DecodeErrors, StreamDecoder, check_errors
 from fastlm.tokenizer.tables import Tables, hash_tables, make_tables
+from fastlm.tokenizer.text_batches import (
+    Side,
+    Truncate,
+    count_each,
+    dtype_for,
+    encode_flat,
+    pad_batch,
+)
 from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
 from fastlm.tokenizer.tiktoken_names import TiktokenNames
 from fastlm.tokenizer.token_files import encode_text_file

@@ -7,6 +7,7 @@
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,12 @@ from fastlm.corpus.documents import END_OF_TEXT
 from fastlm.files import disk
 from fastlm.files.json_files import read_object, to_json
 from fastlm.files.paths import StrPath
-from fastlm.tokenizer.batches import cut_rows, pad_rows
 from fastlm.tokenizer.bpe.errors import check_integer
 from fastlm.tokenizer.folder import CONFIG_FILE, HUGGING_FACE_FILE
 from fastlm.tokenizer.formats.gpt2 import printable_vocab
 from fastlm.tokenizer.formats.hugging_face import format_tokenizer_config, format_tokenizer_json
 from fastlm.tokenizer.given_texts import check_several
+from fastlm.tokenizer.text_batches import cut_rows, pad_rows
 from fastlm.tokenizer.tokenizer import Tokenizer
 from fastlm.tokenizer.transformers_limits import Limits, check_side, choose_limits, fill_rows
 
@@ -510,8 +511,7 @@ def _rows(values: np.ndarray, offsets: np.ndarray) -> list[list[Any]]:
 def _as_tensor(value: Any, kind: str) -> Any:
     if kind == "np":
         return np.asarray(value)
-    import torch
-
+    torch = import_module("torch")  # who asks for its tensors has it; all else does without
     return torch.from_numpy(value) if isinstance(value, np.ndarray) else torch.tensor(value)
 
 

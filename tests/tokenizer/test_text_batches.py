@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizer_cases import END, PROPERTY, SPECIAL, TEXT, small_tokenizer, texts
 
-from fastlm.tokenizer import Tokenizer, batches
+from fastlm.tokenizer import Tokenizer, text_batches
 from fastlm.tokenizer.bpe.errors import UnknownByte
 
 pytestmark = pytest.mark.usefixtures("path_taken")
@@ -37,8 +37,8 @@ class TestFlat:
     )
     def test_each_text_has_the_ids_of_encode(self, tokenizer, documents, sizes, n_threads, allowed):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(batches, "_GROUP_CHARACTERS", sizes[0])
-            patch.setattr(batches, "_GROUP_TEXTS", sizes[1])
+            patch.setattr(text_batches, "_GROUP_CHARACTERS", sizes[0])
+            patch.setattr(text_batches, "_GROUP_TEXTS", sizes[1])
             flat = tokenizer.encode_batch_flat(
                 documents, n_threads=n_threads, allowed_special=allowed
             )
@@ -107,7 +107,7 @@ class TestFlat:
     def test_a_byte_without_a_token_is_named_with_its_text(self, path_taken, monkeypatch):
         tokenizer = Tokenizer(dict(enumerate([b"a", b"b", b" ", b"\xc3", b"\xa9"])), [])
         for group_texts in (1, 2, 9):
-            monkeypatch.setattr(batches, "_GROUP_TEXTS", group_texts)
+            monkeypatch.setattr(text_batches, "_GROUP_TEXTS", group_texts)
             message = "^the vocabulary must cover every byte of text 3: no token is byte 0x63, found at byte 3;"
             with pytest.raises(UnknownByte, match=message):
                 tokenizer.encode_batch_flat(["ab", "", "é", "éac", "b"])
