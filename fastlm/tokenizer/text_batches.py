@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Int64, Integer, UInt
 
-from fastlm.tokenizer.bpe.blocks import map_in_order, resolve_threads
+from fastlm.tokenizer.bpe.blocks import map_in_order
 from fastlm.tokenizer.bpe.errors import BadByte, check_integer, plain_str
 from fastlm.tokenizer.bpe.lazy_encoder import LazyEncoder
 from fastlm.tokenizer.given_texts import check_several, check_text
@@ -55,7 +55,6 @@ def _encode_groups(
         return _encode_group(encoder, listed[begin:end], use, n_before=begin)
 
     groups = list(pairwise(_cut_groups(list(map(len, listed)))))
-    n_threads = min(resolve_threads(n_threads), len(groups))
     return map_in_order(encode_group, groups, n_threads)
 
 

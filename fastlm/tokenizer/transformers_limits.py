@@ -65,6 +65,13 @@ def choose_limits(
     return Limits(cut_at, is_padded, length if pads == "max_length" else None, multiple_of, side)
 
 
+def cut_lists(rows: Sequence[list[Any]], length: int, side: str) -> list[list[Any]]:
+    """Cut off what is more than length on a side."""
+    if side == "right":
+        return [row[:length] for row in rows]
+    return [row[max(len(row) - length, 0) :] for row in rows]
+
+
 def fill_rows(rows: Sequence[Sequence[Any]], fill: Any, width: int, limits: Limits) -> list[Any]:
     """Fill rows up to a width; longer ones stay as they are."""
     pairs = [(list(row), [fill] * (width - len(row))) for row in rows]

@@ -8,7 +8,6 @@
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,19 @@ from fastlm.tokenizer.formats.hugging_face import format_tokenizer_config, forma
 from fastlm.tokenizer.given_texts import check_several
 from fastlm.tokenizer.text_batches import cut_rows, pad_rows
 from fastlm.tokenizer.tokenizer import Tokenizer
-from fastlm.tokenizer.transformers_limits import Limits, check_side, choose_limits, fill_rows
+from fastlm.tokenizer.transformers_limits import (
+    Limits,
+    check_side,
+    choose_limits,
+    cut_lists,
+    fill_rows,
+)
 
 _NAMES = ("bos_token", "eos_token", "unk_token", "pad_token")
 _NO_LIMIT = int(1e30)  # as transformers has it
 
+# The features that can be asked for: the value of each token of a text, and that of padding.
+_OF_TOKEN = {"attention_mask": 1, "token_type_ids": 0, "special_tokens_mask": 0}
 _FILLS = {
     "attention_mask": 0,
     "token_type_ids": 0,
@@ -242,46 +249,66 @@ class TransformersTokenizer:
             check_several(text)
             texts = list(text)
         allowed: Any = () if split_special_tokens else "all"
-        values, offsets = self._encoded(texts, allowed, with_spans=return_offsets_mapping)
-        for name, is_wanted, of_token in (
-            ("attention_mask", return_attention_mask, 1),
-            ("token_type_ids", return_token_type_ids, 0),
-            ("special_tokens_mask", return_special_tokens_mask, 0),
-        ):
-            if is_wanted:
-                values[name] = np.full(offsets[-1], of_token, np.int64)
+        wanted = (return_attention_mask, return_token_type_ids, return_special_tokens_mask)
+        others = {
+            name: _OF_TOKEN[name]
+            for name, is_wanted in zip(_OF_TOKEN, wanted, strict=True)
+            if is_wanted
+        }
+        if return_tensors is not None and not is_one and not return_offsets_mapping:
+            return self._as_matrices(texts, allowed, others, limits, return_tensors)
+        rows = self._as_rows(texts, allowed, with_spans=return_offsets_mapping)
+        if limits.cut_at is not None:
+            rows = {n: cut_lists(r, limits.cut_at, self.truncation_side) for n, r in rows.items()}
+        for name, value in others.items():
+            rows[name] = [[value] * len(row) for row in rows["input_ids"]]
+        filled = self._fill(rows, limits)
+        if return_tensors is None:
+            return BatchEncoding({n: r[0] for n, r in filled.items()} if is_one else filled)
+        _check_equal(list(map(len, filled["input_ids"])))
+        return BatchEncoding(
+            {n: _as_tensor(np.array(r, np.int64), return_tensors) for n, r in filled.items()}
+        )
+
+    def _as_rows(
+        self, texts: list[str], allowed: Any, *, with_spans: bool
+    ) -> dict[str, list[list[Any]]]:
+        """Return the features of each text as lists."""
+        if with_spans:
+            encode = self.tokenizer.encode_with_offsets
+            encoded = [encode(text, allowed_special=allowed) for text in texts]
+            return {
+                "input_ids": [ids for ids, _ in encoded],
+                "offset_mapping": [spans for _, spans in encoded],
+            }
+        if len(texts) == 1:
+            return {"input_ids": [self.tokenizer.encode(texts[0], allowed_special=allowed)]}
+        return {"input_ids": self.tokenizer.encode_batch(texts, allowed_special=allowed)}
+
+    def _as_matrices(
+        self,
+        texts: list[str],
+        allowed: Any,
+        others: Mapping[str, int],
+        limits: Limits,
+        return_tensors: str,
+    ) -> BatchEncoding:
+        """Return the features of several texts as tensors, without making lists."""
+        ids, offsets = self.tokenizer.encode_batch_flat(texts, allowed_special=allowed)
         if limits.cut_at is not None:
             kept, offsets = cut_rows(offsets, limits.cut_at, self.truncation_side)
-            values = {name: value[kept] for name, value in values.items()}
-        if return_tensors is None:
-            filled = self._fill({n: _rows(v, offsets) for n, v in values.items()}, limits)
-            return BatchEncoding({n: v[0] for n, v in filled.items()} if is_one else filled)
+            ids = ids[kept]
         lengths = np.diff(offsets).tolist()
         width = limits.width_of(lengths)
         if width < max(lengths, default=0) or not limits.is_padded:
             _check_equal(lengths)
             width = max(lengths, default=0)
-        found = BatchEncoding()
-        for name, value in values.items():
-            fill = self._fills[name]
-            matrix, _ = pad_rows(value, offsets, width, fill=fill, side=limits.side, dtype=np.int64)
-            found[name] = _as_tensor(matrix, return_tensors)
-        return found
-
-    def _encoded(
-        self, texts: list[str], allowed_special: Any, *, with_spans: bool
-    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return the features of texts one after another, and where each text's begin."""
-        if not with_spans:
-            ids, offsets = self.tokenizer.encode_batch_flat(texts, allowed_special=allowed_special)
-            return {"input_ids": ids}, offsets
-        encode = self.tokenizer.encode_with_offsets
-        encoded = [encode(text, allowed_special=allowed_special) for text in texts]
-        spans = np.array([span for _, row in encoded for span in row], np.int64)
-        return {
-            "input_ids": np.array([i for row, _ in encoded for i in row], np.int64),
-            "offset_mapping": spans.reshape(-1, 2),
-        }, np.cumsum([0, *(len(row) for row, _ in encoded)])
+        fill = self._fills["input_ids"]
+        matrix, mask = pad_rows(ids, offsets, width, fill=fill, side=limits.side, dtype=np.int64)
+        found = {"input_ids": matrix}
+        for name, value in others.items():
+            found[name] = np.where(mask, value, self._fills[name])
+        return BatchEncoding({n: _as_tensor(v, return_tensors) for n, v in found.items()})
 
     def encode(self, text: str | Iterable[str], **options: Any) -> Any:
         """Return the input_ids that calling the object gives with the same arguments."""
@@ -483,6 +510,8 @@ class TransformersTokenizer:
 
     def _fill(self, rows: Mapping[str, list[Any]], limits: Limits) -> dict[str, list[Any]]:
         """Fill the rows of each feature that is as long as the text."""
+        if not limits.is_padded:
+            return dict(rows)
         width = limits.width_of(list(map(len, rows["input_ids"])))
         return {
             name: fill_rows(row, self._fills[name], width, limits) if name in self._fills else row
@@ -501,11 +530,6 @@ def _check_equal(lengths: Sequence[int]) -> None:
             f"rows of a tensor must have one length: got {min(lengths)} to {max(lengths)}; give "
             "padding=True, and truncation=True with a max_length if they are longer than that"
         )
-
-
-def _rows(values: np.ndarray, offsets: np.ndarray) -> list[list[Any]]:
-    listed = values.tolist() if values.ndim == 1 else list(map(tuple, values.tolist()))
-    return [listed[begin:end] for begin, end in pairwise(offsets.tolist())]
 
 
 def _as_tensor(value: Any, kind: str) -> Any:

@@ -8,7 +8,7 @@ covers the position.
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -203,7 +203,7 @@ def map_in_order(
 ) -> Iterator[R]:
     """map() on threads (None: all cores), with at most two unfinished items for each thread."""
     n_threads = resolve_threads(n_threads)
-    if n_threads == 1:
+    if n_threads == 1 or (isinstance(items, Sized) and len(items) < 2):
         yield from map(function, items)
         return
     pending: deque[Future[R]] = deque()
