@@ -27,8 +27,11 @@ def check_several(texts: Iterable[str]) -> None:
     refuse_unordered(texts, "several texts")
     if isinstance(texts, (str, bytes, bytearray)):
         raise TypeError(f"expected several texts, got one {type(texts).__name__}: put it in a list")
-    if not (hasattr(texts, "__iter__") or hasattr(texts, "__getitem__")):
-        raise TypeError(f"expected several texts, got {type(texts).__name__}: give a list of str")
+    try:
+        iter(texts)
+    except TypeError:
+        name = type(texts).__name__
+        raise TypeError(f"expected several texts, got {name}: give a list of str") from None
 
 
 def each_as_utf8(texts: Iterable[str]) -> Iterator[bytes]:

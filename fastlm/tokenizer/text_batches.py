@@ -122,14 +122,14 @@ def pad_batch(
         if value not in get_args(known):
             choice = ", ".join(map(repr, get_args(known)))
             raise ValueError(f"{name} must be one of {choice}: got {value!r}")
-    check_integer("multiple_of", multiple_of)
+    multiple_of = check_integer("multiple_of", multiple_of)
     if multiple_of < 1:
         raise ValueError(f"multiple_of must be at least 1: got {multiple_of}")
     ids, offsets = flat
     lengths = np.diff(offsets)
     if length is None:
         length = int(lengths.max(initial=0))
-    check_integer("length", length)
+    length = check_integer("length", length)
     if length < 0:
         raise ValueError(f"length must not be negative: got {length}")
     if truncate != "error":
@@ -154,7 +154,7 @@ def cut_rows(
         (indices of what is kept, the new offsets).
     """
     lengths = np.diff(offsets)
-    kept = np.minimum(lengths, length)
+    kept = np.minimum(lengths, min(length, int(offsets[-1])))
     new = np.append(0, np.cumsum(kept))
     if new[-1] == offsets[-1]:
         return slice(None), offsets

@@ -69,8 +69,7 @@ class TiktokenNames:
 
     def is_special_token(self: _Tokenizer, token: int) -> bool:
         """Return whether an id is a special token's."""
-        check_integer("token", token)
-        return token in self._special_ids
+        return check_integer("token", token) in self._special_ids
 
     @property
     def special_tokens_set(self: _Tokenizer) -> set[str]:

@@ -428,7 +428,7 @@ class Tokenizer(TiktokenNames):
             if END_OF_TEXT not in self.special_tokens:
                 raise ValueError(f"the tokenizer has no special token {END_OF_TEXT}: give pad_id")
             pad_id = self.eot_token
-        self.decode_single_token_bytes(pad_id)  # checks it
+        self.decode_single_token_bytes(pad_id)  # raises what is wrong with it
         flat = self.encode_batch_flat(
             texts,
             n_threads=n_threads,

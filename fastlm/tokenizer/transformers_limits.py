@@ -45,8 +45,8 @@ def choose_limits(
     if truncation is None:
         truncation = max_length is not None and padding is False
     truncates = _choose("truncation", truncation, _TRUNCATIONS) != "do_not_truncate"
-    _check_least("max_length", max_length, 0)
-    _check_least("pad_to_multiple_of", pad_to_multiple_of, 1)
+    max_length = check_least("max_length", max_length, 0)
+    pad_to_multiple_of = check_least("pad_to_multiple_of", pad_to_multiple_of, 1)
     if padding is True and max_length is not None and not truncates:
         warnings.warn(
             "max_length has no effect with padding=True and no truncation: give "
@@ -85,12 +85,14 @@ def check_side(name: str, side: str) -> str:
     return side
 
 
-def _check_least(name: str, value: int | None, least: int) -> None:
+def check_least(name: str, value: int | None, least: int) -> int | None:
+    """Return None or an integer as Python's; a TypeError or ValueError if it is none of them."""
     if value is None:
-        return
-    check_integer(name, value)
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}: got {value}")
+        return None
+    number = check_integer(name, value)
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}: got {number}")
+    return number
 
 
 def _choose(name: str, value: bool | str, known: Sequence[str]) -> str:

@@ -17,7 +17,8 @@ from fastlm.corpus.documents import END_OF_TEXT
 from fastlm.files import disk
 from fastlm.files.json_files import read_object, to_json
 from fastlm.files.paths import StrPath
-from fastlm.tokenizer.bpe.errors import check_integer
+from fastlm.tokenizer.bpe.errors import check_integer, plain_str, refuse_unordered
+from fastlm.tokenizer.bpe.token_bytes import as_row
 from fastlm.tokenizer.folder import CONFIG_FILE, HUGGING_FACE_FILE
 from fastlm.tokenizer.formats.gpt2 import printable_vocab
 from fastlm.tokenizer.formats.hugging_face import format_tokenizer_config, format_tokenizer_json
@@ -149,8 +150,10 @@ class TransformersTokenizer:
         for name, token in zip(_NAMES, (bos_token, eos_token, unk_token, pad_token), strict=True):
             if token != END_OF_TEXT or token in tokenizer.special_tokens:
                 setattr(self, name, token)
-        check_integer("model_max_length", model_max_length)
-        self.model_max_length = model_max_length
+        limit = check_integer("model_max_length", model_max_length)
+        if limit < 1:
+            raise ValueError(f"model_max_length must be at least 1: got {limit}")
+        self.model_max_length = limit
         self.padding_side = check_side("padding_side", padding_side)
         self.truncation_side = check_side("truncation_side", truncation_side)
         self.name_or_path = name_or_path
@@ -331,7 +334,7 @@ class TransformersTokenizer:
         Raises:
             TypeError, ValueError: as Tokenizer.decode does.
         """
-        listed = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
+        listed = _as_lists(token_ids)
         if isinstance(listed, int):
             listed = [listed]
         if isinstance(listed, (list, tuple)) and listed and _is_row(listed[0]):
@@ -345,9 +348,10 @@ class TransformersTokenizer:
         clean_up_tokenization_spaces: bool | None = None,
     ) -> list[str]:
         """Decode several rows of ids to texts."""
-        decoded = self.decode(sequences, skip_special_tokens)
+        listed = list(_as_lists(sequences))
+        decoded = self.decode(listed, skip_special_tokens)
         if isinstance(decoded, str):  # no rows, or one
-            return [decoded] if len(sequences) else []
+            return [decoded] if listed else []
         return list(decoded)
 
     def pad(
@@ -371,9 +375,7 @@ class TransformersTokenizer:
         limits = self._limits(padding, False, max_length, pad_to_multiple_of, padding_side)
         _check_tensors(return_tensors)
         if not isinstance(encoded_inputs, Mapping):
-            given = list(encoded_inputs)
-            names = given[0] if given else ("input_ids",)
-            encoded_inputs = {name: [one[name] for one in given] for name in names}
+            encoded_inputs = _together(encoded_inputs)
         if "input_ids" not in encoded_inputs:
             raise ValueError(f"expected input_ids among what to pad: got {list(encoded_inputs)}")
         return_tensors = return_tensors or _kind_of(encoded_inputs["input_ids"])
@@ -399,7 +401,8 @@ class TransformersTokenizer:
         """Return the ids of tokens as tokenize spells them; unk_token_id for what is none."""
         if isinstance(tokens, str):
             return self._ids.get(tokens, self.unk_token_id)
-        return [self._ids.get(token, self.unk_token_id) for token in tokens]
+        refuse_unordered(tokens, "tokens")
+        return [self._ids.get(plain_str(token), self.unk_token_id) for token in tokens]
 
     def convert_ids_to_tokens(
         self, ids: int | Iterable[int], skip_special_tokens: bool = False
@@ -411,19 +414,22 @@ class TransformersTokenizer:
         Raises:
             ValueError: if an id is not in the vocabulary.
         """
-        listed: Any = ids.tolist() if hasattr(ids, "tolist") else ids
-        if isinstance(listed, int):
-            self.tokenizer.decode_single_token_bytes(listed)  # checks it
+        if isinstance(listed := _as_lists(ids), int):
+            self.tokenizer.decode_single_token_bytes(listed)  # raises what is wrong with it
             return self._spelled[listed]
-        listed = list(listed)
-        self.tokenizer.decode_tokens_bytes(listed)
         left_out = self.all_special_ids if skip_special_tokens else ()
-        return [self._spelled[token_id] for token_id in listed if token_id not in left_out]
+        return [self._spelled[i] for i in self._known(listed) if i not in left_out]
+
+    def _known(self, ids: Iterable[int]) -> list[int]:
+        """Return ids of the vocabulary as a list; raise what Tokenizer.decode raises for others."""
+        listed = _as_lists(as_row(ids))
+        self.tokenizer.decode_tokens_bytes(listed)
+        return list(listed)
 
     def convert_tokens_to_string(self, tokens: Iterable[str]) -> str:
         """Decode tokens as tokenize spells them to a text."""
         listed = list(tokens)
-        ids = self.convert_tokens_to_ids(listed)
+        ids: list[int | None] = self.convert_tokens_to_ids(listed)
         if None in ids:
             raise ValueError(f"{listed[ids.index(None)]!r} is not one of the {len(self)} tokens")
         return self.tokenizer.decode([i for i in ids if i is not None])
@@ -441,7 +447,7 @@ class TransformersTokenizer:
     ) -> list[int]:
         """Return 1 for each id of all_special_ids, and 0 for all others."""
         special = set(self.all_special_ids)
-        return [int(token_id in special) for token_id in token_ids_0]
+        return [int(token_id in special) for token_id in self._known(token_ids_0)]
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
         """Return 0: no tokens are added to a text."""
@@ -541,11 +547,28 @@ def _as_tensor(value: Any, kind: str) -> Any:
 
 def _as_lists(value: Any) -> Any:
     """Return arrays and tensors, alone or in a list, as lists."""
+    if getattr(value, "is_meta", False):
+        raise TypeError("expected values, got a tensor on the meta device, which has none")
     if hasattr(value, "tolist"):
         return value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [v.tolist() if hasattr(v, "tolist") else v for v in value]
+    if isinstance(value, (list, tuple)) and any(hasattr(one, "tolist") for one in value):
+        return [_as_lists(one) for one in value]
     return value
+
+
+def _together(given: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return the features of several texts, from those of each."""
+    refuse_unordered(given, "features of several texts")
+    listed = list(given)
+    for one in listed:
+        if not isinstance(one, Mapping):
+            raise TypeError(f"expected features of a text in a dict, got {type(one).__name__}")
+        if one.keys() != listed[0].keys():
+            raise ValueError(
+                f"expected the same features of each text: got {list(listed[0])} and {list(one)}"
+            )
+    names = listed[0] if listed else ("input_ids",)
+    return {name: [one[name] for one in listed] for name in names}
 
 
 def _kind_of(value: Any) -> str | None:

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizer_cases import END, PROPERTY, SPECIAL, TEXT, small_tokenizer, texts
@@ -88,6 +89,8 @@ class TestFlat:
             ({"the": 1}, "expected several texts, got a dict"),
             (None, "expected several texts, got NoneType: give a list of str"),
             (5, "expected several texts, got int: give a list of str"),
+            (np.array("the"), "expected several texts, got ndarray: give a list of str"),
+            (np.int8(5), "expected several texts, got int8: give a list of str"),
             (["the", b"cat"], "expected a text as str, got bytes: decode it first"),
             (["the", None], "expected a text as str, got NoneType: decode it first"),
             ([["the"]], "expected a text as str, got list: decode it first"),
@@ -190,6 +193,13 @@ class TestPadded:
         assert (matrix.tolist(), mask.tolist()) == expected
         assert (matrix.dtype, mask.dtype) == (np.uint16, np.bool_)
 
+    def test_integers_of_numpy_do_not_overflow(self, tokenizer):
+        length, multiple_of = np.int8(100), np.int8(64)
+        matrix, _ = tokenizer.encode_batch_padded(["the"], length, multiple_of=multiple_of)
+        assert matrix.shape == (1, 128)
+        matrix, _ = tokenizer.encode_batch_padded(["the"], length, multiple_of=np.uint64(8))
+        assert matrix.shape == (1, 104)
+
     def test_by_default_end_of_text_fills_on_the_right(self, tokenizer):
         matrix, mask = tokenizer.encode_batch_padded(["the cat", "a"], dtype=np.int64)
         end = tokenizer.special_tokens[END]
@@ -211,6 +221,11 @@ class TestPadded:
             ({"length": True}, TypeError, "length must be an integer: got True"),
             ({"length": 2.0}, TypeError, r"length must be an integer: got 2\.0"),
             ({"length": "2"}, TypeError, "length must be an integer: got '2'"),
+            ({"length": int}, TypeError, "length must be an integer: got <class 'int'>"),
+            ({"length": np.array([2.0])}, TypeError, r"length must be an integer: got array"),
+            ({"length": torch.empty(2, device="meta")}, TypeError, "length must be an integer: got t"),
+            ({"pad_id": torch.empty((), device="meta")}, TypeError, "ids as integers, got Tensor"),
+            ({"pad_id": int}, TypeError, "expected token ids as integers, got type"),
             ({"pad_id": 300}, ValueError, "token ids must be 0 to 299: got 300"),
             ({"pad_id": -100}, ValueError, "token ids must be 0 to 299: got -100"),
             ({"pad_id": True}, TypeError, "expected token ids as integers, got bool"),

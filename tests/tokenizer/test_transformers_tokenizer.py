@@ -250,6 +250,9 @@ def test_the_result_is_a_mapping_with_attributes(ours):
         _ = found.x
     assert pickle.loads(pickle.dumps(BatchEncoding(a=1))).a == 1
     assert copy.deepcopy(BatchEncoding(a=1)).a == 1
+    huge = ours(TEXTS, padding=True, truncation=True, max_length=1 << 70, return_tensors="pt")
+    assert torch.equal(huge.input_ids, ours(TEXTS, padding=True, return_tensors="pt").input_ids)
+    assert list(ours.batch_decode(iter([[97], [98]]))) == ["a", "b"]
     assert ours([]) == {"input_ids": [], "attention_mask": []}
     assert ours([], return_tensors="np").input_ids.shape == (0, 0)
 
@@ -346,6 +349,25 @@ def test_other_arguments_out_of_range_are_refused(plain, ours):
         (lambda: ours.decode([True]), "expected token ids as integers, got bool"),
         (lambda: ours.convert_ids_to_tokens([-1]), "token ids must be 0 to 299: got -1"),
         (lambda: ours.convert_tokens_to_string(["none"]), "'none' is not one of the 300 tokens"),
+        (
+            lambda: ours.decode(torch.empty(2, device="meta")),
+            "expected values, got a tensor on the",
+        ),
+        (lambda: ours.convert_ids_to_tokens(b"a"), "expected token ids as integers, got bytes"),
+        (lambda: ours.convert_ids_to_tokens({97}), "expected a row of token ids, got a set"),
+        (lambda: ours.convert_tokens_to_ids([5]), "expected a text as str, got int"),
+        (lambda: ours.convert_tokens_to_ids({"a"}), "expected tokens, got a set, whose order"),
+        (lambda: ours.get_special_tokens_mask([300]), "token ids must be 0 to 299: got 300"),
+        (
+            lambda: TransformersTokenizer(plain, model_max_length=0),
+            "model_max_length must be at le",
+        ),
+        (lambda: ours.pad([[1]]), "expected features of a text in a dict, got list"),
+        (lambda: ours.pad({"a"}), "expected features of several texts, got a set"),
+        (
+            lambda: ours.pad([{"input_ids": [1], "label": 0}, {"input_ids": [1]}]),
+            r"expected the same features of each text: got \['input_ids', 'label'\] and \['input_ids",
+        ),
         (lambda: ours.pad({"a": [1]}), r"expected input_ids among what to pad: got \['a'\]"),
         (lambda: TransformersTokenizer(plain, padding_side="up"), "padding_side must be 'right'"),
     ):
