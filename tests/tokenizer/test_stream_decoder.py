@@ -58,6 +58,10 @@ class TestStreamDecoder:
             decoder.add(97)
             with pytest.raises(ValueError, match="^tokens must be UTF-8 text: token number 1 nei"):
                 decoder.add(0xFF)
+        decoder.add(97)
+        assert decoder.end() == ""
+        with pytest.raises(ValueError, match="token number 0 neither"):
+            decoder.add(0xFF)
         decoder.add(0xE4)
         with pytest.raises(ValueError, match="UTF-8 text: the last character has no end; errors="):
             decoder.end()
