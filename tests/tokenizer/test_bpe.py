@@ -269,25 +269,6 @@ class TestBlocks:
         tokens = [token for piece in pieces for token in reference.encode(piece, [], special)]
         assert tokens == reference.encode(text, [], special)
 
-    @PROPERTY
-    @given(tricky_text, st.integers(1, 30))
-    def test_blocks_of_a_text_have_the_pre_tokens_of_the_whole(self, text, n_characters):
-        special = ["'s '", "a b", "\n"]
-        pieces = list(blocks.cut_text(text, special, n_characters=n_characters))
-        assert "".join(pieces) == text
-        tokens = [token for piece in pieces for token in reference.encode(piece, [], special)]
-        assert tokens == reference.encode(text, [], special)
-
-    def test_blocks_of_a_text_are_as_long_as_asked_where_there_are_spaces(self):
-        sizes = [len(p) for p in blocks.cut_text("some words\n" * 100, ["<s>"], n_characters=100)]
-        assert sum(sizes) == 1100
-        assert 80 < min(sizes[:-1]) <= max(sizes) <= 100
-
-    def test_a_block_of_a_text_without_spaces_grows(self):
-        long = " " + "x" * 500
-        pieces = list(blocks.cut_text(f"one{long} two{long}", [], n_characters=100))
-        assert pieces == ["one", f"{long} two", long]
-
     def test_a_stream_with_spaces_is_cut_near_the_size_asked(self):
         chunks = [b"some words here\n"] * 1000
         sizes = [len(piece) for piece in blocks.cut_blocks(chunks, [b"<s>"], n_bytes=100)]

@@ -6,7 +6,6 @@ covers the position.
 """
 
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,8 +26,6 @@ _IS_ASCII_SPACE[list(b"\t\n\v\f\r ")] = True
 
 # A cut is looked for in the last bytes or characters first.
 _TAIL_BYTES = 4096
-_TAIL_CHARACTERS = 128
-_SPACE_AFTER_WORD = re.compile(r"(?<=\S)[\t-\r ]")
 
 
 class Block(NamedTuple):
@@ -88,38 +85,6 @@ def _may_cut(data: bytes, place: int, special_tokens: Sequence[bytes]) -> bool:
         token in data[max(place - len(token) + 1, 0) : place + len(token) - 1]
         for token in special_tokens
     )
-
-
-def cut_text(text: str, special_tokens: Sequence[str], *, n_characters: int) -> Iterator[str]:
-    """Cut a text into blocks of at most n_characters that can be tokenized independently.
-
-    A block without a position to cut grows until it has one.
-    """
-    begin = 0
-    end = n_characters
-    while end < len(text):
-        place = _last_place(text, begin + 1, end, special_tokens)
-        if place < 0:
-            end += end - begin
-            continue
-        yield text[begin:place]
-        begin = place
-        end = begin + n_characters
-    if begin < len(text):
-        yield text[begin:]
-
-
-def _last_place(text: str, begin: int, end: int, special_tokens: Sequence[str]) -> int:
-    """Last position at which text may be cut, from begin to end - 1; -1 when there is none."""
-    for first in (max(end - _TAIL_CHARACTERS, begin), begin):
-        for found in reversed(list(_SPACE_AFTER_WORD.finditer(text, first, end))):
-            place = found.start()
-            if not any(
-                token in text[max(place - len(token) + 1, 0) : place + len(token) - 1]
-                for token in special_tokens
-            ):
-                return place
-    return -1
 
 
 def cut_blocks(

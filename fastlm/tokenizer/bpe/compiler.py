@@ -175,6 +175,16 @@ def count_trailing_zeros(_typing_context, value):
 
 
 @instruction
+def count_leading_zeros(_typing_context, value):
+    """Number of bits above the highest one set in a uint64; 64 when none is."""
+
+    def generate(_context, builder, _signature, arguments):
+        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), generate
+
+
+@instruction
 def count_ones(_typing_context, value):
     """Number of bits set in a uint64."""
 

@@ -8,12 +8,10 @@ which also makes them several times quicker to compile than arrays. No kernel al
 what is too small to Python, which grows it and calls again (status_codes.py).
 """
 
-import ctypes
-import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt64
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 
@@ -32,6 +30,13 @@ if TYPE_CHECKING:
 else:
     u8, i32, i64, u64, boolean = types.uint8, types.int32, types.int64, types.uint64, types.boolean
     pu8, pi32, pi64, pu64 = map(types.CPointer, (u8, i32, i64, u64))
+
+
+def aligned_words(n: int) -> UInt64[np.ndarray, " n"]:
+    """Make an array of n zeros that begins with a cache line, which is 64 bytes, 8 words."""
+    room = np.zeros(n + 8, np.uint64)
+    begin = -room.ctypes.data % 64 // 8
+    return room[begin : begin + n]
 
 
 class Context:
@@ -79,6 +84,7 @@ def _pointer_to(item: Any) -> Any:
 
 
 uint8_at = _pointer_to(types.uint8)
+uint16_at = _pointer_to(types.uint16)
 int32_at = _pointer_to(types.int32)
 int64_at = _pointer_to(types.int64)
 uint64_at = _pointer_to(types.uint64)
@@ -116,24 +122,3 @@ def store_word(_typing_context, pointer, index, word):
         return context.get_dummy_value()
 
     return types.void(types.CPointer(types.uint8), types.int64, types.uint64), generate
-
-
-BYTES_HEADER = bytes.__basicsize__ - 1  # bytes of a bytes object before its content
-ASCII_HEADER = sys.getsizeof("") - 1  # bytes of an ASCII str before its content
-
-
-def address_of(text: bytes | str) -> int:
-    """Address of the content of a bytes object or an ASCII str, valid while the object lives."""
-    return id(text) + (BYTES_HEADER if isinstance(text, bytes) else ASCII_HEADER)
-
-
-def _check_layout() -> None:
-    text = "where does the content begin?"
-    for given in (text, text.encode()):
-        if ctypes.string_at(address_of(given), len(given)) != text.encode():
-            raise ImportError(
-                "the tokenizer's kernels need CPython: this Python lays out strings differently"
-            )
-
-
-_check_layout()

@@ -12,7 +12,6 @@ from fastlm.tokenizer.bpe import status_codes as codes
 from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch
 from fastlm.tokenizer.bpe.context import (
     Context,
-    address_of,
     i64,
     int32_at,
     int64_at,
@@ -20,12 +19,14 @@ from fastlm.tokenizer.bpe.context import (
     uint64_at,
 )
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
+from fastlm.tokenizer.bpe.objects import address_of
 from fastlm.tokenizer.bpe.segments import add_special_tokens, start_walk
 from fastlm.tokenizer.bpe.walk import add_walk, next_window
 from fastlm.tokenizer.bpe.words import (
     AHEAD,
     VALUE,
-    find_or_insert,
+    find_token,
+    find_word,
     grow_table,
     hold_arena,
     hold_table,
@@ -156,10 +157,9 @@ def _count_window(c: pi64, n_tokens: i64) -> i64:
         if table[slot + 1] == second and table[slot] == firsts[token]:
             table[slot + VALUE] += one
             continue
-        begin = np.int64(starts[token])
-        slot = find_or_insert(c, c[f.TEXT], begin, np.int64(starts[token + 1]) - begin)
+        slot = find_token(c, token)
         if slot < 0:
-            c[f.POSITION] += begin
+            c[f.POSITION] += np.int64(starts[token])
             return slot
         table[slot + VALUE] += one
     c[f.POSITION] += starts[n_tokens]
@@ -168,7 +168,7 @@ def _count_window(c: pi64, n_tokens: i64) -> i64:
 
 @inner
 def _count_long_token(c: pi64, data: i64) -> i64:
-    slot = find_or_insert(c, data, c[f.POSITION], c[f.TOKEN_END] - c[f.POSITION])
+    slot = find_word(c, data, c[f.POSITION], c[f.TOKEN_END] - c[f.POSITION])
     if slot < 0:
         return slot
     uint64_at(c[f.TABLE])[slot + VALUE] += np.uint64(1)
@@ -182,7 +182,7 @@ def _count_words(address, text_address, bounds_address, counts_address, done, n_
     bounds, counts = int64_at(bounds_address), int64_at(counts_address)
     table = uint64_at(c[f.TABLE])
     for word in range(done, n_words):
-        slot = find_or_insert(c, text_address, bounds[word], bounds[word + 1] - bounds[word])
+        slot = find_word(c, text_address, bounds[word], bounds[word + 1] - bounds[word])
         if slot < 0:
             return slot, word
         table[slot + VALUE] += np.uint64(counts[word])

@@ -5,7 +5,9 @@ A text repeats its words, so nearly every word is found in a hash table with its
 one store of eight bytes writes them to the output: up to four ids of uint16, up to two of uint32.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import ctypes
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,13 +15,10 @@ from jaxtyping import Int64, UInt
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
-from fastlm.tokenizer.bpe.blocks import cut_text
+from fastlm.tokenizer.bpe.characters import to_utf8
 from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch
 from fastlm.tokenizer.bpe.context import (
-    ASCII_HEADER,
-    BYTES_HEADER,
     Context,
-    address_of,
     i64,
     int32_at,
     int64_at,
@@ -30,7 +29,9 @@ from fastlm.tokenizer.bpe.context import (
     uint64_at,
 )
 from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte, plain_str
+from fastlm.tokenizer.bpe.lists import ListMaker
 from fastlm.tokenizer.bpe.merge_word import SCRATCH_PER_BYTE, add_merges, add_rank_lists, merge_word
+from fastlm.tokenizer.bpe.objects import ASCII_HEADER, BYTES_HEADER, address_of
 from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES
 from fastlm.tokenizer.bpe.segments import add_special_tokens, start_walk
 from fastlm.tokenizer.bpe.small import NO_TOKEN
@@ -38,7 +39,7 @@ from fastlm.tokenizer.bpe.walk import add_walk, next_window
 from fastlm.tokenizer.bpe.words import (
     AHEAD,
     VALUE,
-    find_or_insert,
+    find_token,
     grow_table,
     hold_arena,
     hold_table,
@@ -53,9 +54,10 @@ _SLACK = 8  # ids that may be written past the last one
 _OWN_OUT = WINDOW_BYTES + 1024  # size in ids of a worker's own output
 _SMALL_CHARACTERS = 2048  # the ids of so many characters always fit _OWN_OUT
 _BYTES_PER_ID = 3  # an estimate, seldom too high; memory that is allocated and not used is free
-_CHUNK = 1 << 19  # characters of a string that become UTF-8 at a time, and so stay in the caches
 
-_FRESH, _APPEND, _RESUME = range(3)
+_NOT_CACHED = -100  # in place of a slot; no status code
+
+_FRESH, _RESUME = range(2)
 
 
 class Encoder:
@@ -75,18 +77,16 @@ class Encoder:
         special_tokens: Mapping[bytes, int],
         dtype: np.dtype[Any],
     ) -> None:
-        self._special_tokens = sorted(special_tokens, key=len, reverse=True)
-        self._special_texts = [token.decode() for token in self._special_tokens]
-        special_ids = [special_tokens[token] for token in self._special_tokens]
+        longest_first = sorted(special_tokens, key=len, reverse=True)
+        special_ids = [special_tokens[token] for token in longest_first]
         self._dtype = np.dtype(dtype)
         self._tables = Context(f.N_FIELDS)
         self._tables.fields[f.ID_SHIFT] = {2: 1, 4: 2}[self._dtype.itemsize]
         self._tables.hold(f.SPECIAL_IDS, np.array(special_ids, np.int64))
-        add_special_tokens(self._tables, self._special_tokens)
+        add_special_tokens(self._tables, longest_first)
         add_merges(self._tables, byte_ids, merges)
         self._vocab_size = 1 + max(int(self._tables.fields[f.VOCAB_SIZE]) - 1, *special_ids, 0)
         self._idle: list[_Worker] = []
-        self._numbers = np.empty(0, object)
 
     def encode(
         self,
@@ -103,7 +103,7 @@ class Encoder:
         """
         worker = self._take_worker()
         try:
-            return worker.encode([data], len(data), bounds, end_of_text)
+            return worker.encode(address_of(data), len(data), data, bounds, end_of_text)
         finally:
             self._idle.append(worker)
 
@@ -118,18 +118,20 @@ class Encoder:
         offsets = np.zeros(len(bounds), np.int64)
         worker = self._take_worker()
         try:
-            return worker.encode([data], len(data), bounds, id_bounds=offsets), offsets
+            address = address_of(data)
+            return worker.encode(address, len(data), data, bounds, id_bounds=offsets), offsets
         finally:
             self._idle.append(worker)
 
     def count(self, text: str) -> int:
         """Return the number of ids of a string; raises what encode_text raises."""
-        text = plain_str(text)
+        if type(text) is not str:
+            text = plain_str(text)
         worker = self._take_worker()
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.encode_small(text)
-            return worker.count(self._utf8_blocks(text), len(text))
+            return worker.count(*_utf8_of(text))
         finally:
             self._idle.append(worker)
 
@@ -139,12 +141,13 @@ class Encoder:
         Raises:
             UnicodeEncodeError: if it holds lone surrogates.
         """
-        text = plain_str(text)
+        if type(text) is not str:
+            text = plain_str(text)
         worker = self._take_worker()
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_out[: worker.encode_small(text)].copy()
-            return worker.encode(self._utf8_blocks(text), len(text))
+            return worker.encode(*_utf8_of(text))
         finally:
             self._idle.append(worker)
 
@@ -159,26 +162,13 @@ class Encoder:
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_ids[: worker.encode_small(text)].tolist()
-            # Taking integers from a table is faster than creating each, and takes less memory.
-            numbers = self._number_table()
-            listed: list[int] = []
-            n_before = 0
-            for block in self._utf8_blocks(text):
-                ids = worker.encode([block], len(block), n_before=n_before)
-                listed += numbers.take(ids).tolist()
-                n_before += len(block)
-            return listed
+            return self._lists.to_list(worker.encode(*_utf8_of(text)))
         finally:
             self._idle.append(worker)
 
-    def _utf8_blocks(self, text: str) -> Iterator[bytes | str]:
-        for block in cut_text(text, self._special_texts, n_characters=_CHUNK):
-            yield block if block.isascii() else block.encode()
-
-    def _number_table(self) -> np.ndarray:
-        if len(self._numbers) == 0:
-            self._numbers = np.arange(self._vocab_size).astype(object)
-        return self._numbers
+    @functools.cached_property
+    def _lists(self) -> ListMaker:
+        return ListMaker(self._vocab_size)
 
     def _take_worker(self) -> "_Worker":
         # list.pop and list.append are atomic, so no two threads get the same worker.
@@ -186,6 +176,14 @@ class Encoder:
             return self._idle.pop()
         except IndexError:
             return _Worker(self._tables, self._dtype)
+
+
+def _utf8_of(text: str) -> tuple[int, int, object]:
+    """Return (address, number of bytes, what keeps them there) of the UTF-8 of a text."""
+    if text.isascii():
+        return address_of(text), len(text), text
+    data = to_utf8(text)
+    return address_of(data) if isinstance(data, bytes) else data.ctypes.data, len(data), data
 
 
 class _Worker:
@@ -217,24 +215,22 @@ class _Worker:
             n_bytes, address = len(data), id(data) + BYTES_HEADER
         n_out: int = _encode(self._address, address, n_bytes, _FRESH)
         while n_out < 0:
-            self._make_room(n_out, text.encode(), 0)
+            self._make_room(n_out, address)
             n_out = _encode(self._address, address, n_bytes, _RESUME)
         return n_out
 
     def encode(
         self,
-        blocks: Iterable[bytes | str],
+        address: int,
         n_bytes: int,
+        _keeps_alive: object,
         bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None,
         end_of_text: int = NO_TOKEN,
-        n_before: int = 0,
         id_bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None,
     ) -> UInt[np.ndarray, " n_tokens"]:
-        """Encode consecutive blocks of one text, cut where a text may be cut.
+        """Encode the UTF-8 text of n_bytes at an address.
 
         Args:
-            n_bytes: approximate size of all blocks.
-            n_before: bytes of the text before the first block, for error messages.
             id_bounds: filled with the number of ids before each document of bounds, and of all.
         """
         fields = self._context.fields
@@ -248,55 +244,42 @@ class _Worker:
         # numpy.empty asks the operating system for huge pages; resize does not.
         out = np.empty(_OWN_OUT + n_bytes // _BYTES_PER_ID, self.own_out.dtype)
         self._hold_out(out)
-        mode, n_out = _FRESH, 0
         try:
-            for text in blocks:
-                address = address_of(text)
-                n_out = _encode(self._address, address, len(text), mode)
-                while n_out < 0:
-                    if n_out == codes.OUT_FULL:
-                        out.resize(len(out) + len(out) // 2, refcheck=False)
-                        self._hold_out(out)
-                    else:
-                        self._make_room(n_out, text, n_before)
-                    n_out = _encode(self._address, address, len(text), _RESUME)
-                mode = _APPEND
-                n_before += len(text)
+            n_out = _encode(self._address, address, n_bytes, _FRESH)
+            while n_out < 0:
+                if n_out == codes.OUT_FULL:
+                    out.resize(len(out) + len(out) // 2, refcheck=False)
+                    self._hold_out(out)
+                else:
+                    self._make_room(n_out, address)
+                n_out = _encode(self._address, address, n_bytes, _RESUME)
         finally:
             self._reset()
         # Resizing in place frees the pages past the last id and copies nothing.
         out.resize(n_out, refcheck=False)
         return out
 
-    def count(self, blocks: Iterable[bytes | str], n_bytes: int) -> int:
-        """Count the ids of consecutive blocks of one text: they overwrite each other.
-
-        Args:
-            n_bytes: approximate size of all blocks.
-        """
+    def count(self, address: int, n_bytes: int, _keeps_alive: object) -> int:
+        """Count the ids of the UTF-8 text of n_bytes at an address: they overwrite each other."""
         fields = self._context.fields
         # When it is full, the last window is scanned again, which must be seldom.
         n_kept = min(_OWN_OUT + n_bytes // _BYTES_PER_ID, 16 * _OWN_OUT)
         self._hold_out(np.empty(n_kept, self.own_out.dtype))
-        n_counted = n_before = 0
+        n_counted = 0
         try:
-            for text in blocks:
-                address = address_of(text)
-                n_out = _encode(self._address, address, len(text), _FRESH)
-                while n_out < 0:
-                    if n_out == codes.OUT_FULL and fields[f.N_OUT] > 0:
-                        n_counted += int(fields[f.N_OUT])
-                        fields[f.N_OUT] = 0
-                    elif n_out == codes.OUT_FULL:  # one token, too long for it
-                        self._hold_out(np.empty(2 * fields[f.OUT_SIZE], self.own_out.dtype))
-                    else:
-                        self._make_room(n_out, text, n_before)
-                    n_out = _encode(self._address, address, len(text), _RESUME)
-                n_counted += n_out
-                n_before += len(text)
+            n_out = _encode(self._address, address, n_bytes, _FRESH)
+            while n_out < 0:
+                if n_out == codes.OUT_FULL and fields[f.N_OUT] > 0:
+                    n_counted += int(fields[f.N_OUT])
+                    fields[f.N_OUT] = 0
+                elif n_out == codes.OUT_FULL:  # one token, too long for it
+                    self._hold_out(np.empty(2 * fields[f.OUT_SIZE], self.own_out.dtype))
+                else:
+                    self._make_room(n_out, address)
+                n_out = _encode(self._address, address, n_bytes, _RESUME)
         finally:
             self._reset()
-        return n_counted
+        return n_counted + n_out
 
     def _reset(self) -> None:
         fields = self._context.fields
@@ -310,15 +293,14 @@ class _Worker:
         self._context.hold(f.OUT, out)
         self._context.fields[f.OUT_SIZE] = len(out)
 
-    def _make_room(self, status: int, text: bytes | str, n_before: int) -> None:
+    def _make_room(self, status: int, address: int) -> None:
         """Grow what is full; a table or arena at its limit is emptied, to cache later words."""
         fields = self._context.fields
         position = int(fields[f.POSITION])
         if status == codes.INVALID_TEXT:
-            raise InvalidUtf8(n_before + position)
+            raise InvalidUtf8(position)
         if status == codes.UNKNOWN_BYTE:
-            byte = ord(text[position]) if isinstance(text, str) else text[position]
-            raise UnknownByte(byte, n_before + position)
+            raise UnknownByte(ctypes.string_at(address + position, 1)[0], position)
         if status == codes.SCRATCH_FULL:
             self._hold_scratch(int(fields[f.SCRATCH_WANTED]))
         elif status == codes.TABLE_FULL and fields[f.MAX_WORDS] < _MAX_SLOTS // 2:
@@ -337,11 +319,10 @@ class _Worker:
 
 @kernel
 def _encode(address, data, n_bytes, mode):
-    """Append ids to OUT; returns the number of ids in it, or a status code."""
+    """Write ids to OUT; returns their number, or a status code."""
     c = int64_at(address)
-    if mode != _RESUME:
-        start_walk(c, n_bytes)
     if mode == _FRESH:
+        start_walk(c, n_bytes)
         c[f.N_OUT] = 0
     while True:
         if c[f.OUT_SIZE] < c[f.N_OUT] + _SLACK:
@@ -387,20 +368,22 @@ def _encode_window(c: pi64, n_tokens: i64) -> i64:
         second = seconds[token]
         is_first = table[slot + 1] == second and table[slot] == firsts[token]
         slot += 0 if is_first else 4
-        n_ids = table[slot + VALUE + 1]
-        if table[slot + 1] == second and table[slot] == firsts[token] and n_ids <= n_inline:
+        if table[slot + 1] == second and table[slot] == firsts[token]:
+            n_ids = table[slot + VALUE + 1]
             store_word(out, n_out << shift, table[slot + VALUE])
+            if n_ids > n_inline:
+                _copy_ids(c, slot, out, n_out)
             n_out += np.int64(n_ids)
             continue
         begin = np.int64(starts[token])
-        n_ids, status = _encode_word(
-            c, c[f.TEXT], begin, np.int64(starts[token + 1]) - begin, n_out
-        )
+        length = np.int64(starts[token + 1]) - begin
+        slot = find_token(c, token) if length <= _CACHED_BYTES else _NOT_CACHED
+        n_long, status = _encode_word(c, c[f.TEXT], begin, length, n_out, slot)
         if status != codes.DONE:
-            c[f.POSITION] += begin + (n_ids if status == codes.UNKNOWN_BYTE else 0)
+            c[f.POSITION] += begin + (n_long if status == codes.UNKNOWN_BYTE else 0)
             c[f.N_OUT] = n_out
             return status
-        n_out += n_ids
+        n_out += n_long
     c[f.POSITION] += starts[n_tokens]
     c[f.N_OUT] = n_out
     return codes.DONE
@@ -411,7 +394,7 @@ def _encode_long_token(c: pi64, data: i64) -> i64:
     begin, length = c[f.POSITION], c[f.TOKEN_END] - c[f.POSITION]
     if c[f.OUT_SIZE] < c[f.N_OUT] + length + _SLACK:
         return codes.OUT_FULL
-    n_ids, status = _encode_word(c, data, begin, length, c[f.N_OUT])
+    n_ids, status = _encode_word(c, data, begin, length, c[f.N_OUT], _NOT_CACHED)
     if status != codes.DONE:
         c[f.POSITION] += n_ids if status == codes.UNKNOWN_BYTE else 0
         return status
@@ -422,28 +405,29 @@ def _encode_long_token(c: pi64, data: i64) -> i64:
 
 @inner
 def _encode_word(
-    c: pi64, text_address: i64, begin: i64, length: i64, n_out: i64
+    c: pi64, text_address: i64, begin: i64, length: i64, n_out: i64, slot: i64
 ) -> tuple[i64, i64]:
     """Write the ids of a word to OUT from n_out on.
 
+    Args:
+        slot: its slot in the table, _NOT_CACHED, or the status code of what is full.
     Returns:
         (number of ids, DONE), or an error of merge_word, or (0, the status code of what is full).
     """
     out, shift = uint8_at(c[f.OUT]), c[f.ID_SHIFT]
-    if length > _CACHED_BYTES:
+    if slot == _NOT_CACHED:
         n_ids, status = merge_word(c, uint8_at(text_address), begin, length)
         if status == codes.DONE:
             _pack_ids(c, n_ids, out, n_out << shift)
         return n_ids, status
-    if c[f.ARENA_USED] + length + 2 > c[f.ARENA_SIZE]:
-        return 0, codes.ARENA_FULL
-    slot = find_or_insert(c, text_address, begin, length)
     if slot < 0:
         return 0, slot
-    table, arena = uint64_at(c[f.TABLE]), uint64_at(c[f.ARENA])
+    table = uint64_at(c[f.TABLE])
     n_inline = 8 >> shift
     if c[f.IS_NEW]:
         n_ids, status = merge_word(c, uint8_at(text_address), begin, length)
+        if status == codes.DONE and c[f.ARENA_USED] + length + 1 > c[f.ARENA_SIZE]:
+            n_ids, status = np.int64(0), np.int64(codes.ARENA_FULL)
         if status != codes.DONE:
             # A later look-up would take its 0 ids for the result, so the word is removed again.
             # That is safe because it was inserted last.
@@ -458,14 +442,21 @@ def _encode_word(
             _pack_ids(c, n_ids, uint8_at(c[f.ARENA]), c[f.ARENA_USED] * 8)
             c[f.ARENA_USED] += (n_ids + n_inline - 1) // n_inline
     n_ids = np.int64(table[slot + VALUE + 1])
-    if n_ids <= n_inline:
-        store_word(out, n_out << shift, table[slot + VALUE])
-    else:
-        place = np.int64(table[slot + VALUE])
-        for i in range(0, n_ids, n_inline):
-            store_word(out, (n_out + i) << shift, arena[place])
-            place += 1
+    store_word(out, n_out << shift, table[slot + VALUE])
+    if n_ids > n_inline:
+        _copy_ids(c, slot, out, n_out)
     return n_ids, codes.DONE
+
+
+@inner
+def _copy_ids(c: pi64, slot: i64, out: pu8, n_out: i64) -> None:
+    """Write the ids of a word that has too many for its slot."""
+    table, arena, shift = uint64_at(c[f.TABLE]), uint64_at(c[f.ARENA]), c[f.ID_SHIFT]
+    n_inline = 8 >> shift
+    place = np.int64(table[slot + VALUE])
+    for i in range(0, np.int64(table[slot + VALUE + 1]), n_inline):
+        store_word(out, (n_out + i) << shift, arena[place])
+        place += 1
 
 
 @inner

@@ -25,11 +25,12 @@ IS_NEW = 34
 OUT, OUT_SIZE, N_OUT, ID_SHIFT, END_OF_TEXT, SPECIAL_IDS = range(35, 41)
 BYTE_IDS, BYTE_PAIRS, PAIRS, PAIR_MASK, MERGED_IDS, TOKEN_LENGTHS = range(41, 47)
 N_MERGES, VOCAB_SIZE, SCRATCH, SCRATCH_SIZE, SCRATCH_WANTED, RANK_LISTS = range(47, 53)
+MERGED_OFFSET = 53
 
 # Functions that several kernels call by address (compiler.shared).
-NEXT_WINDOW, FIND_WORD = range(53, 55)
+NEXT_WINDOW, FIND_WORD = range(54, 56)
 
 # Encoding of several documents: how many ids come before each, or 0 for no such array.
-ID_BOUNDS = 55
+ID_BOUNDS = 56
 
-N_FIELDS = 56
+N_FIELDS = 57

@@ -2,36 +2,51 @@
 """Merge the bytes of one word: the lowest rank first, the leftmost pair among equal ranks.
 
 A merge is one uint64 in a hash table: left id, right id and merge rank. At eight bytes each, the
-50,000 merges of GPT-2 fit the second-level cache. Every new word looks up many pairs of single
-bytes, so these have a table of their own, indexed by the two bytes.
+50,000 merges of GPT-2 fit the second-level cache. The eight entries of a cache line are compared at
+once, so that a look-up has no branch for the processor to mispredict. Every new word looks up many
+pairs of single bytes, so these have a table of their own, indexed by the two bytes.
 """
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt64
+from jaxtyping import Int32, Int64
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
-from fastlm.tokenizer.bpe.compiler import inner
+from fastlm.tokenizer.bpe.compiler import (
+    count_leading_zeros,
+    count_trailing_zeros,
+    inner,
+    instruction,
+    kernel,
+)
 from fastlm.tokenizer.bpe.context import (
     Context,
+    aligned_words,
     i32,
     i64,
     int32_at,
+    int64_at,
     pi32,
     pi64,
     pu8,
+    u64,
     uint64_at,
 )
 
 _MAX_IDS = 1 << 21  # ids and ranks share a uint64
 _NO_RANK = np.int32((1 << 22) - 1)
+_NO_ID = np.int32(_MAX_IDS - 1)
 _SCANNED_BYTES = 64  # up to this length scanning all pairs for each merge is faster than lists
+_SCAN_ROOM = 128  # places of the ids, and of the ranks, of a word that is scanned
 SCRATCH_PER_BYTE = 4  # int32 of scratch for each byte of a word
 
 _LEFT_SHIFT, _RIGHT_SHIFT = np.uint64(43), np.uint64(22)
 _HASH_SHIFT = np.uint64(40)
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _NO_PAIR = np.uint64(0xFFFFFFFFFFFFFFFF)
+_ONE, _ALL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
 _NOT_IN_HEAP, _EMPTY = np.int32(-2), np.int32(-1)  # heads of lists that hold no position
 
 
@@ -47,39 +62,66 @@ def add_merges(
     Raises:
         ValueError: if the vocabulary is too large for the hash table.
     """
+    merges = np.ascontiguousarray(merges, np.int64)
     vocab_size = 1 + int(max(byte_ids.max(), merges.max(initial=0)))
     if max(vocab_size, len(merges)) >= _MAX_IDS:
         raise ValueError(
             f"a vocabulary must have fewer than {_MAX_IDS} tokens and merges: got {vocab_size} and "
             f"{len(merges)}"
         )
-    pairs = _hash_pairs(merges)
+    pairs = aligned_words(1 << max((2 * len(merges)).bit_length(), 3))
+    pairs[:] = _NO_PAIR
+    _hash_pairs(merges.ctypes.data, len(merges), pairs.ctypes.data, len(pairs))
     context.hold(f.PAIRS, pairs)
-    context.fields[f.PAIR_MASK] = len(pairs) - 1
+    context.fields[f.PAIR_MASK] = len(pairs) - 8
     context.hold(f.BYTE_PAIRS, _rank_byte_pairs(byte_ids, merges, vocab_size))
     context.hold(f.BYTE_IDS, byte_ids.astype(np.int32))
-    context.hold(f.MERGED_IDS, np.ascontiguousarray(merges[:, 2], np.int32))
+    merged_ids = np.ascontiguousarray(merges[:, 2], np.int32)
+    context.hold(f.MERGED_IDS, merged_ids)
+    # In most vocabularies the id is the rank and a constant, which saves looking it up.
+    offsets = merged_ids - np.arange(len(merges), dtype=np.int32)
+    is_constant = len(merges) > 0 and offsets[0] > 0 and bool((offsets == offsets[0]).all())
+    context.fields[f.MERGED_OFFSET] = offsets[0] if is_constant else 0
     context.hold(f.TOKEN_LENGTHS, _token_lengths(byte_ids, merges, vocab_size))
     context.fields[f.N_MERGES] = len(merges)
     context.fields[f.VOCAB_SIZE] = vocab_size
 
 
-def _hash_pairs(merges: Int64[np.ndarray, "n_merges 3"]) -> UInt64[np.ndarray, " n_slots"]:
-    """Return a hash table of the merges, at most half full, with linear probing."""
-    pairs = np.full(1 << (2 * len(merges) + 1).bit_length(), _NO_PAIR, np.uint64)
-    keys = merges[:, 0].astype(np.uint64) << _LEFT_SHIFT
-    keys |= merges[:, 1].astype(np.uint64) << _RIGHT_SHIFT
-    keys, ranks = np.unique(keys, return_index=True)
-    entries = keys | ranks.astype(np.uint64)
-    mask = np.uint64(len(pairs) - 1)
-    slots = keys * _MULTIPLIER >> _HASH_SHIFT & mask
-    while len(entries) > 0:
-        # If several entries want one free slot, the one written last keeps it; the others go on.
-        free = pairs[slots] == _NO_PAIR
-        pairs[slots[free]] = entries[free]
-        waits = pairs[slots] != entries
-        entries, slots = entries[waits], slots[waits] + np.uint64(1) & mask
-    return pairs
+@kernel
+def _hash_pairs(merges_address, n_merges, pairs_address, n_slots):
+    """Fill a hash table of the merges; an entry that its line has no room for goes on to the next.
+
+    No slot is free before one that is taken in a line, and the table is never full.
+    """
+    merges, pairs = int64_at(merges_address), uint64_at(pairs_address)
+    for rank in range(n_merges):
+        key = np.uint64(merges[3 * rank]) << _LEFT_SHIFT
+        key |= np.uint64(merges[3 * rank + 1]) << _RIGHT_SHIFT
+        slot = _home_line(key, n_slots - 8)
+        while pairs[slot] != _NO_PAIR and pairs[slot] ^ key >= np.uint64(_NO_RANK):
+            slot = (slot + 1) & (n_slots - 1)
+        if pairs[slot] == _NO_PAIR:  # otherwise a row before has the same pair
+            pairs[slot] = key | np.uint64(rank)
+    return 0
+
+
+@inner
+def _home_line(key: u64, mask: i64) -> i64:
+    """Index of the first slot of the line where the search for a pair begins."""
+    return np.int64((key * _MULTIPLIER) >> _HASH_SHIFT) & mask
+
+
+@kernel
+def _add_lengths(merges_address, n_merges, lengths_address):
+    """Add the lengths of merged tokens to those of single bytes; returns how many were added."""
+    merges, lengths = int64_at(merges_address), int32_at(lengths_address)
+    n_added = 0
+    for row in range(0, 3 * n_merges, 3):
+        left, right = lengths[merges[row]], lengths[merges[row + 1]]
+        if left > 0 and right > 0 and lengths[merges[row + 2]] == 0:
+            lengths[merges[row + 2]] = left + right
+            n_added += 1
+    return n_added
 
 
 def _rank_byte_pairs(
@@ -101,14 +143,9 @@ def _token_lengths(
     """Return the length in bytes of each byte or merged token; 0 for all other tokens."""
     lengths = np.zeros(vocab_size, np.int32)
     lengths[byte_ids[byte_ids >= 0]] = 1
-    left = merges
-    while len(left) > 0:
-        # A merge may stand before those that make its parts; a later round resolves it.
-        is_known = (lengths[left[:, 0]] > 0) & (lengths[left[:, 1]] > 0)
-        known, left = left[is_known], left[~is_known]
-        if len(known) == 0:
-            break
-        lengths[known[:, 2]] = lengths[known[:, 0]] + lengths[known[:, 1]]
+    # A merge may stand before those that make its parts; a later round resolves it.
+    while _add_lengths(merges.ctypes.data, len(merges), lengths.ctypes.data) > 0:
+        pass
     return lengths
 
 
@@ -118,22 +155,39 @@ def add_rank_lists(context: Context) -> None:
     context.hold(f.RANK_LISTS, np.full(3 * n_merges + 1, _NOT_IN_HEAP, np.int32))
 
 
+@instruction
+def _pair_bits(_typing_context, pairs, line, key):
+    """Which of the 8 entries from an index on are those of a pair, as bits of a uint64."""
+    entries, word = ir.VectorType(ir.IntType(64), 8), ir.IntType(64)
+
+    def generate(_context, builder, _signature, arguments):
+        pairs, line, key = arguments
+        place = builder.gep(pairs, [line])
+        found = builder.load(builder.bitcast(place, entries.as_pointer()), align=64)
+        alike = ir.Constant(entries, ir.Undefined)
+        for k in range(8):
+            alike = builder.insert_element(alike, key, ir.Constant(ir.IntType(32), k))
+        other = builder.xor(found, alike)
+        is_alike = builder.icmp_unsigned("<", other, ir.Constant(entries, [int(_NO_RANK)] * 8))
+        return builder.zext(builder.bitcast(is_alike, ir.IntType(8)), word)
+
+    return types.uint64(types.CPointer(types.uint64), types.int64, types.uint64), generate
+
+
 @inner
 def _find_rank(c: pi64, left: i64, right: i64) -> i32:
     """Return the merge rank of two ids, or _NO_RANK."""
     pairs = uint64_at(c[f.PAIRS])
     mask = c[f.PAIR_MASK]
     key = np.uint64(left) << _LEFT_SHIFT | np.uint64(right) << _RIGHT_SHIFT
-    slot = np.int64((key * _MULTIPLIER) >> _HASH_SHIFT) & mask
+    line = _home_line(key, mask)
     while True:
-        entry = pairs[slot]
-        # One comparison covers both ids: only an entry with this key gives a rank below _NO_RANK.
-        rank = entry ^ key
-        if rank < np.uint64(_NO_RANK):
-            return np.int32(rank)
-        if entry == _NO_PAIR:
-            return _NO_RANK
-        slot = (slot + 1) & mask
+        found = _pair_bits(pairs, line, key)
+        # The last entry of a line is free, unless more pairs belong there than the line holds.
+        if found != np.uint64(0) or pairs[line + 7] == _NO_PAIR:
+            rank = np.int32(pairs[line + (count_trailing_zeros(found) & 7)] ^ key)
+            return rank if found != np.uint64(0) else _NO_RANK
+        line = (line + 8) & mask
 
 
 @inner
@@ -148,7 +202,8 @@ def merge_word(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, i64]:
         c[f.SCRATCH_WANTED] = SCRATCH_PER_BYTE * length
         return length, codes.SCRATCH_FULL
     ids = int32_at(c[f.SCRATCH])
-    ranks = int32_at(c[f.SCRATCH] + 4 * length)
+    is_scanned = length <= _SCANNED_BYTES
+    ranks = int32_at(c[f.SCRATCH] + 4 * (_SCAN_ROOM if is_scanned else length))
     byte_ids, byte_pairs = int32_at(c[f.BYTE_IDS]), int32_at(c[f.BYTE_PAIRS])
     before = np.int64(0)
     for i in range(length):
@@ -159,32 +214,45 @@ def merge_word(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, i64]:
         if i > 0:
             ranks[i - 1] = byte_pairs[before << 8 | byte]
         before = byte
-    if length <= _SCANNED_BYTES:
+    if is_scanned:
         return _merge_by_scanning(c, length, ids, ranks), codes.DONE
     return _merge_by_lists(c, length, ids, ranks), codes.DONE
 
 
 @inner
-def _merge_by_scanning(c: pi64, n_ids: i64, ids: pi32, ranks: pi32) -> i64:
-    merged_ids = int32_at(c[f.MERGED_IDS])
-    while n_ids > 1:
-        best = _NO_RANK
-        at = 0
-        for i in range(n_ids - 1):
-            if ranks[i] < best:
-                best = ranks[i]
-                at = i
-        if best == _NO_RANK:
+def _merge_by_scanning(c: pi64, n_bytes: i64, ids: pi32, ranks: pi32) -> i64:
+    """Merge a word of up to 64 bytes: a symbol stands at its first byte, which has a bit set."""
+    merged_ids, offset = int32_at(c[f.MERGED_IDS]), c[f.MERGED_OFFSET]
+    ranks[n_bytes - 1] = _NO_RANK
+    ids[_SCANNED_BYTES] = ids[_SCAN_ROOM - 1] = _NO_ID
+    symbols = _ALL >> np.uint64(_SCANNED_BYTES - n_bytes)
+    while True:
+        # The rank in the upper bits and the place in the lower ones: the leftmost of the lowest.
+        best = np.int64(_NO_RANK) << 6
+        rest = symbols
+        while rest:
+            place = count_trailing_zeros(rest)
+            best = min(best, np.int64(ranks[place]) << 6 | place)
+            rest &= rest - _ONE
+        if best >= np.int64(_NO_RANK) << 6:
             break
-        n_ids -= 1
-        ids[at] = merged_ids[best]
-        for i in range(at + 1, n_ids):
-            ids[i] = ids[i + 1]
-            ranks[i] = ranks[i + 1]
-        if at > 0:
-            ranks[at - 1] = _find_rank(c, ids[at - 1], ids[at])
-        if at < n_ids - 1:
-            ranks[at] = _find_rank(c, ids[at], ids[at + 1])
+        place = best & 63
+        merged = (best >> 6) + offset if offset else np.int64(merged_ids[best >> 6])
+        # The symbols after the place: the first of them is merged with the one at the place.
+        after = symbols & ~_ONE << np.uint64(place)
+        symbols ^= after & (np.uint64(0) - after)
+        after &= after - _ONE
+        # Without a symbol there this looks up a pair with _NO_ID, which has no rank.
+        ids[place] = merged
+        ranks[place] = _find_rank(c, merged, ids[count_trailing_zeros(after)])
+        before = symbols & ((_ONE << np.uint64(place)) - _ONE)
+        left = (63 - count_leading_zeros(before)) & (_SCAN_ROOM - 1)
+        ranks[left] = _find_rank(c, ids[left], merged)
+    n_ids = np.int64(0)
+    while symbols:
+        ids[n_ids] = ids[count_trailing_zeros(symbols)]
+        n_ids += 1
+        symbols &= symbols - _ONE
     return n_ids
 
 

@@ -29,7 +29,6 @@ from fastlm.tokenizer.bpe.compiler import (
 )
 from fastlm.tokenizer.bpe.context import (
     Context,
-    address_of,
     boolean,
     i64,
     int32_at,
@@ -46,6 +45,7 @@ from fastlm.tokenizer.bpe.context import (
     uint64_at,
 )
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
+from fastlm.tokenizer.bpe.objects import address_of
 from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, SPACE, code_point_classes
 
 WINDOW_BYTES = 8192
@@ -114,9 +114,7 @@ def scan_window(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, i64]:
     n_apostrophes = _find_starts(c, text, (n_bytes + _BLOCK - 1) // _BLOCK, n_wide_spaces)
     bits = uint64_at(c[f.START_BITS])
     _move_wide_spaces(bits, spaces, int32_at(c[f.PLACES]), n_wide_spaces)
-    _end_contractions(
-        bits, text, int32_at(c[f.PLACES] + 4 * n_wide_spaces), n_apostrophes
-    )
+    _end_contractions(bits, text, int32_at(c[f.PLACES] + 4 * n_wide_spaces), n_apostrophes)
     n_starts = _gather_starts(bits, starts, n_bytes)
     if begin + n_bytes == end:
         starts[n_starts] = n_bytes

@@ -22,6 +22,7 @@ from fastlm.tokenizer.bpe import status_codes as codes
 from fastlm.tokenizer.bpe.compiler import inner, kernel, multiply_fold, shared
 from fastlm.tokenizer.bpe.context import (
     Context,
+    aligned_words,
     boolean,
     i64,
     int32_at,
@@ -49,10 +50,8 @@ _SECOND_MULTIPLIER = np.uint64(0xC2B2AE3D27D4EB4F)
 
 
 def new_table(n_slots: int) -> UInt64[np.ndarray, " n_words"]:
-    """Make an empty table, aligned to a cache line; n_slots is a power of two."""
-    room = np.zeros(4 * n_slots + 8, np.uint64)
-    begin = -room.ctypes.data % 64 // 8  # a cache line is 64 bytes, 8 words
-    return room[begin : begin + 4 * n_slots]
+    """Make an empty table; n_slots is a power of two."""
+    return aligned_words(4 * n_slots)
 
 
 def hold_table(context: Context, table: UInt64[np.ndarray, " n_words"]) -> None:
@@ -100,48 +99,71 @@ def _home(first: u64, second: u64, mask: i64) -> i64:
 
 @inner
 def hash_window(c: pi64, n_tokens: i64) -> None:
-    """Write the keys and home slots of the tokens of a window; a long token gets _NO_KEY."""
+    """Write the keys and home slots of the tokens of a window.
+
+    FIRSTS of a long token has its hash, and SECONDS has _NO_KEY, which is found nowhere.
+    """
     text, starts, masks = uint8_at(c[f.TEXT]), int32_at(c[f.STARTS]), uint64_at(c[f.KEY_MASKS])
     firsts, seconds, slots = uint64_at(c[f.FIRSTS]), uint64_at(c[f.SECONDS]), int64_at(c[f.SLOTS])
     mask = c[f.SLOT_MASK]
     begin = np.int64(starts[0])
     for token in range(n_tokens):
         end = np.int64(starts[token + 1])
-        row = min(end - begin, SHORT_BYTES + 1) << 2
+        length = end - begin
+        row = 4 * (length if length <= SHORT_BYTES else SHORT_BYTES + 1)
         first = load_word(text, begin) & masks[row]
         second = (load_word(text, begin + 8) & masks[row + 1]) | masks[row + 2]
+        slot = _home(first, second, mask)
+        if second == _NO_KEY:
+            first = _hash_long(text, begin, length)
+            slot = _home(first, _LONG_KEY, mask)
         firsts[token] = first
         seconds[token] = second
-        slots[token] = _home(first, second, mask)
+        slots[token] = slot
         begin = end
     for token in range(n_tokens, n_tokens + AHEAD):
         slots[token] = 0
 
 
 @inner
-def _short_key(text: pu8, begin: i64, length: i64) -> tuple[u64, u64]:
-    """Make the key of a string of up to SHORT_BYTES, past which nothing is read."""
-    first = load_tail(text, begin, begin + length)
-    second = np.uint64(0)
-    if length > 8:
-        second = load_tail(text, begin + 8, begin + length)
-    return first, second | np.uint64(length) << _LENGTH_SHIFT
+def find_token(c: pi64, token: i64) -> i64:
+    """find_or_insert for a token of a window that has keys."""
+    starts = int32_at(c[f.STARTS])
+    begin = np.int64(starts[token])
+    length = np.int64(starts[token + 1]) - begin
+    second = uint64_at(c[f.SECONDS])[token]
+    if second == _NO_KEY:
+        second = _LONG_KEY
+    return find_or_insert(c, c[f.TEXT], begin, length, uint64_at(c[f.FIRSTS])[token], second)
+
+
+@inner
+def find_word(c: pi64, text_address: i64, begin: i64, length: i64) -> i64:
+    """find_or_insert for a string whose key is not known; nothing after it is read."""
+    text = uint8_at(text_address)
+    if length > SHORT_BYTES:
+        first, second = _hash_long(text, begin, length), _LONG_KEY
+    else:
+        first = load_tail(text, begin, begin + length)
+        second = load_tail(text, begin + 8, begin + length) if length > 8 else np.uint64(0)
+        second |= np.uint64(length) << _LENGTH_SHIFT
+    return find_or_insert(c, text_address, begin, length, first, second)
 
 
 @shared(f.FIND_WORD)
-def find_or_insert(c: pi64, text_address: i64, begin: i64, length: i64) -> i64:
+def find_or_insert(
+    c: pi64, text_address: i64, begin: i64, length: i64, first: u64, second: u64
+) -> i64:
     """Find the slot of a string of any length, or make one; IS_NEW says which.
 
+    Args:
+        first, second: its key; the hash and _LONG_KEY for a long one.
     Returns:
         the index of the slot in the table; TABLE_FULL or ARENA_FULL when there is no room.
     """
     text = uint8_at(text_address)
     c[f.IS_NEW] = 0
     table, arena, mask = uint64_at(c[f.TABLE]), uint64_at(c[f.ARENA]), c[f.SLOT_MASK]
-    if length <= SHORT_BYTES:
-        first, second = _short_key(text, begin, length)
-    else:
-        first, second = _hash_long(text, begin, length), _LONG_KEY
     slot = _home(first, second, mask)
     while table[slot + 1] != 0:
         if table[slot] == first:

@@ -1,0 +1,79 @@
+# mypy: allow-untyped-defs, allow-untyped-calls
+"""Lists of token ids, made by a kernel.
+
+Python creates an object for each integer of a list, or counts one more reference to an integer
+that exists. The integers here are shared by all lists and are never freed, so that their references
+need no count, and writing the addresses of the items is all there is to do.
+"""
+
+import ctypes
+import functools
+
+import numpy as np
+from jaxtyping import UInt, UInt64
+
+from fastlm.tokenizer.bpe.compiler import kernel
+from fastlm.tokenizer.bpe.context import int32_at, int64_at, uint16_at, uint64_at
+from fastlm.tokenizer.bpe.objects import (
+    CAN_WRITE_LISTS,
+    ITEMS,
+    items_of,
+    lasting_references,
+    new_list,
+)
+
+
+@functools.cache
+def _shared_integers(n_bits: int) -> UInt64[np.ndarray, " n_integers"]:
+    """Addresses of the integers of up to n_bits bits, which live as long as the process."""
+    integers = list(range(1 << n_bits))
+    addresses = np.array((ctypes.c_uint64 * len(integers)).from_address(items_of(integers)))
+    counts = ctypes.c_int64.from_address(int(addresses[-1])).value
+    _add_references(addresses.ctypes.data, len(addresses), lasting_references(counts) - counts)
+    return addresses
+
+
+@kernel
+def _add_references(addresses_address, n, added):
+    addresses = uint64_at(addresses_address)
+    # Those of the first integers last already: Python keeps these itself.
+    for k in range(257, n):
+        int64_at(np.int64(addresses[k]))[0] += added
+    return 0
+
+
+@kernel
+def _fill(list_address, ids_address, itemsize, n, addresses_address):
+    items = uint64_at(int64_at(list_address + ITEMS)[0])
+    addresses = uint64_at(addresses_address)
+    if itemsize == 2:
+        short = uint16_at(ids_address)
+        for k in range(n):
+            items[k] = addresses[short[k]]
+    else:
+        long = int32_at(ids_address)
+        for k in range(n):
+            items[k] = addresses[long[k]]
+    return 0
+
+
+class ListMaker:
+    """Makes lists of ids below a bound.
+
+    Args:
+        n_ids: the bound.
+    """
+
+    def __init__(self, n_ids: int) -> None:
+        self._addresses = (
+            _shared_integers(max(n_ids - 1, 1).bit_length()) if CAN_WRITE_LISTS else None
+        )
+
+    def to_list(self, ids: UInt[np.ndarray, " n"]) -> list[int]:
+        """Return what ids.tolist() returns; ids are uint16 or uint32."""
+        if self._addresses is None:
+            return ids.tolist()
+        made = new_list(len(ids))
+        if made:
+            _fill(id(made), ids.ctypes.data, ids.itemsize, len(ids), self._addresses.ctypes.data)
+        return made

@@ -1,0 +1,92 @@
+"""Kernels that read the memory of str objects and write that of lists."""
+
+import gc
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fastlm.tokenizer.bpe import characters, lists, objects
+
+# The last character decides how wide the characters of a str are kept.
+OF_EACH_WIDTH = ["\xe9\x80\xff", "\u0100\u07ff\u0800\ud7ff\ue000\uffff", "\U00010000\U0010ffff"]
+
+
+class TestUtf8:
+    @pytest.mark.parametrize("given_characters", OF_EACH_WIDTH)
+    def test_equals_encode(self, given_characters):
+        rng = random.Random(0)
+        for n in [1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 200, 1000]:
+            for share in (0.0, 0.02, 0.5, 1.0):
+                text = given_characters[-1] + "".join(
+                    rng.choice(given_characters)
+                    if rng.random() < share
+                    else chr(rng.randrange(128))
+                    for _ in range(n)
+                )
+                for given in (text, text[::-1]):
+                    assert bytes(characters.to_utf8(given)) == given.encode()
+
+    def test_every_character(self):
+        for width, end in ((1, 0x100), (2, 0x10000), (4, 0x110000)):
+            points = [*range(0x80, min(end, 0xD800)), *range(0xE000, end, 7)]
+            text = "".join(map(chr, points))
+            assert objects.wide_characters(text)[1] == width
+            assert bytes(characters.to_utf8(text)) == text.encode()
+
+    @pytest.mark.parametrize("surrogate", [0xD800, 0xDFFF])
+    @pytest.mark.parametrize("other", ["", "\U0001f600"])
+    def test_a_lone_surrogate_is_refused_as_encode_does(self, surrogate, other):
+        text = "x" * 100 + chr(surrogate) + other
+        with pytest.raises(UnicodeEncodeError) as raised:
+            characters.to_utf8(text)
+        assert raised.value.start == 100
+
+    def test_without_the_layout_it_is_encode(self, monkeypatch):
+        monkeypatch.setattr(objects, "_shift", None)
+        assert characters.to_utf8("\xe9") == "\xe9".encode()
+
+
+class TestLists:
+    @pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+    @pytest.mark.parametrize("n", [0, 1, 2, 255, 256, 257, 10_000])
+    def test_equals_tolist(self, dtype, n):
+        n_ids = 50_257 if dtype == np.uint16 else 200_019
+        ids = np.random.default_rng(n).integers(0, n_ids, n).astype(dtype)
+        made = lists.ListMaker(n_ids).to_list(ids)
+        assert made == ids.tolist()
+        assert all(type(token_id) is int for token_id in made)
+
+    def test_lists_are_used_as_others_are(self):
+        maker = lists.ListMaker(1000)
+        ids = np.arange(1000).astype(np.uint16)
+        for _ in range(200):
+            made = maker.to_list(ids)
+            copy = made[::-1]
+            made[10] = "other"
+            del made[:500], copy[3]
+            made.append(5)
+            made.sort(key=str)
+            made *= 2
+        gc.collect()
+        assert maker.to_list(ids) == list(range(1000))
+        assert [a + b for a, b in zip(maker.to_list(ids), range(1000), strict=True)] == list(
+            range(0, 2000, 2)
+        )
+
+    def test_without_the_layout_it_is_tolist(self, monkeypatch):
+        monkeypatch.setattr(lists, "CAN_WRITE_LISTS", False)
+        assert lists.ListMaker(10).to_list(np.array([1, 9], np.uint16)) == [1, 9]
+
+    def test_a_process_that_made_lists_ends_well(self):
+        code = (
+            "import numpy as np; from fastlm.tokenizer.bpe.lists import ListMaker;"
+            "maker = ListMaker(60_000); ids = np.arange(60_000).astype(np.uint16);"
+            "kept = [maker.to_list(ids) for _ in range(20)];"
+            "print(sum(map(sum, kept)))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert int(done.stdout) == 20 * sum(range(60_000))
