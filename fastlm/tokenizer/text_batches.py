@@ -1,8 +1,9 @@
 """Many texts at once: their ids one after another, each text's at offsets, and as a matrix."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 from jaxtyping import Bool, Int64, Integer, UInt
@@ -12,6 +13,8 @@ from fastlm.tokenizer.bpe.errors import BadByte, check_integer, plain_str
 from fastlm.tokenizer.bpe.lazy_encoder import LazyEncoder
 from fastlm.tokenizer.given_texts import check_several, check_text
 from fastlm.tokenizer.special_tokens import SpecialUse, refuse_special
+
+R = TypeVar("R")
 
 Side = Literal["right", "left"]
 Truncate = Literal["error", "right", "left"]
@@ -26,36 +29,68 @@ def encode_flat(
     encoder: LazyEncoder, texts: Iterable[str], use: SpecialUse, n_threads: int | None
 ) -> _Flat:
     """Encode texts as Tokenizer.encode_batch_flat does."""
-    groups = list(_encode_groups(encoder, texts, use, n_threads))
+    groups = list(_map_groups(encoder.encode_texts, texts, use, n_threads))
+    if not groups:
+        return encoder.encode(b""), np.zeros(1, np.int64)
     if len(groups) == 1:
         return groups[0]
     lengths = np.concatenate([np.diff(offsets) for _, offsets in groups])
     return np.concatenate([ids for ids, _ in groups]), np.append(0, np.cumsum(lengths))
 
 
+def encode_to_lists(
+    encoder: LazyEncoder, texts: Iterable[str], use: SpecialUse, n_threads: int | None
+) -> list[list[int]]:
+    """Encode texts as Tokenizer.encode_batch does."""
+    groups = _map_groups(encoder.encode_texts_to_lists, texts, use, n_threads)
+    return [ids for group in groups for ids in group]
+
+
 def count_each(
     encoder: LazyEncoder, texts: Iterable[str], use: SpecialUse, n_threads: int | None
 ) -> list[int]:
     """Return the number of ids of each text."""
-    groups = _encode_groups(encoder, texts, use, n_threads)
+    groups = _map_groups(encoder.encode_texts, texts, use, n_threads)
     return [n for _, offsets in groups for n in np.diff(offsets).tolist()]
 
 
-def _encode_groups(
-    encoder: LazyEncoder, texts: Iterable[str], use: SpecialUse, n_threads: int | None
-) -> Iterator[_Flat]:
-    """Yield the ids and offsets of groups of texts, in order; without texts, of one empty group."""
+def _map_groups(
+    encode: Callable[[Sequence[str]], R],
+    texts: Iterable[str],
+    use: SpecialUse,
+    n_threads: int | None,
+) -> Iterator[R]:
+    """Call encode for each group of neighbouring texts, on threads; yield its results in order."""
     check_several(texts)
     listed = list(texts)
     if any(kind is not str for kind in set(map(type, listed))):
         listed = list(map(plain_str, listed))
 
-    def encode_group(bounds: tuple[int, int]) -> _Flat:
+    def encode_group(bounds: tuple[int, int]) -> R:
         begin, end = bounds
-        return _encode_group(encoder, listed[begin:end], use, n_before=begin)
+        group = listed[begin:end]
+        if use.refused:
+            for index, text in enumerate(group, start=begin):
+                refuse_special(text, use.refused, name=f"text {index}")
+        try:
+            return encode(group)
+        except UnicodeEncodeError:
+            for text in group:
+                check_text(text)
+            raise
+        except BadByte as error:
+            _name_text(error, group, begin)
+            raise
 
-    groups = list(pairwise(_cut_groups(list(map(len, listed)))))
-    return map_in_order(encode_group, groups, n_threads)
+    cuts = _cut_groups(list(map(len, listed)))
+    return map_in_order(encode_group, list(pairwise(cuts)), n_threads)
+
+
+def _name_text(error: BadByte, group: Sequence[str], n_before: int) -> None:
+    """Make the position in the UTF-8 of a group of texts one in a text of it."""
+    bounds = list(accumulate((len(text.encode()) for text in group), initial=0))
+    index = bisect_right(bounds, error.position) - 1
+    error.shift(-bounds[index], f"text {n_before + index}")
 
 
 def _cut_groups(lengths: Sequence[int]) -> list[int]:
@@ -65,34 +100,7 @@ def _cut_groups(lengths: Sequence[int]) -> list[int]:
         if n_characters >= next_cut or index - begin == _GROUP_TEXTS:
             cuts.append(index)
             begin, next_cut = index, n_characters + _GROUP_CHARACTERS
-    return cuts if len(cuts) > 1 and cuts[-1] == len(lengths) else [*cuts, len(lengths)]
-
-
-def _encode_group(
-    encoder: LazyEncoder, texts: Sequence[str], use: SpecialUse, *, n_before: int
-) -> _Flat:
-    if not texts:
-        return encoder.encode(b""), np.zeros(1, np.int64)
-    if use.refused:
-        for index, text in enumerate(texts, start=n_before):
-            refuse_special(text, use.refused, name=f"text {index}")
-    data: str | bytes = "".join(texts)
-    lengths = map(len, texts)
-    if not data.isascii():
-        try:
-            encoded = [text.encode() for text in texts]
-        except UnicodeEncodeError:
-            for text in texts:
-                check_text(text)
-            raise
-        data, lengths = b"".join(encoded), map(len, encoded)
-    bounds = np.fromiter(accumulate(lengths, initial=0), np.int64, len(texts) + 1)
-    try:
-        return encoder.encode_flat(data, bounds)
-    except BadByte as error:
-        index = int(np.searchsorted(bounds, error.position, side="right")) - 1
-        error.shift(-int(bounds[index]), f"text {n_before + index}")
-        raise
+    return cuts if cuts[-1] == len(lengths) else [*cuts, len(lengths)]
 
 
 def dtype_for(dtype: object, vocab_size: int) -> np.dtype[Any]:

@@ -26,7 +26,6 @@ from fastlm.tokenizer.bpe.blocks import (
     cut_blocks,
     document_blocks,
     map_blocks,
-    map_in_order,
 )
 from fastlm.tokenizer.bpe.errors import BadByte, UnknownToken, plain_str, refuse_unordered
 from fastlm.tokenizer.bpe.lazy_encoder import LazyEncoder
@@ -44,6 +43,7 @@ from fastlm.tokenizer.text_batches import (
     count_each,
     dtype_for,
     encode_flat,
+    encode_to_lists,
     pad_batch,
 )
 from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
@@ -55,7 +55,6 @@ from fastlm.tokenizer.training import train_bpe_from_documents as train_bpe_from
 _STREAM_BYTES = 1 << 16  # blocks of encode_iterable; the first are smaller, so that ids come early
 _FIRST_STREAM_BYTES = 1 << 10
 _SHOWN = 3  # special tokens that repr shows
-_BATCH_TEXTS = 256  # texts that one thread encodes at a time
 
 
 def _as_block(block: Loadable) -> Loadable:
@@ -353,21 +352,7 @@ class Tokenizer(TiktokenNames):
             ValueError: as encode does.
         """
         use = choose_special(self.special_tokens, allowed_special, disallowed_special)
-        check_several(texts)
-        listed = list(texts)
-        encoder = self._encoder_of(use.allowed)
-
-        def encode_group(begin: int) -> list[list[int]]:
-            group = listed[begin : begin + _BATCH_TEXTS]
-            for text in group:
-                check_text(text)
-            if use.refused:
-                for index, text in enumerate(group, start=begin):
-                    refuse_special(text, use.refused, name=f"text {index}")
-            return [encoder.encode_to_list(text) for text in group]
-
-        encoded = map_in_order(encode_group, range(0, len(listed), _BATCH_TEXTS), n_threads)
-        return [ids for group in encoded for ids in group]
+        return encode_to_lists(self._encoder_of(use.allowed), texts, use, n_threads)
 
     def count_batch(
         self,

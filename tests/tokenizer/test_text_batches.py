@@ -44,9 +44,10 @@ class TestFlat:
                 documents, n_threads=n_threads, allowed_special=allowed
             )
             counts = tokenizer.count_batch(documents, allowed_special=allowed)
+            lists = tokenizer.encode_batch(documents, n_threads=n_threads, allowed_special=allowed)
         assert (flat[0].dtype, flat[1].dtype) == (np.uint16, np.int64)
         rows = [tokenizer.encode(text, allowed_special=allowed) for text in documents]
-        assert rows_of(flat) == rows
+        assert rows_of(flat) == lists == rows
         assert counts == list(map(len, rows))
 
     @pytest.mark.parametrize("documents", [[], [""], ["", "", ""], ["", "the", ""], [END, ""]])
@@ -65,6 +66,17 @@ class TestFlat:
             expected = tokenizer.encode(documents[index])
             assert ids[offsets[index] : offsets[index + 1]].tolist() == expected
 
+    def test_lists_of_long_and_short_texts(self, tokenizer):
+        for documents in (
+            ["the cat sat " * 500, "中文 " * 900],
+            ["the cat"] * 700,
+            ["the cat sat " * 500, "a"],
+        ):
+            expected = [tokenizer.encode_to_numpy(text).tolist() for text in documents]
+            assert tokenizer.encode_batch(documents) == expected
+            expected[0].append(1)  # a list is nobody else's
+            assert tokenizer.encode_batch(documents)[0] == expected[0][:-1]
+
     def test_any_iterable_and_subclasses_of_str(self, tokenizer):
         expected = [tokenizer.encode(text) for text in ("the", "", "中cat")]
         for kind in (tuple, iter, np.array, lambda rows: (row for row in rows)):
@@ -79,7 +91,9 @@ class TestFlat:
         list(tokenizer.encode_documents(["a cat"] * 50, end_of_text=None))
         assert offsets.tolist() == before
 
-    @pytest.mark.parametrize("method", ["encode_batch_flat", "count_batch", "encode_batch_padded"])
+    @pytest.mark.parametrize(
+        "method", ["encode_batch", "encode_batch_flat", "count_batch", "encode_batch_padded"]
+    )
     def test_what_is_no_list_of_texts_is_refused(self, tokenizer, method):
         encode = getattr(tokenizer, method)
         for given_texts, message in (
@@ -112,10 +126,11 @@ class TestFlat:
         for group_texts in (1, 2, 9):
             monkeypatch.setattr(text_batches, "_GROUP_TEXTS", group_texts)
             message = "^the vocabulary must cover every byte of text 3: no token is byte 0x63, found at byte 3;"
-            with pytest.raises(UnknownByte, match=message):
-                tokenizer.encode_batch_flat(["ab", "", "é", "éac", "b"])
-            with pytest.raises(UnknownByte, match="byte of text 2: .* found at byte 0;"):
-                tokenizer.encode_batch_flat(["ab", "", "ca", ""])
+            for encode in (tokenizer.encode_batch, tokenizer.encode_batch_flat):
+                with pytest.raises(UnknownByte, match=message):
+                    encode(["ab", "", "é", "éac", "b"])
+                with pytest.raises(UnknownByte, match="byte of text 2: .* found at byte 0;"):
+                    encode(["ab", "", "ca", ""])
 
 
 class TestCount:

@@ -7,7 +7,8 @@ one store of eight bytes writes them to the output: up to four ids of uint16, up
 
 import ctypes
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -107,14 +108,23 @@ class Encoder:
         finally:
             self._idle.append(worker)
 
-    def encode_flat(
-        self, data: bytes | str, bounds: Int64[np.ndarray, " n_documents_plus_1"]
-    ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_documents_plus_1"]]:
-        """Encode at least one document as encode does, UTF-8 or ASCII.
+    def encode_texts(
+        self, texts: Sequence[str]
+    ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_texts_plus_1"]]:
+        """Encode at least one string, of no subclass of str.
 
         Returns:
-            (ids, offsets): the ids of document i are ids[offsets[i] : offsets[i + 1]].
+            (ids, offsets): the ids of text i are ids[offsets[i] : offsets[i + 1]].
+        Raises:
+            UnknownByte: with the position of the byte in the UTF-8 of all texts.
+            UnicodeEncodeError: if one holds lone surrogates.
         """
+        data: str | bytes = "".join(texts)
+        lengths = map(len, texts)
+        if not data.isascii():
+            encoded = [text.encode() for text in texts]
+            data, lengths = b"".join(encoded), map(len, encoded)
+        bounds = np.fromiter(accumulate(lengths, initial=0), np.int64, len(texts) + 1)
         offsets = np.zeros(len(bounds), np.int64)
         worker = self._take_worker()
         try:
@@ -122,6 +132,10 @@ class Encoder:
             return worker.encode(address, len(data), data, bounds, id_bounds=offsets), offsets
         finally:
             self._idle.append(worker)
+
+    def encode_texts_to_lists(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode strings to a list of Python integers each; raises what encode_texts raises."""
+        return self._lists.to_lists(*self.encode_texts(texts))
 
     def count(self, text: str) -> int:
         """Return the number of ids of a string; raises what encode_text raises."""

@@ -1,8 +1,8 @@
 """Encoding that loads the kernels only once there is enough text to make it worthwhile."""
 
 import threading
-from collections.abc import Mapping
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,37 +74,8 @@ class LazyEncoder:
         encoder = self._choose(len(data))
         if not isinstance(encoder, SmallEncoder):
             return encoder.encode(data, bounds, end_of_text)
-        all_bounds = np.array([0, len(data)]) if bounds is None else bounds
-        return self._encode_small(encoder, data, all_bounds, end_of_text)[0]
-
-    def encode_flat(
-        self, data: bytes | str, bounds: Int64[np.ndarray, " n_documents_plus_1"]
-    ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_documents_plus_1"]]:
-        """Encode documents, like Encoder.encode_flat."""
-        encoder = self._choose(len(data))
-        if not isinstance(encoder, SmallEncoder):
-            return encoder.encode_flat(data, bounds)
-        utf8 = data.encode() if isinstance(data, str) else data
-        return self._encode_small(encoder, utf8, bounds, NO_TOKEN)
-
-    def count(self, text: str) -> int:
-        """Return the number of token ids of a text; raises what encode_to_list raises."""
-        text = plain_str(text)
-        encoder = self._choose(len(text))
-        if isinstance(encoder, SmallEncoder):
-            return len(encoder.encode_to_list(text))
-        return encoder.count(text)
-
-    def _encode_small(
-        self,
-        encoder: SmallEncoder,
-        data: bytes,
-        bounds: Int64[np.ndarray, " n_documents_plus_1"],
-        end_of_text: int,
-    ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_documents_plus_1"]]:
         ids: list[int] = []
-        offsets = [0]
-        for begin, end in pairwise(bounds.tolist()):
+        for begin, end in pairwise([0, len(data)] if bounds is None else bounds.tolist()):
             try:
                 text = data[begin:end].decode()
             except UnicodeDecodeError as error:
@@ -116,8 +87,33 @@ class LazyEncoder:
                 raise
             if end_of_text != NO_TOKEN:
                 ids.append(end_of_text)
-            offsets.append(len(ids))
-        return np.array(ids, self._dtype), np.array(offsets, np.int64)
+        return np.array(ids, self._dtype)
+
+    def encode_texts(
+        self, texts: Sequence[str]
+    ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_texts_plus_1"]]:
+        """Encode texts, like Encoder.encode_texts."""
+        encoder = self._choose(sum(map(len, texts)))
+        if not isinstance(encoder, SmallEncoder):
+            return encoder.encode_texts(texts)
+        rows = _encode_each(encoder, texts)
+        offsets = np.array(list(accumulate(map(len, rows), initial=0)), np.int64)
+        return np.array([token_id for row in rows for token_id in row], self._dtype), offsets
+
+    def encode_texts_to_lists(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode texts, like Encoder.encode_texts_to_lists."""
+        encoder = self._choose(sum(map(len, texts)))
+        if not isinstance(encoder, SmallEncoder):
+            return encoder.encode_texts_to_lists(texts)
+        return _encode_each(encoder, texts)
+
+    def count(self, text: str) -> int:
+        """Return the number of token ids of a text; raises what encode_to_list raises."""
+        text = plain_str(text)
+        encoder = self._choose(len(text))
+        if isinstance(encoder, SmallEncoder):
+            return len(encoder.encode_to_list(text))
+        return encoder.count(text)
 
     def _choose(self, n_characters: int) -> "SmallEncoder | Encoder":
         if self._compiled is not None:
@@ -147,7 +143,19 @@ class LazyEncoder:
         self.encode_to_list = compiled.encode_to_list  # type: ignore[method-assign]
         self.encode_text = compiled.encode_text  # type: ignore[method-assign]
         self.encode = compiled.encode  # type: ignore[method-assign]
-        self.encode_flat = compiled.encode_flat  # type: ignore[method-assign]
+        self.encode_texts = compiled.encode_texts  # type: ignore[method-assign]
+        self.encode_texts_to_lists = compiled.encode_texts_to_lists  # type: ignore[method-assign]
         self.count = compiled.count  # type: ignore[method-assign]
         self._small, self._compiled = None, compiled
         return compiled
+
+
+def _encode_each(encoder: SmallEncoder, texts: Sequence[str]) -> list[list[int]]:
+    rows: list[list[int]] = []
+    try:
+        for text in texts:
+            rows.append(encoder.encode_to_list(text))
+    except UnknownByte as error:
+        error.shift(sum(len(text.encode()) for text in texts[: len(rows)]))
+        raise
+    return rows
