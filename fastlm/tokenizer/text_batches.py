@@ -171,22 +171,22 @@ def cut_rows(
 
 
 def pad_rows(
-    values: Integer[np.ndarray, " n_values ..."],
+    ids: Integer[np.ndarray, " n_tokens"],
     offsets: Int64[np.ndarray, " n_rows_plus_1"],
     width: int,
     *,
     fill: int,
     side: str,
     dtype: np.dtype[Any] | type,
-) -> tuple[Integer[np.ndarray, "n_rows width ..."], Bool[np.ndarray, "n_rows width"]]:
-    """Put rows that lie one after another into a matrix, and say where in it they are.
+) -> tuple[Integer[np.ndarray, "n_rows width"], Bool[np.ndarray, "n_rows width"]]:
+    """Put rows of ids that lie one after another into a matrix, and say where in it they are.
 
     Args:
         width: number of columns, at least the length of the longest row.
         side: the side of the rows, "right" or "left", that is filled.
     """
     lengths, columns = np.diff(offsets)[:, None], np.arange(width)
-    is_value = columns < lengths if side == "right" else columns >= width - lengths
-    matrix = np.full((len(lengths), width, *values.shape[1:]), fill, dtype)
-    matrix[is_value] = values
-    return matrix, is_value
+    is_token = columns < lengths if side == "right" else columns >= width - lengths
+    matrix = np.full((len(lengths), width), fill, dtype)
+    matrix[is_token] = ids
+    return matrix, is_token

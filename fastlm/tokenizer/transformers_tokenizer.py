@@ -170,15 +170,15 @@ class TransformersTokenizer:
         """
         tokenizer = Tokenizer.load(path)
         folder = Path(path) if Path(path).is_dir() else Path(path).parent
-        settings: dict[str, Any] = {}
-        if (folder / CONFIG_FILE).is_file():
-            settings = _settings(read_object(folder / CONFIG_FILE))
-        try:
-            return cls(tokenizer, **{"name_or_path": str(path)} | settings | options)
-        except (TypeError, ValueError) as error:
-            if set(settings) <= set(options):
-                raise
-            raise type(error)(f"{folder / CONFIG_FILE} or an argument: {error}") from None
+        settings: dict[str, Any] = {"name_or_path": str(path)}
+        if (config := folder / CONFIG_FILE).is_file():
+            found = _settings(read_object(config))
+            settings |= {name: value for name, value in found.items() if name not in options}
+            try:
+                cls(tokenizer, **settings)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{config}: {error}") from None
+        return cls(tokenizer, **settings | options)
 
     def save_pretrained(self, save_directory: StrPath, *, replace: bool = False) -> tuple[str, ...]:
         """Write tokenizer.json and tokenizer_config.json, which transformers reads; return paths.
