@@ -1,6 +1,5 @@
 """Many texts at once: their ids one after another, each text's at offsets, and as a matrix."""
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Literal, TypeVar, get_args
@@ -74,23 +73,25 @@ def _map_groups(
                 refuse_special(text, use.refused, name=f"text {index}")
         try:
             return encode(group)
-        except UnicodeEncodeError:
-            for text in group:
-                check_text(text)
-            raise
-        except BadByte as error:
-            _name_text(error, group, begin)
+        except (BadByte, UnicodeEncodeError):
+            _name_fault(encode, group, begin)
             raise
 
     cuts = _cut_groups(list(map(len, listed)))
     return map_in_order(encode_group, list(pairwise(cuts)), n_threads)
 
 
-def _name_text(error: BadByte, group: Sequence[str], n_before: int) -> None:
-    """Make the position in the UTF-8 of a group of texts one in a text of it."""
-    bounds = list(accumulate((len(text.encode()) for text in group), initial=0))
-    index = bisect_right(bounds, error.position) - 1
-    error.shift(-bounds[index], f"text {n_before + index}")
+def _name_fault(
+    encode: Callable[[Sequence[str]], object], group: Sequence[str], n_before: int
+) -> None:
+    """Raise the error of the first text of a group that cannot be encoded, by its number."""
+    for index, text in enumerate(group, start=n_before):
+        check_text(text)
+        try:
+            encode([text])
+        except BadByte as error:
+            error.source = f"text {index}"
+            raise
 
 
 def _cut_groups(lengths: Sequence[int]) -> list[int]:

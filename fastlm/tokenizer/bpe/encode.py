@@ -116,8 +116,7 @@ class Encoder:
         Returns:
             (ids, offsets): the ids of text i are ids[offsets[i] : offsets[i + 1]].
         Raises:
-            UnknownByte: with the position of the byte in the UTF-8 of all texts.
-            UnicodeEncodeError: if one holds lone surrogates.
+            UnknownByte, UnicodeEncodeError: if one cannot be encoded.
         """
         data: str | bytes = "".join(texts)
         lengths = map(len, texts)

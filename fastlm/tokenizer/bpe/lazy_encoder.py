@@ -96,7 +96,7 @@ class LazyEncoder:
         encoder = self._choose(sum(map(len, texts)))
         if not isinstance(encoder, SmallEncoder):
             return encoder.encode_texts(texts)
-        rows = _encode_each(encoder, texts)
+        rows = list(map(encoder.encode_to_list, texts))
         offsets = np.array(list(accumulate(map(len, rows), initial=0)), np.int64)
         return np.array([token_id for row in rows for token_id in row], self._dtype), offsets
 
@@ -105,7 +105,7 @@ class LazyEncoder:
         encoder = self._choose(sum(map(len, texts)))
         if not isinstance(encoder, SmallEncoder):
             return encoder.encode_texts_to_lists(texts)
-        return _encode_each(encoder, texts)
+        return list(map(encoder.encode_to_list, texts))
 
     def count(self, text: str) -> int:
         """Return the number of token ids of a text; raises what encode_to_list raises."""
@@ -148,14 +148,3 @@ class LazyEncoder:
         self.count = compiled.count  # type: ignore[method-assign]
         self._small, self._compiled = None, compiled
         return compiled
-
-
-def _encode_each(encoder: SmallEncoder, texts: Sequence[str]) -> list[list[int]]:
-    rows: list[list[int]] = []
-    try:
-        for text in texts:
-            rows.append(encoder.encode_to_list(text))
-    except UnknownByte as error:
-        error.shift(sum(len(text.encode()) for text in texts[: len(rows)]))
-        raise
-    return rows
