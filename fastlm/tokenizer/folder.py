@@ -11,6 +11,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fastlm.files import disk
 from fastlm.files.destination import entries, find
 from fastlm.files.json_files import read_object_or_empty, to_json
@@ -369,7 +371,8 @@ def write_tokenizer(
         MERGES_FILE: gpt2.format_merges(merges).encode(),
         SPECIAL_FILE: _json(special_tokens),
     }
-    if reason := why_not(tables.rules):
+    lengths = np.diff(tables.bounds).tolist()
+    if reason := why_not(tables.rules, tables.merges.tolist(), lengths):
         warnings.warn(
             f"{folder / HUGGING_FACE_FILE} is not written, and only fastlm can read the folder: "
             f"{reason}",

@@ -98,9 +98,16 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
         tokens.append(parse_added_token(token, source))
         name = f"added_tokens {content!r}."
         # `tokenizers` counts on from the vocabulary, whatever the file says.
-        known_id = all_entries.setdefault(content, next_id)
+        known_id = all_entries.get(content, next_id)
         _refuse_unless(known_id == token_id, source, f"{name}id", token_id, str(known_id))
-        next_id = max(next_id, known_id + 1)
+        if content not in all_entries:
+            all_entries[content] = next_id
+            next_id += 1
+    # A pre-token of its text would be the token, although it is no word by itself.
+    has_words = any(token.single_word for token in tokens)
+    _refuse_unless(
+        not (has_words and ignore_merges), source, "model.ignore_merges", True, "false beside words"
+    )
     rules = Rules(
         pattern,
         normalizer,
@@ -209,7 +216,9 @@ def format_tokenizer_json(
     Raises:
         ValueError: if `tokenizers` could give other ids.
     """
-    if reason := why_not(rules):
+    ids = {token: token_id for token_id, token in vocab.items()} if rules.merges_by_rank else {}
+    rows = [(ids[a], ids[b], ids[a + b]) for a, b in merges] if rules.merges_by_rank else []
+    if reason := why_not(rules, rows, [len(vocab[i]) for i in range(len(vocab))]):
         raise ValueError(f"this tokenizer cannot be written as tokenizer.json: {reason}")
     told = {token.content: token for token in rules.added}
     text_of_special = {token_id: token for token, token_id in special_tokens.items()}

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from fastlm.tokenizer.bpe.patterns import (
@@ -65,7 +65,8 @@ def _parse_normal_step(step: Any, source: str) -> tuple[str, ...]:
     kind = step.get("type") if isinstance(step, dict) else None
     if kind in UNICODE_FORMS:
         return (str(kind),)
-    if kind == "Prepend" and isinstance(step.get("prepend"), str):
+    # Before an empty "prepend", `tokenizers` doubles the first character.
+    if kind == "Prepend" and isinstance(step.get("prepend"), str) and step["prepend"]:
         return "prepend", step["prepend"]
     if kind == "Replace" and isinstance(step.get("content"), str):
         text, how = _parse_pattern(step.get("pattern"), source, "normalizer.pattern")
@@ -169,7 +170,7 @@ def parse_post_processor(part: Any, source: str) -> tuple[tuple[int, ...], tuple
             continue
         try:
             first, last = _put_around(step)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             refuse(source, "post_processor", step, "null, ByteLevel or a template of one text")
         if (first or last) and (before or after):
             refuse(source, "post_processor", part, "one template at most")
@@ -202,10 +203,22 @@ def _as_id(given: Any) -> int:
     return given
 
 
-def why_not(rules: Rules) -> str | None:
-    """Return the reason why a tokenizer.json cannot have these rules; None if it can."""
+def why_not(rules: Rules, merges: Iterable[Sequence[int]], lengths: Sequence[int]) -> str | None:
+    """Return the reason why a tokenizer.json cannot have these rules; None if it can.
+
+    Args:
+        merges: rows of the ids of the left, the right and the merged token.
+        lengths: length in bytes of each token.
+    """
     if rules.merges_by_rank:
-        return "its merges follow from the ids of tokens alone, which `tokenizers` cannot do"
+        # transformers converts rank files in this way; ids that were not learned would differ.
+        made = {
+            merged
+            for *parts, merged in merges
+            if all(part < merged or lengths[part] == 1 for part in parts)
+        }
+        if len(made) < len({merged for _, _, merged in merges}):
+            return "its tokens merge by their ids, and some have a lower id than their parts"
     unlike = _find_unlike(rules.pattern)
     if unlike is not None:
         return f"`tokenizers` may find other matches of its pattern {unlike.regex!r}"

@@ -130,18 +130,25 @@ def find_merges(vocab: Mapping[int, bytes], source: str) -> list[tuple[bytes, by
         ValueError: for a token that merges of lower ranks do not make.
     """
     ranks = {token: rank for rank, token in vocab.items()}
+    none = max(vocab, default=0) + 1
+    find = ranks.get
     merges = []
     for rank, token in sorted(vocab.items()):
         if len(token) == 1:
             continue
-        parts = [token[i : i + 1] for i in range(len(token))]
-        while len(parts) > 2:
-            # The pair of the lowest rank merges first; only ranks below the token's count.
-            found = [(ranks.get(a + b, rank), i) for i, (a, b) in enumerate(pairwise(parts))]
-            lowest, i = min(found)
+        bounds = list(range(len(token) + 1))
+        # The rank of what each pair makes; only ranks below the token's count.
+        found = [find(token[i : i + 2], none) for i in range(len(token) - 1)]
+        while len(found) > 1:
+            lowest = min(found)
             if lowest >= rank:
                 break
-            parts[i : i + 2] = [parts[i] + parts[i + 1]]
+            i = found.index(lowest)
+            del bounds[i + 1], found[i]
+            for k in (i - 1, i):
+                if 0 <= k < len(found):
+                    found[k] = find(token[bounds[k] : bounds[k + 2]], none)
+        parts = [token[begin:end] for begin, end in pairwise(bounds)]
         # The rank of a single byte plays no part, as no merge makes it.
         if len(parts) != 2 or any(
             part not in ranks or (len(part) > 1 and ranks[part] >= rank) for part in parts
@@ -161,14 +168,18 @@ def missing_bytes(vocab: Mapping[int, bytes]) -> list[int]:
 
 
 def find_all_merges(vocab: Mapping[int, bytes]) -> list[tuple[bytes, bytes]]:
-    """Find each pair of tokens whose concatenation is a token, in the order of its rank."""
-    tokens = set(vocab.values())
-    return [
-        (token[:i], token[i:])
-        for _, token in sorted(vocab.items())
-        for i in range(1, len(token))
-        if token[:i] in tokens and token[i:] in tokens
-    ]
+    """Find each pair of tokens whose concatenation is a token, in the order of its rank.
+
+    Pairs that make the same token are in the order of their ranks, as where transformers converts
+    a rank file.
+    """
+    ranks = {token: rank for rank, token in vocab.items()}
+    merges: list[tuple[bytes, bytes]] = []
+    for _, token in sorted(vocab.items()):
+        splits = ((token[:i], token[i:]) for i in range(1, len(token)))
+        known = [(a, b) for a, b in splits if a in ranks and b in ranks]
+        merges += sorted(known, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
+    return merges
 
 
 def format_ranks(vocab: Mapping[int, bytes], merges: Sequence[tuple[bytes, bytes]] | None) -> str:
