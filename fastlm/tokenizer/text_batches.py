@@ -1,17 +1,24 @@
 """Many texts at once: their ids one after another, each text's at offsets, and as a matrix."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
-from typing import Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
-from jaxtyping import Bool, Int64, Integer, UInt
 
 from fastlm.tokenizer.bpe.blocks import map_in_order
 from fastlm.tokenizer.bpe.errors import BadByte, check_integer, plain_str
 from fastlm.tokenizer.given_texts import check_several, check_text
 from fastlm.tokenizer.special_tokens import SpecialUse, refuse_special
-from fastlm.tokenizer.text_encoder import TextEncoder
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int64, Integer, UInt
+
+    from fastlm.tokenizer.text_encoder import TextEncoder
+
+    Flat = tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_texts_plus_1"]]
 
 R = TypeVar("R")
 
@@ -21,12 +28,10 @@ Truncate = Literal["error", "right", "left"]
 _GROUP_CHARACTERS = 1 << 18  # characters that one thread encodes at a time
 _GROUP_TEXTS = 1 << 14
 
-_Flat = tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_texts_plus_1"]]
-
 
 def encode_flat(
     encoder: TextEncoder, texts: Iterable[str], use: SpecialUse, n_threads: int | None
-) -> _Flat:
+) -> Flat:
     """Encode texts as Tokenizer.encode_batch_flat does."""
     groups = list(_map_groups(encoder.encode_texts, texts, use, n_threads))
     if not groups:
@@ -117,7 +122,7 @@ def dtype_for(dtype: object, vocab_size: int) -> np.dtype[Any]:
 
 
 def pad_batch(
-    flat: _Flat,
+    flat: Flat,
     length: int | None,
     *,
     pad_id: int,
