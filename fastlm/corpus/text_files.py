@@ -44,6 +44,7 @@ _TOKENIZER_NAMES = _TOKENIZER_MARKS | {
     "encoding.json",
     "merges.txt",
     "ranks.tiktoken",
+    "rules.json",
     "tables.npz",
     "tokenizer.model",
     "vocab.bpe",

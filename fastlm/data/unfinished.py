@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,7 +107,7 @@ class UnfinishedData:
         n_threads: int | None,
     ) -> SplitProgress:
         reading = texts.read(name, begun.place)
-        counted = _Counted(reading, list(self.tokenizer.special_tokens), begun)
+        counted = _Counted(reading, self.tokenizer, begun)
         ends: deque[End] = deque()
 
         def blocks() -> Iterator[Block]:
@@ -137,17 +137,16 @@ class UnfinishedData:
 class _Counted:
     """Yields pieces as UTF-8, with <|endoftext|> after each document, and counts them."""
 
-    def __init__(
-        self, reading: Reading, special_tokens: Sequence[str], begun: SplitProgress
-    ) -> None:
-        self._reading, self._special_tokens = reading, special_tokens
+    def __init__(self, reading: Reading, tokenizer: Tokenizer, begun: SplitProgress) -> None:
+        self._reading, self._cuts = reading, tokenizer.cuts
+        self._special_tokens = list(tokenizer.special_tokens)
         self._n_characters = begun.place.characters
         self._is_ended = False
         self._n_documents, self._n_bytes = begun.n_documents, begun.n_bytes
 
     def __iter__(self) -> Iterator[bytes]:
         end = END_OF_TEXT.encode()
-        for text, is_end in cut_pieces(self._reading, self._special_tokens):
+        for text, is_end in cut_pieces(self._reading, self._special_tokens, self._cuts):
             raw = text.encode()
             self._n_bytes += len(raw)
             self._n_characters += len(text)
@@ -173,7 +172,7 @@ class _Counted:
 def hash_split(texts: Texts, name: SplitName, tokenizer: Tokenizer, n_threads: int | None) -> str:
     """Return the SHA-256 of the ids of a split as TokenWriter would write them."""
     digest = hashlib.sha256()
-    counted = _Counted(texts.read(name), list(tokenizer.special_tokens), SplitProgress())
+    counted = _Counted(texts.read(name), tokenizer, SplitProgress())
     encoded = tokenizer.encode_blocks(document_blocks(counted), n_threads=n_threads)
     with contextlib.closing(encoded) as arrays:
         for ids in arrays:

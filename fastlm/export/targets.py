@@ -16,10 +16,9 @@ from fastlm.export.architectures import hugging_face_config, hugging_face_tensor
 from fastlm.files import disk
 from fastlm.files.json_files import to_json
 from fastlm.pretrained import Pretrained
-from fastlm.tokenizer.bpe.reference import PATTERN
 from fastlm.tokenizer.folder import CONFIG_FILE, ENCODING_FILE, HUGGING_FACE_FILE, RANKS_FILE
 from fastlm.tokenizer.formats.hugging_face import format_tokenizer_config, format_tokenizer_json
-from fastlm.tokenizer.formats.tiktoken import check_special_tokens, format_ranks
+from fastlm.tokenizer.formats.tiktoken import check_special_tokens, format_pattern, format_ranks
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -96,11 +95,15 @@ def export_tiktoken(tokenizer: Tokenizer, out: Path) -> None:
         FileExistsError: if the folder is not empty.
     """
     check_special_tokens(tokenizer.special_tokens)
-    special = set(tokenizer.special_tokens.values())
-    vocab = {rank: token for rank, token in tokenizer.vocab.items() if rank not in special}
-    raw = format_ranks(vocab, tokenizer.merges).encode()
+    left_out = {*tokenizer.special_tokens.values(), *tokenizer.rules.unused}
+    vocab = {rank: token for rank, token in tokenizer.vocab.items() if rank not in left_out}
+    by_rank = tokenizer.rules.merges_by_rank
+    raw = format_ranks(vocab, None if by_rank else tokenizer.merges).encode()
     line = f"{hashlib.sha256(raw).hexdigest()}  {RANKS_FILE}\n"  # as sha256sum -c reads it
-    encoding = {"pat_str": PATTERN, "special_tokens": dict(tokenizer.special_tokens)}
+    encoding = {
+        "pat_str": format_pattern(tokenizer.rules),
+        "special_tokens": dict(tokenizer.special_tokens),
+    }
     with disk.whole_folder(out, last=RANKS_FILE) as partial:
         disk.write_new(partial / RANKS_FILE, raw)
         disk.write_new(partial / f"{RANKS_FILE}.sha256", line.encode())
@@ -110,7 +113,9 @@ def export_tiktoken(tokenizer: Tokenizer, out: Path) -> None:
 def _tokenizer_json(tokenizer: Tokenizer) -> bytes:
     """Return tokenizer.json, the complete tokenizer for the package `tokenizers`."""
     return to_json(
-        format_tokenizer_json(tokenizer.vocab, tokenizer.merges, tokenizer.special_tokens),
+        format_tokenizer_json(
+            tokenizer.vocab, tokenizer.merges, tokenizer.special_tokens, tokenizer.rules
+        ),
         indent=0,
         is_ascii=False,
     )

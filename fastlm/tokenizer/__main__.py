@@ -41,6 +41,7 @@ def _train_command(
     max_token_bytes: int | None = None,
     sample_bytes: str | None = None,
     text_field: str = "text",
+    pattern: str = "gpt2",
     overwrite: bool = False,
 ) -> None:
     """Learn a vocabulary from text files and write it to a folder.
@@ -56,17 +57,21 @@ def _train_command(
         max_token_bytes: greatest length of a learned token; no limit when not given.
         sample_bytes: size of an evenly spaced sample to read of larger files: 500MB, 2GB.
         text_field: field of .jsonl files and column of .parquet files that holds the text.
+        pattern: how texts are cut into words: gpt2, cl100k, o200k, llama3, qwen2, nanochat, smollm,
+            deepseek, or a regular expression, which is slow.
         overwrite: replace the files of a tokenizer that is in the folder; other files stay.
     """
     from fastlm.corpus.text_files import find_texts, is_plain
     from fastlm.files import disk
     from fastlm.files.outputs import check_not_read, is_there
+    from fastlm.tokenizer.bpe.patterns import find_pattern
     from fastlm.tokenizer.folder import own_files
     from fastlm.tokenizer.tokenizer import Tokenizer
     from fastlm.tokenizer.training import train_bpe
 
     started = time.perf_counter()
     special_tokens = list(dict.fromkeys(special_token))
+    find_pattern(pattern)
     disk.check_folder(out)
     if own_files(out) and not overwrite:
         raise is_there(out)
@@ -107,8 +112,10 @@ def _train_command(
             max_token_bytes=max_token_bytes,
             sample_bytes=sample,
             text_field=text_field,
+            pattern=pattern,
         )
-        Tokenizer(vocab, merges, special_tokens).save(out, replace=overwrite, is_locked=True)
+        made = Tokenizer(vocab, merges, special_tokens, pattern)
+        made.save(out, replace=overwrite, is_locked=True)
     of = "" if n_read_bytes == n_text_bytes else f"a sample of {n_read_bytes:,} bytes of "
     cli.say(
         f"{out}: {len(vocab):,} tokens from {of}{n_text_bytes:,} bytes "

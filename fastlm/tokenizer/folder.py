@@ -11,20 +11,33 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fastlm.files import disk
 from fastlm.files.destination import entries, find
 from fastlm.files.json_files import read_object_or_empty, to_json
 from fastlm.files.paths import StrPath, read_bytes
 from fastlm.tokenizer.formats import gpt2, hugging_face, tiktoken
-from fastlm.tokenizer.tables import Tables, hash_tables, make_tables, pack_tables, unpack_tables
+from fastlm.tokenizer.formats.hugging_face_rules import why_not
+from fastlm.tokenizer.rules import AddedToken, Rules, read_rules
+from fastlm.tokenizer.tables import (
+    Tables,
+    fill_gaps,
+    hash_tables,
+    make_tables,
+    pack_tables,
+    unpack_tables,
+)
 from fastlm.tokenizer.text_blocks import read_text
 
 VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
 SPECIAL_FILE, HUGGING_FACE_FILE = "special_tokens.json", "tokenizer.json"
 TABLES_FILE = "tables.npz"
+RULES_FILE = "rules.json"
+"""Name of the file with what is not GPT-2's way: the pattern, the normalizer, tokens with flags"""
 KEPT_AS = "tokenizer"
 """Name of the folder of the tokenizer inside prepared data and runs"""
-_SAVED = (VOCAB_FILE, MERGES_FILE, SPECIAL_FILE, HUGGING_FACE_FILE, TABLES_FILE)
+_SAVED = (VOCAB_FILE, MERGES_FILE, SPECIAL_FILE, HUGGING_FACE_FILE, TABLES_FILE, RULES_FILE)
 
 RANKS_FILE, ENCODING_FILE = "ranks.tiktoken", "encoding.json"
 ADDED_FILE, CONFIG_FILE = "added_tokens.json", "tokenizer_config.json"
@@ -32,14 +45,13 @@ _OF_OTHERS = (CONFIG_FILE, "special_tokens_map.json")
 
 _ADDED_TO_TEXTS = ("add_prefix_space", "add_bos_token", "add_eos_token")
 
-# The rank files of tiktoken's encodings that use GPT-2's pattern.
-_KNOWN_RANKS = ("gpt2", "r50k_base", "p50k_base")
 _PAIRS = ((VOCAB_FILE, MERGES_FILE), ("encoder.json", "vocab.bpe"))
 _READ_IN_A_FOLDER = (
     *chain.from_iterable(_PAIRS),
     SPECIAL_FILE,
     HUGGING_FACE_FILE,
     TABLES_FILE,
+    RULES_FILE,
     RANKS_FILE,
     ENCODING_FILE,
     ADDED_FILE,
@@ -78,10 +90,11 @@ def _read_folder(path: Path) -> tuple[Tables, str | None]:
     tables = None
     if has_json:
         tables = _read_tokenizer_json(path / HUGGING_FACE_FILE)
-    elif pair is not None:
+    elif pair is not None and not (path / RULES_FILE).is_file():  # otherwise it is not whole
         tables = _read_pair(path / pair[0], path / pair[1])
     if tables is not None:
-        _check_are_special(config_path, _added_by_config(config_path, config), tables)
+        added = _added_by_config(config_path, config, tables.rules)
+        _check_are_special(config_path, added, tables)
         return tables, None
     if (path / RANKS_FILE).is_file():
         return _read_ranks(path / RANKS_FILE), None
@@ -113,7 +126,10 @@ def files_of(path: StrPath) -> list[Path]:
 
 
 def read_vocab_and_merges(
-    vocab_path: StrPath, merges_path: StrPath, special_tokens: Sequence[str]
+    vocab_path: StrPath,
+    merges_path: StrPath,
+    special_tokens: Sequence[str],
+    rules: Rules | None = None,
 ) -> Tables:
     """Read GPT-2's two files; special_tokens are those to treat as special.
 
@@ -123,7 +139,19 @@ def read_vocab_and_merges(
     entries = gpt2.parse_entries(read_text(vocab_path), str(vocab_path))
     merges = gpt2.parse_merges(read_text(merges_path), str(merges_path))
     vocab = gpt2.spell_vocab(entries, special_tokens, str(vocab_path))
-    return _make_tables(f"{vocab_path}, {merges_path}", vocab, merges, special_tokens)
+    return _make_tables(f"{vocab_path}, {merges_path}", vocab, merges, special_tokens, rules)
+
+
+def _read_rules(folder: Path) -> Rules:
+    """Read rules.json; a folder without it has the default."""
+    path = folder / RULES_FILE
+    if not path.is_file():
+        return Rules()
+    try:
+        told = json.loads(read_text(path))
+    except (ValueError, RecursionError):
+        told = None
+    return read_rules(told, str(path))
 
 
 def _read_own(folder: Path, vocab_name: str, merges_name: str) -> tuple[Tables, str | None]:
@@ -131,7 +159,10 @@ def _read_own(folder: Path, vocab_name: str, merges_name: str) -> tuple[Tables, 
     tables_path = folder / TABLES_FILE
     if tables_path.is_file():
         names = (vocab_name, merges_name, SPECIAL_FILE)
-        made_from = _hash_files([read_bytes(folder / name) for name in names])
+        contents = [read_bytes(folder / name) for name in names]
+        if (folder / RULES_FILE).is_file():
+            contents.append(read_bytes(folder / RULES_FILE))
+        made_from = _hash_files(contents)
         unpacked = unpack_tables(tables_path.read_bytes(), made_from)
         if unpacked is not None:
             return unpacked
@@ -144,7 +175,9 @@ def _read_own(folder: Path, vocab_name: str, merges_name: str) -> tuple[Tables, 
         ) from None
     special_tokens = sorted(ids, key=ids.__getitem__)
     _warn_of_unlisted(folder / SPECIAL_FILE, folder / vocab_name, folder / merges_name, ids)
-    tables = read_vocab_and_merges(folder / vocab_name, folder / merges_name, special_tokens)
+    tables = read_vocab_and_merges(
+        folder / vocab_name, folder / merges_name, special_tokens, _read_rules(folder)
+    )
     for token, token_id in zip(special_tokens, tables.special_ids, strict=True):
         if ids[token] != token_id:
             raise ValueError(
@@ -229,14 +262,18 @@ def _check_config(path: Path, config: Mapping[str, Any], *, has_json: bool) -> N
             )
 
 
-def _added_by_config(path: Path, config: Mapping[str, Any]) -> dict[str, int]:
+def _added_by_config(path: Path, config: Mapping[str, Any], rules: Rules) -> dict[str, int]:
     """Return the tokens that transformers adds by its settings, and their ids."""
     added = config.get("added_tokens_decoder") or {}
+    told = {token.content: token for token in rules.added}
     try:
         for token in added.values():
             for name in ("lstrip", "rstrip", "single_word"):
-                if token.get(name):
-                    raise ValueError(f"{token['content']!r} has {name} true, which changes ids")
+                known = told.get(token["content"], AddedToken(token["content"]))
+                given = bool(token.get(name))
+                if given != getattr(known, name):
+                    shown = str(given).lower()
+                    raise ValueError(f"{token['content']!r} has {name} {shown}, which changes ids")
         return {str(token["content"]): int(token_id) for token_id, token in added.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -275,25 +312,32 @@ def _read_ranks(path: Path) -> Tables:
     if about.is_file():
         try:
             told = json.loads(read_text(about))
-            pattern, special = told["pat_str"], dict(told["special_tokens"])
+            expression, special = told["pat_str"], dict(told["special_tokens"])
             ids = {str(token): operator.index(number) for token, number in special.items()}
         except (ValueError, RecursionError, KeyError, TypeError):
             raise ValueError(f"{about} must hold pat_str and special_tokens with ids") from None
-        if not (isinstance(pattern, str) and pattern in hugging_face.PATTERNS):
-            raise ValueError(f"{about}: expected GPT-2's pattern as pat_str: got {pattern!r}")
-    elif path.stem in _KNOWN_RANKS:
-        ids = {"<|endoftext|>": 50256}
+        pattern = tiktoken.parse_pattern(expression, str(about))
+    elif path.stem in tiktoken.ENCODINGS:
+        pattern, ids = tiktoken.ENCODINGS[path.stem]
     else:
         raise ValueError(
             f"{path} does not say which pattern cuts the text: expected {ENCODING_FILE} beside it "
-            f"(pat_str, special_tokens), or one of {', '.join(_KNOWN_RANKS)}"
+            f"(pat_str, special_tokens), or one of {', '.join(tiktoken.ENCODINGS)}"
         )
-    merges = tiktoken.find_merges(vocab, str(path))
+    rules = Rules(pattern)
+    try:
+        merges = tiktoken.find_merges(vocab, str(path))
+    except ValueError:
+        if tiktoken.missing_bytes(vocab):
+            raise
+        merges = tiktoken.find_all_merges(vocab)
+        rules = rules._replace(ignore_merges=True, merges_by_rank=True)
     special_tokens = sorted(ids, key=ids.__getitem__)
     for token in special_tokens:
         if vocab.setdefault(ids[token], token.encode()) != token.encode():
             raise ValueError(f"{path}: rank {ids[token]} belongs to another token than {token!r}")
-    return _make_tables(str(path), vocab, merges, special_tokens)
+    rules = rules._replace(unused=fill_gaps(vocab, str(path)))
+    return _make_tables(str(path), vocab, merges, special_tokens, rules)
 
 
 def _make_tables(
@@ -301,9 +345,10 @@ def _make_tables(
     vocab: Mapping[int, bytes],
     merges: Sequence[tuple[bytes, bytes]],
     special_tokens: Sequence[str],
+    rules: Rules | None = None,
 ) -> Tables:
     try:
-        return make_tables(vocab, merges, special_tokens)
+        return make_tables(vocab, merges, special_tokens, rules)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
 
@@ -325,9 +370,21 @@ def write_tokenizer(
         VOCAB_FILE: _json(gpt2.printable_vocab(vocab, special_tokens)),
         MERGES_FILE: gpt2.format_merges(merges).encode(),
         SPECIAL_FILE: _json(special_tokens),
-        HUGGING_FACE_FILE: _json(hugging_face.format_tokenizer_json(vocab, merges, special_tokens)),
     }
-    made_from = _hash_files([files[VOCAB_FILE], files[MERGES_FILE], files[SPECIAL_FILE]])
+    lengths = np.diff(tables.bounds).tolist()
+    if reason := why_not(tables.rules, tables.merges.tolist(), lengths):
+        warnings.warn(
+            f"{folder / HUGGING_FACE_FILE} is not written, and only fastlm can read the folder: "
+            f"{reason}",
+            stacklevel=3,
+        )
+    else:
+        described = hugging_face.format_tokenizer_json(vocab, merges, special_tokens, tables.rules)
+        files[HUGGING_FACE_FILE] = _json(described)
+    if told := tables.rules.as_json():
+        files[RULES_FILE] = _json(told)
+    made_of = (VOCAB_FILE, MERGES_FILE, SPECIAL_FILE, RULES_FILE)
+    made_from = _hash_files([files[name] for name in made_of if name in files])
     files[TABLES_FILE] = pack_tables(tables, tokenizer_hash, made_from)
     with contextlib.nullcontext() if is_locked else disk.locked(folder):
         _write_files(folder, files, replace=replace)
@@ -388,19 +445,22 @@ def _write_files(folder: Path, files: Mapping[str, bytes], *, replace: bool) -> 
         )
     first, last = HUGGING_FACE_FILE, SPECIAL_FILE
     new = [name for name in files if name not in kept]
-    if not new:
+    if not new and not others:
         return
     # Without SPECIAL_FILE, HUGGING_FACE_FILE alone is read, which is a complete tokenizer.
-    if first in new:
+    if first not in files:
+        disk.remove_file(folder / first)
+    elif first in new:
         disk.write_file(folder / first, files[first], replace=True)
     disk.remove_file(folder / last)
     for name in new:
         if name not in (first, last):
             disk.write_file(folder / name, files[name], replace=True)
+    for name in (ADDED_FILE, RULES_FILE):
+        if replace and name not in files:
+            disk.remove_file(folder / name)  # left by the other tokenizer
     if last in files:
         disk.write_file(folder / last, files[last], replace=True)
-    if replace and ADDED_FILE not in files:
-        disk.remove_file(folder / ADDED_FILE)  # left by the other tokenizer
 
 
 def _hash_files(contents: Sequence[bytes]) -> str:

@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from fastlm.corpus.documents import Piece
 from fastlm.files.utf8 import to_utf8
 from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, cut_blocks
+from fastlm.tokenizer.bpe.patterns import Cuts
 
 
-def cut_pieces(pieces: Iterable[Piece], special_tokens: Sequence[str]) -> Iterator[Piece]:
+def cut_pieces(
+    pieces: Iterable[Piece], special_tokens: Sequence[str], cuts: Cuts = "spaces"
+) -> Iterator[Piece]:
     """Cut pieces of documents so that they can be tokenized independently.
 
     A piece without a position to cut grows until it has one.
@@ -20,7 +23,7 @@ def cut_pieces(pieces: Iterable[Piece], special_tokens: Sequence[str]) -> Iterat
             yield text, True
             continue
         rest = itertools.chain([text], _rest_of_document(pieces))
-        for block in cut_blocks(map(to_utf8, rest), special, n_bytes=BLOCK_BYTES):
+        for block in cut_blocks(map(to_utf8, rest), special, n_bytes=BLOCK_BYTES, cuts=cuts):
             yield block.decode(), False
         yield "", True
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32, Int64
 
+from fastlm.tokenizer.rules import Rules, read_rules
 from fastlm.tokenizer.special_tokens import check_special
 
 _FORMAT = 1
@@ -26,6 +28,7 @@ class Tables(NamedTuple):
     bounds: Int64[np.ndarray, " vocab_size_plus_1"]
     merges: Int32[np.ndarray, "n_merges 3"]
     special_ids: tuple[int, ...]
+    rules: Rules = Rules()
 
     def tokens(self) -> list[bytes]:
         return [self.text[begin:end] for begin, end in pairwise(self.bounds.tolist())]
@@ -35,6 +38,7 @@ def make_tables(
     vocab: Mapping[int, bytes],
     merges: Sequence[tuple[bytes, bytes]],
     special_tokens: Sequence[str],
+    rules: Rules | None = None,
 ) -> Tables:
     """Make tables; special tokens outside the vocabulary get the next ids, in the order given.
 
@@ -78,7 +82,27 @@ def make_tables(
         np.cumsum([0, *map(len, tokens)], dtype=np.int64),
         np.ascontiguousarray(np.array(rows, np.int32).T),
         tuple(ids[special.encode()] for special in special_tokens),
+        rules or Rules(),
     )
+
+
+def fill_gaps(vocab: dict[int, bytes], source: str) -> tuple[int, ...]:
+    """Give each id without a token below the greatest one a token that no text has.
+
+    Returns:
+        the ids filled.
+    Raises:
+        ValueError: if most ids have no token.
+    """
+    n_ids = max(vocab, default=-1) + 1
+    if n_ids > 2 * len(vocab) + 1024:
+        raise ValueError(
+            f"{source}: expected ids without large gaps: got {len(vocab)} tokens and the id "
+            f"{n_ids - 1}"
+        )
+    gaps = tuple(i for i in range(n_ids) if i not in vocab) if len(vocab) < n_ids else ()
+    vocab |= {i: f"[unused{i}]".encode() for i in gaps}
+    return gaps
 
 
 def hash_tables(tables: Tables) -> str:
@@ -86,7 +110,8 @@ def hash_tables(tables: Tables) -> str:
 
     Three groups are hashed: the tokens in the order of their ids, the left and right token of each
     merge, and the special tokens in the order of their ids. Each group is preceded by its number of
-    tokens, and each token by its length in bytes, both as 8 little-endian bytes.
+    tokens, and each token by its length in bytes, both as 8 little-endian bytes. Rules that are not
+    the default follow as JSON.
     """
     tokens = tables.tokens()
     merge_parts = [tokens[part] for row in tables.merges[:, :2].tolist() for part in row]
@@ -95,7 +120,15 @@ def hash_tables(tables: Tables) -> str:
         digest.update(len(group).to_bytes(8, "little"))
         for item in group:
             digest.update(len(item).to_bytes(8, "little") + item)
+    digest.update(_hashed_rules(tables.rules).encode())
     return digest.hexdigest()
+
+
+def _hashed_rules(rules: Rules) -> str:
+    """Return the rules that determine the ids of a text, spelled; empty for the default."""
+    # What is put around a text on request, and what counts as special, changes no other id.
+    kept = tuple(token._replace(special=True) for token in rules.added if token.has_rules)
+    return rules._replace(added=kept, before=(), after=(), unused=()).spelled()
 
 
 def pack_tables(tables: Tables, tokenizer_hash: str, made_from: str) -> bytes:
@@ -113,6 +146,8 @@ def pack_tables(tables: Tables, tokenizer_hash: str, made_from: str) -> bytes:
         "merges": tables.merges,
         "special_ids": np.array(tables.special_ids, np.int32),
     }
+    if rules := tables.rules.spelled():
+        arrays["rules"] = np.frombuffer(rules.encode(), np.uint8)
     packed = io.BytesIO()
     # numpy.savez would also write the current time.
     with zipfile.ZipFile(packed, "w") as archive:
@@ -132,7 +167,10 @@ def unpack_tables(packed: bytes, made_from: str) -> tuple[Tables, str] | None:
             bounds = np.append(0, np.cumsum(arrays["lengths"], dtype=np.int64))
             text = arrays["text"].tobytes()
             special_ids = tuple(arrays["special_ids"].tolist())
-            tables = Tables(text, bounds, arrays["merges"], special_ids)
+            rules = Rules()
+            if "rules" in arrays:
+                rules = read_rules(json.loads(arrays["rules"].tobytes()), "the rules")
+            tables = Tables(text, bounds, arrays["merges"], special_ids, rules)
             return (tables, str(arrays["hash"])) if _is_sound(tables) else None
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None

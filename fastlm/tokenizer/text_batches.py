@@ -16,7 +16,7 @@ from fastlm.tokenizer.special_tokens import SpecialUse, refuse_special
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int64, Integer, UInt
 
-    from fastlm.tokenizer.bpe.lazy_encoder import LazyEncoder
+    from fastlm.tokenizer.text_encoder import TextEncoder
 
     Flat = tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_texts_plus_1"]]
 
@@ -30,7 +30,7 @@ _GROUP_TEXTS = 1 << 14
 
 
 def encode_flat(
-    encoder: LazyEncoder, texts: Iterable[str], use: SpecialUse, n_threads: int | None
+    encoder: TextEncoder, texts: Iterable[str], use: SpecialUse, n_threads: int | None
 ) -> Flat:
     """Encode texts as Tokenizer.encode_batch_flat does."""
     groups = list(_map_groups(encoder.encode_texts, texts, use, n_threads))
@@ -43,7 +43,7 @@ def encode_flat(
 
 
 def encode_to_lists(
-    encoder: LazyEncoder, texts: Iterable[str], use: SpecialUse, n_threads: int | None
+    encoder: TextEncoder, texts: Iterable[str], use: SpecialUse, n_threads: int | None
 ) -> list[list[int]]:
     """Encode texts as Tokenizer.encode_batch does."""
     groups = _map_groups(encoder.encode_texts_to_lists, texts, use, n_threads)
@@ -51,7 +51,7 @@ def encode_to_lists(
 
 
 def count_each(
-    encoder: LazyEncoder, texts: Iterable[str], use: SpecialUse, n_threads: int | None
+    encoder: TextEncoder, texts: Iterable[str], use: SpecialUse, n_threads: int | None
 ) -> list[int]:
     """Return the number of ids of each text."""
     groups = _map_groups(encoder.encode_texts, texts, use, n_threads)
@@ -130,6 +130,8 @@ def pad_batch(
     truncate: Truncate,
     multiple_of: int,
     dtype: np.dtype[Any],
+    before: Sequence[int] = (),
+    after: Sequence[int] = (),
 ) -> tuple[Integer[np.ndarray, "n_texts width"], Bool[np.ndarray, "n_texts width"]]:
     """Make a matrix of encoded texts, as documented at Tokenizer.encode_batch_padded."""
     for name, value, known in (("side", side, Side), ("truncate", truncate, Truncate)):
@@ -140,14 +142,15 @@ def pad_batch(
     if multiple_of < 1:
         raise ValueError(f"multiple_of must be at least 1: got {multiple_of}")
     ids, offsets = flat
-    lengths = np.diff(offsets)
+    n_added = len(before) + len(after)
+    lengths = np.diff(offsets) + n_added
     if length is None:
         length = int(lengths.max(initial=0))
     length = check_integer("length", length)
     if length < 0:
         raise ValueError(f"length must not be negative: got {length}")
     if truncate != "error":
-        kept, offsets = cut_rows(offsets, length, truncate)
+        kept, offsets = cut_rows(offsets, room_in("length", length, n_added), truncate)
         ids = ids[kept]
     elif (lengths > length).any():
         row = int(np.argmax(lengths > length))
@@ -156,7 +159,21 @@ def pad_batch(
             "truncate='right' or 'left' to cut it there, or a greater length"
         )
     width = -(-length // multiple_of) * multiple_of
+    ids, offsets = put_around(ids, offsets, before, after)
     return pad_rows(ids, offsets, width, fill=pad_id, side=side, dtype=dtype)
+
+
+def room_in(name: str, length: int, n_added: int) -> int:
+    """Return how many ids of a text fit a length with those that are put around it.
+
+    Raises:
+        ValueError: with the name of the length, if not even these fit it.
+    """
+    if length < n_added:
+        raise ValueError(
+            f"{name} must be at least {n_added}, for the special tokens around a text: got {length}"
+        )
+    return length - n_added
 
 
 def cut_rows(
@@ -174,6 +191,30 @@ def cut_rows(
         return slice(None), offsets
     begins = offsets[:-1] + (lengths - kept if side == "left" else 0)
     return np.arange(new[-1]) + np.repeat(begins - new[:-1], kept), new
+
+
+def put_around(
+    ids: Integer[np.ndarray, " n_tokens"],
+    offsets: Int64[np.ndarray, " n_rows_plus_1"],
+    before: Sequence[int],
+    after: Sequence[int],
+) -> tuple[Integer[np.ndarray, " n_all"], Int64[np.ndarray, " n_rows_plus_1"]]:
+    """Put ids before and after each of the rows that lie one after another."""
+    n_rows = len(offsets) - 1
+    if not (before or after) or n_rows == 0:
+        return ids, offsets
+    new = offsets + (len(before) + len(after)) * np.arange(n_rows + 1)
+    found = np.empty(new[-1], ids.dtype)
+    is_text = np.ones(len(found), np.bool_)
+    begins, ends = new[:-1, None], new[1:, None] - len(after)
+    for places, added in (
+        (begins + np.arange(len(before)), before),
+        (ends + np.arange(len(after)), after),
+    ):
+        found[places] = np.array(added, ids.dtype)
+        is_text[places] = False
+    found[is_text] = ids
+    return found, new
 
 
 def pad_rows(

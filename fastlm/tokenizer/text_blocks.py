@@ -16,6 +16,7 @@ from fastlm.files.paths import StrPath, check_file, open_to_read, read_bytes
 from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, Block, Loadable, first_cut, last_cut
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
+from fastlm.tokenizer.bpe.patterns import Cuts
 
 STRIPE_BYTES = 1 << 20  # greatest size of a stripe of a sample
 _READ_BYTES = 1 << 20
@@ -61,6 +62,7 @@ def file_blocks(
     *,
     begin: int = 0,
     json: JsonTexts = JSON_TEXTS,
+    cuts: Cuts = "spaces",
 ) -> Iterator[Loadable]:
     """Cut a file into blocks that can be tokenized independently.
 
@@ -75,7 +77,7 @@ def file_blocks(
     """
     if kind_of(path) != "jsonl" or compression_of(path) is not None:
         special = [token.encode() for token in special_tokens]
-        return text_file_blocks(path, special, errors, begin=begin)
+        return text_file_blocks(path, special, errors, begin=begin, cuts=cuts)
     check_file(path)
     if END_OF_TEXT not in special_tokens:
         raise ValueError(
@@ -119,7 +121,12 @@ def _joined(pieces: Sequence[bytes], path: Path, begin: int) -> Block:
 
 
 def text_file_blocks(
-    path: StrPath, special_tokens: Sequence[bytes], errors: str, *, begin: int = 0
+    path: StrPath,
+    special_tokens: Sequence[bytes],
+    errors: str,
+    *,
+    begin: int = 0,
+    cuts: Cuts = "spaces",
 ) -> Iterator[FileBlock]:
     """Cut a text file into blocks of about BLOCK_BYTES that can be tokenized independently.
 
@@ -135,20 +142,26 @@ def text_file_blocks(
         refuse_no_text(path, file.read(HEAD_BYTES))
         size = file.seek(0, os.SEEK_END)
         while begin < size:
-            end = _cut_after(file, begin, size, special_tokens)
+            end = _cut_after(file, begin, size, special_tokens, cuts)
             yield FileBlock(path, begin, end, errors)
             begin = end
 
 
-def _cut_after(file: BinaryIO, begin: int, size: int, special_tokens: Sequence[bytes]) -> int:
+def _cut_after(
+    file: BinaryIO, begin: int, size: int, special_tokens: Sequence[bytes], cuts: Cuts
+) -> int:
     """Find the end of a block: the last cut in the BLOCK_BYTES from begin on, or in more."""
+    if cuts == "never":
+        return size
     margin = max(4, *map(len, special_tokens), 0)  # bytes around a position that make it a cut
     n_bytes = BLOCK_BYTES
     while begin + n_bytes < size:
-        for low in (max(begin, begin + n_bytes - _TAIL_BYTES), begin):
-            read_from = max(low - margin, 0)
+        tail = max(begin, begin + n_bytes - _TAIL_BYTES)
+        for low in (begin,) if cuts == "specials" else (tail, begin):
+            read_from = low if cuts == "specials" else max(low - margin, 0)
             file.seek(read_from)
-            place = read_from + last_cut(file.read(begin + n_bytes - read_from), special_tokens)
+            data = file.read(begin + n_bytes - read_from)
+            place = read_from + last_cut(data, special_tokens, cuts)
             if place > low:
                 return place
         n_bytes *= 2
@@ -177,9 +190,18 @@ def sample_stripes(paths: Sequence[StrPath], sample_bytes: int) -> list[Stripe]:
 
 
 def stripe_blocks(
-    stripes: Iterable[Stripe], special_tokens: Sequence[bytes], errors: str
+    stripes: Iterable[Stripe],
+    special_tokens: Sequence[bytes],
+    errors: str,
+    cuts: Cuts = "spaces",
 ) -> Iterator[Block]:
-    """Read each stripe as a block, without the bytes before its first cut and after its last."""
+    """Read each stripe as a block, without the bytes before its first cut and after its last.
+
+    Where a text may hardly be cut, a sample is cut at spaces all the same: at worst the first and
+    last words of a stripe are split in another way.
+    """
+    if cuts not in ("spaces", "lines"):
+        cuts = "spaces"
     check_errors(errors)
     longest = max(map(len, special_tokens), default=1)
     for path, begin, end in stripes:
@@ -191,8 +213,8 @@ def stripe_blocks(
             file.seek(read_from)
             data = file.read(end + longest - read_from)
             is_rest = not file.read(1)
-        first = first_cut(data, begin - read_from, special_tokens) if begin > 0 else 0
-        last = len(data) if is_rest else last_cut(data, special_tokens)
+        first = first_cut(data, begin - read_from, special_tokens, cuts) if begin > 0 else 0
+        last = len(data) if is_rest else last_cut(data, special_tokens, cuts)
         if not 0 <= first < last:
             continue
         text = data[first:last]

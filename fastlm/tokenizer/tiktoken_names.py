@@ -5,9 +5,9 @@ from typing import Any, Protocol
 
 from fastlm.corpus.documents import END_OF_TEXT
 from fastlm.tokenizer.bpe.errors import UnknownToken, check_integer, refuse_unordered
-from fastlm.tokenizer.bpe.lazy_encoder import LazyEncoder
 from fastlm.tokenizer.bpe.token_bytes import TokenBytes
 from fastlm.tokenizer.given_texts import check_text
+from fastlm.tokenizer.text_encoder import TextEncoder
 
 
 class _Tokenizer(Protocol):
@@ -18,7 +18,7 @@ class _Tokenizer(Protocol):
     _special_ids: frozenset[int]
 
     @property
-    def _ordinary_encoder(self) -> LazyEncoder: ...
+    def _ordinary_encoder(self) -> TextEncoder: ...
     @property
     def vocab_size(self) -> int: ...
     def token_to_id(self, token: str | bytes) -> int: ...

@@ -41,6 +41,7 @@ from fastlm.files.tokens import (
 from fastlm.files.utf8 import check_errors
 from fastlm.tokenizer.bpe.blocks import Loadable, resolve_threads
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
+from fastlm.tokenizer.bpe.patterns import Cuts
 from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
 
 _NOTED = ("tokenizer_hash", "text", "errors")
@@ -60,6 +61,8 @@ class BlockEncoder(Protocol):
     def hash(self) -> str: ...
     @property
     def special_tokens(self) -> dict[str, int]: ...
+    @property
+    def cuts(self) -> Cuts: ...
     def encode_blocks(
         self, blocks: Iterable[Loadable], *, n_threads: int | None
     ) -> Generator[UInt[np.ndarray, " n_tokens"], None, None]: ...
@@ -99,7 +102,12 @@ def encode_text_file(
         begin, writer = begun
         with contextlib.closing(writer):
             blocks = file_blocks(
-                path, list(tokenizer.special_tokens), errors, begin=begin, json=json
+                path,
+                list(tokenizer.special_tokens),
+                errors,
+                begin=begin,
+                json=json,
+                cuts=tokenizer.cuts,
             )
             try:
                 _encode(blocks, begin, writer, part, made_of, tokenizer, n_threads, on_progress)

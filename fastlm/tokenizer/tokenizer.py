@@ -28,12 +28,12 @@ from fastlm.tokenizer.bpe.blocks import (
     map_blocks,
 )
 from fastlm.tokenizer.bpe.errors import BadByte, UnknownToken, plain_str, refuse_unordered
-from fastlm.tokenizer.bpe.lazy_encoder import LazyEncoder
-from fastlm.tokenizer.bpe.small import NO_TOKEN
+from fastlm.tokenizer.bpe.patterns import Cuts, find_pattern
 from fastlm.tokenizer.bpe.token_bytes import TokenBytes
 from fastlm.tokenizer.folder import read_tokenizer, read_vocab_and_merges, write_tokenizer
 from fastlm.tokenizer.given_texts import check_several, check_text, each_as_utf8
 from fastlm.tokenizer.offsets import decode_strictly, token_spans
+from fastlm.tokenizer.rules import Rules
 from fastlm.tokenizer.special_tokens import Choice, SpecialUse, choose_special, refuse_special
 from fastlm.tokenizer.stream_decoder import DecodeErrors, StreamDecoder, check_errors
 from fastlm.tokenizer.tables import Tables, hash_tables, make_tables
@@ -45,8 +45,10 @@ from fastlm.tokenizer.text_batches import (
     encode_flat,
     encode_to_lists,
     pad_batch,
+    put_around,
 )
 from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
+from fastlm.tokenizer.text_encoder import TextEncoder, make_encoder
 from fastlm.tokenizer.tiktoken_names import TiktokenNames
 from fastlm.tokenizer.token_files import encode_text_file
 from fastlm.tokenizer.training import train_bpe as train_bpe
@@ -87,25 +89,36 @@ class Tokenizer(TiktokenNames):
         vocab: dict[int, bytes],
         merges: Sequence[tuple[bytes, bytes]],
         special_tokens: Sequence[str] | None = None,
+        pattern: str = "gpt2",
     ) -> None:
         """Make a tokenizer; special tokens outside the vocabulary get the next ids, in order.
 
+        Args:
+            pattern: how a text is cut into pre-tokens, which no merge crosses: gpt2, cl100k, o200k,
+                llama3, qwen2, nanochat, smollm, deepseek, or a regular expression of the package
+                `regex`, whose matches and the gaps between them are the pre-tokens. Use the one
+                that the vocabulary was learned with.
         Raises:
             ValueError: if ids are not 0 to n - 1, a token is empty or occurs twice, or the parts or
                 the result of a merge are not in the vocabulary.
         """
-        self._set_tables(make_tables(vocab, merges, special_tokens or ()))
+        rules = Rules(find_pattern(pattern))
+        self._set_tables(make_tables(vocab, merges, special_tokens or (), rules))
 
     def _set_tables(self, tables: Tables) -> None:
         self._tables = tables
         self._token_bytes = TokenBytes(tables.text, tables.bounds)
-        self._special_ids = frozenset(tables.special_ids)
-        self._encoders: dict[frozenset[str], LazyEncoder] = {}
+        self._encoders: dict[frozenset[str], TextEncoder] = {}
         text, bounds = tables.text, tables.bounds
         self.special_tokens: dict[str, int] = {
             text[bounds[token_id] : bounds[token_id + 1]].decode(): token_id
             for token_id in tables.special_ids
         }
+        self._always_found = frozenset(t.content for t in tables.rules.added if not t.special)
+        self._choosable = {
+            token: i for token, i in self.special_tokens.items() if token not in self._always_found
+        }
+        self._special_ids = frozenset(self._choosable.values())
 
     @classmethod
     def _from_tables(cls, tables: Tables, tokenizer_hash: str | None = None) -> "Tokenizer":
@@ -219,6 +232,21 @@ class Tokenizer(TiktokenNames):
         """Dtype of ids in arrays and token files: uint16 if vocab_size <= 65,536, else uint32."""
         return np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
 
+    @property
+    def pattern(self) -> str:
+        """The name of the pattern of pre-tokens, or else its expression or its steps as JSON."""
+        return self._tables.rules.pattern.spelled
+
+    @property
+    def rules(self) -> Rules:
+        """The pattern, and everything else that determines ids besides vocabulary and merges."""
+        return self._tables.rules
+
+    @property
+    def cuts(self) -> Cuts:
+        """Where a text may be cut without another id, in the words of bpe/blocks.py."""
+        return self._tables.rules.cuts
+
     @functools.cached_property
     def hash(self) -> str:
         """SHA-256, in hex, of everything that determines ids; equal for equal tokenizers."""
@@ -240,29 +268,34 @@ class Tokenizer(TiktokenNames):
             raise UnknownToken(f"{token!r} is not one of the {self.vocab_size} tokens")
         return self._ids[spelled]
 
-    def _encoder_of(self, allowed: frozenset[str]) -> LazyEncoder:
+    def _encoder_of(self, allowed: frozenset[str]) -> TextEncoder:
         if allowed not in self._encoders:
-            text, bounds, merges, _ = self._tables
-            byte_ids = np.full(256, NO_TOKEN, np.int64)
-            single = np.flatnonzero(np.diff(bounds) == 1)
-            byte_ids[np.frombuffer(text, np.uint8)[bounds[single]]] = single
-            special = {t: i for t, i in self.special_tokens.items() if t in allowed}
-            self._encoders[allowed] = LazyEncoder(byte_ids, merges, special, self.dtype)
+            allowed_or_added = allowed | self._always_found
+            special = {t: i for t, i in self.special_tokens.items() if t in allowed_or_added}
+            self._encoders[allowed] = make_encoder(self._tables, special, self.dtype)
         return self._encoders[allowed]
 
     @functools.cached_property
-    def _encoder(self) -> LazyEncoder:
+    def _encoder(self) -> TextEncoder:
         return self._encoder_of(frozenset(self.special_tokens))
 
     @functools.cached_property
-    def _ordinary_encoder(self) -> LazyEncoder:
+    def _ordinary_encoder(self) -> TextEncoder:
         return self._encoder_of(frozenset())
 
     def encode(
-        self, text: str, *, allowed_special: Choice = "all", disallowed_special: Choice = ()
+        self,
+        text: str,
+        *,
+        allowed_special: Choice = "all",
+        disallowed_special: Choice = (),
+        add_special_tokens: bool = False,
     ) -> list[int]:
         """Encode a text to a list of token ids; allowed special tokens in it become their ids.
 
+        Args:
+            add_special_tokens: put the ids around it that the tokenizer.json of a model asks for,
+                such as that of the begin of a text.
         Raises:
             TypeError: if the text is no str.
             ValueError: if it holds lone surrogates or a disallowed special token.
@@ -271,10 +304,14 @@ class Tokenizer(TiktokenNames):
         if allowed_special != "all" or disallowed_special:
             encoder = self._check_special(text, allowed_special, disallowed_special)
         try:
-            return encoder.encode_to_list(text)
+            ids = encoder.encode_to_list(text)
         except UnicodeEncodeError:
             check_text(text)
             raise
+        return self._put_around(ids) if add_special_tokens else ids
+
+    def _put_around(self, ids: list[int]) -> list[int]:
+        return [*self.rules.before, *ids, *self.rules.after]
 
     def encode_to_numpy(
         self,
@@ -310,9 +347,9 @@ class Tokenizer(TiktokenNames):
 
     def _check_special(
         self, text: str | bytes, allowed_special: Choice, disallowed_special: Choice
-    ) -> LazyEncoder:
+    ) -> TextEncoder:
         """Refuse disallowed special tokens in a text; returns the encoder for the allowed ones."""
-        use = choose_special(self.special_tokens, allowed_special, disallowed_special)
+        use = choose_special(self._choosable, allowed_special, disallowed_special)
         if use.refused:
             if isinstance(text, bytes):
                 characters = text.decode("utf-8", "replace")
@@ -344,15 +381,17 @@ class Tokenizer(TiktokenNames):
         n_threads: int | None = None,
         allowed_special: Choice = "all",
         disallowed_special: Choice = (),
+        add_special_tokens: bool = False,
     ) -> list[list[int]]:
-        """Encode texts independently of each other.
+        """Encode texts independently of each other, each like encode.
 
         Raises:
             TypeError: if one is no str, or texts is one itself, a set or a mapping.
             ValueError: as encode does.
         """
-        use = choose_special(self.special_tokens, allowed_special, disallowed_special)
-        return encode_to_lists(self._encoder_of(use.allowed), texts, use, n_threads)
+        use = choose_special(self._choosable, allowed_special, disallowed_special)
+        encoded = encode_to_lists(self._encoder_of(use.allowed), texts, use, n_threads)
+        return list(map(self._put_around, encoded)) if add_special_tokens else encoded
 
     def count_batch(
         self,
@@ -363,7 +402,7 @@ class Tokenizer(TiktokenNames):
         disallowed_special: Choice = (),
     ) -> list[int]:
         """Return the number of token ids of each text; raises what encode_batch raises."""
-        use = choose_special(self.special_tokens, allowed_special, disallowed_special)
+        use = choose_special(self._choosable, allowed_special, disallowed_special)
         return count_each(self._encoder_of(use.allowed), texts, use, n_threads)
 
     def encode_batch_flat(
@@ -373,14 +412,18 @@ class Tokenizer(TiktokenNames):
         n_threads: int | None = None,
         allowed_special: Choice = "all",
         disallowed_special: Choice = (),
+        add_special_tokens: bool = False,
     ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_texts_plus_1"]]:
         """Encode texts independently of each other to (ids, offsets), arrays of NumPy.
 
         The ids of text i are ids[offsets[i] : offsets[i + 1]], of self.dtype. Raises what
         encode_batch raises.
         """
-        use = choose_special(self.special_tokens, allowed_special, disallowed_special)
-        return encode_flat(self._encoder_of(use.allowed), texts, use, n_threads)
+        use = choose_special(self._choosable, allowed_special, disallowed_special)
+        ids, offsets = encode_flat(self._encoder_of(use.allowed), texts, use, n_threads)
+        if not add_special_tokens:
+            return ids, offsets
+        return put_around(ids, offsets, self.rules.before, self.rules.after)
 
     def encode_batch_padded(
         self,
@@ -395,6 +438,7 @@ class Tokenizer(TiktokenNames):
         n_threads: int | None = None,
         allowed_special: Choice = "all",
         disallowed_special: Choice = (),
+        add_special_tokens: bool = False,
     ) -> tuple[Integer[np.ndarray, "n_texts width"], Bool[np.ndarray, "n_texts width"]]:
         """Encode texts independently of each other to a matrix of ids, one row a text, and a mask.
 
@@ -405,6 +449,7 @@ class Tokenizer(TiktokenNames):
             truncate: the side on which a text of more than length ids is cut off; "error" refuses
                 it.
             multiple_of: the number of columns is rounded up to a multiple of this.
+            add_special_tokens: as in encode; of a text that is cut they stay.
             dtype: dtype of the ids; None takes self.dtype. PyTorch's embeddings take numpy.int64.
         Raises:
             TypeError, ValueError: as encode_batch does, or for arguments out of range.
@@ -428,6 +473,8 @@ class Tokenizer(TiktokenNames):
             truncate=truncate,
             multiple_of=multiple_of,
             dtype=self.dtype if dtype is None else dtype_for(dtype, self.vocab_size),
+            before=self.rules.before if add_special_tokens else (),
+            after=self.rules.after if add_special_tokens else (),
         )
 
     def encode_iterable(
@@ -446,7 +493,7 @@ class Tokenizer(TiktokenNames):
             TypeError: if one is no str, or iterable is a set or a mapping.
         """
         # This is no generator, so that a wrong argument is refused here and not at the first id.
-        use = choose_special(self.special_tokens, allowed_special, disallowed_special)
+        use = choose_special(self._choosable, allowed_special, disallowed_special)
         refuse_unordered(iterable, "several texts")
         return self._encode_stream(iterable, use)
 
@@ -459,6 +506,7 @@ class Tokenizer(TiktokenNames):
             special,
             n_bytes=_STREAM_BYTES,
             n_first_bytes=_FIRST_STREAM_BYTES,
+            cuts=self.cuts,
         ):
             if use.refused:
                 text = block.decode()
@@ -501,7 +549,7 @@ class Tokenizer(TiktokenNames):
         Args:
             errors: "strict" refuses invalid UTF-8, "replace" reads it as U+FFFD.
         """
-        blocks = file_blocks(path, list(self.special_tokens), errors)
+        blocks = file_blocks(path, list(self.special_tokens), errors, cuts=self.cuts)
         return self.encode_blocks(blocks, n_threads=n_threads)
 
     def encode_file(

@@ -10,6 +10,7 @@ from fastlm.files.paths import StrPath, check_file, check_unchanged, identify
 from fastlm.tokenizer.bpe.blocks import Loadable, document_blocks
 from fastlm.tokenizer.bpe.errors import check_integer
 from fastlm.tokenizer.bpe.learn import Merges, Vocab, learn_vocabulary
+from fastlm.tokenizer.bpe.patterns import find_pattern
 from fastlm.tokenizer.formats.gpt2 import is_printed_byte
 from fastlm.tokenizer.given_texts import check_several, each_as_utf8
 from fastlm.tokenizer.pieces import cut_pieces
@@ -28,6 +29,7 @@ def train_bpe(
     max_token_bytes: int | None = None,
     sample_bytes: int | None = None,
     text_field: str = "text",
+    pattern: str = "gpt2",
 ) -> tuple[Vocab, Merges]:
     """Learn a vocabulary from UTF-8 text files: 256 bytes, merges, special tokens.
 
@@ -45,12 +47,15 @@ def train_bpe(
         sample_bytes: size of the sample to read if the files hold more: evenly spaced stripes of up
             to 1 MiB, from each file in proportion to its size; None reads all.
         text_field: field of .jsonl files and column of .parquet files that holds the text.
+        pattern: name of the pattern of pre-tokens (Tokenizer), or a regular expression; give the
+            same to Tokenizer.
     Raises:
         FileNotFoundError: if a file is missing.
         TypeError: if a number is no integer, or a special token no str.
         ValueError: if vocab_size is too small for the bytes and the special tokens, or the files
             hold no text, are not UTF-8 or change while they are read.
     """
+    words_like = find_pattern(pattern)
     paths = [input_path] if isinstance(input_path, (str, os.PathLike)) else list(input_path)
     special_bytes = _check_training(vocab_size, special_tokens, max_token_bytes)
     if not paths:
@@ -67,23 +72,26 @@ def train_bpe(
         # <|endoftext|> in a text separates words as well as it separates documents.
         pieces = iter_pieces(paths, errors=errors, text_field=text_field, allow_end_of_text=True)
         return train_bpe_from_documents(
-            (text for text, _ in cut_pieces(pieces, special_tokens)),
+            (text for text, _ in cut_pieces(pieces, special_tokens, words_like.cuts)),
             vocab_size,
             special_tokens,
             n_threads=n_threads,
             on_progress=on_progress,
             max_token_bytes=max_token_bytes,
+            pattern=pattern,
         )
     source = ", ".join(map(str, paths))
     seen = [identify(path) for path in paths]
     blocks: Iterator[Loadable]
     if sample_bytes is None or sum(os.stat(path).st_size for path in paths) <= sample_bytes:
         blocks = (
-            block for path in paths for block in text_file_blocks(path, special_bytes, errors)
+            block
+            for path in paths
+            for block in text_file_blocks(path, special_bytes, errors, cuts=words_like.cuts)
         )
     else:
         stripes = sample_stripes(paths, sample_bytes)
-        blocks = stripe_blocks(stripes, special_bytes, errors)
+        blocks = stripe_blocks(stripes, special_bytes, errors, words_like.cuts)
         source = f"a sample of {sample_bytes} bytes of {source}"
         if on_progress is not None:
             on_progress("total", sum(stripe.end - stripe.begin for stripe in stripes))
@@ -95,6 +103,7 @@ def train_bpe(
         on_progress=on_progress,
         source=source,
         max_token_bytes=max_token_bytes,
+        pattern=words_like,
     )
     for path, before in zip(paths, seen, strict=True):
         check_unchanged(path, before)
@@ -109,6 +118,7 @@ def train_bpe_from_documents(
     n_threads: int | None = None,
     on_progress: Progress | None = None,
     max_token_bytes: int | None = None,
+    pattern: str = "gpt2",
 ) -> tuple[Vocab, Merges]:
     """Learn a vocabulary from documents, like train_bpe; no merge crosses two documents.
 
@@ -117,6 +127,7 @@ def train_bpe_from_documents(
         ValueError: as train_bpe does.
     """
     check_several(documents)
+    words_like = find_pattern(pattern)
     special_bytes = _check_training(vocab_size, special_tokens, max_token_bytes)
     return learn_vocabulary(
         document_blocks(each_as_utf8(documents)),
@@ -126,6 +137,7 @@ def train_bpe_from_documents(
         on_progress=on_progress,
         source="the documents",
         max_token_bytes=max_token_bytes,
+        pattern=words_like,
     )
 
 

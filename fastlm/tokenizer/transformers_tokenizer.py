@@ -23,7 +23,7 @@ from fastlm.tokenizer.folder import CONFIG_FILE, HUGGING_FACE_FILE
 from fastlm.tokenizer.formats.gpt2 import printable_vocab
 from fastlm.tokenizer.formats.hugging_face import format_tokenizer_config, format_tokenizer_json
 from fastlm.tokenizer.given_texts import check_several
-from fastlm.tokenizer.text_batches import cut_rows, pad_rows
+from fastlm.tokenizer.text_batches import cut_rows, pad_rows, put_around, room_in
 from fastlm.tokenizer.tokenizer import Tokenizer
 from fastlm.tokenizer.transformers_limits import (
     Limits,
@@ -192,7 +192,7 @@ class TransformersTokenizer:
         """
         folder, tokenizer = Path(save_directory), self.tokenizer
         described = format_tokenizer_json(
-            tokenizer.vocab, tokenizer.merges, tokenizer.special_tokens
+            tokenizer.vocab, tokenizer.merges, tokenizer.special_tokens, tokenizer.rules
         )
         config = format_tokenizer_config(
             self.special_tokens_map,
@@ -232,7 +232,7 @@ class TransformersTokenizer:
         """Encode one text or several to input_ids and attention_mask.
 
         Args:
-            add_special_tokens: no special token is added in either case, as by GPT-2's tokenizer.
+            add_special_tokens: put around a text what the tokenizer.json of a model asks for.
             padding: "longest" or True, "max_length", or "do_not_pad" or False.
             truncation: "longest_first" or True, or "do_not_truncate" or False; None truncates if
                 max_length is given without padding.
@@ -258,13 +258,22 @@ class TransformersTokenizer:
             for name, is_wanted in zip(_OF_TOKEN, wanted, strict=True)
             if is_wanted
         }
-        if return_tensors is not None and not is_one and not return_offsets_mapping:
-            return self._as_matrices(texts, allowed, others, limits, return_tensors)
+        rules = self.tokenizer.rules
+        around = (rules.before, rules.after) if add_special_tokens else ((), ())
+        if limits.cut_at is not None:
+            room = room_in("max_length", limits.cut_at, sum(map(len, around)))
+            limits = limits._replace(cut_at=room)
+        # These two differ between the tokens of a text and those around it.
+        differ = return_offsets_mapping or return_special_tokens_mask
+        if return_tensors is not None and not is_one and not differ:
+            return self._as_matrices(texts, allowed, others, limits, around, return_tensors)
         rows = self._as_rows(texts, allowed, with_spans=return_offsets_mapping)
         if limits.cut_at is not None:
             rows = {n: cut_lists(r, limits.cut_at, self.truncation_side) for n, r in rows.items()}
         for name, value in others.items():
             rows[name] = [[value] * len(row) for row in rows["input_ids"]]
+        if any(around):
+            rows = {name: self._put_around(name, r, around) for name, r in rows.items()}
         filled = self._fill(rows, limits)
         if return_tensors is None:
             return BatchEncoding({n: r[0] for n, r in filled.items()} if is_one else filled)
@@ -288,12 +297,24 @@ class TransformersTokenizer:
             return {"input_ids": [self.tokenizer.encode(texts[0], allowed_special=allowed)]}
         return {"input_ids": self.tokenizer.encode_batch(texts, allowed_special=allowed)}
 
+    def _put_around(
+        self, name: str, rows: list[list[Any]], around: tuple[Sequence[int], Sequence[int]]
+    ) -> list[list[Any]]:
+        """Put around each row of a feature what belongs to the special tokens there."""
+        before, after = map(list, around)
+        if name != "input_ids":
+            # A special token is looked at and has no place in the text.
+            value = 1 if name == "attention_mask" else self._fills[name]
+            before, after = [value] * len(before), [value] * len(after)
+        return [[*before, *row, *after] for row in rows]
+
     def _as_matrices(
         self,
         texts: list[str],
         allowed: Any,
         others: Mapping[str, int],
         limits: Limits,
+        around: tuple[Sequence[int], Sequence[int]],
         return_tensors: str,
     ) -> BatchEncoding:
         """Return the features of several texts as tensors, without making lists."""
@@ -301,6 +322,7 @@ class TransformersTokenizer:
         if limits.cut_at is not None:
             kept, offsets = cut_rows(offsets, limits.cut_at, self.truncation_side)
             ids = ids[kept]
+        ids, offsets = put_around(ids, offsets, *around)
         lengths = np.diff(offsets).tolist()
         width = limits.width_of(lengths)
         if width < max(lengths, default=0) or not limits.is_padded:
@@ -450,8 +472,8 @@ class TransformersTokenizer:
         return [int(token_id in special) for token_id in self._known(token_ids_0)]
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
-        """Return 0: no tokens are added to a text."""
-        return 0
+        """Return how many tokens add_special_tokens puts around a text."""
+        return len(self.tokenizer.rules.before) + len(self.tokenizer.rules.after)
 
     @property
     def vocab_size(self) -> int:

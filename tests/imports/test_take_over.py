@@ -299,10 +299,10 @@ def test_a_tokenizer_comes_back_from_its_ranks(tokenizer, tmp_path):
     about = tmp_path / "ranks/encoding.json"
     told = json.loads(about.read_text())
     about.write_text(json.dumps(told | {"pat_str": r"\w+"}))
-    with pytest.raises(ValueError, match="expected GPT-2's pattern as pat_str"):
+    with pytest.raises(ValueError, match="expected a pat_str that means the same"):
         Tokenizer.load(tmp_path / "ranks")
     about.write_text(json.dumps(told | {"pat_str": [told["pat_str"]]}))
-    with pytest.raises(ValueError, match="expected GPT-2's pattern as pat_str"):
+    with pytest.raises(ValueError, match="pat_str must be a regular expression: got"):
         Tokenizer.load(tmp_path / "ranks")
     about.write_text(json.dumps(told | {"special_tokens": {END: 5}}))
     with pytest.raises(ValueError, match="rank 5 belongs to another token"):

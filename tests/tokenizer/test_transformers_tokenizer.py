@@ -112,6 +112,75 @@ def test_any_texts(plain, theirs, several, is_one, options, sides):
         theirs.padding_side = theirs.truncation_side = "right"
 
 
+@pytest.fixture(scope="module")
+def with_template(plain, tmp_path_factory):
+    """Both tokenizers of a file that puts special tokens around a text."""
+    folder = tmp_path_factory.mktemp("template")
+    TransformersTokenizer(plain, model_max_length=9).save_pretrained(folder)
+    described = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    pieces = [{"SpecialToken": {"id": "<|end|>", "type_id": 0}}] * 2
+    pieces += [{"Sequence": {"id": "A", "type_id": 0}}]
+    pieces += [{"SpecialToken": {"id": END, "type_id": 0}}]
+    described["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": pieces,
+        "pair": [*pieces, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {
+            token: {"id": token, "ids": [plain.special_tokens[token]], "tokens": [token]}
+            for token in ("<|end|>", END)
+        },
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(described), encoding="utf-8")
+    again = tmp_path_factory.mktemp("again")
+    ours = TransformersTokenizer.from_pretrained(folder)
+    ours.save_pretrained(again)
+    return ours, transformers.AutoTokenizer.from_pretrained(again)
+
+
+@pytest.mark.parametrize("texts_given", [TEXTS, TEXTS[0], "", ["the"]], ids=repr)
+def test_special_tokens_around_a_text(with_template, texts_given):
+    ours, theirs = with_template
+    grid = itertools.product(
+        [True, False],
+        [False, True, "max_length"],
+        [None, True],
+        [None, 3, 5],
+        [False, True],
+        [None, "np"],
+    )
+    for added, padding, truncation, max_length, more, tensors in grid:
+        options = {
+            "add_special_tokens": added, "padding": padding, "truncation": truncation,
+            "max_length": max_length, "return_tensors": tensors, "return_offsets_mapping": more,
+            "return_special_tokens_mask": more, "return_token_type_ids": more,
+        }  # fmt: skip
+        found, expected = (result(t, texts_given, **options) for t in (ours, theirs))
+        if expected is ValueError or found is ValueError:
+            assert found is expected, options
+        else:
+            assert same(found, dict(expected)), options
+    assert same(ours.tokenize("the cat"), theirs.tokenize("the cat"))
+    assert ours.num_special_tokens_to_add() == theirs.num_special_tokens_to_add() == 3
+    with pytest.raises(ValueError, match="^max_length must be at least 3, for the special tokens"):
+        ours("the", max_length=2)
+
+
+def test_special_tokens_around_a_row(with_template):
+    tokenizer = with_template[0].tokenizer
+    before, after = [297, 297], [296]
+    rows = [[*before, *row, *after] for row in map(tokenizer.encode, TEXTS)]
+    ids, offsets = tokenizer.encode_batch_flat(TEXTS, add_special_tokens=True)
+    assert [ids[a:b].tolist() for a, b in itertools.pairwise(offsets)] == rows
+    assert tokenizer.encode_batch_flat([], add_special_tokens=True)[1].tolist() == [0]
+    matrix, mask = tokenizer.encode_batch_padded(TEXTS, add_special_tokens=True)
+    assert [row[kept].tolist() for row, kept in zip(matrix, mask, strict=True)] == rows
+    cut, _ = tokenizer.encode_batch_padded(TEXTS[:1], 5, truncate="left", add_special_tokens=True)
+    assert cut.tolist() == [[*before, *tokenizer.encode(TEXTS[0])[-2:], *after]]
+    for truncate in ("error", "right"):
+        with pytest.raises(ValueError, match="length"):
+            tokenizer.encode_batch_padded([""], 2, truncate=truncate, add_special_tokens=True)
+
+
 @PROPERTY
 @given(text=texts, skip=st.booleans())
 def test_tokens_and_texts(plain, theirs, text, skip):

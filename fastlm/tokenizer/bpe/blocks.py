@@ -1,20 +1,27 @@
 """Blocks of text that can be tokenized independently of each other, and on threads.
 
-An ASCII space after a character that is no space always starts a pre-token, and the pre-tokens
-before it do not depend on the text after it. So a text may be cut there, unless a special token
-covers the position.
+A text may be cut where a pre-token surely starts and those before it do not depend on what follows,
+unless a special token covers the position. Where that is depends on the pattern:
+
+- "spaces": at an ASCII space after a character that is no space;
+- "lines", for patterns whose tokens may end with line breaks: the same, but at a line break only
+  after an ASCII letter or digit; and after a line break, unless a space or a slash follows;
+- "specials": after a special token, because nothing is known of the pattern;
+- "never": nowhere.
 """
 
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 from fastlm.tokenizer.bpe.errors import BadByte, check_integer
+from fastlm.tokenizer.bpe.patterns import Cuts
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,8 +31,14 @@ BLOCK_BYTES = 1 << 21
 _IS_ASCII_SPACE = np.zeros(256, np.bool_)
 _IS_ASCII_SPACE[list(b"\t\n\v\f\r ")] = True
 
-# A cut is looked for in the last bytes or characters first.
+# A cut is looked for in the last bytes first.
 _TAIL_BYTES = 4096
+_IS_LINE_BREAK = np.zeros(256, np.bool_)
+_IS_LINE_BREAK[list(b"\r\n")] = True
+_IS_WORD = np.array([byte < 128 and chr(byte).isalnum() for byte in range(256)])
+# The spaces beyond ASCII begin with the bytes C2, E1, E2 and E3.
+_BEGINS_LINE = ~_IS_ASCII_SPACE
+_BEGINS_LINE[[*b"/", *range(0x80, 0xC3), 0xE1, 0xE2, 0xE3]] = False
 
 
 class Block(NamedTuple):
@@ -49,37 +62,67 @@ class Loadable(Protocol):
     def load(self) -> Block: ...
 
 
-def last_cut(data: bytes, special_tokens: Sequence[bytes]) -> int:
-    """Last position at which data may be cut, whatever follows it; 0 when there is none."""
+def last_cut(data: bytes, special_tokens: Sequence[bytes], cuts: Cuts = "spaces") -> int:
+    """Last position at which data may be cut, whatever follows it; 0 when there is none.
+
+    For "specials", data must begin where the text may be cut.
+    """
+    if cuts == "never":
+        return 0
+    if cuts == "specials":
+        return _last_after_special(data, special_tokens)
     longest = max(map(len, special_tokens), default=1)
     # A special token that begins before the cut must lie in data as a whole.
     end = len(data) - longest
     for begin in (max(end - _TAIL_BYTES, 0), 0):
-        is_space = _IS_ASCII_SPACE[np.frombuffer(data[begin : max(end, begin)], np.uint8)]
-        places = np.flatnonzero(is_space[1:] & ~is_space[:-1]) + begin + 1
+        places = _find_places(np.frombuffer(data[begin : max(end, begin)], np.uint8), cuts) + begin
         for place in places[::-1]:
             if _may_cut(data, int(place), special_tokens):
                 return int(place)
     return 0
 
 
-def first_cut(data: bytes, begin: int, special_tokens: Sequence[bytes]) -> int:
+def first_cut(
+    data: bytes, begin: int, special_tokens: Sequence[bytes], cuts: Cuts = "spaces"
+) -> int:
     """First position from begin on at which data may be cut; -1 when there is none.
 
     Whether a position is a cut depends on up to max(4, length of the longest special token) bytes
     on both sides of it, which must lie in data.
     """
-    is_space = _IS_ASCII_SPACE[np.frombuffer(data, np.uint8)]
-    places = np.flatnonzero(is_space[1:] & ~is_space[:-1]) + 1
+    places = _find_places(np.frombuffer(data, np.uint8), cuts)
     for place in places[np.searchsorted(places, begin) :]:
         if _may_cut(data, int(place), special_tokens):
             return int(place)
     return -1
 
 
+def _find_places(data: UInt8[np.ndarray, " n_bytes"], cuts: Cuts) -> Int64[np.ndarray, " n_places"]:
+    """Find where data may be cut if no space beyond ASCII and no special token is in the way."""
+    before, here = data[:-1], data[1:]
+    is_space = _IS_ASCII_SPACE[data]
+    begins = is_space[1:] & ~is_space[:-1]
+    if cuts != "spaces":
+        begins &= ~_IS_LINE_BREAK[here] | _IS_WORD[before]
+        begins |= _IS_LINE_BREAK[before] & _BEGINS_LINE[here]
+    return np.flatnonzero(begins) + 1
+
+
+def _last_after_special(data: bytes, special_tokens: Sequence[bytes]) -> int:
+    """End of the last special token of data, read from its beginning; 0 when there is none."""
+    longest_first = sorted(special_tokens, key=len, reverse=True)
+    last = 0
+    if longest_first:
+        for found in re.finditer(b"|".join(map(re.escape, longest_first)), data):
+            if found.start() + len(longest_first[0]) <= len(data):  # no longer one is cut off
+                last = found.end()
+    return last
+
+
 def _may_cut(data: bytes, place: int, special_tokens: Sequence[bytes]) -> bool:
     # str.isspace is true for four more characters than the pattern's \s: a few cuts are missed.
-    if data[max(place - 4, 0) : place].decode("utf-8", "ignore")[-1:].isspace():
+    is_after_space = data[max(place - 4, 0) : place].decode("utf-8", "ignore")[-1:].isspace()
+    if is_after_space and not _IS_LINE_BREAK[data[place - 1]]:
         return False
     return not any(
         token in data[max(place - len(token) + 1, 0) : place + len(token) - 1]
@@ -93,6 +136,7 @@ def cut_blocks(
     *,
     n_bytes: int,
     n_first_bytes: int | None = None,
+    cuts: Cuts = "spaces",
 ) -> Iterator[bytes]:
     """Join a stream of chunks and cut it into blocks that can be tokenized independently.
 
@@ -111,7 +155,7 @@ def cut_blocks(
         if n_held < max(wanted, 2 * n_uncut):
             continue
         data = b"".join(held)
-        place = last_cut(data, special_tokens)
+        place = last_cut(data, special_tokens, cuts)
         if place > 0:
             yield data[:place]
             wanted = min(2 * wanted, n_bytes)

@@ -20,6 +20,7 @@ from fastlm.tokenizer.bpe.context import (
 )
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.objects import address_of
+from fastlm.tokenizer.bpe.patterns import GPT2, Pattern
 from fastlm.tokenizer.bpe.segments import add_special_tokens, start_walk
 from fastlm.tokenizer.bpe.walk import add_walk, next_window
 from fastlm.tokenizer.bpe.words import (
@@ -56,10 +57,10 @@ class WordCounter:
     >>> words = counter.words()  # b"low" twice, b" low" once
     """
 
-    def __init__(self, special_tokens: Sequence[bytes] = ()) -> None:
+    def __init__(self, special_tokens: Sequence[bytes] = (), pattern: Pattern = GPT2) -> None:
         self._context = Context(f.N_FIELDS)
         self._arena = np.empty(_FIRST_ARENA, np.uint64)
-        add_walk(self._context)
+        add_walk(self._context, pattern)
         add_special_tokens(self._context, sorted(special_tokens, key=len, reverse=True))
         hold_table(self._context, new_table(_FIRST_SLOTS))
         hold_arena(self._context, self._arena)

@@ -33,10 +33,13 @@ from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte, plain_str
 from fastlm.tokenizer.bpe.lists import ListMaker
 from fastlm.tokenizer.bpe.merge_word import SCRATCH_PER_BYTE, add_merges, add_rank_lists, merge_word
 from fastlm.tokenizer.bpe.objects import ASCII_HEADER, BYTES_HEADER, address_of
+from fastlm.tokenizer.bpe.patterns import Pattern
 from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES
 from fastlm.tokenizer.bpe.segments import add_special_tokens, start_walk
 from fastlm.tokenizer.bpe.small import NO_TOKEN
 from fastlm.tokenizer.bpe.walk import add_walk, next_window
+from fastlm.tokenizer.bpe.whole_words import add_whole_words, rank_by_id
+from fastlm.tokenizer.bpe.word_rules import PLAIN_WORDS, WordRules
 from fastlm.tokenizer.bpe.words import (
     AHEAD,
     VALUE,
@@ -69,6 +72,7 @@ class Encoder:
         merges: rows (left id, right id, merged id), in the order learned.
         special_tokens: id of each special token.
         dtype: dtype of the ids that encode returns, uint16 or uint32.
+        words: how texts are cut into words, by a pattern with kernels, and words into ids.
     """
 
     def __init__(
@@ -77,7 +81,9 @@ class Encoder:
         merges: Int64[np.ndarray, "n_merges 3"],
         special_tokens: Mapping[bytes, int],
         dtype: np.dtype[Any],
+        words: WordRules = PLAIN_WORDS,
     ) -> None:
+        self._pattern = words.pattern
         longest_first = sorted(special_tokens, key=len, reverse=True)
         special_ids = [special_tokens[token] for token in longest_first]
         self._dtype = np.dtype(dtype)
@@ -86,7 +92,12 @@ class Encoder:
         self._tables.hold(f.SPECIAL_IDS, np.array(special_ids, np.int64))
         add_special_tokens(self._tables, longest_first)
         add_merges(self._tables, byte_ids, merges)
-        self._vocab_size = 1 + max(int(self._tables.fields[f.VOCAB_SIZE]) - 1, *special_ids, 0)
+        if words.merges_by_rank:
+            rank_by_id(self._tables)
+        if words.whole:
+            add_whole_words(self._tables, words.whole)
+        greatest = int(self._tables.fields[f.VOCAB_SIZE]) - 1
+        self._vocab_size = 1 + max(greatest, *special_ids, *words.whole.values(), 0)
         self._idle: list[_Worker] = []
 
     def encode(
@@ -171,7 +182,7 @@ class Encoder:
         try:  # _take_worker, without the cost of calling it
             worker = self._idle.pop()
         except IndexError:
-            worker = _Worker(self._tables, self._dtype)
+            worker = _Worker(self._tables, self._dtype, self._pattern)
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_ids[: worker.encode_small(text)].tolist()
@@ -188,7 +199,7 @@ class Encoder:
         try:
             return self._idle.pop()
         except IndexError:
-            return _Worker(self._tables, self._dtype)
+            return _Worker(self._tables, self._dtype, self._pattern)
 
 
 def _utf8_of(text: str) -> tuple[int, int, object]:
@@ -202,14 +213,14 @@ def _utf8_of(text: str) -> tuple[int, int, object]:
 class _Worker:
     """The state of one thread: a cache of the ids of words, and buffers."""
 
-    def __init__(self, tables: Context, dtype: np.dtype[Any]) -> None:
+    def __init__(self, tables: Context, dtype: np.dtype[Any], pattern: Pattern) -> None:
         self._context = tables.copy()
         self._address = self._context.address
         self._arena = np.empty(_FIRST_ARENA, np.uint64)
         self.own_out = np.empty(_OWN_OUT, dtype)
         self.own_ids: Any = memoryview(self.own_out)  # type: ignore[arg-type]  # its tolist is faster than an array's
         self._own_bounds = np.zeros(2, np.int64)
-        add_walk(self._context)
+        add_walk(self._context, pattern)
         add_rank_lists(self._context)
         hold_table(self._context, new_table(_FIRST_SLOTS))
         hold_arena(self._context, self._arena)

@@ -30,7 +30,13 @@ MERGED_OFFSET = 53
 # Functions that several kernels call by address (compiler.shared).
 NEXT_WINDOW, FIND_WORD = range(54, 56)
 
-# Encoding of several documents: how many ids come before each, or 0 for no such array.
-ID_BOUNDS = 56
+# The pattern of token_ends.py.
+SCANNER, MAX_DIGITS, TAKES_END, WINDOW_BEGIN, WINDOW_END = range(56, 61)
 
-N_FIELDS = 57
+# Words that are a token whatever merges would make of them (whole_words.py).
+N_WHOLE, WHOLE_TEXT, WHOLE_BOUNDS, WHOLE_IDS, WHOLE_SLOTS, WHOLE_MASK = range(61, 67)
+
+# Encoding of several documents: how many ids come before each, or 0 for no such array.
+ID_BOUNDS = 67
+
+N_FIELDS = 68

@@ -10,6 +10,7 @@ from jaxtyping import Int, Int64, UInt
 
 from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte, plain_str
 from fastlm.tokenizer.bpe.small import NO_TOKEN, SmallEncoder
+from fastlm.tokenizer.bpe.word_rules import PLAIN_WORDS, WordRules, warn_if_slow
 
 if TYPE_CHECKING:
     from fastlm.tokenizer.bpe.encode import Encoder
@@ -29,6 +30,7 @@ class LazyEncoder:
         merges: rows (left id, right id, merged id), in the order learned.
         special_tokens: id of each special token.
         dtype: dtype of ids in arrays, uint16 or uint32.
+        words: how texts are cut into words, and words into ids.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class LazyEncoder:
         merges: Int[np.ndarray, "n_merges 3"],
         special_tokens: Mapping[str, int],
         dtype: np.dtype[Any],
+        words: WordRules = PLAIN_WORDS,
     ) -> None:
         self._parts = (byte_ids, merges, special_tokens, dtype)
+        self._words = words
         self._dtype = dtype
         self._small: SmallEncoder | None = None
         self._compiled: Encoder | None = None
@@ -121,7 +125,9 @@ class LazyEncoder:
         with self._lock:
             self._n_characters += n_characters
             if self._n_characters > SMALL_CHARACTERS:
-                return self._compile()
+                if self._words.has_kernels:
+                    return self._compile()
+                warn_if_slow(self._words.pattern)
             if self._small is None:
                 self._small = self._make_small()
             return self._small
@@ -131,14 +137,16 @@ class LazyEncoder:
         # Reversed, so that the first of several rows with the same pair is kept.
         rows = reversed(list(enumerate(merges.tolist())))
         ranks = {(left, right): (rank, merged) for rank, (left, right, merged) in rows}
-        return SmallEncoder(byte_ids.tolist(), ranks, special_tokens)
+        if self._words.merges_by_rank:
+            ranks = {pair: (merged, merged) for pair, (_, merged) in ranks.items()}
+        return SmallEncoder(byte_ids.tolist(), ranks, special_tokens, self._words)
 
     def _compile(self) -> "Encoder":
         from fastlm.tokenizer.bpe.encode import Encoder
 
         byte_ids, merges, special_tokens, dtype = self._parts
         special = {token.encode(): token_id for token, token_id in special_tokens.items()}
-        compiled = Encoder(byte_ids, merges.astype(np.int64), special, dtype)
+        compiled = Encoder(byte_ids, merges.astype(np.int64), special, dtype, self._words)
         # Later calls go to the compiled encoder directly.
         self.encode_to_list = compiled.encode_to_list  # type: ignore[method-assign]
         self.encode_text = compiled.encode_text  # type: ignore[method-assign]

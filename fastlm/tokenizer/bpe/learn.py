@@ -13,6 +13,8 @@ from fastlm.cli.progress import Progress
 from fastlm.tokenizer.bpe import small
 from fastlm.tokenizer.bpe.blocks import Block, Loadable, map_blocks, resolve_threads
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
+from fastlm.tokenizer.bpe.patterns import GPT2, Pattern
+from fastlm.tokenizer.bpe.word_rules import is_scanned, warn_if_slow
 
 if TYPE_CHECKING:
     from fastlm.tokenizer.bpe.count import Words
@@ -33,6 +35,7 @@ def learn_vocabulary(
     on_progress: Progress | None,
     source: str,
     max_token_bytes: int | None = None,
+    pattern: Pattern = GPT2,
 ) -> tuple[Vocab, Merges]:
     """Learn merges, and make a vocabulary of the 256 bytes, the merges and the special tokens.
 
@@ -52,7 +55,7 @@ def learn_vocabulary(
     blocks = iter(blocks)
     first, is_all = _load_first(blocks)
     if is_all:
-        counted: Mapping[bytes, int] = _count_in_python(first, special_tokens, on_progress)
+        counted: Mapping[bytes, int] = _count_in_python(first, special_tokens, pattern, on_progress)
         _check_any(counted, source)
         merges = small.learn_merges(counted, n_merges, max_token_bytes)
         if on_progress is not None:
@@ -61,7 +64,11 @@ def learn_vocabulary(
         from fastlm.tokenizer.bpe.merge import learn_merges
 
         every_block = itertools.chain(first, blocks)
-        words = _count_blocks(every_block, special_tokens, n_threads, on_progress)
+        if is_scanned(pattern):
+            words = _count_blocks(every_block, special_tokens, pattern, n_threads, on_progress)
+        else:
+            warn_if_slow(pattern)
+            words = _as_words(_count_in_python(every_block, special_tokens, pattern, on_progress))
         _check_any(words.counts, source)
         merges = learn_merges(words, n_merges, on_progress, max_token_bytes)
     tokens = [bytes([byte]) for byte in range(256)]
@@ -95,31 +102,48 @@ def _check_any(words: Sized, source: str) -> None:
 
 
 def _count_in_python(
-    blocks: Iterable[Block], special_tokens: Sequence[bytes], on_progress: Progress | None
+    blocks: Iterable[Loadable],
+    special_tokens: Sequence[bytes],
+    pattern: Pattern,
+    on_progress: Progress | None,
 ) -> Mapping[bytes, int]:
-    documents = []
-    n_bytes = 0
-    for text, bounds, source, offset in blocks:
-        for begin, end in pairwise(bounds.tolist()):
-            try:
-                documents.append(text[begin:end].decode())
-            except UnicodeDecodeError as error:
-                raise InvalidUtf8(offset + begin + error.start, source) from None
-        n_bytes += len(text)
-        if on_progress is not None:
-            on_progress("bytes", n_bytes)
-    return small.count_words(documents, [token.decode() for token in special_tokens])
+    def documents() -> Iterator[str]:
+        n_bytes = 0
+        for block in blocks:
+            text, bounds, source, offset = block.load()
+            for begin, end in pairwise(bounds.tolist()):
+                try:
+                    yield text[begin:end].decode()
+                except UnicodeDecodeError as error:
+                    raise InvalidUtf8(offset + begin + error.start, source) from None
+            n_bytes += len(text)
+            if on_progress is not None:
+                on_progress("bytes", n_bytes)
+
+    special = [token.decode() for token in special_tokens]
+    return small.count_words(documents(), special, pattern)
+
+
+def _as_words(counted: Mapping[bytes, int]) -> "Words":
+    from fastlm.tokenizer.bpe.count import Words
+
+    return Words(
+        np.frombuffer(b"".join(counted), np.uint8),
+        np.cumsum([0, *map(len, counted)], dtype=np.int64),
+        np.fromiter(counted.values(), np.int64, len(counted)),
+    )
 
 
 def _count_blocks(
     blocks: Iterable[Loadable],
     special_tokens: Sequence[bytes],
+    pattern: Pattern,
     n_threads: int,
     on_progress: Progress | None,
 ) -> "Words":
     from fastlm.tokenizer.bpe.count import WordCounter
 
-    counters = [WordCounter(special_tokens) for _ in range(n_threads)]
+    counters = [WordCounter(special_tokens, pattern) for _ in range(n_threads)]
     # list.pop and list.append are atomic, so no two threads hold the same counter.
     idle = counters.copy()
 

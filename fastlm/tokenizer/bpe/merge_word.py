@@ -32,6 +32,7 @@ from fastlm.tokenizer.bpe.context import (
     pi64,
     pu8,
     u64,
+    uint8_at,
     uint64_at,
 )
 
@@ -191,6 +192,33 @@ def _find_rank(c: pi64, left: i64, right: i64) -> i32:
 
 
 @inner
+def whole_hash(text: pu8, begin: i64, length: i64) -> i64:
+    """Hash a word for the slots of whole_words.py."""
+    hashed = np.uint64(length)
+    for i in range(length):
+        hashed = (hashed ^ np.uint64(text[begin + i])) * _MULTIPLIER
+    return np.int64(hashed >> np.uint64(32))
+
+
+@inner
+def find_whole(c: pi64, text: pu8, begin: i64, length: i64) -> i64:
+    """Return the id of a word that merges do not make; -1 if it is none."""
+    words, bounds = uint8_at(c[f.WHOLE_TEXT]), int64_at(c[f.WHOLE_BOUNDS])
+    slots, mask = int64_at(c[f.WHOLE_SLOTS]), c[f.WHOLE_MASK]
+    slot = whole_hash(text, begin, length) & mask
+    while slots[slot] >= 0:
+        first = bounds[slots[slot]]
+        if bounds[slots[slot] + 1] - first == length:
+            k = np.int64(0)
+            while k < length and words[first + k] == text[begin + k]:
+                k += 1
+            if k == length:
+                return int64_at(c[f.WHOLE_IDS])[slots[slot]]
+        slot = (slot + 1) & mask
+    return -1
+
+
+@inner
 def merge_word(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, i64]:
     """Write the ids of text[begin : begin + length] to the context's SCRATCH.
 
@@ -202,6 +230,11 @@ def merge_word(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, i64]:
         c[f.SCRATCH_WANTED] = SCRATCH_PER_BYTE * length
         return length, codes.SCRATCH_FULL
     ids = int32_at(c[f.SCRATCH])
+    if c[f.N_WHOLE] > 0:
+        whole = find_whole(c, text, begin, length)
+        if whole >= 0:
+            ids[0] = whole
+            return 1, codes.DONE
     is_scanned = length <= _SCANNED_BYTES
     ranks = int32_at(c[f.SCRATCH] + 4 * (_SCAN_ROOM if is_scanned else length))
     byte_ids, byte_pairs = int32_at(c[f.BYTE_IDS]), int32_at(c[f.BYTE_PAIRS])

@@ -11,14 +11,22 @@ from itertools import pairwise
 
 import regex
 
-PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+from fastlm.tokenizer.bpe.patterns import GPT2, Pattern
+
+PATTERN = GPT2.steps[0].regex
 
 Pair = tuple[bytes, bytes]
 
 
-def pretokenize(text: str) -> list[bytes]:
+def pretokenize(text: str, pattern: Pattern = GPT2) -> list[bytes]:
     """Split a text without special tokens into pre-tokens."""
-    return [token.encode("utf-8") for token in regex.findall(PATTERN, text)]
+    pieces = [text]
+    for step in pattern.steps:
+        # Group 0 is a match, and what lies between two matches is a piece as well.
+        assert step.kind == "isolated"
+        split = regex.compile(f"({step.regex})").splititer
+        pieces = [part for piece in pieces for part in split(piece) if part]
+    return [piece.encode("utf-8") for piece in pieces]
 
 
 def split_special(text: str, special_tokens: Iterable[str]) -> list[tuple[str, bool]]:
@@ -42,7 +50,10 @@ def merge_pair(symbols: Sequence[bytes], pair: Pair) -> list[bytes]:
 
 
 def learn_merges(
-    documents: Iterable[str], n_merges: int, special_tokens: Iterable[str]
+    documents: Iterable[str],
+    n_merges: int,
+    special_tokens: Iterable[str],
+    pattern: Pattern = GPT2,
 ) -> list[Pair]:
     """Learn merges; every pair is counted again before each merge."""
     special = list(special_tokens)
@@ -50,7 +61,9 @@ def learn_merges(
     for document in documents:
         for piece, is_special in split_special(document, special):
             if not is_special:
-                words.update(tuple(bytes([b]) for b in word) for word in pretokenize(piece))
+                words.update(
+                    tuple(bytes([b]) for b in word) for word in pretokenize(piece, pattern)
+                )
     merges: list[Pair] = []
     while len(merges) < n_merges:
         counts: Counter[Pair] = Counter()
@@ -77,7 +90,12 @@ def encode_word(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
     return symbols
 
 
-def encode(text: str, merges: Sequence[Pair], special_tokens: Iterable[str] = ()) -> list[bytes]:
+def encode(
+    text: str,
+    merges: Sequence[Pair],
+    special_tokens: Iterable[str] = (),
+    pattern: Pattern = GPT2,
+) -> list[bytes]:
     """Encode a text to the bytes of its tokens."""
     ranks = {pair: rank for rank, pair in enumerate(merges)}
     tokens: list[bytes] = []
@@ -85,6 +103,6 @@ def encode(text: str, merges: Sequence[Pair], special_tokens: Iterable[str] = ()
         if is_special:
             tokens.append(piece.encode("utf-8"))
         else:
-            for word in pretokenize(piece):
+            for word in pretokenize(piece, pattern):
                 tokens.extend(encode_word(word, ranks))
     return tokens

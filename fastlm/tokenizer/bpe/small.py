@@ -15,14 +15,16 @@ import re
 import sys
 from bisect import insort
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 
 import numpy as np
 from jaxtyping import UInt8
 
 from fastlm.tokenizer.bpe.errors import UnknownByte, plain_str
+from fastlm.tokenizer.bpe.patterns import GPT2, Pattern
 from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, OTHER, SPACE, code_point_classes
+from fastlm.tokenizer.bpe.word_rules import PLAIN_WORDS, WordRules, is_scanned
 
 NO_TOKEN = -1
 
@@ -65,6 +67,19 @@ def pretokenize(text: str) -> list[str]:
     return [text[a:b] for a, b in pairwise(accumulate(map(len, tokens), initial=0))]
 
 
+def pretokenizer_of(pattern: Pattern) -> Callable[[str], list[str]]:
+    """Return the function that splits a text without special tokens into its pre-tokens."""
+    if pattern == GPT2:
+        return pretokenize
+    if is_scanned(pattern):
+        from fastlm.tokenizer.bpe import small_patterns
+
+        return small_patterns.pretokenizer_of(pattern)
+    from fastlm.tokenizer.bpe import by_regex
+
+    return functools.partial(by_regex.pretokenize, pattern=pattern)
+
+
 def _special_pattern(special_tokens: Iterable[str]) -> re.Pattern[str] | None:
     longest_first = sorted(special_tokens, key=len, reverse=True)
     if not longest_first:
@@ -84,6 +99,7 @@ class SmallEncoder:
         byte_ids: token id of each of the 256 single bytes, or NO_TOKEN.
         merges: (left id, right id) -> (rank, merged id). It is kept, not copied.
         special_tokens: id of each special token.
+        words: how texts are cut into words, and words into ids.
 
     >>> encoder = SmallEncoder(range(256), {(97, 98): (0, 256)}, {"<s>": 257})
     >>> encoder.encode_to_list("abba<s>")
@@ -95,8 +111,10 @@ class SmallEncoder:
         byte_ids: Sequence[int],
         merges: Mapping[tuple[int, int], tuple[int, int]],
         special_tokens: Mapping[str, int],
+        words: WordRules = PLAIN_WORDS,
     ) -> None:
-        self._words = _WordIds(byte_ids, merges)
+        self._words = _WordIds(byte_ids, merges, words.whole)
+        self._pretokenize = pretokenizer_of(words.pattern)
         self._special = _special_pattern(special_tokens)
         self._special_ids = dict(special_tokens)
         unspelled = bytes(byte for byte in range(256) if byte_ids[byte] == NO_TOKEN)
@@ -115,13 +133,13 @@ class SmallEncoder:
             self._check_bytes(text, self._unspelled)
         words = self._words
         if self._special is None:
-            return [token_id for word in pretokenize(text) for token_id in words[word]]
+            return [token_id for word in self._pretokenize(text) for token_id in words[word]]
         ids: list[int] = []
         for i, piece in enumerate(self._special.split(text)):
             if i % 2 == 1:
                 ids.append(self._special_ids[piece])
             elif piece:
-                ids += [token_id for word in pretokenize(piece) for token_id in words[word]]
+                ids += [token_id for word in self._pretokenize(piece) for token_id in words[word]]
         return ids
 
     def _check_bytes(self, text: str, unspelled: re.Pattern[bytes]) -> None:
@@ -138,14 +156,21 @@ class _WordIds(dict[str, list[int]]):
     """A cache of the ids of words, filled as words are looked up."""
 
     def __init__(
-        self, byte_ids: Sequence[int], merges: Mapping[tuple[int, int], tuple[int, int]]
+        self,
+        byte_ids: Sequence[int],
+        merges: Mapping[tuple[int, int], tuple[int, int]],
+        whole: Mapping[bytes, int],
     ) -> None:
         super().__init__()
+        self._whole = whole
         self._byte_ids = list(map(int, byte_ids))
         self._merges = merges
 
     def __missing__(self, word: str) -> list[int]:
-        ids = [self._byte_ids[byte] for byte in word.encode()]
+        data = word.encode()
+        if data in self._whole:
+            return [self._whole[data]]
+        ids = [self._byte_ids[byte] for byte in data]
         merge = _merge_by_scanning if len(ids) <= _SCANNED_SYMBOLS else _merge_by_heap
         ids = merge(ids, self._merges)
         if len(self) >= _MAX_WORDS:
@@ -210,7 +235,9 @@ def _merge_by_heap(ids: list[int], merges: Mapping[tuple[int, int], tuple[int, i
     return merged
 
 
-def count_words(texts: Iterable[str], special_tokens: Sequence[str]) -> Counter[bytes]:
+def count_words(
+    texts: Iterable[str], special_tokens: Sequence[str], pattern: Pattern = GPT2
+) -> Counter[bytes]:
     """Count the pre-tokens of the texts; special tokens split them and are not counted.
 
     Raises:
@@ -218,6 +245,7 @@ def count_words(texts: Iterable[str], special_tokens: Sequence[str]) -> Counter[
     """
     special = _special_pattern(special_tokens)
     counts: Counter[str] = Counter()
+    pretokenize = pretokenizer_of(pattern)
     for text in texts:
         for piece in _split_special(text, special)[::2]:
             counts.update(pretokenize(piece))

@@ -5,16 +5,23 @@ from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
 from fastlm.tokenizer.bpe.compiler import shared
 from fastlm.tokenizer.bpe.context import Context, i64, pi64
+from fastlm.tokenizer.bpe.patterns import GPT2, Pattern
 from fastlm.tokenizer.bpe.pretokenize import add_window, long_token_end, scan_window
 from fastlm.tokenizer.bpe.segments import next_segment
 from fastlm.tokenizer.bpe.words import add_keys, hash_window
 
 
-def add_walk(context: Context) -> None:
-    """Give a context the buffers and functions that next_window uses."""
+def add_walk(context: Context, pattern: Pattern = GPT2) -> None:
+    """Give a context the buffers of next_window, and the one that finds a pattern's tokens."""
     add_window(context)
     add_keys(context)
-    context.link(next_window)
+    if pattern == GPT2:
+        context.link(next_window)
+    else:
+        from fastlm.tokenizer.bpe.token_walk import add_scanner, next_tokens
+
+        context.link(next_tokens)
+        add_scanner(context, pattern)
 
 
 @shared(f.NEXT_WINDOW)

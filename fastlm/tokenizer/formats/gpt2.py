@@ -31,7 +31,7 @@ _MARKUP = re.compile(r"<[^<>]+>", re.DOTALL)  # such as <|endoftext|> and <pad>
 
 def to_printable(token: bytes) -> str:
     """Spell each byte of a token as GPT-2's printable character."""
-    return "".join([_CHARACTER_OF_BYTE[byte] for byte in token])
+    return token.decode("latin-1").translate(_CHARACTER_OF_BYTE)
 
 
 def is_printed_byte(character: str) -> bool:

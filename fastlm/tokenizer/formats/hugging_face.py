@@ -1,37 +1,42 @@
-"""The tokenizer.json of Hugging Face's `tokenizers`, if it is byte-level BPE like GPT-2's.
+"""The tokenizer.json of Hugging Face's `tokenizers`, if it is byte-level BPE.
 
 Such a file can describe many other tokenizers. A setting that would give other ids is refused by
 its name in the file; settings of offsets and of training are ignored, and so are truncation and
 padding, with a warning.
 """
 
-import itertools
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from fastlm.tokenizer.formats import gpt2
+from fastlm.tokenizer.formats.hugging_face_rules import (
+    format_rules,
+    is_type,
+    parse_added_token,
+    parse_normalizer,
+    parse_post_processor,
+    parse_pre_tokenizer,
+    refuse,
+    steps_of,
+    why_not,
+)
+from fastlm.tokenizer.rules import AddedToken, Rules
+from fastlm.tokenizer.tables import fill_gaps
 
-# GPT-2's pattern as tiktoken writes it, and as OpenAI first did.
-PATTERNS = {
-    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-}
-# The values of settings of the model and of an added token that change no ids, the default first.
+# The values of settings of the model that change no ids, the default first.
 _HARMLESS_MODEL: dict[str, tuple[Any, ...]] = {
     "type": ("BPE",),
     "dropout": (None, 0),
     "continuing_subword_prefix": (None, ""),
     "end_of_word_suffix": (None, ""),
-    "ignore_merges": (False, None),
 }
 # Settings for characters without a token, which change no ids if each byte has a token.
 _FOR_UNKNOWN: dict[str, tuple[Any, ...]] = {
     "unk_token": (None, ""),
     "byte_fallback": (False, None),
 }
-_HARMLESS_TOKEN = dict.fromkeys(("single_word", "lstrip", "rstrip"), (False, None))
 
 
 class Parts(NamedTuple):
@@ -40,6 +45,7 @@ class Parts(NamedTuple):
     vocab: dict[int, bytes]
     merges: list[tuple[bytes, bytes]]
     special_tokens: list[str]
+    rules: Rules
 
 
 def parse_tokenizer_json(text: str, source: str) -> Parts:
@@ -61,19 +67,26 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
             f"{source} must be a tokenizer.json of Hugging Face with a BPE model, its vocab and "
             "merges; for vocab.json and merges.txt give their folder"
         ) from None
+    if not isinstance(model, dict):
+        raise ValueError(f"{source}: model must be a JSON object: got {model!r}")
     _refuse_others(source, "model.", model, _HARMLESS_MODEL)
-    normalizer = described.get("normalizer")
-    _refuse_unless(not _steps(normalizer), source, "normalizer", normalizer, "null")
-    _check_pre_tokenizer(described.get("pre_tokenizer"), source)
-    for name, is_harmless in (("post_processor", _adds_nothing), ("decoder", _is_byte_level)):
-        part = described.get(name)
-        holds = all(map(is_harmless, _steps(part)))
-        _refuse_unless(holds, source, name, part, "null or ByteLevel")
+    ignore_merges = model.get("ignore_merges")
+    ignore_merges = False if ignore_merges is None else ignore_merges
+    is_flag = type(ignore_merges) is bool
+    _refuse_unless(is_flag, source, "model.ignore_merges", ignore_merges, "true or false")
+    normalizer = parse_normalizer(described.get("normalizer"), source)
+    pattern = parse_pre_tokenizer(described.get("pre_tokenizer"), source)
+    before, after = parse_post_processor(described.get("post_processor"), source)
+    part = described.get("decoder")
+    is_byte_level = all(is_type(step, "ByteLevel") for step in steps_of(part))
+    _refuse_unless(is_byte_level, source, "decoder", part, "null or ByteLevel")
 
     all_entries = dict(gpt2.check_entries(entries, f"{source}: model.vocab"))
     added = described.get("added_tokens") or []
     if not isinstance(added, list):
         raise ValueError(f"{source}: added_tokens must be a list: got {added}")
+    tokens = []
+    next_id = len(all_entries)
     for token in added:
         content, token_id = (
             (token.get("content"), token.get("id")) if isinstance(token, dict) else (None, None)
@@ -82,18 +95,30 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
             raise ValueError(
                 f"{source}: added_tokens must each have a content and an id: got {token}"
             )
+        tokens.append(parse_added_token(token, source))
         name = f"added_tokens {content!r}."
-        _refuse_others(source, name, token, _HARMLESS_TOKEN)
-        known_id = all_entries.setdefault(content, token_id)
+        # `tokenizers` counts on from the vocabulary, whatever the file says.
+        known_id = all_entries.get(content, next_id)
         _refuse_unless(known_id == token_id, source, f"{name}id", token_id, str(known_id))
-    # `tokenizers` searches for normalized tokens last, in the text between the other ones.
-    later = [token["content"] for token in added if token.get("normalized")]
-    first = [token["content"] for token in added if not token.get("normalized")]
-    for pair in itertools.product(first, later):
-        name = "added_tokens.normalized of tokens that overlap"
-        _refuse_unless(not _may_overlap(*pair), source, name, pair, "the same")
+        if content not in all_entries:
+            all_entries[content] = next_id
+            next_id += 1
+    # A pre-token of its text would be the token, although it is no word by itself.
+    has_words = any(token.single_word for token in tokens)
+    _refuse_unless(
+        not (has_words and ignore_merges), source, "model.ignore_merges", True, "false beside words"
+    )
+    rules = Rules(
+        pattern,
+        normalizer,
+        ignore_merges=ignore_merges,
+        added=_with_rules(tokens, is_normalized=bool(normalizer)),
+        before=before,
+        after=after,
+    )
     special = sorted((token["content"] for token in added), key=all_entries.__getitem__)
     vocab = gpt2.spell_vocab(all_entries, special, source)
+    rules = rules._replace(unused=fill_gaps(vocab, source))
     if len({token for token in vocab.values() if len(token) == 1}) < 256:
         _refuse_others(source, "model.", model, _FOR_UNKNOWN)
     try:
@@ -102,7 +127,24 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
         raise ValueError(f"{source}: model.merges must be a list of pairs of tokens") from None
     spelled = gpt2.parse_merges("\n".join(lines), f"{source}: model.merges")
     _warn_of_limits(described, source)
-    return Parts(vocab, spelled, special)
+    for token_id in (*before, *after):
+        is_special = any(all_entries[token] == token_id for token in special)
+        _refuse_unless(is_special, source, "post_processor", token_id, "of ids of added_tokens")
+    return Parts(vocab, spelled, special, rules)
+
+
+def _with_rules(tokens: Sequence[AddedToken], *, is_normalized: bool) -> tuple[AddedToken, ...]:
+    """Return the tokens that are not plain special tokens.
+
+    `tokenizers` searches for normalized tokens last, in the text between the other ones. Without a
+    normalizer this makes a difference only for tokens that overlap.
+    """
+    later = [token.content for token in tokens if token.normalized]
+    first = [token.content for token in tokens if not token.normalized]
+    flagged = any(token.lstrip or token.rstrip or token.single_word for token in tokens)
+    keeps = is_normalized or flagged or any(_may_overlap(a, b) for a in first for b in later)
+    kept = [token if keeps else token._replace(normalized=False) for token in tokens]
+    return tuple(token for token in kept if token != AddedToken(token.content))
 
 
 def _warn_of_limits(described: Mapping[str, Any], source: str) -> None:
@@ -122,38 +164,6 @@ def _warn_of_limits(described: Mapping[str, Any], source: str) -> None:
         )
 
 
-def _check_pre_tokenizer(part: Any, source: str) -> None:
-    steps = _steps(part) or [None]
-    if len(steps) == 2 and _is_type(steps[0], "Split"):
-        split, *steps = steps
-        pattern = split.get("pattern")
-        is_gpt2 = isinstance(pattern, dict) and pattern.get("Regex") in tuple(PATTERNS)
-        _refuse_unless(is_gpt2, source, "pre_tokenizer.pattern", pattern, "GPT-2's pattern")
-        how = (split.get("behavior"), split.get("invert"))
-        # The pattern matches every character, so that nothing lies between its matches.
-        _refuse_unless(
-            how[0] == "Isolated" or how == ("Removed", True),
-            source,
-            "pre_tokenizer.behavior and invert",
-            how,
-            "Isolated and false",
-        )
-        uses_regex = False
-    else:
-        uses_regex = True
-    step = steps[0] if len(steps) == 1 and _is_type(steps[0], "ByteLevel") else None
-    if step is None:
-        _refuse(
-            source, "pre_tokenizer", part, "ByteLevel, alone or after a Split by GPT-2's pattern"
-        )
-    for name, expected in (("add_prefix_space", False), ("use_regex", uses_regex)):
-        # Both are true by default.
-        value = step.get(name, True)
-        _refuse_unless(
-            value == expected, source, f"pre_tokenizer.{name}", value, json.dumps(expected)
-        )
-
-
 def _may_overlap(one: str, other: str) -> bool:
     lengths = range(1, min(len(one), len(other)) + 1)
     return (
@@ -161,34 +171,6 @@ def _may_overlap(one: str, other: str) -> bool:
         or other in one
         or any(one[-n:] == other[:n] or other[-n:] == one[:n] for n in lengths)
     )
-
-
-def _steps(part: Any) -> list[Any]:
-    """Return the steps of a part in order: none if it is null, those in a Sequence, or itself."""
-    if part is None:
-        return []
-    if not _is_type(part, "Sequence"):
-        return [part]
-    names = ("normalizers", "pretokenizers", "processors", "decoders")
-    inner = next((part[name] for name in names if isinstance(part.get(name), list)), [part])
-    return [step for one in inner for step in ([one] if one is part else _steps(one))]
-
-
-def _is_byte_level(part: Any) -> bool:
-    return _is_type(part, "ByteLevel")
-
-
-def _adds_nothing(part: Any) -> bool:
-    """Return whether a post-processor leaves the ids of a single text as they are."""
-    if not _is_type(part, "TemplateProcessing"):
-        return _is_byte_level(part)
-    single = part.get("single")
-    is_text = isinstance(single, list) and len(single) == 1 and isinstance(single[0], dict)
-    return is_text and list(single[0]) == ["Sequence"]
-
-
-def _is_type(part: Any, name: str) -> bool:
-    return isinstance(part, dict) and part.get("type") == name
 
 
 def _refuse_others(
@@ -201,16 +183,7 @@ def _refuse_others(
 
 def _refuse_unless(holds: bool, source: str, name: str, value: Any, expected: str) -> None:
     if not holds:
-        _refuse(source, name, value, expected)
-
-
-def _refuse(source: str, name: str, value: Any, expected: str) -> NoReturn:
-    shown = json.dumps(value, default=str)
-    shown = shown if len(shown) <= 100 else shown[:100] + "..."
-    raise ValueError(
-        f"{source}: {name} must be {expected} for this tokenizer to give the ids of the file: got "
-        f"{shown}; use the file with the `tokenizers` package"
-    )
+        refuse(source, name, value, expected)
 
 
 def format_tokenizer_config(
@@ -236,29 +209,30 @@ def format_tokenizer_json(
     vocab: Mapping[int, bytes],
     merges: Sequence[tuple[bytes, bytes]],
     special_tokens: Mapping[str, int],
+    rules: Rules,
 ) -> dict[str, Any]:
-    """Make the content of a tokenizer.json for `tokenizers.Tokenizer.from_file`."""
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    """Make the content of a tokenizer.json for `tokenizers.Tokenizer.from_file`.
+
+    Raises:
+        ValueError: if `tokenizers` could give other ids.
+    """
+    ids = {token: token_id for token_id, token in vocab.items()} if rules.merges_by_rank else {}
+    rows = [(ids[a], ids[b], ids[a + b]) for a, b in merges] if rules.merges_by_rank else []
+    if reason := why_not(rules, rows, [len(vocab[i]) for i in range(len(vocab))]):
+        raise ValueError(f"this tokenizer cannot be written as tokenizer.json: {reason}")
+    told = {token.content: token for token in rules.added}
+    text_of_special = {token_id: token for token, token_id in special_tokens.items()}
+    in_order = sorted(special_tokens.items(), key=lambda item: item[1])
+    used = {i: token for i, token in vocab.items() if i not in rules.unused}
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {
-                "id": token_id,
-                "content": token,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-            for token, token_id in sorted(special_tokens.items(), key=lambda item: item[1])
+            {"id": token_id, **told.get(token, AddedToken(token))._asdict()}
+            for token, token_id in in_order
         ],
-        "normalizer": None,
-        "pre_tokenizer": byte_level | {"use_regex": True},
-        "post_processor": None,
-        "decoder": byte_level | {"use_regex": True},
+        **format_rules(rules, text_of_special.__getitem__),
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -267,8 +241,8 @@ def format_tokenizer_json(
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": gpt2.printable_vocab(vocab, special_tokens),
+            "ignore_merges": rules.ignore_merges,
+            "vocab": gpt2.printable_vocab(used, special_tokens),
             "merges": [
                 [gpt2.to_printable(left), gpt2.to_printable(right)] for left, right in merges
             ],

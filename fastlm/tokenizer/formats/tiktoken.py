@@ -9,7 +9,93 @@ import binascii
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
+from fastlm.tokenizer.bpe.patterns import (
+    CL100K,
+    GPT2,
+    LLAMA3,
+    O200K,
+    SMOLLM,
+    Pattern,
+    Step,
+    pattern_of,
+)
+from fastlm.tokenizer.formats.expressions import is_portable
+from fastlm.tokenizer.rules import Rules
+
 _ADVICE = "use tokenizer.json with the package tokenizers"
+
+_END, _FIM = "<|endoftext|>", ("<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>")
+_LLAMA3 = (
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    *(f"<|reserved_special_token_{i}|>" for i in range(4)),
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|reserved_special_token_4|>",
+    "<|eot_id|>",
+    *(f"<|reserved_special_token_{i}|>" for i in range(5, 251)),
+)
+
+ENCODINGS: dict[str, tuple[Pattern, dict[str, int]]] = {
+    **dict.fromkeys(("gpt2", "r50k_base", "p50k_base"), (GPT2, {_END: 50256})),
+    "p50k_edit": (GPT2, {_END: 50256, **{token: 50281 + i for i, token in enumerate(_FIM)}}),
+    "cl100k_base": (
+        CL100K,
+        {_END: 100257, **{t: 100258 + i for i, t in enumerate(_FIM)}, "<|endofprompt|>": 100276},
+    ),
+    "o200k_base": (O200K, {_END: 199999, "<|endofprompt|>": 200018}),
+    "llama3": (LLAMA3, {token: 128000 + i for i, token in enumerate(_LLAMA3)}),
+}
+"""Pattern and special tokens of known encodings, by the name of their rank file"""
+
+
+def parse_pattern(expression: object, source: str) -> Pattern:
+    """Parse pat_str. tiktoken leaves out what its pattern does not match.
+
+    Raises:
+        ValueError: if it is not known that `regex` finds the matches of tiktoken.
+    """
+    if not isinstance(expression, str):
+        raise ValueError(f"{source}: pat_str must be a regular expression: got {expression!r}")
+    if expression == _SMOLLM_AT_ONCE:
+        return SMOLLM
+    try:
+        pattern = pattern_of([Step(expression, "removed", True)])
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    if not pattern.name and not is_portable(expression):
+        raise ValueError(
+            f"{source}: expected a pat_str that means the same in the packages regex and tiktoken: "
+            f"got {expression!r}"
+        )
+    return pattern
+
+
+# The two steps of the pattern in one: a digit ends a run of spaces as the end of the text does.
+_SMOLLM_AT_ONCE = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?![^\s\p{N}])|\s+"
+
+
+def format_pattern(rules: Rules) -> str:
+    """Make the pat_str of an encoding.
+
+    Raises:
+        ValueError: if tiktoken cannot do what the rules say.
+    """
+    pattern = rules.pattern
+    if rules.normalizer:
+        raise ValueError(f"tiktoken does not normalize texts: {_ADVICE}")
+    if any(token.has_rules or not token.special for token in rules.added):
+        raise ValueError(f"tiktoken has no tokens with rules of their own: {_ADVICE}")
+    if pattern == SMOLLM:
+        return _SMOLLM_AT_ONCE
+    if len(pattern.steps) == 1:
+        step = pattern.steps[0]
+        if pattern.name or (step.kind == "removed" and step.is_inverted):
+            return step.regex
+        if step.kind == "isolated" and is_portable(step.regex):
+            # What lies between two matches is a pre-token too, which tiktoken leaves out.
+            return rf"{step.regex}|(?:(?!{step.regex})[\s\S])+"
+    raise ValueError(f"tiktoken's pattern is one expression, unlike {pattern.spelled!r}: {_ADVICE}")
 
 
 def parse_ranks(text: str, source: str) -> dict[int, bytes]:
@@ -44,18 +130,25 @@ def find_merges(vocab: Mapping[int, bytes], source: str) -> list[tuple[bytes, by
         ValueError: for a token that merges of lower ranks do not make.
     """
     ranks = {token: rank for rank, token in vocab.items()}
+    none = max(vocab, default=0) + 1
+    find = ranks.get
     merges = []
     for rank, token in sorted(vocab.items()):
         if len(token) == 1:
             continue
-        parts = [token[i : i + 1] for i in range(len(token))]
-        while len(parts) > 2:
-            # The pair of the lowest rank merges first; only ranks below the token's count.
-            found = [(ranks.get(a + b, rank), i) for i, (a, b) in enumerate(pairwise(parts))]
-            lowest, i = min(found)
+        bounds = list(range(len(token) + 1))
+        # The rank of what each pair makes; only ranks below the token's count.
+        found = [find(token[i : i + 2], none) for i in range(len(token) - 1)]
+        while len(found) > 1:
+            lowest = min(found)
             if lowest >= rank:
                 break
-            parts[i : i + 2] = [parts[i] + parts[i + 1]]
+            i = found.index(lowest)
+            del bounds[i + 1], found[i]
+            for k in (i - 1, i):
+                if 0 <= k < len(found):
+                    found[k] = find(token[bounds[k] : bounds[k + 2]], none)
+        parts = [token[begin:end] for begin, end in pairwise(bounds)]
         # The rank of a single byte plays no part, as no merge makes it.
         if len(parts) != 2 or any(
             part not in ranks or (len(part) > 1 and ranks[part] >= rank) for part in parts
@@ -68,7 +161,28 @@ def find_merges(vocab: Mapping[int, bytes], source: str) -> list[tuple[bytes, by
     return merges
 
 
-def format_ranks(vocab: Mapping[int, bytes], merges: Sequence[tuple[bytes, bytes]]) -> str:
+def missing_bytes(vocab: Mapping[int, bytes]) -> list[int]:
+    """Return the bytes that are no token."""
+    tokens = set(vocab.values())
+    return [byte for byte in range(256) if bytes([byte]) not in tokens]
+
+
+def find_all_merges(vocab: Mapping[int, bytes]) -> list[tuple[bytes, bytes]]:
+    """Find each pair of tokens whose concatenation is a token, in the order of its rank.
+
+    Pairs that make the same token are in the order of their ranks, as where transformers converts
+    a rank file.
+    """
+    ranks = {token: rank for rank, token in vocab.items()}
+    merges: list[tuple[bytes, bytes]] = []
+    for _, token in sorted(vocab.items()):
+        splits = ((token[:i], token[i:]) for i in range(1, len(token)))
+        known = [(a, b) for a, b in splits if a in ranks and b in ranks]
+        merges += sorted(known, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
+    return merges
+
+
+def format_ranks(vocab: Mapping[int, bytes], merges: Sequence[tuple[bytes, bytes]] | None) -> str:
     """Make the content of a rank file.
 
     tiktoken has no merges: it joins the two neighbours whose token has the lowest rank. So it gives
@@ -76,11 +190,12 @@ def format_ranks(vocab: Mapping[int, bytes], merges: Sequence[tuple[bytes, bytes
 
     Args:
         vocab: tokens by id, without special tokens.
+        merges: None for a tokenizer that merges by rank, as tiktoken does.
     Raises:
         ValueError: if tiktoken would give other ids; the message has the first token at fault.
     """
     tokens = set(vocab.values())
-    missing = [byte for byte in range(256) if bytes([byte]) not in tokens]
+    missing = missing_bytes(vocab)
     if missing:
         raise ValueError(
             f"tiktoken needs a token for each of the 256 bytes: there is none for "
@@ -89,6 +204,8 @@ def format_ranks(vocab: Mapping[int, bytes], merges: Sequence[tuple[bytes, bytes
         )
     if len(tokens) < len(vocab):
         raise ValueError(f"tiktoken cannot have two ids for one token: {_ADVICE}")
+    if merges is None:
+        return _format_lines(vocab)
     try:
         found = find_merges(vocab, "tiktoken's ranks are the ids")
     except ValueError as error:
@@ -103,6 +220,10 @@ def format_ranks(vocab: Mapping[int, bytes], merges: Sequence[tuple[bytes, bytes
         raise ValueError(
             f"tiktoken would have {len(found):,} merges, this tokenizer {len(merges):,}: {_ADVICE}"
         )
+    return _format_lines(vocab)
+
+
+def _format_lines(vocab: Mapping[int, bytes]) -> str:
     lines = [f"{base64.b64encode(t).decode()} {rank}\n" for rank, t in sorted(vocab.items())]
     return "".join(lines)
 
