@@ -35,6 +35,9 @@ SPECIAL_FILE, HUGGING_FACE_FILE = "special_tokens.json", "tokenizer.json"
 TABLES_FILE = "tables.npz"
 RULES_FILE = "rules.json"
 """Name of the file with what is not GPT-2's way: the pattern, the normalizer, tokens with flags"""
+# An entry of special_tokens.json beside rules.json, which no token can be: versions that do not
+# know rules.json refuse it.
+_RULES_KEY = ""
 KEPT_AS = "tokenizer"
 """Name of the folder of the tokenizer inside prepared data and runs"""
 _SAVED = (VOCAB_FILE, MERGES_FILE, SPECIAL_FILE, HUGGING_FACE_FILE, TABLES_FILE, RULES_FILE)
@@ -168,11 +171,18 @@ def _read_own(folder: Path, vocab_name: str, merges_name: str) -> tuple[Tables, 
             return unpacked
     text = read_text(folder / SPECIAL_FILE)
     try:
-        ids = {token: operator.index(number) for token, number in json.loads(text).items()}
+        told = json.loads(text)
+        has_rules = told.get(_RULES_KEY) == RULES_FILE and told.pop(_RULES_KEY) is not None
+        ids = {token: operator.index(number) for token, number in told.items()}
     except (ValueError, RecursionError, TypeError, AttributeError):
         raise ValueError(
             f"{folder / SPECIAL_FILE} must be a JSON object of special tokens and ids"
         ) from None
+    if has_rules and not (folder / RULES_FILE).is_file():
+        raise FileNotFoundError(
+            f"{folder / RULES_FILE} is missing, which says how texts are cut: copy it from where "
+            "the folder comes from"
+        )
     special_tokens = sorted(ids, key=ids.__getitem__)
     _warn_of_unlisted(folder / SPECIAL_FILE, folder / vocab_name, folder / merges_name, ids)
     tables = read_vocab_and_merges(
@@ -195,7 +205,8 @@ def _check_saved_again(folder: Path, tables: Tables) -> None:
     if not any((folder / name).is_file() for name in _OF_OTHERS):
         return
     path = folder / HUGGING_FACE_FILE
-    if path.is_file() and hash_tables(_read_tokenizer_json(path)) != hash_tables(tables):
+    written = tables._replace(rules=tables.rules._replace(merges_by_rank=False))
+    if path.is_file() and hash_tables(_read_tokenizer_json(path)) != hash_tables(written):
         raise ValueError(
             f"{path} and {SPECIAL_FILE} beside it are of two tokenizers: remove {SPECIAL_FILE} if "
             f"{HUGGING_FACE_FILE} is right, or else {HUGGING_FACE_FILE}"
@@ -383,6 +394,7 @@ def write_tokenizer(
         files[HUGGING_FACE_FILE] = _json(described)
     if told := tables.rules.as_json():
         files[RULES_FILE] = _json(told)
+        files[SPECIAL_FILE] = _json({**special_tokens, _RULES_KEY: RULES_FILE})
     made_of = (VOCAB_FILE, MERGES_FILE, SPECIAL_FILE, RULES_FILE)
     made_from = _hash_files([files[name] for name in made_of if name in files])
     files[TABLES_FILE] = pack_tables(tables, tokenizer_hash, made_from)

@@ -23,9 +23,10 @@ from fastlm.files.compression import read_blocks
 from fastlm.files.not_text import checked_blocks
 from fastlm.files.paths import check_file
 from fastlm.files.utf8 import check_errors
-from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, cut_blocks
+from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, common_cuts, cut_blocks
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.lazy_encoder import SMALL_CHARACTERS
+from fastlm.tokenizer.bpe.patterns import Cuts
 from fastlm.tokenizer.bpe.unicode_table import N_CODE_POINTS
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
@@ -177,6 +178,7 @@ def utf8_blocks(
     text_field: str = "text",
     *,
     allow_end_of_text: bool = False,
+    cuts: Cuts = "spaces",
 ) -> Iterator[bytes]:
     """Read a text in UTF-8 blocks of about BLOCK_BYTES that can be tokenized independently.
 
@@ -187,6 +189,7 @@ def utf8_blocks(
         special_tokens: no block ends inside of one.
         text_field: field or column that holds the text, as in iter_documents.
         allow_end_of_text: as in iter_documents.
+        cuts: where the text may be cut.
     Raises:
         FileNotFoundError, ValueError: with the file and the byte that is not UTF-8.
     """
@@ -201,7 +204,7 @@ def utf8_blocks(
         check_file(path)
         chunks = _utf8_chunks(path, errors)
     special = {token.encode() for token in special_tokens} | {_END}
-    return cut_blocks(chunks, sorted(special), n_bytes=BLOCK_BYTES)
+    return cut_blocks(chunks, sorted(special), n_bytes=BLOCK_BYTES, cuts=cuts)
 
 
 def _utf8_chunks(path: Path, errors: Errors) -> Iterator[bytes]:
@@ -370,7 +373,13 @@ def measure_text(
     held: list[bytes] = []
     n_bytes = n_late_bytes = n_document_bytes = 0
     blocks = utf8_blocks(
-        path, sorted(special), errors, text_field, allow_end_of_text=allow_end_of_text
+        path,
+        sorted(special),
+        errors,
+        text_field,
+        allow_end_of_text=allow_end_of_text,
+        # The words of the baseline are GPT-2's.
+        cuts=common_cuts(["spaces", *(tokenizer.cuts for tokenizer in tokenizers.values())]),
     )
     for block in blocks:
         for maker, cutter in whole.items():

@@ -200,7 +200,7 @@ def stripe_blocks(
     Where a text may hardly be cut, a sample is cut at spaces all the same: at worst the first and
     last words of a stripe are split in another way.
     """
-    if cuts not in ("spaces", "lines"):
+    if cuts not in ("spaces", "lines", "words"):
         cuts = "spaces"
     check_errors(errors)
     longest = max(map(len, special_tokens), default=1)

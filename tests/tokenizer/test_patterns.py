@@ -185,6 +185,15 @@ class TestTokenizers:
         with pytest.raises(FileNotFoundError, match="expected a tokenizer in"):
             Tokenizer.load(tmp_path)
 
+    def test_a_folder_without_its_rules_is_refused(self, tmp_path):
+        trained("cl100k").save(tmp_path)
+        (tmp_path / "rules.json").unlink()
+        with pytest.raises(FileNotFoundError, match=r"rules\.json is missing"):
+            Tokenizer.load(tmp_path)
+        # Versions that do not know the file take each entry for a token and its id.
+        told = json.loads((tmp_path / "special_tokens.json").read_text())
+        assert told == {END: told[END], "": "rules.json"}
+
     @pytest.mark.parametrize(
         "told",
         ["[]", "{", '{"pattern": "gpt3"}', '{"other": 1}', '{"added": [1]}', '{"before": 1}'],

@@ -6,6 +6,7 @@ unless a special token covers the position. Where that is depends on the pattern
 - "spaces": at an ASCII space after a character that is no space;
 - "lines", for patterns whose tokens may end with line breaks: the same, but at a line break only
   after an ASCII letter or digit; and after a line break, unless a space or a slash follows;
+- "words": where both of these hold, for several tokenizers at once;
 - "specials": after a special token, because nothing is known of the pattern;
 - "never": nowhere.
 """
@@ -62,6 +63,17 @@ class Loadable(Protocol):
     def load(self) -> Block: ...
 
 
+def common_cuts(several: Iterable[Cuts]) -> Cuts:
+    """Where a text may be cut without another id of any of several tokenizers."""
+    kinds = set(several)
+    for kind in ("never", "specials", "words"):
+        if kind in kinds:
+            return kind
+    if len(kinds) == 1:
+        return kinds.pop()
+    return "words" if kinds else "spaces"
+
+
 def last_cut(data: bytes, special_tokens: Sequence[bytes], cuts: Cuts = "spaces") -> int:
     """Last position at which data may be cut, whatever follows it; 0 when there is none.
 
@@ -104,6 +116,7 @@ def _find_places(data: UInt8[np.ndarray, " n_bytes"], cuts: Cuts) -> Int64[np.nd
     begins = is_space[1:] & ~is_space[:-1]
     if cuts != "spaces":
         begins &= ~_IS_LINE_BREAK[here] | _IS_WORD[before]
+    if cuts == "lines":
         begins |= _IS_LINE_BREAK[before] & _BEGINS_LINE[here]
     return np.flatnonzero(begins) + 1
 

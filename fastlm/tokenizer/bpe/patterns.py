@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-Cuts = Literal["spaces", "lines", "specials", "never"]
+Cuts = Literal["spaces", "lines", "words", "specials", "never"]
 """Where a text may be cut without another id (blocks.py)"""
 
 KINDS = (
