@@ -18,7 +18,8 @@ def add_walk(context: Context, pattern: Pattern = GPT2) -> None:
     if pattern == GPT2:
         context.link(next_window)
     else:
-        from fastlm.tokenizer.bpe.token_walk import add_scanner, next_tokens
+        from fastlm.tokenizer.bpe.token_ends import add_scanner
+        from fastlm.tokenizer.bpe.token_walk import next_tokens
 
         context.link(next_tokens)
         add_scanner(context, pattern)
