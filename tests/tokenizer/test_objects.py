@@ -27,26 +27,32 @@ class TestUtf8:
                     for _ in range(n)
                 )
                 for given in (text, text[::-1]):
-                    assert bytes(characters.to_utf8(given)) == given.encode()
+                    assert bytes(characters.Utf8Buffer().to_utf8(given)) == given.encode()
 
     def test_every_character(self):
         for width, end in ((1, 0x100), (2, 0x10000), (4, 0x110000)):
             points = [*range(0x80, min(end, 0xD800)), *range(0xE000, end, 7)]
             text = "".join(map(chr, points))
             assert objects.wide_characters(text)[1] == width
-            assert bytes(characters.to_utf8(text)) == text.encode()
+            assert bytes(characters.Utf8Buffer().to_utf8(text)) == text.encode()
 
     @pytest.mark.parametrize("surrogate", [0xD800, 0xDFFF])
     @pytest.mark.parametrize("other", ["", "\U0001f600"])
     def test_a_lone_surrogate_is_refused_as_encode_does(self, surrogate, other):
         text = "x" * 100 + chr(surrogate) + other
         with pytest.raises(UnicodeEncodeError) as raised:
-            characters.to_utf8(text)
+            characters.Utf8Buffer().to_utf8(text)
         assert raised.value.start == 100
+
+    def test_the_buffer_serves_one_text_after_another(self):
+        buffer = characters.Utf8Buffer()
+        for n in (1, 1000, 10, 0x700000, 5):  # the fourth is larger than what is kept
+            text = "\xe9" + n * "\u0101x"
+            assert bytes(buffer.to_utf8(text)) == text.encode()
 
     def test_without_the_layout_it_is_encode(self, monkeypatch):
         monkeypatch.setattr(objects, "_shift", None)
-        assert characters.to_utf8("\xe9") == "\xe9".encode()
+        assert characters.Utf8Buffer().to_utf8("\xe9") == "\xe9".encode()
 
 
 class TestLists:

@@ -16,6 +16,7 @@ from fastlm.tokenizer.bpe.compiler import inner, instruction, kernel
 from fastlm.tokenizer.bpe.context import i64, int32_at, pu8, uint8_at, uint16_at
 from fastlm.tokenizer.bpe.objects import wide_characters
 
+_MAX_KEPT = 1 << 24  # bytes of a buffer that is used again
 _SLACK = 64  # bytes that may be written past the last one
 
 
@@ -116,17 +117,28 @@ def _to_utf8(source, width, n_characters, target_address):
     return n
 
 
-def to_utf8(text: str) -> bytes | UInt8[np.ndarray, " n_bytes"]:
-    """Return the UTF-8 of a str that is not ASCII, as bytes or as an array of them.
+class Utf8Buffer:
+    """A buffer for the UTF-8 of one str after another; fresh memory would cost as much time."""
 
-    Raises:
-        UnicodeEncodeError: if it holds lone surrogates.
-    """
-    place = wide_characters(text)
-    if place is None:
-        return text.encode()
-    address, width = place
-    # A character of 1, 2 or 4 bytes takes at most 2, 3 or 4 of UTF-8.
-    target = np.empty(len(text) * (width + (width < 4)) + _SLACK, np.uint8)
-    n = _to_utf8(address, width, len(text), target.ctypes.data)
-    return text.encode() if n < 0 else target[:n]
+    def __init__(self) -> None:
+        self._kept = np.empty(0, np.uint8)
+
+    def to_utf8(self, text: str) -> bytes | UInt8[np.ndarray, " n_bytes"]:
+        """Return the UTF-8 of a str that is not ASCII, valid until the next call.
+
+        Raises:
+            UnicodeEncodeError: if it holds lone surrogates.
+        """
+        place = wide_characters(text)
+        if place is None:
+            return text.encode()
+        address, width = place
+        # A character of 1, 2 or 4 bytes takes at most 2, 3 or 4 of UTF-8.
+        n_bytes = len(text) * (width + (width < 4)) + _SLACK
+        target = self._kept
+        if n_bytes > len(target):
+            target = np.empty(n_bytes, np.uint8)
+            if n_bytes <= _MAX_KEPT:
+                self._kept = target
+        n = _to_utf8(address, width, len(text), target.ctypes.data)
+        return text.encode() if n < 0 else target[:n]

@@ -15,7 +15,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import numba
 from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite.binding import get_host_cpu_features, llvm_version_info  # type: ignore[import-untyped]
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from fastlm.tokenizer.bpe.cache import keep, made_kept, notice_changes
@@ -207,6 +209,45 @@ def multiply_fold(_typing_context, left, right):
     return types.uint64(types.uint64, types.uint64), generate
 
 
+CAN_COMPRESS = llvm_version_info >= (19,) and bool(get_host_cpu_features().get("avx512vbmi2"))
+"""Whether LLVM and the processor know store_places; without its instruction it would be slow"""
+
+
+@instruction
+def store_places(_typing_context, target, index, bits, begin):
+    """Store begin + the places of the lowest 32 bits set, at target[index] and after it.
+
+    Where fewer are set, what follows them is overwritten too.
+    """
+    byte, number = ir.IntType(8), ir.IntType(32)
+    bytes_64, flags = ir.VectorType(byte, 64), ir.VectorType(ir.IntType(1), 64)
+    numbers_32 = ir.VectorType(number, 32)
+
+    def generate(context, builder, _signature, arguments):
+        target, index, bits, begin = arguments
+        compress = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(bytes_64, [bytes_64, flags, bytes_64]),
+            "llvm.experimental.vector.compress.v64i8",
+        )
+        every = ir.Constant(bytes_64, list(range(64)))
+        places = builder.call(compress, [every, builder.bitcast(bits, flags), every])
+        lowest = ir.Constant(numbers_32, list(range(32)))
+        places = builder.zext(builder.shuffle_vector(places, places, lowest), numbers_32)
+        from_begin = builder.insert_element(
+            ir.Constant(numbers_32, ir.Undefined),
+            builder.trunc(begin, number),
+            ir.Constant(number, 0),
+        )
+        from_begin = builder.shuffle_vector(from_begin, from_begin, ir.Constant(numbers_32, None))
+        place = builder.bitcast(builder.gep(target, [index]), numbers_32.as_pointer())
+        builder.store(builder.add(places, from_begin), place, align=4)
+        return context.get_dummy_value()
+
+    signature = types.void(types.CPointer(types.int32), types.int64, types.uint64, types.int64)
+    return signature, generate
+
+
 def byte_bits(ranges: Sequence[tuple[int, int]], ignored_bits: int = 0) -> Any:
     """Make an instruction (pointer, index): which of 64 bytes lie in a range, as bits of a uint64.
 
@@ -243,20 +284,26 @@ def byte_bits(ranges: Sequence[tuple[int, int]], ignored_bits: int = 0) -> Any:
     return bits_at
 
 
-@instruction
-def prefetch(_typing_context, pointer, index):
-    """Prefetch the cache line of an item that will be read soon."""
+def _prefetch(level: int) -> Any:
+    @instruction
+    def prefetch_item(_typing_context, pointer, index):
+        def generate(context, builder, _signature, arguments):
+            place = builder.gep(arguments[0], [arguments[1]])
+            byte_pointer, int32 = ir.IntType(8).as_pointer(), ir.IntType(32)
+            function = builder.module.declare_intrinsic(
+                "llvm.prefetch",
+                [byte_pointer],
+                ir.FunctionType(ir.VoidType(), [byte_pointer, int32, int32, int32]),
+            )
+            read, into_level, data = (ir.Constant(int32, n) for n in (0, 4 - level, 1))
+            builder.call(function, [builder.bitcast(place, byte_pointer), read, into_level, data])
+            return context.get_dummy_value()
 
-    def generate(context, builder, _signature, arguments):
-        place = builder.gep(arguments[0], [arguments[1]])
-        byte_pointer, int32 = ir.IntType(8).as_pointer(), ir.IntType(32)
-        function = builder.module.declare_intrinsic(
-            "llvm.prefetch",
-            [byte_pointer],
-            ir.FunctionType(ir.VoidType(), [byte_pointer, int32, int32, int32]),
-        )
-        read, into_first_level, data = (ir.Constant(int32, n) for n in (0, 3, 1))
-        builder.call(function, [builder.bitcast(place, byte_pointer), read, into_first_level, data])
-        return context.get_dummy_value()
+        return types.void(types.CPointer(types.uint64), types.int64), generate
 
-    return types.void(types.CPointer(types.uint64), types.int64), generate
+    return prefetch_item
+
+
+# (pointer, index): fetch the cache line of an item that will be read, soon or somewhat later, into
+# the first or the second level of the caches.
+prefetch_soon, prefetch_later = _prefetch(1), _prefetch(2)

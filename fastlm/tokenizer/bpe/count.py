@@ -9,7 +9,7 @@ from jaxtyping import Int64, UInt8
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
-from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch
+from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch_soon
 from fastlm.tokenizer.bpe.context import (
     Context,
     i64,
@@ -150,7 +150,7 @@ def _count_window(c: pi64, n_tokens: i64) -> i64:
     table = uint64_at(c[f.TABLE])
     one = np.uint64(1)
     for token in range(n_tokens):
-        prefetch(table, slots[token + AHEAD])
+        prefetch_soon(table, slots[token + AHEAD])
         slot = slots[token]
         second = seconds[token]
         is_first = table[slot + 1] == second and table[slot] == firsts[token]

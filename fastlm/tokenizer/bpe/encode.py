@@ -15,8 +15,8 @@ from jaxtyping import Int64, UInt
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
-from fastlm.tokenizer.bpe.characters import to_utf8
-from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch
+from fastlm.tokenizer.bpe.characters import Utf8Buffer
+from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch_soon
 from fastlm.tokenizer.bpe.context import (
     Context,
     i64,
@@ -130,7 +130,7 @@ class Encoder:
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_out[: worker.encode_small(text)].copy()
-            return worker.encode(*_utf8_of(text))
+            return worker.encode_large(text)
         finally:
             self._idle.append(worker)
 
@@ -145,7 +145,7 @@ class Encoder:
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_ids[: worker.encode_small(text)].tolist()
-            return self._lists.to_list(worker.encode(*_utf8_of(text)))
+            return self._lists.to_list(worker.encode_large(text))
         finally:
             self._idle.append(worker)
 
@@ -161,14 +161,6 @@ class Encoder:
             return _Worker(self._tables, self._dtype, self._pattern)
 
 
-def _utf8_of(text: str) -> tuple[int, int, object]:
-    """Return (address, number of bytes, what keeps them there) of the UTF-8 of a text."""
-    if text.isascii():
-        return address_of(text), len(text), text
-    data = to_utf8(text)
-    return address_of(data) if isinstance(data, bytes) else data.ctypes.data, len(data), data
-
-
 class _Worker:
     """The state of one thread: a cache of the ids of words, and buffers."""
 
@@ -179,6 +171,7 @@ class _Worker:
         self.own_out = np.empty(_OWN_OUT, dtype)
         self.own_ids: Any = memoryview(self.own_out)  # type: ignore[arg-type]  # its tolist is faster than an array's
         self._own_bounds = np.zeros(2, np.int64)
+        self._utf8 = Utf8Buffer()
         add_walk(self._context, pattern)
         add_rank_lists(self._context)
         hold_table(self._context, new_table(_FIRST_SLOTS))
@@ -201,6 +194,13 @@ class _Worker:
             self._make_room(n_out, address)
             n_out = _encode(self._address, address, n_bytes, _RESUME)
         return n_out
+
+    def encode_large(self, text: str) -> UInt[np.ndarray, " n_tokens"]:
+        if text.isascii():
+            return self.encode(address_of(text), len(text), text)
+        data = self._utf8.to_utf8(text)
+        address = address_of(data) if isinstance(data, bytes) else data.ctypes.data
+        return self.encode(address, len(data), data)
 
     def encode(
         self,
@@ -259,7 +259,7 @@ class _Worker:
         elif status == codes.TABLE_FULL and fields[f.MAX_WORDS] < _MAX_SLOTS // 2:
             grow_table(self._context)
         elif status == codes.ARENA_FULL and len(self._arena) < _MAX_ARENA:
-            self._arena = np.append(self._arena, np.empty_like(self._arena))
+            self._arena.resize(2 * len(self._arena), refcheck=False)
             hold_arena(self._context, self._arena)
         else:
             hold_table(self._context, new_table(int(fields[f.SLOT_MASK]) + 1))
@@ -314,7 +314,7 @@ def _encode_window(c: pi64, n_tokens: i64) -> i64:
     if c[f.OUT_SIZE] < n_out + starts[n_tokens] + _SLACK:
         return codes.OUT_FULL
     for token in range(n_tokens):
-        prefetch(table, slots[token + AHEAD])
+        prefetch_soon(table, slots[token + AHEAD])
         slot = slots[token]
         second = seconds[token]
         is_first = table[slot + 1] == second and table[slot] == firsts[token]

@@ -21,11 +21,13 @@ from jaxtyping import Int64, UInt8
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe.compiler import (
+    CAN_COMPRESS,
     byte_bits,
     count_ones,
     count_trailing_zeros,
     inner,
     kernel,
+    store_places,
 )
 from fastlm.tokenizer.bpe.context import (
     Context,
@@ -273,6 +275,28 @@ def _end_contractions(bits: pu64, text: pu8, places: pi32, n_places: i64) -> Non
 
 
 @inner
+def _put_places_by_loop(starts: pi32, n_starts: i64, mask: u64, begin: i64, n_ones: i64) -> None:
+    # The processor mispredicts the end of a loop. One that takes eight at a time, and writes a few
+    # too many, ends after the second round in nearly every block.
+    for group in range(n_starts, n_starts + n_ones, 8):
+        for k in range(8):
+            starts[group + k] = begin + count_trailing_zeros(mask)
+            mask &= mask - _ONE
+
+
+@inner
+def _put_places_at_once(starts: pi32, n_starts: i64, mask: u64, begin: i64, n_ones: i64) -> None:
+    store_places(starts, n_starts, mask, begin)
+    if n_ones > 32:
+        for k in range(n_starts, n_starts + n_ones):
+            starts[k] = begin + count_trailing_zeros(mask)
+            mask &= mask - _ONE
+
+
+_put_places = _put_places_at_once if CAN_COMPRESS else _put_places_by_loop
+
+
+@inner
 def _gather_starts(bits: pu64, starts: pi32, n_bytes: i64) -> i64:
     """Write the positions of the starts before n_bytes; returns their number."""
     n_starts = np.int64(0)
@@ -281,13 +305,8 @@ def _gather_starts(bits: pu64, starts: pi32, n_bytes: i64) -> i64:
         mask = bits[block]
         if n_bytes - begin < _BLOCK:
             mask &= (_ONE << np.uint64(n_bytes - begin)) - _ONE
-        # The processor mispredicts the end of a loop. One that takes eight at a time, and writes a
-        # few too many, ends after the second round in nearly every block.
         n_ones = count_ones(mask)
-        for group in range(n_starts, n_starts + n_ones, 8):
-            for k in range(8):
-                starts[group + k] = begin + count_trailing_zeros(mask)
-                mask &= mask - _ONE
+        _put_places(starts, n_starts, mask, begin, n_ones)
         n_starts += n_ones
     return n_starts
 

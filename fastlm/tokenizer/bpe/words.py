@@ -19,7 +19,7 @@ from jaxtyping import UInt64
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
-from fastlm.tokenizer.bpe.compiler import inner, kernel, multiply_fold, shared
+from fastlm.tokenizer.bpe.compiler import inner, kernel, multiply_fold, prefetch_later, shared
 from fastlm.tokenizer.bpe.context import (
     Context,
     aligned_words,
@@ -39,7 +39,7 @@ from fastlm.tokenizer.bpe.context import (
 from fastlm.tokenizer.bpe.pretokenize import PADDING, WINDOW_BYTES
 
 SHORT_BYTES = 15
-AHEAD = 16  # tokens between the prefetch of a slot and its use
+AHEAD = 32  # tokens between the prefetch of a slot and its use
 VALUE = 2  # offset of the two value words in a slot
 
 _LENGTH_SHIFT = np.uint64(56)
@@ -106,6 +106,7 @@ def hash_window(c: pi64, n_tokens: i64) -> None:
     text, starts, masks = uint8_at(c[f.TEXT]), int32_at(c[f.STARTS]), uint64_at(c[f.KEY_MASKS])
     firsts, seconds, slots = uint64_at(c[f.FIRSTS]), uint64_at(c[f.SECONDS]), int64_at(c[f.SLOTS])
     mask = c[f.SLOT_MASK]
+    table = uint64_at(c[f.TABLE])
     begin = np.int64(starts[0])
     for token in range(n_tokens):
         end = np.int64(starts[token + 1])
@@ -120,6 +121,7 @@ def hash_window(c: pi64, n_tokens: i64) -> None:
         firsts[token] = first
         seconds[token] = second
         slots[token] = slot
+        prefetch_later(table, slot)
         begin = end
     for token in range(n_tokens, n_tokens + AHEAD):
         slots[token] = 0
