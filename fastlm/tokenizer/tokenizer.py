@@ -68,6 +68,7 @@ class Tokenizer:
         vocab: id -> bytes, ids 0 to vocab_size - 1; special tokens included.
         merges: pairs of byte strings, in the order learned.
         special_tokens: text -> id.
+        pattern: name or expression of the pattern that cuts texts into pre-tokens.
 
     >>> tokenizer = Tokenizer.load("runs/stories/tokenizer")
     >>> tokenizer.encode("Once upon a time<|endoftext|>")
@@ -127,14 +128,18 @@ class Tokenizer:
         vocab_path: StrPath,
         merges_path: StrPath,
         special_tokens: Sequence[str] | None = None,
+        pattern: str = "gpt2",
     ) -> "Tokenizer":
         """Read vocab.json and merges.txt in GPT-2's format; only special_tokens are special.
 
+        Args:
+            pattern: how a text is cut into pre-tokens, as in Tokenizer(); the files do not say it.
         Raises:
             FileNotFoundError, ValueError: with the file and its fault.
         """
+        rules = Rules(find_pattern(pattern))
         return cls._from_tables(
-            read_vocab_and_merges(vocab_path, merges_path, special_tokens or ())
+            read_vocab_and_merges(vocab_path, merges_path, special_tokens or (), rules)
         )
 
     @classmethod
@@ -143,9 +148,9 @@ class Tokenizer:
 
         GPT-2's files (vocab.json and merges.txt, or encoder.json and vocab.bpe) do not say which
         tokens are special: those in angle brackets that no merge makes are taken as special. A
-        tokenizer.json of Hugging Face that would give other ids than this class is refused, and so
-        is a rank file of tiktoken (NAME.tiktoken) unless its name or the encoding.json beside it
-        says that it is for GPT-2's pattern.
+        tokenizer.json of Hugging Face that would give other ids than this class is refused. A rank
+        file of tiktoken (NAME.tiktoken or NAME.model) needs a known name, such as cl100k_base, or
+        an encoding.json beside it that has its pattern.
 
         Raises:
             FileNotFoundError, ValueError: with the file and its fault.
@@ -155,7 +160,8 @@ class Tokenizer:
     def save(self, folder: StrPath, *, replace: bool = False, is_locked: bool = False) -> None:
         """Write vocab.json, merges.txt, special_tokens.json, tokenizer.json and tables.npz.
 
-        `tokenizers` reads tokenizer.json; tables.npz only makes load quick. When it is broken off,
+        A tokenizer with other rules than GPT-2's has rules.json too. `tokenizers` reads
+        tokenizer.json; tables.npz only makes load quick. When it is broken off,
         the folder holds this tokenizer or the one that was there before. Other files in the folder
         stay.
 
