@@ -318,11 +318,19 @@ class Tokenizer:
         begin is the index of the character that holds the first byte of the token, end one past the
         index of the character that holds its last byte. The spans of tokens that share a character
         overlap.
+
+        Raises:
+            ValueError: as encode does, or if the tokenizer changes the text before it is cut.
         """
         text = plain_str(text)
         ids = self.encode_to_numpy(
             text, allowed_special=allowed_special, disallowed_special=disallowed_special
         )
+        if not self.rules.keeps_texts and self.decode_bytes(ids) != text.encode():
+            raise ValueError(
+                "the tokens do not have the characters of the text, which this tokenizer changes "
+                "before it is cut: there are no spans of them"
+            )
         begins, ends = token_spans(text.encode(), np.diff(self._tables.bounds)[ids])
         return ids.tolist(), list(zip(begins.tolist(), ends.tolist(), strict=True))
 

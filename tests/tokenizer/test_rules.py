@@ -207,6 +207,20 @@ class TestFiles:
             tokenizer.encode(END, allowed_special=(), disallowed_special="all")
         assert tokenizer.encode("cat", allowed_special=(), disallowed_special="all") == [cat]
 
+    @pytest.mark.parametrize("case", CASES)
+    def test_there_are_spans_of_tokens_where_they_have_the_text(self, described, tmp_path, case):
+        path = tmp_path / "tokenizer.json"
+        path.write_text(json.dumps(described | cases(described)[case]), encoding="utf-8")
+        tokenizer = Tokenizer.load(path)
+        for text in texts_for(5)[:40]:
+            ids = tokenizer.encode(text)
+            if tokenizer.decode(ids) == text:
+                assert tokenizer.encode_with_offsets(text)[0] == ids
+            else:
+                assert not tokenizer.rules.keeps_texts
+                with pytest.raises(ValueError, match="do not have the characters of the text"):
+                    tokenizer.encode_with_offsets(text)
+
     def test_an_unknown_byte_is_told_by_its_place(self, described, tmp_path):
         model = dict(described["model"])
         model["vocab"] = {k: v for k, v in model["vocab"].items() if "Ģ" not in k}
