@@ -17,7 +17,7 @@ import functools
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from fastlm.tokenizer.bpe.compiler import numpy as np
@@ -235,7 +235,7 @@ def map_in_order(
 ) -> Iterator[R]:
     """map() on threads (None: all cores), with at most two unfinished items for each thread."""
     n_threads = resolve_threads(n_threads)
-    if n_threads == 1:
+    if n_threads == 1 or (isinstance(items, Sized) and len(items) < 2):
         yield from map(function, items)
         return
     from concurrent.futures import ThreadPoolExecutor

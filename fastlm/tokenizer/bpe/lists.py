@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from fastlm.tokenizer.bpe.buffers import Buffer, place_of
 from fastlm.tokenizer.bpe.compiler import kernel
@@ -23,6 +24,9 @@ from fastlm.tokenizer.bpe.objects import (
     lasting_references,
     new_list,
 )
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64, UInt
 
 
 @functools.cache
@@ -60,6 +64,9 @@ def _fill(list_address, ids_address, itemsize, n, addresses_address):
     return 0
 
 
+_LONG = 500  # from so many ids on a list is made faster by a call of its own than by a copy
+
+
 class ListMaker:
     """Makes lists of ids below a bound.
 
@@ -80,3 +87,13 @@ class ListMaker:
         made = new_list(n)
         _fill(id(made), place_of(ids), ids.itemsize, n, self._addresses.address)
         return made
+
+    def to_lists(
+        self, ids: UInt[np.ndarray, " n"], offsets: Int64[np.ndarray, " n_lists_plus_1"]
+    ) -> list[list[int]]:
+        """Return to_list(ids[begin:end]) of each two neighbours in offsets."""
+        bounds = offsets.tolist()
+        if len(ids) < _LONG * len(bounds):
+            joined = self.to_list(ids)
+            return [joined[begin:end] for begin, end in pairwise(bounds)]
+        return [self.to_list(ids[begin:end]) for begin, end in pairwise(bounds)]

@@ -20,7 +20,7 @@ from fastlm.tokenizer.bpe.context import (
     uint8_at,
     uint64_at,
 )
-from fastlm.tokenizer.bpe.merge_word import add_rank_lists, merge_word, whole_hash
+from fastlm.tokenizer.bpe.merge_word import LINE, add_rank_lists, merge_word, whole_hash
 
 
 def add_whole_words(context: Context, words: Mapping[bytes, int]) -> None:
@@ -72,8 +72,8 @@ def _rank_by_id(address, ids_address):
     c, ids = int64_at(address), int32_at(ids_address)
     merged, pairs = int32_at(c[f.MERGED_IDS]), uint64_at(c[f.PAIRS])
     of_bytes = int32_at(c[f.BYTE_PAIRS])
-    place = np.uint64((1 << 22) - 1)
-    for slot in range(c[f.PAIR_MASK] + 8):
+    place = np.uint64((1 << 21) - 1)  # the bit above it belongs to the table
+    for slot in range(c[f.PAIR_MASK] + LINE):
         if pairs[slot] != np.uint64(0xFFFFFFFFFFFFFFFF):
             made = np.uint64(merged[np.int64(pairs[slot] & place)])
             pairs[slot] = (pairs[slot] & ~place) | made
