@@ -12,10 +12,10 @@ import zlib
 from array import array
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
-from operator import add, eq
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastlm.lazy import numpy as np
+from fastlm.tokenizer.bpe.merge_word import rows_are_sound
 from fastlm.tokenizer.rules import Rules, read_rules
 from fastlm.tokenizer.special_tokens import check_special
 
@@ -244,11 +244,11 @@ def _read_npz(packed: bytes) -> dict[str, Any]:
 
 def _is_sound(tables: Tables, lengths: array[int]) -> bool:
     """Whether all ids and lengths are valid, so that compiled code stays inside the tables."""
-    n_tokens, rows = len(lengths), tables.rows
-    if len(rows) % 3 or min(lengths, default=1) < 1 or tables.ends[-1] != len(tables.text):
-        return False
-    for ids in (rows, tables.special_ids):
-        if ids and not 0 <= min(ids) <= max(ids) < n_tokens:
-            return False
-    left, right, both = (map(lengths.__getitem__, rows[part::3]) for part in range(3))
-    return all(map(eq, map(add, left, right), both))
+    n_tokens, special_ids = len(lengths), tables.special_ids
+    return (
+        len(tables.rows) % 3 == 0
+        and min(lengths, default=1) > 0
+        and tables.ends[-1] == len(tables.text)
+        and all(0 <= token_id < n_tokens for token_id in special_ids)
+        and rows_are_sound(tables.rows, lengths)
+    )

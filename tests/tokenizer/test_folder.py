@@ -423,18 +423,28 @@ class TestTables:
             (folder / "tables.npz").write_bytes(data)
             assert_same(Tokenizer.load(folder), tokenizer)
 
-    def test_ids_outside_of_the_vocabulary_are_passed_over(self, tokenizer, folder, parsed):
+    def test_ids_outside_of_the_vocabulary_are_passed_over(
+        self, tokenizer, folder, parsed, monkeypatch
+    ):
         from fastlm.tokenizer.tables import pack_tables
 
         files = ("vocab.json", "merges.txt", "special_tokens.json")
         made_from = folder_module._hash_files([(folder / name).read_bytes() for name in files])
         tables = tokenizer._tables
-        rows = tables.rows[:]
-        rows[3 * 3 + 2] = tokenizer.vocab_size
-        packed = pack_tables(tables._replace(rows=rows), tokenizer.hash, made_from)
-        (folder / "tables.npz").write_bytes(packed)
-        assert_same(Tokenizer.load(folder), tokenizer)
-        assert parsed
+        for place, token_id in ((11, tokenizer.vocab_size), (9, -1), (10, tables.rows[-1])):
+            rows = tables.rows[:]
+            rows[place] = token_id
+            packed = pack_tables(tables._replace(rows=rows), tokenizer.hash, made_from)
+            (folder / "tables.npz").write_bytes(packed)
+            parsed.clear()
+            for is_at_hand in (False, True):
+                with monkeypatch.context() as patch:
+                    if is_at_hand:
+                        machine_code.loaded()
+                    else:
+                        patch.setattr(machine_code, "is_at_hand", lambda: False)
+                    assert_same(Tokenizer.load(folder), tokenizer)
+                assert len(parsed) == 1 + is_at_hand
 
 
 def gpt2_files(tokenizer: Tokenizer) -> tuple[bytes, bytes]:

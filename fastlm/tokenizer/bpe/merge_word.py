@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from operator import add, eq
 from typing import Any
 
 from fastlm.tokenizer.bpe import fields as f
+from fastlm.tokenizer.bpe import machine_code
 from fastlm.tokenizer.bpe import status_codes as codes
 from fastlm.tokenizer.bpe.buffers import Buffer, place_of
 from fastlm.tokenizer.bpe.compiler import (
@@ -168,6 +170,33 @@ def _rank_byte_pairs(address, merges_address, byte_of_address):
             if merged[rank] - rank != merged[0]:
                 c[f.MERGED_OFFSET] = 0
     return 0
+
+
+def rows_are_sound(rows: array[int], lengths: array[int]) -> bool:
+    """Return whether the parts of each merge are as long together as the token that it makes.
+
+    Args:
+        rows: three ids for each merge, as 32-bit integers.
+        lengths: that of each token, as 32-bit integers.
+    """
+    if machine_code.is_at_hand():
+        return bool(_rows_are_sound(place_of(rows), len(rows), place_of(lengths), len(lengths)))
+    if max(rows, default=-1) >= len(lengths):
+        return False
+    left, right, both = (map(lengths.__getitem__, rows[part::3]) for part in range(3))
+    return min(rows, default=0) >= 0 and all(map(eq, map(add, left, right), both))
+
+
+@kernel
+def _rows_are_sound(rows_address, n_numbers, lengths_address, n_tokens):
+    rows, lengths = int32_at(rows_address), int32_at(lengths_address)
+    for i in range(n_numbers):
+        if rows[i] < 0 or rows[i] >= n_tokens:
+            return 0
+    for i in range(0, n_numbers, 3):
+        if lengths[rows[i]] + lengths[rows[i + 1]] != lengths[rows[i + 2]]:
+            return 0
+    return 1
 
 
 def add_rank_lists(context: Context) -> None:
