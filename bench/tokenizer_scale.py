@@ -32,6 +32,7 @@ from tokenizer_peers import peer_versions
 from tokenizer_texts import write_start
 
 from fastlm import cli
+from fastlm.cli.lists import comma_separated
 from fastlm.devices.hardware import choose_device, describe
 from fastlm.tokenizer import END_OF_TEXT, Tokenizer, train_bpe
 
@@ -142,7 +143,7 @@ def rounded(value: Any) -> Any:
 
 def measure(options: Options) -> None:
     """Prepare the inputs of the parts, and run the parts in options.parts."""
-    wanted = options.parts.split(",")
+    wanted = comma_separated("--parts", options.parts, f"some of {', '.join(PARTS)}")
     for part in wanted:
         if part not in PARTS:
             raise ValueError(cli.unknown("part", part, PARTS))

@@ -18,7 +18,8 @@ FASTLM, KERNELS = ROOT / "fastlm", ROOT / "kernels"
 FLOORS = [
     ("",),
     ("lazy", "files", "devices", "functional", "schedule"),
-    ("ops", "cli"),
+    ("cli",),
+    ("ops",),
     ("corpus", "config"),
     ("tokenizer", "model", "optim", "runs", "checkpoint"),
     ("data", "accounting", "report", "pretrained", "record", "sgd_toy"),

@@ -43,6 +43,7 @@ KEPT_AS = "tokenizer"
 _SAVED = (VOCAB_FILE, MERGES_FILE, SPECIAL_FILE, HUGGING_FACE_FILE, TABLES_FILE, RULES_FILE)
 
 RANKS_FILE, ENCODING_FILE = "ranks.tiktoken", "encoding.json"
+_RANK_SUFFIXES = (".tiktoken", ".model")
 ADDED_FILE, CONFIG_FILE = "added_tokens.json", "tokenizer_config.json"
 _OF_OTHERS = (CONFIG_FILE, "special_tokens_map.json")
 
@@ -70,7 +71,7 @@ def read_tokenizer(path: StrPath) -> tuple[Tables, str | None]:
         FileNotFoundError, ValueError: with the file and its fault.
     """
     path = Path(path)
-    if path.suffix == ".tiktoken":
+    if path.suffix in _RANK_SUFFIXES:
         return _read_ranks(path), None
     if path.is_file():
         return _read_tokenizer_json(path), None
@@ -123,7 +124,7 @@ def _is_missing(path: Path) -> FileNotFoundError:
 def files_of(path: StrPath) -> list[Path]:
     """The files that read_tokenizer may read."""
     path = Path(path)
-    if path.suffix == ".tiktoken":
+    if path.suffix in _RANK_SUFFIXES:
         return [path, path.with_name(ENCODING_FILE)]
     return [path / name for name in _READ_IN_A_FOLDER] if path.is_dir() else [path]
 
@@ -318,6 +319,11 @@ def _read_tokenizer_json(path: Path) -> Tables:
 
 def _read_ranks(path: Path) -> Tables:
     """Read tiktoken's ranks; encoding.json beside them has the pattern and the special tokens."""
+    if path.is_file() and b"\0" in read_bytes(path):
+        raise ValueError(
+            f"{path}: expected ranks of tiktoken, got a model of SentencePiece or another that is "
+            "no byte-level BPE; use it with the package it comes from"
+        )
     vocab = tiktoken.parse_ranks(read_text(path), str(path))
     about = path.with_name(ENCODING_FILE)
     if about.is_file():

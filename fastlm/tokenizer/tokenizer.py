@@ -78,6 +78,7 @@ class Tokenizer(TiktokenNames):
         vocab: id -> bytes, ids 0 to vocab_size - 1; special tokens included.
         merges: pairs of byte strings, in the order learned.
         special_tokens: text -> id.
+        pattern: name or expression of the pattern that cuts texts into pre-tokens.
 
     >>> tokenizer = Tokenizer.load("runs/stories/tokenizer")
     >>> tokenizer.encode("Once upon a time<|endoftext|>")
@@ -137,14 +138,18 @@ class Tokenizer(TiktokenNames):
         vocab_path: StrPath,
         merges_path: StrPath,
         special_tokens: Sequence[str] | None = None,
+        pattern: str = "gpt2",
     ) -> "Tokenizer":
         """Read vocab.json and merges.txt in GPT-2's format; only special_tokens are special.
 
+        Args:
+            pattern: how a text is cut into pre-tokens, as in Tokenizer(); the files do not say it.
         Raises:
             FileNotFoundError, ValueError: with the file and its fault.
         """
+        rules = Rules(find_pattern(pattern))
         return cls._from_tables(
-            read_vocab_and_merges(vocab_path, merges_path, special_tokens or ())
+            read_vocab_and_merges(vocab_path, merges_path, special_tokens or (), rules)
         )
 
     @classmethod
@@ -153,9 +158,9 @@ class Tokenizer(TiktokenNames):
 
         GPT-2's files (vocab.json and merges.txt, or encoder.json and vocab.bpe) do not say which
         tokens are special: those in angle brackets that no merge makes are taken as special. A
-        tokenizer.json of Hugging Face that would give other ids than this class is refused, and so
-        is a rank file of tiktoken (NAME.tiktoken) unless its name or the encoding.json beside it
-        says that it is for GPT-2's pattern.
+        tokenizer.json of Hugging Face that would give other ids than this class is refused. A rank
+        file of tiktoken (NAME.tiktoken or NAME.model) needs a known name, such as cl100k_base, or
+        an encoding.json beside it that has its pattern.
 
         Raises:
             FileNotFoundError, ValueError: with the file and its fault.
@@ -165,7 +170,8 @@ class Tokenizer(TiktokenNames):
     def save(self, folder: StrPath, *, replace: bool = False, is_locked: bool = False) -> None:
         """Write vocab.json, merges.txt, special_tokens.json, tokenizer.json and tables.npz.
 
-        `tokenizers` reads tokenizer.json; tables.npz only makes load quick. When it is broken off,
+        A tokenizer with other rules than GPT-2's has rules.json too. `tokenizers` reads
+        tokenizer.json; tables.npz only makes load quick. When it is broken off,
         the folder holds this tokenizer or the one that was there before. Other files in the folder
         stay.
 
@@ -366,11 +372,19 @@ class Tokenizer(TiktokenNames):
         begin is the index of the character that holds the first byte of the token, end one past the
         index of the character that holds its last byte. The spans of tokens that share a character
         overlap.
+
+        Raises:
+            ValueError: as encode does, or if the tokenizer changes the text before it is cut.
         """
         text = plain_str(text)
         ids = self.encode_to_numpy(
             text, allowed_special=allowed_special, disallowed_special=disallowed_special
         )
+        if not self.rules.keeps_texts and self.decode_bytes(ids) != text.encode():
+            raise ValueError(
+                "the tokens do not have the characters of the text, which this tokenizer changes "
+                "before it is cut: there are no spans of them"
+            )
         begins, ends = token_spans(text.encode(), np.diff(self._tables.bounds)[ids])
         return ids.tolist(), list(zip(begins.tolist(), ends.tolist(), strict=True))
 

@@ -1,5 +1,6 @@
 """Proofs about patterns and known vocabularies too long for the suite: part of `make soak`."""
 
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pattern_cases import any_characters, hard_strings
 
 from fastlm.tokenizer import Tokenizer
 from fastlm.tokenizer.bpe import blocks, reference, small, token_walk
+from fastlm.tokenizer.bpe.context import Context
 from fastlm.tokenizer.bpe.patterns import PATTERNS, Pattern
 from fastlm.tokenizer.bpe.pretokenize import token_bounds
 
@@ -36,11 +38,16 @@ def real_texts(text_dir: Path) -> Iterator[tuple[str, str]]:
             yield path.name, text[begin : min(begin + PIECE_CHARACTERS, share_of(len(text)))]
 
 
+@functools.cache
+def context_of(pattern: Pattern) -> Context:
+    return token_walk.scan_context(pattern)
+
+
 def bounds_of(text: str, pattern: Pattern) -> np.ndarray:
     data = text.encode()
     if pattern.name == "gpt2":
         return token_bounds(data)
-    return token_walk.token_bounds(data, pattern)
+    return token_walk.token_bounds(data, pattern, context_of(pattern))
 
 
 def expected_bounds(text: str, pattern: Pattern) -> np.ndarray:

@@ -3,7 +3,10 @@
 import random
 from collections.abc import Iterator
 
+import numpy as np
 from bpe_cases import NOT_SPACES, SPACES
+
+from fastlm.tokenizer.bpe.categories import UNASSIGNED, categories
 
 UPPER, LOWER, TITLE = "ABSTZÉЖΣ", "abstlredvméжσſ", "ǅǈᾈ"
 MODIFIER, CASELESS, MARKS = "ʰˢᵃ", "ªאあ中龥한ก", "\u0301\u0338\u0e31\u20dd\U000e0100"
@@ -45,11 +48,8 @@ def hard_strings(n_strings: int, seed: int = 0, n_parts: int = 12) -> Iterator[s
 
 def any_characters(n_strings: int, seed: int = 0) -> Iterator[str]:
     """Yield seeded random strings of characters that Unicode 16 assigns."""
-    from fastlm.tokenizer.bpe.categories import UNASSIGNED, categories
-
-    assigned = [point for point in range(0x110000) if not 0xD800 <= point < 0xE000]
-    table = categories()
-    assigned = [point for point in assigned if table[point] != UNASSIGNED]
+    assigned = np.flatnonzero(categories() != UNASSIGNED)
+    assigned = assigned[(assigned < 0xD800) | (assigned >= 0xE000)].tolist()
     rng = random.Random(seed)
     for _ in range(n_strings):
         yield "".join(map(chr, rng.choices(assigned, k=rng.randrange(1, 12))))

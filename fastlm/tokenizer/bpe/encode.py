@@ -59,6 +59,7 @@ _OWN_OUT = WINDOW_BYTES + 1024  # size in ids of a worker's own output
 _SMALL_CHARACTERS = 2048  # the ids of so many characters always fit _OWN_OUT
 _BYTES_PER_ID = 3  # an estimate, seldom too high; memory that is allocated and not used is free
 
+_ALL_BITS = np.uint64(0xFFFFFFFFFFFFFFFF)
 _NOT_CACHED = -100  # in place of a slot; no status code
 
 _FRESH, _RESUME = range(2)
@@ -489,6 +490,13 @@ def _pack_ids(c: pi64, n_ids: i64, target: pu8, begin: i64) -> None:
     """Copy ids from SCRATCH in the output's dtype, padded with zeros to a multiple of 8 bytes."""
     ids, shift = int32_at(c[f.SCRATCH]), c[f.ID_SHIFT]
     n_inline = 8 >> shift
+    if n_ids <= n_inline:  # nearly always, and so without a loop
+        word = np.uint64(ids[0]) | np.uint64(ids[1]) << np.uint64(8 << shift)
+        if shift == 1:
+            word |= np.uint64(ids[2]) << np.uint64(32) | np.uint64(ids[3]) << np.uint64(48)
+        word &= _ALL_BITS >> np.uint64(64 - (n_ids << (shift + 3)))
+        store_word(target, begin, word)
+        return
     for i in range(0, n_ids, n_inline):
         word = np.uint64(0)
         for k in range(min(n_inline, n_ids - i)):

@@ -2,10 +2,12 @@
 """Merge the bytes of one word: the lowest rank first, the leftmost pair among equal ranks.
 
 A merge is one uint64 in a hash table: left id, right id and merge rank. At eight bytes each, the
-50,000 merges of GPT-2 fit the second-level cache. The eight entries of a cache line are compared at
-once, so that a look-up has no branch for the processor to mispredict. Every new word looks up many
-pairs of single bytes, so these have a table of their own, indexed by the two bytes.
+50,000 merges of GPT-2 fit the second-level cache. Four entries are compared at once, so that a
+look-up has hardly a branch that the processor could mispredict. Every new word looks up many pairs
+of single bytes, so these have a table of their own, indexed by the two bytes.
 """
+
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -38,6 +40,7 @@ from fastlm.tokenizer.bpe.context import (
 
 _MAX_IDS = 1 << 21  # ids and ranks share a uint64
 _NO_RANK = np.int32((1 << 22) - 1)
+_NOWHERE = np.int32((1 << 28) - 1)
 _NO_ID = np.int32(_MAX_IDS - 1)
 _SCANNED_BYTES = 64  # up to this length scanning all pairs for each merge is faster than lists
 _SCAN_ROOM = 128  # places of the ids, and of the ranks, of a word that is scanned
@@ -45,6 +48,8 @@ SCRATCH_PER_BYTE = 4  # int32 of scratch for each byte of a word
 
 _LEFT_SHIFT, _RIGHT_SHIFT = np.uint64(43), np.uint64(22)
 _HASH_SHIFT = np.uint64(40)
+_LINE = 4  # slots of the table of pairs that are compared at once
+_PASSED = np.uint64(1 << 21)  # above the bits of a rank
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _NO_PAIR = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ONE, _ALL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -72,9 +77,9 @@ def add_merges(
         )
     pairs = aligned_words(1 << max((2 * len(merges)).bit_length(), 3))
     pairs[:] = _NO_PAIR
-    _hash_pairs(merges.ctypes.data, len(merges), pairs.ctypes.data, len(pairs))
     context.hold(f.PAIRS, pairs)
-    context.fields[f.PAIR_MASK] = len(pairs) - 8
+    context.fields[f.PAIR_MASK] = len(pairs) - _LINE
+    _hash_pairs(merges.ctypes.data, len(merges), pairs.ctypes.data, len(pairs) - _LINE)
     context.hold(f.BYTE_PAIRS, _rank_byte_pairs(byte_ids, merges, vocab_size))
     context.hold(f.BYTE_IDS, byte_ids.astype(np.int32))
     merged_ids = np.ascontiguousarray(merges[:, 2], np.int32)
@@ -89,18 +94,20 @@ def add_merges(
 
 
 @kernel
-def _hash_pairs(merges_address, n_merges, pairs_address, n_slots):
+def _hash_pairs(merges_address, n_merges, pairs_address, mask):
     """Fill a hash table of the merges; an entry that its line has no room for goes on to the next.
 
-    No slot is free before one that is taken in a line, and the table is never full.
+    The last entry of a line that others went past has _PASSED. The table is never full.
     """
     merges, pairs = int64_at(merges_address), uint64_at(pairs_address)
     for rank in range(n_merges):
         key = np.uint64(merges[3 * rank]) << _LEFT_SHIFT
         key |= np.uint64(merges[3 * rank + 1]) << _RIGHT_SHIFT
-        slot = _home_line(key, n_slots - 8)
+        slot = _home_line(key, mask)
         while pairs[slot] != _NO_PAIR and pairs[slot] ^ key >= np.uint64(_NO_RANK):
-            slot = (slot + 1) & (n_slots - 1)
+            if slot & (_LINE - 1) == _LINE - 1:
+                pairs[slot] |= _PASSED
+            slot = (slot + 1) & (mask | (_LINE - 1))
         if pairs[slot] == _NO_PAIR:  # otherwise a row before has the same pair
             pairs[slot] = key | np.uint64(rank)
     return 0
@@ -156,39 +163,63 @@ def add_rank_lists(context: Context) -> None:
     context.hold(f.RANK_LISTS, np.full(3 * n_merges + 1, _NOT_IN_HEAP, np.int32))
 
 
+def _least(builder: Any, pointer: Any, index: Any, n: int, key: Any = None) -> Any:
+    """Build the least of n unsigned numbers from an index on, each exclusive-or'd with a key.
+
+    Atomic loads cost no more than others, and they stay apart: vector code would have to wait for
+    numbers that were stored one by one, and takes longer to find the least of its parts.
+    """
+    place = builder.gep(pointer, [index])
+    places = [builder.gep(place, [ir.Constant(ir.IntType(64), k)]) for k in range(n)]
+    n_bytes = place.type.pointee.width // 8
+    numbers = [builder.load_atomic(place, "monotonic", n_bytes) for place in places]
+    if key is not None:
+        numbers = [builder.xor(number, key) for number in numbers]
+    while len(numbers) > 1:
+        numbers = [
+            builder.select(builder.icmp_unsigned("<", one, other), one, other)
+            for one, other in zip(numbers[::2], numbers[1::2], strict=True)
+        ]
+    return numbers[0]
+
+
 @instruction
-def _pair_bits(_typing_context, pairs, line, key):
-    """Which of the 8 entries from an index on are those of a pair, as bits of a uint64."""
-    entries, word = ir.VectorType(ir.IntType(64), 8), ir.IntType(64)
+def _least_difference(_typing_context, pairs, line, key):
+    """Least of the entries of a line, each exclusive-or'd with a key."""
 
     def generate(_context, builder, _signature, arguments):
         pairs, line, key = arguments
-        place = builder.gep(pairs, [line])
-        found = builder.load(builder.bitcast(place, entries.as_pointer()), align=64)
-        alike = ir.Constant(entries, ir.Undefined)
-        for k in range(8):
-            alike = builder.insert_element(alike, key, ir.Constant(ir.IntType(32), k))
-        other = builder.xor(found, alike)
-        is_alike = builder.icmp_unsigned("<", other, ir.Constant(entries, [int(_NO_RANK)] * 8))
-        return builder.zext(builder.bitcast(is_alike, ir.IntType(8)), word)
+        return _least(builder, pairs, line, _LINE, key)
 
     return types.uint64(types.CPointer(types.uint64), types.int64, types.uint64), generate
 
 
+@instruction
+def _least_of_8(_typing_context, numbers, index):
+    """Least of 8 int32, none of which is negative, from an index on."""
+
+    def generate(_context, builder, _signature, arguments):
+        numbers, index = arguments
+        return builder.zext(_least(builder, numbers, index, 8), ir.IntType(64))
+
+    return types.int64(types.CPointer(types.int32), types.int64), generate
+
+
 @inner
-def _find_rank(c: pi64, left: i64, right: i64) -> i32:
+def _find_rank(c: pi64, left: i64, right: i64) -> i64:
     """Return the merge rank of two ids, or _NO_RANK."""
     pairs = uint64_at(c[f.PAIRS])
     mask = c[f.PAIR_MASK]
     key = np.uint64(left) << _LEFT_SHIFT | np.uint64(right) << _RIGHT_SHIFT
     line = _home_line(key, mask)
     while True:
-        found = _pair_bits(pairs, line, key)
-        # The last entry of a line is free, unless more pairs belong there than the line holds.
-        if found != np.uint64(0) or pairs[line + 7] == _NO_PAIR:
-            rank = np.int32(pairs[line + (count_trailing_zeros(found) & 7)] ^ key)
-            return rank if found != np.uint64(0) else _NO_RANK
-        line = (line + 8) & mask
+        # Only an entry of this pair differs from the key in nothing but the rank.
+        difference = _least_difference(pairs, line, key)
+        # _PASSED is not set in a free entry plus one, which is 0.
+        if (pairs[line + _LINE - 1] + _ONE) & _PASSED == 0 or difference < np.uint64(_NO_RANK):
+            rank = np.int64(difference & (_PASSED - _ONE))
+            return rank if difference < np.uint64(_NO_RANK) else np.int64(_NO_RANK)
+        line = (line + _LINE) & mask
 
 
 @inner
@@ -235,8 +266,9 @@ def merge_word(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, i64]:
         if whole >= 0:
             ids[0] = whole
             return 1, codes.DONE
-    is_scanned = length <= _SCANNED_BYTES
-    ranks = int32_at(c[f.SCRATCH] + 4 * (_SCAN_ROOM if is_scanned else length))
+    if length <= _SCANNED_BYTES:
+        return _merge_by_scanning(c, text, begin, length)
+    ranks = int32_at(c[f.SCRATCH] + 4 * length)
     byte_ids, byte_pairs = int32_at(c[f.BYTE_IDS]), int32_at(c[f.BYTE_PAIRS])
     before = np.int64(0)
     for i in range(length):
@@ -247,46 +279,59 @@ def merge_word(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, i64]:
         if i > 0:
             ranks[i - 1] = byte_pairs[before << 8 | byte]
         before = byte
-    if is_scanned:
-        return _merge_by_scanning(c, length, ids, ranks), codes.DONE
     return _merge_by_lists(c, length, ids, ranks), codes.DONE
 
 
 @inner
-def _merge_by_scanning(c: pi64, n_bytes: i64, ids: pi32, ranks: pi32) -> i64:
-    """Merge a word of up to 64 bytes: a symbol stands at its first byte, which has a bit set."""
+def _merge_by_scanning(c: pi64, text: pu8, begin: i64, n_bytes: i64) -> tuple[i64, i64]:
+    """Merge a word of up to 64 bytes; returns what merge_word returns.
+
+    A symbol stands at its first byte, which has a bit set in a number. Its place in ranks has the
+    rank of it and the next symbol in the upper bits, and itself in the lower ones, so that the
+    least of these numbers is the leftmost of the lowest rank. Other places have _NOWHERE.
+    """
+    ids, ranks = int32_at(c[f.SCRATCH]), int32_at(c[f.SCRATCH] + 4 * _SCAN_ROOM)
+    byte_ids, byte_pairs = int32_at(c[f.BYTE_IDS]), int32_at(c[f.BYTE_PAIRS])
     merged_ids, offset = int32_at(c[f.MERGED_IDS]), c[f.MERGED_OFFSET]
-    ranks[n_bytes - 1] = _NO_RANK
+    before = np.int64(0)
+    for i in range(n_bytes):
+        byte = np.int64(text[begin + i])
+        if byte_ids[byte] < 0:
+            return i, codes.UNKNOWN_BYTE
+        ids[i] = byte_ids[byte]
+        if i > 0:
+            ranks[i - 1] = byte_pairs[before << 8 | byte] << 6 | (i - 1)
+        before = byte
+    n_places = (n_bytes + 7) & -8
+    for place in range(n_bytes - 1, n_places):
+        ranks[place] = _NOWHERE
     ids[_SCANNED_BYTES] = ids[_SCAN_ROOM - 1] = _NO_ID
     symbols = _ALL >> np.uint64(_SCANNED_BYTES - n_bytes)
     while True:
-        # The rank in the upper bits and the place in the lower ones: the leftmost of the lowest.
-        best = np.int64(_NO_RANK) << 6
-        rest = symbols
-        while rest:
-            place = count_trailing_zeros(rest)
-            best = min(best, np.int64(ranks[place]) << 6 | place)
-            rest &= rest - _ONE
+        best = _least_of_8(ranks, 0)
+        for place in range(8, n_places, 8):
+            best = min(best, _least_of_8(ranks, place))
         if best >= np.int64(_NO_RANK) << 6:
             break
         place = best & 63
         merged = (best >> 6) + offset if offset else np.int64(merged_ids[best >> 6])
         # The symbols after the place: the first of them is merged with the one at the place.
         after = symbols & ~_ONE << np.uint64(place)
+        ranks[count_trailing_zeros(after)] = _NOWHERE
         symbols ^= after & (np.uint64(0) - after)
         after &= after - _ONE
         # Without a symbol there this looks up a pair with _NO_ID, which has no rank.
         ids[place] = merged
-        ranks[place] = _find_rank(c, merged, ids[count_trailing_zeros(after)])
-        before = symbols & ((_ONE << np.uint64(place)) - _ONE)
-        left = (63 - count_leading_zeros(before)) & (_SCAN_ROOM - 1)
-        ranks[left] = _find_rank(c, ids[left], merged)
+        ranks[place] = _find_rank(c, merged, ids[count_trailing_zeros(after)]) << 6 | place
+        before_it = symbols & ((_ONE << np.uint64(place)) - _ONE)
+        left = (63 - count_leading_zeros(before_it)) & (_SCAN_ROOM - 1)
+        ranks[left] = _find_rank(c, ids[left], merged) << 6 | left
     n_ids = np.int64(0)
     while symbols:
         ids[n_ids] = ids[count_trailing_zeros(symbols)]
         n_ids += 1
         symbols &= symbols - _ONE
-    return n_ids
+    return n_ids, codes.DONE
 
 
 @inner

@@ -68,6 +68,8 @@ _SCANNERS = {
 }
 _BLANK, _APOSTROPHE, _SLASH = b" '/"
 
+_ONE, _LAST_BIT = np.uint64(1), np.uint64(1 << 63)
+
 _letter_bits = byte_bits(((ord("a"), ord("z")),), ignored_bits=0x20)
 _lower_bits = byte_bits(((ord("a"), ord("z")),))
 
@@ -116,6 +118,35 @@ def note_letters(c: pi64, text: pu8, begin: i64, n_bytes: i64) -> None:
     is_cased = c[f.SCANNER] == _CASES
     for block in range((n_bytes + 63) >> 6):
         bits[block] = _lower_bits(text, block << 6) if is_cased else _letter_bits(text, block << 6)
+
+
+@inner
+def plain_end(c: pi64, text: pu8, place: i64, n_bytes: i64) -> i64:
+    """Find the end of the most frequent tokens of ASCII text in a window; 0 for all others.
+
+    They are words with a blank before them or none, and a symbol before a blank. The branches are
+    few, because most tokens of a text take the same ones.
+    """
+    bits = uint64_at(c[f.LETTER_BITS])
+    block, shift = place >> 6, np.uint64(place & 63)
+    # The letters from the place on; the bits of two blocks, shifted twice as 64 is no shift.
+    letters = bits[block] >> shift | bits[block + 1] << _ONE << (np.uint64(63) - shift)
+    first = text[place]
+    n_first = np.int64(first == _BLANK)
+    is_cased = c[f.SCANNER] == _CASES
+    if is_cased:
+        # A capital may begin a word.
+        n_first += np.int64(np.uint8(text[place + n_first] - np.uint8(65)) < np.uint8(26))
+    n_letters = count_trailing_zeros(~(letters >> np.uint64(n_first)) | _LAST_BIT)
+    if n_letters > 0:
+        after = place + n_first + n_letters
+        last = text[after]
+        is_plain = after < n_bytes and last < 0x80 and n_letters < 60
+        is_contracted = is_cased and last == _APOSTROPHE
+        return after if is_plain and not is_contracted else 0
+    if text[place + 1] == _BLANK and place + 1 < n_bytes and first < 0x80:
+        return place + 1 if uint8_at(c[f.CLASS_OF])[first] & _OTHER else 0
+    return 0
 
 
 @inner

@@ -13,7 +13,7 @@ from fastlm.tokenizer.bpe.objects import address_of
 from fastlm.tokenizer.bpe.patterns import Pattern
 from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES, add_window
 from fastlm.tokenizer.bpe.segments import next_segment
-from fastlm.tokenizer.bpe.token_ends import add_scanner, note_letters, token_end
+from fastlm.tokenizer.bpe.token_ends import add_scanner, note_letters, plain_end, token_end
 from fastlm.tokenizer.bpe.words import add_keys, hash_window
 
 _LOOKAHEAD = 16  # bytes after a window that loads of keys read
@@ -40,7 +40,9 @@ def next_tokens(c: pi64, data: i64) -> i64:
     n_tokens = np.int64(0)
     place = begin
     while place < begin + n_bytes:
-        after = token_end(c, source, place, end)
+        after = begin + plain_end(c, text, place - begin, n_bytes)
+        if after == begin:
+            after = token_end(c, source, place, end)
         if after < 0:
             if n_tokens == 0:
                 return codes.INVALID_TEXT
@@ -79,14 +81,26 @@ def _token_bounds(address, data, n_bytes, bounds_address):
     return n_bounds
 
 
-def token_bounds(data: bytes, pattern: Pattern) -> Int64[np.ndarray, " n_tokens_plus_1"]:
-    """Like pretokenize.token_bounds, for a pattern that add_scanner knows."""
+def scan_context(pattern: Pattern) -> Context:
+    """Make a context to find the pre-tokens of texts in."""
     context = Context(f.N_FIELDS)
     add_window(context)
     add_keys(context)
     context.hold(f.TABLE, np.zeros(8, np.uint64))
     context.link(next_tokens)
     add_scanner(context, pattern)
+    return context
+
+
+def token_bounds(
+    data: bytes, pattern: Pattern, context: Context | None = None
+) -> Int64[np.ndarray, " n_tokens_plus_1"]:
+    """Like pretokenize.token_bounds, for a pattern that add_scanner knows.
+
+    Args:
+        context: one of scan_context for the pattern; None makes one.
+    """
+    context = scan_context(pattern) if context is None else context
     bounds = np.zeros(len(data) + 1, np.int64)
     n_bounds = _token_bounds(context.address, address_of(data), len(data), bounds.ctypes.data)
     if n_bounds < 0:

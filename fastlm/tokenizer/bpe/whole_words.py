@@ -59,7 +59,7 @@ def rank_by_id(context: Context) -> None:
     """Let the merges of a context rank by the id that they make, not by their place."""
     merged = context.array(f.MERGED_IDS)
     pairs = context.array(f.PAIRS)
-    place = np.uint64((1 << 22) - 1)
+    place = np.uint64((1 << 21) - 1)  # the bit above it belongs to the table
     is_taken = pairs != np.uint64(0xFFFFFFFFFFFFFFFF)
     taken = pairs[is_taken]
     pairs[is_taken] = taken & ~place | merged[(taken & place).astype(np.int64)].astype(np.uint64)
