@@ -4,16 +4,20 @@ Python's re has no \p{L}. So each character beyond ASCII is replaced by one belo
 for its category, and the expressions of a pattern are translated to name these.
 """
 
+from __future__ import annotations
+
 import functools
 import re
 from collections.abc import Callable
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
-import numpy as np
-from jaxtyping import UInt8
-
+from fastlm.lazy import numpy as np
 from fastlm.tokenizer.bpe.categories import CASELESS, LOWER, MARK, NUMBER, SPACE, UPPER, categories
 from fastlm.tokenizer.bpe.patterns import DEEPSEEK, Pattern
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 _FIRST = 0x80  # stands for category 0, and the next ones for the others
 _LONG_S, _CJK = "\x90", "\x91"
@@ -36,7 +40,7 @@ _PART = re.compile(r"\(\?i:[^()]*\)|\\p\{(\w+)\}|\\[sS]|\\.|\[一[^]]*\]|[\[\]$]
 
 @functools.cache
 def _stand_ins(has_cjk: bool) -> UInt8[np.ndarray, "1114112"]:
-    stand_ins = categories() + np.uint8(_FIRST)
+    stand_ins = np.frombuffer(categories(), np.uint8) + np.uint8(_FIRST)
     stand_ins[ord("ſ")] = ord(_LONG_S)  # without regard to case it is an "s"
     if has_cjk:
         stand_ins[0x4E00 : 0x9FA5 + 1] = stand_ins[0x3040 : 0x30FF + 1] = ord(_CJK)
