@@ -1,5 +1,6 @@
 """Counts, flat arrays and matrices of many texts against plain loops over encode."""
 
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pattern_cases import hard_strings
 from tokenizer_cases import END, PROPERTY, SPECIAL, TEXT, small_tokenizer, texts
 
 from fastlm.tokenizer import Tokenizer, text_batches
@@ -169,6 +171,56 @@ class TestCount:
         vocab = dict(enumerate([b"a", b" "]))
         with pytest.raises(UnknownByte, match="found at byte 12000;"):
             Tokenizer(vocab, []).count("a " * 6000 + "b")
+
+
+OWN_PATTERN = r"[a-z]+|[^a-z]"
+ADDED = [
+    {"id": 300, "content": "<|mask|>", "lstrip": True, "special": True},
+    {"id": 301, "content": "the_e\u0301", "normalized": True, "special": False},
+]
+
+
+class TestOtherRules:
+    """The ids of batches and counts are those of encode, whatever a tokenizer does with a text."""
+
+    @pytest.fixture(
+        params=["cl100k", "o200k", "deepseek", OWN_PATTERN, "NFC", "prepended", "added tokens"]
+    )
+    def ruled(self, request, path_taken, tmp_path) -> Tokenizer:
+        plain = small_tokenizer()
+        if request.param in ("cl100k", "o200k", "deepseek", OWN_PATTERN):
+            return Tokenizer(plain.vocab, plain.merges, SPECIAL, pattern=request.param)
+        plain.save(tmp_path)
+        told = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+        told["normalizer"] = {"type": "NFC"}
+        if request.param == "prepended":
+            told["normalizer"] = {"type": "Prepend", "prepend": "_"}
+        if request.param == "added tokens":
+            told["added_tokens"] += ADDED
+        (tmp_path / "own.json").write_text(json.dumps(told), encoding="utf-8")
+        return Tokenizer.load(tmp_path / "own.json")
+
+    @pytest.mark.filterwarnings("ignore:the pattern .* has no compiled scanner")
+    def test_batches_and_counts(self, ruled, monkeypatch):
+        monkeypatch.setattr(text_batches, "_GROUP_TEXTS", 7)
+        documents = [
+            *hard_strings(60, seed=5),
+            "",
+            f"e\u0301{END}  <|mask|> the_e\u0301 ",
+            "THE cat",
+        ]
+        for allowed in ("all", (), {END}):
+            rows = [ruled.encode(text, allowed_special=allowed) for text in documents]
+            options = {"allowed_special": allowed, "n_threads": 2}
+            assert ruled.encode_batch(documents, **options) == rows
+            assert rows_of(ruled.encode_batch_flat(documents, **options)) == rows
+            assert ruled.count_batch(documents, **options) == list(map(len, rows))
+            assert [ruled.count(t, allowed_special=allowed) for t in documents] == list(
+                map(len, rows)
+            )
+            assert allowed != () or list(map(ruled.encode_ordinary, documents)) == rows
+        text = "the e\u0301 cat  " * 400
+        assert ruled.count(text) == len(ruled.encode(text))
 
 
 def matrix_by_loop(rows, width, pad_id, side, truncate, length):
