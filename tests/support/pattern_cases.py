@@ -46,6 +46,51 @@ def hard_strings(n_strings: int, seed: int = 0, n_parts: int = 12) -> Iterator[s
         yield "".join(parts)
 
 
+_ASCII_WORDS = ["the", "The", "THE", "theM", "iPhone", "12", "123", "1234", "12345678", "a1", "1a", "'s", "'S", "'ll", "'lL", "'re", "''s", "it's", "don't", "'", "''", ".", "...", "//", "/", ",", "a.b", "(a", "(a)", "((a", "1'st", "s's's", "a'sB", "X'S'd", "A'ſ", '."a"', "--", "---", "x"]
+_ASCII_GAPS = [
+    "",
+    "",
+    " ",
+    " ",
+    " ",
+    "  ",
+    "   ",
+    " \n",
+    "\n ",
+    "\n",
+    "\n\n",
+    "\n  \n",
+    "\t",
+    "\t\t",
+]
+_ASCII_GAPS += [
+    "\n\t",
+    "\n    ",
+    "\r\n",
+    "\x0b",
+    "\x0c",
+    "\x1c",
+    "\x00",
+    "!\n",
+    "!\n\n",
+    "!\n/",
+    "\n/",
+]
+
+
+def long_texts(n_texts: int, seed: int = 0) -> Iterator[str]:
+    """Yield seeded random texts of hundreds of words, most of them in ASCII alone."""
+    rng = random.Random(seed)
+    for _ in range(n_texts):
+        n_words = rng.choice([40, 150, 400])
+        pairs = zip(
+            rng.choices(_ASCII_WORDS, k=n_words), rng.choices(_ASCII_GAPS, k=n_words), strict=True
+        )
+        text = "".join(word + gap for word, gap in pairs)
+        is_ascii = rng.random() < 0.7
+        yield "".join(c for c in text if c.isascii()) if is_ascii else text.replace("iP", "“é—")
+
+
 def any_characters(n_strings: int, seed: int = 0) -> Iterator[str]:
     """Yield seeded random strings of characters that Unicode 16 assigns."""
     assigned = np.flatnonzero(categories() != UNASSIGNED)

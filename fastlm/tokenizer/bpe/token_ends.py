@@ -54,17 +54,17 @@ _BLANKS = _SPACE | _BREAK
 # Those of DEEPSEEK, which knows no case, but tells ASCII letters and Chinese and Japanese apart.
 _ASCII, _ALPHA, _CJK, _CONTROL, _SYMBOL = _UPPER, _LOWER, _CASELESS, _MARK, _OTHER
 
-_WORDS, _CASES, _DIGITS, _PIECES = range(1, 5)
+WORDS, CASES, DIGITS, PIECES = range(1, 5)
 # The scanner of a pattern, the greatest number of digits of a token, and whether a token takes all
 # spaces at the end of a text.
 _SCANNERS = {
-    CL100K: (_WORDS, 3, True),
-    LLAMA3: (_WORDS, 3, False),
-    QWEN2: (_WORDS, 1, False),
-    NANOCHAT: (_WORDS, 2, False),
-    O200K: (_CASES, 3, False),
-    SMOLLM: (_DIGITS, 1, False),
-    DEEPSEEK: (_PIECES, 3, False),
+    CL100K: (WORDS, 3, True),
+    LLAMA3: (WORDS, 3, False),
+    QWEN2: (WORDS, 1, False),
+    NANOCHAT: (WORDS, 2, False),
+    O200K: (CASES, 3, False),
+    SMOLLM: (DIGITS, 1, False),
+    DEEPSEEK: (PIECES, 3, False),
 }
 _BLANK, _APOSTROPHE, _SLASH = b" '/"
 
@@ -77,7 +77,7 @@ _lower_bits = byte_bits(((ord("a"), ord("z")),))
 @functools.cache
 def _labels(scanner: int) -> UInt8[np.ndarray, "1114112"]:
     of_category = np.zeros(9, np.uint8)
-    of_category[:] = _CONTROL if scanner == _PIECES else _OTHER
+    of_category[:] = _CONTROL if scanner == PIECES else _OTHER
     for category, label, piece_label in (
         (UPPER, _UPPER, _ALPHA),
         (LOWER, _LOWER, _ALPHA),
@@ -88,10 +88,10 @@ def _labels(scanner: int) -> UInt8[np.ndarray, "1114112"]:
         (SYMBOL, _OTHER, _SYMBOL),
         (CONTROL, _OTHER, _CONTROL),
     ):
-        of_category[category] = piece_label if scanner == _PIECES else label
+        of_category[category] = piece_label if scanner == PIECES else label
     labels = of_category[categories()]
     labels[[*b"\r\n"]] = _BREAK
-    if scanner == _PIECES:
+    if scanner == PIECES:
         labels[[byte for byte in range(128) if chr(byte).isalpha()]] = _ASCII
         labels[0x4E00 : 0x9FA5 + 1] = _CJK
         labels[0x3040 : 0x30FF + 1] = _CJK
@@ -115,7 +115,7 @@ def note_letters(c: pi64, text: pu8, begin: i64, n_bytes: i64) -> None:
     """
     bits = uint64_at(c[f.LETTER_BITS])
     c[f.WINDOW_BEGIN], c[f.WINDOW_END] = begin, begin + n_bytes
-    is_cased = c[f.SCANNER] == _CASES
+    is_cased = c[f.SCANNER] == CASES
     for block in range((n_bytes + 63) >> 6):
         bits[block] = _lower_bits(text, block << 6) if is_cased else _letter_bits(text, block << 6)
 
@@ -133,7 +133,7 @@ def plain_end(c: pi64, text: pu8, place: i64, n_bytes: i64) -> i64:
     letters = bits[block] >> shift | bits[block + 1] << _ONE << (np.uint64(63) - shift)
     first = text[place]
     n_first = np.int64(first == _BLANK)
-    is_cased = c[f.SCANNER] == _CASES
+    is_cased = c[f.SCANNER] == CASES
     if is_cased:
         # A capital may begin a word.
         n_first += np.int64(np.uint8(text[place + n_first] - np.uint8(65)) < np.uint8(26))
@@ -160,11 +160,11 @@ def token_end(c: pi64, text: pu8, begin: i64, end: i64) -> i64:
     if label & _NUMBER:
         return _number_end(text, after, end, class_of, c[f.MAX_DIGITS])
     scanner = c[f.SCANNER]
-    if scanner == _WORDS:
+    if scanner == WORDS:
         return _end_of_words(c, text, begin, after, end, class_of, label)
-    if scanner == _CASES:
+    if scanner == CASES:
         return _end_of_cases(c, text, begin, after, end, class_of, label)
-    if scanner == _DIGITS:
+    if scanner == DIGITS:
         return _end_of_digits(c, text, begin, after, end, class_of, label)
     return _end_of_pieces(c, text, begin, after, end, class_of, label)
 
