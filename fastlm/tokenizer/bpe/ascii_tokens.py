@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code=assignment
-r"""Pre-tokens of ASCII text by the patterns of GPT-4's kind, with the bits of 64 bytes at a time.
+r"""Pre-tokens of ASCII text by the patterns of token_ends.py, with the bits of 64 bytes at a time.
 
 Like GPT-2's pattern, these are local, as pretokenize.py says, by other rules. A token starts
 
@@ -10,6 +10,7 @@ Like GPT-2's pattern, these are local, as pretokenize.py says, by other rules. A
 - at the first of a run of spaces and line breaks, from which the line breaks that follow a symbol
   are taken off; at its last space, where something else follows; and after its last line break.
 
+Before a number, SMOLLM and DEEPSEEK take no last space from a run, and SMOLLM has GPT-2's rules.
 A few places are looked at one by one: apostrophes between letters, long numbers, and spaces after a
 line break.
 """
@@ -34,6 +35,7 @@ from fastlm.tokenizer.bpe.context import (
     uint64_at,
 )
 from fastlm.tokenizer.bpe.pretokenize import gather_starts
+from fastlm.tokenizer.bpe.token_ends import CASES, DIGITS, PIECES
 
 _ZERO, _ONE, _TWO = np.uint64(0), np.uint64(1), np.uint64(2)
 _TOP, _TOP_TWO = np.uint64(63), np.uint64(62)
@@ -49,6 +51,7 @@ _blank_bits = byte_bits(((32, 32),))
 _slash_bits = byte_bits(((ord("/"), ord("/")),))
 _apostrophe_bits = byte_bits(((_APOSTROPHE, _APOSTROPHE),))
 _wide_bits = byte_bits(((0x80, 0xFF),))
+_control_bits = byte_bits(((0, 8), (14, 31), (127, 127)))
 
 
 @inner
@@ -73,17 +76,27 @@ def wide_bytes(data: i64, begin: i64, n_bytes: i64, n_ascii: i64) -> i64:
 
 
 @inner
-def find_ascii_tokens(c: pi64, text: pu8, n_bytes: i64, max_digits: i64, is_cased: i64) -> i64:
+def find_ascii_tokens(c: pi64, text: pu8, n_bytes: i64) -> i64:
     """Find tokens of an ASCII window, a multiple of 64 bytes; returns their number.
 
     They end where spaces begin after a character that is none: what follows cannot change them.
+    It returns 0 for a window that must be looked at by characters.
     """
     bits, places = uint64_at(c[f.START_BITS]), int32_at(c[f.PLACES])
-    spaces = uint64_at(c[f.SPACE_BITS])
+    spaces, numbers = uint64_at(c[f.SPACE_BITS]), uint64_at(c[f.NUMBER_BITS])
+    scanner, max_digits = c[f.SCANNER], c[f.MAX_DIGITS]
+    is_cased, is_of_gpt2 = scanner == CASES, scanner == DIGITS
+    # Whether a number ends the text before it, so that it takes no last space from a run.
+    has_borders = is_of_gpt2 or scanner == PIECES
     n_blocks = n_bytes // _BLOCK
+    controls = _ZERO
     for block in range(n_blocks):
         spaces[block] = _space_bits(text, block * _BLOCK)
-    spaces[n_blocks] = _ZERO
+        numbers[block] = _number_bits(text, block * _BLOCK)
+        controls |= _control_bits(text, block * _BLOCK)
+    if scanner == PIECES and controls != _ZERO:
+        return 0
+    spaces[n_blocks] = numbers[n_blocks] = _ZERO
     last_cut = np.int64(0)
     n_places = np.int64(0)
     # The top bits of the block before; before the first byte there is no class at all.
@@ -92,8 +105,9 @@ def find_ascii_tokens(c: pi64, text: pu8, n_bytes: i64, max_digits: i64, is_case
     others_before = blanks_before = taken_before = _ZERO
     for block in range(n_blocks):
         begin = block * _BLOCK
-        letter, number = _letter_bits(text, begin), _number_bits(text, begin)
-        space, line_break = spaces[block], _break_bits(text, begin)
+        letter, number = _letter_bits(text, begin), numbers[block]
+        space = spaces[block]
+        line_break = _ZERO if is_of_gpt2 else _break_bits(text, begin)
         blank, apostrophe = _blank_bits(text, begin), _apostrophe_bits(text, begin)
         plain = space & ~line_break
         other = ~(letter | number | space)
@@ -109,11 +123,15 @@ def find_ascii_tokens(c: pi64, text: pu8, n_bytes: i64, max_digits: i64, is_case
         number_starts = number & ~(number << _ONE | number_before)
         attached = plain << _ONE | plain_before
         attached |= after_other & ~(other << _TWO | others_before | blank << _TWO | blanks_before)
+        attached = after_blank if is_of_gpt2 else attached
         starts = letter & ~(after_letter | attached)
         starts |= other & ~(after_other | after_blank)
         starts |= run & ~after_run
-        starts |= plain & after_run & ~before_space
-        odd = plain & after_run & before_space & (line_break << _ONE | break_before)
+        before_border = number >> _ONE | numbers[block + 1] << _TOP if has_borders else _ZERO
+        starts |= plain & after_run & ~(before_space | before_border)
+        odd = (
+            plain & after_run & (before_space | before_border) & (line_break << _ONE | break_before)
+        )
         if is_cased:
             lower = _lower_bits(text, begin)
             starts |= letter & ~lower & (lower << _ONE | lower_before)
@@ -121,7 +139,7 @@ def find_ascii_tokens(c: pi64, text: pu8, n_bytes: i64, max_digits: i64, is_case
             odd |= apostrophe & after_letter
             # Slashes after such line breaks belong to the symbol as well.
             odd |= _slash_bits(text, begin) & (taken << _ONE | taken_before)
-        else:
+        elif scanner != PIECES:
             odd |= apostrophe & ~(after_other | after_blank)
         if max_digits == 1:
             starts |= number
@@ -144,7 +162,7 @@ def find_ascii_tokens(c: pi64, text: pu8, n_bytes: i64, max_digits: i64, is_case
     if last_cut == 0:
         return 0
     if n_places > 0:
-        last_cut = _look_closer(bits, text, places, n_places, last_cut, max_digits, is_cased)
+        last_cut = _look_closer(bits, text, places, n_places, last_cut, max_digits, scanner)
     starts_at = int32_at(c[f.STARTS])
     n_tokens = gather_starts(bits, starts_at, last_cut)
     starts_at[n_tokens] = last_cut
@@ -162,9 +180,10 @@ def _look_closer(
     n_places: i64,
     end: i64,
     max_digits: i64,
-    is_cased: i64,
+    scanner: i64,
 ) -> i64:
     """Correct the starts at odd places; returns where the starts that are right end."""
+    is_cased = scanner == CASES
     last_end = np.int64(-1)
     for k in range(n_places):
         place = np.int64(places[k])
@@ -173,6 +192,9 @@ def _look_closer(
         byte = text[place]
         if byte == _APOSTROPHE:
             length = _contraction_length(text, place)
+            if scanner == DIGITS:  # in lower case
+                for i in range(place + 1, place + length):
+                    length = length if text[i] >= 97 else 0
             if length > 0 and not (is_cased and place == last_end):
                 if is_cased:
                     bits[place >> 6] &= ~(_ONE << np.uint64(place & 63))

@@ -14,14 +14,7 @@ from fastlm.tokenizer.bpe.objects import address_of
 from fastlm.tokenizer.bpe.patterns import Pattern
 from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES, add_window
 from fastlm.tokenizer.bpe.segments import next_segment
-from fastlm.tokenizer.bpe.token_ends import (
-    CASES,
-    WORDS,
-    add_scanner,
-    note_letters,
-    plain_end,
-    token_end,
-)
+from fastlm.tokenizer.bpe.token_ends import add_scanner, note_letters, plain_end, token_end
 from fastlm.tokenizer.bpe.words import add_keys, hash_window
 
 _LEAST_ASCII = 128  # bytes of ASCII text that are worth to be looked at by themselves
@@ -39,20 +32,16 @@ def next_tokens(c: pi64, data: i64) -> i64:
         return codes.AT_BORDER
     source, text, starts = uint8_at(data), uint8_at(c[f.TEXT]), int32_at(c[f.STARTS])
     n_bytes = min(end - begin, WINDOW_BYTES)
-    is_cased = c[f.SCANNER] == CASES
-    n_ascii = np.int64(0)
-    if is_cased or c[f.SCANNER] == WORDS:
-        n_ascii = ascii_bytes(data, begin, n_bytes)
-        n_bytes = n_ascii
-        if n_ascii < _LEAST_ASCII:
-            n_bytes = wide_bytes(data, begin, min(end - begin, WINDOW_BYTES), _LEAST_ASCII)
+    n_ascii = ascii_bytes(data, begin, n_bytes)
+    is_ascii = n_ascii >= _LEAST_ASCII
+    n_bytes = n_ascii if is_ascii else wide_bytes(data, begin, n_bytes, _LEAST_ASCII)
     visible = min(end - begin, n_bytes + _LOOKAHEAD)
     for i in range(visible):
         text[i] = source[begin + i]
     for i in range(visible, n_bytes + _LOOKAHEAD):
         text[i] = 0
-    if n_ascii >= _LEAST_ASCII:
-        n_tokens = find_ascii_tokens(c, text, n_ascii, c[f.MAX_DIGITS], is_cased)
+    if is_ascii:
+        n_tokens = find_ascii_tokens(c, text, n_ascii)
         if n_tokens > 0:
             hash_window(c, n_tokens)
             return n_tokens
