@@ -9,7 +9,7 @@ import functools
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
@@ -29,6 +29,11 @@ class TextEncoder(Protocol):
     """What encodes texts, as LazyEncoder does."""
 
     def encode_to_list(self, text: str) -> list[int]: ...
+    def encode_texts(
+        self, texts: Sequence[str]
+    ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_texts_plus_1"]]: ...
+    def encode_texts_to_lists(self, texts: Sequence[str]) -> list[list[int]]: ...
+    def count(self, text: str) -> int: ...
     def encode_text(self, text: str) -> UInt[np.ndarray, " n_tokens"]: ...
     def encode(
         self,
@@ -114,6 +119,29 @@ class RuledEncoder:
                 self._encode_piece(piece, n_before, ids)
             n_before += len(piece.encode())
         return ids
+
+    def encode_texts(
+        self, texts: Sequence[str]
+    ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_texts_plus_1"]]:
+        """Encode texts, like LazyEncoder.encode_texts."""
+        if self._whole is not None and all(map(self._is_normalized, texts)):
+            return self._whole.encode_texts(texts)
+        rows = list(map(self.encode_text, texts))
+        offsets = np.fromiter(accumulate(map(len, rows), initial=0), np.int64, len(rows) + 1)
+        return np.concatenate(rows), offsets
+
+    def encode_texts_to_lists(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode texts, like LazyEncoder.encode_texts_to_lists."""
+        if self._whole is not None and all(map(self._is_normalized, texts)):
+            return self._whole.encode_texts_to_lists(texts)
+        return list(map(self.encode_to_list, texts))
+
+    def count(self, text: str) -> int:
+        """Return the number of token ids of a text; raises what encode_to_list raises."""
+        text = plain_str(text)
+        if self._whole is not None and self._is_normalized(text):
+            return self._whole.count(text)
+        return len(self.encode_to_list(text))
 
     def _encode_piece(self, piece: str, n_before: int, ids: list[int]) -> None:
         """Append the ids of a piece, before which the text has n_before bytes."""

@@ -12,22 +12,22 @@ fast.
 import functools
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import Bool, Int64, Integer, UInt
 
 from fastlm.cli.progress import Progress
 from fastlm.corpus.documents import END_OF_TEXT as END_OF_TEXT
 from fastlm.files.paths import StrPath
+from fastlm.files.utf8 import to_utf8
 from fastlm.tokenizer.bpe.blocks import (
     Loadable,
     cut_blocks,
     document_blocks,
     map_blocks,
-    map_in_order,
 )
-from fastlm.tokenizer.bpe.errors import BadByte, plain_str, refuse_unordered
+from fastlm.tokenizer.bpe.errors import BadByte, UnknownToken, plain_str, refuse_unordered
 from fastlm.tokenizer.bpe.patterns import Cuts, find_pattern
 from fastlm.tokenizer.bpe.token_bytes import TokenBytes
 from fastlm.tokenizer.folder import read_tokenizer, read_vocab_and_merges, write_tokenizer
@@ -35,18 +35,28 @@ from fastlm.tokenizer.given_texts import check_several, check_text, each_as_utf8
 from fastlm.tokenizer.offsets import decode_strictly, token_spans
 from fastlm.tokenizer.rules import Rules
 from fastlm.tokenizer.special_tokens import Choice, SpecialUse, choose_special, refuse_special
+from fastlm.tokenizer.stream_decoder import DecodeErrors, StreamDecoder, check_errors
 from fastlm.tokenizer.tables import Tables, hash_tables, make_tables
+from fastlm.tokenizer.text_batches import (
+    Side,
+    Truncate,
+    count_each,
+    dtype_for,
+    encode_flat,
+    encode_to_lists,
+    pad_batch,
+    put_around,
+)
 from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
 from fastlm.tokenizer.text_encoder import TextEncoder, make_encoder
+from fastlm.tokenizer.tiktoken_names import TiktokenNames
 from fastlm.tokenizer.token_files import encode_text_file
 from fastlm.tokenizer.training import train_bpe as train_bpe
 from fastlm.tokenizer.training import train_bpe_from_documents as train_bpe_from_documents
 
-DecodeErrors = Literal["replace", "strict", "ignore"]
-
 _STREAM_BYTES = 1 << 16  # blocks of encode_iterable; the first are smaller, so that ids come early
 _FIRST_STREAM_BYTES = 1 << 10
-_BATCH_TEXTS = 256  # texts that one thread encodes at a time
+_SHOWN = 3  # special tokens that repr shows
 
 
 def _as_block(block: Loadable) -> Loadable:
@@ -57,7 +67,7 @@ def _as_block(block: Loadable) -> Loadable:
     return block
 
 
-class Tokenizer:
+class Tokenizer(TiktokenNames):
     """Encodes text to token ids and decodes token ids to text.
 
     allowed_special, "all" or a set, says which special tokens in a text become their ids; the
@@ -197,7 +207,31 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
+        """Number of tokens; special tokens included."""
         return len(self._tables.bounds) - 1
+
+    def __len__(self) -> int:
+        return self.vocab_size
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        special = ", ".join(map(repr, list(self.special_tokens)[:_SHOWN]))
+        special += f", and {len(self.special_tokens) - _SHOWN} more" * (
+            len(self.special_tokens) > _SHOWN
+        )
+        return (
+            f"Tokenizer(vocab_size={self.vocab_size}, special_tokens=[{special}], "
+            f"hash={self.hash[:12]!r})"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether both give the same ids for all texts, and the same bytes for all ids."""
+        return self.hash == other.hash if isinstance(other, Tokenizer) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.hash)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -228,13 +262,16 @@ class Tokenizer:
         """Return the id of a token, which may be a special token.
 
         Raises:
-            ValueError: if it is not in the vocabulary.
+            TypeError: if it is neither str nor bytes.
+            UnknownToken: a ValueError, if it is not in the vocabulary.
         """
+        if not isinstance(token, (str, bytes)):
+            raise TypeError(f"expected a token as str or bytes, got {type(token).__name__}")
         if token in self.special_tokens:
             return self.special_tokens[str(token)]
-        spelled = token.encode() if isinstance(token, str) else token
+        spelled = to_utf8(token) if isinstance(token, str) else token
         if spelled not in self._ids:
-            raise ValueError(f"{token!r} is not one of the {self.vocab_size} tokens")
+            raise UnknownToken(f"{token!r} is not one of the {self.vocab_size} tokens")
         return self._ids[spelled]
 
     def _encoder_of(self, allowed: frozenset[str]) -> TextEncoder:
@@ -247,6 +284,10 @@ class Tokenizer:
     @functools.cached_property
     def _encoder(self) -> TextEncoder:
         return self._encoder_of(frozenset(self.special_tokens))
+
+    @functools.cached_property
+    def _ordinary_encoder(self) -> TextEncoder:
+        return self._encoder_of(frozenset())
 
     def encode(
         self,
@@ -293,6 +334,19 @@ class Tokenizer:
             return encoder.encode(text)
         try:
             return encoder.encode_text(text)
+        except UnicodeEncodeError:
+            check_text(text)
+            raise
+
+    def count(
+        self, text: str, *, allowed_special: Choice = "all", disallowed_special: Choice = ()
+    ) -> int:
+        """Return the number of token ids of a text, len(encode(text)), without making a list."""
+        encoder = self._encoder
+        if allowed_special != "all" or disallowed_special:
+            encoder = self._check_special(text, allowed_special, disallowed_special)
+        try:
+            return encoder.count(text)
         except UnicodeEncodeError:
             check_text(text)
             raise
@@ -350,23 +404,92 @@ class Tokenizer:
             ValueError: as encode does.
         """
         use = choose_special(self._choosable, allowed_special, disallowed_special)
-        check_several(texts)
-        listed = list(texts)
-        encoder = self._encoder_of(use.allowed)
+        encoded = encode_to_lists(self._encoder_of(use.allowed), texts, use, n_threads)
+        return list(map(self._put_around, encoded)) if add_special_tokens else encoded
 
-        def encode_group(begin: int) -> list[list[int]]:
-            group = listed[begin : begin + _BATCH_TEXTS]
-            for text in group:
-                check_text(text)
-            if use.refused:
-                for index, text in enumerate(group, start=begin):
-                    refuse_special(text, use.refused, name=f"text {index}")
-            return [encoder.encode_to_list(text) for text in group]
+    def count_batch(
+        self,
+        texts: Iterable[str],
+        *,
+        n_threads: int | None = None,
+        allowed_special: Choice = "all",
+        disallowed_special: Choice = (),
+    ) -> list[int]:
+        """Return the number of token ids of each text; raises what encode_batch raises."""
+        use = choose_special(self._choosable, allowed_special, disallowed_special)
+        return count_each(self._encoder_of(use.allowed), texts, use, n_threads)
 
-        encoded = map_in_order(encode_group, range(0, len(listed), _BATCH_TEXTS), n_threads)
-        if add_special_tokens:
-            return [self._put_around(ids) for group in encoded for ids in group]
-        return [ids for group in encoded for ids in group]
+    def encode_batch_flat(
+        self,
+        texts: Iterable[str],
+        *,
+        n_threads: int | None = None,
+        allowed_special: Choice = "all",
+        disallowed_special: Choice = (),
+        add_special_tokens: bool = False,
+    ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_texts_plus_1"]]:
+        """Encode texts independently of each other to (ids, offsets), arrays of NumPy.
+
+        The ids of text i are ids[offsets[i] : offsets[i + 1]], of self.dtype. Raises what
+        encode_batch raises.
+        """
+        use = choose_special(self._choosable, allowed_special, disallowed_special)
+        ids, offsets = encode_flat(self._encoder_of(use.allowed), texts, use, n_threads)
+        if not add_special_tokens:
+            return ids, offsets
+        return put_around(ids, offsets, self.rules.before, self.rules.after)
+
+    def encode_batch_padded(
+        self,
+        texts: Iterable[str],
+        length: int | None = None,
+        *,
+        pad_id: int | None = None,
+        side: Side = "right",
+        truncate: Truncate = "error",
+        multiple_of: int = 1,
+        dtype: np.dtype[Any] | type | None = None,
+        n_threads: int | None = None,
+        allowed_special: Choice = "all",
+        disallowed_special: Choice = (),
+        add_special_tokens: bool = False,
+    ) -> tuple[Integer[np.ndarray, "n_texts width"], Bool[np.ndarray, "n_texts width"]]:
+        """Encode texts independently of each other to a matrix of ids, one row a text, and a mask.
+
+        Args:
+            length: number of columns; None takes that of the longest text.
+            pad_id: id that fills the rows, where the mask is False; None takes <|endoftext|>.
+            side: the side of the ids on which a row is filled.
+            truncate: the side on which a text of more than length ids is cut off; "error" refuses
+                it.
+            multiple_of: the number of columns is rounded up to a multiple of this.
+            add_special_tokens: as in encode; of a text that is cut they stay.
+            dtype: dtype of the ids; None takes self.dtype. PyTorch's embeddings take numpy.int64.
+        Raises:
+            TypeError, ValueError: as encode_batch does, or for arguments out of range.
+        """
+        if pad_id is None:
+            if END_OF_TEXT not in self.special_tokens:
+                raise ValueError(f"the tokenizer has no special token {END_OF_TEXT}: give pad_id")
+            pad_id = self.eot_token
+        self.decode_single_token_bytes(pad_id)  # raises what is wrong with it
+        flat = self.encode_batch_flat(
+            texts,
+            n_threads=n_threads,
+            allowed_special=allowed_special,
+            disallowed_special=disallowed_special,
+        )
+        return pad_batch(
+            flat,
+            length,
+            pad_id=pad_id,
+            side=side,
+            truncate=truncate,
+            multiple_of=multiple_of,
+            dtype=self.dtype if dtype is None else dtype_for(dtype, self.vocab_size),
+            before=self.rules.before if add_special_tokens else (),
+            after=self.rules.after if add_special_tokens else (),
+        )
 
     def encode_iterable(
         self,
@@ -534,8 +657,7 @@ class Tokenizer:
         Raises:
             TypeError, ValueError: as decode_bytes does, or if errors="strict" meets invalid UTF-8.
         """
-        if errors not in ("replace", "strict", "ignore"):
-            raise ValueError(f'errors must be "replace", "strict" or "ignore": got {errors!r}')
+        check_errors(errors)
         if errors != "strict":
             return self.decode_bytes(ids, skip_special=skip_special).decode("utf-8", errors)
         left_out = self._special_ids if skip_special else ()
@@ -550,6 +672,13 @@ class Tokenizer:
     ) -> list[str]:
         refuse_unordered(batch, "several rows of token ids")
         return [self.decode(ids, errors=errors, skip_special=skip_special) for ids in batch]
+
+    def stream_decoder(
+        self, *, errors: DecodeErrors = "replace", skip_special: bool = False
+    ) -> StreamDecoder:
+        """Return a decoder of ids that come one by one, which never splits a character."""
+        left_out = self._special_ids if skip_special else frozenset()
+        return StreamDecoder(self._token_bytes, left_out, errors)
 
     def decode_with_offsets(self, ids: Iterable[int]) -> tuple[str, list[int]]:
         """Decode ids to (text, begins): for each token, the character that holds its first byte.

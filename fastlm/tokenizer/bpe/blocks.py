@@ -14,7 +14,7 @@ unless a special token covers the position. Where that is depends on the pattern
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -225,7 +225,7 @@ def map_in_order(
 ) -> Iterator[R]:
     """map() on threads (None: all cores), with at most two unfinished items for each thread."""
     n_threads = resolve_threads(n_threads)
-    if n_threads == 1:
+    if n_threads == 1 or (isinstance(items, Sized) and len(items) < 2):
         yield from map(function, items)
         return
     pending: deque[Future[R]] = deque()

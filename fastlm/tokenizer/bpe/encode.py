@@ -7,7 +7,8 @@ one store of eight bytes writes them to the output: up to four ids of uint16, up
 
 import ctypes
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ _OWN_OUT = WINDOW_BYTES + 1024  # size in ids of a worker's own output
 _SMALL_CHARACTERS = 2048  # the ids of so many characters always fit _OWN_OUT
 _BYTES_PER_ID = 3  # an estimate, seldom too high; memory that is allocated and not used is free
 
+_ALL_BITS = np.uint64(0xFFFFFFFFFFFFFFFF)
 _NOT_CACHED = -100  # in place of a slot; no status code
 
 _FRESH, _RESUME = range(2)
@@ -118,6 +120,46 @@ class Encoder:
         finally:
             self._idle.append(worker)
 
+    def encode_texts(
+        self, texts: Sequence[str]
+    ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_texts_plus_1"]]:
+        """Encode at least one string, of no subclass of str.
+
+        Returns:
+            (ids, offsets): the ids of text i are ids[offsets[i] : offsets[i + 1]].
+        Raises:
+            UnknownByte, UnicodeEncodeError: if one cannot be encoded.
+        """
+        data: str | bytes = "".join(texts)
+        lengths = map(len, texts)
+        if not data.isascii():
+            encoded = [text.encode() for text in texts]
+            data, lengths = b"".join(encoded), map(len, encoded)
+        bounds = np.fromiter(accumulate(lengths, initial=0), np.int64, len(texts) + 1)
+        offsets = np.zeros(len(bounds), np.int64)
+        worker = self._take_worker()
+        try:
+            address = address_of(data)
+            return worker.encode(address, len(data), data, bounds, id_bounds=offsets), offsets
+        finally:
+            self._idle.append(worker)
+
+    def encode_texts_to_lists(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode strings to a list of Python integers each; raises what encode_texts raises."""
+        return self._lists.to_lists(*self.encode_texts(texts))
+
+    def count(self, text: str) -> int:
+        """Return the number of ids of a string; raises what encode_text raises."""
+        if type(text) is not str:
+            text = plain_str(text)
+        worker = self._take_worker()
+        try:
+            if len(text) <= _SMALL_CHARACTERS:
+                return worker.encode_small(text)
+            return worker.count(*worker.utf8_of(text))
+        finally:
+            self._idle.append(worker)
+
     def encode_text(self, text: str) -> UInt[np.ndarray, " n_tokens"]:
         """Encode a string.
 
@@ -130,7 +172,7 @@ class Encoder:
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_out[: worker.encode_small(text)].copy()
-            return worker.encode_large(text)
+            return worker.encode(*worker.utf8_of(text))
         finally:
             self._idle.append(worker)
 
@@ -145,7 +187,7 @@ class Encoder:
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_ids[: worker.encode_small(text)].tolist()
-            return self._lists.to_list(worker.encode_large(text))
+            return self._lists.to_list(worker.encode(*worker.utf8_of(text)))
         finally:
             self._idle.append(worker)
 
@@ -195,12 +237,13 @@ class _Worker:
             n_out = _encode(self._address, address, n_bytes, _RESUME)
         return n_out
 
-    def encode_large(self, text: str) -> UInt[np.ndarray, " n_tokens"]:
+    def utf8_of(self, text: str) -> tuple[int, int, object]:
+        """Return (address, number of bytes, what keeps them there) of the UTF-8 of a text."""
         if text.isascii():
-            return self.encode(address_of(text), len(text), text)
+            return address_of(text), len(text), text
         data = self._utf8.to_utf8(text)
         address = address_of(data) if isinstance(data, bytes) else data.ctypes.data
-        return self.encode(address, len(data), data)
+        return address, len(data), data
 
     def encode(
         self,
@@ -209,14 +252,21 @@ class _Worker:
         _keeps_alive: object,
         bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None,
         end_of_text: int = NO_TOKEN,
+        id_bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None,
     ) -> UInt[np.ndarray, " n_tokens"]:
-        """Encode the UTF-8 text of n_bytes at an address."""
+        """Encode the UTF-8 text of n_bytes at an address.
+
+        Args:
+            id_bounds: filled with the number of ids before each document of bounds, and of all.
+        """
         fields = self._context.fields
         if bounds is not None:
             # A copy, because start_walk writes to the bounds of a single document.
             self._context.hold(f.BOUNDS, np.array(bounds, np.int64))
             fields[f.N_DOCUMENTS] = len(bounds) - 1
         fields[f.END_OF_TEXT] = end_of_text
+        if id_bounds is not None:
+            self._context.hold(f.ID_BOUNDS, id_bounds)
         # numpy.empty asks the operating system for huge pages; resize does not.
         out = np.empty(_OWN_OUT + n_bytes // _BYTES_PER_ID, self.own_out.dtype)
         self._hold_out(out)
@@ -235,12 +285,35 @@ class _Worker:
         out.resize(n_out, refcheck=False)
         return out
 
+    def count(self, address: int, n_bytes: int, _keeps_alive: object) -> int:
+        """Count the ids of the UTF-8 text of n_bytes at an address: they overwrite each other."""
+        fields = self._context.fields
+        # When it is full, the last window is scanned again, which must be seldom.
+        n_kept = min(_OWN_OUT + n_bytes // _BYTES_PER_ID, 16 * _OWN_OUT)
+        self._hold_out(np.empty(n_kept, self.own_out.dtype))
+        n_counted = 0
+        try:
+            n_out = _encode(self._address, address, n_bytes, _FRESH)
+            while n_out < 0:
+                if n_out == codes.OUT_FULL and fields[f.N_OUT] > 0:
+                    n_counted += int(fields[f.N_OUT])
+                    fields[f.N_OUT] = 0
+                elif n_out == codes.OUT_FULL:  # one token, too long for it
+                    self._hold_out(np.empty(2 * fields[f.OUT_SIZE], self.own_out.dtype))
+                else:
+                    self._make_room(n_out, address)
+                n_out = _encode(self._address, address, n_bytes, _RESUME)
+        finally:
+            self._reset()
+        return n_counted + n_out
+
     def _reset(self) -> None:
         fields = self._context.fields
         self._hold_out(self.own_out)
         self._context.hold(f.BOUNDS, self._own_bounds)
         fields[f.N_DOCUMENTS] = 1
         fields[f.END_OF_TEXT] = NO_TOKEN
+        fields[f.ID_BOUNDS] = 0
 
     def _hold_out(self, out: UInt[np.ndarray, " n_ids"]) -> None:
         self._context.hold(f.OUT, out)
@@ -290,6 +363,8 @@ def _encode(address, data, n_bytes, mode):
                 _append(c, int64_at(c[f.SPECIAL_IDS])[c[f.PASSED]])
             if c[f.HAS_ENDED] and c[f.DOCUMENT] > 0 and c[f.END_OF_TEXT] >= 0:
                 _append(c, c[f.END_OF_TEXT])
+            if c[f.HAS_ENDED] and c[f.ID_BOUNDS] != 0:
+                int64_at(c[f.ID_BOUNDS])[c[f.DOCUMENT]] = c[f.N_OUT]
             continue
         else:
             return c[f.N_OUT] if n_tokens == codes.AT_END else n_tokens
@@ -415,6 +490,13 @@ def _pack_ids(c: pi64, n_ids: i64, target: pu8, begin: i64) -> None:
     """Copy ids from SCRATCH in the output's dtype, padded with zeros to a multiple of 8 bytes."""
     ids, shift = int32_at(c[f.SCRATCH]), c[f.ID_SHIFT]
     n_inline = 8 >> shift
+    if n_ids <= n_inline:  # nearly always, and so without a loop
+        word = np.uint64(ids[0]) | np.uint64(ids[1]) << np.uint64(8 << shift)
+        if shift == 1:
+            word |= np.uint64(ids[2]) << np.uint64(32) | np.uint64(ids[3]) << np.uint64(48)
+        word &= _ALL_BITS >> np.uint64(64 - (n_ids << (shift + 3)))
+        store_word(target, begin, word)
+        return
     for i in range(0, n_ids, n_inline):
         word = np.uint64(0)
         for k in range(min(n_inline, n_ids - i)):

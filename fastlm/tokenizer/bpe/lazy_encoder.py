@@ -1,8 +1,8 @@
 """Encoding that loads the kernels only once there is enough text to make it worthwhile."""
 
 import threading
-from collections.abc import Mapping
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,6 +93,32 @@ class LazyEncoder:
                 ids.append(end_of_text)
         return np.array(ids, self._dtype)
 
+    def encode_texts(
+        self, texts: Sequence[str]
+    ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_texts_plus_1"]]:
+        """Encode texts, like Encoder.encode_texts."""
+        encoder = self._choose(sum(map(len, texts)))
+        if not isinstance(encoder, SmallEncoder):
+            return encoder.encode_texts(texts)
+        rows = list(map(encoder.encode_to_list, texts))
+        offsets = np.array(list(accumulate(map(len, rows), initial=0)), np.int64)
+        return np.array([token_id for row in rows for token_id in row], self._dtype), offsets
+
+    def encode_texts_to_lists(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode texts, like Encoder.encode_texts_to_lists."""
+        encoder = self._choose(sum(map(len, texts)))
+        if not isinstance(encoder, SmallEncoder):
+            return encoder.encode_texts_to_lists(texts)
+        return list(map(encoder.encode_to_list, texts))
+
+    def count(self, text: str) -> int:
+        """Return the number of token ids of a text; raises what encode_to_list raises."""
+        text = plain_str(text)
+        encoder = self._choose(len(text))
+        if isinstance(encoder, SmallEncoder):
+            return len(encoder.encode_to_list(text))
+        return encoder.count(text)
+
     def _choose(self, n_characters: int) -> "SmallEncoder | Encoder":
         if self._compiled is not None:
             return self._compiled
@@ -125,5 +151,8 @@ class LazyEncoder:
         self.encode_to_list = compiled.encode_to_list  # type: ignore[method-assign]
         self.encode_text = compiled.encode_text  # type: ignore[method-assign]
         self.encode = compiled.encode  # type: ignore[method-assign]
+        self.encode_texts = compiled.encode_texts  # type: ignore[method-assign]
+        self.encode_texts_to_lists = compiled.encode_texts_to_lists  # type: ignore[method-assign]
+        self.count = compiled.count  # type: ignore[method-assign]
         self._small, self._compiled = None, compiled
         return compiled

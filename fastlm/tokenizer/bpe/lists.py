@@ -8,9 +8,10 @@ need no count, and writing the addresses of the items is all there is to do.
 
 import ctypes
 import functools
+from itertools import pairwise
 
 import numpy as np
-from jaxtyping import UInt, UInt64
+from jaxtyping import Int64, UInt, UInt64
 
 from fastlm.tokenizer.bpe.compiler import kernel
 from fastlm.tokenizer.bpe.context import int32_at, int64_at, uint16_at, uint64_at
@@ -57,6 +58,9 @@ def _fill(list_address, ids_address, itemsize, n, addresses_address):
     return 0
 
 
+_LONG = 500  # from so many ids on a list is made faster by a call of its own than by a copy
+
+
 class ListMaker:
     """Makes lists of ids below a bound.
 
@@ -77,3 +81,13 @@ class ListMaker:
         if made:
             _fill(id(made), ids.ctypes.data, ids.itemsize, len(ids), self._addresses.ctypes.data)
         return made
+
+    def to_lists(
+        self, ids: UInt[np.ndarray, " n"], offsets: Int64[np.ndarray, " n_lists_plus_1"]
+    ) -> list[list[int]]:
+        """Return to_list(ids[begin:end]) of each two neighbours in offsets."""
+        bounds = offsets.tolist()
+        if len(ids) < _LONG * len(bounds):
+            joined = self.to_list(ids)
+            return [joined[begin:end] for begin, end in pairwise(bounds)]
+        return [self.to_list(ids[begin:end]) for begin, end in pairwise(bounds)]

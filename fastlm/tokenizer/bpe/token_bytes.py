@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from fastlm.tokenizer.bpe.errors import refuse_unordered
+from fastlm.tokenizer.bpe.errors import UnknownToken, refuse_unordered
 
 if TYPE_CHECKING:
     from fastlm.tokenizer.bpe.decode import Decoder
@@ -42,7 +42,7 @@ class TokenBytes:
             TypeError: if ids are no integers.
             ValueError: if an id belongs to no token, or ids are an array of another shape.
         """
-        row = _checked(ids)
+        row = as_row(ids)
         if not left_out and len(row) >= KERNEL_TOKENS:
             array = np.asarray(row.cpu() if hasattr(row, "cpu") else row)
             if array.dtype.kind in "iu":  # integers of more than 64 bits belong to no token
@@ -55,7 +55,7 @@ class TokenBytes:
         Raises:
             TypeError, ValueError: as join does.
         """
-        return self._of_ids(_checked(ids), left_out)
+        return self._of_ids(as_row(ids), left_out)
 
     def _of_ids(self, ids: Any, left_out: Collection[int]) -> list[bytes]:
         # Arrays and tensors give Python integers much faster all at once.
@@ -73,14 +73,14 @@ class TokenBytes:
         except IndexError as error:
             raise self._unknown_id(error.args[0]) from None
 
-    def _unknown_id(self, token_id: int) -> ValueError:
-        return ValueError(
+    def _unknown_id(self, token_id: int) -> UnknownToken:
+        return UnknownToken(
             f"token ids must be 0 to {len(self._bounds) - 2}: got {token_id}; "
             "was this encoded with another tokenizer?"
         )
 
 
-def _checked(ids: Any) -> Any:
+def as_row(ids: Any) -> Any:
     """Return ids as an array or tensor of integers in one row, or as a collection of Python's.
 
     Raises:
@@ -123,10 +123,14 @@ def _as_integers(listed: Sequence[Any]) -> Sequence[int]:
 
 
 def _as_integer(token_id: Any) -> int:
-    value = token_id.tolist() if hasattr(token_id, "tolist") else token_id  # one of NumPy or torch
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise _no_integers(token_id)
-    return operator.index(value)
+    try:
+        # One of NumPy or torch; a tensor without values raises a RuntimeError.
+        value = token_id.tolist() if hasattr(token_id, "tolist") else token_id
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except (TypeError, RuntimeError):
+        pass
+    raise _no_integers(token_id)
 
 
 def _no_integers(given: Any) -> TypeError:

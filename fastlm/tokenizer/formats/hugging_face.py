@@ -188,6 +188,25 @@ def _refuse_unless(holds: bool, source: str, name: str, value: Any, expected: st
         refuse(source, name, value, expected)
 
 
+def format_tokenizer_config(
+    special: Mapping[str, str], *, model_max_length: int, **settings: Any
+) -> dict[str, Any]:
+    """Make the content of the tokenizer_config.json beside a tokenizer.json, for transformers.
+
+    Args:
+        special: tokens by their use: bos_token, eos_token and so on.
+        settings: others, such as padding_side.
+    """
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **special,
+        "model_max_length": model_max_length,
+        "clean_up_tokenization_spaces": False,
+        "add_prefix_space": False,
+        **settings,
+    }
+
+
 def format_tokenizer_json(
     vocab: Mapping[int, bytes],
     merges: Sequence[tuple[bytes, bytes]],
