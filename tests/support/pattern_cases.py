@@ -9,9 +9,9 @@ from bpe_cases import NOT_SPACES, SPACES
 from fastlm.tokenizer.bpe.categories import UNASSIGNED, categories
 
 UPPER, LOWER, TITLE = "ABSTZÉЖΣ", "abstlredvméжσſ", "ǅǈᾈ"
-MODIFIER, CASELESS, MARKS = "ʰˢᵃ", "ªאあ中龥한ก", "\u0301\u0338\u0e31\u20dd\U000e0100"
-NUMBERS, SYMBOLS = "0123456789½Ⅷ²৪", "!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~¿€«。，😀🏽"
-FORMATS = "\u200b\u200d\ufeff\x00\x1b\xad\ue000"
+MODIFIER, CASELESS, MARKS = "ʰˢᵃ", "ªאあ中龥한กーア", "\u0301\u0338\u0e31\u20dd\U000e0100"
+NUMBERS, SYMBOLS = "0123456789½Ⅷ²৪", "!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~¿€«。，・゛゠😀🏽"
+FORMATS = "\u200b\u200d\ufeff\x00\x1b\xad\ue000\u3040\u3097"
 WORDS = ["'s", "'S", "'ll", "'LL", "'lL", "'re", "'ve", "'d", "'ſ", "'", "''", "//", "\r\n", "\n"]
 WORDS += [
     "the",

@@ -53,6 +53,8 @@ _LETTER, _WORD = _UPPER | _LOWER | _CASELESS, _UPPER | _LOWER | _CASELESS | _MAR
 _BLANKS = _SPACE | _BREAK
 # Those of DEEPSEEK, which knows no case, but tells ASCII letters and Chinese and Japanese apart.
 _ASCII, _ALPHA, _CJK, _CONTROL, _SYMBOL = _UPPER, _LOWER, _CASELESS, _MARK, _OTHER
+# Symbols between Chinese and Japanese letters, such as U+30FB, and code points without a character.
+_CJK_SYMBOL, _CJK_NONE = _CJK | _NUMBER, _CJK | _CONTROL
 
 WORDS, CASES, DIGITS, PIECES = range(1, 5)
 # The scanner of a pattern, the greatest number of digits of a token, and whether a token takes all
@@ -93,8 +95,10 @@ def _labels(scanner: int) -> UInt8[np.ndarray, "1114112"]:
     labels[[*b"\r\n"]] = _BREAK
     if scanner == PIECES:
         labels[[byte for byte in range(128) if chr(byte).isalpha()]] = _ASCII
-        labels[0x4E00 : 0x9FA5 + 1] = _CJK
-        labels[0x3040 : 0x30FF + 1] = _CJK
+        of_label = np.zeros(256, np.uint8)
+        of_label[[_ALPHA, _SYMBOL, _CONTROL]] = _CJK, _CJK_SYMBOL, _CJK_NONE
+        for first, last in ((0x4E00, 0x9FA5), (0x3040, 0x30FF)):
+            labels[first : last + 1] = of_label[labels[first : last + 1]]
     return labels
 
 
@@ -157,7 +161,7 @@ def token_end(c: pi64, text: pu8, begin: i64, end: i64) -> i64:
     if length == 0:
         return -1
     after = begin + length
-    if label & _NUMBER:
+    if label == _NUMBER:
         return _number_end(text, after, end, class_of, c[f.MAX_DIGITS])
     scanner = c[f.SCANNER]
     if scanner == WORDS:
@@ -228,7 +232,7 @@ def _number_end(text: pu8, after: i64, end: i64, class_of: pu8, max_digits: i64)
         if after >= end:
             break
         label, length = _label_at(text, after, end, class_of)
-        if label & _NUMBER == 0:
+        if label != _NUMBER:
             break
         after += length
     return after
@@ -415,10 +419,35 @@ def _end_of_digits(
 
 
 @inner
+def _alike_end(text: pu8, i: i64, end: i64, class_of: pu8, label: i64) -> i64:
+    """Find the end of a run of characters with one label."""
+    while i < end:
+        here, length = _label_at(text, i, end, class_of)
+        if here != label:
+            break
+        i += length
+    return i
+
+
+@inner
+def _left_over_end(text: pu8, i: i64, end: i64, class_of: pu8, label: i64) -> i64:
+    """Find the end of a run of one label, without a last character that a letter follows."""
+    while i < end:
+        here, length = _label_at(text, i, end, class_of)
+        if here != label:
+            break
+        following = _label_before(text, i + length, end, class_of)
+        if following == _CJK if label == _CJK_NONE else following & (_ASCII | _ALPHA) != 0:
+            break
+        i += length
+    return i
+
+
+@inner
 def _end_of_pieces(
     c: pi64, text: pu8, begin: i64, after: i64, end: i64, class_of: pu8, label: i64
 ) -> i64:
-    r"""DEEPSEEK: \p{N}{1,3}, then runs of Chinese and Japanese, and what lies between them cut by
+    r"""DEEPSEEK: \p{N}{1,3}, then runs of Chinese and Japanese, and these and all others cut by
 
     [ASCII symbol][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+
     |\s+(?!\S)|\s+, where control characters that nothing matches are left over as one piece.
@@ -426,9 +455,13 @@ def _end_of_pieces(
     letters = _ASCII | _ALPHA
     if label & letters:
         return _letters_end(c, text, after, end, class_of, letters)
-    if label & _CJK:
-        return _run_end(text, after, end, class_of, _CJK)
     following = _label_before(text, after, end, class_of)
+    if label == _CJK or label == _CJK_SYMBOL:  # noqa: SIM109 - no tuple to compile
+        return _alike_end(text, after, end, class_of, label)
+    if label == _CJK_NONE and following == _CJK:
+        return _alike_end(text, after, end, class_of, _CJK)
+    if label == _CJK_NONE:
+        return _left_over_end(text, after, end, class_of, label)
     if label & _SYMBOL:
         if text[begin] < 0x80 and following & _ASCII:
             return _run_end(text, after, end, class_of, _ASCII)
@@ -436,14 +469,7 @@ def _end_of_pieces(
     if label & _BREAK == 0 and following & letters:
         return _letters_end(c, text, after, end, class_of, letters)
     if label & _CONTROL:
-        i = after
-        while following & _CONTROL:
-            _, length = _label_at(text, i, end, class_of)
-            following = _label_before(text, i + length, end, class_of)
-            if following & letters:
-                break
-            i += length
-        return i
+        return _left_over_end(text, after, end, class_of, label)
     if text[begin] == _BLANK and following & _SYMBOL:
         return _line_end(text, _run_end(text, after, end, class_of, _SYMBOL), end)
     return _spaces_end(text, begin, end, class_of, _NUMBER | _CJK, 0)
