@@ -45,7 +45,7 @@ from kernel_configurations import (  # noqa: E402
 )
 from readme_tables import read_table, replace_table  # noqa: E402
 
-from fastlm.cli.lists import comma_separated  # noqa: E402
+from fastlm.cli.comma_lists import comma_separated  # noqa: E402
 from kernels.cases import OPS, Op  # noqa: E402
 from kernels.launch import INTERPRETED, Gpu  # noqa: E402
 

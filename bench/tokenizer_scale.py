@@ -32,7 +32,7 @@ from tokenizer_peers import peer_versions
 from tokenizer_texts import write_start
 
 from fastlm import cli
-from fastlm.cli.lists import comma_separated
+from fastlm.cli.comma_lists import comma_separated
 from fastlm.devices.hardware import choose_device, describe
 from fastlm.tokenizer import END_OF_TEXT, Tokenizer, train_bpe
 

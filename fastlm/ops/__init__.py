@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fastlm import functional
-from fastlm.cli.lists import comma_separated
+from fastlm.cli.comma_lists import comma_separated
 from fastlm.files.paths import PACKAGE
 from fastlm.ops.float8 import float8_linear
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from fastlm import cli
 from fastlm.accounting import largest_batch, step_memory
-from fastlm.cli.lists import comma_separated
+from fastlm.cli.comma_lists import comma_separated
 from fastlm.config import MOST_INTEGER, RATES, OptimConfig, TrainConfig
 from fastlm.config.dotted import leaves
 from fastlm.config.float32 import check_rate

@@ -232,6 +232,17 @@ def _decode_command(file: Positional[Path], tokenizer: Path) -> None:
     sys.stdout.flush()
 
 
+def _compile_command() -> None:
+    """Compile the tokenizer's kernels for this machine, which is done once, and say where they are.
+
+    Otherwise the first process that has more than a little text compiles them.
+    """
+    from fastlm.tokenizer.bpe import machine_code
+
+    if machine_code.can_be_loaded() and (file := machine_code.find_file()) is not None:
+        print(f"{file} holds the kernels for this machine")
+
+
 def _report_command(
     text: Positional[tuple[Path, ...]],
     tokenizer: UseAppendAction[tuple[tuple[Path, ...], ...]],
@@ -348,6 +359,7 @@ ARGUMENTS: dict[str, Callable[..., None]] = {
     "encode": _encode_command,
     "decode": _decode_command,
     "report": _report_command,
+    "compile": _compile_command,
 }
 
 

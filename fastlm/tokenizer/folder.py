@@ -11,12 +11,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fastlm.files import disk
 from fastlm.files.destination import entries, find
 from fastlm.files.json_files import read_object_or_empty, to_json
 from fastlm.files.paths import StrPath, read_bytes
+from fastlm.lazy import numpy as np
 from fastlm.tokenizer.formats import gpt2, hugging_face, tiktoken
 from fastlm.tokenizer.formats.hugging_face_rules import why_not
 from fastlm.tokenizer.rules import AddedToken, Rules, read_rules
@@ -236,6 +235,11 @@ def _warn_of_unlisted(
 
 def _read_pair(vocab_path: Path, merges_path: Path) -> Tables:
     """Read GPT-2's two files; tokens like <|endoftext|> become the special tokens."""
+    if not vocab_path.with_name(ADDED_FILE).is_file():
+        quick = gpt2.read_quickly(read_bytes(vocab_path), read_bytes(merges_path))
+        if quick is not None:
+            (text, ends, rows, _), special_ids = quick
+            return Tables(text, ends, rows, special_ids)
     entries = gpt2.parse_entries(read_text(vocab_path), str(vocab_path))
     merges = gpt2.parse_merges(read_text(merges_path), str(merges_path))
     made = {left + right for left, right in merges}

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-import numpy as np
-
+from fastlm.lazy import numpy as np
 from fastlm.tokenizer.bpe.blocks import map_in_order
 from fastlm.tokenizer.bpe.errors import BadByte, check_integer, plain_str
 from fastlm.tokenizer.given_texts import check_several, check_text

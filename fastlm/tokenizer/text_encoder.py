@@ -5,22 +5,25 @@ added tokens that are marked as normalized in that, and cuts the rest into pre-t
 RuledEncoder.
 """
 
+from __future__ import annotations
+
 import functools
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-import numpy as np
-from jaxtyping import Int64, UInt
-
+from fastlm.lazy import numpy as np
 from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte, plain_str
 from fastlm.tokenizer.bpe.lazy_encoder import LazyEncoder
 from fastlm.tokenizer.bpe.small import NO_TOKEN
 from fastlm.tokenizer.bpe.word_rules import WordRules
 from fastlm.tokenizer.rules import UNICODE_FORMS, AddedToken, Rules
 from fastlm.tokenizer.tables import Tables
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64, UInt
 
 Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 
@@ -43,18 +46,18 @@ class TextEncoder(Protocol):
     ) -> UInt[np.ndarray, " n_tokens"]: ...
 
 
-def make_encoder(
-    tables: Tables, special_tokens: Mapping[str, int], dtype: np.dtype[Any]
-) -> TextEncoder:
+def make_encoder(tables: Tables, special_tokens: Mapping[str, int], dtype: str) -> TextEncoder:
     """Make the encoder of a tokenizer.
 
     Args:
         special_tokens: the ids of the tokens to find in texts.
+        dtype: "uint16" or "uint32": that of ids in arrays.
     """
-    text, bounds, merges, _, rules = tables
-    byte_ids = np.full(256, NO_TOKEN, np.int64)
-    single = np.flatnonzero(np.diff(bounds) == 1)
-    byte_ids[np.frombuffer(text, np.uint8)[bounds[single]]] = single
+    text, ends, merges, _, rules = tables
+    byte_ids = [NO_TOKEN] * 256
+    for token_id, (begin, end) in enumerate(pairwise(ends)):
+        if end - begin == 1:
+            byte_ids[text[begin]] = token_id
     words = WordRules(rules.pattern, _whole_words(tables), rules.merges_by_rank)
 
     def make(found: Mapping[str, int]) -> LazyEncoder:
@@ -84,7 +87,7 @@ class RuledEncoder:
         self,
         rules: Rules,
         special_tokens: Mapping[str, int],
-        dtype: np.dtype[Any],
+        dtype: str,
         make: Callable[[Mapping[str, int]], LazyEncoder],
     ) -> None:
         self._rules = rules

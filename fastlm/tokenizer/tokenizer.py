@@ -9,18 +9,17 @@ Compiled code (fastlm.tokenizer.bpe) is imported when first used, so that import
 fast.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from jaxtyping import Bool, Int64, Integer, UInt
-
-from fastlm.cli.progress import Progress
 from fastlm.corpus.documents import END_OF_TEXT as END_OF_TEXT
 from fastlm.files.paths import StrPath
 from fastlm.files.utf8 import to_utf8
+from fastlm.lazy import numpy as np
 from fastlm.tokenizer.bpe.blocks import (
     Loadable,
     cut_blocks,
@@ -50,9 +49,23 @@ from fastlm.tokenizer.text_batches import (
 from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
 from fastlm.tokenizer.text_encoder import TextEncoder, make_encoder
 from fastlm.tokenizer.tiktoken_names import TiktokenNames
-from fastlm.tokenizer.token_files import encode_text_file
-from fastlm.tokenizer.training import train_bpe as train_bpe
-from fastlm.tokenizer.training import train_bpe_from_documents as train_bpe_from_documents
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int64, Integer, UInt
+
+    from fastlm.cli.progress import Progress
+    from fastlm.tokenizer.training import train_bpe as train_bpe
+    from fastlm.tokenizer.training import train_bpe_from_documents as train_bpe_from_documents
+
+
+def __getattr__(name: str) -> Any:
+    """Import what trains when it is asked for here."""
+    if name not in ("train_bpe", "train_bpe_from_documents"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fastlm.tokenizer import training
+
+    return getattr(training, name)
+
 
 _STREAM_BYTES = 1 << 16  # blocks of encode_iterable; the first are smaller, so that ids come early
 _FIRST_STREAM_BYTES = 1 << 10
@@ -108,9 +121,9 @@ class Tokenizer(TiktokenNames):
 
     def _set_tables(self, tables: Tables) -> None:
         self._tables = tables
-        self._token_bytes = TokenBytes(tables.text, tables.bounds)
+        self._token_bytes = TokenBytes(tables.text, tables.ends)
         self._encoders: dict[frozenset[str], TextEncoder] = {}
-        text, bounds = tables.text, tables.bounds
+        text, bounds = tables.text, tables.ends
         self.special_tokens: dict[str, int] = {
             text[bounds[token_id] : bounds[token_id + 1]].decode(): token_id
             for token_id in tables.special_ids
@@ -199,7 +212,8 @@ class Tokenizer(TiktokenNames):
     @functools.cached_property
     def merges(self) -> list[tuple[bytes, bytes]]:
         tokens = self._tables.tokens()
-        return [(tokens[left], tokens[right]) for left, right, _ in self._tables.merges.tolist()]
+        pairs = zip(self._tables.rows[::3], self._tables.rows[1::3], strict=True)
+        return [(tokens[left], tokens[right]) for left, right in pairs]
 
     @functools.cached_property
     def _ids(self) -> dict[bytes, int]:
@@ -208,7 +222,7 @@ class Tokenizer(TiktokenNames):
     @property
     def vocab_size(self) -> int:
         """Number of tokens; special tokens included."""
-        return len(self._tables.bounds) - 1
+        return len(self._tables.ends) - 1
 
     def __len__(self) -> int:
         return self.vocab_size
@@ -236,7 +250,11 @@ class Tokenizer(TiktokenNames):
     @property
     def dtype(self) -> np.dtype[Any]:
         """Dtype of ids in arrays and token files: uint16 if vocab_size <= 65,536, else uint32."""
-        return np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
+        return np.dtype(self._dtype_name)
+
+    @property
+    def _dtype_name(self) -> str:
+        return "uint16" if self.vocab_size <= 1 << 16 else "uint32"
 
     @property
     def pattern(self) -> str:
@@ -278,7 +296,7 @@ class Tokenizer(TiktokenNames):
         if allowed not in self._encoders:
             allowed_or_added = allowed | self._always_found
             special = {t: i for t, i in self.special_tokens.items() if t in allowed_or_added}
-            self._encoders[allowed] = make_encoder(self._tables, special, self.dtype)
+            self._encoders[allowed] = make_encoder(self._tables, special, self._dtype_name)
         return self._encoders[allowed]
 
     @functools.cached_property
@@ -606,6 +624,8 @@ class Tokenizer(TiktokenNames):
         Warns:
             UserWarning: if there is an out.part of another tokenizer or text.
         """
+        from fastlm.tokenizer.token_files import encode_text_file
+
         return encode_text_file(
             Path(path),
             Path(out),

@@ -11,12 +11,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fastlm.corpus.documents import END_OF_TEXT
 from fastlm.files import disk
 from fastlm.files.json_files import read_object, to_json
 from fastlm.files.paths import StrPath
+from fastlm.lazy import numpy as np
 from fastlm.tokenizer.bpe.errors import check_integer, plain_str, refuse_unordered
 from fastlm.tokenizer.bpe.token_bytes import as_row
 from fastlm.tokenizer.folder import CONFIG_FILE, HUGGING_FACE_FILE

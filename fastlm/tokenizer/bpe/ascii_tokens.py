@@ -15,7 +15,7 @@ A few places are looked at one by one: apostrophes between letters, long numbers
 line break.
 """
 
-import numpy as np
+from __future__ import annotations
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe.compiler import (
@@ -24,6 +24,7 @@ from fastlm.tokenizer.bpe.compiler import (
     count_trailing_zeros,
     inner,
 )
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     i64,
     int32_at,

@@ -5,15 +5,14 @@ str.encode() goes through the characters one by one. Most of a text is ASCII in 
 are written in Latin letters, and here 64 bytes of it are narrowed at a time.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
-
-from fastlm.tokenizer.bpe.compiler import inner, instruction, kernel
-from fastlm.tokenizer.bpe.context import i64, int32_at, pu8, uint8_at, uint16_at
+from fastlm.tokenizer.bpe.buffers import Buffer
+from fastlm.tokenizer.bpe.compiler import inner, instruction, ir, kernel, types
+from fastlm.tokenizer.bpe.compiler import numpy as np
+from fastlm.tokenizer.bpe.context import i64, int32_at, pu8, u8, uint8_at, uint16_at
 from fastlm.tokenizer.bpe.objects import wide_characters
 
 _MAX_KEPT = 1 << 24  # bytes of a buffer that is used again
@@ -25,12 +24,14 @@ def _narrow(width: int) -> Any:
 
     It returns the number of characters before the first that is not ASCII.
     """
-    n = 64 // width
-    characters, narrow = ir.VectorType(ir.IntType(8 * width), n), ir.VectorType(ir.IntType(8), n)
-    bits, word = ir.IntType(n), ir.IntType(64)
 
     @instruction
     def copy(_typing_context, source, target):
+        n = 64 // width
+        characters = ir.VectorType(ir.IntType(8 * width), n)
+        narrow = ir.VectorType(ir.IntType(8), n)
+        bits, word = ir.IntType(n), ir.IntType(64)
+
         def generate(_context, builder, _signature, arguments):
             place = builder.inttoptr(arguments[0], characters.as_pointer())
             block = builder.load(place, align=1)
@@ -121,9 +122,9 @@ class Utf8Buffer:
     """A buffer for the UTF-8 of one str after another; fresh memory would cost as much time."""
 
     def __init__(self) -> None:
-        self._kept = np.empty(0, np.uint8)
+        self._kept = Buffer(0, u8)
 
-    def to_utf8(self, text: str) -> bytes | UInt8[np.ndarray, " n_bytes"]:
+    def to_utf8(self, text: str) -> bytes | memoryview[int]:
         """Return the UTF-8 of a str that is not ASCII, valid until the next call.
 
         Raises:
@@ -137,8 +138,8 @@ class Utf8Buffer:
         n_bytes = len(text) * (width + (width < 4)) + _SLACK
         target = self._kept
         if n_bytes > len(target):
-            target = np.empty(n_bytes, np.uint8)
+            target = Buffer(n_bytes, u8)
             if n_bytes <= _MAX_KEPT:
                 self._kept = target
-        n = _to_utf8(address, width, len(text), target.ctypes.data)
-        return text.encode() if n < 0 else target[:n]
+        n = _to_utf8(address, width, len(text), target.address)
+        return text.encode() if n < 0 else target.items[:n]

@@ -5,27 +5,31 @@ A text repeats its words, so nearly every word is found in a hash table with its
 one store of eight bytes writes them to the output: up to four ids of uint16, up to two of uint32.
 """
 
+from __future__ import annotations
+
 import ctypes
 import functools
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any
-
-import numpy as np
-from jaxtyping import Int64, UInt
+from typing import TYPE_CHECKING, Any
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
+from fastlm.tokenizer.bpe.buffers import Buffer, as_numbers, place_of
 from fastlm.tokenizer.bpe.characters import Utf8Buffer
 from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch_soon
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     Context,
+    i32,
     i64,
     int32_at,
     int64_at,
     pi64,
     pu8,
     store_word,
+    u64,
     uint8_at,
     uint64_at,
 )
@@ -50,6 +54,9 @@ from fastlm.tokenizer.bpe.words import (
     new_table,
 )
 
+if TYPE_CHECKING:
+    from jaxtyping import Int64, UInt
+
 _CACHED_BYTES = 256  # longer words are rare and seldom repeated
 _FIRST_SLOTS, _MAX_SLOTS = 1 << 12, 1 << 20  # a slot is 32 bytes
 _FIRST_ARENA, _MAX_ARENA = 1 << 12, 1 << 22  # words of 8 bytes
@@ -70,29 +77,30 @@ class Encoder:
 
     Args:
         byte_ids: token id of each single byte, or NO_TOKEN.
-        merges: rows (left id, right id, merged id), in the order learned.
+        merges: rows (left id, right id, merged id), in the order learned, as an array of NumPy, or
+            one after another as an array("i") of Python.
         special_tokens: id of each special token.
-        dtype: dtype of the ids that encode returns, uint16 or uint32.
+        dtype: "uint16" or "uint32": that of the ids that encode returns.
         words: how texts are cut into words, by a pattern with kernels, and words into ids.
     """
 
     def __init__(
         self,
-        byte_ids: Int64[np.ndarray, "256"],
-        merges: Int64[np.ndarray, "n_merges 3"],
+        byte_ids: Sequence[int],
+        merges: Any,
         special_tokens: Mapping[bytes, int],
-        dtype: np.dtype[Any],
+        dtype: str,
         words: WordRules = PLAIN_WORDS,
     ) -> None:
         self._pattern = words.pattern
         longest_first = sorted(special_tokens, key=len, reverse=True)
         special_ids = [special_tokens[token] for token in longest_first]
-        self._dtype = np.dtype(dtype)
+        self._dtype = str(dtype)
         self._tables = Context(f.N_FIELDS)
-        self._tables.fields[f.ID_SHIFT] = {2: 1, 4: 2}[self._dtype.itemsize]
-        self._tables.hold(f.SPECIAL_IDS, np.array(special_ids, np.int64))
+        self._tables.fields[f.ID_SHIFT] = {"uint16": 1, "uint32": 2}[self._dtype]
+        self._tables.hold(f.SPECIAL_IDS, array("q", special_ids))
         add_special_tokens(self._tables, longest_first)
-        add_merges(self._tables, byte_ids, merges)
+        add_merges(self._tables, as_numbers(byte_ids, "i"), as_numbers(merges, "i"))
         if words.merges_by_rank:
             rank_by_id(self._tables)
         if words.whole:
@@ -171,7 +179,8 @@ class Encoder:
         worker = self._take_worker()
         try:
             if len(text) <= _SMALL_CHARACTERS:
-                return worker.own_out[: worker.encode_small(text)].copy()
+                ids = worker.own_ids[: worker.encode_small(text)]
+                return np.array(ids, self._dtype)
             return worker.encode(*worker.utf8_of(text))
         finally:
             self._idle.append(worker)
@@ -187,7 +196,7 @@ class Encoder:
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_ids[: worker.encode_small(text)].tolist()
-            return self._lists.to_list(worker.encode(*worker.utf8_of(text)))
+            return self._lists.to_list(worker.encode_to_buffer(*worker.utf8_of(text)))
         finally:
             self._idle.append(worker)
 
@@ -206,13 +215,15 @@ class Encoder:
 class _Worker:
     """The state of one thread: a cache of the ids of words, and buffers."""
 
-    def __init__(self, tables: Context, dtype: np.dtype[Any], pattern: Pattern) -> None:
+    def __init__(self, tables: Context, dtype: str, pattern: Pattern) -> None:
+        self._dtype = dtype
         self._context = tables.copy()
         self._address = self._context.address
-        self._arena = np.empty(_FIRST_ARENA, np.uint64)
-        self.own_out = np.empty(_OWN_OUT, dtype)
-        self.own_ids: Any = memoryview(self.own_out)  # type: ignore[arg-type]  # its tolist is faster than an array's
-        self._own_bounds = np.zeros(2, np.int64)
+        self._encode = _encode.compiled
+        self._arena = Buffer(_FIRST_ARENA, u64)
+        self._own_out = Buffer(_OWN_OUT, dtype)
+        self.own_ids = self._own_out.items
+        self._own_bounds = Buffer(2, i64)
         self._utf8 = Utf8Buffer()
         add_walk(self._context, pattern)
         add_rank_lists(self._context)
@@ -231,10 +242,10 @@ class _Worker:
         else:
             data = text.encode()
             n_bytes, address = len(data), id(data) + BYTES_HEADER
-        n_out: int = _encode(self._address, address, n_bytes, _FRESH)
+        n_out: int = self._encode(self._address, address, n_bytes, _FRESH)
         while n_out < 0:
             self._make_room(n_out, address)
-            n_out = _encode(self._address, address, n_bytes, _RESUME)
+            n_out = self._encode(self._address, address, n_bytes, _RESUME)
         return n_out
 
     def utf8_of(self, text: str) -> tuple[int, int, object]:
@@ -242,8 +253,7 @@ class _Worker:
         if text.isascii():
             return address_of(text), len(text), text
         data = self._utf8.to_utf8(text)
-        address = address_of(data) if isinstance(data, bytes) else data.ctypes.data
-        return address, len(data), data
+        return place_of(data), len(data), data
 
     def encode(
         self,
@@ -268,54 +278,71 @@ class _Worker:
         if id_bounds is not None:
             self._context.hold(f.ID_BOUNDS, id_bounds)
         # numpy.empty asks the operating system for huge pages; resize does not.
-        out = np.empty(_OWN_OUT + n_bytes // _BYTES_PER_ID, self.own_out.dtype)
+        out = np.empty(_OWN_OUT + n_bytes // _BYTES_PER_ID, self._dtype)
+
+        def enlarge() -> None:
+            out.resize(len(out) + len(out) // 2, refcheck=False)
+            self._hold_out(out)
+
         self._hold_out(out)
-        try:
-            n_out = _encode(self._address, address, n_bytes, _FRESH)
-            while n_out < 0:
-                if n_out == codes.OUT_FULL:
-                    out.resize(len(out) + len(out) // 2, refcheck=False)
-                    self._hold_out(out)
-                else:
-                    self._make_room(n_out, address)
-                n_out = _encode(self._address, address, n_bytes, _RESUME)
-        finally:
-            self._reset()
+        n_out = self._encode_to_out(address, n_bytes, enlarge)
         # Resizing in place frees the pages past the last id and copies nothing.
         out.resize(n_out, refcheck=False)
         return out
+
+    def encode_to_buffer(self, address: int, n_bytes: int, _keeps_alive: object) -> memoryview[int]:
+        """Encode the UTF-8 text of n_bytes at an address; NumPy is not needed."""
+        held = [Buffer(_OWN_OUT + n_bytes // _BYTES_PER_ID, self._dtype)]
+
+        def enlarge() -> None:
+            held[0] = held[0].grown(len(held[0]) + len(held[0]) // 2)
+            self._hold_out(held[0])
+
+        self._hold_out(held[0])
+        n_out = self._encode_to_out(address, n_bytes, enlarge)
+        ids: memoryview[int] = held[0].items[:n_out]
+        return ids
+
+    def _encode_to_out(self, address: int, n_bytes: int, enlarge: Callable[[], None]) -> int:
+        try:
+            n_out = self._encode(self._address, address, n_bytes, _FRESH)
+            while n_out < 0:
+                if n_out == codes.OUT_FULL:
+                    enlarge()
+                else:
+                    self._make_room(n_out, address)
+                n_out = self._encode(self._address, address, n_bytes, _RESUME)
+        finally:
+            self._reset()
+        return n_out
 
     def count(self, address: int, n_bytes: int, _keeps_alive: object) -> int:
         """Count the ids of the UTF-8 text of n_bytes at an address: they overwrite each other."""
         fields = self._context.fields
         # When it is full, the last window is scanned again, which must be seldom.
         n_kept = min(_OWN_OUT + n_bytes // _BYTES_PER_ID, 16 * _OWN_OUT)
-        self._hold_out(np.empty(n_kept, self.own_out.dtype))
+        self._hold_out(Buffer(n_kept, self._dtype))
         n_counted = 0
-        try:
-            n_out = _encode(self._address, address, n_bytes, _FRESH)
-            while n_out < 0:
-                if n_out == codes.OUT_FULL and fields[f.N_OUT] > 0:
-                    n_counted += int(fields[f.N_OUT])
-                    fields[f.N_OUT] = 0
-                elif n_out == codes.OUT_FULL:  # one token, too long for it
-                    self._hold_out(np.empty(2 * fields[f.OUT_SIZE], self.own_out.dtype))
-                else:
-                    self._make_room(n_out, address)
-                n_out = _encode(self._address, address, n_bytes, _RESUME)
-        finally:
-            self._reset()
-        return n_counted + n_out
+
+        def enlarge() -> None:
+            nonlocal n_counted
+            if fields[f.N_OUT] > 0:
+                n_counted += fields[f.N_OUT]
+                fields[f.N_OUT] = 0
+            else:  # one token, too long for it
+                self._hold_out(Buffer(2 * fields[f.OUT_SIZE], self._dtype))
+
+        return self._encode_to_out(address, n_bytes, enlarge) + n_counted
 
     def _reset(self) -> None:
         fields = self._context.fields
-        self._hold_out(self.own_out)
+        self._hold_out(self._own_out)
         self._context.hold(f.BOUNDS, self._own_bounds)
         fields[f.N_DOCUMENTS] = 1
         fields[f.END_OF_TEXT] = NO_TOKEN
         fields[f.ID_BOUNDS] = 0
 
-    def _hold_out(self, out: UInt[np.ndarray, " n_ids"]) -> None:
+    def _hold_out(self, out: Any) -> None:
         self._context.hold(f.OUT, out)
         self._context.fields[f.OUT_SIZE] = len(out)
 
@@ -332,14 +359,14 @@ class _Worker:
         elif status == codes.TABLE_FULL and fields[f.MAX_WORDS] < _MAX_SLOTS // 2:
             grow_table(self._context)
         elif status == codes.ARENA_FULL and len(self._arena) < _MAX_ARENA:
-            self._arena.resize(2 * len(self._arena), refcheck=False)
+            self._arena = self._arena.grown(2 * len(self._arena))
             hold_arena(self._context, self._arena)
         else:
             hold_table(self._context, new_table(int(fields[f.SLOT_MASK]) + 1))
             fields[f.N_WORDS] = fields[f.ARENA_USED] = 0
 
     def _hold_scratch(self, n_numbers: int) -> None:
-        self._context.hold(f.SCRATCH, np.empty(n_numbers, np.int32))
+        self._context.hold(f.SCRATCH, Buffer(n_numbers, i32))
         self._context.fields[f.SCRATCH_SIZE] = n_numbers
 
 

@@ -39,4 +39,7 @@ N_WHOLE, WHOLE_TEXT, WHOLE_BOUNDS, WHOLE_IDS, WHOLE_SLOTS, WHOLE_MASK = range(61
 # Encoding of several documents: how many ids come before each, or 0 for no such array.
 ID_BOUNDS = 67
 
-N_FIELDS = 68
+# The status code of a kernel that returns something else.
+STATUS = 68
+
+N_FIELDS = 69

@@ -4,14 +4,15 @@ Python's re has no \p{L}. So each character beyond ASCII is replaced by one belo
 for its category, and the expressions of a pattern are translated to name these.
 """
 
+from __future__ import annotations
+
 import functools
 import re
 from collections.abc import Callable
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
-import numpy as np
-from jaxtyping import UInt8
-
+from fastlm.lazy import numpy as np
 from fastlm.tokenizer.bpe.categories import (
     CASELESS,
     CONTROL,
@@ -25,6 +26,9 @@ from fastlm.tokenizer.bpe.categories import (
     categories,
 )
 from fastlm.tokenizer.bpe.patterns import DEEPSEEK, Pattern
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 _FIRST = 0x80  # stands for category 0, and the next ones for the others
 _LONG_S = "\x90"
@@ -48,7 +52,7 @@ _PART = re.compile(r"\(\?i:[^()]*\)|\\p\{(\w+)\}|\\[sS]|\\.|\[一[^]]*\]|[\[\]$]
 
 @functools.cache
 def _stand_ins(has_cjk: bool) -> UInt8[np.ndarray, "1114112"]:
-    stand_ins = categories() + np.uint8(_FIRST)
+    stand_ins = np.frombuffer(categories(), np.uint8) + np.uint8(_FIRST)
     stand_ins[ord("ſ")] = ord(_LONG_S)  # without regard to case it is an "s"
     if has_cjk:
         of_category = np.full(256, ord(_CJK), np.uint8)

@@ -7,10 +7,10 @@ looks back, so that what precedes a token does not matter. A byte that is not UT
 it ends every run, and is found when a token should begin with it.
 """
 
-import functools
+from __future__ import annotations
 
-import numpy as np
-from jaxtyping import UInt8
+import functools
+from typing import TYPE_CHECKING
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe.categories import (
@@ -25,6 +25,7 @@ from fastlm.tokenizer.bpe.categories import (
     categories,
 )
 from fastlm.tokenizer.bpe.compiler import byte_bits, count_trailing_zeros, inner
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     Context,
     boolean,
@@ -46,6 +47,9 @@ from fastlm.tokenizer.bpe.patterns import (
     Pattern,
 )
 from fastlm.tokenizer.bpe.pretokenize import decode_character
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
 
 # The labels of characters, one bit each. A line break is "\r" or "\n" and no space.
 _UPPER, _LOWER, _CASELESS, _MARK, _NUMBER, _SPACE, _BREAK, _OTHER = (1 << k for k in range(8))
@@ -91,7 +95,7 @@ def _labels(scanner: int) -> UInt8[np.ndarray, "1114112"]:
         (CONTROL, _OTHER, _CONTROL),
     ):
         of_category[category] = piece_label if scanner == PIECES else label
-    labels = of_category[categories()]
+    labels = of_category[np.frombuffer(categories(), np.uint8)]
     labels[[*b"\r\n"]] = _BREAK
     if scanner == PIECES:
         labels[[byte for byte in range(128) if chr(byte).isalpha()]] = _ASCII

@@ -1,14 +1,17 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code=assignment
 """next_window for the patterns whose tokens token_ends.py finds one after the other."""
 
-import numpy as np
-from jaxtyping import Int64
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
 from fastlm.tokenizer.bpe.ascii_tokens import ascii_bytes, find_ascii_tokens, wide_bytes
+from fastlm.tokenizer.bpe.buffers import Buffer
 from fastlm.tokenizer.bpe.compiler import kernel, shared
-from fastlm.tokenizer.bpe.context import Context, i64, int32_at, int64_at, pi64, uint8_at
+from fastlm.tokenizer.bpe.compiler import numpy as np
+from fastlm.tokenizer.bpe.context import Context, i64, int32_at, int64_at, pi64, u64, uint8_at
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.objects import address_of
 from fastlm.tokenizer.bpe.patterns import Pattern
@@ -16,6 +19,9 @@ from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES, add_window
 from fastlm.tokenizer.bpe.segments import next_segment
 from fastlm.tokenizer.bpe.token_ends import add_scanner, note_letters, plain_end, token_end
 from fastlm.tokenizer.bpe.words import add_keys, hash_window
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64
 
 _LEAST_ASCII = 128  # bytes of ASCII text that are worth to be looked at by themselves
 _LOOKAHEAD = 16  # bytes after a window that loads of keys read
@@ -96,7 +102,7 @@ def scan_context(pattern: Pattern) -> Context:
     context = Context(f.N_FIELDS)
     add_window(context)
     add_keys(context)
-    context.hold(f.TABLE, np.zeros(8, np.uint64))
+    context.hold(f.TABLE, Buffer(8, u64))
     context.link(next_tokens)
     add_scanner(context, pattern)
     return context
