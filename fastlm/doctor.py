@@ -300,7 +300,7 @@ def look_at_machine_code() -> Iterator[Finding]:
             about, f"not compiled yet; the first long text does it, and keeps them in {folder}"
         )
     else:
-        text = "no folder to keep them in, so each process compiles them anew, for about 8 s"
+        text = "no folder to keep them in, so each process compiles them anew, for about 10 s"
         yield note(about, text, REMEDY)
 
 

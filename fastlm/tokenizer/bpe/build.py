@@ -40,8 +40,8 @@ except (ImportError, AttributeError, TypeError) as _error:
     _has_pipeline = False
     warnings.warn(
         f"numba {numba.__version__} lacks what the tokenizer's compiler pipeline expects of it "
-        f"({_error}): results are the same, but compiling the tokenizer's kernels takes about 15 s "
-        f"in place of 5 s; install {NUMBA_VERSIONS}",
+        f"({_error}): results are the same, but compiling the tokenizer's kernels takes three "
+        f"times as long; install {NUMBA_VERSIONS}",
         stacklevel=2,
     )
 else:

@@ -305,7 +305,7 @@ def _remove_old(folder: Path) -> None:
 def _tell_of_loss(what: str) -> None:
     _warn(
         f"{what}: each process that needs the tokenizer's kernels compiles them anew, which takes "
-        f"about 8 s; {REMEDY}"
+        f"about 10 s; {REMEDY}"
     )
 
 
