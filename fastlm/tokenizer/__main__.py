@@ -57,8 +57,8 @@ def _train_command(
         max_token_bytes: greatest length of a learned token; no limit when not given.
         sample_bytes: size of an evenly spaced sample to read of larger files: 500MB, 2GB.
         text_field: field of .jsonl files and column of .parquet files that holds the text.
-        pattern: how texts are cut into words: gpt2, cl100k, o200k, llama3, qwen2, nanochat, smollm,
-            deepseek, or a regular expression, which is slow.
+        pattern: how texts are cut into words: gpt2, cl100k, o200k, llama3, qwen2, nanochat, smollm
+            or deepseek; or a regular expression, which is slow.
         overwrite: replace the files of a tokenizer that is in the folder; other files stay.
     """
     from fastlm.corpus.text_files import find_texts, is_plain

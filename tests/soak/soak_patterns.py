@@ -12,7 +12,7 @@ import pytest
 import tiktoken
 import tokenizers
 from known_vocabularies import PATTERN_OF, find_vocabularies, read_vocabulary, write_ranks
-from pattern_cases import any_characters, hard_strings
+from pattern_cases import any_characters, hard_strings, long_texts
 
 from fastlm.tokenizer import Tokenizer
 from fastlm.tokenizer.bpe import blocks, reference, small, token_walk
@@ -64,6 +64,14 @@ class TestPatterns:
                 found = bounds_of(text, pattern)
                 assert np.array_equal(found, expected_bounds(text, pattern)), (pattern.name, text)
         print(f"{n_strings:,} strings, {len(PATTERNS)} patterns")
+
+    @pytest.mark.parametrize("name", sorted(PATTERNS))
+    def test_long_texts_are_cut_as_regex_cuts_them(self, name):
+        n_texts, pattern = share_of(20_000), PATTERNS[name]
+        for text in long_texts(n_texts, seed=12):
+            found = bounds_of(text, pattern)
+            assert np.array_equal(found, expected_bounds(text, pattern)), repr(text)
+        print(f"{n_texts:,} texts")
 
     @pytest.mark.parametrize("name", sorted(PATTERNS))
     def test_any_characters_are_cut_as_regex_cuts_them(self, name):

@@ -13,7 +13,7 @@ import regex
 import tiktoken
 import tiktoken.load
 import tokenizers
-from pattern_cases import any_characters, hard_strings
+from pattern_cases import any_characters, hard_strings, long_texts
 
 from fastlm.tokenizer import Tokenizer, train_bpe, train_bpe_from_documents
 from fastlm.tokenizer.bpe import (
@@ -40,6 +40,7 @@ SPARSE = r"[a-z]+|\d\d"
 """A pattern that leaves most of a text out"""
 TEXTS = list(hard_strings(300, seed=1))
 HARD = list(hard_strings(2000, seed=10))
+LONG = list(long_texts(80))
 
 
 def trained(pattern: str, n_merges: int = 150) -> Tokenizer:
@@ -332,6 +333,13 @@ class TestScanners:
         for text in [*HARD, *any_characters(200, seed=1)]:
             expected = reference.pretokenize(text, pattern)
             assert [word.encode() for word in plain(text)] == expected, repr(text)
+            assert compiled_words(text, pattern) == expected, repr(text)
+
+    @pytest.mark.parametrize("name", [name for name in NAMES if name != "gpt2"])
+    def test_long_texts(self, name):
+        pattern = PATTERNS[name]
+        for text in LONG:
+            expected = reference.pretokenize(text, pattern)
             assert compiled_words(text, pattern) == expected, repr(text)
 
     @pytest.mark.parametrize("name", ["llama3", "o200k", "deepseek"])

@@ -124,7 +124,7 @@ def scan_window(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, i64]:
     bits = uint64_at(c[f.START_BITS])
     _move_wide_spaces(bits, spaces, int32_at(c[f.PLACES]), n_wide_spaces)
     _end_contractions(bits, text, int32_at(c[f.PLACES] + 4 * n_wide_spaces), n_apostrophes)
-    n_starts = _gather_starts(bits, starts, n_bytes)
+    n_starts = gather_starts(bits, starts, n_bytes)
     if begin + n_bytes == end:
         starts[n_starts] = n_bytes
         return n_starts, -1
@@ -304,7 +304,7 @@ _put_places = either(can_compress, _put_places_at_once, _put_places_by_loop)
 
 
 @inner
-def _gather_starts(bits: pu64, starts: pi32, n_bytes: i64) -> i64:
+def gather_starts(bits: pu64, starts: pi32, n_bytes: i64) -> i64:
     """Write the positions of the starts before n_bytes; returns their number."""
     n_starts = np.int64(0)
     for block in range((n_bytes + _BLOCK - 1) // _BLOCK):

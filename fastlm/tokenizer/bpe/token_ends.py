@@ -57,18 +57,20 @@ _LETTER, _WORD = _UPPER | _LOWER | _CASELESS, _UPPER | _LOWER | _CASELESS | _MAR
 _BLANKS = _SPACE | _BREAK
 # Those of DEEPSEEK, which knows no case, but tells ASCII letters and Chinese and Japanese apart.
 _ASCII, _ALPHA, _CJK, _CONTROL, _SYMBOL = _UPPER, _LOWER, _CASELESS, _MARK, _OTHER
+# Symbols between Chinese and Japanese letters, such as U+30FB, and code points without a character.
+_CJK_SYMBOL, _CJK_NONE = _CJK | _NUMBER, _CJK | _CONTROL
 
-_WORDS, _CASES, _DIGITS, _PIECES = range(1, 5)
+WORDS, CASES, DIGITS, PIECES = range(1, 5)
 # The scanner of a pattern, the greatest number of digits of a token, and whether a token takes all
 # spaces at the end of a text.
 _SCANNERS = {
-    CL100K: (_WORDS, 3, True),
-    LLAMA3: (_WORDS, 3, False),
-    QWEN2: (_WORDS, 1, False),
-    NANOCHAT: (_WORDS, 2, False),
-    O200K: (_CASES, 3, False),
-    SMOLLM: (_DIGITS, 1, False),
-    DEEPSEEK: (_PIECES, 3, False),
+    CL100K: (WORDS, 3, True),
+    LLAMA3: (WORDS, 3, False),
+    QWEN2: (WORDS, 1, False),
+    NANOCHAT: (WORDS, 2, False),
+    O200K: (CASES, 3, False),
+    SMOLLM: (DIGITS, 1, False),
+    DEEPSEEK: (PIECES, 3, False),
 }
 _BLANK, _APOSTROPHE, _SLASH = b" '/"
 
@@ -81,7 +83,7 @@ _lower_bits = byte_bits(((ord("a"), ord("z")),))
 @functools.cache
 def _labels(scanner: int) -> UInt8[np.ndarray, "1114112"]:
     of_category = np.zeros(9, np.uint8)
-    of_category[:] = _CONTROL if scanner == _PIECES else _OTHER
+    of_category[:] = _CONTROL if scanner == PIECES else _OTHER
     for category, label, piece_label in (
         (UPPER, _UPPER, _ALPHA),
         (LOWER, _LOWER, _ALPHA),
@@ -92,13 +94,15 @@ def _labels(scanner: int) -> UInt8[np.ndarray, "1114112"]:
         (SYMBOL, _OTHER, _SYMBOL),
         (CONTROL, _OTHER, _CONTROL),
     ):
-        of_category[category] = piece_label if scanner == _PIECES else label
+        of_category[category] = piece_label if scanner == PIECES else label
     labels = of_category[np.frombuffer(categories(), np.uint8)]
     labels[[*b"\r\n"]] = _BREAK
-    if scanner == _PIECES:
+    if scanner == PIECES:
         labels[[byte for byte in range(128) if chr(byte).isalpha()]] = _ASCII
-        labels[0x4E00 : 0x9FA5 + 1] = _CJK
-        labels[0x3040 : 0x30FF + 1] = _CJK
+        of_label = np.zeros(256, np.uint8)
+        of_label[[_ALPHA, _SYMBOL, _CONTROL]] = _CJK, _CJK_SYMBOL, _CJK_NONE
+        for first, last in ((0x4E00, 0x9FA5), (0x3040, 0x30FF)):
+            labels[first : last + 1] = of_label[labels[first : last + 1]]
     return labels
 
 
@@ -119,7 +123,7 @@ def note_letters(c: pi64, text: pu8, begin: i64, n_bytes: i64) -> None:
     """
     bits = uint64_at(c[f.LETTER_BITS])
     c[f.WINDOW_BEGIN], c[f.WINDOW_END] = begin, begin + n_bytes
-    is_cased = c[f.SCANNER] == _CASES
+    is_cased = c[f.SCANNER] == CASES
     for block in range((n_bytes + 63) >> 6):
         bits[block] = _lower_bits(text, block << 6) if is_cased else _letter_bits(text, block << 6)
 
@@ -137,7 +141,7 @@ def plain_end(c: pi64, text: pu8, place: i64, n_bytes: i64) -> i64:
     letters = bits[block] >> shift | bits[block + 1] << _ONE << (np.uint64(63) - shift)
     first = text[place]
     n_first = np.int64(first == _BLANK)
-    is_cased = c[f.SCANNER] == _CASES
+    is_cased = c[f.SCANNER] == CASES
     if is_cased:
         # A capital may begin a word.
         n_first += np.int64(np.uint8(text[place + n_first] - np.uint8(65)) < np.uint8(26))
@@ -161,14 +165,14 @@ def token_end(c: pi64, text: pu8, begin: i64, end: i64) -> i64:
     if length == 0:
         return -1
     after = begin + length
-    if label & _NUMBER:
+    if label == _NUMBER:
         return _number_end(text, after, end, class_of, c[f.MAX_DIGITS])
     scanner = c[f.SCANNER]
-    if scanner == _WORDS:
+    if scanner == WORDS:
         return _end_of_words(c, text, begin, after, end, class_of, label)
-    if scanner == _CASES:
+    if scanner == CASES:
         return _end_of_cases(c, text, begin, after, end, class_of, label)
-    if scanner == _DIGITS:
+    if scanner == DIGITS:
         return _end_of_digits(c, text, begin, after, end, class_of, label)
     return _end_of_pieces(c, text, begin, after, end, class_of, label)
 
@@ -232,7 +236,7 @@ def _number_end(text: pu8, after: i64, end: i64, class_of: pu8, max_digits: i64)
         if after >= end:
             break
         label, length = _label_at(text, after, end, class_of)
-        if label & _NUMBER == 0:
+        if label != _NUMBER:
             break
         after += length
     return after
@@ -419,10 +423,35 @@ def _end_of_digits(
 
 
 @inner
+def _alike_end(text: pu8, i: i64, end: i64, class_of: pu8, label: i64) -> i64:
+    """Find the end of a run of characters with one label."""
+    while i < end:
+        here, length = _label_at(text, i, end, class_of)
+        if here != label:
+            break
+        i += length
+    return i
+
+
+@inner
+def _left_over_end(text: pu8, i: i64, end: i64, class_of: pu8, label: i64) -> i64:
+    """Find the end of a run of one label, without a last character that a letter follows."""
+    while i < end:
+        here, length = _label_at(text, i, end, class_of)
+        if here != label:
+            break
+        following = _label_before(text, i + length, end, class_of)
+        if following == _CJK if label == _CJK_NONE else following & (_ASCII | _ALPHA) != 0:
+            break
+        i += length
+    return i
+
+
+@inner
 def _end_of_pieces(
     c: pi64, text: pu8, begin: i64, after: i64, end: i64, class_of: pu8, label: i64
 ) -> i64:
-    r"""DEEPSEEK: \p{N}{1,3}, then runs of Chinese and Japanese, and what lies between them cut by
+    r"""DEEPSEEK: \p{N}{1,3}, then runs of Chinese and Japanese, and these and all others cut by
 
     [ASCII symbol][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+
     |\s+(?!\S)|\s+, where control characters that nothing matches are left over as one piece.
@@ -430,9 +459,13 @@ def _end_of_pieces(
     letters = _ASCII | _ALPHA
     if label & letters:
         return _letters_end(c, text, after, end, class_of, letters)
-    if label & _CJK:
-        return _run_end(text, after, end, class_of, _CJK)
     following = _label_before(text, after, end, class_of)
+    if label == _CJK or label == _CJK_SYMBOL:  # noqa: SIM109 - no tuple to compile
+        return _alike_end(text, after, end, class_of, label)
+    if label == _CJK_NONE and following == _CJK:
+        return _alike_end(text, after, end, class_of, _CJK)
+    if label == _CJK_NONE:
+        return _left_over_end(text, after, end, class_of, label)
     if label & _SYMBOL:
         if text[begin] < 0x80 and following & _ASCII:
             return _run_end(text, after, end, class_of, _ASCII)
@@ -440,14 +473,7 @@ def _end_of_pieces(
     if label & _BREAK == 0 and following & letters:
         return _letters_end(c, text, after, end, class_of, letters)
     if label & _CONTROL:
-        i = after
-        while following & _CONTROL:
-            _, length = _label_at(text, i, end, class_of)
-            following = _label_before(text, i + length, end, class_of)
-            if following & letters:
-                break
-            i += length
-        return i
+        return _left_over_end(text, after, end, class_of, label)
     if text[begin] == _BLANK and following & _SYMBOL:
         return _line_end(text, _run_end(text, after, end, class_of, _SYMBOL), end)
     return _spaces_end(text, begin, end, class_of, _NUMBER | _CJK, 0)

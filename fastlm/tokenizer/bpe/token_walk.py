@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
+from fastlm.tokenizer.bpe.ascii_tokens import ascii_bytes, find_ascii_tokens, wide_bytes
 from fastlm.tokenizer.bpe.buffers import Buffer
 from fastlm.tokenizer.bpe.compiler import kernel, shared
 from fastlm.tokenizer.bpe.compiler import numpy as np
@@ -22,6 +23,7 @@ from fastlm.tokenizer.bpe.words import add_keys, hash_window
 if TYPE_CHECKING:
     from jaxtyping import Int64
 
+_LEAST_ASCII = 128  # bytes of ASCII text that are worth to be looked at by themselves
 _LOOKAHEAD = 16  # bytes after a window that loads of keys read
 
 
@@ -36,11 +38,19 @@ def next_tokens(c: pi64, data: i64) -> i64:
         return codes.AT_BORDER
     source, text, starts = uint8_at(data), uint8_at(c[f.TEXT]), int32_at(c[f.STARTS])
     n_bytes = min(end - begin, WINDOW_BYTES)
+    n_ascii = ascii_bytes(data, begin, n_bytes)
+    is_ascii = n_ascii >= _LEAST_ASCII
+    n_bytes = n_ascii if is_ascii else wide_bytes(data, begin, n_bytes, _LEAST_ASCII)
     visible = min(end - begin, n_bytes + _LOOKAHEAD)
     for i in range(visible):
         text[i] = source[begin + i]
     for i in range(visible, n_bytes + _LOOKAHEAD):
         text[i] = 0
+    if is_ascii:
+        n_tokens = find_ascii_tokens(c, text, n_ascii)
+        if n_tokens > 0:
+            hash_window(c, n_tokens)
+            return n_tokens
     note_letters(c, text, begin, n_bytes)
     starts[0] = 0
     n_tokens = np.int64(0)
