@@ -8,6 +8,7 @@ RuledEncoder.
 from __future__ import annotations
 
 import functools
+import operator
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -55,9 +56,8 @@ def make_encoder(tables: Tables, special_tokens: Mapping[str, int], dtype: str) 
     """
     text, ends, merges, _, rules = tables
     byte_ids = [NO_TOKEN] * 256
-    for token_id, (begin, end) in enumerate(pairwise(ends)):
-        if end - begin == 1:
-            byte_ids[text[begin]] = token_id
+    for token_id in _ids_of_bytes(ends):
+        byte_ids[text[ends[token_id]]] = token_id
     words = WordRules(rules.pattern, _whole_words(tables), rules.merges_by_rank)
 
     def make(found: Mapping[str, int]) -> LazyEncoder:
@@ -66,6 +66,14 @@ def make_encoder(tables: Tables, special_tokens: Mapping[str, int], dtype: str) 
     if rules.has_plain_texts:
         return make(special_tokens)
     return RuledEncoder(rules, special_tokens, dtype, make)
+
+
+def _ids_of_bytes(ends: Sequence[int]) -> Iterable[int]:
+    """Ids of the tokens of one byte: in most vocabularies these are the first."""
+    if len(ends) > 256 and ends[256] == 256:
+        return range(256)
+    lengths = map(operator.sub, ends[1:], ends)
+    return [token_id for token_id, length in enumerate(lengths) if length == 1]
 
 
 def _whole_words(tables: Tables) -> Mapping[bytes, int]:

@@ -71,7 +71,7 @@ def add_merges(context: Context, byte_ids: Sequence[int], merges: array[int]) ->
         ValueError: if the vocabulary is too large for the hash table.
     """
     n_merges = len(merges) // 3
-    vocab_size = 1 + max(*byte_ids, max(merges, default=0))
+    vocab_size = 1 + max(*byte_ids, _greatest(place_of(merges), len(merges)))
     if max(vocab_size, n_merges) >= _MAX_IDS:
         raise ValueError(
             f"a vocabulary must have fewer than {_MAX_IDS} tokens and merges: got {vocab_size} and "
@@ -97,6 +97,15 @@ def add_merges(context: Context, byte_ids: Sequence[int], merges: array[int]) ->
     # A merge may stand before those that make its parts; a later round resolves it.
     while _add_lengths(rows, n_merges, tables[f.TOKEN_LENGTHS].address) > 0:
         pass
+
+
+@kernel
+def _greatest(numbers_address, n):
+    numbers = int32_at(numbers_address)
+    greatest = np.int64(0)
+    for k in range(n):
+        greatest = max(greatest, np.int64(numbers[k]))
+    return greatest
 
 
 @kernel
