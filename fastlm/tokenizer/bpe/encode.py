@@ -185,8 +185,7 @@ class Encoder:
         worker = self._take_worker()
         try:
             if len(text) <= _SMALL_CHARACTERS:
-                ids = worker.own_ids[: worker.encode_small(text)]
-                return np.array(ids, self._dtype)
+                return worker.own_array[: worker.encode_small(text)].copy()
             return worker.encode(worker.pieces(text), len(text))
         finally:
             self._idle.append(worker)
@@ -237,6 +236,11 @@ class _Worker:
         hold_arena(self._context, self._arena)
         self._hold_scratch(_FIRST_SCRATCH)
         self._reset()
+
+    @functools.cached_property
+    def own_array(self) -> UInt[np.ndarray, " n_ids"]:
+        """The memory of own_ids."""
+        return np.asarray(self.own_ids)
 
     def encode_small(self, text: str) -> int:
         """Write the ids of at most _SMALL_CHARACTERS to own_out and return their number.
