@@ -10,7 +10,8 @@ WORKDIR /opt/fastlm
 COPY pyproject.toml README.md LICENSE ./
 COPY fastlm ./fastlm
 COPY kernels ./kernels
-RUN python -m pip install --no-cache-dir --disable-pip-version-check .
+# The kernels are compiled for the processor of this machine; another one compiles its own.
+RUN python -m pip install --no-cache-dir --disable-pip-version-check . && fastlm tokenizer compile
 
 RUN useradd --create-home --uid 1000 fastlm && mkdir /work && chown fastlm:fastlm /work
 USER 1000

@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE :=
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
+# The tokenizer's kernels are compiled once for this machine; without it, the first long text does it.
+KERNELS := $(BIN)/python -m fastlm.tokenizer compile
+
 .PHONY: train test soak bench lint docs clean
 
 train: $(VENV)/.installed
@@ -47,8 +50,10 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(PIP) --editable .
+	$(KERNELS)
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(PIP) --editable '.[dev]'
+	$(KERNELS)
 	touch $@ $(VENV)/.installed

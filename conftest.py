@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from collections import defaultdict
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -104,6 +105,15 @@ def _longest_files_first(items: list[pytest.Item]) -> None:
                 seconds[item.path] += each
                 break
     items.sort(key=lambda item: -seconds[item.path])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tuned_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty folder in place of that of the user's files of fastlm.tune: runs would use them."""
+    folder = tmp_path_factory.mktemp("tuned")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTLM_TUNED_DIR", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,8 @@ class Runner:
     ) -> tuple[int | None, str]:
         """Run a command; returns its exit code, None if it was out of time, and its last line.
 
+        In place of the last line it is the last one that begins with "error: ", if one does.
+
         Args:
             folder: where it runs; none: in the current folder.
         """
@@ -86,8 +88,10 @@ class Runner:
                     except (OSError, ValueError) as error:  # ValueError: it is closed
                         sinks.remove(sink)
                         _say_lost("the output" if sink is self.echo else self.log, error)
-                if line.strip():
-                    last[:] = [line.strip()[:200]]
+                text, is_error = line.strip()[:200], line.startswith("error: ")
+                # What follows an error, as the path of its description, tells less.
+                if text and (is_error or not any(told.startswith("error: ") for told in last)):
+                    last[:] = [text]
 
     def _end(self, process: "subprocess.Popen[str]") -> None:
         """End a process and its children: compilers may outlive it."""

@@ -20,6 +20,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from importlib import import_module
@@ -44,6 +45,7 @@ from kernel_configurations import (  # noqa: E402
 )
 from readme_tables import read_table, replace_table  # noqa: E402
 
+from fastlm.cli.comma_lists import comma_separated  # noqa: E402
 from kernels.cases import OPS, Op  # noqa: E402
 from kernels.launch import INTERPRETED, Gpu  # noqa: E402
 
@@ -293,6 +295,15 @@ def difference(report: dict[str, Any], shown: str) -> str | None:
     )
 
 
+def _named(flag: str, text: str, known: Iterable[str]) -> list[str]:
+    """The names that a flag lists; raises ValueError for one that is not known."""
+    expected = f"some of {', '.join(known)}"
+    names = comma_separated(flag, text, expected)
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"{flag} has no {unknown[0]!r}: expected {expected}")
+    return names
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line: compile, print the table, or compare it with README.md's."""
     parser = argparse.ArgumentParser(
@@ -307,11 +318,11 @@ def main(argv: list[str] | None = None) -> int:
     readme.add_argument("--write", action="store_true", help="put the table into kernels/README.md")
     readme.add_argument("--check", action="store_true", help="compare the table with that in it")
     arguments = parser.parse_args(argv)
-    names, gpus = arguments.ops.split(","), arguments.gpus.split(",")
-    if unknown := [name for name in names if name not in OPS]:
-        parser.error(f"no operation {unknown[0]!r}: choose from {', '.join(OPS)}")
-    if unknown := [name for name in gpus if name not in GPUS]:
-        parser.error(f"no GPU {unknown[0]!r}: choose from {', '.join(GPUS)}")
+    try:
+        names = _named("--ops", arguments.ops, OPS)
+        gpus = _named("--gpus", arguments.gpus, GPUS)
+    except ValueError as error:
+        parser.error(str(error))
     if (arguments.write or arguments.check) and (set(names) != set(OPS) or arguments.one_shape):
         parser.error("the table has all operations and shapes: leave out --ops and --one-shape")
     if INTERPRETED:

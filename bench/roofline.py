@@ -278,18 +278,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=_share, default=share, help=f"of the peak; {share}")
     arguments, flags = parser.parse_known_args(argv)
     from fastlm.files.outputs import check_new_files
-    from fastlm.ops import load_kernels
+    from fastlm.ops import load_kernels, names_of_ops
     from fastlm.train.command import configuration
 
     words = ["--recipe", arguments.recipe, "--compile", "--bf16", "--max-steps", "100", *flags]
     try:
         config = configuration(words)
         if config.triton_ops not in ("auto", "none", "all"):
-            known = load_kernels().OPS
-            if unknown := [name for name in config.triton_ops.split(",") if name not in known]:
-                raise ValueError(
-                    f"--triton-ops has no {unknown[0]!r}: expected some of {', '.join(known)}"
-                )
+            names_of_ops(config.triton_ops, load_kernels().OPS)
         if arguments.json is not None:
             check_new_files({"--json": arguments.json}, replace=arguments.overwrite)
     except (ValueError, OSError, ImportError) as error:
@@ -301,7 +297,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         generated, micro_batch = None, config.batch_size if given == "auto" else given
         chosen = config.triton_ops
         names = {"auto": load_kernels().AUTO, "none": (), "all": tuple(load_kernels().OPS)}
-        kernels = list(names[chosen]) if chosen in names else chosen.split(",")
+        kernels = list(names[chosen] if chosen in names else names_of_ops(chosen, names["all"]))
     shares = {name: getattr(arguments, name.replace("-", "_")) for name in SHARES}
     prediction = predict(config, arguments.chip, micro_batch, kernels, generated, shares)
     assumed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())

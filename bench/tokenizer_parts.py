@@ -175,7 +175,7 @@ def measure_start(setting: Setting) -> list[Row]:
 
 def warm_and_cold(name: str, job: str, arguments: Row, rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as cache:
-        run_child(job, environment={"NUMBA_CACHE_DIR": cache}, **arguments)
+        run_child(job, environment=kept_in(cache), **arguments)
         warm = started(name, job, arguments, rounds=rounds, cache=cache)
     measured = []
     for _ in range(rounds):
@@ -186,9 +186,14 @@ def warm_and_cold(name: str, job: str, arguments: Row, rounds: int) -> list[Row]
     return [warm | {"compiled": "warm"}, cold | {"compiled": "cold"}]
 
 
+def kept_in(cache: str) -> Row:
+    """Variables that let a process keep bytecode and compiled kernels in a folder alone."""
+    return {"PYTHONPYCACHEPREFIX": cache, "XDG_CACHE_HOME": cache, "PYTHONDONTWRITEBYTECODE": ""}
+
+
 def started(name: str, job: str, arguments: Row, *, rounds: int, cache: str | None) -> Row:
-    """Medians over fresh interpreters; cache is the folder of numba's compiled code."""
-    environment = {} if cache is None else {"NUMBA_CACHE_DIR": cache}
+    """Medians over fresh interpreters; cache is the folder of compiled kernels."""
+    environment = {} if cache is None else kept_in(cache)
     measured = []
     for _ in range(rounds):
         began = time.perf_counter()

@@ -32,6 +32,7 @@ from tokenizer_peers import versions_of
 from tokenizer_texts import write_start
 
 from fastlm import cli
+from fastlm.cli.comma_lists import comma_separated
 from fastlm.devices.hardware import choose_device, describe
 from fastlm.tokenizer import END_OF_TEXT, Tokenizer, train_bpe
 
@@ -123,7 +124,7 @@ def use_texts(texts: tuple[Path, ...], max_bytes: int | None, work: Path) -> lis
 
 def measure(options: Options) -> None:
     """Prepare the inputs of the parts, and run the parts in options.parts."""
-    wanted = options.parts.split(",")
+    wanted = comma_separated("--parts", options.parts, f"some of {', '.join(PARTS)}")
     for part in wanted:
         if part not in PARTS:
             raise ValueError(cli.unknown("part", part, PARTS))

@@ -290,15 +290,18 @@ def look_at_machine_code() -> Iterator[Finding]:
     """Find the folder that keeps the compiled kernels of the tokenizer."""
     if _version("numba") is None:
         return
-    from fastlm.tokenizer.bpe.cache import REMEDY, find_cache, keep
+    from fastlm.tokenizer.bpe.machine_code import REMEDY, find_file, find_folder
 
     about = "tokenizer kernels"
-    folder = find_cache(keep)
-    if folder is None:
-        text = "no folder to keep them in, so each start compiles them anew, for about 5 s"
-        yield note(about, text, REMEDY)
+    if (file := find_file()) is not None:
+        yield ok(about, f"kept in {file}")
+    elif (folder := find_folder()) is not None:
+        yield ok(
+            about, f"not compiled yet; the first long text does it, and keeps them in {folder}"
+        )
     else:
-        yield ok(about, f"kept in {folder}")
+        text = "no folder to keep them in, so each process compiles them anew, for about 10 s"
+        yield note(about, text, REMEDY)
 
 
 def look_at_folders() -> Iterator[Finding]:
@@ -321,7 +324,7 @@ def look_at_folders() -> Iterator[Finding]:
             yield note(
                 about,
                 f"{folder} has no file locks: {reason}",
-                "set TORCHINDUCTOR_CACHE_DIR, TRITON_CACHE_DIR and NUMBA_CACHE_DIR to folders on a "
+                "set TORCHINDUCTOR_CACHE_DIR, TRITON_CACHE_DIR and XDG_CACHE_HOME to folders on a "
                 "local disk: processes share these caches",
             )
 

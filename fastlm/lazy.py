@@ -3,7 +3,26 @@
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+
+class LazyModule:
+    """A module that is imported when one of its names is first used."""
+
+    def __init__(self, name: str) -> None:
+        self.module_name = name
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(import_module(self.module_name), name)
+        vars(self)[name] = value  # found without this function from now on
+        return value
+
+
+if TYPE_CHECKING:
+    import numpy as numpy
+else:
+    # Importing NumPy takes 0.17 s of CPU, as its linear algebra starts threads.
+    numpy = LazyModule("numpy")
 
 
 def lazy_names(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:

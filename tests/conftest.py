@@ -61,10 +61,13 @@ def without_code_generation(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module", params=["python", "kernels"])
 def path_taken(request: pytest.FixtureRequest):
     """Small texts are handled in Python, by default; all must be the same where kernels do it."""
-    from fastlm.tokenizer.bpe import lazy_encoder, learn, token_bytes
+    from fastlm.tokenizer.bpe import lazy_encoder, learn, machine_code, token_bytes
 
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == "kernels":
+        if request.param == "python":
+            patch.setattr(machine_code, "is_at_hand", lambda: False)
+        else:
+            patch.setattr(learn, "TINY_BYTES", -1)
             patch.setattr(learn, "SMALL_BYTES", -1)
             patch.setattr(lazy_encoder, "SMALL_CHARACTERS", -1)
             patch.setattr(token_bytes, "KERNEL_TOKENS", 1)

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from numba.core import caching
 
 from fastlm import doctor, ops
 from fastlm.devices import compilers, hardware
+from fastlm.tokenizer.bpe import machine_code
 
 Usage = namedtuple("Usage", "total used free")
 GIB = 1 << 30
@@ -68,10 +68,10 @@ def test_an_old_python(monkeypatch):
 
 def test_no_folder_for_the_machine_code_of_the_tokenizer(monkeypatch):
     assert one(doctor.look_at_machine_code, "tokenizer kernels").state == "ok"
-    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
-    found = one(doctor.look_at_machine_code, "tokenizer kernels", "each start compiles")
+    monkeypatch.setattr(machine_code, "places", list)
+    found = one(doctor.look_at_machine_code, "tokenizer kernels", "each process compiles")
     assert found.state == "note"
-    assert "NUMBA_CACHE_DIR" in found.remedy
+    assert "XDG_CACHE_HOME" in found.remedy
 
 
 def pretend_versions(monkeypatch, **changes: str | None) -> None:

@@ -245,5 +245,5 @@ def test_torch_ops_equal_the_truth(dtype):
 def test_load_ops_names_what_it_does_not_know():
     assert load_ops("none") is torch_ops
     pytest.importorskip("triton")
-    with pytest.raises(ValueError, match="no Triton op is called 'rms_nrom'"):
+    with pytest.raises(ValueError, match="--triton-ops rms_nrom: 'rms_nrom' is no Triton op"):
         load_ops("rms_nrom")

@@ -17,8 +17,10 @@ FASTLM, KERNELS = ROOT / "fastlm", ROOT / "kernels"
 # From the bottom: a room may import from rooms on lower floors alone.
 FLOORS = [
     ("",),
-    ("lazy", "files", "devices", "functional", "schedule"),
-    ("ops", "cli"),
+    ("lazy",),
+    ("files", "devices", "functional", "schedule"),
+    ("cli",),
+    ("ops",),
     ("corpus", "config"),
     ("tokenizer", "model", "optim", "runs", "checkpoint"),
     ("data", "accounting", "report", "pretrained", "record", "sgd_toy"),
@@ -187,11 +189,16 @@ def test_kernels_find_each_other_wherever_they_lie():
 
 
 def test_kernels_of_the_tokenizer_import_only_each_other():
-    """And the type of the callback that some of them take."""
+    """And the type of the callback that some take, what makes files, and modules imported late."""
     home = "fastlm.tokenizer.bpe"
     for path in (FASTLM / "tokenizer/bpe").glob("*.py"):
         wrong = {n for n in fastlm_imports(path) if not f"{n}.".startswith(f"{home}.")}
-        assert wrong <= {"fastlm.cli.progress"}, f"{path.name} imports {wrong}"
+        assert wrong <= {
+            "fastlm.cli.progress",
+            "fastlm.files.disk",
+            "fastlm.files.folders",
+            "fastlm.lazy",
+        }, f"{path.name} imports {wrong}"
 
 
 # A short path of the same thing, and the class that its package is about.

@@ -12,7 +12,6 @@ import glob
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal, NamedTuple
 
@@ -68,12 +67,12 @@ class TextFile(NamedTuple):
     """How many of the first folders in name lie above the given path; all those of a given file"""
 
 
-@dataclass
 class PassedOver:
     """Counts what is passed over, and keeps a few names of each kind."""
 
-    counts: dict[str, int] = field(default_factory=dict)
-    names: dict[str, list[str]] = field(default_factory=dict)
+    def __init__(self) -> None:  # no dataclass: to import what makes them takes 8 ms
+        self.counts: dict[str, int] = {}
+        self.names: dict[str, list[str]] = {}
 
     def add(self, kind: str, name: StrPath) -> None:
         self.counts[kind] = self.counts.get(kind, 0) + 1

@@ -16,8 +16,8 @@ from fastlm.export.architectures import hugging_face_config, hugging_face_tensor
 from fastlm.files import disk
 from fastlm.files.json_files import to_json
 from fastlm.pretrained import Pretrained
-from fastlm.tokenizer.folder import ENCODING_FILE, HUGGING_FACE_FILE, RANKS_FILE
-from fastlm.tokenizer.formats.hugging_face import format_tokenizer_json
+from fastlm.tokenizer.folder import CONFIG_FILE, ENCODING_FILE, HUGGING_FACE_FILE, RANKS_FILE
+from fastlm.tokenizer.formats.hugging_face import format_tokenizer_config, format_tokenizer_json
 from fastlm.tokenizer.formats.tiktoken import check_special_tokens, format_pattern, format_ranks
 from fastlm.tokenizer.tokenizer import END_OF_TEXT, Tokenizer
 
@@ -59,18 +59,9 @@ def export_hugging_face(
         disk.write_new(partial / "model.safetensors", save(raw, metadata={"format": "pt"}))
         _write(partial / _CONFIG, told | endings | {"torch_dtype": dtype})
         _write(partial / "generation_config.json", endings | sampling)
-        _write(
-            partial / "tokenizer_config.json",
-            {
-                "tokenizer_class": "PreTrainedTokenizerFast",
-                "bos_token": END_OF_TEXT,
-                "eos_token": END_OF_TEXT,
-                "pad_token": END_OF_TEXT,
-                "model_max_length": config.context_length,
-                "clean_up_tokenization_spaces": False,
-                "add_prefix_space": False,
-            },
-        )
+        special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), END_OF_TEXT)
+        limit = config.context_length
+        _write(partial / CONFIG_FILE, format_tokenizer_config(special, model_max_length=limit))
 
 
 def _own_config(config: ModelConfig) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 zstandard is imported only when a .zst file is read.
 """
 
-import gzip
-import lzma
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePath
@@ -55,6 +53,8 @@ def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
         ValueError: if a compressed file is empty, damaged, cut short or followed by something else,
             or if a file changes while it is read.
     """
+    import gzip  # here, as few texts are compressed, and a tokenizer reads files too
+
     seen = identify(path)
     packed = compression_of(path)
     if packed is not None and seen[0] == 0:
@@ -78,6 +78,8 @@ def read_blocks(path: Path, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
 
 def _xz_blocks(path: Path, block_bytes: int) -> Iterator[bytes]:
     """Yield the content of all streams, as `xz -dc` does: lzma.open passes over damaged ones."""
+    import lzma
+
     with open_to_read(path) as file:
         packed = file.read(_XZ_READ_BYTES)
         # Like xz, read the older .lzma format by its content; it has one stream.

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import platform
 import time
 import warnings
 from collections.abc import Iterator
@@ -110,6 +109,8 @@ def _try_lock(lock: Path) -> int | None:
                     stacklevel=2,
                 )
             if _is_at(handle, lock):
+                import platform  # here, as whoever only reads needs no lock
+
                 with contextlib.suppress(OSError):  # on a full disk the lock stays empty
                     os.ftruncate(handle, 0)
                     os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())

@@ -1,15 +1,18 @@
 """When the progress of writing token files is noted, so that a later process can continue."""
 
+from __future__ import annotations
+
 import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
-
-import numpy as np
-from jaxtyping import UInt
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastlm.files.tokens import TokenWriter, Written
+from fastlm.lazy import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt
 
 NOTE_BYTES = 1 << 30
 """Bytes of text after which a note of the progress is written."""

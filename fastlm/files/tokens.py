@@ -5,21 +5,24 @@ order, in several, called shards. The facts needed to read them (dtype, count, s
 stored beside them: in meta.json of a prepared folder, in FILE.bin.json of a single FILE.bin.
 """
 
+from __future__ import annotations
+
 import errno
 import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, TypeAlias, overload
-
-import numpy as np
-from jaxtyping import Int, UInt
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, TypeAlias, overload
 
 from fastlm.files import disk, sync
 from fastlm.files.json_files import read_object, read_object_or_empty
 from fastlm.files.paths import check_file, identify, open_to_read
+from fastlm.lazy import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Int, UInt
+    from numpy.typing import NDArray
 
 _CHECKED_IDS = 1 << 22  # ids per read
 _READ_BYTES = 1 << 22
@@ -100,7 +103,10 @@ class ShardedTokens:
         return ids.reshape(places.shape)
 
 
-Tokens: TypeAlias = UInt[np.ndarray, " n_tokens"] | ShardedTokens
+if TYPE_CHECKING:
+    Tokens: TypeAlias = UInt[np.ndarray, " n_tokens"] | ShardedTokens
+else:
+    Tokens = Any
 
 
 class DataLost(ValueError):

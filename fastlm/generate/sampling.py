@@ -1,6 +1,5 @@
 """Sampling from a trained model, token by token, with a KV cache."""
 
-import codecs
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -107,7 +106,7 @@ def generate_text(
     prompt_ids = tokenizer.encode(prompt)
     if not prompt_ids and stop_id is not None:
         prompt_ids = [stop_id]
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    decoder = tokenizer.stream_decoder()
     for token in generate(
         model,
         prompt_ids,
@@ -118,9 +117,9 @@ def generate_text(
         seed=seed,
         stop_id=stop_id,
     ):
-        piece = decoder.decode(tokenizer.decode_bytes([token]))
+        piece = decoder.add(token)
         if piece:
             yield piece
-    rest = decoder.decode(b"", final=True)
+    rest = decoder.end()
     if rest:
         yield rest

@@ -6,7 +6,7 @@ functions of the Ops it was built with.
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fastlm import functional
+from fastlm.cli.comma_lists import comma_separated
 from fastlm.files.paths import PACKAGE
 from fastlm.ops.float8 import float8_linear
 
@@ -425,6 +426,25 @@ def load_ops(
     return table
 
 
+def names_of_ops(triton_ops: str, known: Collection[str]) -> tuple[str, ...]:
+    """The operations that a value of --triton-ops names, by their present names.
+
+    Args:
+        triton_ops: comma-separated names, not auto, none or all.
+        known: names of all Triton kernels.
+    Raises:
+        ValueError: for an unknown or empty name.
+    """
+    expected = f"auto, none, all, or some of {', '.join(sorted(known))}"
+    given = comma_separated("--triton-ops", triton_ops, expected)
+    names = tuple(_RENAMED.get(name, name) for name in given)
+    for name in names:
+        if name not in known:
+            alone = "stands alone" if name in ("auto", "none", "all") else "is no Triton op"
+            raise ValueError(f"--triton-ops {triton_ops}: {name!r} {alone}: expected {expected}")
+    return names
+
+
 _RENAMED = {"relu2": "relu2_ffn", "qk_norm_rope": "qkv_norm_rope"}
 """Names that runs of earlier versions have in their configurations"""
 
@@ -444,14 +464,7 @@ def _load_table(triton_ops: str, device: torch.device | str | None) -> Ops:
         ) from None
     OPS, INTERPRETED = kernels.OPS, kernels.launch.INTERPRETED
     chosen = {"auto": kernels.AUTO, "all": tuple(OPS)}
-    given = chosen[triton_ops] if triton_ops in chosen else triton_ops.split(",")
-    names = [_RENAMED.get(name, name) for name in given]
-    for name in names:
-        if name not in OPS:
-            raise ValueError(
-                f"no Triton op is called {name!r}: expected auto, none, all, or some of "
-                f"{', '.join(sorted(OPS))}"
-            )
+    names = chosen[triton_ops] if triton_ops in chosen else names_of_ops(triton_ops, OPS)
     if triton_ops != "auto" and on_gpu == INTERPRETED:
         raise ValueError(
             f"--triton-ops {triton_ops} needs a CUDA device: got "

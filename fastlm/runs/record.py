@@ -367,6 +367,12 @@ class RunRecord:
         json_files.check_path(config.init_from or "", "init_from", path)
         return config
 
+    def environments(self) -> list[dict[str, Any]]:
+        """Return the environments of the start and of each resumption that can be read."""
+        rows = read_log(self.folder).rows
+        found = [try_read_object(self.files.environment, []), *(r.get("environment") for r in rows)]
+        return [environment for environment in found if isinstance(environment, dict)]
+
     def summary(self) -> dict[str, Any]:
         """Read the summary of the run.
 

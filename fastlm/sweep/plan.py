@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from fastlm import cli
 from fastlm.accounting import largest_batch, step_memory
+from fastlm.cli.comma_lists import comma_separated
 from fastlm.config import MOST_INTEGER, RATES, OptimConfig, TrainConfig
 from fastlm.config.dotted import leaves
 from fastlm.config.float32 import check_rate
@@ -273,11 +274,11 @@ def _axis(text: str, base: TrainConfig, flags: Sequence[str]) -> tuple[str, list
         field = hits[0]
     is_text = field != LR_FACTOR and str in _kinds(field)  # a path may have two dots
     values: list[str] = []
-    for part in map(str.strip, listed.split(",")):
+    for part in comma_separated("--vary", listed, "values"):
         first, dots, last = part.partition("..")
         values += _doubled(field, first, last, flags) if dots and not is_text else [part]
-    if len(set(values)) < len(values) or "" in values:
-        raise ValueError(f"values must be there, each once: got {text!r}")
+    if len(set(values)) < len(values):
+        raise ValueError(f"--vary takes each value once: got {text!r}")
     given = {word.partition("=")[0].replace("-", "_") for word in flags}
     if field in _PATHS and f"__{field}" in given and "none" in map(str.lower, values):
         flag = f"--{_as_flag(field)}"

@@ -57,8 +57,8 @@ def _train_command(
         max_token_bytes: greatest length of a learned token; no limit when not given.
         sample_bytes: size of an evenly spaced sample to read of larger files: 500MB, 2GB.
         text_field: field of .jsonl files and column of .parquet files that holds the text.
-        pattern: how texts are cut into words: gpt2, cl100k, o200k, llama3, qwen2, nanochat, smollm,
-            deepseek, or a regular expression, which is slow.
+        pattern: how texts are cut into words: gpt2, cl100k, o200k, llama3, qwen2, nanochat, smollm
+            or deepseek; or a regular expression, which is slow.
         overwrite: replace the files of a tokenizer that is in the folder; other files stay.
     """
     from fastlm.corpus.text_files import find_texts, is_plain
@@ -232,6 +232,17 @@ def _decode_command(file: Positional[Path], tokenizer: Path) -> None:
     sys.stdout.flush()
 
 
+def _compile_command() -> None:
+    """Compile the tokenizer's kernels for this machine, which is done once, and say where they are.
+
+    Otherwise the first process that has more than a little text compiles them.
+    """
+    from fastlm.tokenizer.bpe import machine_code
+
+    if machine_code.can_be_loaded() and (file := machine_code.find_file()) is not None:
+        print(f"{file} holds the kernels for this machine")
+
+
 def _report_command(
     text: Positional[tuple[Path, ...]],
     tokenizer: UseAppendAction[tuple[tuple[Path, ...], ...]],
@@ -348,6 +359,7 @@ ARGUMENTS: dict[str, Callable[..., None]] = {
     "encode": _encode_command,
     "decode": _decode_command,
     "report": _report_command,
+    "compile": _compile_command,
 }
 
 

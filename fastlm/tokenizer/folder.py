@@ -11,12 +11,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fastlm.files import disk
 from fastlm.files.destination import entries, find
 from fastlm.files.json_files import read_object_or_empty, to_json
 from fastlm.files.paths import StrPath, read_bytes
+from fastlm.lazy import numpy as np
 from fastlm.tokenizer.formats import gpt2, hugging_face, tiktoken
 from fastlm.tokenizer.formats.hugging_face_rules import why_not
 from fastlm.tokenizer.rules import AddedToken, Rules, read_rules
@@ -43,6 +42,7 @@ KEPT_AS = "tokenizer"
 _SAVED = (VOCAB_FILE, MERGES_FILE, SPECIAL_FILE, HUGGING_FACE_FILE, TABLES_FILE, RULES_FILE)
 
 RANKS_FILE, ENCODING_FILE = "ranks.tiktoken", "encoding.json"
+_RANK_SUFFIXES = (".tiktoken", ".model")
 ADDED_FILE, CONFIG_FILE = "added_tokens.json", "tokenizer_config.json"
 _OF_OTHERS = (CONFIG_FILE, "special_tokens_map.json")
 
@@ -70,7 +70,7 @@ def read_tokenizer(path: StrPath) -> tuple[Tables, str | None]:
         FileNotFoundError, ValueError: with the file and its fault.
     """
     path = Path(path)
-    if path.suffix == ".tiktoken":
+    if path.suffix in _RANK_SUFFIXES:
         return _read_ranks(path), None
     if path.is_file():
         return _read_tokenizer_json(path), None
@@ -123,7 +123,7 @@ def _is_missing(path: Path) -> FileNotFoundError:
 def files_of(path: StrPath) -> list[Path]:
     """The files that read_tokenizer may read."""
     path = Path(path)
-    if path.suffix == ".tiktoken":
+    if path.suffix in _RANK_SUFFIXES:
         return [path, path.with_name(ENCODING_FILE)]
     return [path / name for name in _READ_IN_A_FOLDER] if path.is_dir() else [path]
 
@@ -235,6 +235,11 @@ def _warn_of_unlisted(
 
 def _read_pair(vocab_path: Path, merges_path: Path) -> Tables:
     """Read GPT-2's two files; tokens like <|endoftext|> become the special tokens."""
+    if not vocab_path.with_name(ADDED_FILE).is_file():
+        quick = gpt2.read_quickly(read_bytes(vocab_path), read_bytes(merges_path))
+        if quick is not None:
+            (text, ends, rows, _), special_ids = quick
+            return Tables(text, ends, rows, special_ids)
     entries = gpt2.parse_entries(read_text(vocab_path), str(vocab_path))
     merges = gpt2.parse_merges(read_text(merges_path), str(merges_path))
     made = {left + right for left, right in merges}
@@ -318,6 +323,11 @@ def _read_tokenizer_json(path: Path) -> Tables:
 
 def _read_ranks(path: Path) -> Tables:
     """Read tiktoken's ranks; encoding.json beside them has the pattern and the special tokens."""
+    if path.is_file() and b"\0" in read_bytes(path):
+        raise ValueError(
+            f"{path}: expected ranks of tiktoken, got a model of SentencePiece or another that is "
+            "no byte-level BPE; use it with the package it comes from"
+        )
     vocab = tiktoken.parse_ranks(read_text(path), str(path))
     about = path.with_name(ENCODING_FILE)
     if about.is_file():

@@ -21,11 +21,17 @@ def check_several(texts: Iterable[str]) -> None:
     """Check that several texts are given in an order.
 
     Raises:
-        TypeError: if it is one text, whose characters would be one each, a set or a mapping.
+        TypeError: if it is one text, whose characters would be one each, a set or a mapping, or
+            nothing that has texts.
     """
     refuse_unordered(texts, "several texts")
     if isinstance(texts, (str, bytes, bytearray)):
         raise TypeError(f"expected several texts, got one {type(texts).__name__}: put it in a list")
+    try:
+        iter(texts)
+    except TypeError:
+        name = type(texts).__name__
+        raise TypeError(f"expected several texts, got {name}: give a list of str") from None
 
 
 def each_as_utf8(texts: Iterable[str]) -> Iterator[bytes]:

@@ -1,11 +1,16 @@
 """Positions of tokens in a text, in characters."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
-import numpy as np
-from jaxtyping import Int64
+from fastlm.lazy import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64
 
 # A run of whole characters, or (group 1) the bytes that become one U+FFFD: the longest prefix of a
 # valid character, else one byte. See The Unicode Standard, table 3-7 and "maximal subparts".

@@ -72,6 +72,16 @@ class Rules(NamedTuple):
         """Whether texts are cut into pre-tokens as they are, with plain special tokens."""
         return not self.normalizer and not any(token.has_rules for token in self.added)
 
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether the tokens of a text, joined, are the text, whichever it is."""
+        steps = self.pattern.steps
+        return (
+            not self.normalizer
+            and not any(step.kind in ("removed", "prefix_space") for step in steps)
+            and not any(token.lstrip or token.rstrip for token in self.added)
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Return what is not the default."""
         told: dict[str, Any] = {}

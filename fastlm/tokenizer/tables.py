@@ -1,37 +1,53 @@
 """The arrays that encoding and decoding need, and their storage."""
 
+from __future__ import annotations
+
 import hashlib
 import io
 import json
-import zipfile
+import re
+import struct
+import sys
 import zlib
+from array import array
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import NamedTuple
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from jaxtyping import Int32, Int64
-
+from fastlm.lazy import numpy as np
+from fastlm.tokenizer.bpe.merge_word import rows_are_sound
 from fastlm.tokenizer.rules import Rules, read_rules
 from fastlm.tokenizer.special_tokens import check_special
+
+if TYPE_CHECKING:
+    from jaxtyping import Int32, Int64
 
 _FORMAT = 1
 
 
 class Tables(NamedTuple):
-    """A tokenizer in arrays. Token i is text[bounds[i] : bounds[i + 1]].
+    """A tokenizer in arrays. Token i is text[ends[i] : ends[i + 1]].
 
-    A row of merges has the ids of the left token, the right token and the merged token.
+    rows has three ids for each merge, of the left token, the right token and the merged token: an
+    array("i") of Python, as ends is an array("q"), so that NumPy need not be imported.
     """
 
     text: bytes
-    bounds: Int64[np.ndarray, " vocab_size_plus_1"]
-    merges: Int32[np.ndarray, "n_merges 3"]
+    ends: array[int]
+    rows: array[int]
     special_ids: tuple[int, ...]
     rules: Rules = Rules()
 
+    @property
+    def bounds(self) -> Int64[np.ndarray, " vocab_size_plus_1"]:
+        return np.frombuffer(self.ends, np.int64)
+
+    @property
+    def merges(self) -> Int32[np.ndarray, "n_merges 3"]:
+        return np.frombuffer(self.rows, np.int32).reshape(-1, 3)
+
     def tokens(self) -> list[bytes]:
-        return [self.text[begin:end] for begin, end in pairwise(self.bounds.tolist())]
+        return [self.text[begin:end] for begin, end in pairwise(self.ends)]
 
 
 def make_tables(
@@ -79,11 +95,19 @@ def make_tables(
         ) from None
     return Tables(
         b"".join(tokens),
-        np.cumsum([0, *map(len, tokens)], dtype=np.int64),
-        np.ascontiguousarray(np.array(rows, np.int32).T),
+        array("q", accumulate(map(len, tokens), initial=0)),
+        _interleaved(rows),
         tuple(ids[special.encode()] for special in special_tokens),
         rules or Rules(),
     )
+
+
+def _interleaved(columns: Sequence[Sequence[int]]) -> array[int]:
+    """Return the rows of three columns one after another."""
+    rows = array("i", bytes(4 * 3 * len(columns[0])))
+    for part, ids in enumerate(columns):
+        rows[part::3] = array("i", ids)
+    return rows
 
 
 def fill_gaps(vocab: dict[int, bytes], source: str) -> tuple[int, ...]:
@@ -114,7 +138,8 @@ def hash_tables(tables: Tables) -> str:
     the default follow as JSON.
     """
     tokens = tables.tokens()
-    merge_parts = [tokens[part] for row in tables.merges[:, :2].tolist() for part in row]
+    pairs = zip(tables.rows[::3], tables.rows[1::3], strict=True)
+    merge_parts = [tokens[part] for pair in pairs for part in pair]
     digest = hashlib.sha256()
     for group in (tokens, merge_parts, [tokens[i] for i in sorted(tables.special_ids)]):
         digest.update(len(group).to_bytes(8, "little"))
@@ -137,6 +162,8 @@ def pack_tables(tables: Tables, tokenizer_hash: str, made_from: str) -> bytes:
     Args:
         made_from: hash of the files that the tables were made from.
     """
+    import zipfile
+
     arrays = {
         "format": np.array(_FORMAT),
         "made_from": np.array(made_from),
@@ -161,30 +188,67 @@ def pack_tables(tables: Tables, tokenizer_hash: str, made_from: str) -> bytes:
 def unpack_tables(packed: bytes, made_from: str) -> tuple[Tables, str] | None:
     """Unpack (tables, hash of the tokenizer); None if damaged or made from other files."""
     try:
-        with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-            if arrays["format"] != _FORMAT or arrays["made_from"] != made_from:
-                return None
-            bounds = np.append(0, np.cumsum(arrays["lengths"], dtype=np.int64))
-            text = arrays["text"].tobytes()
-            special_ids = tuple(arrays["special_ids"].tolist())
-            rules = Rules()
-            if "rules" in arrays:
-                rules = read_rules(json.loads(arrays["rules"].tobytes()), "the rules")
-            tables = Tables(text, bounds, arrays["merges"], special_ids, rules)
-            return (tables, str(arrays["hash"])) if _is_sound(tables) else None
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        arrays = _read_npz(packed)
+        if arrays["format"].tolist() != [_FORMAT] or arrays["made_from"] != made_from:
+            return None
+        ends = array("q", accumulate(arrays["lengths"], initial=0))
+        special_ids = tuple(arrays["special_ids"])
+        rules = Rules()
+        if "rules" in arrays:
+            rules = read_rules(json.loads(arrays["rules"].tobytes()), "the rules")
+        tables = Tables(bytes(arrays["text"]), ends, arrays["merges"], special_ids, rules)
+        return (tables, str(arrays["hash"])) if _is_sound(tables, arrays["lengths"]) else None
+    except (LookupError, ValueError, TypeError, AttributeError, struct.error):
         return None
 
 
-def _is_sound(tables: Tables) -> bool:
+_STORED = 0  # in a zip file, that content is not compressed
+_FORMS = {"'<i8'": "q", "'<i4'": "i", "'|u1'": "B"}
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': ('[^']+'), 'fortran_order': False, "
+    rb"'shape': \([0-9, ]*\), \} *\n",
+    re.DOTALL,
+)
+
+
+def _read_npz(packed: bytes) -> dict[str, Any]:
+    """Read the arrays of a file that pack_tables wrote, without NumPy.
+
+    Strings are of Python, the items of other arrays stand one after another.
+
+    Raises:
+        LookupError, ValueError, struct.error: if a file is damaged or of another kind.
+    """
+    arrays: dict[str, Any] = {}
+    begin = 0
+    while packed[begin : begin + 4] == b"PK\x03\x04":
+        method, crc, size, n_name, n_extra = struct.unpack_from("<8xH4xI4xIHH", packed, begin)
+        at = begin + 30
+        name = packed[at : at + n_name].decode().removesuffix(".npy")
+        content = packed[at + n_name + n_extra :][:size]
+        begin = at + n_name + n_extra + size
+        header = _HEADER.match(content)
+        if method != _STORED or zlib.crc32(content) != crc or header is None:
+            raise ValueError(f"{name} is damaged")
+        data = content[header.end() :]
+        form = header[1].decode()
+        if form.startswith("'<U"):
+            arrays[name] = data.decode("utf-32-le").rstrip("\0")
+            continue
+        arrays[name] = array(_FORMS[form])
+        arrays[name].frombytes(data)
+        if sys.byteorder == "big":
+            arrays[name].byteswap()
+    return arrays
+
+
+def _is_sound(tables: Tables, lengths: array[int]) -> bool:
     """Whether all ids and lengths are valid, so that compiled code stays inside the tables."""
-    lengths = np.diff(tables.bounds)
-    ids = np.append(tables.merges, np.array(tables.special_ids, np.int64))
-    if tables.merges.shape[1:] != (3,) or ((ids < 0) | (ids >= len(lengths))).any():
-        return False
-    left, right, both = lengths[tables.merges].T
-    return bool(
-        (lengths > 0).all()
-        and (left + right == both).all()
-        and tables.bounds[-1] == len(tables.text)
+    n_tokens, special_ids = len(lengths), tables.special_ids
+    return (
+        len(tables.rows) % 3 == 0
+        and min(lengths, default=1) > 0
+        and tables.ends[-1] == len(tables.text)
+        and all(0 <= token_id < n_tokens for token_id in special_ids)
+        and rows_are_sound(tables.rows, lengths)
     )

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import numpy as np
-
 from fastlm.corpus.documents import END_OF_TEXT, iter_json_texts
 from fastlm.corpus.text_files import kind_of
 from fastlm.files.compression import compression_of
 from fastlm.files.not_text import HEAD_BYTES, refuse_no_text, refuse_zeros
 from fastlm.files.paths import StrPath, check_file, open_to_read, read_bytes
 from fastlm.files.utf8 import check_errors
+from fastlm.lazy import numpy as np
 from fastlm.tokenizer.bpe.blocks import BLOCK_BYTES, Block, Loadable, first_cut, last_cut
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.patterns import Cuts

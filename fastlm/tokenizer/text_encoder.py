@@ -5,22 +5,26 @@ added tokens that are marked as normalized in that, and cuts the rest into pre-t
 RuledEncoder.
 """
 
+from __future__ import annotations
+
 import functools
+import operator
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
-from typing import Any, Literal, Protocol, cast
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-import numpy as np
-from jaxtyping import Int64, UInt
-
+from fastlm.lazy import numpy as np
 from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte, plain_str
 from fastlm.tokenizer.bpe.lazy_encoder import LazyEncoder
 from fastlm.tokenizer.bpe.small import NO_TOKEN
 from fastlm.tokenizer.bpe.word_rules import WordRules
 from fastlm.tokenizer.rules import UNICODE_FORMS, AddedToken, Rules
 from fastlm.tokenizer.tables import Tables
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64, UInt
 
 Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 
@@ -29,6 +33,11 @@ class TextEncoder(Protocol):
     """What encodes texts, as LazyEncoder does."""
 
     def encode_to_list(self, text: str) -> list[int]: ...
+    def encode_texts(
+        self, texts: Sequence[str]
+    ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_texts_plus_1"]]: ...
+    def encode_texts_to_lists(self, texts: Sequence[str]) -> list[list[int]]: ...
+    def count(self, text: str) -> int: ...
     def encode_text(self, text: str) -> UInt[np.ndarray, " n_tokens"]: ...
     def encode(
         self,
@@ -38,18 +47,17 @@ class TextEncoder(Protocol):
     ) -> UInt[np.ndarray, " n_tokens"]: ...
 
 
-def make_encoder(
-    tables: Tables, special_tokens: Mapping[str, int], dtype: np.dtype[Any]
-) -> TextEncoder:
+def make_encoder(tables: Tables, special_tokens: Mapping[str, int], dtype: str) -> TextEncoder:
     """Make the encoder of a tokenizer.
 
     Args:
         special_tokens: the ids of the tokens to find in texts.
+        dtype: "uint16" or "uint32": that of ids in arrays.
     """
-    text, bounds, merges, _, rules = tables
-    byte_ids = np.full(256, NO_TOKEN, np.int64)
-    single = np.flatnonzero(np.diff(bounds) == 1)
-    byte_ids[np.frombuffer(text, np.uint8)[bounds[single]]] = single
+    text, ends, merges, _, rules = tables
+    byte_ids = [NO_TOKEN] * 256
+    for token_id in _ids_of_bytes(ends):
+        byte_ids[text[ends[token_id]]] = token_id
     words = WordRules(rules.pattern, _whole_words(tables), rules.merges_by_rank)
 
     def make(found: Mapping[str, int]) -> LazyEncoder:
@@ -58,6 +66,14 @@ def make_encoder(
     if rules.has_plain_texts:
         return make(special_tokens)
     return RuledEncoder(rules, special_tokens, dtype, make)
+
+
+def _ids_of_bytes(ends: Sequence[int]) -> Iterable[int]:
+    """Ids of the tokens of one byte: in most vocabularies these are the first."""
+    if len(ends) > 256 and ends[256] == 256:
+        return range(256)
+    lengths = map(operator.sub, ends[1:], ends)
+    return [token_id for token_id, length in enumerate(lengths) if length == 1]
 
 
 def _whole_words(tables: Tables) -> Mapping[bytes, int]:
@@ -79,7 +95,7 @@ class RuledEncoder:
         self,
         rules: Rules,
         special_tokens: Mapping[str, int],
-        dtype: np.dtype[Any],
+        dtype: str,
         make: Callable[[Mapping[str, int]], LazyEncoder],
     ) -> None:
         self._rules = rules
@@ -114,6 +130,29 @@ class RuledEncoder:
                 self._encode_piece(piece, n_before, ids)
             n_before += len(piece.encode())
         return ids
+
+    def encode_texts(
+        self, texts: Sequence[str]
+    ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_texts_plus_1"]]:
+        """Encode texts, like LazyEncoder.encode_texts."""
+        if self._whole is not None and all(map(self._is_normalized, texts)):
+            return self._whole.encode_texts(texts)
+        rows = list(map(self.encode_text, texts))
+        offsets = np.fromiter(accumulate(map(len, rows), initial=0), np.int64, len(rows) + 1)
+        return np.concatenate(rows), offsets
+
+    def encode_texts_to_lists(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode texts, like LazyEncoder.encode_texts_to_lists."""
+        if self._whole is not None and all(map(self._is_normalized, texts)):
+            return self._whole.encode_texts_to_lists(texts)
+        return list(map(self.encode_to_list, texts))
+
+    def count(self, text: str) -> int:
+        """Return the number of token ids of a text; raises what encode_to_list raises."""
+        text = plain_str(text)
+        if self._whole is not None and self._is_normalized(text):
+            return self._whole.count(text)
+        return len(self.encode_to_list(text))
 
     def _encode_piece(self, piece: str, n_before: int, ids: list[int]) -> None:
         """Append the ids of a piece, before which the text has n_before bytes."""

@@ -6,18 +6,16 @@ ids get their name, and FILE.bin.json is written last: whoever reads FILE.bin be
 facts in the note.
 """
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from jaxtyping import UInt
-
-from fastlm.cli.progress import Progress
 from fastlm.corpus.text_files import kind_of
 from fastlm.files import disk, resumed
 from fastlm.files.json_files import read_object_or_empty, to_json
@@ -39,10 +37,16 @@ from fastlm.files.tokens import (
     noted_facts,
 )
 from fastlm.files.utf8 import check_errors
+from fastlm.lazy import numpy as np
 from fastlm.tokenizer.bpe.blocks import Loadable, resolve_threads
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.patterns import Cuts
 from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
+
+if TYPE_CHECKING:
+    from jaxtyping import UInt
+
+    from fastlm.cli.progress import Progress
 
 _NOTED = ("tokenizer_hash", "text", "errors")
 _MADE_OF = (*_NOTED, "json")

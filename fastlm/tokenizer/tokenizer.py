@@ -9,25 +9,24 @@ Compiled code (fastlm.tokenizer.bpe) is imported when first used, so that import
 fast.
 """
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from jaxtyping import UInt
-
-from fastlm.cli.progress import Progress
 from fastlm.corpus.documents import END_OF_TEXT as END_OF_TEXT
 from fastlm.files.paths import StrPath
+from fastlm.files.utf8 import to_utf8
+from fastlm.lazy import numpy as np
 from fastlm.tokenizer.bpe.blocks import (
     Loadable,
     cut_blocks,
     document_blocks,
     map_blocks,
-    map_in_order,
 )
-from fastlm.tokenizer.bpe.errors import BadByte, plain_str, refuse_unordered
+from fastlm.tokenizer.bpe.errors import BadByte, UnknownToken, plain_str, refuse_unordered
 from fastlm.tokenizer.bpe.patterns import Cuts, find_pattern
 from fastlm.tokenizer.bpe.token_bytes import TokenBytes
 from fastlm.tokenizer.folder import read_tokenizer, read_vocab_and_merges, write_tokenizer
@@ -35,18 +34,42 @@ from fastlm.tokenizer.given_texts import check_several, check_text, each_as_utf8
 from fastlm.tokenizer.offsets import decode_strictly, token_spans
 from fastlm.tokenizer.rules import Rules
 from fastlm.tokenizer.special_tokens import Choice, SpecialUse, choose_special, refuse_special
+from fastlm.tokenizer.stream_decoder import DecodeErrors, StreamDecoder, check_errors
 from fastlm.tokenizer.tables import Tables, hash_tables, make_tables
+from fastlm.tokenizer.text_batches import (
+    Side,
+    Truncate,
+    count_each,
+    dtype_for,
+    encode_flat,
+    encode_to_lists,
+    pad_batch,
+    put_around,
+)
 from fastlm.tokenizer.text_blocks import JsonTexts, file_blocks
 from fastlm.tokenizer.text_encoder import TextEncoder, make_encoder
-from fastlm.tokenizer.token_files import encode_text_file
-from fastlm.tokenizer.training import train_bpe as train_bpe
-from fastlm.tokenizer.training import train_bpe_from_documents as train_bpe_from_documents
+from fastlm.tokenizer.tiktoken_names import TiktokenNames
 
-DecodeErrors = Literal["replace", "strict", "ignore"]
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int64, Integer, UInt
+
+    from fastlm.cli.progress import Progress
+    from fastlm.tokenizer.training import train_bpe as train_bpe
+    from fastlm.tokenizer.training import train_bpe_from_documents as train_bpe_from_documents
+
+
+def __getattr__(name: str) -> Any:
+    """Import what trains when it is asked for here."""
+    if name not in ("train_bpe", "train_bpe_from_documents"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fastlm.tokenizer import training
+
+    return getattr(training, name)
+
 
 _STREAM_BYTES = 1 << 16  # blocks of encode_iterable; the first are smaller, so that ids come early
 _FIRST_STREAM_BYTES = 1 << 10
-_BATCH_TEXTS = 256  # texts that one thread encodes at a time
+_SHOWN = 3  # special tokens that repr shows
 
 
 def _as_block(block: Loadable) -> Loadable:
@@ -57,7 +80,7 @@ def _as_block(block: Loadable) -> Loadable:
     return block
 
 
-class Tokenizer:
+class Tokenizer(TiktokenNames):
     """Encodes text to token ids and decodes token ids to text.
 
     allowed_special, "all" or a set, says which special tokens in a text become their ids; the
@@ -68,6 +91,7 @@ class Tokenizer:
         vocab: id -> bytes, ids 0 to vocab_size - 1; special tokens included.
         merges: pairs of byte strings, in the order learned.
         special_tokens: text -> id.
+        pattern: name or expression of the pattern that cuts texts into pre-tokens.
 
     >>> tokenizer = Tokenizer.load("runs/stories/tokenizer")
     >>> tokenizer.encode("Once upon a time<|endoftext|>")
@@ -97,9 +121,9 @@ class Tokenizer:
 
     def _set_tables(self, tables: Tables) -> None:
         self._tables = tables
-        self._token_bytes = TokenBytes(tables.text, tables.bounds)
+        self._token_bytes = TokenBytes(tables.text, tables.ends)
         self._encoders: dict[frozenset[str], TextEncoder] = {}
-        text, bounds = tables.text, tables.bounds
+        text, bounds = tables.text, tables.ends
         self.special_tokens: dict[str, int] = {
             text[bounds[token_id] : bounds[token_id + 1]].decode(): token_id
             for token_id in tables.special_ids
@@ -127,14 +151,18 @@ class Tokenizer:
         vocab_path: StrPath,
         merges_path: StrPath,
         special_tokens: Sequence[str] | None = None,
+        pattern: str = "gpt2",
     ) -> "Tokenizer":
         """Read vocab.json and merges.txt in GPT-2's format; only special_tokens are special.
 
+        Args:
+            pattern: how a text is cut into pre-tokens, as in Tokenizer(); the files do not say it.
         Raises:
             FileNotFoundError, ValueError: with the file and its fault.
         """
+        rules = Rules(find_pattern(pattern))
         return cls._from_tables(
-            read_vocab_and_merges(vocab_path, merges_path, special_tokens or ())
+            read_vocab_and_merges(vocab_path, merges_path, special_tokens or (), rules)
         )
 
     @classmethod
@@ -143,9 +171,9 @@ class Tokenizer:
 
         GPT-2's files (vocab.json and merges.txt, or encoder.json and vocab.bpe) do not say which
         tokens are special: those in angle brackets that no merge makes are taken as special. A
-        tokenizer.json of Hugging Face that would give other ids than this class is refused, and so
-        is a rank file of tiktoken (NAME.tiktoken) unless its name or the encoding.json beside it
-        says that it is for GPT-2's pattern.
+        tokenizer.json of Hugging Face that would give other ids than this class is refused. A rank
+        file of tiktoken (NAME.tiktoken or NAME.model) needs a known name, such as cl100k_base, or
+        an encoding.json beside it that has its pattern.
 
         Raises:
             FileNotFoundError, ValueError: with the file and its fault.
@@ -155,7 +183,8 @@ class Tokenizer:
     def save(self, folder: StrPath, *, replace: bool = False, is_locked: bool = False) -> None:
         """Write vocab.json, merges.txt, special_tokens.json, tokenizer.json and tables.npz.
 
-        `tokenizers` reads tokenizer.json; tables.npz only makes load quick. When it is broken off,
+        A tokenizer with other rules than GPT-2's has rules.json too. `tokenizers` reads
+        tokenizer.json; tables.npz only makes load quick. When it is broken off,
         the folder holds this tokenizer or the one that was there before. Other files in the folder
         stay.
 
@@ -183,7 +212,8 @@ class Tokenizer:
     @functools.cached_property
     def merges(self) -> list[tuple[bytes, bytes]]:
         tokens = self._tables.tokens()
-        return [(tokens[left], tokens[right]) for left, right, _ in self._tables.merges.tolist()]
+        pairs = zip(self._tables.rows[::3], self._tables.rows[1::3], strict=True)
+        return [(tokens[left], tokens[right]) for left, right in pairs]
 
     @functools.cached_property
     def _ids(self) -> dict[bytes, int]:
@@ -191,12 +221,40 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        return len(self._tables.bounds) - 1
+        """Number of tokens; special tokens included."""
+        return len(self._tables.ends) - 1
+
+    def __len__(self) -> int:
+        return self.vocab_size
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        special = ", ".join(map(repr, list(self.special_tokens)[:_SHOWN]))
+        special += f", and {len(self.special_tokens) - _SHOWN} more" * (
+            len(self.special_tokens) > _SHOWN
+        )
+        return (
+            f"Tokenizer(vocab_size={self.vocab_size}, special_tokens=[{special}], "
+            f"hash={self.hash[:12]!r})"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether both give the same ids for all texts, and the same bytes for all ids."""
+        return self.hash == other.hash if isinstance(other, Tokenizer) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.hash)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Dtype of ids in arrays and token files: uint16 if vocab_size <= 65,536, else uint32."""
-        return np.dtype(np.uint16 if self.vocab_size <= 1 << 16 else np.uint32)
+        return np.dtype(self._dtype_name)
+
+    @property
+    def _dtype_name(self) -> str:
+        return "uint16" if self.vocab_size <= 1 << 16 else "uint32"
 
     @property
     def pattern(self) -> str:
@@ -222,25 +280,32 @@ class Tokenizer:
         """Return the id of a token, which may be a special token.
 
         Raises:
-            ValueError: if it is not in the vocabulary.
+            TypeError: if it is neither str nor bytes.
+            UnknownToken: a ValueError, if it is not in the vocabulary.
         """
+        if not isinstance(token, (str, bytes)):
+            raise TypeError(f"expected a token as str or bytes, got {type(token).__name__}")
         if token in self.special_tokens:
             return self.special_tokens[str(token)]
-        spelled = token.encode() if isinstance(token, str) else token
+        spelled = to_utf8(token) if isinstance(token, str) else token
         if spelled not in self._ids:
-            raise ValueError(f"{token!r} is not one of the {self.vocab_size} tokens")
+            raise UnknownToken(f"{token!r} is not one of the {self.vocab_size} tokens")
         return self._ids[spelled]
 
     def _encoder_of(self, allowed: frozenset[str]) -> TextEncoder:
         if allowed not in self._encoders:
             allowed_or_added = allowed | self._always_found
             special = {t: i for t, i in self.special_tokens.items() if t in allowed_or_added}
-            self._encoders[allowed] = make_encoder(self._tables, special, self.dtype)
+            self._encoders[allowed] = make_encoder(self._tables, special, self._dtype_name)
         return self._encoders[allowed]
 
     @functools.cached_property
     def _encoder(self) -> TextEncoder:
         return self._encoder_of(frozenset(self.special_tokens))
+
+    @functools.cached_property
+    def _ordinary_encoder(self) -> TextEncoder:
+        return self._encoder_of(frozenset())
 
     def encode(
         self,
@@ -291,6 +356,19 @@ class Tokenizer:
             check_text(text)
             raise
 
+    def count(
+        self, text: str, *, allowed_special: Choice = "all", disallowed_special: Choice = ()
+    ) -> int:
+        """Return the number of token ids of a text, len(encode(text)), without making a list."""
+        encoder = self._encoder
+        if allowed_special != "all" or disallowed_special:
+            encoder = self._check_special(text, allowed_special, disallowed_special)
+        try:
+            return encoder.count(text)
+        except UnicodeEncodeError:
+            check_text(text)
+            raise
+
     def _check_special(
         self, text: str | bytes, allowed_special: Choice, disallowed_special: Choice
     ) -> TextEncoder:
@@ -312,11 +390,19 @@ class Tokenizer:
         begin is the index of the character that holds the first byte of the token, end one past the
         index of the character that holds its last byte. The spans of tokens that share a character
         overlap.
+
+        Raises:
+            ValueError: as encode does, or if the tokenizer changes the text before it is cut.
         """
         text = plain_str(text)
         ids = self.encode_to_numpy(
             text, allowed_special=allowed_special, disallowed_special=disallowed_special
         )
+        if not self.rules.keeps_texts and self.decode_bytes(ids) != text.encode():
+            raise ValueError(
+                "the tokens do not have the characters of the text, which this tokenizer changes "
+                "before it is cut: there are no spans of them"
+            )
         begins, ends = token_spans(text.encode(), np.diff(self._tables.bounds)[ids])
         return ids.tolist(), list(zip(begins.tolist(), ends.tolist(), strict=True))
 
@@ -336,23 +422,92 @@ class Tokenizer:
             ValueError: as encode does.
         """
         use = choose_special(self._choosable, allowed_special, disallowed_special)
-        check_several(texts)
-        listed = list(texts)
-        encoder = self._encoder_of(use.allowed)
+        encoded = encode_to_lists(self._encoder_of(use.allowed), texts, use, n_threads)
+        return list(map(self._put_around, encoded)) if add_special_tokens else encoded
 
-        def encode_group(begin: int) -> list[list[int]]:
-            group = listed[begin : begin + _BATCH_TEXTS]
-            for text in group:
-                check_text(text)
-            if use.refused:
-                for index, text in enumerate(group, start=begin):
-                    refuse_special(text, use.refused, name=f"text {index}")
-            return [encoder.encode_to_list(text) for text in group]
+    def count_batch(
+        self,
+        texts: Iterable[str],
+        *,
+        n_threads: int | None = None,
+        allowed_special: Choice = "all",
+        disallowed_special: Choice = (),
+    ) -> list[int]:
+        """Return the number of token ids of each text; raises what encode_batch raises."""
+        use = choose_special(self._choosable, allowed_special, disallowed_special)
+        return count_each(self._encoder_of(use.allowed), texts, use, n_threads)
 
-        encoded = map_in_order(encode_group, range(0, len(listed), _BATCH_TEXTS), n_threads)
-        if add_special_tokens:
-            return [self._put_around(ids) for group in encoded for ids in group]
-        return [ids for group in encoded for ids in group]
+    def encode_batch_flat(
+        self,
+        texts: Iterable[str],
+        *,
+        n_threads: int | None = None,
+        allowed_special: Choice = "all",
+        disallowed_special: Choice = (),
+        add_special_tokens: bool = False,
+    ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_texts_plus_1"]]:
+        """Encode texts independently of each other to (ids, offsets), arrays of NumPy.
+
+        The ids of text i are ids[offsets[i] : offsets[i + 1]], of self.dtype. Raises what
+        encode_batch raises.
+        """
+        use = choose_special(self._choosable, allowed_special, disallowed_special)
+        ids, offsets = encode_flat(self._encoder_of(use.allowed), texts, use, n_threads)
+        if not add_special_tokens:
+            return ids, offsets
+        return put_around(ids, offsets, self.rules.before, self.rules.after)
+
+    def encode_batch_padded(
+        self,
+        texts: Iterable[str],
+        length: int | None = None,
+        *,
+        pad_id: int | None = None,
+        side: Side = "right",
+        truncate: Truncate = "error",
+        multiple_of: int = 1,
+        dtype: np.dtype[Any] | type | None = None,
+        n_threads: int | None = None,
+        allowed_special: Choice = "all",
+        disallowed_special: Choice = (),
+        add_special_tokens: bool = False,
+    ) -> tuple[Integer[np.ndarray, "n_texts width"], Bool[np.ndarray, "n_texts width"]]:
+        """Encode texts independently of each other to a matrix of ids, one row a text, and a mask.
+
+        Args:
+            length: number of columns; None takes that of the longest text.
+            pad_id: id that fills the rows, where the mask is False; None takes <|endoftext|>.
+            side: the side of the ids on which a row is filled.
+            truncate: the side on which a text of more than length ids is cut off; "error" refuses
+                it.
+            multiple_of: the number of columns is rounded up to a multiple of this.
+            add_special_tokens: as in encode; of a text that is cut they stay.
+            dtype: dtype of the ids; None takes self.dtype. PyTorch's embeddings take numpy.int64.
+        Raises:
+            TypeError, ValueError: as encode_batch does, or for arguments out of range.
+        """
+        if pad_id is None:
+            if END_OF_TEXT not in self.special_tokens:
+                raise ValueError(f"the tokenizer has no special token {END_OF_TEXT}: give pad_id")
+            pad_id = self.eot_token
+        self.decode_single_token_bytes(pad_id)  # raises what is wrong with it
+        flat = self.encode_batch_flat(
+            texts,
+            n_threads=n_threads,
+            allowed_special=allowed_special,
+            disallowed_special=disallowed_special,
+        )
+        return pad_batch(
+            flat,
+            length,
+            pad_id=pad_id,
+            side=side,
+            truncate=truncate,
+            multiple_of=multiple_of,
+            dtype=self.dtype if dtype is None else dtype_for(dtype, self.vocab_size),
+            before=self.rules.before if add_special_tokens else (),
+            after=self.rules.after if add_special_tokens else (),
+        )
 
     def encode_iterable(
         self,
@@ -469,6 +624,8 @@ class Tokenizer:
         Warns:
             UserWarning: if there is an out.part of another tokenizer or text.
         """
+        from fastlm.tokenizer.token_files import encode_text_file
+
         return encode_text_file(
             Path(path),
             Path(out),
@@ -520,8 +677,7 @@ class Tokenizer:
         Raises:
             TypeError, ValueError: as decode_bytes does, or if errors="strict" meets invalid UTF-8.
         """
-        if errors not in ("replace", "strict", "ignore"):
-            raise ValueError(f'errors must be "replace", "strict" or "ignore": got {errors!r}')
+        check_errors(errors)
         if errors != "strict":
             return self.decode_bytes(ids, skip_special=skip_special).decode("utf-8", errors)
         left_out = self._special_ids if skip_special else ()
@@ -536,6 +692,13 @@ class Tokenizer:
     ) -> list[str]:
         refuse_unordered(batch, "several rows of token ids")
         return [self.decode(ids, errors=errors, skip_special=skip_special) for ids in batch]
+
+    def stream_decoder(
+        self, *, errors: DecodeErrors = "replace", skip_special: bool = False
+    ) -> StreamDecoder:
+        """Return a decoder of ids that come one by one, which never splits a character."""
+        left_out = self._special_ids if skip_special else frozenset()
+        return StreamDecoder(self._token_bytes, left_out, errors)
 
     def decode_with_offsets(self, ids: Iterable[int]) -> tuple[str, list[int]]:
         """Decode ids to (text, begins): for each token, the character that holds its first byte.

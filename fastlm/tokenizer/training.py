@@ -1,9 +1,11 @@
 """Learn a vocabulary from text files or documents."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from fastlm.cli.progress import Progress
 from fastlm.corpus.documents import Errors, iter_pieces
 from fastlm.corpus.text_files import is_plain
 from fastlm.files.paths import StrPath, check_file, check_unchanged, identify
@@ -16,6 +18,9 @@ from fastlm.tokenizer.given_texts import check_several, each_as_utf8
 from fastlm.tokenizer.pieces import cut_pieces
 from fastlm.tokenizer.special_tokens import check_special
 from fastlm.tokenizer.text_blocks import sample_stripes, stripe_blocks, text_file_blocks
+
+if TYPE_CHECKING:
+    from fastlm.cli.progress import Progress
 
 
 def train_bpe(

@@ -1,7 +1,8 @@
 """Builds the parts of a run from its configuration: device, ops, network, optimizers, loss."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -41,6 +42,8 @@ class Setup:
     ops: Ops
     tuned: str = ""
     """File of fastlm.tune whose choices the configuration has; empty: none."""
+    tuned_settings: dict[str, Any] = field(default_factory=dict)
+    """Those choices, by the names of the settings."""
 
     @property
     def kernels(self) -> list[str]:

@@ -53,8 +53,8 @@ class TrainArguments:
     """only profile a few steps: writes profile.md and trace.json to --out"""
     tuned: PathText = "auto"
     """settings that say auto are those that fastlm.tune measured to be the fastest. auto: in a new
-    run, if they were measured for this machine, network and batch; none: not at all; otherwise the
-    file that fastlm.tune wrote"""
+    run, if they were measured for this machine, network and batch, and a resumed run goes on with
+    those it has; none: not at all; otherwise the file that fastlm.tune wrote"""
 
 
 ARGUMENTS = TrainArguments
@@ -79,9 +79,9 @@ def _starting_point(argv: Sequence[str]) -> TrainArguments:
         folder = run_of(Path(str(resume)))
         check_run(folder, is_saved=False)
     if resume and resume != "auto" and folder is not None:
-        config = RunRecord(folder).config()  # a named run must exist
+        config = _own_config(folder, argv)  # a named run must exist
     elif resume and folder is not None and RunRecord(folder).exists:
-        config = RunRecord(folder).config()
+        config = _own_config(folder, argv)
     else:
         config = load_recipe("stories" if recipe is None else recipe)
         if start := _flag(argv, "init-from") or _flag(argv, "init_from"):
@@ -99,6 +99,19 @@ def _starting_point(argv: Sequence[str]) -> TrainArguments:
     # A placeholder keeps the configuration valid until the flag's own value takes its place.
     cleared: dict[str, Any] = {b: (1 if b in given else None) for b in budgets} if given else {}
     return TrainArguments(dataclasses.replace(config, **cleared), folder)
+
+
+def _own_config(folder: Path, argv: Sequence[str]) -> TrainConfig:
+    """The configuration of a run to be resumed; without what was tuned if --tuned is another."""
+    record = RunRecord(folder)
+    config = record.config()
+    if (_flag(argv, "tuned") or "auto") == "auto":
+        return config
+    given = (environment.get("tuned_settings") for environment in record.environments())
+    pairs = [pair for settings in given if isinstance(settings, dict) for pair in settings.items()]
+    # A value that a flag has replaced since stays; other settings never said "auto".
+    names = [name for name, value in pairs if vars(config).get(name) == value]
+    return replaced(config, {n: "auto" for n in names if getattr(TrainConfig, n, "") == "auto"})
 
 
 def _next_run_folder(recipe: str) -> contextlib.AbstractContextManager[Path]:
@@ -277,7 +290,7 @@ def _with_tuned(
     """Take over what fastlm.tune measured, the same on all processes: the first one decides."""
     from fastlm.data.prepared import open_prepared
     from fastlm.train.assemble import set_up
-    from fastlm.train.tuned import Taken, take_tuned
+    from fastlm.train.tuned import Taken, changed, take_tuned
 
     taken = Taken(config)
     if ranks.is_first:
@@ -285,10 +298,12 @@ def _with_tuned(
         full = replaced(config, {"model.vocab_size": vocab_size})
         taken = take_tuned(full, setup, where, n_ranks=ranks.size)
     taken = ranks.of_first(taken)
+    settings = changed(config, taken.config)
     if taken.path:
         config, setup = taken.config, set_up(taken.config, proves_kernels=True)
     notices = (*setup.notices, taken.note) if taken.note else setup.notices
-    return config, dataclasses.replace(setup, notices=notices, tuned=taken.path)
+    setup = dataclasses.replace(setup, tuned=taken.path, tuned_settings=settings)
+    return config, dataclasses.replace(setup, notices=notices)
 
 
 def _exit_code(

@@ -119,7 +119,7 @@ def train(
                 if _n_bytes(run.trainer.data) <= _SMALL_BYTES:  # a fault is told before writing
                     verified.result()
                 pool.submit(run.saving.reserve)
-                is_resumed = _open_record(run, resume, setup.tuned)
+                is_resumed = _open_record(run, resume, setup)
                 _introduce(run, setup, status, is_resumed=is_resumed)
                 at_end.callback(_forward_rows(run, status))
                 # However the run ends, a checkpoint that is being written is completed.
@@ -190,13 +190,13 @@ def _failures_explained(run: Training, status: StatusLine) -> Iterator[None]:
         raise out_of_memory(trainer.memory, run.config, peak, trainer.ranks.size) from error
 
 
-def _open_record(run: Training, resume: bool | Path, tuned: str) -> bool:
+def _open_record(run: Training, resume: bool | Path, setup: Setup) -> bool:
     """Start the run's record, or resume it; returns whether it was resumed."""
     trainer, record, saver = run.trainer, run.record, run.saving.saver
     data, ranks = trainer.data, trainer.ranks
     environment = describe(trainer.device) | {"arguments": sys.argv[1:], "processes": ranks.size}
-    if tuned:
-        environment["tuned"] = tuned
+    if setup.tuned:
+        environment |= {"tuned": setup.tuned, "tuned_settings": setup.tuned_settings}
     saved = read_saved(record, resume, ranks, say) if resume else None
     if saved is None and run.config.init_from:
         trainer.load_weights(read_start(run.config, data.tokenizer_hash))

@@ -33,6 +33,9 @@ FORMAT = 1
 AUTOMATIC, NONE = "auto", "none"
 """Values of --tuned besides the path of a file"""
 
+FOLDER_VARIABLE = "FASTLM_TUNED_DIR"
+"""Environment variable with a folder of files, in place of the one in the user's cache folder"""
+
 _WITH_SEVERAL = ("triton_ops", "attention", "optimizer_dtype")
 """Choices that hold for several processes too: the others were measured with one."""
 
@@ -135,18 +138,24 @@ def _digest_of_kernels() -> str:
 
 
 def default_file(conditions: Conditions) -> Path | None:
-    """Where the choices for a work lie in the user's cache folder; None if there is no such folder.
+    """Where the choices for a work lie by default; None if the user has no folder for caches.
 
-    $XDG_CACHE_HOME/fastlm/tuned/DEVICE-HASH.json, with ~/.cache where that variable is not set.
+    $FASTLM_TUNED_DIR/DEVICE-HASH.json, or in $XDG_CACHE_HOME/fastlm/tuned where that is not set,
+    with ~/.cache where neither is.
     """
+    folder = os.environ.get(FOLDER_VARIABLE) or _folder_in_cache()
+    if folder is None:
+        return None
+    digest = hashlib.sha256(json.dumps(conditions.work, sort_keys=True).encode()).hexdigest()
+    name = re.sub(r"[^a-z0-9]+", "-", str(conditions.work["device"]["name"]).lower()).strip("-")
+    return Path(folder) / f"{name[:40]}-{digest[:16]}.json"
+
+
+def _folder_in_cache() -> str | None:
     cache = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(cache):  # by its specification a relative path is ignored
         cache = os.path.expanduser(os.path.join("~", ".cache"))
-        if not os.path.isabs(cache):
-            return None
-    digest = hashlib.sha256(json.dumps(conditions.work, sort_keys=True).encode()).hexdigest()
-    name = re.sub(r"[^a-z0-9]+", "-", str(conditions.work["device"]["name"]).lower()).strip("-")
-    return Path(cache) / "fastlm" / "tuned" / f"{name[:40]}-{digest[:16]}.json"
+    return os.path.join(cache, "fastlm", "tuned") if os.path.isabs(cache) else None
 
 
 def write_tuned(path: Path, tuned: Tuned, *, replace: bool) -> None:
@@ -234,7 +243,7 @@ def take_tuned(
         chosen = _with_room(chosen, config, set_up(chosen))
     except (OSError, ValueError) as error:
         return Taken(config, f"{_one_line(error)}: its choices are left out")
-    flags = _flags(config, chosen)
+    flags = flags_of(changed(config, chosen))
     if not flags:
         return Taken(config)
     note = f"{cli.pasted(*flags)}, as fastlm.tune measured here ({path}; --tuned none: without)"
@@ -275,15 +284,13 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _flags(before: TrainConfig, after: TrainConfig) -> list[str]:
-    """Flags of fastlm.train that turn one configuration into another, of settings that changed."""
-    return flags_of(
-        {
-            name: getattr(after, name)
-            for name in vars(Choices())
-            if getattr(after, name) != getattr(before, name)
-        }
-    )
+def changed(before: TrainConfig, after: TrainConfig) -> dict[str, Any]:
+    """The choices in which a configuration differs from an earlier one."""
+    return {
+        name: getattr(after, name)
+        for name in vars(Choices())
+        if getattr(after, name) != getattr(before, name)
+    }
 
 
 def flags_of(choices: Mapping[str, Any]) -> list[str]:

@@ -176,6 +176,12 @@ def test_output_that_cannot_be_written_does_not_stop_the_part(lost, tmp_path, ca
     assert capfd.readouterr().err.startswith("warning: ")
 
 
+def test_an_error_is_told_whatever_follows_it(tmp_path):
+    script = "echo error: small; echo between; echo error: the loss is nan; echo see a file; exit 1"
+    record = run([part("broken", script)], tmp_path)
+    assert record.parts["broken"].told == "exit code 1: error: the loss is nan; told"
+
+
 def test_relative_paths_in_flags_begin_in_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runner = Runner(tmp_path / "output.txt", echo=io.StringIO(), grace=0.5)

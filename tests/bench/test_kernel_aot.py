@@ -80,9 +80,11 @@ def test_no_fault_is_left_out(faults):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--ops", "softmaxx"], "no operation 'softmaxx': choose from softmax, "),
-        (["--gpus", "H100,V100"], "no GPU 'V100': choose from A100, H100, B200"),
-        (["--ops", "softmax", "--check"], "leave out --ops and --one-shape"),
+        (["--ops", "softmaxx"], "--ops has no 'softmaxx': expected some of softmax, "),
+        (["--gpus", "H100,V100"], "--gpus has no 'V100': expected some of A100, H100, B200"),
+        (["--ops", " softmax , ,"], "--ops takes some of softmax, "),
+        (["--gpus", "H100,"], "--gpus takes some of A100, "),
+        (["--ops", " softmax ", "--check"], "leave out --ops and --one-shape"),
         (["--one-shape", "--write"], "the table has all operations and shapes"),
         ([], "unset TRITON_INTERPRET"),
     ],

@@ -85,7 +85,11 @@ def test_each_optimizer_moves_its_own_parameters():
         (["tiny", "--products", "0"], r"a share must lie in (0, 1]: got 0"),
         (["tiny", "--products", "nan"], r"a share must lie in (0, 1]: got nan"),
         (["tiny", "--bandwidth", "-1"], r"a share must lie in (0, 1]: got -1"),
-        (["tiny", "--triton-ops", "foo"], "--triton-ops has no 'foo': expected some of "),
+        (["tiny", "--triton-ops", "adamw,"], "--triton-ops takes auto, none, all, or some of "),
+        (
+            ["tiny", "--triton-ops", "foo"],
+            "--triton-ops foo: 'foo' is no Triton op: expected auto, none, all, or some of ",
+        ),
     ],
 )
 def test_what_cannot_be_predicted_is_refused_in_a_line(words, told, capsys):

@@ -96,7 +96,7 @@ BAD = {
     "no such choice": (["train", "--model.norm", "most"], "--model.norm"),
     "no such device": (["train", "--data", "d", "--device", "mps", "--out", "x"], "device mps is not available"),
     "bad duration": (["train", "--time-budget", "soon"], "such as 90m"),
-    "no Triton op": (["train", "--data", "d", "--triton-ops", "fast", "--out", "x"], "no Triton op is called 'fast'"),
+    "no Triton op": (["train", "--data", "d", "--triton-ops", "fast", "--out", "x"], "--triton-ops fast: 'fast' is no Triton op"),
     "folder without data": (["train", "--data", "nowhere", "--out", "x"], "fastlm.data prepare"),
     "tokens of another vocabulary": (["train", "--data", "foreign", "--max-steps", "1", "--out", "x", *TINY], "vocabulary of 300"),
     "vocabulary that is not the data's": (["train", "--data", "d", "--model.vocab-size", "500", "--out", "x"], "--vocab-size 500"),

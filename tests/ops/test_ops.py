@@ -14,7 +14,7 @@ import kernels
 from fastlm import functional
 from fastlm.config import ModelConfig
 from fastlm.model import TransformerLM, init_weights
-from fastlm.ops import Ops, load_ops, reference_ops, torch_ops, without_faults
+from fastlm.ops import Ops, load_ops, names_of_ops, reference_ops, torch_ops, without_faults
 from kernels.cases import OPS
 from kernels.launch import INTERPRETED
 
@@ -96,8 +96,19 @@ def test_by_itself_kernels_are_taken_on_a_gpu_alone(monkeypatch):
 
 
 def test_a_name_that_no_kernel_has_is_refused():
-    with pytest.raises(ValueError, match=r"no Triton op is called 'fast': expected auto.*rms_norm"):
+    with pytest.raises(
+        ValueError, match=r"rms_norm,fast: 'fast' is no Triton op: .* auto.*rms_norm"
+    ):
         load_ops("rms_norm,fast", HERE)
+    with pytest.raises(ValueError, match="--triton-ops adamw,auto: 'auto' stands alone: expected"):
+        load_ops("adamw,auto", HERE)
+
+
+def test_names_of_kernels_may_have_blanks_around_them_and_none_is_empty():
+    assert names_of_ops(" relu2 , adamw ", kernels.OPS) == ("relu2_ffn", "adamw")
+    for text in ("", "adamw,", ",adamw", "adamw, ,rms_norm"):
+        with pytest.raises(ValueError, match=r"--triton-ops takes .* or some of .*: got '"):
+            names_of_ops(text, kernels.OPS)
 
 
 @pytest.mark.interpreter

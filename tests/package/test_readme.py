@@ -79,6 +79,10 @@ def test_every_python_command_of_the_readme_runs_in_its_order(folder, monkeypatc
             extra += " --dry-run"  # test_command.py runs sweeps
         if "fastlm.train" in command and "--data" not in command and "--resume" not in command:
             extra += " --data data/mine"
+        if words[0].startswith("bench/"):  # tests/bench runs these
+            source = (ROOT / words[0]).read_text(encoding="utf-8")
+            assert all(f'"{word}"' in source for word in words if word.startswith("--")), command
+            continue
         assert words[0] == "-m", command
         run_here(words[1].removeprefix("fastlm."), [*words[2:], *extra.split()])
         ran.append(command)

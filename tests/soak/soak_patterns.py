@@ -1,5 +1,6 @@
 """Proofs about patterns and known vocabularies too long for the suite: part of `make soak`."""
 
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ import pytest
 import tiktoken
 import tokenizers
 from known_vocabularies import PATTERN_OF, find_vocabularies, read_vocabulary, write_ranks
-from pattern_cases import any_characters, hard_strings
+from pattern_cases import any_characters, hard_strings, long_texts
 
 from fastlm.tokenizer import Tokenizer
 from fastlm.tokenizer.bpe import blocks, reference, small, token_walk
+from fastlm.tokenizer.bpe.context import Context
 from fastlm.tokenizer.bpe.patterns import PATTERNS, Pattern
 from fastlm.tokenizer.bpe.pretokenize import token_bounds
 
@@ -36,11 +38,16 @@ def real_texts(text_dir: Path) -> Iterator[tuple[str, str]]:
             yield path.name, text[begin : min(begin + PIECE_CHARACTERS, share_of(len(text)))]
 
 
+@functools.cache
+def context_of(pattern: Pattern) -> Context:
+    return token_walk.scan_context(pattern)
+
+
 def bounds_of(text: str, pattern: Pattern) -> np.ndarray:
     data = text.encode()
     if pattern.name == "gpt2":
         return token_bounds(data)
-    return token_walk.token_bounds(data, pattern)
+    return token_walk.token_bounds(data, pattern, context_of(pattern))
 
 
 def expected_bounds(text: str, pattern: Pattern) -> np.ndarray:
@@ -57,6 +64,14 @@ class TestPatterns:
                 found = bounds_of(text, pattern)
                 assert np.array_equal(found, expected_bounds(text, pattern)), (pattern.name, text)
         print(f"{n_strings:,} strings, {len(PATTERNS)} patterns")
+
+    @pytest.mark.parametrize("name", sorted(PATTERNS))
+    def test_long_texts_are_cut_as_regex_cuts_them(self, name):
+        n_texts, pattern = share_of(20_000), PATTERNS[name]
+        for text in long_texts(n_texts, seed=12):
+            found = bounds_of(text, pattern)
+            assert np.array_equal(found, expected_bounds(text, pattern)), repr(text)
+        print(f"{n_texts:,} texts")
 
     @pytest.mark.parametrize("name", sorted(PATTERNS))
     def test_any_characters_are_cut_as_regex_cuts_them(self, name):

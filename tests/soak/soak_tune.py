@@ -16,7 +16,7 @@ COMMAND = [sys.executable, "-m", "fastlm.tune", "--recipe", "leaderboard-tiny", 
 
 
 def started(folder: Path, *words: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "FASTLM_TUNED_DIR": str(folder / "tuned")}
     return subprocess.Popen(
         [*COMMAND, *words],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -24,7 +24,7 @@ def started(folder: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def written(folder: Path) -> list[Path]:
-    return list((folder / "fastlm" / "tuned").glob("*"))
+    return list((folder / "tuned").glob("*"))
 
 
 def test_compilation_threads_and_dtypes_have_the_same_losses(tmp_path):

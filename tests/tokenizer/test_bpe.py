@@ -56,23 +56,22 @@ def make_encoder(merges, special_tokens: list[str] | None = None) -> tuple[Encod
 
 class TestUnicodeTable:
     def test_table_has_the_counts_of_unicode_16(self):
-        classes = class_table()
-        assert len(classes) == 0x110000
+        assert len(class_table()) == 0x110000
         for label in (LETTER, NUMBER, SPACE):
-            assert np.count_nonzero(classes == label) == UNICODE_16_COUNTS[label]
+            assert class_table().count(label) == UNICODE_16_COUNTS[label]
 
     def test_table_differs_from_regex_only_on_unassigned_code_points(self):
         text = "".join(chr(point) for point in range(0x110000) if point not in SURROGATES)
         expected = np.full(0x110000, OTHER, np.uint8)
         for label, pattern in ((LETTER, r"\p{L}"), (NUMBER, r"\p{N}"), (SPACE, r"\s")):
             expected[[ord(c) for c in regex.findall(pattern, text)]] = label
-        for point in np.flatnonzero(expected != class_table()).tolist():
+        for point in np.flatnonzero(expected != np.frombuffer(class_table(), np.uint8)).tolist():
             assert class_table()[point] == OTHER
             assert unicodedata.category(chr(point)) == "Cn"
 
     def test_spaces_are_the_25_of_the_pattern(self):
         assert len(SPACES) == 25
-        assert "".join(map(chr, np.flatnonzero(class_table() == SPACE))) == SPACES
+        assert "".join(chr(p) for p, c in enumerate(class_table()) if c == SPACE) == SPACES
 
 
 class TestPretokenize:

@@ -149,7 +149,7 @@ class TestPretokenize:
 
     def test_every_code_point_is_cut_as_its_class_demands(self):
         # Beside a letter, a number and a mark a character joins those of its own class alone.
-        classes = code_point_classes().tolist()
+        classes = code_point_classes()
         for plane in range(0, 0x110000, 0x10000):
             expected = []
             for point in range(plane, plane + 0x10000):

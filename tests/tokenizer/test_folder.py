@@ -18,7 +18,7 @@ from tokenizer_cases import END, SPECIAL, assert_same, small_tokenizer
 
 from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
 from fastlm.tokenizer import folder as folder_module
-from fastlm.tokenizer.bpe import reference
+from fastlm.tokenizer.bpe import machine_code, reference
 from fastlm.tokenizer.formats import gpt2
 
 
@@ -423,18 +423,105 @@ class TestTables:
             (folder / "tables.npz").write_bytes(data)
             assert_same(Tokenizer.load(folder), tokenizer)
 
-    def test_ids_outside_of_the_vocabulary_are_passed_over(self, tokenizer, folder, parsed):
+    def test_ids_outside_of_the_vocabulary_are_passed_over(
+        self, tokenizer, folder, parsed, monkeypatch
+    ):
         from fastlm.tokenizer.tables import pack_tables
 
         files = ("vocab.json", "merges.txt", "special_tokens.json")
         made_from = folder_module._hash_files([(folder / name).read_bytes() for name in files])
         tables = tokenizer._tables
-        merges = tables.merges.copy()
-        merges[3, 2] = tokenizer.vocab_size
-        packed = pack_tables(tables._replace(merges=merges), tokenizer.hash, made_from)
-        (folder / "tables.npz").write_bytes(packed)
-        assert_same(Tokenizer.load(folder), tokenizer)
-        assert parsed
+        for place, token_id in ((11, tokenizer.vocab_size), (9, -1), (10, tables.rows[-1])):
+            rows = tables.rows[:]
+            rows[place] = token_id
+            packed = pack_tables(tables._replace(rows=rows), tokenizer.hash, made_from)
+            (folder / "tables.npz").write_bytes(packed)
+            parsed.clear()
+            for is_at_hand in (False, True):
+                with monkeypatch.context() as patch:
+                    if is_at_hand:
+                        machine_code.loaded()
+                    else:
+                        patch.setattr(machine_code, "is_at_hand", lambda: False)
+                    assert_same(Tokenizer.load(folder), tokenizer)
+                assert len(parsed) == 1 + is_at_hand
+
+
+def gpt2_files(tokenizer: Tokenizer) -> tuple[bytes, bytes]:
+    vocab = gpt2.printable_vocab(tokenizer.vocab, tokenizer.special_tokens)
+    merges = "#version: 0.2\n" + gpt2.format_merges(tokenizer.merges).removeprefix(
+        "#version: 0.2\n"
+    )
+    return json.dumps(vocab).encode(), merges.encode()
+
+
+class TestQuickReading:
+    """A kernel reads GPT-2's two files if nothing is unusual, and gives what is read slowly."""
+
+    @pytest.fixture
+    def tokenizer(self):
+        machine_code.loaded()
+        texts = ['low lower lowest, new newer newest: a \\ "wider" é 中 tale/told\n\n'] * 3
+        return Tokenizer(*train_bpe_from_documents(texts, 290, [END]), [END])
+
+    def test_it_reads_what_the_plain_functions_read(self, tokenizer, monkeypatch, tmp_path):
+        vocab, merges = gpt2_files(tokenizer)
+        spellings = [
+            (vocab, merges),
+            (json.dumps(json.loads(vocab), ensure_ascii=False, indent=2).encode(), merges),
+            (vocab, merges.removesuffix(b"\n")),
+            (vocab, merges.partition(b"\n")[2]),
+        ]
+        for pair in spellings:
+            (tmp_path / "vocab.json").write_bytes(pair[0])
+            (tmp_path / "merges.txt").write_bytes(pair[1])
+            quick = gpt2.read_quickly(*pair)
+            assert quick is not None
+            with monkeypatch.context() as patch:
+                patch.setattr(gpt2, "read_quickly", lambda *_: None)
+                slow = Tokenizer.load(tmp_path)
+            assert (*quick[0][:3], quick[1]) == slow._tables[:4]
+            assert_same(Tokenizer.load(tmp_path), tokenizer)
+
+    def test_the_unusual_is_left_to_the_plain_functions(self, tokenizer):
+        vocab, merges = gpt2_files(tokenizer)
+        entries = json.loads(vocab)
+        first, second, *others = entries
+        swapped = {first: 1, second: 0} | {key: entries[key] for key in others}
+        line = merges.splitlines()[1]
+        for changed in (
+            (vocab, merges + line + b"\n"),  # a merge that is there twice
+            (vocab, merges.replace(line, b" " + line)),
+            (vocab, merges.replace(line, line + b" x")),
+            (vocab, merges.replace(line, line.replace(b" ", b""))),
+            (vocab, merges + b"\n\n"),
+            (vocab, merges.replace(b"\n", b"\r\n")),
+            (vocab, merges + b"\xff a\n"),
+            (vocab, merges.replace(line + b"\n", b"")),  # a token that no merge makes
+            (json.dumps(swapped).encode(), merges),
+            (json.dumps(entries | {"new": len(entries)}).encode(), merges),
+            (json.dumps(entries | {"<a b>": len(entries)}).encode(), merges),
+            (json.dumps(entries | {"": len(entries)}).encode(), merges),
+            (json.dumps(entries | {"<\U0001f600>": len(entries)}).encode(), merges),
+            (vocab.replace(b": 0,", b": 00,"), merges),
+            (vocab.replace(b": 0,", b": -0,"), merges),
+            (vocab.replace(b": 0,", b": 0.0,"), merges),
+            (vocab.replace(b": 1,", b": 4294967297,"), merges),
+            (vocab + b"x", merges),
+            (vocab + b"}", merges),
+            (b"[" + vocab[1:], merges),
+            (vocab.replace(b"}", b",}"), merges),
+            (b"", merges),
+            (b"{}", b""),
+        ):
+            assert gpt2.read_quickly(*changed) is None, changed
+
+    def test_any_truncation_is_left_to_the_plain_functions(self, tokenizer):
+        vocab, merges = gpt2_files(tokenizer)
+        for n_bytes in range(len(vocab)):
+            assert gpt2.read_quickly(vocab[:n_bytes], merges) is None
+        for n_bytes in range(len(merges) - 1):
+            assert gpt2.read_quickly(vocab, merges[:n_bytes]) is None
 
 
 class TestGpt2Folders:

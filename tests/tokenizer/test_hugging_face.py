@@ -253,7 +253,10 @@ class TestHuggingFaceFiles:
                 {"type": "Sequence", "decoders": [{"type": "ByteLevel"}, {"type": "Fuse"}]},
                 r"decoder must be null or ByteLevel",
             ),
-            (["model", "type"], "Unigram", r"model\.type must be \"BPE\""),
+            *(
+                (["model"], {"type": kind, "vocab": []}, rf"model\.type must be \"BPE\".*{kind}")
+                for kind in ("Unigram", "WordPiece", "WordLevel")
+            ),
             (["model", "dropout"], 0.1, r"model\.dropout must be null.* got 0\.1"),
             (["model", "ignore_merges"], 1, r"model\.ignore_merges must be true or false"),
             (["model", "continuing_subword_prefix"], "##", r"continuing_subword_prefix must be"),

@@ -1,6 +1,7 @@
 """Patterns: their cuts against tiktoken and `tokenizers`, and tokenizers that have one."""
 
 import copy
+import functools
 import json
 import pickle
 import warnings
@@ -12,12 +13,13 @@ import regex
 import tiktoken
 import tiktoken.load
 import tokenizers
-from pattern_cases import any_characters, hard_strings
+from pattern_cases import any_characters, hard_strings, long_texts
 
 from fastlm.tokenizer import Tokenizer, train_bpe, train_bpe_from_documents
 from fastlm.tokenizer.bpe import (
     blocks,
     categories,
+    encode,
     lazy_encoder,
     learn,
     reference,
@@ -25,6 +27,7 @@ from fastlm.tokenizer.bpe import (
     token_walk,
     unicode_table,
 )
+from fastlm.tokenizer.bpe.context import Context
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.patterns import PATTERNS, Pattern, Step, find_pattern, pattern_of
 from fastlm.tokenizer.bpe.pretokenize import WINDOW_BYTES, token_bounds
@@ -36,6 +39,8 @@ OTHER = r"[a-z]+|\d| ?[^\sa-z\d]+|\s+(?!\S)|\s"
 SPARSE = r"[a-z]+|\d\d"
 """A pattern that leaves most of a text out"""
 TEXTS = list(hard_strings(300, seed=1))
+HARD = list(hard_strings(2000, seed=10))
+LONG = list(long_texts(80))
 
 
 def trained(pattern: str, n_merges: int = 150) -> Tokenizer:
@@ -84,13 +89,13 @@ class TestPatterns:
             train_bpe_from_documents(["a"], 300, [], pattern=1)  # type: ignore[arg-type]
 
     def test_categories_make_the_classes(self):
-        table = categories.categories()
+        table = np.frombuffer(categories.categories(), np.uint8)
         class_of = np.full(9, unicode_table.OTHER, np.uint8)
         letters = [categories.UPPER, categories.LOWER, categories.CASELESS]
         class_of[letters] = unicode_table.LETTER
         class_of[categories.NUMBER] = unicode_table.NUMBER
         class_of[categories.SPACE] = unicode_table.SPACE
-        assert (class_of[table] == unicode_table.code_point_classes()).all()
+        assert class_of[table].tobytes() == unicode_table.code_point_classes()
 
     def test_categories_are_those_of_regex(self):
         expressions = {
@@ -100,7 +105,7 @@ class TestPatterns:
             categories.MARK: r"\p{M}",
             categories.SYMBOL: r"[\p{P}\p{S}]",
         }
-        table = categories.categories()
+        table = np.frombuffer(categories.categories(), np.uint8)
         # U+0295 is a lower-case letter up to Unicode 16, and none in the newer one of regex.
         assigned = [p for p in range(0x30000) if table[p] != categories.UNASSIGNED and p != 0x295]
         text = "".join(chr(p) for p in assigned if not 0xD800 <= p < 0xE000)
@@ -115,7 +120,7 @@ class TestAgainstPeers:
         made = trained(name, n_merges=0)
         made.save(tmp_path)
         peer = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json")).pre_tokenizer
-        for text in [*hard_strings(1000, seed=2), *any_characters(300)]:
+        for text in [*hard_strings(400, seed=2), *any_characters(100)]:
             found = [text[a:b].encode() for _, (a, b) in peer.pre_tokenize_str(text)]
             assert found == reference.pretokenize(text, PATTERNS[name]), repr(text)
 
@@ -243,7 +248,7 @@ class TestCuts:
     def test_a_cut_anywhere_it_is_allowed_changes_nothing(self, name):
         pattern = PATTERNS[name]
         n_cuts = 0
-        for text in hard_strings(1500, seed=7):
+        for text in hard_strings(500, seed=7):
             whole = reference.pretokenize(text, pattern)
             data = text.encode()
             bounds = set(np.cumsum([0, *map(len, whole)]).tolist())
@@ -255,7 +260,7 @@ class TestCuts:
                 pieces = [piece for part in parts for piece in reference.pretokenize(part, pattern)]
                 assert pieces == whole, (text, place)
                 assert place in bounds
-        assert n_cuts > 1000
+        assert n_cuts > 200
 
     @pytest.mark.parametrize("cuts", ["spaces", "lines", "specials", "never"])
     def test_blocks_of_a_stream_are_cut_where_it_is_allowed(self, cuts):
@@ -304,23 +309,44 @@ def test_known_patterns_have_kernels_with_the_same_ids(tokenizer, monkeypatch):
         assert compiled.encode(text) == tokenizer.encode(text), repr(text)
 
 
+def test_a_text_in_pieces_has_the_ids_of_the_whole(tokenizer, monkeypatch):
+    if tokenizer.pattern not in PATTERNS:
+        pytest.skip("a pattern of the user has no kernels")
+    monkeypatch.setattr(lazy_encoder, "SMALL_CHARACTERS", 0)
+    monkeypatch.setattr(encode, "_SMALL_CHARACTERS", 0)
+    monkeypatch.setattr(encode, "_PIECE_CHARACTERS", 24)
+    in_pieces = copy.copy(tokenizer)
+    words = "caf\xe9 and 123 o'clock. it's\n  so\u4e2d good\U0001f600 " * 3
+    for text in [*(words + hard + words for hard in hard_strings(60, seed=3)), f"{words}{END} a b"]:
+        assert in_pieces.encode(text) == tokenizer.encode(text), repr(text)
+        assert in_pieces.encode_to_numpy(text).tolist() == tokenizer.encode(text)
+        assert in_pieces.count(text) == len(tokenizer.encode(text))
+
+
 class TestScanners:
     """The compiled and the plain way, against the reference."""
 
-    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("name", [name for name in NAMES if name != "gpt2"])
     def test_hard_strings(self, name):
         pattern = PATTERNS[name]
         plain = small.pretokenizer_of(pattern)
-        for text in [*hard_strings(2000, seed=10), *any_characters(500, seed=1)]:
+        for text in [*HARD, *any_characters(200, seed=1)]:
             expected = reference.pretokenize(text, pattern)
             assert [word.encode() for word in plain(text)] == expected, repr(text)
             assert compiled_words(text, pattern) == expected, repr(text)
 
-    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("name", [name for name in NAMES if name != "gpt2"])
+    def test_long_texts(self, name):
+        pattern = PATTERNS[name]
+        for text in LONG:
+            expected = reference.pretokenize(text, pattern)
+            assert compiled_words(text, pattern) == expected, repr(text)
+
+    @pytest.mark.parametrize("name", ["llama3", "o200k", "deepseek"])
     def test_every_code_point(self, name):
         """Each is one word with its neighbours or is not, as its category says."""
         pattern = PATTERNS[name]
-        table = categories.categories()
+        table = np.frombuffer(categories.categories(), np.uint8)
         skipped = (table == categories.UNASSIGNED) | (np.arange(len(table)) == 0x295)
         points = [p for p in np.flatnonzero(~skipped).tolist() if not 0xD800 <= p < 0xE000]
         plain = small.pretokenizer_of(pattern)
@@ -360,10 +386,19 @@ class TestScanners:
             assert told.value.position == expected.value.start
 
 
+@functools.cache
+def context_of(pattern: Pattern) -> Context:
+    return token_walk.scan_context(pattern)
+
+
 def compiled_words(text: str, pattern: Pattern) -> list[bytes]:
     data = text.encode()
     is_gpt2 = pattern.name == "gpt2"
-    bounds = token_bounds(data) if is_gpt2 else token_walk.token_bounds(data, pattern)
+    bounds = (
+        token_bounds(data)
+        if is_gpt2
+        else token_walk.token_bounds(data, pattern, context_of(pattern))
+    )
     return [data[a:b] for a, b in pairwise(bounds.tolist())]
 
 

@@ -207,6 +207,20 @@ class TestFiles:
             tokenizer.encode(END, allowed_special=(), disallowed_special="all")
         assert tokenizer.encode("cat", allowed_special=(), disallowed_special="all") == [cat]
 
+    @pytest.mark.parametrize("case", CASES)
+    def test_there_are_spans_of_tokens_where_they_have_the_text(self, described, tmp_path, case):
+        path = tmp_path / "tokenizer.json"
+        path.write_text(json.dumps(described | cases(described)[case]), encoding="utf-8")
+        tokenizer = Tokenizer.load(path)
+        for text in texts_for(5)[:40]:
+            ids = tokenizer.encode(text)
+            if tokenizer.decode(ids) == text:
+                assert tokenizer.encode_with_offsets(text)[0] == ids
+            else:
+                assert not tokenizer.rules.keeps_texts
+                with pytest.raises(ValueError, match="do not have the characters of the text"):
+                    tokenizer.encode_with_offsets(text)
+
     def test_an_unknown_byte_is_told_by_its_place(self, described, tmp_path):
         model = dict(described["model"])
         model["vocab"] = {k: v for k, v in model["vocab"].items() if "Ģ" not in k}
@@ -295,6 +309,35 @@ class TestRanks:
         (tmp_path / "encoding.json").write_text(json.dumps(about))
         with pytest.raises(ValueError, match=r"^[^\n]*encoding\.json: [^\n]*$"):
             Tokenizer.load(tmp_path)
+
+
+class TestOtherModels:
+    def test_sentence_piece_with_byte_fallback_is_refused_by_its_name(self, tmp_path):
+        model = tokenizers.models.BPE({"▁": 0, "a": 1, "▁a": 2}, [("▁", "a")], byte_fallback=True)
+        peer = tokenizers.Tokenizer(model)
+        peer.normalizer = tokenizers.normalizers.Prepend("▁")
+        peer.save(str(tmp_path / "tokenizer.json"))
+        with pytest.raises(ValueError, match=r"model\.byte_fallback must be false, as it is in"):
+            Tokenizer.load(tmp_path)
+
+    def test_a_model_file_is_one_of_tiktoken_or_refused(self, tmp_path):
+        lines = [f"{base64.b64encode(bytes([b])).decode()} {b}\n" for b in range(256)]
+        (tmp_path / "gpt2.model").write_text("".join([*lines, "YWI= 256\n"]))
+        with pytest.raises(ValueError, match="large gaps"):
+            Tokenizer.load(tmp_path / "gpt2.model")
+        about = {"pat_str": tokenizer_pattern(), "special_tokens": {}}
+        (tmp_path / "encoding.json").write_text(json.dumps(about))
+        assert Tokenizer.load(tmp_path / "gpt2.model").encode("ab b") == [256, 32, 98]
+        (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\0\0\0\0\x18\x02")
+        with pytest.raises(ValueError, match="got a model of SentencePiece or another"):
+            Tokenizer.load(tmp_path / "tokenizer.model")
+
+    def test_a_pair_of_files_is_read_with_a_pattern(self, tmp_path, described):
+        made = Tokenizer({i: bytes([i]) for i in range(256)}, [], pattern="llama3")
+        made.save(tmp_path)
+        files = tmp_path / "vocab.json", tmp_path / "merges.txt"
+        assert Tokenizer.from_files(*files, pattern="llama3").hash == made.hash
+        assert Tokenizer.from_files(*files).pattern == "gpt2"
 
 
 def tokenizer_pattern() -> str:

@@ -15,7 +15,7 @@ from tokenizer_cases import END, PROPERTY, SPECIAL, TEXT, small_tokenizer, texts
 
 from fastlm.tokenizer import Tokenizer, train_bpe_from_documents
 from fastlm.tokenizer import tokenizer as tokenizer_module
-from fastlm.tokenizer.bpe import blocks, lazy_encoder, reference, token_bytes
+from fastlm.tokenizer.bpe import blocks, lazy_encoder, machine_code, reference, token_bytes
 from fastlm.tokenizer.bpe.errors import UnknownByte
 
 pytestmark = pytest.mark.usefixtures("path_taken")
@@ -228,6 +228,7 @@ class TestEncode:
             tokenizer.encode_to_numpy(b"a\xc3(")
 
     def test_kernels_take_over_when_much_was_encoded(self, tokenizer, monkeypatch):
+        monkeypatch.setattr(machine_code, "is_at_hand", lambda: False)
         monkeypatch.setattr(lazy_encoder, "SMALL_CHARACTERS", 3 * len(TEXT))
         fresh = Tokenizer(tokenizer.vocab, tokenizer.merges, list(tokenizer.special_tokens))
         expected = tokenizer.encode(TEXT)

@@ -39,7 +39,8 @@ ON_GPU = Choices(triton_ops="adamw,rms_norm", attention="flash", compile_scope="
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch) -> Path:
-    """The user's cache folder, and no number of threads from outside."""
+    """The user's cache folder, with no other place for files, nor a number of threads."""
+    monkeypatch.delenv("FASTLM_TUNED_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return tmp_path / "cache"
@@ -263,6 +264,20 @@ def test_without_a_cache_folder_of_its_own_it_is_that_of_the_home_folder(
     assert path.parent == tmp_path / ".cache" / "fastlm" / "tuned"
 
 
+def test_a_folder_of_its_own_for_the_files(monkeypatch, tmp_path):
+    monkeypatch.setenv("FASTLM_TUNED_DIR", str(tmp_path / "mine"))
+    assert written(CONFIG).parent == tmp_path / "mine"
+    assert taken(CONFIG).config.micro_batch == 4
+
+
+def test_files_of_the_user_are_not_used_by_tests(tuned_folder, monkeypatch):
+    """The fixture of this file removes the variable that all other tests have."""
+    monkeypatch.undo()
+    path = default_file(conditions(CONFIG))
+    assert path is not None
+    assert path.parent == tuned_folder
+
+
 def test_a_result_without_changes_says_nothing():
     written(CONFIG, Choices())
     assert taken(CONFIG) == tuned.Taken(CONFIG)
@@ -296,6 +311,47 @@ def test_a_run_takes_it_over_records_it_and_goes_on_with_it(data, tmp_path, capf
     main([*words, "--max-steps", "2", "--resume", "auto"])
     assert "fastlm.tune" not in capfd.readouterr().err
     assert (record.config().micro_batch, record.config().threads) == (2, 1)
+
+
+def test_a_resumed_run_takes_another_file_or_none_if_it_is_asked_to(data, tmp_path, capfd):
+    """How a run is computed may change on the way; what flags gave stays."""
+    run = tmp_path / "run"
+    words = [*TINY, "--data", str(data), "--out", str(run), "--no-compile", "--resume", "auto"]
+    words += ["--batch-size", "8", "--optimizer-dtype", "float32"]
+    record, steps = RunRecord(run), iter(range(1, 9))
+
+    def go_on(*more: str) -> tuple[object, object, object]:
+        main([*words, *more, "--max-steps", str(next(steps))])
+        config = record.config()
+        return config.micro_batch, config.threads, config.optimizer_dtype
+
+    assert go_on("--tuned", "none") == ("auto", "auto", "float32")
+    plain = record.config()
+    first = str(written(plain, Choices(micro_batch=2, threads=1), tmp_path / "first.json"))
+    second = str(written(plain, Choices(micro_batch=4), tmp_path / "second.json"))
+    assert go_on("--tuned", first) == (2, 1, "float32")
+    assert "note: --micro-batch 2 --threads 1, as fastlm.tune" in capfd.readouterr().err
+    assert go_on() == (2, 1, "float32")
+    assert go_on("--tuned", second) == (4, "auto", "float32")
+    assert go_on("--tuned", "none", "--threads", "2") == ("auto", 2, "float32")
+    assert go_on("--tuned", "none") == ("auto", 2, "float32")
+
+
+def test_only_what_a_file_gave_is_taken_back(data, tmp_path):
+    run = tmp_path / "run"
+    words = [*TINY, "--data", str(data), "--out", str(run), "--no-compile", "--batch-size", "8"]
+    main([*words, "--micro-batch", "2", "--max-steps", "1"])
+    plain = dataclasses.replace(RunRecord(run).config(), micro_batch="auto")
+    file = str(written(plain, Choices(threads=1, micro_batch=4), tmp_path / "mine.json"))
+    shutil.rmtree(run)
+    main([*words, "--micro-batch", "2", "--tuned", file, "--max-steps", "1"])
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["tuned_settings"] == {"threads": 1}
+    environment["tuned_settings"] |= {"seed": plain.seed, "foreign": 1}  # by another hand
+    (run / "environment.json").write_text(json.dumps(environment))
+    main(["--resume", str(run), "--tuned", "none", "--max-steps", "2"])
+    config = RunRecord(run).config()
+    assert (config.micro_batch, config.threads) == (2, "auto")
 
 
 class Second(Ranks):

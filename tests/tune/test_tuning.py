@@ -34,11 +34,11 @@ WORDS = ["--recipe", "tiny", *TINY]
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch) -> Path:
-    """The user's cache folder; blocks of steps are short."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    """The folder of the files; blocks of steps are short."""
+    monkeypatch.setenv("FASTLM_TUNED_DIR", str(tmp_path / "tuned"))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(candidate, "BLOCK_SECONDS", 1e-3)
-    return tmp_path / "cache" / "fastlm" / "tuned"
+    return tmp_path / "tuned"
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *changes: dict) -> None:

@@ -2,6 +2,6 @@
 
 reference.py defines the results in plain Python; pretokenize.py, count.py, merge.py and encode.py
 compute them in compiled code, and small.py in plain Python for texts too small to be worth
-compiling for. compiler.py compiles the kernels, cache.py lets numba compile them anew when a file
-changes, and context.py is the memory they work on.
+compiling for. compiler.py marks the kernels, build.py compiles them, machine_code.py keeps and
+loads the result, and context.py is the memory they work on.
 """

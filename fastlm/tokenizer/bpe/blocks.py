@@ -11,35 +11,45 @@ unless a special token covers the position. Where that is depends on the pattern
 - "never": nowhere.
 """
 
+from __future__ import annotations
+
+import functools
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
-import numpy as np
-from jaxtyping import Int64, UInt8
-
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.errors import BadByte, check_integer
 from fastlm.tokenizer.bpe.patterns import Cuts
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from jaxtyping import Bool, Int64, UInt8
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 BLOCK_BYTES = 1 << 21
 
-_IS_ASCII_SPACE = np.zeros(256, np.bool_)
-_IS_ASCII_SPACE[list(b"\t\n\v\f\r ")] = True
+_ASCII_SPACES = b"\t\n\v\f\r "
 
 # A cut is looked for in the last bytes first.
 _TAIL_BYTES = 4096
-_IS_LINE_BREAK = np.zeros(256, np.bool_)
-_IS_LINE_BREAK[list(b"\r\n")] = True
-_IS_WORD = np.array([byte < 128 and chr(byte).isalnum() for byte in range(256)])
+_LINE_BREAKS = b"\r\n"
+_WORD = bytes(byte for byte in range(128) if chr(byte).isalnum())
 # The spaces beyond ASCII begin with the bytes C2, E1, E2 and E3.
-_BEGINS_LINE = ~_IS_ASCII_SPACE
-_BEGINS_LINE[[*b"/", *range(0x80, 0xC3), 0xE1, 0xE2, 0xE3]] = False
+_BEGIN_NO_LINE = bytes((*_ASCII_SPACES, *b"/", *range(0x80, 0xC3), 0xE1, 0xE2, 0xE3))
+
+
+@functools.cache
+def _are(kinds: bytes) -> Bool[np.ndarray, "256"]:
+    """Return which bytes are among some."""
+    found = np.zeros(256, np.bool_)
+    found[list(kinds)] = True
+    return found
 
 
 class Block(NamedTuple):
@@ -112,12 +122,12 @@ def first_cut(
 def _find_places(data: UInt8[np.ndarray, " n_bytes"], cuts: Cuts) -> Int64[np.ndarray, " n_places"]:
     """Find where data may be cut if no space beyond ASCII and no special token is in the way."""
     before, here = data[:-1], data[1:]
-    is_space = _IS_ASCII_SPACE[data]
+    is_space = _are(_ASCII_SPACES)[data]
     begins = is_space[1:] & ~is_space[:-1]
     if cuts != "spaces":
-        begins &= ~_IS_LINE_BREAK[here] | _IS_WORD[before]
+        begins &= ~_are(_LINE_BREAKS)[here] | _are(_WORD)[before]
     if cuts == "lines":
-        begins |= _IS_LINE_BREAK[before] & _BEGINS_LINE[here]
+        begins |= _are(_LINE_BREAKS)[before] & ~_are(_BEGIN_NO_LINE)[here]
     return np.flatnonzero(begins) + 1
 
 
@@ -135,7 +145,7 @@ def _last_after_special(data: bytes, special_tokens: Sequence[bytes]) -> int:
 def _may_cut(data: bytes, place: int, special_tokens: Sequence[bytes]) -> bool:
     # str.isspace is true for four more characters than the pattern's \s: a few cuts are missed.
     is_after_space = data[max(place - 4, 0) : place].decode("utf-8", "ignore")[-1:].isspace()
-    if is_after_space and not _IS_LINE_BREAK[data[place - 1]]:
+    if is_after_space and data[place - 1] not in _LINE_BREAKS:
         return False
     return not any(
         token in data[max(place - len(token) + 1, 0) : place + len(token) - 1]
@@ -225,9 +235,11 @@ def map_in_order(
 ) -> Iterator[R]:
     """map() on threads (None: all cores), with at most two unfinished items for each thread."""
     n_threads = resolve_threads(n_threads)
-    if n_threads == 1:
+    if n_threads == 1 or (isinstance(items, Sized) and len(items) < 2):
         yield from map(function, items)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     pending: deque[Future[R]] = deque()
     with ThreadPoolExecutor(n_threads) as executor:
         try:

@@ -2,10 +2,8 @@
 
 import base64
 import functools
+import struct
 import zlib
-
-import numpy as np
-from jaxtyping import UInt8
 
 CONTROL, UPPER, LOWER, CASELESS, MARK, NUMBER, SYMBOL, SPACE, UNASSIGNED = range(9)
 
@@ -61,11 +59,11 @@ _RUNS = (
 
 
 @functools.cache
-def categories() -> UInt8[np.ndarray, "1114112"]:
+def categories() -> bytes:
     """The category of each code point, unpacked once.
 
     UPPER is Lu and Lt, LOWER Ll, CASELESS Lm and Lo, MARK M, NUMBER N, SYMBOL P and S, SPACE what
     \\s matches, UNASSIGNED Cn, and CONTROL all others: control, format and private characters.
     """
-    runs = np.frombuffer(zlib.decompress(base64.b85decode("".join(_RUNS))), dtype="<u4")
-    return np.repeat((runs & 15).astype(np.uint8), runs >> 4)
+    runs = struct.iter_unpack("<I", zlib.decompress(base64.b85decode("".join(_RUNS))))
+    return b"".join([bytes((run & 15,)) * (run >> 4) for (run,) in runs])

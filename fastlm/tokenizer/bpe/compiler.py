@@ -1,139 +1,170 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
-"""Decorators that compile functions with numba: kernel, inner, shared and instruction.
+"""Decorators that mark functions to compile: kernel, inner, shared and instruction.
 
-pipeline.py makes compiling three times as fast, with names that numba does not promise to keep.
-Where one of them is missing, numba.njit compiles the same functions without it, and a warning says
-so.
+Nothing is compiled here, and numba is not imported: build.py compiles everything that is marked in
+this folder, once on each machine, and machine_code.py keeps the result and loads it.
+
+A kernel takes integers, allocates nothing and returns one integer (a count, a flag or a status
+code), so that its machine code depends on nothing but the processor.
 """
 
-import contextlib
+from __future__ import annotations
+
 import functools
-import inspect
-import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, get_args, get_origin, get_type_hints
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import numba
-from llvmlite import ir  # type: ignore[import-untyped]
-from llvmlite.binding import get_host_cpu_features, llvm_version_info  # type: ignore[import-untyped]
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from fastlm.lazy import LazyModule
 
-from fastlm.tokenizer.bpe.cache import keep, made_kept, notice_changes
-
-_NUMBA_VERSIONS = "numba>=0.61,<0.69"  # as in pyproject.toml: pipeline.py works with them
-
-_options: dict[str, Any] = {}
-try:
-    from fastlm.tokenizer.bpe import pipeline
-except (ImportError, AttributeError, TypeError) as _error:
-    _has_pipeline = False
-    warnings.warn(
-        f"numba {numba.__version__} lacks what the tokenizer's compiler pipeline expects of it "
-        f"({_error}): results are the same, but the first use of the tokenizer's kernels, which "
-        f"compiles them, takes about 15 s in place of 5 s; install {_NUMBA_VERSIONS}",
-        stacklevel=2,
-    )
+if TYPE_CHECKING:
+    import numpy as numpy
+    from llvmlite import ir as ir  # type: ignore[import-untyped]
+    from numba import types as types
 else:
-    _has_pipeline = True
-    _options["pipeline_class"] = pipeline.ShortCompiler
+    # Instructions generate code with them: only build.py calls instructions.
+    ir, types = LazyModule("llvmlite.ir"), LazyModule("numba.types")
 
-# Without it, numba's cache notices a change only in the file that defines a kernel.
-with contextlib.suppress(ImportError, AttributeError):
-    notice_changes()
 
-instruction: Any = intrinsic
+class Number(int):
+    """An integer that compiled code takes for one of a type."""
+
+    type: NumberType
+
+
+class NumberType:
+    """A type in the annotations of compiled functions: a type of numba's, or a pointer to one.
+
+    Called, it makes a number of the type, as NumPy's types do.
+    """
+
+    def __init__(self, name: str, *, is_pointer: bool = False) -> None:
+        self.name, self.is_pointer = name, is_pointer
+
+    def __call__(self, value: int) -> Number:
+        number = Number(value)
+        number.type = self
+        return number
+
+    @property
+    def dtype(self) -> Any:
+        """NumPy's type of the same name: arrays can be made of the type itself."""
+        return numpy.dtype(self.name)
+
+    def of_numba(self) -> Any:
+        """Return numba's type."""
+        item = getattr(types, self.name)
+        return types.CPointer(item) if self.is_pointer else item
+
+    def of_numpy(self) -> Any:
+        """Return NumPy's type."""
+        return getattr(import_module("numpy"), self.name)
+
+
+class _Numpy(LazyModule):
+    """NumPy, not imported for the types of constants alone.
+
+    Compiled functions have the real NumPy (build.py).
+    """
+
+    uint8, uint16, uint32, uint64, int32, int64 = map(
+        NumberType, ("uint8", "uint16", "uint32", "uint64", "int32", "int64")
+    )
+
+
+if not TYPE_CHECKING:
+    numpy = _Numpy("numpy")
+
+
+class _Marked:
+    """A function that is compiled."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]
+
+
+class Inner(_Marked):
+    """A function that kernels call; its code becomes a part of theirs."""
+
+
+class Shared(Inner):
+    """A function with machine code of its own, which kernels call by its address.
+
+    Args:
+        field: field of the context that holds the address.
+    """
+
+    def __init__(self, function: Any, field: int) -> None:
+        super().__init__(function)
+        self.field = field
+
+    @functools.cached_property
+    def address(self) -> int:
+        """Address of the machine code."""
+        from fastlm.tokenizer.bpe import machine_code
+
+        return machine_code.loaded().addresses[name_of(self.function)]
+
+
+class Either:
+    """One of two inner functions; build.py chooses, as only a compiler knows the processor.
+
+    Args:
+        condition: says whether it is the first.
+    """
+
+    def __init__(self, condition: Callable[[], bool], first: Any, second: Any) -> None:
+        self.condition, self.first, self.second = condition, first, second
+
+    def chosen(self) -> Any:
+        """Return the function to compile."""
+        return self.first if self.condition() else self.second
+
+
+class Instruction(_Marked):
+    """A function that generates LLVM's code of a call, as numba.extending.intrinsic takes it."""
+
+
+class Kernel(_Marked):
+    """A compiled function of integers that Python calls."""
+
+    @functools.cached_property
+    def compiled(self) -> Callable[..., int]:
+        """The compiled function itself: calling it saves the time of calling __call__."""
+        from fastlm.tokenizer.bpe import machine_code
+
+        return machine_code.loaded().functions[name_of(self.function)]
+
+    def __call__(self, *arguments: int) -> int:
+        return self.compiled(*arguments)
+
+
+KERNELS: list[Kernel] = []
+"""The kernels of all imported files"""
+SHARED: list[Shared] = []
+"""The shared functions of all imported files"""
+
+
+def name_of(function: Any) -> str:
+    """Return the name under which machine code is kept: file and function."""
+    return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
 
 
 def kernel(function: Any) -> Any:
-    """Let Python call a function, which is compiled when first called and kept on disk."""
-    return keep(numba.njit(nogil=True, **_options)(function))
-
-
-def _signature(function: Any) -> Any:
-    """numba's signature of a function, from its annotations."""
-    hints = get_type_hints(function)
-    returned = _numba_type(hints.pop("return"))
-    return returned(*map(_numba_type, hints.values()))
-
-
-def _numba_type(hint: Any) -> Any:
-    if get_origin(hint) is tuple:
-        return types.Tuple([_numba_type(part) for part in get_args(hint)])
-    return types.void if hint is type(None) else hint
-
-
-def _instruction_like(function: Any, signature: Any, generate: Any) -> Any:
-    """Make an intrinsic with the parameters and the docstring of a function."""
-
-    def call(_typing_context: Any, *_arguments: Any) -> Any:
-        return signature, generate
-
-    # intrinsic takes the names of the arguments from here.
-    parameters = [inspect.Parameter("_typing_context", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
-    parameters += inspect.signature(function).parameters.values()
-    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return functools.update_wrapper(intrinsic(call), function)
+    """Let Python call a function of integers, which returns one; it holds no lock of Python's."""
+    KERNELS.append(Kernel(function))
+    return KERNELS[-1]
 
 
 def inner(function: Any) -> Any:
     """Let kernels call a function; its annotations are the types of its arguments and result.
 
     numba.njit would optimize the function and generate machine code for it alone, and again inside
-    each caller, which takes most of the time of compiling. The pipeline puts it into the code of
-    the kernel that calls it, where it is optimized once, together with the rest.
+    each caller, which takes most of the time of compiling. build.py puts it into the code of the
+    kernel that calls it, where it is optimized once, together with the rest.
     """
-    signature = _signature(function)
-    if _has_pipeline:
-        return _instruction_like(function, signature, pipeline.call_inside(function, signature))
-    return _compiled_when_called(function, signature)
-
-
-def _compiled_when_called(function: Any, signature: Any) -> Any:
-    """Delay numba.njit(signature)(function) until a function that calls it is compiled.
-
-    Compiling at once is too early: a function may call others that its file defines further down.
-    """
-
-    def called(*arguments: Any) -> Any:
-        raise NotImplementedError  # compiled code calls what overload returns in place of this
-
-    compile_once = functools.cache(lambda: numba.njit(signature)(function))
-
-    @overload(called)
-    def choose(*arguments: Any) -> Any:
-        compiled = compile_once()
-
-        def call(*arguments: Any) -> Any:
-            return compiled(*arguments)
-
-        return call
-
-    return functools.update_wrapper(called, function)
-
-
-class _Shared:
-    """A function with machine code of its own, which kernels call by its address."""
-
-    def __init__(self, field: int, function: Any) -> None:
-        self.field = field
-        self.function = function
-
-    @functools.cached_property
-    def address(self) -> int:
-        """Address of the machine code; the function is compiled when it is first needed."""
-        signature = _signature(self.function)
-
-        def make(function: Any, *, cache: bool) -> Any:
-            return numba.cfunc(signature, cache=cache, **_options)(function)
-
-        compiled = made_kept(make, self.function)
-        assert compiled.address is not None
-        return compiled.address
-
-
-_shared: dict[Any, _Shared] = {}
+    return Inner(function)
 
 
 def shared(field: int) -> Callable[[Any], Any]:
@@ -144,26 +175,20 @@ def shared(field: int) -> Callable[[Any], Any]:
     """
 
     def decorate(function: Any) -> Any:
-        signature = _signature(function)
-
-        def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-            returned, *arguments = map(
-                context.get_value_type, (signature.return_type, *signature.args)
-            )
-            place = builder.gep(values[0], [ir.Constant(ir.IntType(64), field)])
-            pointer = ir.FunctionType(returned, arguments).as_pointer()
-            return builder.call(builder.inttoptr(builder.load(place), pointer), values)
-
-        called = _instruction_like(function, signature, generate)
-        _shared[called] = _Shared(field, function)
-        return called
+        SHARED.append(Shared(function, field))
+        return SHARED[-1]
 
     return decorate
 
 
-def shared_address(function: Any) -> tuple[int, int]:
-    """Return the field of a shared function and the address of its machine code."""
-    return _shared[function].field, _shared[function].address
+def either(condition: Callable[[], bool], first: Any, second: Any) -> Any:
+    """Let kernels call one of two inner functions, the first if the compiler's condition holds."""
+    return Either(condition, first, second)
+
+
+def instruction(function: Any) -> Any:
+    """Let kernels call an instruction; the function is one for numba.extending.intrinsic."""
+    return Instruction(function)
 
 
 @instruction
@@ -209,8 +234,11 @@ def multiply_fold(_typing_context, left, right):
     return types.uint64(types.uint64, types.uint64), generate
 
 
-CAN_COMPRESS = llvm_version_info >= (19,) and bool(get_host_cpu_features().get("avx512vbmi2"))
-"""Whether LLVM and the processor know store_places; without its instruction it would be slow"""
+def can_compress() -> bool:
+    """Whether LLVM and the processor know store_places; else it would be slow."""
+    binding = import_module("llvmlite.binding")
+    features = binding.get_host_cpu_features()
+    return binding.llvm_version_info >= (19,) and bool(features.get("avx512vbmi2"))
 
 
 @instruction
@@ -219,6 +247,7 @@ def store_places(_typing_context, target, index, bits, begin):
 
     Where fewer are set, what follows them is overwritten too.
     """
+    cgutils = import_module("numba.core.cgutils")
     byte, number = ir.IntType(8), ir.IntType(32)
     bytes_64, flags = ir.VectorType(byte, 64), ir.VectorType(ir.IntType(1), 64)
     numbers_32 = ir.VectorType(number, 32)
@@ -258,14 +287,14 @@ def byte_bits(ranges: Sequence[tuple[int, int]], ignored_bits: int = 0) -> Any:
         ranges: first and last byte of each range.
         ignored_bits: bits that are set in each byte before it is compared.
     """
-    vector = ir.VectorType(ir.IntType(8), 64)
-
-    def constant(byte: int) -> Any:
-        return ir.Constant(vector, [byte] * 64)
 
     @instruction
     def bits_at(_typing_context, pointer, index):
+        def constant(byte):
+            return ir.Constant(ir.VectorType(ir.IntType(8), 64), [byte] * 64)
+
         def generate(_context, builder, _signature, arguments):
+            vector = constant(0).type
             place = builder.gep(arguments[0], [arguments[1]])
             block = builder.load(builder.bitcast(place, vector.as_pointer()), align=1)
             block = builder.or_(block, constant(ignored_bits))

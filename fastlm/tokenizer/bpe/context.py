@@ -8,14 +8,13 @@ which also makes them several times quicker to compile than arrays. No kernel al
 what is too small to Python, which grows it and calls again (status_codes.py).
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-from jaxtyping import Shaped, UInt64
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
-
-from fastlm.tokenizer.bpe.compiler import inner, instruction, shared_address
+from fastlm.tokenizer.bpe.buffers import Buffer, place_of
+from fastlm.tokenizer.bpe.compiler import NumberType, Shared, inner, instruction, ir, types
+from fastlm.tokenizer.bpe.compiler import numpy as np
 
 if TYPE_CHECKING:
     u8: TypeAlias = Any
@@ -28,31 +27,24 @@ if TYPE_CHECKING:
     pi64: TypeAlias = Any
     pu64: TypeAlias = Any
 else:
-    u8, i32, i64, u64, boolean = types.uint8, types.int32, types.int64, types.uint64, types.boolean
-    pu8, pi32, pi64, pu64 = map(types.CPointer, (u8, i32, i64, u64))
-
-
-def aligned_words(n: int) -> UInt64[np.ndarray, " n"]:
-    """Make an array of n zeros that begins with a cache line, which is 64 bytes, 8 words."""
-    room = np.zeros(n + 8, np.uint64)
-    begin = -room.ctypes.data % 64 // 8
-    return room[begin : begin + n]
+    u8, i32, i64, u64, boolean = map(NumberType, ("uint8", "int32", "int64", "uint64", "boolean"))
+    pu8, pi32, pi64, pu64 = (NumberType(t.name, is_pointer=True) for t in (u8, i32, i64, u64))
 
 
 class Context:
     """The fields that one thread's kernels read, and the arrays whose addresses are among them."""
 
     def __init__(self, n_fields: int) -> None:
-        self.fields = np.zeros(n_fields, np.int64)
-        self.address = self.fields.ctypes.data
-        self._arrays: dict[int, np.ndarray] = {}
+        self._memory = Buffer(n_fields, i64)
+        self.fields = self._memory.items
+        self.address = self._memory.address
+        self._arrays: dict[int, Any] = {}
 
-    def link(self, function: Any) -> None:
+    def link(self, function: Shared) -> None:
         """Let kernels that are given this context call a shared function."""
-        field, address = shared_address(function)
-        self.fields[field] = address
+        self.fields[function.field] = function.address
 
-    def array(self, field: int) -> np.ndarray:
+    def array(self, field: int) -> Any:
         """Return the array whose address is in a field."""
         return self._arrays[field]
 
@@ -63,14 +55,13 @@ class Context:
         other._arrays = self._arrays.copy()
         return other
 
-    def hold(self, field: int, array: Shaped[np.ndarray, "..."]) -> None:
-        """Put the address of an array into a field and keep the array alive."""
-        assert array.flags.c_contiguous
+    def hold(self, field: int, array: Any) -> None:
+        """Put the address of an array (buffers.place_of) into a field and keep the array alive."""
         self._arrays[field] = array
-        self.fields[field] = array.ctypes.data
+        self.fields[field] = place_of(array)
 
 
-def _pointer_to(item: Any) -> Any:
+def _pointer_to(name: str) -> Any:
     """Make an instruction that casts an address to a pointer to items of a type."""
 
     @instruction
@@ -78,16 +69,16 @@ def _pointer_to(item: Any) -> Any:
         def generate(context, builder, signature, arguments):
             return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
-        return types.CPointer(item)(types.int64), generate
+        return types.CPointer(getattr(types, name))(types.int64), generate
 
     return cast
 
 
-uint8_at = _pointer_to(types.uint8)
-uint16_at = _pointer_to(types.uint16)
-int32_at = _pointer_to(types.int32)
-int64_at = _pointer_to(types.int64)
-uint64_at = _pointer_to(types.uint64)
+uint8_at = _pointer_to("uint8")
+uint16_at = _pointer_to("uint16")
+int32_at = _pointer_to("int32")
+int64_at = _pointer_to("int64")
+uint64_at = _pointer_to("uint64")
 
 
 @instruction

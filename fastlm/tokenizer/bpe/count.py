@@ -1,21 +1,23 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code=assignment
 """Count the distinct pre-tokens of texts."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from __future__ import annotations
 
-import numpy as np
-from jaxtyping import Int64, UInt8
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
+from fastlm.tokenizer.bpe.buffers import Buffer
 from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch_soon
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     Context,
     i64,
     int32_at,
     int64_at,
     pi64,
+    u64,
     uint64_at,
 )
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
@@ -34,6 +36,9 @@ from fastlm.tokenizer.bpe.words import (
     list_words,
     new_table,
 )
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64, UInt8
 
 _FIRST_SLOTS = 1 << 14
 _FIRST_ARENA = 1 << 14
@@ -59,7 +64,7 @@ class WordCounter:
 
     def __init__(self, special_tokens: Sequence[bytes] = (), pattern: Pattern = GPT2) -> None:
         self._context = Context(f.N_FIELDS)
-        self._arena = np.empty(_FIRST_ARENA, np.uint64)
+        self._arena = Buffer(_FIRST_ARENA, u64)
         add_walk(self._context, pattern)
         add_special_tokens(self._context, sorted(special_tokens, key=len, reverse=True))
         hold_table(self._context, new_table(_FIRST_SLOTS))
@@ -94,7 +99,7 @@ class WordCounter:
         text = np.append(words.text, np.zeros(16, np.uint8))
         done = 0
         while True:
-            status, done = _count_words(
+            done = _count_words(
                 self._context.address,
                 text.ctypes.data,
                 words.bounds.ctypes.data,
@@ -102,9 +107,9 @@ class WordCounter:
                 done,
                 len(words.counts),
             )
-            if status == codes.DONE:
+            if done == len(words.counts):
                 return
-            self._grow(status)
+            self._grow(self._context.fields[f.STATUS])
 
     def words(self) -> Words:
         """Return the distinct pre-tokens, in no particular order."""
@@ -119,7 +124,7 @@ class WordCounter:
             grow_table(self._context)
         else:
             assert status == codes.ARENA_FULL
-            self._arena = np.append(self._arena, np.empty_like(self._arena))
+            self._arena = self._arena.grown(2 * len(self._arena))
             hold_arena(self._context, self._arena)
 
 
@@ -179,12 +184,14 @@ def _count_long_token(c: pi64, data: i64) -> i64:
 
 @kernel
 def _count_words(address, text_address, bounds_address, counts_address, done, n_words):
+    """Add the counts of words from `done` on; returns the number done. STATUS says what is full."""
     c = int64_at(address)
     bounds, counts = int64_at(bounds_address), int64_at(counts_address)
     table = uint64_at(c[f.TABLE])
     for word in range(done, n_words):
         slot = find_word(c, text_address, bounds[word], bounds[word + 1] - bounds[word])
         if slot < 0:
-            return slot, word
+            c[f.STATUS] = slot
+            return word
         table[slot + VALUE] += np.uint64(counts[word])
-    return codes.DONE, n_words
+    return n_words

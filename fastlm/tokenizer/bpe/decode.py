@@ -1,11 +1,16 @@
 # mypy: allow-untyped-defs, allow-untyped-calls
 """Decode ids to bytes: tokens are copied one after another, eight bytes at a time."""
 
-import numpy as np
-from jaxtyping import Int64, Shaped
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from fastlm.tokenizer.bpe.compiler import kernel
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import int64_at, load_word, store_word, uint8_at
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64, Shaped
 
 _SLACK = 8  # bytes read and written past a token
 
@@ -45,3 +50,4 @@ def _decode(ids_address, text_address, bounds_address, out_address, n_ids):
         for k in range(0, length, 8):
             store_word(out, end + k, load_word(text, begin + k))
         end += length
+    return end

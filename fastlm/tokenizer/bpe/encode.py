@@ -5,26 +5,31 @@ A text repeats its words, so nearly every word is found in a hash table with its
 one store of eight bytes writes them to the output: up to four ids of uint16, up to two of uint32.
 """
 
+from __future__ import annotations
+
 import ctypes
 import functools
-from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
-from jaxtyping import Int64, UInt
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
-from fastlm.tokenizer.bpe.characters import Utf8Buffer
+from fastlm.tokenizer.bpe.buffers import Buffer, as_numbers
+from fastlm.tokenizer.bpe.characters import Utf8Pieces
 from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch_soon
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     Context,
+    i32,
     i64,
     int32_at,
     int64_at,
     pi64,
     pu8,
     store_word,
+    u64,
     uint8_at,
     uint64_at,
 )
@@ -49,6 +54,9 @@ from fastlm.tokenizer.bpe.words import (
     new_table,
 )
 
+if TYPE_CHECKING:
+    from jaxtyping import Int64, UInt
+
 _CACHED_BYTES = 256  # longer words are rare and seldom repeated
 _FIRST_SLOTS, _MAX_SLOTS = 1 << 12, 1 << 20  # a slot is 32 bytes
 _FIRST_ARENA, _MAX_ARENA = 1 << 12, 1 << 22  # words of 8 bytes
@@ -56,11 +64,16 @@ _FIRST_SCRATCH = SCRATCH_PER_BYTE * _CACHED_BYTES
 _SLACK = 8  # ids that may be written past the last one
 _OWN_OUT = WINDOW_BYTES + 1024  # size in ids of a worker's own output
 _SMALL_CHARACTERS = 2048  # the ids of so many characters always fit _OWN_OUT
-_BYTES_PER_ID = 3  # an estimate, seldom too high; memory that is allocated and not used is free
+_PIECE_CHARACTERS = 1 << 16  # of a long text that is not ASCII
+_BYTES_PER_ID = 2  # seldom fewer; memory that is allocated and not used is free
 
+_ALL_BITS = np.uint64(0xFFFFFFFFFFFFFFFF)
 _NOT_CACHED = -100  # in place of a slot; no status code
 
-_FRESH, _RESUME = range(2)
+Piece = tuple[int, int, object]
+"""Address and number of bytes of UTF-8, and what keeps them there"""
+
+_FRESH, _APPEND, _RESUME = range(3)
 
 
 class Encoder:
@@ -68,29 +81,31 @@ class Encoder:
 
     Args:
         byte_ids: token id of each single byte, or NO_TOKEN.
-        merges: rows (left id, right id, merged id), in the order learned.
+        merges: rows (left id, right id, merged id), in the order learned, as an array of NumPy, or
+            one after another as an array("i") of Python.
         special_tokens: id of each special token.
-        dtype: dtype of the ids that encode returns, uint16 or uint32.
+        dtype: "uint16" or "uint32": that of the ids that encode returns.
         words: how texts are cut into words, by a pattern with kernels, and words into ids.
     """
 
     def __init__(
         self,
-        byte_ids: Int64[np.ndarray, "256"],
-        merges: Int64[np.ndarray, "n_merges 3"],
+        byte_ids: Sequence[int],
+        merges: Any,
         special_tokens: Mapping[bytes, int],
-        dtype: np.dtype[Any],
+        dtype: str,
         words: WordRules = PLAIN_WORDS,
     ) -> None:
         self._pattern = words.pattern
+        self._may_cut = not any(b" " in token for token in special_tokens)
         longest_first = sorted(special_tokens, key=len, reverse=True)
         special_ids = [special_tokens[token] for token in longest_first]
-        self._dtype = np.dtype(dtype)
+        self._dtype = str(dtype)
         self._tables = Context(f.N_FIELDS)
-        self._tables.fields[f.ID_SHIFT] = {2: 1, 4: 2}[self._dtype.itemsize]
-        self._tables.hold(f.SPECIAL_IDS, np.array(special_ids, np.int64))
+        self._tables.fields[f.ID_SHIFT] = {"uint16": 1, "uint32": 2}[self._dtype]
+        self._tables.hold(f.SPECIAL_IDS, array("q", special_ids))
         add_special_tokens(self._tables, longest_first)
-        add_merges(self._tables, byte_ids, merges)
+        add_merges(self._tables, as_numbers(byte_ids, "i"), as_numbers(merges, "i"))
         if words.merges_by_rank:
             rank_by_id(self._tables)
         if words.whole:
@@ -114,7 +129,48 @@ class Encoder:
         """
         worker = self._take_worker()
         try:
-            return worker.encode(address_of(data), len(data), data, bounds, end_of_text)
+            piece = (address_of(data), len(data), data)
+            return worker.encode([piece], len(data), bounds, end_of_text)
+        finally:
+            self._idle.append(worker)
+
+    def encode_texts(
+        self, texts: Sequence[str]
+    ) -> tuple[UInt[np.ndarray, " n_tokens"], Int64[np.ndarray, " n_texts_plus_1"]]:
+        """Encode at least one string, of no subclass of str.
+
+        Returns:
+            (ids, offsets): the ids of text i are ids[offsets[i] : offsets[i + 1]].
+        Raises:
+            UnknownByte, UnicodeEncodeError: if one cannot be encoded.
+        """
+        data: str | bytes = "".join(texts)
+        lengths = map(len, texts)
+        if not data.isascii():
+            encoded = [text.encode() for text in texts]
+            data, lengths = b"".join(encoded), map(len, encoded)
+        bounds = np.fromiter(accumulate(lengths, initial=0), np.int64, len(texts) + 1)
+        offsets = np.zeros(len(bounds), np.int64)
+        worker = self._take_worker()
+        try:
+            piece = (address_of(data), len(data), data)
+            return worker.encode([piece], len(data), bounds, id_bounds=offsets), offsets
+        finally:
+            self._idle.append(worker)
+
+    def encode_texts_to_lists(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode strings to a list of Python integers each; raises what encode_texts raises."""
+        return self._lists.to_lists(*self.encode_texts(texts))
+
+    def count(self, text: str) -> int:
+        """Return the number of ids of a string; raises what encode_text raises."""
+        if type(text) is not str:
+            text = plain_str(text)
+        worker = self._take_worker()
+        try:
+            if len(text) <= _SMALL_CHARACTERS:
+                return worker.encode_small(text)
+            return worker.count(text)
         finally:
             self._idle.append(worker)
 
@@ -129,8 +185,8 @@ class Encoder:
         worker = self._take_worker()
         try:
             if len(text) <= _SMALL_CHARACTERS:
-                return worker.own_out[: worker.encode_small(text)].copy()
-            return worker.encode_large(text)
+                return worker.own_array[: worker.encode_small(text)].copy()
+            return worker.encode(worker.pieces(text), len(text))
         finally:
             self._idle.append(worker)
 
@@ -141,11 +197,11 @@ class Encoder:
         try:  # _take_worker, without the cost of calling it
             worker = self._idle.pop()
         except IndexError:
-            worker = _Worker(self._tables, self._dtype, self._pattern)
+            worker = _Worker(self._tables, self._dtype, self._pattern, self._may_cut)
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_ids[: worker.encode_small(text)].tolist()
-            return self._lists.to_list(worker.encode_large(text))
+            return self._lists.to_list(worker.encode_to_buffer(text))
         finally:
             self._idle.append(worker)
 
@@ -158,26 +214,33 @@ class Encoder:
         try:
             return self._idle.pop()
         except IndexError:
-            return _Worker(self._tables, self._dtype, self._pattern)
+            return _Worker(self._tables, self._dtype, self._pattern, self._may_cut)
 
 
 class _Worker:
     """The state of one thread: a cache of the ids of words, and buffers."""
 
-    def __init__(self, tables: Context, dtype: np.dtype[Any], pattern: Pattern) -> None:
+    def __init__(self, tables: Context, dtype: str, pattern: Pattern, may_cut: bool) -> None:
+        self._dtype = dtype
         self._context = tables.copy()
         self._address = self._context.address
-        self._arena = np.empty(_FIRST_ARENA, np.uint64)
-        self.own_out = np.empty(_OWN_OUT, dtype)
-        self.own_ids: Any = memoryview(self.own_out)  # type: ignore[arg-type]  # its tolist is faster than an array's
-        self._own_bounds = np.zeros(2, np.int64)
-        self._utf8 = Utf8Buffer()
+        self._encode = _encode.compiled
+        self._arena = Buffer(_FIRST_ARENA, u64)
+        self._own_out = Buffer(_OWN_OUT, dtype)
+        self.own_ids = self._own_out.items
+        self._own_bounds = Buffer(2, i64)
+        self.pieces = Utf8Pieces(may_cut, _PIECE_CHARACTERS).pieces
         add_walk(self._context, pattern)
         add_rank_lists(self._context)
         hold_table(self._context, new_table(_FIRST_SLOTS))
         hold_arena(self._context, self._arena)
         self._hold_scratch(_FIRST_SCRATCH)
         self._reset()
+
+    @functools.cached_property
+    def own_array(self) -> UInt[np.ndarray, " n_ids"]:
+        """The memory of own_ids."""
+        return np.asarray(self.own_ids)
 
     def encode_small(self, text: str) -> int:
         """Write the ids of at most _SMALL_CHARACTERS to own_out and return their number.
@@ -189,93 +252,140 @@ class _Worker:
         else:
             data = text.encode()
             n_bytes, address = len(data), id(data) + BYTES_HEADER
-        n_out: int = _encode(self._address, address, n_bytes, _FRESH)
+        n_out: int = self._encode(self._address, address, n_bytes, _FRESH)
         while n_out < 0:
-            self._make_room(n_out, address)
-            n_out = _encode(self._address, address, n_bytes, _RESUME)
+            self._make_room(n_out, address, 0)
+            n_out = self._encode(self._address, address, n_bytes, _RESUME)
         return n_out
-
-    def encode_large(self, text: str) -> UInt[np.ndarray, " n_tokens"]:
-        if text.isascii():
-            return self.encode(address_of(text), len(text), text)
-        data = self._utf8.to_utf8(text)
-        address = address_of(data) if isinstance(data, bytes) else data.ctypes.data
-        return self.encode(address, len(data), data)
 
     def encode(
         self,
-        address: int,
+        pieces: Iterable[Piece],
         n_bytes: int,
-        _keeps_alive: object,
         bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None,
         end_of_text: int = NO_TOKEN,
+        id_bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None,
     ) -> UInt[np.ndarray, " n_tokens"]:
-        """Encode the UTF-8 text of n_bytes at an address."""
+        """Encode consecutive pieces of a UTF-8 text, cut where a text may be cut.
+
+        Args:
+            n_bytes: approximate size of the text.
+            bounds: of the documents of a text of one piece.
+            id_bounds: filled with the number of ids before each document of bounds, and of all.
+        """
         fields = self._context.fields
         if bounds is not None:
             # A copy, because start_walk writes to the bounds of a single document.
             self._context.hold(f.BOUNDS, np.array(bounds, np.int64))
             fields[f.N_DOCUMENTS] = len(bounds) - 1
         fields[f.END_OF_TEXT] = end_of_text
+        if id_bounds is not None:
+            self._context.hold(f.ID_BOUNDS, id_bounds)
         # numpy.empty asks the operating system for huge pages; resize does not.
-        out = np.empty(_OWN_OUT + n_bytes // _BYTES_PER_ID, self.own_out.dtype)
+        out = np.empty(_OWN_OUT + n_bytes // _BYTES_PER_ID, self._dtype)
+
+        def enlarge() -> None:
+            out.resize(len(out) + len(out) // 2, refcheck=False)
+            self._hold_out(out)
+
         self._hold_out(out)
-        try:
-            n_out = _encode(self._address, address, n_bytes, _FRESH)
-            while n_out < 0:
-                if n_out == codes.OUT_FULL:
-                    out.resize(len(out) + len(out) // 2, refcheck=False)
-                    self._hold_out(out)
-                else:
-                    self._make_room(n_out, address)
-                n_out = _encode(self._address, address, n_bytes, _RESUME)
-        finally:
-            self._reset()
+        n_out = self._encode_to_out(pieces, enlarge)
         # Resizing in place frees the pages past the last id and copies nothing.
         out.resize(n_out, refcheck=False)
         return out
 
+    def encode_to_buffer(self, text: str) -> memoryview[int]:
+        """Encode a text; NumPy is not needed."""
+        held = [Buffer(_OWN_OUT + len(text) // _BYTES_PER_ID, self._dtype)]
+
+        def enlarge() -> None:
+            held[0] = held[0].grown(len(held[0]) + len(held[0]) // 2)
+            self._hold_out(held[0])
+
+        self._hold_out(held[0])
+        n_out = self._encode_to_out(self.pieces(text), enlarge)
+        ids: memoryview[int] = held[0].items[:n_out]
+        return ids
+
+    def _encode_to_out(self, pieces: Iterable[Piece], enlarge: Callable[[], None]) -> int:
+        mode, n_out, n_before = _FRESH, 0, 0
+        try:
+            for address, n_bytes, _ in pieces:
+                n_out = self._encode(self._address, address, n_bytes, mode)
+                while n_out < 0:
+                    if n_out == codes.OUT_FULL:
+                        enlarge()
+                    else:
+                        self._make_room(n_out, address, n_before)
+                    n_out = self._encode(self._address, address, n_bytes, _RESUME)
+                mode = _APPEND
+                n_before += n_bytes
+        finally:
+            self._reset()
+        return n_out
+
+    def count(self, text: str) -> int:
+        """Count the ids of a text: they overwrite each other."""
+        fields = self._context.fields
+        # When it is full, the last window is scanned again, which must be seldom.
+        n_kept = min(_OWN_OUT + len(text) // _BYTES_PER_ID, 16 * _OWN_OUT)
+        self._hold_out(Buffer(n_kept, self._dtype))
+        n_counted = 0
+
+        def enlarge() -> None:
+            nonlocal n_counted
+            if fields[f.N_OUT] > 0:
+                n_counted += fields[f.N_OUT]
+                fields[f.N_OUT] = 0
+            else:  # one token, too long for it
+                self._hold_out(Buffer(2 * fields[f.OUT_SIZE], self._dtype))
+
+        return self._encode_to_out(self.pieces(text), enlarge) + n_counted
+
     def _reset(self) -> None:
         fields = self._context.fields
-        self._hold_out(self.own_out)
+        self._hold_out(self._own_out)
         self._context.hold(f.BOUNDS, self._own_bounds)
         fields[f.N_DOCUMENTS] = 1
         fields[f.END_OF_TEXT] = NO_TOKEN
+        fields[f.ID_BOUNDS] = 0
 
-    def _hold_out(self, out: UInt[np.ndarray, " n_ids"]) -> None:
+    def _hold_out(self, out: Any) -> None:
         self._context.hold(f.OUT, out)
         self._context.fields[f.OUT_SIZE] = len(out)
 
-    def _make_room(self, status: int, address: int) -> None:
+    def _make_room(self, status: int, address: int, n_before: int) -> None:
         """Grow what is full; a table or arena at its limit is emptied, to cache later words."""
         fields = self._context.fields
         position = int(fields[f.POSITION])
         if status == codes.INVALID_TEXT:
-            raise InvalidUtf8(position)
+            raise InvalidUtf8(n_before + position)
         if status == codes.UNKNOWN_BYTE:
-            raise UnknownByte(ctypes.string_at(address + position, 1)[0], position)
+            byte = ctypes.string_at(address + position, 1)[0]
+            raise UnknownByte(byte, n_before + position)
         if status == codes.SCRATCH_FULL:
             self._hold_scratch(int(fields[f.SCRATCH_WANTED]))
         elif status == codes.TABLE_FULL and fields[f.MAX_WORDS] < _MAX_SLOTS // 2:
             grow_table(self._context)
         elif status == codes.ARENA_FULL and len(self._arena) < _MAX_ARENA:
-            self._arena.resize(2 * len(self._arena), refcheck=False)
+            self._arena = self._arena.grown(2 * len(self._arena))
             hold_arena(self._context, self._arena)
         else:
             hold_table(self._context, new_table(int(fields[f.SLOT_MASK]) + 1))
             fields[f.N_WORDS] = fields[f.ARENA_USED] = 0
 
     def _hold_scratch(self, n_numbers: int) -> None:
-        self._context.hold(f.SCRATCH, np.empty(n_numbers, np.int32))
+        self._context.hold(f.SCRATCH, Buffer(n_numbers, i32))
         self._context.fields[f.SCRATCH_SIZE] = n_numbers
 
 
 @kernel
 def _encode(address, data, n_bytes, mode):
-    """Write ids to OUT; returns their number, or a status code."""
+    """Write ids to OUT, or append them; returns their number, or a status code."""
     c = int64_at(address)
-    if mode == _FRESH:
+    if mode != _RESUME:
         start_walk(c, n_bytes)
+    if mode == _FRESH:
         c[f.N_OUT] = 0
     while True:
         if c[f.OUT_SIZE] < c[f.N_OUT] + _SLACK:
@@ -290,6 +400,8 @@ def _encode(address, data, n_bytes, mode):
                 _append(c, int64_at(c[f.SPECIAL_IDS])[c[f.PASSED]])
             if c[f.HAS_ENDED] and c[f.DOCUMENT] > 0 and c[f.END_OF_TEXT] >= 0:
                 _append(c, c[f.END_OF_TEXT])
+            if c[f.HAS_ENDED] and c[f.ID_BOUNDS] != 0:
+                int64_at(c[f.ID_BOUNDS])[c[f.DOCUMENT]] = c[f.N_OUT]
             continue
         else:
             return c[f.N_OUT] if n_tokens == codes.AT_END else n_tokens
@@ -415,6 +527,13 @@ def _pack_ids(c: pi64, n_ids: i64, target: pu8, begin: i64) -> None:
     """Copy ids from SCRATCH in the output's dtype, padded with zeros to a multiple of 8 bytes."""
     ids, shift = int32_at(c[f.SCRATCH]), c[f.ID_SHIFT]
     n_inline = 8 >> shift
+    if n_ids <= n_inline:  # nearly always, and so without a loop
+        word = np.uint64(ids[0]) | np.uint64(ids[1]) << np.uint64(8 << shift)
+        if shift == 1:
+            word |= np.uint64(ids[2]) << np.uint64(32) | np.uint64(ids[3]) << np.uint64(48)
+        word &= _ALL_BITS >> np.uint64(64 - (n_ids << (shift + 3)))
+        store_word(target, begin, word)
+        return
     for i in range(0, n_ids, n_inline):
         word = np.uint64(0)
         for k in range(min(n_inline, n_ids - i)):

@@ -1,6 +1,8 @@
 """Errors of texts that cannot be encoded, and of other arguments that are none."""
 
+import operator
 from collections.abc import Mapping
+from typing import Any
 
 
 def plain_str(text: str) -> str:
@@ -27,10 +29,27 @@ def refuse_unordered(given: object, expected: str) -> None:
         )
 
 
-def check_integer(name: str, value: object) -> None:
-    """Raise a TypeError if a number is no integer, such as nan, 300.0, "300" and True."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer: got {value!r}")
+def check_integer(name: str, value: Any) -> int:
+    """Return an integer as Python's; a TypeError if it is none, such as nan, 300.0, "300" and True.
+
+    Types, arrays and tensors have __index__ too, and tensors without values raise a RuntimeError.
+    """
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except (TypeError, RuntimeError):
+        pass
+    raise TypeError(f"{name} must be an integer: got {value!r}")
+
+
+class UnknownToken(ValueError, KeyError):
+    """A token or an id is not in the vocabulary.
+
+    It is a KeyError too, which tiktoken raises in its place.
+    """
+
+    def __str__(self) -> str:
+        return ValueError.__str__(self)  # a KeyError's would put it in quotation marks
 
 
 class BadByte(ValueError):

@@ -36,4 +36,10 @@ SCANNER, MAX_DIGITS, TAKES_END, WINDOW_BEGIN, WINDOW_END = range(56, 61)
 # Words that are a token whatever merges would make of them (whole_words.py).
 N_WHOLE, WHOLE_TEXT, WHOLE_BOUNDS, WHOLE_IDS, WHOLE_SLOTS, WHOLE_MASK = range(61, 67)
 
-N_FIELDS = 67
+# Encoding of several documents: how many ids come before each, or 0 for no such array.
+ID_BOUNDS = 67
+
+# The status code of a kernel that returns something else.
+STATUS = 68
+
+N_FIELDS = 69

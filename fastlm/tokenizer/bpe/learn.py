@@ -1,29 +1,33 @@
 """Learn a vocabulary from blocks of text."""
 
+from __future__ import annotations
+
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
-from jaxtyping import Int64
-
-from fastlm.cli.progress import Progress
-from fastlm.tokenizer.bpe import small
+from fastlm.tokenizer.bpe import machine_code, small
 from fastlm.tokenizer.bpe.blocks import Block, Loadable, map_blocks, resolve_threads
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.patterns import GPT2, Pattern
 from fastlm.tokenizer.bpe.word_rules import is_scanned, warn_if_slow
 
 if TYPE_CHECKING:
+    from jaxtyping import Int64
+
+    from fastlm.cli.progress import Progress
     from fastlm.tokenizer.bpe.count import Words
 
 Vocab = dict[int, bytes]
 Merges = list[tuple[bytes, bytes]]
 
-# Plain Python learns from so many bytes in less time than it takes to load the kernels.
+# Plain Python learns from so many bytes in less time than it takes to compile the kernels.
 SMALL_BYTES = 1 << 19
+# From so few bytes it learns in less time than it takes to load kernels that are compiled already.
+TINY_BYTES = 1 << 12
 
 
 def learn_vocabulary(
@@ -53,7 +57,7 @@ def learn_vocabulary(
     n_merges = vocab_size - 256 - len(special_tokens)
     n_threads = resolve_threads(n_threads)
     blocks = iter(blocks)
-    first, is_all = _load_first(blocks)
+    first, is_all = _load_first(blocks, pattern)
     if is_all:
         counted: Mapping[bytes, int] = _count_in_python(first, special_tokens, pattern, on_progress)
         _check_any(counted, source)
@@ -83,17 +87,24 @@ def learn_vocabulary(
     return dict(enumerate(tokens)), merges
 
 
-def _load_first(blocks: Iterator[Loadable]) -> tuple[list[Block], bool]:
-    """Load blocks until they hold more than SMALL_BYTES; returns (blocks, are these all)."""
+def _load_first(blocks: Iterator[Loadable], pattern: Pattern) -> tuple[list[Block], bool]:
+    """Load blocks until kernels are faster than Python; returns (blocks, are these all)."""
     first: list[Block] = []
     n_bytes = 0
-    while n_bytes <= SMALL_BYTES:
+    while not _kernels_are_faster(n_bytes, pattern):
         following = next(blocks, None)
         if following is None:
             return first, True
         first.append(following.load())
         n_bytes += len(first[-1].text)
     return first, False
+
+
+def _kernels_are_faster(n_bytes: int, pattern: Pattern) -> bool:
+    """Whether it is worthwhile to load the kernels, or even to compile them, for so many bytes."""
+    if n_bytes > SMALL_BYTES:
+        return machine_code.can_be_loaded()
+    return n_bytes > TINY_BYTES and is_scanned(pattern) and machine_code.is_at_hand()
 
 
 def _check_any(words: Sized, source: str) -> None:

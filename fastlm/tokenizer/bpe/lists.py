@@ -6,14 +6,17 @@ that exists. The integers here are shared by all lists and are never freed, so t
 need no count, and writing the addresses of the items is all there is to do.
 """
 
+from __future__ import annotations
+
 import ctypes
 import functools
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from jaxtyping import UInt, UInt64
-
+from fastlm.tokenizer.bpe.buffers import Buffer, place_of
 from fastlm.tokenizer.bpe.compiler import kernel
-from fastlm.tokenizer.bpe.context import int32_at, int64_at, uint16_at, uint64_at
+from fastlm.tokenizer.bpe.compiler import numpy as np
+from fastlm.tokenizer.bpe.context import int32_at, int64_at, u64, uint16_at, uint64_at
 from fastlm.tokenizer.bpe.objects import (
     CAN_WRITE_LISTS,
     ITEMS,
@@ -22,14 +25,18 @@ from fastlm.tokenizer.bpe.objects import (
     new_list,
 )
 
+if TYPE_CHECKING:
+    from jaxtyping import Int64, UInt
+
 
 @functools.cache
-def _shared_integers(n_bits: int) -> UInt64[np.ndarray, " n_integers"]:
+def _shared_integers(n_bits: int) -> Buffer:
     """Addresses of the integers of up to n_bits bits, which live as long as the process."""
     integers = list(range(1 << n_bits))
-    addresses = np.array((ctypes.c_uint64 * len(integers)).from_address(items_of(integers)))
-    counts = ctypes.c_int64.from_address(int(addresses[-1])).value
-    _add_references(addresses.ctypes.data, len(addresses), lasting_references(counts) - counts)
+    addresses = Buffer(len(integers), u64)
+    ctypes.memmove(addresses.address, items_of(integers), 8 * len(integers))
+    counts = ctypes.c_int64.from_address(addresses.items[-1]).value
+    _add_references(addresses.address, len(addresses), lasting_references(counts) - counts)
     return addresses
 
 
@@ -57,6 +64,9 @@ def _fill(list_address, ids_address, itemsize, n, addresses_address):
     return 0
 
 
+_LONG = 500  # from so many ids on a list is made faster by a call of its own than by a copy
+
+
 class ListMaker:
     """Makes lists of ids below a bound.
 
@@ -69,11 +79,21 @@ class ListMaker:
             _shared_integers(max(n_ids - 1, 1).bit_length()) if CAN_WRITE_LISTS else None
         )
 
-    def to_list(self, ids: UInt[np.ndarray, " n"]) -> list[int]:
-        """Return what ids.tolist() returns; ids are uint16 or uint32."""
-        if self._addresses is None:
+    def to_list(self, ids: Any) -> list[int]:
+        """Return what ids.tolist() returns, of an array or a memoryview of uint16 or uint32."""
+        n = len(ids)
+        if self._addresses is None or n == 0:
             return ids.tolist()
-        made = new_list(len(ids))
-        if made:
-            _fill(id(made), ids.ctypes.data, ids.itemsize, len(ids), self._addresses.ctypes.data)
+        made = new_list(n)
+        _fill(id(made), place_of(ids), ids.itemsize, n, self._addresses.address)
         return made
+
+    def to_lists(
+        self, ids: UInt[np.ndarray, " n"], offsets: Int64[np.ndarray, " n_lists_plus_1"]
+    ) -> list[list[int]]:
+        """Return to_list(ids[begin:end]) of each two neighbours in offsets."""
+        bounds = offsets.tolist()
+        if len(ids) < _LONG * len(bounds):
+            joined = self.to_list(ids)
+            return [joined[begin:end] for begin, end in pairwise(bounds)]
+        return [self.to_list(ids[begin:end]) for begin, end in pairwise(bounds)]

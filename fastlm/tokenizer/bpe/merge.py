@@ -17,12 +17,14 @@ No two merges make the same byte string: merging inside a string whose ends no m
 takes the same course wherever the string occurs.
 """
 
-import numpy as np
-from jaxtyping import Int32, Int64, UInt8
+from __future__ import annotations
 
-from fastlm.cli.progress import Progress
+from typing import TYPE_CHECKING
+
 from fastlm.tokenizer.bpe import merge_fields as f
+from fastlm.tokenizer.bpe import status_codes as codes
 from fastlm.tokenizer.bpe.compiler import inner, kernel
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     Context,
     i64,
@@ -38,6 +40,11 @@ from fastlm.tokenizer.bpe.context import (
 )
 from fastlm.tokenizer.bpe.count import Words
 from fastlm.tokenizer.bpe.pair_heap import pop, push, replace_top
+
+if TYPE_CHECKING:
+    from jaxtyping import Int32, Int64, UInt8
+
+    from fastlm.cli.progress import Progress
 
 _BOUNDARY, _INSIDE = -1, -2  # in slots that hold no id of a symbol
 
@@ -156,7 +163,7 @@ def _by_prefix(words: Words) -> Int64[np.ndarray, " n_words"]:
     padded = np.append(words.text, np.zeros(8, np.uint8))
     prefixes = np.zeros(len(words.counts), np.uint64)
     for i in range(8):
-        prefixes = prefixes << np.uint64(8) | padded[words.bounds[:-1] + i]
+        prefixes = prefixes << 8 | padded[words.bounds[:-1] + i]
     return np.argsort(prefixes)
 
 
@@ -186,7 +193,7 @@ def _make_first_pairs(
     for field, values in (
         (f.PLACE, np.arange(256)),
         (f.LENGTH, 1),
-        (f.PREFIX, np.arange(256, dtype=np.uint64) << np.uint64(56)),
+        (f.PREFIX, np.arange(256, dtype=np.uint64) << 56),
     ):
         context.array(field)[:256] = values
     keys = np.flatnonzero(n_places)
@@ -245,6 +252,7 @@ def _walk_words(
                     places[key] += 1
                 slot += 1
             slot += 1
+    return codes.DONE
 
 
 @inner

@@ -2,28 +2,34 @@
 """Merge the bytes of one word: the lowest rank first, the leftmost pair among equal ranks.
 
 A merge is one uint64 in a hash table: left id, right id and merge rank. At eight bytes each, the
-50,000 merges of GPT-2 fit the second-level cache. The eight entries of a cache line are compared at
-once, so that a look-up has no branch for the processor to mispredict. Every new word looks up many
-pairs of single bytes, so these have a table of their own, indexed by the two bytes.
+50,000 merges of GPT-2 fit the second-level cache. Four entries are compared at once, so that a
+look-up has hardly a branch that the processor could mispredict. Every new word looks up many pairs
+of single bytes, so these have a table of their own, indexed by the two bytes.
 """
 
-import numpy as np
-from jaxtyping import Int32, Int64
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from operator import add, eq
+from typing import Any
 
 from fastlm.tokenizer.bpe import fields as f
+from fastlm.tokenizer.bpe import machine_code
 from fastlm.tokenizer.bpe import status_codes as codes
+from fastlm.tokenizer.bpe.buffers import Buffer, place_of
 from fastlm.tokenizer.bpe.compiler import (
     count_leading_zeros,
     count_trailing_zeros,
     inner,
     instruction,
+    ir,
     kernel,
+    types,
 )
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     Context,
-    aligned_words,
     i32,
     i64,
     int32_at,
@@ -38,6 +44,7 @@ from fastlm.tokenizer.bpe.context import (
 
 _MAX_IDS = 1 << 21  # ids and ranks share a uint64
 _NO_RANK = np.int32((1 << 22) - 1)
+_NOWHERE = np.int32((1 << 28) - 1)
 _NO_ID = np.int32(_MAX_IDS - 1)
 _SCANNED_BYTES = 64  # up to this length scanning all pairs for each merge is faster than lists
 _SCAN_ROOM = 128  # places of the ids, and of the ranks, of a word that is scanned
@@ -45,62 +52,79 @@ SCRATCH_PER_BYTE = 4  # int32 of scratch for each byte of a word
 
 _LEFT_SHIFT, _RIGHT_SHIFT = np.uint64(43), np.uint64(22)
 _HASH_SHIFT = np.uint64(40)
+LINE = 4  # slots of the table of pairs that are compared at once
+_PASSED = np.uint64(1 << 21)  # above the bits of a rank
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _NO_PAIR = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ONE, _ALL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
 _NOT_IN_HEAP, _EMPTY = np.int32(-2), np.int32(-1)  # heads of lists that hold no position
 
 
-def add_merges(
-    context: Context,
-    byte_ids: Int64[np.ndarray, "256"],
-    merges: Int64[np.ndarray, "n_merges 3"],
-) -> None:
+def add_merges(context: Context, byte_ids: Sequence[int], merges: array[int]) -> None:
     """Give a context its merges: rows (left id, right id, merged id) in the order learned.
 
     If several rows have the same pair, the first one counts.
 
+    Args:
+        merges: the rows, one after another, as 32-bit integers.
     Raises:
         ValueError: if the vocabulary is too large for the hash table.
     """
-    merges = np.ascontiguousarray(merges, np.int64)
-    vocab_size = 1 + int(max(byte_ids.max(), merges.max(initial=0)))
-    if max(vocab_size, len(merges)) >= _MAX_IDS:
+    n_merges = len(merges) // 3
+    vocab_size = 1 + max(*byte_ids, _greatest(place_of(merges), len(merges)))
+    if max(vocab_size, n_merges) >= _MAX_IDS:
         raise ValueError(
             f"a vocabulary must have fewer than {_MAX_IDS} tokens and merges: got {vocab_size} and "
-            f"{len(merges)}"
+            f"{n_merges}"
         )
-    pairs = aligned_words(1 << max((2 * len(merges)).bit_length(), 3))
-    pairs[:] = _NO_PAIR
-    _hash_pairs(merges.ctypes.data, len(merges), pairs.ctypes.data, len(pairs))
-    context.hold(f.PAIRS, pairs)
-    context.fields[f.PAIR_MASK] = len(pairs) - 8
-    context.hold(f.BYTE_PAIRS, _rank_byte_pairs(byte_ids, merges, vocab_size))
-    context.hold(f.BYTE_IDS, byte_ids.astype(np.int32))
-    merged_ids = np.ascontiguousarray(merges[:, 2], np.int32)
-    context.hold(f.MERGED_IDS, merged_ids)
-    # In most vocabularies the id is the rank and a constant, which saves looking it up.
-    offsets = merged_ids - np.arange(len(merges), dtype=np.int32)
-    is_constant = len(merges) > 0 and offsets[0] > 0 and bool((offsets == offsets[0]).all())
-    context.fields[f.MERGED_OFFSET] = offsets[0] if is_constant else 0
-    context.hold(f.TOKEN_LENGTHS, _token_lengths(byte_ids, merges, vocab_size))
-    context.fields[f.N_MERGES] = len(merges)
+    tables = {
+        f.PAIRS: Buffer(1 << max((2 * n_merges).bit_length(), 3), u64),
+        f.BYTE_PAIRS: Buffer(1 << 16, i32),
+        f.BYTE_IDS: Buffer(256, i32),
+        f.MERGED_IDS: Buffer(n_merges, i32),
+        f.TOKEN_LENGTHS: Buffer(vocab_size, i32),
+    }
+    for field, buffer in tables.items():
+        context.hold(field, buffer)
+    context.fields[f.PAIR_MASK] = len(tables[f.PAIRS]) - LINE
+    context.fields[f.N_MERGES] = n_merges
     context.fields[f.VOCAB_SIZE] = vocab_size
+    tables[f.BYTE_IDS].items[:] = array("i", byte_ids)
+    rows = place_of(merges)
+    _hash_pairs(rows, n_merges, tables[f.PAIRS].address, context.fields[f.PAIR_MASK])
+    byte_of = Buffer(vocab_size, i32)
+    _rank_byte_pairs(context.address, rows, byte_of.address)
+    # A merge may stand before those that make its parts; a later round resolves it.
+    while _add_lengths(rows, n_merges, tables[f.TOKEN_LENGTHS].address) > 0:
+        pass
 
 
 @kernel
-def _hash_pairs(merges_address, n_merges, pairs_address, n_slots):
+def _greatest(numbers_address, n):
+    numbers = int32_at(numbers_address)
+    greatest = np.int64(0)
+    for k in range(n):
+        greatest = max(greatest, np.int64(numbers[k]))
+    return greatest
+
+
+@kernel
+def _hash_pairs(merges_address, n_merges, pairs_address, mask):
     """Fill a hash table of the merges; an entry that its line has no room for goes on to the next.
 
-    No slot is free before one that is taken in a line, and the table is never full.
+    The last entry of a line that others went past has _PASSED. The table is never full.
     """
-    merges, pairs = int64_at(merges_address), uint64_at(pairs_address)
+    merges, pairs = int32_at(merges_address), uint64_at(pairs_address)
+    for slot in range(mask + LINE):
+        pairs[slot] = _NO_PAIR
     for rank in range(n_merges):
         key = np.uint64(merges[3 * rank]) << _LEFT_SHIFT
         key |= np.uint64(merges[3 * rank + 1]) << _RIGHT_SHIFT
-        slot = _home_line(key, n_slots - 8)
+        slot = _home_line(key, mask)
         while pairs[slot] != _NO_PAIR and pairs[slot] ^ key >= np.uint64(_NO_RANK):
-            slot = (slot + 1) & (n_slots - 1)
+            if slot & (LINE - 1) == LINE - 1:
+                pairs[slot] |= _PASSED
+            slot = (slot + 1) & (mask | (LINE - 1))
         if pairs[slot] == _NO_PAIR:  # otherwise a row before has the same pair
             pairs[slot] = key | np.uint64(rank)
     return 0
@@ -115,7 +139,7 @@ def _home_line(key: u64, mask: i64) -> i64:
 @kernel
 def _add_lengths(merges_address, n_merges, lengths_address):
     """Add the lengths of merged tokens to those of single bytes; returns how many were added."""
-    merges, lengths = int64_at(merges_address), int32_at(lengths_address)
+    merges, lengths = int32_at(merges_address), int32_at(lengths_address)
     n_added = 0
     for row in range(0, 3 * n_merges, 3):
         left, right = lengths[merges[row]], lengths[merges[row + 1]]
@@ -125,70 +149,137 @@ def _add_lengths(merges_address, n_merges, lengths_address):
     return n_added
 
 
-def _rank_byte_pairs(
-    byte_ids: Int64[np.ndarray, "256"], merges: Int64[np.ndarray, "n_merges 3"], vocab_size: int
-) -> Int32[np.ndarray, "65536"]:
-    """Return the merge rank of each pair of bytes, at index first << 8 | second."""
-    ranks = np.full(1 << 16, _NO_RANK, np.int32)
-    byte_of = np.full(vocab_size, -1, np.int64)
-    byte_of[byte_ids[byte_ids >= 0]] = np.flatnonzero(byte_ids >= 0)
-    left, right = byte_of[merges[:, 0]], byte_of[merges[:, 1]]
-    of_bytes = np.flatnonzero((left >= 0) & (right >= 0))[::-1]  # the first is written last
-    ranks[left[of_bytes] << 8 | right[of_bytes]] = of_bytes
-    return ranks
+@kernel
+def _rank_byte_pairs(address, merges_address, byte_of_address):
+    """Write the merge rank of each pair of bytes, first << 8 | second, and the lengths of bytes.
+
+    Args:
+        byte_of_address: room for a number for each id, all 0.
+    """
+    c = int64_at(address)
+    merges, byte_of = int32_at(merges_address), int32_at(byte_of_address)
+    byte_ids, ranks = int32_at(c[f.BYTE_IDS]), int32_at(c[f.BYTE_PAIRS])
+    merged, lengths = int32_at(c[f.MERGED_IDS]), int32_at(c[f.TOKEN_LENGTHS])
+    for byte in range(256):
+        if byte_ids[byte] >= 0:
+            byte_of[byte_ids[byte]] = 1 + byte
+            lengths[byte_ids[byte]] = 1
+    for pair in range(1 << 16):
+        ranks[pair] = _NO_RANK
+    for rank in range(c[f.N_MERGES] - 1, -1, -1):  # the first of several is written last
+        merged[rank] = merges[3 * rank + 2]
+        first, second = byte_of[merges[3 * rank]], byte_of[merges[3 * rank + 1]]
+        if first > 0 and second > 0:
+            ranks[(first - 1) << 8 | (second - 1)] = rank
+    # In most vocabularies the id is the rank and a constant, which saves looking it up.
+    c[f.MERGED_OFFSET] = 0
+    if c[f.N_MERGES] > 0 and merged[0] > 0:
+        c[f.MERGED_OFFSET] = merged[0]
+        for rank in range(c[f.N_MERGES]):
+            if merged[rank] - rank != merged[0]:
+                c[f.MERGED_OFFSET] = 0
+    return 0
 
 
-def _token_lengths(
-    byte_ids: Int64[np.ndarray, "256"], merges: Int64[np.ndarray, "n_merges 3"], vocab_size: int
-) -> Int32[np.ndarray, " vocab_size"]:
-    """Return the length in bytes of each byte or merged token; 0 for all other tokens."""
-    lengths = np.zeros(vocab_size, np.int32)
-    lengths[byte_ids[byte_ids >= 0]] = 1
-    # A merge may stand before those that make its parts; a later round resolves it.
-    while _add_lengths(merges.ctypes.data, len(merges), lengths.ctypes.data) > 0:
-        pass
-    return lengths
+def rows_are_sound(rows: array[int], lengths: array[int]) -> bool:
+    """Return whether the parts of each merge are as long together as the token that it makes.
+
+    Args:
+        rows: three ids for each merge, as 32-bit integers.
+        lengths: that of each token, as 32-bit integers.
+    """
+    if machine_code.is_at_hand():
+        return bool(_rows_are_sound(place_of(rows), len(rows), place_of(lengths), len(lengths)))
+    if max(rows, default=-1) >= len(lengths):
+        return False
+    left, right, both = (map(lengths.__getitem__, rows[part::3]) for part in range(3))
+    return min(rows, default=0) >= 0 and all(map(eq, map(add, left, right), both))
+
+
+@kernel
+def _rows_are_sound(rows_address, n_numbers, lengths_address, n_tokens):
+    rows, lengths = int32_at(rows_address), int32_at(lengths_address)
+    for i in range(n_numbers):
+        if rows[i] < 0 or rows[i] >= n_tokens:
+            return 0
+    for i in range(0, n_numbers, 3):
+        if lengths[rows[i]] + lengths[rows[i + 1]] != lengths[rows[i + 2]]:
+            return 0
+    return 1
 
 
 def add_rank_lists(context: Context) -> None:
     """Give a context that has merges the buffers for merging long words."""
-    n_merges = int(context.fields[f.N_MERGES])
-    context.hold(f.RANK_LISTS, np.full(3 * n_merges + 1, _NOT_IN_HEAP, np.int32))
+    lists = Buffer(3 * context.fields[f.N_MERGES] + 1, i32)
+    _fill(lists.address, len(lists), _NOT_IN_HEAP)
+    context.hold(f.RANK_LISTS, lists)
+
+
+@kernel
+def _fill(address, n, value):
+    numbers = int32_at(address)
+    for i in range(n):
+        numbers[i] = value
+    return 0
+
+
+def _least(builder: Any, pointer: Any, index: Any, n: int, key: Any = None) -> Any:
+    """Build the least of n unsigned numbers from an index on, each exclusive-or'd with a key.
+
+    Atomic loads cost no more than others, and they stay apart: vector code would have to wait for
+    numbers that were stored one by one, and takes longer to find the least of its parts.
+    """
+    place = builder.gep(pointer, [index])
+    places = [builder.gep(place, [ir.Constant(ir.IntType(64), k)]) for k in range(n)]
+    n_bytes = place.type.pointee.width // 8
+    numbers = [builder.load_atomic(place, "monotonic", n_bytes) for place in places]
+    if key is not None:
+        numbers = [builder.xor(number, key) for number in numbers]
+    while len(numbers) > 1:
+        numbers = [
+            builder.select(builder.icmp_unsigned("<", one, other), one, other)
+            for one, other in zip(numbers[::2], numbers[1::2], strict=True)
+        ]
+    return numbers[0]
 
 
 @instruction
-def _pair_bits(_typing_context, pairs, line, key):
-    """Which of the 8 entries from an index on are those of a pair, as bits of a uint64."""
-    entries, word = ir.VectorType(ir.IntType(64), 8), ir.IntType(64)
+def _least_difference(_typing_context, pairs, line, key):
+    """Least of the entries of a line, each exclusive-or'd with a key."""
 
     def generate(_context, builder, _signature, arguments):
         pairs, line, key = arguments
-        place = builder.gep(pairs, [line])
-        found = builder.load(builder.bitcast(place, entries.as_pointer()), align=64)
-        alike = ir.Constant(entries, ir.Undefined)
-        for k in range(8):
-            alike = builder.insert_element(alike, key, ir.Constant(ir.IntType(32), k))
-        other = builder.xor(found, alike)
-        is_alike = builder.icmp_unsigned("<", other, ir.Constant(entries, [int(_NO_RANK)] * 8))
-        return builder.zext(builder.bitcast(is_alike, ir.IntType(8)), word)
+        return _least(builder, pairs, line, LINE, key)
 
     return types.uint64(types.CPointer(types.uint64), types.int64, types.uint64), generate
 
 
+@instruction
+def _least_of_8(_typing_context, numbers, index):
+    """Least of 8 int32, none of which is negative, from an index on."""
+
+    def generate(_context, builder, _signature, arguments):
+        numbers, index = arguments
+        return builder.zext(_least(builder, numbers, index, 8), ir.IntType(64))
+
+    return types.int64(types.CPointer(types.int32), types.int64), generate
+
+
 @inner
-def _find_rank(c: pi64, left: i64, right: i64) -> i32:
+def _find_rank(c: pi64, left: i64, right: i64) -> i64:
     """Return the merge rank of two ids, or _NO_RANK."""
     pairs = uint64_at(c[f.PAIRS])
     mask = c[f.PAIR_MASK]
     key = np.uint64(left) << _LEFT_SHIFT | np.uint64(right) << _RIGHT_SHIFT
     line = _home_line(key, mask)
     while True:
-        found = _pair_bits(pairs, line, key)
-        # The last entry of a line is free, unless more pairs belong there than the line holds.
-        if found != np.uint64(0) or pairs[line + 7] == _NO_PAIR:
-            rank = np.int32(pairs[line + (count_trailing_zeros(found) & 7)] ^ key)
-            return rank if found != np.uint64(0) else _NO_RANK
-        line = (line + 8) & mask
+        # Only an entry of this pair differs from the key in nothing but the rank.
+        difference = _least_difference(pairs, line, key)
+        # _PASSED is not set in a free entry plus one, which is 0.
+        if (pairs[line + LINE - 1] + _ONE) & _PASSED == 0 or difference < np.uint64(_NO_RANK):
+            rank = np.int64(difference & (_PASSED - _ONE))
+            return rank if difference < np.uint64(_NO_RANK) else np.int64(_NO_RANK)
+        line = (line + LINE) & mask
 
 
 @inner
@@ -235,8 +326,9 @@ def merge_word(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, i64]:
         if whole >= 0:
             ids[0] = whole
             return 1, codes.DONE
-    is_scanned = length <= _SCANNED_BYTES
-    ranks = int32_at(c[f.SCRATCH] + 4 * (_SCAN_ROOM if is_scanned else length))
+    if length <= _SCANNED_BYTES:
+        return _merge_by_scanning(c, text, begin, length)
+    ranks = int32_at(c[f.SCRATCH] + 4 * length)
     byte_ids, byte_pairs = int32_at(c[f.BYTE_IDS]), int32_at(c[f.BYTE_PAIRS])
     before = np.int64(0)
     for i in range(length):
@@ -247,46 +339,59 @@ def merge_word(c: pi64, text: pu8, begin: i64, length: i64) -> tuple[i64, i64]:
         if i > 0:
             ranks[i - 1] = byte_pairs[before << 8 | byte]
         before = byte
-    if is_scanned:
-        return _merge_by_scanning(c, length, ids, ranks), codes.DONE
     return _merge_by_lists(c, length, ids, ranks), codes.DONE
 
 
 @inner
-def _merge_by_scanning(c: pi64, n_bytes: i64, ids: pi32, ranks: pi32) -> i64:
-    """Merge a word of up to 64 bytes: a symbol stands at its first byte, which has a bit set."""
+def _merge_by_scanning(c: pi64, text: pu8, begin: i64, n_bytes: i64) -> tuple[i64, i64]:
+    """Merge a word of up to 64 bytes; returns what merge_word returns.
+
+    A symbol stands at its first byte, which has a bit set in a number. Its place in ranks has the
+    rank of it and the next symbol in the upper bits, and itself in the lower ones, so that the
+    least of these numbers is the leftmost of the lowest rank. Other places have _NOWHERE.
+    """
+    ids, ranks = int32_at(c[f.SCRATCH]), int32_at(c[f.SCRATCH] + 4 * _SCAN_ROOM)
+    byte_ids, byte_pairs = int32_at(c[f.BYTE_IDS]), int32_at(c[f.BYTE_PAIRS])
     merged_ids, offset = int32_at(c[f.MERGED_IDS]), c[f.MERGED_OFFSET]
-    ranks[n_bytes - 1] = _NO_RANK
+    before = np.int64(0)
+    for i in range(n_bytes):
+        byte = np.int64(text[begin + i])
+        if byte_ids[byte] < 0:
+            return i, codes.UNKNOWN_BYTE
+        ids[i] = byte_ids[byte]
+        if i > 0:
+            ranks[i - 1] = byte_pairs[before << 8 | byte] << 6 | (i - 1)
+        before = byte
+    n_places = (n_bytes + 7) & -8
+    for place in range(n_bytes - 1, n_places):
+        ranks[place] = _NOWHERE
     ids[_SCANNED_BYTES] = ids[_SCAN_ROOM - 1] = _NO_ID
     symbols = _ALL >> np.uint64(_SCANNED_BYTES - n_bytes)
     while True:
-        # The rank in the upper bits and the place in the lower ones: the leftmost of the lowest.
-        best = np.int64(_NO_RANK) << 6
-        rest = symbols
-        while rest:
-            place = count_trailing_zeros(rest)
-            best = min(best, np.int64(ranks[place]) << 6 | place)
-            rest &= rest - _ONE
+        best = _least_of_8(ranks, 0)
+        for place in range(8, n_places, 8):
+            best = min(best, _least_of_8(ranks, place))
         if best >= np.int64(_NO_RANK) << 6:
             break
         place = best & 63
         merged = (best >> 6) + offset if offset else np.int64(merged_ids[best >> 6])
         # The symbols after the place: the first of them is merged with the one at the place.
         after = symbols & ~_ONE << np.uint64(place)
+        ranks[count_trailing_zeros(after)] = _NOWHERE
         symbols ^= after & (np.uint64(0) - after)
         after &= after - _ONE
         # Without a symbol there this looks up a pair with _NO_ID, which has no rank.
         ids[place] = merged
-        ranks[place] = _find_rank(c, merged, ids[count_trailing_zeros(after)])
-        before = symbols & ((_ONE << np.uint64(place)) - _ONE)
-        left = (63 - count_leading_zeros(before)) & (_SCAN_ROOM - 1)
-        ranks[left] = _find_rank(c, ids[left], merged)
+        ranks[place] = _find_rank(c, merged, ids[count_trailing_zeros(after)]) << 6 | place
+        before_it = symbols & ((_ONE << np.uint64(place)) - _ONE)
+        left = (63 - count_leading_zeros(before_it)) & (_SCAN_ROOM - 1)
+        ranks[left] = _find_rank(c, ids[left], merged) << 6 | left
     n_ids = np.int64(0)
     while symbols:
         ids[n_ids] = ids[count_trailing_zeros(symbols)]
         n_ids += 1
         symbols &= symbols - _ONE
-    return n_ids
+    return n_ids, codes.DONE
 
 
 @inner

@@ -1,10 +1,9 @@
 # mypy: allow-untyped-calls, disable-error-code=assignment
 """A max-heap of pairs of symbols, with ties broken by the bytes of the symbols."""
 
-import numpy as np
-
 from fastlm.tokenizer.bpe import merge_fields as f
 from fastlm.tokenizer.bpe.compiler import inner
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     boolean,
     i64,

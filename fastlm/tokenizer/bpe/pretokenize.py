@@ -14,24 +14,28 @@ such a number, and a few operations on numbers apply a rule to the whole block. 
 beyond ASCII and contractions are looked at one by one.
 """
 
-import functools
+from __future__ import annotations
 
-import numpy as np
-from jaxtyping import Int64, UInt8
+import functools
+from typing import TYPE_CHECKING
 
 from fastlm.tokenizer.bpe import fields as f
+from fastlm.tokenizer.bpe.buffers import Buffer
 from fastlm.tokenizer.bpe.compiler import (
-    CAN_COMPRESS,
     byte_bits,
+    can_compress,
     count_ones,
     count_trailing_zeros,
+    either,
     inner,
     kernel,
     store_places,
 )
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     Context,
     boolean,
+    i32,
     i64,
     int32_at,
     int64_at,
@@ -49,6 +53,9 @@ from fastlm.tokenizer.bpe.context import (
 from fastlm.tokenizer.bpe.errors import InvalidUtf8
 from fastlm.tokenizer.bpe.objects import address_of
 from fastlm.tokenizer.bpe.unicode_table import LETTER, NUMBER, SPACE, code_point_classes
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64
 
 WINDOW_BYTES = 8192
 _LOOKAHEAD = 16  # bytes copied past a window: for the next class, contractions and loads of keys
@@ -70,7 +77,7 @@ _wide_bits = byte_bits(((0x80, 0xFF),))
 
 
 @functools.cache
-def class_table() -> UInt8[np.ndarray, "1114112"]:
+def class_table() -> bytes:
     """The class of each code point, unpacked once."""
     return code_point_classes()
 
@@ -79,11 +86,11 @@ def add_window(context: Context) -> None:
     """Give a context the buffers that scan_window works in."""
     size = WINDOW_BYTES + PADDING
     context.hold(f.CLASS_OF, class_table())
-    context.hold(f.TEXT, np.zeros(size, np.uint8))
+    context.hold(f.TEXT, Buffer(size, u8))
     for field in (f.LETTER_BITS, f.NUMBER_BITS, f.SPACE_BITS, f.START_BITS):
-        context.hold(field, np.zeros(_N_BLOCKS, np.uint64))
+        context.hold(field, Buffer(_N_BLOCKS, u64))
     for field in (f.STARTS, f.PLACES):
-        context.hold(field, np.zeros(size, np.int32))
+        context.hold(field, Buffer(size, i32))
 
 
 @inner
@@ -117,7 +124,7 @@ def scan_window(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, i64]:
     bits = uint64_at(c[f.START_BITS])
     _move_wide_spaces(bits, spaces, int32_at(c[f.PLACES]), n_wide_spaces)
     _end_contractions(bits, text, int32_at(c[f.PLACES] + 4 * n_wide_spaces), n_apostrophes)
-    n_starts = _gather_starts(bits, starts, n_bytes)
+    n_starts = gather_starts(bits, starts, n_bytes)
     if begin + n_bytes == end:
         starts[n_starts] = n_bytes
         return n_starts, -1
@@ -293,11 +300,11 @@ def _put_places_at_once(starts: pi32, n_starts: i64, mask: u64, begin: i64, n_on
             mask &= mask - _ONE
 
 
-_put_places = _put_places_at_once if CAN_COMPRESS else _put_places_by_loop
+_put_places = either(can_compress, _put_places_at_once, _put_places_by_loop)
 
 
 @inner
-def _gather_starts(bits: pu64, starts: pi32, n_bytes: i64) -> i64:
+def gather_starts(bits: pu64, starts: pi32, n_bytes: i64) -> i64:
     """Write the positions of the starts before n_bytes; returns their number."""
     n_starts = np.int64(0)
     for block in range((n_bytes + _BLOCK - 1) // _BLOCK):

@@ -5,12 +5,13 @@ A kernel keeps its position in its context, so that it can return to Python for 
 called again.
 """
 
+from array import array
 from collections.abc import Sequence
-
-import numpy as np
+from itertools import accumulate
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe.compiler import inner
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     Context,
     boolean,
@@ -25,9 +26,9 @@ from fastlm.tokenizer.bpe.context import (
 def add_special_tokens(context: Context, tokens: Sequence[bytes]) -> None:
     """Give a context its special tokens, sorted so that the first match is the longest."""
     first_bytes = bytes(sorted({token[0] for token in tokens}))
-    context.hold(f.SPECIAL_TEXT, np.frombuffer(b"".join(tokens), np.uint8))
-    context.hold(f.SPECIAL_BOUNDS, np.cumsum([0, *map(len, tokens)], dtype=np.int64))
-    context.hold(f.SPECIAL_FIRSTS, np.frombuffer(first_bytes, np.uint8))
+    context.hold(f.SPECIAL_TEXT, b"".join(tokens))
+    context.hold(f.SPECIAL_BOUNDS, array("q", accumulate(map(len, tokens), initial=0)))
+    context.hold(f.SPECIAL_FIRSTS, first_bytes)
     context.fields[f.N_SPECIALS] = len(tokens)
     context.fields[f.N_SPECIAL_FIRSTS] = len(first_bytes)
 

@@ -9,6 +9,8 @@ numba nor regex is imported.
 [(b'o', b'w'), (b'l', b'ow')]
 """
 
+from __future__ import annotations
+
 import functools
 import heapq
 import re
@@ -17,9 +19,6 @@ from bisect import insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
-
-import numpy as np
-from jaxtyping import UInt8
 
 from fastlm.tokenizer.bpe.errors import UnknownByte, plain_str
 from fastlm.tokenizer.bpe.patterns import GPT2, Pattern
@@ -47,22 +46,28 @@ _MAX_WORDS = 1 << 15
 
 
 @functools.cache
-def _stand_ins() -> UInt8[np.ndarray, "1114112"]:
-    """Map each code point to an ASCII character: itself, or one of the same class."""
-    of_class = np.zeros(max(_STAND_INS) + 1, np.uint8)
-    for label, character in _STAND_INS.items():
-        of_class[label] = ord(character)
-    stand_ins = of_class[code_point_classes()]
-    stand_ins[:128] = np.arange(128)
-    return stand_ins
+def _stand_ins() -> dict[int, str]:
+    """Map each code point beyond ASCII to an ASCII character of the same class."""
+    return _StandIns(code_point_classes())
+
+
+class _StandIns(dict[int, str]):
+    """A dictionary filled as code points are looked up."""
+
+    def __init__(self, classes: bytes) -> None:
+        super().__init__((point, chr(point)) for point in range(128))
+        self._classes = classes
+
+    def __missing__(self, point: int) -> str:
+        self[point] = _STAND_INS[self._classes[point]]
+        return self[point]
 
 
 def pretokenize(text: str) -> list[str]:
     """Split a text without special tokens into pre-tokens, by the classes of Unicode 16."""
     if text.isascii():
         return _find_tokens(text)
-    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    tokens = _find_tokens(_stand_ins().take(points).tobytes().decode("ascii"))
+    tokens = _find_tokens(text.translate(_stand_ins()))
     # Every character belongs to a token, so the lengths determine the bounds.
     return [text[a:b] for a, b in pairwise(accumulate(map(len, tokens), initial=0))]
 

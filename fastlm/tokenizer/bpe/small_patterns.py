@@ -4,25 +4,41 @@ Python's re has no \p{L}. So each character beyond ASCII is replaced by one belo
 for its category, and the expressions of a pattern are translated to name these.
 """
 
+from __future__ import annotations
+
 import functools
 import re
 from collections.abc import Callable
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
-import numpy as np
-from jaxtyping import UInt8
-
-from fastlm.tokenizer.bpe.categories import CASELESS, LOWER, MARK, NUMBER, SPACE, UPPER, categories
+from fastlm.lazy import numpy as np
+from fastlm.tokenizer.bpe.categories import (
+    CASELESS,
+    CONTROL,
+    LOWER,
+    MARK,
+    NUMBER,
+    SPACE,
+    SYMBOL,
+    UNASSIGNED,
+    UPPER,
+    categories,
+)
 from fastlm.tokenizer.bpe.patterns import DEEPSEEK, Pattern
 
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+
 _FIRST = 0x80  # stands for category 0, and the next ones for the others
-_LONG_S, _CJK = "\x90", "\x91"
-_SYMBOL = r"!-/:-@\[-`{-~" + chr(_FIRST + 6)
+_LONG_S = "\x90"
+_CJK, _CJK_SYMBOL, _CJK_NONE = "\x91", "\x92", "\x93"
+_SYMBOL = r"!-/:-@\[-`{-~" + chr(_FIRST + SYMBOL) + _CJK_SYMBOL
 _CLASSES = {
     "Lu": "A-Z" + chr(_FIRST + UPPER),
     "Lt": "",  # the same stand-in
     "Ll": "a-z" + chr(_FIRST + LOWER) + _LONG_S,
-    "Lm": chr(_FIRST + CASELESS),
+    "Lm": chr(_FIRST + CASELESS) + _CJK,
     "Lo": "",
     "M": chr(_FIRST + MARK),
     "N": "0-9" + chr(_FIRST + NUMBER),
@@ -36,10 +52,14 @@ _PART = re.compile(r"\(\?i:[^()]*\)|\\p\{(\w+)\}|\\[sS]|\\.|\[一[^]]*\]|[\[\]$]
 
 @functools.cache
 def _stand_ins(has_cjk: bool) -> UInt8[np.ndarray, "1114112"]:
-    stand_ins = categories() + np.uint8(_FIRST)
+    stand_ins = np.frombuffer(categories(), np.uint8) + np.uint8(_FIRST)
     stand_ins[ord("ſ")] = ord(_LONG_S)  # without regard to case it is an "s"
     if has_cjk:
-        stand_ins[0x4E00 : 0x9FA5 + 1] = stand_ins[0x3040 : 0x30FF + 1] = ord(_CJK)
+        of_category = np.full(256, ord(_CJK), np.uint8)
+        of_category[_FIRST + SYMBOL] = ord(_CJK_SYMBOL)
+        of_category[[_FIRST + CONTROL, _FIRST + UNASSIGNED]] = ord(_CJK_NONE)
+        for first, last in ((0x4E00, 0x9FA5), (0x3040, 0x30FF)):
+            stand_ins[first : last + 1] = of_category[stand_ins[first : last + 1]]
     stand_ins[:128] = np.arange(128)
     return stand_ins
 
@@ -61,7 +81,7 @@ def _translate(expression: str) -> str:
         elif part.startswith("(?i:"):
             part = _translate_caseless(part)
         elif part.startswith("[一"):
-            part = f"[{_CJK}]"
+            part = f"[{_CJK}{_CJK_SYMBOL}{_CJK_NONE}]"
         elif part in ("[", "]"):
             is_class = part == "["
         translated += part

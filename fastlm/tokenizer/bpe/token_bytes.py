@@ -1,17 +1,21 @@
 """Decode ids to the bytes of their tokens, by a kernel where there are many ids."""
 
+from __future__ import annotations
+
 import functools
 import operator
+from array import array
 from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from jaxtyping import Int64, Shaped
-
-from fastlm.tokenizer.bpe.errors import refuse_unordered
+from fastlm.tokenizer.bpe import machine_code
+from fastlm.tokenizer.bpe.compiler import numpy as np
+from fastlm.tokenizer.bpe.errors import UnknownToken, refuse_unordered
 
 if TYPE_CHECKING:
+    from jaxtyping import Shaped
+
     from fastlm.tokenizer.bpe.decode import Decoder
 
 KERNEL_TOKENS = 1 << 17  # from so many ids on it is worthwhile to load the kernel
@@ -20,20 +24,20 @@ KERNEL_TOKENS = 1 << 17  # from so many ids on it is worthwhile to load the kern
 class TokenBytes:
     """The bytes of the tokens: token i is text[bounds[i] : bounds[i + 1]]."""
 
-    def __init__(self, text: bytes, bounds: Int64[np.ndarray, " vocab_size_plus_1"]) -> None:
+    def __init__(self, text: bytes, bounds: array[int]) -> None:
         self._text = text
         self._bounds = bounds
 
     @functools.cached_property
     def of_id(self) -> dict[int, bytes]:
-        ends = pairwise(self._bounds.tolist())
+        ends = pairwise(self._bounds)
         return dict(enumerate([self._text[begin:end] for begin, end in ends]))
 
     @functools.cached_property
     def _decoder(self) -> "Decoder":
         from fastlm.tokenizer.bpe.decode import Decoder
 
-        return Decoder(self._text, self._bounds)
+        return Decoder(self._text, np.frombuffer(self._bounds, np.int64))
 
     def join(self, ids: Iterable[int], left_out: Collection[int] = ()) -> bytes:
         """Concatenate the bytes of the tokens, without those of the ids left out.
@@ -42,8 +46,8 @@ class TokenBytes:
             TypeError: if ids are no integers.
             ValueError: if an id belongs to no token, or ids are an array of another shape.
         """
-        row = _checked(ids)
-        if not left_out and len(row) >= KERNEL_TOKENS:
+        row = as_row(ids)
+        if not left_out and len(row) >= KERNEL_TOKENS and machine_code.can_be_loaded():
             array = np.asarray(row.cpu() if hasattr(row, "cpu") else row)
             if array.dtype.kind in "iu":  # integers of more than 64 bits belong to no token
                 return self._join_many(array)
@@ -55,7 +59,7 @@ class TokenBytes:
         Raises:
             TypeError, ValueError: as join does.
         """
-        return self._of_ids(_checked(ids), left_out)
+        return self._of_ids(as_row(ids), left_out)
 
     def _of_ids(self, ids: Any, left_out: Collection[int]) -> list[bytes]:
         # Arrays and tensors give Python integers much faster all at once.
@@ -73,14 +77,14 @@ class TokenBytes:
         except IndexError as error:
             raise self._unknown_id(error.args[0]) from None
 
-    def _unknown_id(self, token_id: int) -> ValueError:
-        return ValueError(
+    def _unknown_id(self, token_id: int) -> UnknownToken:
+        return UnknownToken(
             f"token ids must be 0 to {len(self._bounds) - 2}: got {token_id}; "
             "was this encoded with another tokenizer?"
         )
 
 
-def _checked(ids: Any) -> Any:
+def as_row(ids: Any) -> Any:
     """Return ids as an array or tensor of integers in one row, or as a collection of Python's.
 
     Raises:
@@ -123,10 +127,14 @@ def _as_integers(listed: Sequence[Any]) -> Sequence[int]:
 
 
 def _as_integer(token_id: Any) -> int:
-    value = token_id.tolist() if hasattr(token_id, "tolist") else token_id  # one of NumPy or torch
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise _no_integers(token_id)
-    return operator.index(value)
+    try:
+        # One of NumPy or torch; a tensor without values raises a RuntimeError.
+        value = token_id.tolist() if hasattr(token_id, "tolist") else token_id
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except (TypeError, RuntimeError):
+        pass
+    raise _no_integers(token_id)
 
 
 def _no_integers(given: Any) -> TypeError:

@@ -7,10 +7,10 @@ looks back, so that what precedes a token does not matter. A byte that is not UT
 it ends every run, and is found when a token should begin with it.
 """
 
-import functools
+from __future__ import annotations
 
-import numpy as np
-from jaxtyping import UInt8
+import functools
+from typing import TYPE_CHECKING
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe.categories import (
@@ -25,6 +25,7 @@ from fastlm.tokenizer.bpe.categories import (
     categories,
 )
 from fastlm.tokenizer.bpe.compiler import byte_bits, count_trailing_zeros, inner
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     Context,
     boolean,
@@ -47,26 +48,33 @@ from fastlm.tokenizer.bpe.patterns import (
 )
 from fastlm.tokenizer.bpe.pretokenize import decode_character
 
+if TYPE_CHECKING:
+    from jaxtyping import UInt8
+
 # The labels of characters, one bit each. A line break is "\r" or "\n" and no space.
 _UPPER, _LOWER, _CASELESS, _MARK, _NUMBER, _SPACE, _BREAK, _OTHER = (1 << k for k in range(8))
 _LETTER, _WORD = _UPPER | _LOWER | _CASELESS, _UPPER | _LOWER | _CASELESS | _MARK
 _BLANKS = _SPACE | _BREAK
 # Those of DEEPSEEK, which knows no case, but tells ASCII letters and Chinese and Japanese apart.
 _ASCII, _ALPHA, _CJK, _CONTROL, _SYMBOL = _UPPER, _LOWER, _CASELESS, _MARK, _OTHER
+# Symbols between Chinese and Japanese letters, such as U+30FB, and code points without a character.
+_CJK_SYMBOL, _CJK_NONE = _CJK | _NUMBER, _CJK | _CONTROL
 
-_WORDS, _CASES, _DIGITS, _PIECES = range(1, 5)
+WORDS, CASES, DIGITS, PIECES = range(1, 5)
 # The scanner of a pattern, the greatest number of digits of a token, and whether a token takes all
 # spaces at the end of a text.
 _SCANNERS = {
-    CL100K: (_WORDS, 3, True),
-    LLAMA3: (_WORDS, 3, False),
-    QWEN2: (_WORDS, 1, False),
-    NANOCHAT: (_WORDS, 2, False),
-    O200K: (_CASES, 3, False),
-    SMOLLM: (_DIGITS, 1, False),
-    DEEPSEEK: (_PIECES, 3, False),
+    CL100K: (WORDS, 3, True),
+    LLAMA3: (WORDS, 3, False),
+    QWEN2: (WORDS, 1, False),
+    NANOCHAT: (WORDS, 2, False),
+    O200K: (CASES, 3, False),
+    SMOLLM: (DIGITS, 1, False),
+    DEEPSEEK: (PIECES, 3, False),
 }
 _BLANK, _APOSTROPHE, _SLASH = b" '/"
+
+_ONE, _LAST_BIT = np.uint64(1), np.uint64(1 << 63)
 
 _letter_bits = byte_bits(((ord("a"), ord("z")),), ignored_bits=0x20)
 _lower_bits = byte_bits(((ord("a"), ord("z")),))
@@ -75,7 +83,7 @@ _lower_bits = byte_bits(((ord("a"), ord("z")),))
 @functools.cache
 def _labels(scanner: int) -> UInt8[np.ndarray, "1114112"]:
     of_category = np.zeros(9, np.uint8)
-    of_category[:] = _CONTROL if scanner == _PIECES else _OTHER
+    of_category[:] = _CONTROL if scanner == PIECES else _OTHER
     for category, label, piece_label in (
         (UPPER, _UPPER, _ALPHA),
         (LOWER, _LOWER, _ALPHA),
@@ -86,13 +94,15 @@ def _labels(scanner: int) -> UInt8[np.ndarray, "1114112"]:
         (SYMBOL, _OTHER, _SYMBOL),
         (CONTROL, _OTHER, _CONTROL),
     ):
-        of_category[category] = piece_label if scanner == _PIECES else label
-    labels = of_category[categories()]
+        of_category[category] = piece_label if scanner == PIECES else label
+    labels = of_category[np.frombuffer(categories(), np.uint8)]
     labels[[*b"\r\n"]] = _BREAK
-    if scanner == _PIECES:
+    if scanner == PIECES:
         labels[[byte for byte in range(128) if chr(byte).isalpha()]] = _ASCII
-        labels[0x4E00 : 0x9FA5 + 1] = _CJK
-        labels[0x3040 : 0x30FF + 1] = _CJK
+        of_label = np.zeros(256, np.uint8)
+        of_label[[_ALPHA, _SYMBOL, _CONTROL]] = _CJK, _CJK_SYMBOL, _CJK_NONE
+        for first, last in ((0x4E00, 0x9FA5), (0x3040, 0x30FF)):
+            labels[first : last + 1] = of_label[labels[first : last + 1]]
     return labels
 
 
@@ -113,9 +123,38 @@ def note_letters(c: pi64, text: pu8, begin: i64, n_bytes: i64) -> None:
     """
     bits = uint64_at(c[f.LETTER_BITS])
     c[f.WINDOW_BEGIN], c[f.WINDOW_END] = begin, begin + n_bytes
-    is_cased = c[f.SCANNER] == _CASES
+    is_cased = c[f.SCANNER] == CASES
     for block in range((n_bytes + 63) >> 6):
         bits[block] = _lower_bits(text, block << 6) if is_cased else _letter_bits(text, block << 6)
+
+
+@inner
+def plain_end(c: pi64, text: pu8, place: i64, n_bytes: i64) -> i64:
+    """Find the end of the most frequent tokens of ASCII text in a window; 0 for all others.
+
+    They are words with a blank before them or none, and a symbol before a blank. The branches are
+    few, because most tokens of a text take the same ones.
+    """
+    bits = uint64_at(c[f.LETTER_BITS])
+    block, shift = place >> 6, np.uint64(place & 63)
+    # The letters from the place on; the bits of two blocks, shifted twice as 64 is no shift.
+    letters = bits[block] >> shift | bits[block + 1] << _ONE << (np.uint64(63) - shift)
+    first = text[place]
+    n_first = np.int64(first == _BLANK)
+    is_cased = c[f.SCANNER] == CASES
+    if is_cased:
+        # A capital may begin a word.
+        n_first += np.int64(np.uint8(text[place + n_first] - np.uint8(65)) < np.uint8(26))
+    n_letters = count_trailing_zeros(~(letters >> np.uint64(n_first)) | _LAST_BIT)
+    if n_letters > 0:
+        after = place + n_first + n_letters
+        last = text[after]
+        is_plain = after < n_bytes and last < 0x80 and n_letters < 60
+        is_contracted = is_cased and last == _APOSTROPHE
+        return after if is_plain and not is_contracted else 0
+    if text[place + 1] == _BLANK and place + 1 < n_bytes and first < 0x80:
+        return place + 1 if uint8_at(c[f.CLASS_OF])[first] & _OTHER else 0
+    return 0
 
 
 @inner
@@ -126,14 +165,14 @@ def token_end(c: pi64, text: pu8, begin: i64, end: i64) -> i64:
     if length == 0:
         return -1
     after = begin + length
-    if label & _NUMBER:
+    if label == _NUMBER:
         return _number_end(text, after, end, class_of, c[f.MAX_DIGITS])
     scanner = c[f.SCANNER]
-    if scanner == _WORDS:
+    if scanner == WORDS:
         return _end_of_words(c, text, begin, after, end, class_of, label)
-    if scanner == _CASES:
+    if scanner == CASES:
         return _end_of_cases(c, text, begin, after, end, class_of, label)
-    if scanner == _DIGITS:
+    if scanner == DIGITS:
         return _end_of_digits(c, text, begin, after, end, class_of, label)
     return _end_of_pieces(c, text, begin, after, end, class_of, label)
 
@@ -197,7 +236,7 @@ def _number_end(text: pu8, after: i64, end: i64, class_of: pu8, max_digits: i64)
         if after >= end:
             break
         label, length = _label_at(text, after, end, class_of)
-        if label & _NUMBER == 0:
+        if label != _NUMBER:
             break
         after += length
     return after
@@ -384,10 +423,35 @@ def _end_of_digits(
 
 
 @inner
+def _alike_end(text: pu8, i: i64, end: i64, class_of: pu8, label: i64) -> i64:
+    """Find the end of a run of characters with one label."""
+    while i < end:
+        here, length = _label_at(text, i, end, class_of)
+        if here != label:
+            break
+        i += length
+    return i
+
+
+@inner
+def _left_over_end(text: pu8, i: i64, end: i64, class_of: pu8, label: i64) -> i64:
+    """Find the end of a run of one label, without a last character that a letter follows."""
+    while i < end:
+        here, length = _label_at(text, i, end, class_of)
+        if here != label:
+            break
+        following = _label_before(text, i + length, end, class_of)
+        if following == _CJK if label == _CJK_NONE else following & (_ASCII | _ALPHA) != 0:
+            break
+        i += length
+    return i
+
+
+@inner
 def _end_of_pieces(
     c: pi64, text: pu8, begin: i64, after: i64, end: i64, class_of: pu8, label: i64
 ) -> i64:
-    r"""DEEPSEEK: \p{N}{1,3}, then runs of Chinese and Japanese, and what lies between them cut by
+    r"""DEEPSEEK: \p{N}{1,3}, then runs of Chinese and Japanese, and these and all others cut by
 
     [ASCII symbol][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+
     |\s+(?!\S)|\s+, where control characters that nothing matches are left over as one piece.
@@ -395,9 +459,13 @@ def _end_of_pieces(
     letters = _ASCII | _ALPHA
     if label & letters:
         return _letters_end(c, text, after, end, class_of, letters)
-    if label & _CJK:
-        return _run_end(text, after, end, class_of, _CJK)
     following = _label_before(text, after, end, class_of)
+    if label == _CJK or label == _CJK_SYMBOL:  # noqa: SIM109 - no tuple to compile
+        return _alike_end(text, after, end, class_of, label)
+    if label == _CJK_NONE and following == _CJK:
+        return _alike_end(text, after, end, class_of, _CJK)
+    if label == _CJK_NONE:
+        return _left_over_end(text, after, end, class_of, label)
     if label & _SYMBOL:
         if text[begin] < 0x80 and following & _ASCII:
             return _run_end(text, after, end, class_of, _ASCII)
@@ -405,14 +473,7 @@ def _end_of_pieces(
     if label & _BREAK == 0 and following & letters:
         return _letters_end(c, text, after, end, class_of, letters)
     if label & _CONTROL:
-        i = after
-        while following & _CONTROL:
-            _, length = _label_at(text, i, end, class_of)
-            following = _label_before(text, i + length, end, class_of)
-            if following & letters:
-                break
-            i += length
-        return i
+        return _left_over_end(text, after, end, class_of, label)
     if text[begin] == _BLANK and following & _SYMBOL:
         return _line_end(text, _run_end(text, after, end, class_of, _SYMBOL), end)
     return _spaces_end(text, begin, end, class_of, _NUMBER | _CJK, 0)

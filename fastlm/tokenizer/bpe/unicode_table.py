@@ -1,10 +1,8 @@
 """Class of every code point in Unicode 16. Generated: see tests/support/make_unicode_table.py."""
 
 import base64
+import struct
 import zlib
-
-import numpy as np
-from jaxtyping import UInt8
 
 N_CODE_POINTS = 0x110000
 LETTER, NUMBER, OTHER, SPACE = 1, 2, 4, 8
@@ -42,7 +40,7 @@ _RUNS = (
 )
 
 
-def code_point_classes() -> UInt8[np.ndarray, "1114112"]:
+def code_point_classes() -> bytes:
     """LETTER (\\p{L}), NUMBER (\\p{N}), SPACE (\\s) or OTHER for each code point."""
-    runs = np.frombuffer(zlib.decompress(base64.b85decode("".join(_RUNS))), dtype="<u4")
-    return np.repeat((runs & 15).astype(np.uint8), runs >> 4)
+    runs = struct.iter_unpack("<I", zlib.decompress(base64.b85decode("".join(_RUNS))))
+    return b"".join([bytes((run & 15,)) * (run >> 4) for (run,) in runs])

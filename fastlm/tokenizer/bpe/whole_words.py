@@ -7,18 +7,20 @@ looked up, and only for a word that is in no table of words yet.
 
 from collections.abc import Mapping
 
-import numpy as np
-
+from fastlm.lazy import numpy as np
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
+from fastlm.tokenizer.bpe.buffers import Buffer
 from fastlm.tokenizer.bpe.compiler import kernel
 from fastlm.tokenizer.bpe.context import (
     Context,
+    i32,
     int32_at,
     int64_at,
     uint8_at,
+    uint64_at,
 )
-from fastlm.tokenizer.bpe.merge_word import add_rank_lists, merge_word, whole_hash
+from fastlm.tokenizer.bpe.merge_word import LINE, add_rank_lists, merge_word, whole_hash
 
 
 def add_whole_words(context: Context, words: Mapping[bytes, int]) -> None:
@@ -57,19 +59,30 @@ def add_whole_words(context: Context, words: Mapping[bytes, int]) -> None:
 
 def rank_by_id(context: Context) -> None:
     """Let the merges of a context rank by the id that they make, not by their place."""
-    merged = context.array(f.MERGED_IDS)
-    pairs = context.array(f.PAIRS)
-    place = np.uint64((1 << 22) - 1)
-    is_taken = pairs != np.uint64(0xFFFFFFFFFFFFFFFF)
-    taken = pairs[is_taken]
-    pairs[is_taken] = taken & ~place | merged[(taken & place).astype(np.int64)].astype(np.uint64)
-    of_bytes = context.array(f.BYTE_PAIRS)
-    is_pair = of_bytes < len(merged)
-    of_bytes[is_pair] = merged[of_bytes[is_pair]]
-    vocab_size = int(context.fields[f.VOCAB_SIZE])
-    context.hold(f.MERGED_IDS, np.arange(vocab_size, dtype=np.int32))
+    vocab_size = context.fields[f.VOCAB_SIZE]
+    ids = Buffer(vocab_size, i32)
+    _rank_by_id(context.address, ids.address)
+    context.hold(f.MERGED_IDS, ids)
     context.fields[f.N_MERGES] = vocab_size
     context.fields[f.MERGED_OFFSET] = 0
+
+
+@kernel
+def _rank_by_id(address, ids_address):
+    c, ids = int64_at(address), int32_at(ids_address)
+    merged, pairs = int32_at(c[f.MERGED_IDS]), uint64_at(c[f.PAIRS])
+    of_bytes = int32_at(c[f.BYTE_PAIRS])
+    place = np.uint64((1 << 21) - 1)  # the bit above it belongs to the table
+    for slot in range(c[f.PAIR_MASK] + LINE):
+        if pairs[slot] != np.uint64(0xFFFFFFFFFFFFFFFF):
+            made = np.uint64(merged[np.int64(pairs[slot] & place)])
+            pairs[slot] = (pairs[slot] & ~place) | made
+    for pair in range(1 << 16):
+        if of_bytes[pair] < c[f.N_MERGES]:
+            of_bytes[pair] = merged[of_bytes[pair]]
+    for token_id in range(c[f.VOCAB_SIZE]):
+        ids[token_id] = token_id
+    return 0
 
 
 @kernel

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code=assignment
+# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="assignment,operator"
 """A hash table of byte strings, for counts in training and ids in encoding.
 
 A slot is four uint64: two words of key and two of value. A string of up to 15 bytes is its own key:
@@ -12,17 +12,17 @@ whole window are computed first, and the cache lines of their slots are prefetch
 larger than the caches, and the processor would wait for each line in turn.
 """
 
-import functools
+from __future__ import annotations
 
-import numpy as np
-from jaxtyping import UInt64
+import functools
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
+from fastlm.tokenizer.bpe.buffers import Buffer
 from fastlm.tokenizer.bpe.compiler import inner, kernel, multiply_fold, prefetch_later, shared
+from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
     Context,
-    aligned_words,
     boolean,
     i64,
     int32_at,
@@ -40,6 +40,7 @@ from fastlm.tokenizer.bpe.pretokenize import PADDING, WINDOW_BYTES
 
 SHORT_BYTES = 15
 AHEAD = 32  # tokens between the prefetch of a slot and its use
+_LARGE = 1 << 15  # slots
 VALUE = 2  # offset of the two value words in a slot
 
 _LENGTH_SHIFT = np.uint64(56)
@@ -49,19 +50,19 @@ _FIRST_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SECOND_MULTIPLIER = np.uint64(0xC2B2AE3D27D4EB4F)
 
 
-def new_table(n_slots: int) -> UInt64[np.ndarray, " n_words"]:
+def new_table(n_slots: int) -> Buffer:
     """Make an empty table; n_slots is a power of two."""
-    return aligned_words(4 * n_slots)
+    return Buffer(4 * n_slots, u64)
 
 
-def hold_table(context: Context, table: UInt64[np.ndarray, " n_words"]) -> None:
+def hold_table(context: Context, table: Buffer) -> None:
     """Give a context its hash table, which takes words for up to half of its slots."""
     context.hold(f.TABLE, table)
     context.fields[f.SLOT_MASK] = len(table) // 4 - 1
     context.fields[f.MAX_WORDS] = len(table) // 8
 
 
-def hold_arena(context: Context, arena: UInt64[np.ndarray, " n_words"]) -> None:
+def hold_arena(context: Context, arena: Buffer) -> None:
     """Give a context its arena."""
     context.hold(f.ARENA, arena)
     context.fields[f.ARENA_SIZE] = len(arena)
@@ -72,21 +73,21 @@ def add_keys(context: Context) -> None:
     context.link(find_or_insert)
     context.hold(f.KEY_MASKS, _key_masks())
     for field in (f.FIRSTS, f.SECONDS, f.SLOTS):
-        context.hold(field, np.zeros(WINDOW_BYTES + PADDING, np.uint64))
+        context.hold(field, Buffer(WINDOW_BYTES + PADDING, u64))
 
 
 @functools.cache
-def _key_masks() -> UInt64[np.ndarray, "17 4"]:
+def _key_masks() -> Buffer:
     """Row n makes the key of a string of n bytes, the last row _NO_KEY for those too long.
 
     The key is (first 8 bytes & row[0], next 8 bytes & row[1] | row[2]).
     """
-    rows = np.zeros((SHORT_BYTES + 2, 4), np.uint64)
+    rows = Buffer(4 * (SHORT_BYTES + 2), u64)
     for length in range(SHORT_BYTES + 1):
-        rows[length, 0] = (1 << 8 * min(length, 8)) - 1
-        rows[length, 1] = (1 << 8 * max(length - 8, 0)) - 1
-        rows[length, 2] = length << int(_LENGTH_SHIFT)
-    rows[-1, 2] = _NO_KEY
+        rows.items[4 * length] = (1 << 8 * min(length, 8)) - 1
+        rows.items[4 * length + 1] = (1 << 8 * max(length - 8, 0)) - 1
+        rows.items[4 * length + 2] = length << int(_LENGTH_SHIFT)
+    rows.items[4 * (SHORT_BYTES + 1) + 2] = _NO_KEY
     return rows
 
 
@@ -230,12 +231,17 @@ def _rehash(address, larger_address, larger_mask):
             slot = (slot + 4) & (4 * larger_mask + 3)
         for i in range(4):
             larger[slot + i] = table[old + i]
+    return codes.DONE
 
 
 def grow_table(context: Context) -> None:
-    """Replace a context's table by one with the same entries and four times as many slots."""
-    larger = new_table(4 * (int(context.fields[f.SLOT_MASK]) + 1))
-    _rehash(context.address, larger.ctypes.data, len(larger) // 4 - 1)
+    """Replace a context's table by one with the same entries and more slots.
+
+    A large one only doubles: its memory is new, and the first use of each page costs time.
+    """
+    factor = 4 if context.fields[f.SLOT_MASK] < _LARGE else 2
+    larger = new_table(factor * (int(context.fields[f.SLOT_MASK]) + 1))
+    _rehash(context.address, larger.address, len(larger) // 4 - 1)
     hold_table(context, larger)
 
 
@@ -265,3 +271,4 @@ def list_words(address, text_address, bounds_address, counts_address):
         word += 1
         bounds[word] = end
         counts[word - 1] = np.int64(table[slot + VALUE])
+    return codes.DONE

@@ -4,13 +4,15 @@ Both write each byte as one printable character: the Latin-1 character if it is 
 of the characters from U+0100 on, in order. vocab.json has special tokens unchanged.
 """
 
+import codecs
 import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 
-import numpy as np
+from fastlm.tokenizer.bpe import gpt2_reader
+from fastlm.tokenizer.bpe.gpt2_reader import Read
 
 _PRINTED = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _OTHERS = [byte for byte in range(256) if byte not in set(_PRINTED)]
@@ -19,10 +21,7 @@ _CHARACTER_OF_BYTE = {byte: chr(byte) for byte in _PRINTED} | {
 }
 _BYTE_OF_CHARACTER = {character: byte for byte, character in _CHARACTER_OF_BYTE.items()}
 
-_NO_BYTE = 256
-_BYTE_OF_POINT = np.full(1 + max(map(ord, _BYTE_OF_CHARACTER)), _NO_BYTE, np.uint16)
-for _character, _byte in _BYTE_OF_CHARACTER.items():
-    _BYTE_OF_POINT[ord(_character)] = _byte
+_BYTE_OF_POINT = {ord(character): byte for character, byte in _BYTE_OF_CHARACTER.items()}
 
 _HEADER = "#version"
 _PAIR = re.compile(r"[^ ]+ [^ ]+")
@@ -46,15 +45,17 @@ def from_printable(text: str) -> bytes:
 
 def spell_all(texts: Sequence[str]) -> list[bytes]:
     """Apply from_printable to many texts at once, which is much faster."""
-    joined = "".join(texts)
-    points = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-    spelled = np.take(_BYTE_OF_POINT, points, mode="clip")
-    wrong = np.flatnonzero((spelled == _NO_BYTE) | (points >= len(_BYTE_OF_POINT)))
-    if len(wrong):
-        raise KeyError(joined[wrong[0]])
-    data = spelled.astype(np.uint8).tobytes()
+    data = _spell_joined("".join(texts))
     bounds = accumulate(map(len, texts), initial=0)
     return [data[begin:end] for begin, end in pairwise(bounds)]
+
+
+def _spell_joined(text: str) -> bytes:
+    """Invert to_printable at once; raises a KeyError as from_printable does."""
+    try:
+        return codecs.charmap_encode(text, "strict", _BYTE_OF_POINT)[0]
+    except UnicodeEncodeError as error:
+        raise KeyError(text[error.start]) from None
 
 
 def parse_entries(text: str, source: str) -> dict[str, int]:
@@ -135,6 +136,28 @@ def parse_merges(text: str, source: str) -> list[tuple[bytes, bytes]]:
     return merges
 
 
+def read_quickly(vocab: bytes, merges: bytes) -> tuple[Read, tuple[int, ...]] | None:
+    """Read GPT-2's two files if nothing about them is unusual; None if something is.
+
+    Whatever is wrong or worth a warning is left to the functions above.
+
+    Returns:
+        (the two files, ids of the special tokens), as find_special finds them.
+    """
+    read = gpt2_reader.read(vocab, merges, [_BYTE_OF_POINT.get(point, -1) for point in range(512)])
+    if read is None:
+        return None
+    for token_id in read.unmade:
+        token = read.text[read.ends[token_id] : read.ends[token_id + 1]]
+        if not (token.isascii() and _MARKUP.fullmatch(token.decode())):
+            return None  # no text gets its id, or it is spelled in other characters
+    return read, tuple(read.unmade)
+
+
+def _marked(entries: Mapping[str, int]) -> list[str]:
+    return [key for key in entries if key[:1] == "<" and _MARKUP.fullmatch(key)]
+
+
 def find_special(entries: Mapping[str, int], made: Collection[bytes]) -> list[str]:
     """Find keys in angle brackets that no merge makes, such as <|endoftext|>, in order of ids."""
 
@@ -144,8 +167,7 @@ def find_special(entries: Mapping[str, int], made: Collection[bytes]) -> list[st
         except KeyError:
             return False
 
-    marked = [key for key in entries if key[:1] == "<" and _MARKUP.fullmatch(key)]
-    return sorted((key for key in marked if not is_made(key)), key=entries.__getitem__)
+    return sorted((key for key in _marked(entries) if not is_made(key)), key=entries.__getitem__)
 
 
 def find_unreachable(

@@ -61,20 +61,22 @@ def parse_tokenizer_json(text: str, source: str) -> Parts:
     try:
         described = json.loads(text)
         model = described["model"]
-        entries, merges = model["vocab"], model["merges"]
-    except (ValueError, RecursionError, KeyError, TypeError):
+        kind = model.get("type", "BPE")
+        entries, merges = (model["vocab"], model["merges"]) if kind == "BPE" else ({}, [])
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         raise ValueError(
             f"{source} must be a tokenizer.json of Hugging Face with a BPE model, its vocab and "
             "merges; for vocab.json and merges.txt give their folder"
         ) from None
-    if not isinstance(model, dict):
-        raise ValueError(f"{source}: model must be a JSON object: got {model!r}")
     _refuse_others(source, "model.", model, _HARMLESS_MODEL)
     ignore_merges = model.get("ignore_merges")
     ignore_merges = False if ignore_merges is None else ignore_merges
     is_flag = type(ignore_merges) is bool
     _refuse_unless(is_flag, source, "model.ignore_merges", ignore_merges, "true or false")
     normalizer = parse_normalizer(described.get("normalizer"), source)
+    steps = steps_of(described.get("pre_tokenizer"))
+    if model.get("byte_fallback") and not any(is_type(step, "ByteLevel") for step in steps):
+        refuse(source, "model.byte_fallback", True, "false, as it is in byte-level BPE")
     pattern = parse_pre_tokenizer(described.get("pre_tokenizer"), source)
     before, after = parse_post_processor(described.get("post_processor"), source)
     part = described.get("decoder")
@@ -184,6 +186,25 @@ def _refuse_others(
 def _refuse_unless(holds: bool, source: str, name: str, value: Any, expected: str) -> None:
     if not holds:
         refuse(source, name, value, expected)
+
+
+def format_tokenizer_config(
+    special: Mapping[str, str], *, model_max_length: int, **settings: Any
+) -> dict[str, Any]:
+    """Make the content of the tokenizer_config.json beside a tokenizer.json, for transformers.
+
+    Args:
+        special: tokens by their use: bos_token, eos_token and so on.
+        settings: others, such as padding_side.
+    """
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **special,
+        "model_max_length": model_max_length,
+        "clean_up_tokenization_spaces": False,
+        "add_prefix_space": False,
+        **settings,
+    }
 
 
 def format_tokenizer_json(
