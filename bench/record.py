@@ -7,8 +7,20 @@ python bench/record.py report.json bench/results/NAME.json
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from fastlm.devices.hardware import choose_device, describe
+
+
+def rounded(value: Any) -> Any:
+    """All floats rounded to five digits, since more are noise and make the file hard to read."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    if isinstance(value, dict):
+        return {name: rounded(item) for name, item in value.items()}
+    return value
 
 
 def record(report: Path, out: Path) -> None:

@@ -11,14 +11,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastlm.devices.process import peak_resident_bytes
 
 Row = dict[str, Any]
 
-_LIST_BYTES = 100_000_000  # a list of ids takes about 40 bytes per token
-_SLOW_PEER_BYTES = 20_000_000
+_SHORT_FROM_BYTES = 20_000_000
 _N_SHORT_TEXTS = 200
 
 
@@ -46,72 +45,13 @@ def consume(arrays: Iterable[Sequence[int]]) -> int:
     return sum(map(len, arrays))
 
 
-def train(contender: str, path: str, vocab_size: int, n_threads: int) -> Row:
-    """Wall time and peak memory of one training; for fastlm also of the first in a process."""
-    if contender == "fastlm":
-        from fastlm.tokenizer import END_OF_TEXT, train_bpe
+def train(path: str, vocab_size: int, n_threads: int) -> Row:
+    """Time one training, the first in a process and another, and measure its peak memory."""
+    from fastlm.tokenizer import END_OF_TEXT, train_bpe
 
-        # Some inputs have too few pairs, which train_bpe warns of.
-        warnings.simplefilter("ignore")
-        return measure_twice(
-            lambda: train_bpe(path, vocab_size, [END_OF_TEXT], n_threads=n_threads)
-        )
-    import tokenizer_peers
-
-    __import__(contender)
-    trains = {
-        "tokenizers": tokenizer_peers.train_hugging_face,
-        "rustbpe": tokenizer_peers.train_rustbpe,
-    }
-    row: Row = {"rss_before_bytes": peak_resident_bytes()}
-    row["seconds"] = seconds_of(lambda: trains[contender](Path(path), vocab_size))
-    row["peak_rss_bytes"] = peak_resident_bytes()
-    return row
-
-
-class Contender(NamedTuple):
-    """One way to encode a text: run(prepared) is timed, prepare() and ids(result) are not.
-
-    ids is None if the ids are not compared.
-    """
-
-    name: str
-    text: str
-    prepare: Callable[[], Any]
-    run: Callable[[Any], Any]
-    n_rounds: int
-    ids: Callable[[Any], Any] | None = lambda result: result
-
-
-def encode(path: str, folder: str, rounds: int) -> list[Row]:
-    """Time each contender in each round, and compare the ids of the first with tiktoken's."""
-    import numpy as np
-    from tokenizer_peers import tiktoken_encoding
-
-    from fastlm.tokenizer import Tokenizer
-
-    text = Path(path).read_bytes().decode()
-    peer = tiktoken_encoding(Tokenizer.load(folder))
-    contenders = our_contenders(path, folder, text, rounds)
-    contenders += peer_contenders(folder, text, peer, rounds)
-    parts = {len(contender.text): contender.text for contender in contenders}
-    expected = {n: peer.encode_to_numpy(part, allowed_special="all") for n, part in parts.items()}
-    rows = {
-        contender.name: Row(contender=contender.name, bytes=len(contender.text.encode()))
-        for contender in contenders
-    }
-    for contender in (c for number in range(rounds) for c in contenders if number < c.n_rounds):
-        row = rows[contender.name]
-        prepared = contender.prepare()
-        gc.collect()
-        began = time.perf_counter()
-        result = contender.run(prepared)
-        row.setdefault("all_seconds", []).append(time.perf_counter() - began)
-        if contender.ids is not None and "ids_equal_tiktoken" not in row:
-            ids = np.asarray(contender.ids(result))
-            row["ids_equal_tiktoken"] = bool(np.array_equal(ids, expected[len(contender.text)]))
-        del prepared, result
-    return list(rows.values())
+    # Some inputs have too few pairs, which train_bpe warns of.
+    warnings.simplefilter("ignore")
+    return measure_twice(lambda: train_bpe(path, vocab_size, [END_OF_TEXT], n_threads=n_threads))
 
 
 def fresh_tokenizer(folder: str) -> Any:
@@ -123,83 +63,6 @@ def fresh_tokenizer(folder: str) -> Any:
     return tokenizer
 
 
-def our_contenders(path: str, folder: str, text: str, rounds: int) -> list[Contender]:
-    import numpy as np
-
-    listed = text[:_LIST_BYTES]
-    tokenizer = fresh_tokenizer(folder)
-    # Each thread has its own cache: fill the caches of two threads.
-    for _ in range(2):
-        consume(tokenizer.encode_file_blocks(path, n_threads=2))
-
-    def warm() -> Any:
-        return tokenizer
-
-    def cold() -> Any:
-        return fresh_tokenizer(folder)
-
-    def whole(ours: Any) -> Any:
-        return ours.encode_to_numpy(text)
-
-    def to_list(ours: Any) -> Any:
-        return ours.encode(listed)
-
-    def one_thread(ours: Any) -> Any:
-        return list(ours.encode_file_blocks(path, n_threads=1))
-
-    def two_threads(ours: Any) -> Any:
-        return list(ours.encode_file_blocks(path, n_threads=2))
-
-    file = "fastlm encode_file_blocks"
-    return [
-        Contender("fastlm encode_to_numpy, cold", text, cold, whole, rounds),
-        Contender("fastlm encode_to_numpy", text, warm, whole, rounds),
-        Contender("fastlm encode", listed, warm, to_list, rounds),
-        Contender(f"{file}, 1 thread", text, warm, one_thread, rounds, np.concatenate),
-        Contender(f"{file}, 2 threads", text, warm, two_threads, rounds, np.concatenate),
-    ]
-
-
-def peer_contenders(folder: str, text: str, of_tiktoken: Any, rounds: int) -> list[Contender]:
-    """Peers; the slow Hugging Face library gets one round, on documents of the beginning."""
-    from tokenizer_peers import hugging_face_tokenizer
-    from tokenizer_texts import END_OF_TEXT
-
-    listed, part = text[:_LIST_BYTES], text[:_SLOW_PEER_BYTES]
-    documents = part.split(END_OF_TEXT)
-    of_hugging_face = hugging_face_tokenizer(Path(folder))
-    end_id = of_hugging_face.token_to_id(END_OF_TEXT)
-
-    def to_numpy(peer: Any) -> Any:
-        return peer.encode_to_numpy(text, allowed_special="all")
-
-    def ordinary(peer: Any) -> Any:
-        return peer.encode_ordinary(listed)
-
-    def one_by_one(peer: Any) -> list[list[int]]:
-        return [peer.encode(document).ids for document in documents]
-
-    def batch(peer: Any) -> list[list[int]]:
-        return [encoding.ids for encoding in peer.encode_batch_fast(documents)]
-
-    def joined(batch: list[list[int]]) -> list[int]:
-        return [token_id for ids in batch for token_id in [*ids, end_id]][:-1]
-
-    def tiktoken() -> Any:
-        return of_tiktoken
-
-    def hugging_face() -> Any:
-        return of_hugging_face
-
-    return [
-        Contender("tiktoken encode_to_numpy", text, tiktoken, to_numpy, rounds),
-        # encode_ordinary treats special tokens as ordinary text, so its ids differ.
-        Contender("tiktoken encode_ordinary", listed, tiktoken, ordinary, rounds, None),
-        Contender("tokenizers encode", part, hugging_face, one_by_one, 1, joined),
-        Contender("tokenizers encode_batch_fast", part, hugging_face, batch, 1, joined),
-    ]
-
-
 def short(path: str, folder: str, rounds: int) -> list[Row]:
     """Seconds per call of encode and decode on short texts, ours and tiktoken's in turn."""
     from tokenizer_peers import tiktoken_encoding
@@ -208,7 +71,7 @@ def short(path: str, folder: str, rounds: int) -> list[Row]:
 
     ours = Tokenizer.load(folder)
     peer = tiktoken_encoding(ours)
-    text = Path(path).read_bytes()[:_SLOW_PEER_BYTES].decode("utf-8", "ignore")
+    text = Path(path).read_bytes()[:_SHORT_FROM_BYTES].decode("utf-8", "ignore")
     ours.encode_to_numpy(text)  # loads compiled code, which short texts may not need
     rows = []
     for n_bytes in (20, 200, 2000):
@@ -232,15 +95,15 @@ def short(path: str, folder: str, rounds: int) -> list[Row]:
     return rows
 
 
-def short_texts(text: str, n_bytes: int) -> list[str]:
+def short_texts(text: str, n_bytes: int, n_texts: int = _N_SHORT_TEXTS) -> list[str]:
     """Pieces of about n_bytes from places spread over a text."""
     from tokenizer_texts import END_OF_TEXT
 
     text = text.replace(END_OF_TEXT, "")
-    stride = max(len(text) // _N_SHORT_TEXTS, 1)
+    stride = max(len(text) // n_texts, 1)
     places = range(0, len(text), stride)
     encoded = (text[place : place + n_bytes].encode()[:n_bytes] for place in places)
-    return [data.decode("utf-8", "ignore") for data in encoded][:_N_SHORT_TEXTS]
+    return [data.decode("utf-8", "ignore") for data in encoded][:n_texts]
 
 
 def seconds_of_calls(call: Callable[[Any], object], arguments: Sequence[Any]) -> float:
@@ -251,19 +114,13 @@ def seconds_of_calls(call: Callable[[Any], object], arguments: Sequence[Any]) ->
     return (time.perf_counter() - began) / len(arguments)
 
 
-def start(contender: str, folder: str, text: str) -> Row:
+def start(folder: str, text: str) -> Row:
     """Time import, load and first encoding of a small text in a fresh interpreter."""
     began = time.perf_counter()
-    if contender == "fastlm":
-        from fastlm.tokenizer import Tokenizer
+    from fastlm.tokenizer import Tokenizer
 
-        imported = time.perf_counter()
-        tokenizer: Any = Tokenizer.load(folder)
-    else:
-        import tokenizers
-
-        imported = time.perf_counter()
-        tokenizer = tokenizers.Tokenizer.from_file(f"{folder}/tokenizer.json")
+    imported = time.perf_counter()
+    tokenizer = Tokenizer.load(folder)
     loaded = time.perf_counter()
     tokenizer.encode(text)
     ended = time.perf_counter()
@@ -317,7 +174,6 @@ JOBS: dict[str, Callable[..., Any]] = {
     job.__name__: job
     for job in (
         train,
-        encode,
         short,
         start,
         first_training,

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizer_peers import peer_versions, thread_environment
 from tokenizer_texts import ADVERSARIAL, adversarial_text, write_repeated, write_start
 from tyro.conf import Positional
 
@@ -26,18 +25,11 @@ SMALL_TEXT = "Once upon a time there was a little girl, who lived by the sea. It
 SMALL_FILE_BYTES, SMALL_VOCAB_SIZE = 130_000, 1_000
 ADVERSARIAL_VOCAB_SIZE = 1_000
 SHORT_ROUNDS_EACH = 20
-# The contender with which each way to encode is compared: the ratio of their speeds is reported.
-COMPARED = {
-    "fastlm encode_to_numpy, cold": "tiktoken encode_to_numpy",
-    "fastlm encode_to_numpy": "tiktoken encode_to_numpy",
-    "fastlm encode": "tiktoken encode_ordinary",
-    "fastlm encode_file_blocks, 2 threads": "fastlm encode_file_blocks, 1 thread",
-}
 
 
 @dataclass(frozen=True)
 class Options:
-    """Measure the tokenizer beside its peers and write all figures to a JSON file.
+    """Measure the tokenizer and write all figures to a JSON file.
 
     Attributes:
         text: UTF-8 text files.
@@ -46,8 +38,7 @@ class Options:
         gpt2: folder with GPT-2's vocab.json and merges.txt, to encode with; without it the
             vocabulary is learned from the first text.
         parts: parts to measure, comma-separated; short and start take the first text only.
-        rounds: number of measurements of fastlm, and of encoding.
-        peer_rounds: number of trainings by the peers, which are slow.
+        rounds: number of measurements.
         max_bytes: use at most so many bytes of each text.
         sizes: bytes of the texts of part scaling.
         adversarial_sizes: bytes of the texts of part adversarial.
@@ -58,9 +49,8 @@ class Options:
     out: Path
     vocab_size: int = 32_000
     gpt2: Path | None = None
-    parts: str = "training,encoding,short,start,scaling,adversarial"
+    parts: str = "training,short,start,scaling,adversarial"
     rounds: int = 3
-    peer_rounds: int = 1
     max_bytes: int | None = None
     sizes: tuple[int, ...] = (10_000_000, 100_000_000, 1_000_000_000)
     adversarial_sizes: tuple[int, ...] = (1 << 20, 1 << 21, 1 << 22, 1 << 23, 1 << 24)
@@ -74,7 +64,7 @@ class Setting:
     Attributes:
         texts: the text files, or their beginnings.
         work: folder for temporary files of the run.
-        tokenizer: folder of the vocabulary with which all contenders encode.
+        tokenizer: folder of the vocabulary to encode with.
     """
 
     options: Options
@@ -96,7 +86,7 @@ def run_child(
 ) -> Any:
     """Run a job of tokenizer_child.py in a fresh interpreter."""
     command = [sys.executable, str(CHILD), job, json.dumps(arguments, default=str)]
-    variables = os.environ | thread_environment(arguments.get("n_threads", 1)) | (environment or {})
+    variables = os.environ | (environment or {})
     try:
         done = subprocess.run(
             command, env=variables, capture_output=True, text=True, timeout=limit_seconds
@@ -119,65 +109,26 @@ def summarize(row: Row) -> Row:
 
 
 def measure_training(setting: Setting) -> list[Row]:
-    """Train with each library in turn, each time in a new process."""
-    versions = peer_versions()
-    peers = [peer for peer in ("tokenizers", "rustbpe") if versions[peer] != "absent"]
+    """Train on each text, each time in a new process."""
     options = setting.options
     rows: list[Row] = []
     for path in setting.texts:
         path.read_bytes()  # into the system's cache, so that the first reads no slower
-        measured: dict[tuple[int, str], list[Row]] = {}
-        for number in range(max(options.rounds, options.peer_rounds)):
-            contenders = ["fastlm"] if number < options.rounds else []
-            contenders += peers if number < options.peer_rounds else []
-            for n_threads, contender in itertools.product(THREADS, contenders):
-                row = run_child(
-                    "train",
-                    contender=contender,
-                    path=path,
-                    vocab_size=options.vocab_size,
-                    n_threads=n_threads,
-                )
-                measured.setdefault((n_threads, contender), []).append(row)
-        rows += training_rows(path, measured)
+        measured: dict[int, list[Row]] = {}
+        for _, n_threads in itertools.product(range(options.rounds), THREADS):
+            row = run_child("train", path=path, vocab_size=options.vocab_size, n_threads=n_threads)
+            measured.setdefault(n_threads, []).append(row)
+        rows += [training_row(path, n_threads, rounds) for n_threads, rounds in measured.items()]
     return rows
 
 
-def training_rows(path: Path, measured: dict[tuple[int, str], list[Row]]) -> list[Row]:
-    rows = []
-    for (n_threads, contender), rounds in measured.items():
-        row = Row(text=path.name, contender=contender, n_threads=n_threads)
-        row |= {"bytes": path.stat().st_size, "all_seconds": [round["seconds"] for round in rounds]}
-        for name in ("rss_before_bytes", "peak_rss_bytes"):
-            row[name] = max(round[name] for round in rounds)
-        if "first_call_seconds" in rounds[0]:
-            row["first_call_seconds"] = statistics.median(r["first_call_seconds"] for r in rounds)
-        rows.append(summarize(row))
-    ours = {row["n_threads"]: row["seconds"] for row in rows if row["contender"] == "fastlm"}
-    for row in rows:
-        row["ratio"] = row["seconds"] / ours[row["n_threads"]]
-    return rows
-
-
-def measure_encoding(setting: Setting) -> list[Row]:
-    """Encode with one vocabulary, and compare the ids with tiktoken's."""
-    rows: list[Row] = []
-    for path in setting.texts:
-        # Only encode_batch_fast uses all allowed threads; the others use one.
-        of_text = run_child(
-            "encode",
-            path=path,
-            folder=setting.tokenizer,
-            rounds=setting.options.rounds,
-            environment=thread_environment(max(THREADS)),
-        )
-        speeds = {row["contender"]: summarize(row)["megabytes_per_second"] for row in of_text}
-        for row in of_text:
-            other = COMPARED.get(row["contender"])
-            if other is not None:
-                row |= {"compared_with": other, "ratio": speeds[row["contender"]] / speeds[other]}
-        rows += [{"text": path.name, **row} for row in of_text]
-    return rows
+def training_row(path: Path, n_threads: int, rounds: list[Row]) -> Row:
+    row = Row(text=path.name, n_threads=n_threads, bytes=path.stat().st_size)
+    row["all_seconds"] = [round["seconds"] for round in rounds]
+    for name in ("rss_before_bytes", "peak_rss_bytes"):
+        row[name] = max(round[name] for round in rounds)
+    row["first_call_seconds"] = statistics.median(r["first_call_seconds"] for r in rounds)
+    return summarize(row)
 
 
 def measure_short(setting: Setting) -> list[Row]:
@@ -205,7 +156,7 @@ def measure_start(setting: Setting) -> list[Row]:
     write_start(setting.texts[0], SMALL_FILE_BYTES, small)
     first = {"folder": setting.tokenizer, "text": SMALL_TEXT}
     jobs: dict[str, tuple[str, Row]] = {
-        "load and encode": ("start", {"contender": "fastlm", **first}),
+        "load and encode": ("start", first),
         "train on a small file": (
             "first_training",
             {"path": small, "vocab_size": SMALL_VOCAB_SIZE},
@@ -215,16 +166,11 @@ def measure_start(setting: Setting) -> list[Row]:
             {"path": large, "folder": setting.tokenizer, "vocab_size": setting.options.vocab_size},
         ),
     }
-    rows = [
+    return [
         row
         for name, (job, arguments) in jobs.items()
         for row in warm_and_cold(name, job, arguments, setting.options.rounds)
     ]
-    peer = ("start", {"contender": "tokenizers", **first})
-    rows.append(
-        started("tokenizers: load and encode", *peer, rounds=setting.options.rounds, cache=None)
-    )
-    return rows
 
 
 def warm_and_cold(name: str, job: str, arguments: Row, rounds: int) -> list[Row]:
@@ -271,7 +217,6 @@ def measure_scaling(setting: Setting) -> list[Row]:
         for n_threads in THREADS:
             trained = run_child(
                 "train",
-                contender="fastlm",
                 path=path,
                 vocab_size=setting.options.vocab_size,
                 n_threads=n_threads,
@@ -328,7 +273,6 @@ def run_hard(job: str, path: Path, setting: Setting) -> Row:
         row = run_child(
             "train",
             limit_seconds=setting.options.limit_seconds,
-            contender="fastlm",
             path=path,
             vocab_size=ADVERSARIAL_VOCAB_SIZE,
             n_threads=1,

@@ -1,15 +1,16 @@
 """Other tokenizers, configured like fastlm's: the same pattern, vocabulary and special token.
 
 Each library is imported where it is used, so that a process that measures one loads no other.
+tokenizer_contenders.py has them, and fastlm, behind one interface.
 """
 
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tokenizer_contenders import make_tiktoken
 from tokenizer_texts import END_OF_TEXT, read_documents
-
-from fastlm.tokenizer.bpe.reference import PATTERN
 
 if TYPE_CHECKING:
     import tiktoken
@@ -17,13 +18,11 @@ if TYPE_CHECKING:
 
     from fastlm.tokenizer import Tokenizer
 
-PEERS = ["tiktoken", "tokenizers", "rustbpe"]
 
-
-def peer_versions() -> dict[str, str]:
-    """Versions of the peers that are installed."""
+def versions_of(names: Iterable[str]) -> dict[str, str]:
+    """Versions of the packages with these names, "absent" where one is not installed."""
     versions = {}
-    for name in PEERS:
+    for name in names:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -39,7 +38,7 @@ def thread_environment(n_threads: int) -> dict[str, str]:
     }
 
 
-def train_hugging_face(path: Path, vocab_size: int) -> None:
+def train_hugging_face(path: Path | str, vocab_size: int) -> "tokenizers.Tokenizer":
     """Train with `tokenizers`, which reads line by line: no pre-token has two newlines."""
     import tokenizers
 
@@ -52,23 +51,26 @@ def train_hugging_face(path: Path, vocab_size: int) -> None:
         show_progress=False,
     )
     peer.train([str(path)], trainer)
+    return peer
 
 
-def train_rustbpe(path: Path, vocab_size: int) -> None:
+def train_rustbpe(path: Path | str, vocab_size: int) -> Any:
     """Train with rustbpe on the documents between special tokens, which it does not support."""
     import rustbpe
 
-    rustbpe.Tokenizer().train_from_iterator(read_documents(path), vocab_size - 1, pattern=PATTERN)
+    from fastlm.tokenizer.bpe.reference import PATTERN
+
+    peer = rustbpe.Tokenizer()
+    peer.train_from_iterator(read_documents(path), vocab_size - 1, pattern=PATTERN)
+    return peer
 
 
 def tiktoken_encoding(tokenizer: "Tokenizer") -> "tiktoken.Encoding":
     """The same vocabulary in tiktoken, built without a network; its ranks are the ids."""
-    import tiktoken
-
     special = tokenizer.special_tokens
     special_ids = set(special.values())
     ranks = {token: i for i, token in tokenizer.vocab.items() if i not in special_ids}
-    return tiktoken.Encoding("same", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special)
+    return make_tiktoken(ranks, special)
 
 
 def hugging_face_tokenizer(folder: Path) -> "tokenizers.Tokenizer":

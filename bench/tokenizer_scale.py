@@ -1,9 +1,9 @@
-"""Measure the tokenizer on whole files beside its peers: speed, memory, start, growth, hard inputs.
+"""Measure the tokenizer on whole files: training, memory, start, growth, hard inputs.
 
 python bench/tokenizer_scale.py TEXT.txt ... --out bench/results/NAME.json --gpt2 FOLDER
 
-One run measures all contenders in turn. After each part the figures are printed as tables and
-written to the JSON file. The exit code is 1 if ids differ from tiktoken's.
+After each part the figures are printed as tables and written to the JSON file. The exit code is 1
+if ids differ from tiktoken's. tokenizer_race.py measures other libraries beside fastlm.
 """
 
 import json
@@ -15,20 +15,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from record import rounded
 from tokenizer_parts import (
     SMALL_VOCAB_SIZE,
     Options,
     Row,
     Setting,
     measure_adversarial,
-    measure_encoding,
     measure_scaling,
     measure_short,
     measure_start,
     measure_training,
     run_child,
 )
-from tokenizer_peers import peer_versions
+from tokenizer_peers import versions_of
 from tokenizer_texts import write_start
 
 from fastlm import cli
@@ -41,17 +41,10 @@ EVERYTHING_BYTES = 4_000_000
 # Title and columns.
 TABLES = {
     "training": (
-        "training; ratio: seconds over fastlm's on as many threads",
+        "training",
         (
-            "text contender n_threads n_rounds seconds first_call_seconds megabytes_per_second "
-            "ratio peak_rss_bytes rss_before_bytes"
-        ),
-    ),
-    "encoding": (
-        "encoding; ratio: speed over the other's",
-        (
-            "text contender bytes n_rounds seconds megabytes_per_second ids_equal_tiktoken ratio "
-            "compared_with"
+            "text n_threads n_rounds seconds first_call_seconds megabytes_per_second "
+            "peak_rss_bytes rss_before_bytes"
         ),
     ),
     "short": (
@@ -100,7 +93,6 @@ def shown(name: str, value: Any) -> str:
 
 PARTS: dict[str, Callable[[Setting], list[Row]]] = {
     "training": measure_training,
-    "encoding": measure_encoding,
     "short": measure_short,
     "start": measure_start,
     "scaling": measure_scaling,
@@ -109,7 +101,7 @@ PARTS: dict[str, Callable[[Setting], list[Row]]] = {
 
 
 def save_vocabulary(gpt2: Path | None, text: Path, vocab_size: int, folder: Path) -> str:
-    """Write the tokenizer with which all contenders encode; returns its vocabulary's source."""
+    """Write the tokenizer to encode with; returns its vocabulary's source."""
     if gpt2 is not None:
         files = gpt2 / "vocab.json", gpt2 / "merges.txt"
         Tokenizer.from_files(*files, [END_OF_TEXT]).save(folder)
@@ -130,17 +122,6 @@ def use_texts(texts: tuple[Path, ...], max_bytes: int | None, work: Path) -> lis
     return used
 
 
-def rounded(value: Any) -> Any:
-    """All floats rounded to five digits, since more are noise and make the file hard to read."""
-    if isinstance(value, float):
-        return float(f"{value:.5g}")
-    if isinstance(value, list):
-        return [rounded(item) for item in value]
-    if isinstance(value, dict):
-        return {name: rounded(item) for name, item in value.items()}
-    return value
-
-
 def measure(options: Options) -> None:
     """Prepare the inputs of the parts, and run the parts in options.parts."""
     wanted = comma_separated("--parts", options.parts, f"some of {', '.join(PARTS)}")
@@ -157,14 +138,13 @@ def measure(options: Options) -> None:
             "date": datetime.now(UTC).isoformat(),
             "machine": describe(choose_device()),
             "n_cores": len(os.sched_getaffinity(0)),
-            "peers": peer_versions(),
+            "peers": versions_of(["tiktoken"]),
             "texts": [{"name": path.name, "bytes": path.stat().st_size} for path in texts],
             "vocab_size_trained": options.vocab_size,
             "vocabulary_encoded_with": save_vocabulary(
                 options.gpt2, texts[0], options.vocab_size, tokenizer
             ),
             "rounds": options.rounds,
-            "peer_rounds": options.peer_rounds,
         }
         run_parts(wanted, Setting(options, texts, work, tokenizer), record)
 
@@ -186,12 +166,7 @@ def run_parts(wanted: list[str], setting: Setting, record: Row) -> None:
 
 
 def stop_where_ids_differ(record: Row) -> None:
-    equal = {
-        f"{row['contender']} on {row['text']}": row.get("ids_equal_tiktoken", True)
-        for row in record.get("encoding", [])
-    }
-    equal |= {f"{row['bytes']} bytes": row["equal"] for row in record.get("short", [])}
-    differing = [what for what, is_equal in equal.items() if not is_equal]
+    differing = [f"{row['bytes']} bytes" for row in record.get("short", []) if not row["equal"]]
     if differing:
         sys.exit(f"ids differ from tiktoken's: {'; '.join(differing)}")
 

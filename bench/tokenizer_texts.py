@@ -1,5 +1,6 @@
 """Texts for measuring tokenizers: generated English, repeated documents, adversarial inputs."""
 
+import base64
 import random
 import string
 from collections.abc import Iterator, Sequence
@@ -23,13 +24,16 @@ REPEATED = {
     "one character a document": f"a{END_OF_TEXT}",
 }
 ADVERSARIAL = [*REPEATED, "random letters", "random latin-1"]
+HARD = ["one letter", "random letters", "base64", "spaces", "one emoji"]
 
 
 def adversarial_text(kind: str, n_bytes: int) -> str:
-    """About n_bytes of UTF-8 text of a kind in ADVERSARIAL."""
+    """About n_bytes of UTF-8 text of a kind in ADVERSARIAL or HARD."""
     rng = random.Random(0)
     if kind == "random letters":
         return "".join(rng.choices(string.ascii_lowercase, k=n_bytes))
+    if kind == "base64":
+        return base64.b64encode(rng.randbytes(n_bytes * 3 // 4)).decode()
     if kind == "random latin-1":
         # Half of the characters take two bytes.
         return rng.randbytes(n_bytes * 2 // 3).decode("latin-1")

@@ -1,9 +1,11 @@
 """Kernels that read the memory of str objects and write that of lists."""
 
+import ctypes
 import gc
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,6 +14,15 @@ from fastlm.tokenizer.bpe import characters, lists, objects
 
 # The last character decides how wide the characters of a str are kept.
 OF_EACH_WIDTH = ["\xe9\x80\xff", "\u0100\u07ff\u0800\ud7ff\ue000\uffff", "\U00010000\U0010ffff"]
+
+
+def pieces_of(text: str, n_characters: int, may_cut: bool = True) -> Iterator[bytes]:
+    pieces = characters.Utf8Pieces(may_cut, n_characters).pieces(text)
+    return (ctypes.string_at(address, n_bytes) for address, n_bytes, _ in pieces)
+
+
+def utf8_of(text: str) -> bytes:
+    return b"".join(pieces_of(text, 1 << 16))
 
 
 class TestUtf8:
@@ -27,32 +38,39 @@ class TestUtf8:
                     for _ in range(n)
                 )
                 for given in (text, text[::-1]):
-                    assert bytes(characters.Utf8Buffer().to_utf8(given)) == given.encode()
+                    assert utf8_of(given) == given.encode()
 
     def test_every_character(self):
         for width, end in ((1, 0x100), (2, 0x10000), (4, 0x110000)):
             points = [*range(0x80, min(end, 0xD800)), *range(0xE000, end, 7)]
             text = "".join(map(chr, points))
             assert objects.wide_characters(text)[1] == width
-            assert bytes(characters.Utf8Buffer().to_utf8(text)) == text.encode()
+            assert utf8_of(text) == text.encode()
 
     @pytest.mark.parametrize("surrogate", [0xD800, 0xDFFF])
     @pytest.mark.parametrize("other", ["", "\U0001f600"])
     def test_a_lone_surrogate_is_refused_as_encode_does(self, surrogate, other):
         text = "x" * 100 + chr(surrogate) + other
         with pytest.raises(UnicodeEncodeError) as raised:
-            characters.Utf8Buffer().to_utf8(text)
+            utf8_of(text)
         assert raised.value.start == 100
 
-    def test_the_buffer_serves_one_text_after_another(self):
-        buffer = characters.Utf8Buffer()
-        for n in (1, 1000, 10, 0x700000, 5):  # the fourth is larger than what is kept
-            text = "\xe9" + n * "\u0101x"
-            assert bytes(buffer.to_utf8(text)) == text.encode()
+    def test_pieces_are_those_of_the_text(self):
+        text = "caf\xe9 one, two three. " * 50 + "\U0001f600 four five" * 3
+        cut = list(pieces_of(text, 64))
+        assert b"".join(cut) == text.encode()
+        assert len(cut) > 10
+        assert all(piece[:1] == b" " and piece[1:2].isalpha() for piece in cut[1:])
+        assert list(pieces_of(text, 64, may_cut=False)) == [text.encode()]
+
+    def test_a_text_without_places_to_cut_is_one_piece(self):
+        text = "\u4e2d" * 1000
+        assert list(pieces_of(text, 64)) == [text.encode()]
+        assert utf8_of("x" * 3_000_000 + text) == b"x" * 3_000_000 + text.encode()
 
     def test_without_the_layout_it_is_encode(self, monkeypatch):
         monkeypatch.setattr(objects, "_shift", None)
-        assert characters.Utf8Buffer().to_utf8("\xe9") == "\xe9".encode()
+        assert utf8_of("\xe9") == "\xe9".encode()
 
 
 class TestLists:

@@ -19,6 +19,7 @@ from fastlm.tokenizer import Tokenizer, train_bpe, train_bpe_from_documents
 from fastlm.tokenizer.bpe import (
     blocks,
     categories,
+    encode,
     lazy_encoder,
     learn,
     reference,
@@ -306,6 +307,20 @@ def test_known_patterns_have_kernels_with_the_same_ids(tokenizer, monkeypatch):
     compiled = copy.copy(tokenizer)
     for text in [*hard_strings(200, seed=9), f"a{END}b {END} c\n{END}"]:
         assert compiled.encode(text) == tokenizer.encode(text), repr(text)
+
+
+def test_a_text_in_pieces_has_the_ids_of_the_whole(tokenizer, monkeypatch):
+    if tokenizer.pattern not in PATTERNS:
+        pytest.skip("a pattern of the user has no kernels")
+    monkeypatch.setattr(lazy_encoder, "SMALL_CHARACTERS", 0)
+    monkeypatch.setattr(encode, "_SMALL_CHARACTERS", 0)
+    monkeypatch.setattr(encode, "_PIECE_CHARACTERS", 24)
+    in_pieces = copy.copy(tokenizer)
+    words = "caf\xe9 and 123 o'clock. it's\n  so\u4e2d good\U0001f600 " * 3
+    for text in [*(words + hard + words for hard in hard_strings(60, seed=3)), f"{words}{END} a b"]:
+        assert in_pieces.encode(text) == tokenizer.encode(text), repr(text)
+        assert in_pieces.encode_to_numpy(text).tolist() == tokenizer.encode(text)
+        assert in_pieces.count(text) == len(tokenizer.encode(text))
 
 
 class TestScanners:

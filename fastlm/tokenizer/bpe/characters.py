@@ -7,15 +7,18 @@ are written in Latin letters, and here 64 bytes of it are narrowed at a time.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastlm.tokenizer.bpe.buffers import Buffer
 from fastlm.tokenizer.bpe.compiler import inner, instruction, ir, kernel, types
 from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import i64, int32_at, pu8, u8, uint8_at, uint16_at
-from fastlm.tokenizer.bpe.objects import wide_characters
+from fastlm.tokenizer.bpe.objects import address_of, wide_characters
 
-_MAX_KEPT = 1 << 24  # bytes of a buffer that is used again
+_MAX_KEPT = 1 << 20  # bytes of a buffer that is used again
+_LOOKED_AT = 4096  # bytes at the end of a piece in which a place to cut is looked for
+_BLANK = ord(" ")
 _SLACK = 64  # bytes that may be written past the last one
 
 
@@ -118,28 +121,85 @@ def _to_utf8(source, width, n_characters, target_address):
     return n
 
 
-class Utf8Buffer:
-    """A buffer for the UTF-8 of one str after another; fresh memory would cost as much time."""
+@kernel
+def _last_cut(utf8_address, n_bytes):
+    """Bytes before the last blank between two ASCII letters, or 0; looks at the last few only."""
+    utf8 = uint8_at(utf8_address)
+    for place in range(n_bytes - 2, max(n_bytes - _LOOKED_AT, 0), -1):
+        if (
+            utf8[place] == _BLANK
+            and np.uint8((utf8[place - 1] | np.uint8(32)) - np.uint8(97)) < np.uint8(26)
+            and np.uint8((utf8[place + 1] | np.uint8(32)) - np.uint8(97)) < np.uint8(26)
+        ):
+            return place
+    return 0
 
-    def __init__(self) -> None:
+
+@kernel
+def _count_characters(utf8_address, begin, end):
+    utf8 = uint8_at(utf8_address)
+    n = np.int64(0)
+    for place in range(begin, end):
+        n += utf8[place] & 0xC0 != 0x80
+    return n
+
+
+class Utf8Pieces:
+    """The UTF-8 of long texts, piece by piece: a piece stays in the caches until it is encoded.
+
+    Every known pattern has a token begin at a blank between two ASCII letters, so that a text may
+    be cut there, if no special token holds a blank.
+
+    Args:
+        may_cut: whether texts may be cut there.
+        n_characters: of a piece.
+    """
+
+    def __init__(self, may_cut: bool, n_characters: int) -> None:
+        self._may_cut = may_cut
+        self._n_characters = n_characters
         self._kept = Buffer(0, u8)
 
-    def to_utf8(self, text: str) -> bytes | memoryview[int]:
-        """Return the UTF-8 of a str that is not ASCII, valid until the next call.
+    def pieces(self, text: str) -> Iterator[tuple[int, int, object]]:
+        """Return (address, number of bytes, what keeps them there) of each piece of a text.
+
+        A piece is there until the next is asked for.
 
         Raises:
             UnicodeEncodeError: if it holds lone surrogates.
         """
+        if text.isascii():
+            yield address_of(text), len(text), text
+            return
         place = wide_characters(text)
         if place is None:
-            return text.encode()
+            data = text.encode()
+            yield address_of(data), len(data), data
+            return
         address, width = place
+        begin, n_wanted = 0, self._n_characters if self._may_cut else len(text)
+        while begin < len(text):
+            n = min(n_wanted, len(text) - begin)
+            utf8 = self._room(n, width)
+            n_bytes = _to_utf8(address + begin * width, width, n, utf8.address)
+            if n_bytes < 0:
+                text.encode()  # raises the error, with the place in the text
+            if begin + n < len(text):
+                cut = _last_cut(utf8.address, n_bytes)
+                if cut == 0:  # as in Chinese
+                    n_wanted = len(text)
+                    continue
+                n -= _count_characters(utf8.address, cut, n_bytes)
+                n_bytes = cut
+            yield utf8.address, n_bytes, utf8
+            begin += n
+
+    def _room(self, n_characters: int, width: int) -> Buffer:
         # A character of 1, 2 or 4 bytes takes at most 2, 3 or 4 of UTF-8.
-        n_bytes = len(text) * (width + (width < 4)) + _SLACK
-        target = self._kept
-        if n_bytes > len(target):
-            target = Buffer(n_bytes, u8)
-            if n_bytes <= _MAX_KEPT:
-                self._kept = target
-        n = _to_utf8(address, width, len(text), target.address)
-        return text.encode() if n < 0 else target.items[:n]
+        n_bytes = n_characters * (width + (width < 4)) + _SLACK
+        if n_bytes > len(self._kept):
+            room = Buffer(n_bytes, u8)
+            if n_bytes > _MAX_KEPT:
+                return room
+            self._kept = room
+        return self._kept

@@ -10,14 +10,14 @@ from __future__ import annotations
 import ctypes
 import functools
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from fastlm.tokenizer.bpe import fields as f
 from fastlm.tokenizer.bpe import status_codes as codes
-from fastlm.tokenizer.bpe.buffers import Buffer, as_numbers, place_of
-from fastlm.tokenizer.bpe.characters import Utf8Buffer
+from fastlm.tokenizer.bpe.buffers import Buffer, as_numbers
+from fastlm.tokenizer.bpe.characters import Utf8Pieces
 from fastlm.tokenizer.bpe.compiler import inner, kernel, prefetch_soon
 from fastlm.tokenizer.bpe.compiler import numpy as np
 from fastlm.tokenizer.bpe.context import (
@@ -64,12 +64,16 @@ _FIRST_SCRATCH = SCRATCH_PER_BYTE * _CACHED_BYTES
 _SLACK = 8  # ids that may be written past the last one
 _OWN_OUT = WINDOW_BYTES + 1024  # size in ids of a worker's own output
 _SMALL_CHARACTERS = 2048  # the ids of so many characters always fit _OWN_OUT
-_BYTES_PER_ID = 3  # an estimate, seldom too high; memory that is allocated and not used is free
+_PIECE_CHARACTERS = 1 << 16  # of a long text that is not ASCII
+_BYTES_PER_ID = 2  # seldom fewer; memory that is allocated and not used is free
 
 _ALL_BITS = np.uint64(0xFFFFFFFFFFFFFFFF)
 _NOT_CACHED = -100  # in place of a slot; no status code
 
-_FRESH, _RESUME = range(2)
+Piece = tuple[int, int, object]
+"""Address and number of bytes of UTF-8, and what keeps them there"""
+
+_FRESH, _APPEND, _RESUME = range(3)
 
 
 class Encoder:
@@ -93,6 +97,7 @@ class Encoder:
         words: WordRules = PLAIN_WORDS,
     ) -> None:
         self._pattern = words.pattern
+        self._may_cut = not any(b" " in token for token in special_tokens)
         longest_first = sorted(special_tokens, key=len, reverse=True)
         special_ids = [special_tokens[token] for token in longest_first]
         self._dtype = str(dtype)
@@ -124,7 +129,8 @@ class Encoder:
         """
         worker = self._take_worker()
         try:
-            return worker.encode(address_of(data), len(data), data, bounds, end_of_text)
+            piece = (address_of(data), len(data), data)
+            return worker.encode([piece], len(data), bounds, end_of_text)
         finally:
             self._idle.append(worker)
 
@@ -147,8 +153,8 @@ class Encoder:
         offsets = np.zeros(len(bounds), np.int64)
         worker = self._take_worker()
         try:
-            address = address_of(data)
-            return worker.encode(address, len(data), data, bounds, id_bounds=offsets), offsets
+            piece = (address_of(data), len(data), data)
+            return worker.encode([piece], len(data), bounds, id_bounds=offsets), offsets
         finally:
             self._idle.append(worker)
 
@@ -164,7 +170,7 @@ class Encoder:
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.encode_small(text)
-            return worker.count(*worker.utf8_of(text))
+            return worker.count(text)
         finally:
             self._idle.append(worker)
 
@@ -179,9 +185,8 @@ class Encoder:
         worker = self._take_worker()
         try:
             if len(text) <= _SMALL_CHARACTERS:
-                ids = worker.own_ids[: worker.encode_small(text)]
-                return np.array(ids, self._dtype)
-            return worker.encode(*worker.utf8_of(text))
+                return worker.own_array[: worker.encode_small(text)].copy()
+            return worker.encode(worker.pieces(text), len(text))
         finally:
             self._idle.append(worker)
 
@@ -192,11 +197,11 @@ class Encoder:
         try:  # _take_worker, without the cost of calling it
             worker = self._idle.pop()
         except IndexError:
-            worker = _Worker(self._tables, self._dtype, self._pattern)
+            worker = _Worker(self._tables, self._dtype, self._pattern, self._may_cut)
         try:
             if len(text) <= _SMALL_CHARACTERS:
                 return worker.own_ids[: worker.encode_small(text)].tolist()
-            return self._lists.to_list(worker.encode_to_buffer(*worker.utf8_of(text)))
+            return self._lists.to_list(worker.encode_to_buffer(text))
         finally:
             self._idle.append(worker)
 
@@ -209,13 +214,13 @@ class Encoder:
         try:
             return self._idle.pop()
         except IndexError:
-            return _Worker(self._tables, self._dtype, self._pattern)
+            return _Worker(self._tables, self._dtype, self._pattern, self._may_cut)
 
 
 class _Worker:
     """The state of one thread: a cache of the ids of words, and buffers."""
 
-    def __init__(self, tables: Context, dtype: str, pattern: Pattern) -> None:
+    def __init__(self, tables: Context, dtype: str, pattern: Pattern, may_cut: bool) -> None:
         self._dtype = dtype
         self._context = tables.copy()
         self._address = self._context.address
@@ -224,13 +229,18 @@ class _Worker:
         self._own_out = Buffer(_OWN_OUT, dtype)
         self.own_ids = self._own_out.items
         self._own_bounds = Buffer(2, i64)
-        self._utf8 = Utf8Buffer()
+        self.pieces = Utf8Pieces(may_cut, _PIECE_CHARACTERS).pieces
         add_walk(self._context, pattern)
         add_rank_lists(self._context)
         hold_table(self._context, new_table(_FIRST_SLOTS))
         hold_arena(self._context, self._arena)
         self._hold_scratch(_FIRST_SCRATCH)
         self._reset()
+
+    @functools.cached_property
+    def own_array(self) -> UInt[np.ndarray, " n_ids"]:
+        """The memory of own_ids."""
+        return np.asarray(self.own_ids)
 
     def encode_small(self, text: str) -> int:
         """Write the ids of at most _SMALL_CHARACTERS to own_out and return their number.
@@ -244,29 +254,23 @@ class _Worker:
             n_bytes, address = len(data), id(data) + BYTES_HEADER
         n_out: int = self._encode(self._address, address, n_bytes, _FRESH)
         while n_out < 0:
-            self._make_room(n_out, address)
+            self._make_room(n_out, address, 0)
             n_out = self._encode(self._address, address, n_bytes, _RESUME)
         return n_out
 
-    def utf8_of(self, text: str) -> tuple[int, int, object]:
-        """Return (address, number of bytes, what keeps them there) of the UTF-8 of a text."""
-        if text.isascii():
-            return address_of(text), len(text), text
-        data = self._utf8.to_utf8(text)
-        return place_of(data), len(data), data
-
     def encode(
         self,
-        address: int,
+        pieces: Iterable[Piece],
         n_bytes: int,
-        _keeps_alive: object,
         bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None,
         end_of_text: int = NO_TOKEN,
         id_bounds: Int64[np.ndarray, " n_documents_plus_1"] | None = None,
     ) -> UInt[np.ndarray, " n_tokens"]:
-        """Encode the UTF-8 text of n_bytes at an address.
+        """Encode consecutive pieces of a UTF-8 text, cut where a text may be cut.
 
         Args:
+            n_bytes: approximate size of the text.
+            bounds: of the documents of a text of one piece.
             id_bounds: filled with the number of ids before each document of bounds, and of all.
         """
         fields = self._context.fields
@@ -285,42 +289,46 @@ class _Worker:
             self._hold_out(out)
 
         self._hold_out(out)
-        n_out = self._encode_to_out(address, n_bytes, enlarge)
+        n_out = self._encode_to_out(pieces, enlarge)
         # Resizing in place frees the pages past the last id and copies nothing.
         out.resize(n_out, refcheck=False)
         return out
 
-    def encode_to_buffer(self, address: int, n_bytes: int, _keeps_alive: object) -> memoryview[int]:
-        """Encode the UTF-8 text of n_bytes at an address; NumPy is not needed."""
-        held = [Buffer(_OWN_OUT + n_bytes // _BYTES_PER_ID, self._dtype)]
+    def encode_to_buffer(self, text: str) -> memoryview[int]:
+        """Encode a text; NumPy is not needed."""
+        held = [Buffer(_OWN_OUT + len(text) // _BYTES_PER_ID, self._dtype)]
 
         def enlarge() -> None:
             held[0] = held[0].grown(len(held[0]) + len(held[0]) // 2)
             self._hold_out(held[0])
 
         self._hold_out(held[0])
-        n_out = self._encode_to_out(address, n_bytes, enlarge)
+        n_out = self._encode_to_out(self.pieces(text), enlarge)
         ids: memoryview[int] = held[0].items[:n_out]
         return ids
 
-    def _encode_to_out(self, address: int, n_bytes: int, enlarge: Callable[[], None]) -> int:
+    def _encode_to_out(self, pieces: Iterable[Piece], enlarge: Callable[[], None]) -> int:
+        mode, n_out, n_before = _FRESH, 0, 0
         try:
-            n_out = self._encode(self._address, address, n_bytes, _FRESH)
-            while n_out < 0:
-                if n_out == codes.OUT_FULL:
-                    enlarge()
-                else:
-                    self._make_room(n_out, address)
-                n_out = self._encode(self._address, address, n_bytes, _RESUME)
+            for address, n_bytes, _ in pieces:
+                n_out = self._encode(self._address, address, n_bytes, mode)
+                while n_out < 0:
+                    if n_out == codes.OUT_FULL:
+                        enlarge()
+                    else:
+                        self._make_room(n_out, address, n_before)
+                    n_out = self._encode(self._address, address, n_bytes, _RESUME)
+                mode = _APPEND
+                n_before += n_bytes
         finally:
             self._reset()
         return n_out
 
-    def count(self, address: int, n_bytes: int, _keeps_alive: object) -> int:
-        """Count the ids of the UTF-8 text of n_bytes at an address: they overwrite each other."""
+    def count(self, text: str) -> int:
+        """Count the ids of a text: they overwrite each other."""
         fields = self._context.fields
         # When it is full, the last window is scanned again, which must be seldom.
-        n_kept = min(_OWN_OUT + n_bytes // _BYTES_PER_ID, 16 * _OWN_OUT)
+        n_kept = min(_OWN_OUT + len(text) // _BYTES_PER_ID, 16 * _OWN_OUT)
         self._hold_out(Buffer(n_kept, self._dtype))
         n_counted = 0
 
@@ -332,7 +340,7 @@ class _Worker:
             else:  # one token, too long for it
                 self._hold_out(Buffer(2 * fields[f.OUT_SIZE], self._dtype))
 
-        return self._encode_to_out(address, n_bytes, enlarge) + n_counted
+        return self._encode_to_out(self.pieces(text), enlarge) + n_counted
 
     def _reset(self) -> None:
         fields = self._context.fields
@@ -346,14 +354,15 @@ class _Worker:
         self._context.hold(f.OUT, out)
         self._context.fields[f.OUT_SIZE] = len(out)
 
-    def _make_room(self, status: int, address: int) -> None:
+    def _make_room(self, status: int, address: int, n_before: int) -> None:
         """Grow what is full; a table or arena at its limit is emptied, to cache later words."""
         fields = self._context.fields
         position = int(fields[f.POSITION])
         if status == codes.INVALID_TEXT:
-            raise InvalidUtf8(position)
+            raise InvalidUtf8(n_before + position)
         if status == codes.UNKNOWN_BYTE:
-            raise UnknownByte(ctypes.string_at(address + position, 1)[0], position)
+            byte = ctypes.string_at(address + position, 1)[0]
+            raise UnknownByte(byte, n_before + position)
         if status == codes.SCRATCH_FULL:
             self._hold_scratch(int(fields[f.SCRATCH_WANTED]))
         elif status == codes.TABLE_FULL and fields[f.MAX_WORDS] < _MAX_SLOTS // 2:
@@ -372,10 +381,11 @@ class _Worker:
 
 @kernel
 def _encode(address, data, n_bytes, mode):
-    """Write ids to OUT; returns their number, or a status code."""
+    """Write ids to OUT, or append them; returns their number, or a status code."""
     c = int64_at(address)
-    if mode == _FRESH:
+    if mode != _RESUME:
         start_walk(c, n_bytes)
+    if mode == _FRESH:
         c[f.N_OUT] = 0
     while True:
         if c[f.OUT_SIZE] < c[f.N_OUT] + _SLACK:

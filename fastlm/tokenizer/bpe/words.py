@@ -40,6 +40,7 @@ from fastlm.tokenizer.bpe.pretokenize import PADDING, WINDOW_BYTES
 
 SHORT_BYTES = 15
 AHEAD = 32  # tokens between the prefetch of a slot and its use
+_LARGE = 1 << 15  # slots
 VALUE = 2  # offset of the two value words in a slot
 
 _LENGTH_SHIFT = np.uint64(56)
@@ -234,8 +235,12 @@ def _rehash(address, larger_address, larger_mask):
 
 
 def grow_table(context: Context) -> None:
-    """Replace a context's table by one with the same entries and four times as many slots."""
-    larger = new_table(4 * (int(context.fields[f.SLOT_MASK]) + 1))
+    """Replace a context's table by one with the same entries and more slots.
+
+    A large one only doubles: its memory is new, and the first use of each page costs time.
+    """
+    factor = 4 if context.fields[f.SLOT_MASK] < _LARGE else 2
+    larger = new_table(factor * (int(context.fields[f.SLOT_MASK]) + 1))
     _rehash(context.address, larger.address, len(larger) // 4 - 1)
     hold_table(context, larger)
 
