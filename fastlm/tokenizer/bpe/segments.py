@@ -86,6 +86,8 @@ def _next_special(c: pi64, data: pu8, begin: i64, end: i64) -> tuple[i64, i64]:
             block = block_end
             continue
         for i in range(block, block_end):
+            if not _holds_first_byte(c, data, i, 1):  # there may be hundreds of special tokens
+                continue
             for special in range(c[f.N_SPECIALS]):
                 low, high = bounds[special], bounds[special + 1]
                 if data[i] != text[low] or i + high - low > end:

@@ -118,7 +118,9 @@ class SmallEncoder:
         special_tokens: Mapping[str, int],
         words: WordRules = PLAIN_WORDS,
     ) -> None:
-        self._words = _WordIds(byte_ids, merges, words.whole)
+        # Without kernels it encodes texts of any size.
+        max_words = _MAX_WORDS if words.has_kernels else 8 * _MAX_WORDS
+        self._words = _WordIds(byte_ids, merges, words.whole, max_words)
         self._pretokenize = pretokenizer_of(words.pattern)
         self._special = _special_pattern(special_tokens)
         self._special_ids = dict(special_tokens)
@@ -165,8 +167,10 @@ class _WordIds(dict[str, list[int]]):
         byte_ids: Sequence[int],
         merges: Mapping[tuple[int, int], tuple[int, int]],
         whole: Mapping[bytes, int],
+        max_words: int,
     ) -> None:
         super().__init__()
+        self._max_words = max_words
         self._whole = whole
         self._byte_ids = list(map(int, byte_ids))
         self._merges = merges
@@ -178,7 +182,7 @@ class _WordIds(dict[str, list[int]]):
         ids = [self._byte_ids[byte] for byte in data]
         merge = _merge_by_scanning if len(ids) <= _SCANNED_SYMBOLS else _merge_by_heap
         ids = merge(ids, self._merges)
-        if len(self) >= _MAX_WORDS:
+        if len(self) >= self._max_words:
             self.clear()
         if len(word) <= _CACHED_CHARACTERS:
             self[word] = ids
