@@ -39,11 +39,20 @@ def test_the_flags_of_a_shown_command_are_accepted(command, monkeypatch):
 
         return parse_only
 
+    known = argparse.ArgumentParser.parse_known_args
+
+    def parse_known(*arguments, **options):
+        parsed = known(*arguments, **options)
+        if sys._getframe(1).f_code.co_name != "parse_args":  # which refuses the others
+            raise _Accepted
+        return parsed
+
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", shlex.split(command))
     monkeypatch.setattr(sys, "path", [str(ROOT / "bench"), *sys.path])
     parser = argparse.ArgumentParser
     monkeypatch.setattr(parser, "parse_args", only(parser.parse_args))
+    monkeypatch.setattr(parser, "parse_known_args", parse_known)
     monkeypatch.setattr(cli, "parse", only(cli.parse))
     with pytest.raises(_Accepted):
         runpy.run_path(sys.argv[0], run_name="__main__")
