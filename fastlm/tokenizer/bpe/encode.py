@@ -63,6 +63,7 @@ _FIRST_ARENA, _MAX_ARENA = 1 << 12, 1 << 22  # words of 8 bytes
 _FIRST_SCRATCH = SCRATCH_PER_BYTE * _CACHED_BYTES
 _SLACK = 8  # ids that may be written past the last one
 _OWN_OUT = WINDOW_BYTES + 1024  # size in ids of a worker's own output
+_FEW_IDS = 32  # of which a list is made sooner by Python than by a kernel
 _SMALL_CHARACTERS = 2048  # the ids of so many characters always fit _OWN_OUT
 _PIECE_CHARACTERS = 1 << 16  # of a long text that is not ASCII
 _BYTES_PER_ID = 2  # seldom fewer; memory that is allocated and not used is free
@@ -200,7 +201,9 @@ class Encoder:
             worker = _Worker(self._tables, self._dtype, self._pattern, self._may_cut)
         try:
             if len(text) <= _SMALL_CHARACTERS:
-                return worker.own_ids[: worker.encode_small(text)].tolist()
+                n_ids = worker.encode_small(text)
+                ids = worker.own_ids[:n_ids]
+                return ids.tolist() if n_ids < _FEW_IDS else self._lists.to_list(ids)
             return self._lists.to_list(worker.encode_to_buffer(text))
         finally:
             self._idle.append(worker)
