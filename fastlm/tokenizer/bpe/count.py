@@ -124,7 +124,8 @@ class WordCounter:
             grow_table(self._context)
         else:
             assert status == codes.ARENA_FULL
-            self._arena = self._arena.grown(2 * len(self._arena))
+            wanted = self._context.fields[f.ARENA_WANTED]
+            self._arena = self._arena.grown(max(2 * len(self._arena), wanted))
             hold_arena(self._context, self._arena)
 
 

@@ -48,19 +48,21 @@ from fastlm.tokenizer.bpe.words import (
     AHEAD,
     VALUE,
     find_token,
+    find_word,
     grow_table,
     hold_arena,
     hold_table,
     new_table,
+    take_back,
 )
 
 if TYPE_CHECKING:
     from jaxtyping import Int64, UInt
 
-_CACHED_BYTES = 256  # longer words are rare and seldom repeated
+_CACHED_BYTES = 1 << 21  # of the longest word whose ids are kept: a part of the largest arena
 _FIRST_SLOTS, _MAX_SLOTS = 1 << 12, 1 << 20  # a slot is 32 bytes
 _FIRST_ARENA, _MAX_ARENA = 1 << 12, 1 << 22  # words of 8 bytes
-_FIRST_SCRATCH = SCRATCH_PER_BYTE * _CACHED_BYTES
+_FIRST_SCRATCH = SCRATCH_PER_BYTE * 256
 _SLACK = 8  # ids that may be written past the last one
 _OWN_OUT = WINDOW_BYTES + 1024  # size in ids of a worker's own output
 _FEW_IDS = 32  # of which a list is made sooner by Python than by a kernel
@@ -370,8 +372,9 @@ class _Worker:
             self._hold_scratch(int(fields[f.SCRATCH_WANTED]))
         elif status == codes.TABLE_FULL and fields[f.MAX_WORDS] < _MAX_SLOTS // 2:
             grow_table(self._context)
-        elif status == codes.ARENA_FULL and len(self._arena) < _MAX_ARENA:
-            self._arena = self._arena.grown(2 * len(self._arena))
+        elif status == codes.ARENA_FULL and fields[f.ARENA_WANTED] <= _MAX_ARENA:
+            size = max(2 * len(self._arena), fields[f.ARENA_WANTED])
+            self._arena = self._arena.grown(min(size, _MAX_ARENA))
             hold_arena(self._context, self._arena)
         else:
             hold_table(self._context, new_table(int(fields[f.SLOT_MASK]) + 1))
@@ -386,10 +389,14 @@ class _Worker:
 def _encode(address, data, n_bytes, mode):
     """Write ids to OUT, or append them; returns their number, or a status code."""
     c = int64_at(address)
-    if mode != _RESUME:
-        start_walk(c, n_bytes)
     if mode == _FRESH:
         c[f.N_OUT] = 0
+    if mode != _RESUME:
+        start_walk(c, n_bytes)
+    elif c[f.TOKEN_END] > c[f.POSITION]:  # a long token that there was no room for is known
+        status = _encode_long_token(c, data)
+        if status != codes.DONE:
+            return status
     while True:
         if c[f.OUT_SIZE] < c[f.N_OUT] + _SLACK:
             return codes.OUT_FULL
@@ -460,7 +467,8 @@ def _encode_long_token(c: pi64, data: i64) -> i64:
     begin, length = c[f.POSITION], c[f.TOKEN_END] - c[f.POSITION]
     if c[f.OUT_SIZE] < c[f.N_OUT] + length + _SLACK:
         return codes.OUT_FULL
-    n_ids, status = _encode_word(c, data, begin, length, c[f.N_OUT], _NOT_CACHED)
+    slot = find_word(c, data, begin, length) if length <= _CACHED_BYTES else _NOT_CACHED
+    n_ids, status = _encode_word(c, data, begin, length, c[f.N_OUT], slot)
     if status != codes.DONE:
         c[f.POSITION] += n_ids if status == codes.UNKNOWN_BYTE else 0
         return status
@@ -491,14 +499,13 @@ def _encode_word(
     table = uint64_at(c[f.TABLE])
     n_inline = 8 >> shift
     if c[f.IS_NEW]:
-        n_ids, status = merge_word(c, uint8_at(text_address), begin, length)
-        if status == codes.DONE and c[f.ARENA_USED] + length + 1 > c[f.ARENA_SIZE]:
-            n_ids, status = np.int64(0), np.int64(codes.ARENA_FULL)
+        n_ids, status = np.int64(0), np.int64(codes.ARENA_FULL)
+        c[f.ARENA_WANTED] = c[f.ARENA_USED] + length // n_inline + 2  # for as many ids as bytes
+        if c[f.ARENA_WANTED] <= c[f.ARENA_SIZE]:
+            n_ids, status = merge_word(c, uint8_at(text_address), begin, length)
         if status != codes.DONE:
             # A later look-up would take its 0 ids for the result, so the word is removed again.
-            # That is safe because it was inserted last.
-            table[slot + 1] = 0
-            c[f.N_WORDS] -= 1
+            take_back(c, slot)
             return n_ids, status
         table[slot + VALUE + 1] = np.uint64(n_ids)
         if n_ids <= n_inline:

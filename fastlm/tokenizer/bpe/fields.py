@@ -42,4 +42,7 @@ ID_BOUNDS = 67
 # The status code of a kernel that returns something else.
 STATUS = 68
 
-N_FIELDS = 69
+# The size that an arena must have which is full.
+ARENA_WANTED = 69
+
+N_FIELDS = 70

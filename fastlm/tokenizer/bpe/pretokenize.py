@@ -330,6 +330,19 @@ def _contraction_length(first: u8, second: u8) -> i64:
 
 
 @inner
+def _are_all(text: pu8, begin: i64, label: i64) -> boolean:
+    """Whether 64 bytes are ASCII characters of a class."""
+    if label == LETTER:
+        return _letter_bits(text, begin) == _ALL
+    if label == NUMBER:
+        return _number_bits(text, begin) == _ALL
+    if label == SPACE:
+        return _space_bits(text, begin) == _ALL
+    others = _letter_bits(text, begin) | _number_bits(text, begin) | _space_bits(text, begin)
+    return others | _wide_bits(text, begin) == np.uint64(0)
+
+
+@inner
 def long_token_end(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, boolean]:
     """Find the end of a pre-token too long for a window; returns (end, True) or (invalid, False).
 
@@ -341,6 +354,11 @@ def long_token_end(c: pi64, data: i64, begin: i64, end: i64) -> tuple[i64, boole
     before = begin
     position = begin
     while position < end:
+        while label != 0 and position + _BLOCK <= end and _are_all(text, position, label):
+            position += _BLOCK
+            before = position - 1
+        if position == end:
+            break
         code_point, length = np.int64(text[position]), 1
         if code_point >= 0x80:
             code_point, length = decode_character(load_tail(text, position, end))

@@ -42,6 +42,7 @@ def start_walk(c: pi64, n_bytes: i64) -> None:
     c[f.DOCUMENT] = -1
     c[f.POSITION] = 0
     c[f.SEGMENT_END] = 0
+    c[f.TOKEN_END] = 0
     c[f.SPECIAL] = -1
 
 

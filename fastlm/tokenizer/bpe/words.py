@@ -184,6 +184,7 @@ def find_or_insert(
         place = c[f.ARENA_USED]
         n_arena_words = (length + 7) >> 3
         if place + 1 + n_arena_words > c[f.ARENA_SIZE]:
+            c[f.ARENA_WANTED] = place + 1 + n_arena_words
             return codes.ARENA_FULL
         arena[place] = np.uint64(length)
         for i in range(n_arena_words):
@@ -215,6 +216,16 @@ def _equals(arena: pu64, place: i64, text: pu8, begin: i64, length: i64) -> bool
         if arena[place + 1 + (i >> 3)] != load_tail(text, begin + i, begin + length):
             return False
     return True
+
+
+@inner
+def take_back(c: pi64, slot: i64) -> None:
+    """Remove the string that was inserted last from its slot."""
+    table = uint64_at(c[f.TABLE])
+    if table[slot + 1] >= _LONG_KEY:
+        c[f.ARENA_USED] = np.int64(table[slot + 1] ^ _LONG_KEY)
+    table[slot + 1] = 0
+    c[f.N_WORDS] -= 1
 
 
 @kernel
