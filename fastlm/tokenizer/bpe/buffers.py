@@ -31,7 +31,7 @@ class Buffer:
         n_bytes = n * array.array(form).itemsize
         room: Any
         if n_bytes >= _LARGE:
-            room, begin = mmap.mmap(-1, n_bytes), 0
+            room, begin = _pages(n_bytes), 0
             if hasattr(mmap, "MADV_HUGEPAGE"):
                 room.madvise(mmap.MADV_HUGEPAGE)
         else:
@@ -48,6 +48,13 @@ class Buffer:
         other = Buffer(n, self.kind)
         other.items[: len(self)] = self.items
         return other
+
+
+def _pages(n_bytes: int) -> mmap.mmap:
+    """Memory of this process alone: by default a process that it forks would write to it too."""
+    if hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return mmap.mmap(-1, n_bytes)
 
 
 def _address_of_room(room: Any) -> int:
