@@ -87,6 +87,11 @@ def test_a_forked_process_has_buffers_of_its_own():
         assert held.items[5] == 1
 
 
+def test_a_buffer_without_memory_for_it_is_a_memory_error():
+    with pytest.raises(MemoryError, match=r"no memory for a buffer of [\d,]+ bytes"):
+        buffers.Buffer(1 << 57, "int64")
+
+
 class TestLists:
     @pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
     @pytest.mark.parametrize("n", [0, 1, 2, 255, 256, 257, 10_000])

@@ -52,9 +52,13 @@ class Buffer:
 
 def _pages(n_bytes: int) -> mmap.mmap:
     """Memory of this process alone: by default a process that it forks would write to it too."""
+    kind: Any = {}
     if hasattr(mmap, "MAP_PRIVATE"):
-        return mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return mmap.mmap(-1, n_bytes)
+        kind = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+    try:
+        return mmap.mmap(-1, n_bytes, **kind)
+    except OSError as error:
+        raise MemoryError(f"no memory for a buffer of {n_bytes:,} bytes") from error
 
 
 def _address_of_room(room: Any) -> int:
