@@ -208,8 +208,8 @@ class Encoder:
     def _take_worker(self) -> "_Worker":
         """Take a worker, which is given back once a text is encoded.
 
-        After an error it is not: it may be Ctrl-C, or a lack of memory, at a moment when a buffer is
-        replaced and its size is still that of another.
+        After an error it is not: it may be Ctrl-C, or a lack of memory, at a moment when a buffer
+        is replaced and its size is still that of another.
         """
         # list.pop and list.append are atomic, so no two threads get the same worker.
         try:
