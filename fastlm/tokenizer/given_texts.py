@@ -6,15 +6,18 @@ from fastlm.files.utf8 import to_utf8
 from fastlm.tokenizer.bpe.errors import plain_str, refuse_unordered
 
 
-def check_text(text: str) -> None:
+def check_text(text: str, name: str = "text") -> None:
     """Check that a text can be encoded.
+
+    Args:
+        name: of the text, in the error.
 
     Raises:
         TypeError: if it is no str.
         ValueError: naming the character, if it holds lone surrogates.
     """
     if not plain_str(text).isascii():
-        to_utf8(text)
+        to_utf8(text, name)
 
 
 def check_several(texts: Iterable[str]) -> None:

@@ -36,7 +36,7 @@ def check_special(special_tokens: Sequence[str]) -> Sequence[str]:
             raise ValueError(f"special tokens must not be empty: the one at index {index} is")
         if token in special_tokens[:index]:
             raise ValueError(f"special tokens must differ: got {token!r} twice")
-        to_utf8(token)
+        to_utf8(token, "special tokens")
     return special_tokens
 
 

@@ -90,7 +90,7 @@ def _name_fault(
 ) -> None:
     """Raise the error of the first text of a group that cannot be encoded, by its number."""
     for index, text in enumerate(group, start=n_before):
-        check_text(text)
+        check_text(text, f"text {index}")
         try:
             encode([text])
         except BadByte as error:

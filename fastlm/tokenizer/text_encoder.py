@@ -243,6 +243,8 @@ class _Finder:
                 begin = max(len(text[:begin].rstrip(_SPACES)), done)
             if token.rstrip:
                 end = len(text) - len(text[end:].lstrip(_SPACES))
+            if begin >= end:  # all of it is among the spaces that the token before has taken
+                continue
             if done < begin:
                 yield text[done:begin], None
             yield text[begin:end], self._ids[token.content]

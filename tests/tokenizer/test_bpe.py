@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from make_unicode_table import SURROGATES, UNICODE_16_COUNTS
 
 from fastlm.tokenizer.bpe import blocks, encode, reference
+from fastlm.tokenizer.bpe.context import Context
 from fastlm.tokenizer.bpe.count import WordCounter
 from fastlm.tokenizer.bpe.encode import NO_TOKEN, Encoder
 from fastlm.tokenizer.bpe.errors import InvalidUtf8, UnknownByte
@@ -320,6 +321,40 @@ class TestEncoder:
         small, _ = make_encoder(MERGES)
         for _ in range(2):
             np.testing.assert_array_equal(small.encode(text.encode()), expected)
+
+    @pytest.mark.parametrize("when", ["held", "sized"])
+    @pytest.mark.parametrize("call", ["encode_to_list", "encode_text", "count"])
+    def test_after_an_interrupt_at_any_buffer_ids_are_the_same(self, monkeypatch, call, when):
+        """Ctrl-C, or a lack of memory, may come between a buffer and the field of its size."""
+        rng = random.Random(2)
+        text = " ".join("".join(rng.choices("theaqé", k=rng.randrange(1, 60))) for _ in range(4000))
+        short = text[:500]
+        expected = list(map(make_encoder(MERGES)[0].encode_to_list, (short, text)))
+        hold, n_left, n_calls = Context.hold, 0, 0
+
+        def interrupted(context, field, array):
+            nonlocal n_left
+            n_left -= 1
+            if when == "held":
+                hold(context, field, array)
+            if n_left == 0:
+                raise KeyboardInterrupt
+            if when == "sized":
+                hold(context, field, array)
+
+        for n_calls in range(1, 1000):
+            encoder, _ = make_encoder(MERGES)
+            encoder.encode_to_list("the")
+            n_left = n_calls
+            with monkeypatch.context() as patch:
+                patch.setattr(Context, "hold", interrupted)
+                try:
+                    getattr(encoder, call)(text)
+                    break
+                except KeyboardInterrupt:
+                    pass
+            assert list(map(encoder.encode_to_list, (short, text))) == expected
+        assert n_calls > 5
 
     def test_documents_end_with_their_token_and_do_not_touch(self):
         encoder, tokens = make_encoder([(b"a", b"b")], ["<s>"])

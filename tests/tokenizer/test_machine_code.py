@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -112,6 +114,25 @@ def test_a_damaged_file_is_replaced(kept):
     machine_code.forget()
     assert not warned(machine_code.loaded)
     assert file.read_bytes() == whole
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_in_the_place_of_the_file_is_not_waited_for(kept):
+    machine_code.loaded()
+    (file,) = kept.iterdir()
+    file.unlink()
+    os.mkfifo(file)
+    writer = threading.Timer(5, file.write_bytes, [b""])  # ends a wait that should not be
+    writer.daemon = True
+    writer.start()
+    begun = time.monotonic()
+    assert machine_code.find_file() is None
+    assert time.monotonic() - begun < 4
+    writer.cancel()
+    machine_code.forget()
+    (warning,) = warned(machine_code.loaded)
+    assert "machine code is not kept (" in warning
+    assert file.is_fifo()  # it is nobody's to remove
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import os
 import random
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from fastlm.tokenizer.bpe import characters, lists, objects
+from fastlm.tokenizer.bpe import buffers, characters, lists, objects
 
 # The last character decides how wide the characters of a str are kept.
 OF_EACH_WIDTH = ["\xe9\x80\xff", "\u0100\u07ff\u0800\ud7ff\ue000\uffff", "\U00010000\U0010ffff"]
@@ -73,6 +74,24 @@ class TestUtf8:
         assert utf8_of("\xe9") == "\xe9".encode()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+def test_a_forked_process_has_buffers_of_its_own():
+    for n in (10, 1 << 20):
+        held = buffers.Buffer(n, "uint8")
+        held.items[5] = 1
+        child = os.fork()
+        if child == 0:
+            held.items[5] += 1
+            os._exit(held.items[5])
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+        assert held.items[5] == 1
+
+
+def test_a_buffer_without_memory_for_it_is_a_memory_error():
+    with pytest.raises(MemoryError, match=r"no memory for a buffer of [\d,]+ bytes"):
+        buffers.Buffer(1 << 57, "int64")
+
+
 class TestLists:
     @pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
     @pytest.mark.parametrize("n", [0, 1, 2, 255, 256, 257, 10_000])
@@ -99,6 +118,16 @@ class TestLists:
         assert [a + b for a, b in zip(maker.to_list(ids), range(1000), strict=True)] == list(
             range(0, 2000, 2)
         )
+
+    def test_integers_that_python_keeps_itself_outlast_any_number_of_lists(self):
+        """Python 3.11 frees them after a thousand million references, and then aborts."""
+        lists.ListMaker(300)
+        kept = list(range(257))
+        assert all(sys.getrefcount(number) >= 3 << 30 for number in kept)
+        counts = [sys.getrefcount(number) for number in kept]
+        lists.ListMaker(3000)
+        for before, number in zip(counts, kept, strict=True):
+            assert abs(sys.getrefcount(number) - before) < 1000
 
     def test_without_the_layout_it_is_tolist(self, monkeypatch):
         monkeypatch.setattr(lists, "CAN_WRITE_LISTS", False)

@@ -109,6 +109,7 @@ def cases(described: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "stripped to the right": {"added_tokens": [tokens[0] | {"rstrip": True}]},
         "a word by itself": added(described, "the|single_word", "1|single_word"),
         "all flags": added(described, " the|single_word|lstrip|rstrip", "a|rstrip"),
+        "stripped of what is a token": added(described, "\n\n|lstrip|rstrip"),
         "no special token": added(described, "cat", "at on|special"),
         "found when normalized": {"normalizer": {"type": "NFKC"}, **added(described, "fi|normalized", "e\u0301", "№|normalized")},
         "overlapping, found later": added(described, "at|normalized", "cat s"),

@@ -31,7 +31,7 @@ class Buffer:
         n_bytes = n * array.array(form).itemsize
         room: Any
         if n_bytes >= _LARGE:
-            room, begin = mmap.mmap(-1, n_bytes), 0
+            room, begin = _pages(n_bytes), 0
             if hasattr(mmap, "MADV_HUGEPAGE"):
                 room.madvise(mmap.MADV_HUGEPAGE)
         else:
@@ -48,6 +48,17 @@ class Buffer:
         other = Buffer(n, self.kind)
         other.items[: len(self)] = self.items
         return other
+
+
+def _pages(n_bytes: int) -> mmap.mmap:
+    """Memory of this process alone: by default a process that it forks would write to it too."""
+    kind: Any = {}
+    if hasattr(mmap, "MAP_PRIVATE"):
+        kind = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+    try:
+        return mmap.mmap(-1, n_bytes, **kind)
+    except OSError as error:
+        raise MemoryError(f"no memory for a buffer of {n_bytes:,} bytes") from error
 
 
 def _address_of_room(room: Any) -> int:

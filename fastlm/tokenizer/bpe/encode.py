@@ -131,11 +131,10 @@ class Encoder:
             InvalidUtf8, UnknownByte: with the position of the byte in data.
         """
         worker = self._take_worker()
-        try:
-            piece = (address_of(data), len(data), data)
-            return worker.encode([piece], len(data), bounds, end_of_text)
-        finally:
-            self._idle.append(worker)
+        piece = (address_of(data), len(data), data)
+        ids = worker.encode([piece], len(data), bounds, end_of_text)
+        self._idle.append(worker)
+        return ids
 
     def encode_texts(
         self, texts: Sequence[str]
@@ -155,11 +154,10 @@ class Encoder:
         bounds = np.fromiter(accumulate(lengths, initial=0), np.int64, len(texts) + 1)
         offsets = np.zeros(len(bounds), np.int64)
         worker = self._take_worker()
-        try:
-            piece = (address_of(data), len(data), data)
-            return worker.encode([piece], len(data), bounds, id_bounds=offsets), offsets
-        finally:
-            self._idle.append(worker)
+        piece = (address_of(data), len(data), data)
+        ids = worker.encode([piece], len(data), bounds, id_bounds=offsets)
+        self._idle.append(worker)
+        return ids, offsets
 
     def encode_texts_to_lists(self, texts: Sequence[str]) -> list[list[int]]:
         """Encode strings to a list of Python integers each; raises what encode_texts raises."""
@@ -170,12 +168,10 @@ class Encoder:
         if type(text) is not str:
             text = plain_str(text)
         worker = self._take_worker()
-        try:
-            if len(text) <= _SMALL_CHARACTERS:
-                return worker.encode_small(text)
-            return worker.count(text)
-        finally:
-            self._idle.append(worker)
+        is_small = len(text) <= _SMALL_CHARACTERS
+        n_ids = worker.encode_small(text) if is_small else worker.count(text)
+        self._idle.append(worker)
+        return n_ids
 
     def encode_text(self, text: str) -> UInt[np.ndarray, " n_tokens"]:
         """Encode a string.
@@ -186,12 +182,12 @@ class Encoder:
         if type(text) is not str:
             text = plain_str(text)
         worker = self._take_worker()
-        try:
-            if len(text) <= _SMALL_CHARACTERS:
-                return worker.own_array[: worker.encode_small(text)].copy()
-            return worker.encode(worker.pieces(text), len(text))
-        finally:
-            self._idle.append(worker)
+        if len(text) <= _SMALL_CHARACTERS:
+            ids = worker.own_array[: worker.encode_small(text)].copy()
+        else:
+            ids = worker.encode(worker.pieces(text), len(text))
+        self._idle.append(worker)
+        return ids
 
     def encode_to_list(self, text: str) -> list[int]:
         """Encode a string to Python integers."""
@@ -201,20 +197,25 @@ class Encoder:
             worker = self._idle.pop()
         except IndexError:
             worker = _Worker(self._tables, self._dtype, self._pattern, self._may_cut)
-        try:
-            if len(text) <= _SMALL_CHARACTERS:
-                n_ids = worker.encode_small(text)
-                ids = worker.own_ids[:n_ids]
-                return ids.tolist() if n_ids < _FEW_IDS else self._lists.to_list(ids)
-            return self._lists.to_list(worker.encode_to_buffer(text))
-        finally:
-            self._idle.append(worker)
+        if len(text) <= _SMALL_CHARACTERS:
+            n_ids = worker.encode_small(text)
+            few = worker.own_ids[:n_ids]
+            ids: list[int] = few.tolist() if n_ids < _FEW_IDS else self._lists.to_list(few)
+        else:
+            ids = self._lists.to_list(worker.encode_to_buffer(text))
+        self._idle.append(worker)
+        return ids
 
     @functools.cached_property
     def _lists(self) -> ListMaker:
         return ListMaker(self._vocab_size)
 
     def _take_worker(self) -> "_Worker":
+        """Take a worker, which is given back once a text is encoded.
+
+        After an error it is not: it may be Ctrl-C, or a lack of memory, at a moment when a buffer
+        is replaced and its size is still that of another.
+        """
         # list.pop and list.append are atomic, so no two threads get the same worker.
         try:
             return self._idle.pop()
@@ -314,19 +315,17 @@ class _Worker:
 
     def _encode_to_out(self, pieces: Iterable[Piece], enlarge: Callable[[], None]) -> int:
         mode, n_out, n_before = _FRESH, 0, 0
-        try:
-            for address, n_bytes, _ in pieces:
-                n_out = self._encode(self._address, address, n_bytes, mode)
-                while n_out < 0:
-                    if n_out == codes.OUT_FULL:
-                        enlarge()
-                    else:
-                        self._make_room(n_out, address, n_before)
-                    n_out = self._encode(self._address, address, n_bytes, _RESUME)
-                mode = _APPEND
-                n_before += n_bytes
-        finally:
-            self._reset()
+        for address, n_bytes, _ in pieces:
+            n_out = self._encode(self._address, address, n_bytes, mode)
+            while n_out < 0:
+                if n_out == codes.OUT_FULL:
+                    enlarge()
+                else:
+                    self._make_room(n_out, address, n_before)
+                n_out = self._encode(self._address, address, n_bytes, _RESUME)
+            mode = _APPEND
+            n_before += n_bytes
+        self._reset()
         return n_out
 
     def count(self, text: str) -> int:

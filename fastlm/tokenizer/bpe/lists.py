@@ -29,22 +29,29 @@ if TYPE_CHECKING:
     from jaxtyping import Int64, UInt
 
 
+_OF_PYTHON = 257  # integers from 0 on that Python keeps itself
+
+
 @functools.cache
 def _shared_integers(n_bits: int) -> Buffer:
     """Addresses of the integers of up to n_bits bits, which live as long as the process."""
     integers = list(range(1 << n_bits))
     addresses = Buffer(len(integers), u64)
     ctypes.memmove(addresses.address, items_of(integers), 8 * len(integers))
-    counts = ctypes.c_int64.from_address(addresses.items[-1]).value
-    _add_references(addresses.address, len(addresses), lasting_references(counts) - counts)
+    for address in addresses.items[:_OF_PYTHON]:
+        # Python 3.11 counts these as well: from a thousand million, which lists would use up.
+        count = ctypes.c_int64.from_address(address)
+        count.value = lasting_references(count.value)
+    if len(addresses) > _OF_PYTHON:
+        present = ctypes.c_int64.from_address(addresses.items[-1]).value
+        _add_references(addresses.address, len(addresses), lasting_references(present) - present)
     return addresses
 
 
 @kernel
 def _add_references(addresses_address, n, added):
     addresses = uint64_at(addresses_address)
-    # Those of the first integers last already: Python keeps these itself.
-    for k in range(257, n):
+    for k in range(_OF_PYTHON, n):
         int64_at(np.int64(addresses[k]))[0] += added
     return 0
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastlm import __version__
+from fastlm.files.paths import open_to_read
 
 _FOLDER = Path(__file__).resolve().parent
 _MAGIC = b"fastlm kernels 1\n"
@@ -204,7 +205,7 @@ def _read_kept() -> _Kept | None:
         try:
             if not _is_private(os.stat(folder)):
                 continue
-            with open(path, "rb") as file:
+            with open_to_read(path) as file:
                 if not _is_private(os.fstat(file.fileno())):
                     continue
                 content = file.read(_MAX_BYTES)
