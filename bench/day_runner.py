@@ -89,7 +89,7 @@ class Runner:
                         sinks.remove(sink)
                         _say_lost("the output" if sink is self.echo else self.log, error)
                 text, is_error = line.strip()[:200], line.startswith("error: ")
-                # What follows an error, as the path of its description, tells less.
+                # A line after an error, such as the path of its description, tells less.
                 if text and (is_error or not any(told.startswith("error: ") for told in last)):
                     last[:] = [text]
 

@@ -45,7 +45,7 @@ def _cpu(row: Row) -> str:
     return f"{row['cpu_times_best_peer']:.2f}"
 
 
-# What a cell shows, how a row is named, what a ratio is, a cell, and a ratio.
+# The title of a part, and functions for the name of a row, for a cell and for a ratio.
 _PARTS: dict[str, tuple[str, Callable[[Row], str], Callable[[Row], str], Callable[[Row], str]]] = {
     "text": (
         "One text: MB per CPU second, cold / warm",

@@ -151,7 +151,7 @@ def hash_tables(tables: Tables) -> str:
 
 def _hashed_rules(rules: Rules) -> str:
     """Return the rules that determine the ids of a text, spelled; empty for the default."""
-    # What is put around a text on request, and what counts as special, changes no other id.
+    # The ids put around a text on request, and which count as special, change no other id.
     kept = tuple(token._replace(special=True) for token in rules.added if token.has_rules)
     return rules._replace(added=kept, before=(), after=(), unused=()).spelled()
 

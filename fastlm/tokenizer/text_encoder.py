@@ -30,7 +30,7 @@ Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 
 
 class TextEncoder(Protocol):
-    """What encodes texts, as LazyEncoder does."""
+    """An object that encodes texts, as LazyEncoder does."""
 
     def encode_to_list(self, text: str) -> list[int]: ...
     def encode_texts(

@@ -46,7 +46,7 @@ _FILLS = {
 
 
 class BatchEncoding(dict[str, Any]):
-    """What a TransformersTokenizer returns: a dict whose values are attributes too."""
+    """The result of a TransformersTokenizer: a dict whose values are attributes too."""
 
     def __getattr__(self, name: str) -> Any:
         try:

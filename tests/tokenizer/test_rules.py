@@ -1,4 +1,4 @@
-"""What a tokenizer.json or a rank file may say besides vocabulary, merges and a known pattern."""
+"""Settings of tokenizer.json and rank files besides vocabulary, merges and a known pattern."""
 
 import base64
 import copy

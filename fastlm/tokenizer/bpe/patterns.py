@@ -173,7 +173,7 @@ def pattern_of(steps: Iterable[Step]) -> Pattern:
     """Return the pattern of steps: a known one if they are its own, in whichever spelling."""
     steps = tuple(steps)
     plain = tuple(
-        # What is isolated makes all pieces, so that it does not matter which of them are matches.
+        # Isolated matches and the text between them are pieces alike: which are which is no matter.
         Step(step.regex, "isolated") if step.kind == "isolated" else step
         for step in steps
     )

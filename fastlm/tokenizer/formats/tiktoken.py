@@ -93,7 +93,7 @@ def format_pattern(rules: Rules) -> str:
         if pattern.name or (step.kind == "removed" and step.is_inverted):
             return step.regex
         if step.kind == "isolated" and is_portable(step.regex):
-            # What lies between two matches is a pre-token too, which tiktoken leaves out.
+            # The text between two matches is a pre-token too, which tiktoken leaves out.
             return rf"{step.regex}|(?:(?!{step.regex})[\s\S])+"
     raise ValueError(f"tiktoken's pattern is one expression, unlike {pattern.spelled!r}: {_ADVICE}")
 
